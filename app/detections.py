@@ -1,0 +1,66 @@
+"""What was found in one frame, and how long did finding it take?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.frame import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Parallel arrays, validated once here and trusted everywhere else.
+
+    xyxy: (N, 4) float32, source pixels, origin top-left, right and bottom exclusive.
+    scores: (N,) float32 in 0..1, falling. class_ids: (N,) int32.
+    keypoints: (N, K, 2) float32 source pixels, or None where the model has none.
+    """
+
+    xyxy: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    class_ids: NDArray[np.int32]
+    keypoints: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.scores)
+        if self.xyxy.shape != (n, 4) or self.xyxy.dtype != np.float32:
+            raise ValueError(f"xyxy must be ({n}, 4) float32, is {self.xyxy.shape} {self.xyxy.dtype}")
+        if self.scores.shape != (n,) or self.scores.dtype != np.float32:
+            raise ValueError(f"scores must be ({n},) float32, is {self.scores.shape} {self.scores.dtype}")
+        if self.class_ids.shape != (n,) or self.class_ids.dtype != np.int32:
+            raise ValueError(
+                f"class_ids must be ({n},) int32, is {self.class_ids.shape} {self.class_ids.dtype}"
+            )
+        kps = self.keypoints
+        if kps is not None and (kps.ndim != 3 or kps.shape[0] != n or kps.shape[2] != 2):
+            raise ValueError(f"keypoints must be ({n}, K, 2), is {kps.shape}")
+        if n > 1 and not (self.scores[:-1] >= self.scores[1:]).all():
+            raise ValueError("scores must be falling")
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def empty(cls) -> Detections:
+        """No detections."""
+        return cls(
+            np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32), None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One processed frame as the sinks get it, in order.
+
+    ``stages_ns`` maps a stage's name ("preprocess", "network", "postprocess", …) to nanoseconds.
+    ``age_ns`` is now − captured at the moment the boxes were ready to leave the pipeline.
+    """
+
+    frame: Frame
+    detections: Detections
+    age_ns: int
+    stages_ns: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,53 @@
+"""Which faults end a run, and with which exit code.
+
+Every message says what happened, the value seen, and what to do about it; the command line prints
+it as one line. The exit codes are a contract (README, "Exit codes").
+"""
+
+from __future__ import annotations
+
+
+class KestrelError(Exception):
+    """Root of all faults that are told to the user as one line, without a traceback."""
+
+    exit_code = 2
+
+
+class ConfigError(KestrelError):
+    """A flag, a configuration file or a path is wrong."""
+
+
+class SinkError(ConfigError):
+    """An output cannot be written (no permission, disk full)."""
+
+
+class SourceError(KestrelError):
+    """A camera, stream or file cannot be opened or read."""
+
+    exit_code = 3
+
+
+class ModelError(KestrelError):
+    """Weights or manifest are missing, damaged or no detector."""
+
+    exit_code = 4
+
+
+class DeviceError(KestrelError):
+    """The GPU, its driver or its toolkit failed."""
+
+    exit_code = 5
+
+
+class VerdictError(KestrelError):
+    """A check ran to its end and the answer is no (golden comparison, soak, accuracy gate)."""
+
+    exit_code = 6
+
+
+class SourceEnded(Exception):  # noqa: N818 - a signal, not an error
+    """Raised by ``FrameSource.read`` after the last frame of a recording."""
+
+
+class ReaderGone(Exception):  # noqa: N818 - a signal, not an error
+    """Raised by a sink whose reader went away (``--json - | head``): stop cleanly."""

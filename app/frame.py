@@ -1,0 +1,43 @@
+"""What is one captured frame, and what does a source say of itself?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+PixelFormat = Literal["bgr8", "bgra8", "gray8", "yuyv", "nv12"]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame as it was captured.
+
+    ``pixels`` is (H, W, 3) uint8 BGR, C-contiguous, for ``format`` "bgr8". ``captured_ns`` is on
+    the monotonic clock; ``media_ns`` is the position in the recording, None when live.
+    """
+
+    pixels: NDArray[np.uint8]
+    index: int
+    captured_ns: int
+    media_ns: int | None = None
+    format: PixelFormat = "bgr8"
+
+    @property
+    def wh_px(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What a source knows once it is open; None where it cannot tell."""
+
+    uri: str  # credentials already masked
+    live: bool  # True: frames come at their own pace and old ones are worthless
+    wh_px: tuple[int, int] | None = None
+    fps: float | None = None
+    frame_count: int | None = None  # a container's own word; may be wrong by one
+    detail: str = ""  # for the log: codec, driver, pixel format

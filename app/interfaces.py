@@ -1,0 +1,74 @@
+"""What must a part be able to do to take its place in the pipeline? Protocols only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from app.detections import Detections, Result
+from app.frame import Frame, SourceInfo
+
+
+class FrameSource(Protocol):
+    """Frames from a camera, stream or file. Opened, read and closed on the capture thread."""
+
+    def open(self) -> SourceInfo:
+        """Open; raises SourceError with the cure. Called once."""
+
+    def read(self, timeout_s: float) -> Frame | None:
+        """The next frame, or None if none came in time.
+
+        Raises SourceEnded after the last frame, SourceError on a fault. A source that cannot
+        bound its wait (V4L2 may block for 10 s) blocks only the thread that called it.
+        """
+
+    def close(self) -> None:
+        """Let go of everything; idempotent; never raises."""
+
+
+class Slot(Protocol):
+    """The buffers and the worker of one frame in flight. Used from the pipeline thread."""
+
+    def enqueue(self, frame: Frame) -> None:
+        """Start work on the frame and return at once. The slot must be idle."""
+
+    def ready(self) -> bool:
+        """True when ``collect`` would not block."""
+
+    def collect(self) -> tuple[Detections, Mapping[str, int]]:
+        """Wait for the enqueued frame; detections in source pixels and stage times in ns."""
+
+
+class Backend(Protocol):
+    """An engine and its slots. Created, entered, used and left on the pipeline thread."""
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """Ceiling of frames in flight."""
+
+    @property
+    def description(self) -> str:
+        """For the log and the HUD: engine, device, threads."""
+
+
+# Entered on the pipeline thread. The argument wakes that thread: a slot calls it, from any
+# thread, when it has become ready.
+BackendFactory = Callable[[Callable[[], None]], AbstractContextManager[Backend]]
+
+
+class Sink(Protocol):
+    """Takes results in order, on the pipeline thread.
+
+    ``open`` runs before the first frame, so that an unwritable output is told at once; it may run
+    on another thread than the rest. ``close`` is always called, also after a fault.
+    """
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Get ready; raises SinkError with the cure."""
+
+    def emit(self, result: Result) -> None:
+        """Take one result. Raises SinkError on a fault, ReaderGone when its reader left."""
+
+    def close(self) -> None:
+        """Finish what was written so that it can be read; idempotent."""

@@ -1,0 +1,61 @@
+"""Where does a frame lie inside the network's input, and how do boxes get back?
+
+Both axes are mapped by the ratio of the sizes really used (content/source), so the rounding of
+the content size costs no accuracy. Coordinates are continuous: pixel i spans [i, i + 1), which is
+what half-pixel-centre resizing (cv2.INTER_LINEAR) does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Resize = Literal["letterbox", "stretch"]
+Align = Literal["top-left", "center"]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The rectangle [x, x + w) × [y, y + h) of the network input that holds the whole frame."""
+
+    source_wh: tuple[int, int]
+    input_wh: tuple[int, int]
+    x: int
+    y: int
+    w: int
+    h: int
+
+    def to_source(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map (..., 2) points from input pixels to source pixels, clipped to the frame."""
+        source = np.array(self.source_wh, np.float32)
+        scale = source / np.array((self.w, self.h), np.float32)
+        mapped = (xy - np.array((self.x, self.y), np.float32)) * scale
+        return np.clip(mapped, 0, source, out=mapped)
+
+    def to_input(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map (..., 2) points from source pixels to input pixels."""
+        scale = np.array((self.w, self.h), np.float32) / np.array(self.source_wh, np.float32)
+        return xy * scale + np.array((self.x, self.y), np.float32)
+
+
+def place(
+    source_wh: tuple[int, int],
+    input_wh: tuple[int, int],
+    *,
+    resize: Resize = "letterbox",
+    align: Align = "center",
+) -> Placement:
+    """Placement of a frame of ``source_wh`` in an input of ``input_wh`` (both width, height)."""
+    (sw, sh), (iw, ih) = source_wh, input_wh
+    if min(sw, sh, iw, ih) < 1:
+        raise ValueError(f"sizes must be positive, got source {source_wh} and input {input_wh}")
+    if resize == "stretch":
+        return Placement(source_wh, input_wh, 0, 0, iw, ih)
+    ratio = min(iw / sw, ih / sh)
+    w = min(iw, max(1, round(sw * ratio)))
+    h = min(ih, max(1, round(sh * ratio)))
+    x, y = ((iw - w) // 2, (ih - h) // 2) if align == "center" else (0, 0)
+    return Placement(source_wh, input_wh, x, y, w, h)

@@ -1,0 +1,177 @@
+"""What does a model's manifest say: its input, its decoder, its labels, its provenance?
+
+The format is a contract (models/README.md). Everything is checked here, once, with the manifest's
+path and key in the message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from app.errors import ModelError
+from app.letterbox import Align, Resize
+
+Family = Literal["yolox", "yolov5", "yolov8", "nanodet", "fastestdet", "yunet", "ultraface"]
+FAMILIES: tuple[str, ...] = get_args(Family)
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """How pixels become the tensor: tensor = (pixel * scale − mean) / std, per channel, NCHW.
+
+    ``mean`` and ``std`` are in the order of ``channels``. ``pad`` is a pixel value, before scale.
+    """
+
+    size_wh: tuple[int, int]
+    channels: Literal["BGR", "RGB"] = "BGR"
+    scale: float = 1.0
+    mean: Triple = (0.0, 0.0, 0.0)
+    std: Triple = (1.0, 1.0, 1.0)
+    resize: Resize = "letterbox"
+    align: Align = "center"
+    pad: int = 114
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One manifest. ``accuracy`` and ``parameters`` are kept as written."""
+
+    name: str
+    file: str
+    input: InputSpec
+    family: Family
+    labels: tuple[str, ...]
+    sha256: str | None = None
+    url: str | None = None
+    licence: str = ""
+    provenance: str = ""
+    description: str = ""
+    default: bool = False
+    score: float = 0.35
+    iou: float = 0.45
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    accuracy: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSpec:
+    """Check a manifest already read from TOML. ``labels`` must be a list by now.
+
+    Raises ModelError naming ``where`` (the manifest's path) and the key at fault.
+    """
+    read = _Reader(data, where)
+    read.only("", _TOP_KEYS)
+    read.only("input", _INPUT_KEYS)
+    read.only("thresholds", ("score", "iou"))
+    layout = read.text("input.layout", "NCHW")
+    if layout != "NCHW":
+        raise read.fault("input.layout", f"is {layout!r}; only 'NCHW' networks can be run")
+    size = read.numbers("input.size", 2)
+    if any(v != int(v) or v < 1 for v in size):
+        raise read.fault("input.size", f"is {list(size)}; write two whole numbers: [width, height]")
+    std = read.numbers("input.std", 3, (1.0, 1.0, 1.0))
+    if any(v == 0 for v in std):
+        raise read.fault("input.std", "holds a 0; it divides, so no value may be 0")
+    pad = read.number("input.pad", 114, low=0, high=255)
+    sha256 = read.text("sha256", "") or None
+    if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise read.fault("sha256", "must be 64 lower-case hexadecimal digits")
+    labels = read.get("labels")
+    if not isinstance(labels, list) or not labels or not all(isinstance(v, str) for v in labels):
+        raise read.fault("labels", "must be a list of class names, or the name of a text file")
+    parameters = {k: v for k, v in read.table("decoder").items() if k != "family"}
+    return ModelSpec(
+        name=name,
+        file=read.text("file"),
+        input=InputSpec(
+            size_wh=(int(size[0]), int(size[1])),
+            channels=read.choice("input.channels", ("BGR", "RGB"), "BGR"),
+            scale=read.number("input.scale", 1.0),
+            mean=read.numbers("input.mean", 3, (0.0, 0.0, 0.0)),
+            std=std,
+            resize=read.choice("input.resize", get_args(Resize), "letterbox"),
+            align=read.choice("input.align", get_args(Align), "center"),
+            pad=int(pad),
+        ),
+        family=read.choice("decoder.family", FAMILIES),
+        labels=tuple(labels),
+        sha256=sha256,
+        url=read.text("url", "") or None,
+        licence=read.text("licence", ""),
+        provenance=read.text("provenance", ""),
+        description=read.text("description", ""),
+        default=bool(data.get("default", False)),
+        score=read.number("thresholds.score", 0.35, low=0, high=1),
+        iou=read.number("thresholds.iou", 0.45, low=0, high=1),
+        parameters=parameters,
+        accuracy=read.table("accuracy"),
+    )
+
+
+_TOP_KEYS = (
+    "file sha256 url licence provenance description default input decoder labels thresholds accuracy"
+).split()
+_INPUT_KEYS = "size layout channels scale mean std resize align pad".split()
+_REQUIRED: Any = object()
+
+
+class _Reader:
+    """Typed look-ups by dotted key; every fault names the file and the key."""
+
+    def __init__(self, data: Mapping[str, Any], where: str) -> None:
+        self._data, self._where = data, where
+
+    def fault(self, key: str, what: str) -> ModelError:
+        return ModelError(f"manifest {self._where}: `{key}` {what}")
+
+    def table(self, key: str) -> Mapping[str, Any]:
+        value = self._data.get(key, {}) if key else self._data
+        if not isinstance(value, Mapping):
+            raise self.fault(key, "must be a table")
+        return value
+
+    def only(self, table: str, known: tuple[str, ...] | list[str]) -> None:
+        for key in self.table(table):
+            if key not in known:
+                dotted = f"{table}.{key}" if table else key
+                raise self.fault(dotted, f"is not known here; known are: {', '.join(known)}")
+
+    def get(self, key: str, default: Any = _REQUIRED) -> Any:
+        table, _, leaf = key.rpartition(".")
+        value = self.table(table).get(leaf, default)
+        if value is _REQUIRED:
+            raise self.fault(key, "is missing")
+        return value
+
+    def text(self, key: str, default: Any = _REQUIRED) -> str:
+        value = self.get(key, default)
+        if not isinstance(value, str):
+            raise self.fault(key, f"must be a string, is {value!r}")
+        return value
+
+    def choice(self, key: str, allowed: tuple[str, ...], default: Any = _REQUIRED) -> Any:
+        value = self.text(key, default)
+        if value not in allowed:
+            raise self.fault(key, f"is {value!r}; allowed are: {', '.join(allowed)}")
+        return value
+
+    def number(
+        self, key: str, default: Any, *, low: float = float("-inf"), high: float = float("inf")
+    ) -> float:
+        value = self.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self.fault(key, f"must be a number, is {value!r}")
+        if not low <= value <= high:
+            raise self.fault(key, f"is {value}; it must lie between {low} and {high}")
+        return float(value)
+
+    def numbers(self, key: str, count: int, default: Any = _REQUIRED) -> Any:
+        value = self.get(key, default)
+        if not isinstance(value, (list, tuple)) or len(value) != count:
+            raise self.fault(key, f"must be a list of {count} numbers, is {value!r}")
+        if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value):
+            raise self.fault(key, f"must hold numbers only, is {value!r}")
+        return tuple(float(v) for v in value)

@@ -6,6 +6,7 @@ path and key in the message.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -76,6 +77,14 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
     if any(v == 0 for v in std):
         raise read.fault("input.std", "holds a 0; it divides, so no value may be 0")
     pad = read.number("input.pad", 114, low=0, high=255)
+    if pad != int(pad):
+        raise read.fault("input.pad", f"is {pad}; write a whole number")
+    file = read.text("file")
+    if not re.fullmatch(r"[^/\\\x00-\x1f]+", file) or file in (".", ".."):
+        raise read.fault("file", f"is {file!r}; write the name of a file beside the manifest")
+    default = read.get("default", False)
+    if not isinstance(default, bool):
+        raise read.fault("default", f"must be true or false, is {default!r}")
     sha256 = read.text("sha256", "") or None
     if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise read.fault("sha256", "must be 64 lower-case hexadecimal digits")
@@ -85,7 +94,7 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
     parameters = {k: v for k, v in read.table("decoder").items() if k != "family"}
     return ModelSpec(
         name=name,
-        file=read.text("file"),
+        file=file,
         input=InputSpec(
             size_wh=(int(size[0]), int(size[1])),
             channels=read.choice("input.channels", ("BGR", "RGB"), "BGR"),
@@ -103,7 +112,7 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
         licence=read.text("licence", ""),
         provenance=read.text("provenance", ""),
         description=read.text("description", ""),
-        default=bool(data.get("default", False)),
+        default=default,
         score=read.number("thresholds.score", 0.35, low=0, high=1),
         iou=read.number("thresholds.iou", 0.45, low=0, high=1),
         parameters=parameters,
@@ -111,10 +120,9 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
     )
 
 
-_TOP_KEYS = (
-    "file sha256 url licence provenance description default input decoder labels thresholds accuracy"
-).split()
-_INPUT_KEYS = "size layout channels scale mean std resize align pad".split()
+_TEXT_KEYS = ("file", "sha256", "url", "licence", "provenance", "description")
+_TOP_KEYS = (*_TEXT_KEYS, "default", "input", "decoder", "labels", "thresholds", "accuracy")
+_INPUT_KEYS = ("size", "layout", "channels", "scale", "mean", "std", "resize", "align", "pad")
 _REQUIRED: Any = object()
 
 
@@ -133,7 +141,7 @@ class _Reader:
             raise self.fault(key, "must be a table")
         return value
 
-    def only(self, table: str, known: tuple[str, ...] | list[str]) -> None:
+    def only(self, table: str, known: tuple[str, ...]) -> None:
         for key in self.table(table):
             if key not in known:
                 dotted = f"{table}.{key}" if table else key
@@ -164,6 +172,8 @@ class _Reader:
         value = self.get(key, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.fault(key, f"must be a number, is {value!r}")
+        if not math.isfinite(value):
+            raise self.fault(key, f"is {value}; write a finite number")
         if not low <= value <= high:
             raise self.fault(key, f"is {value}; it must lie between {low} and {high}")
         return float(value)
@@ -174,4 +184,6 @@ class _Reader:
             raise self.fault(key, f"must be a list of {count} numbers, is {value!r}")
         if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value):
             raise self.fault(key, f"must hold numbers only, is {value!r}")
+        if not all(math.isfinite(v) for v in value):
+            raise self.fault(key, f"must hold finite numbers, is {value!r}")
         return tuple(float(v) for v in value)

@@ -1,0 +1,1 @@
+"""Engines: what runs the network, and what turns its outputs into detections."""

@@ -1,0 +1,209 @@
+"""The CPU engine: ONNX Runtime behind slots that share a few worker threads.
+
+A worker does one frame's preprocessing, inference and postprocessing one after the other, so one
+frame's cv2 and Python work overlaps another's inference and nothing waits at a thread pool's
+barrier. Where throughput counts there is one slot more than workers: results leave in order, and a
+worker that is done before its predecessor finds the next frame already waiting (on 2 cores that
+gives 13 % more frames per second). Inputs and outputs are bound once to memory of ours.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from time import perf_counter_ns
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.backends.ort import one_line, open_session
+from app.backends.postprocess import Postprocessor
+from app.backends.preprocess import CpuPreprocessor
+from app.detections import Detections
+from app.errors import ModelError
+from app.frame import Frame
+from app.model_spec import ModelSpec
+
+log = logging.getLogger(__name__)
+
+WORKERS = 2
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+class CpuBackend:
+    """``workers`` frames at a time on one ONNX Runtime session; a context manager.
+
+    ``spare_slots`` more frames may wait their turn: 0 keeps the age low, 1 the workers busy.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        weights: Path,
+        *,
+        wake: Callable[[], None],
+        score: float,
+        iou: float,
+        workers: int = WORKERS,
+        threads: int | None = None,
+        spare_slots: int = 0,
+    ) -> None:
+        self._spec, self._weights, self._wake = spec, weights, wake
+        self._score, self._iou = score, iou
+        self._workers, self._slot_count = workers, workers + spare_slots
+        self._threads = threads or max(1, cores() // workers)
+        self._pool: ThreadPoolExecutor | None = None
+        self._slots: list[CpuSlot] = []
+
+    def __enter__(self) -> CpuBackend:
+        session = open_session(self._weights, threads=self._threads)
+        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="worker")
+        self._slots = [
+            CpuSlot(
+                self._spec,
+                session,
+                pool=self._pool,
+                wake=self._wake,
+                score=self._score,
+                iou=self._iou,
+            )
+            for _ in range(self._slot_count)
+        ]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._slots = []
+
+    @property
+    def slots(self) -> Sequence[CpuSlot]:
+        """See interfaces.Backend."""
+        return self._slots
+
+    @property
+    def description(self) -> str:
+        """See interfaces.Backend."""
+        each = "1 thread" if self._threads == 1 else f"{self._threads} threads"
+        return f"cpu (ONNX Runtime), {self._workers} workers of {each}, {self._spec.name}"
+
+
+class CpuSlot:
+    """One frame in flight and its buffers, bound once."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        session: Any,
+        *,
+        pool: ThreadPoolExecutor,
+        wake: Callable[[], None],
+        score: float,
+        iou: float,
+    ) -> None:
+        self._session, self._pool, self._wake = session, pool, wake
+        self._preprocess = CpuPreprocessor(spec.input)
+        width, height = spec.input.size_wh
+        self._tensor = np.zeros((1, 3, height, width), np.float32)
+        self._binding, self._outputs = _bind(
+            session, self._tensor, spec.name, end_to_end=bool(spec.parameters.get("end_to_end"))
+        )
+        shapes = [array.shape for array in self._run_network()]
+        self._postprocess = Postprocessor(spec, shapes, score=score, iou=iou)
+        self._stages: dict[str, int] = {}
+        self._future: Future[Detections] | None = None
+
+    def enqueue(self, frame: Frame) -> None:
+        """See interfaces.Slot."""
+        assert self._future is None, "the slot is busy"
+        self._future = self._pool.submit(self._work, frame)
+        self._future.add_done_callback(lambda _: self._wake())
+
+    def ready(self) -> bool:
+        """See interfaces.Slot."""
+        return self._future is not None and self._future.done()
+
+    def collect(self) -> tuple[Detections, Mapping[str, int]]:
+        """See interfaces.Slot."""
+        assert self._future is not None, "nothing was enqueued"
+        detections, self._future = self._future.result(), None
+        return detections, self._stages
+
+    def _work(self, frame: Frame) -> Detections:
+        start_ns = perf_counter_ns()
+        placement = self._preprocess(frame, self._tensor)
+        ready_ns = perf_counter_ns()
+        outputs = self._run_network()
+        done_ns = perf_counter_ns()
+        detections = self._postprocess(outputs, placement)
+        self._stages = {
+            "preprocess": ready_ns - start_ns,
+            "network": done_ns - ready_ns,
+            "postprocess": perf_counter_ns() - done_ns,
+        }
+        return detections
+
+    def _run_network(self) -> Sequence[NDArray[Any]]:
+        self._session.run_with_iobinding(self._binding)
+        if self._outputs is not None:
+            return self._outputs
+        arrays: list[NDArray[Any]] = self._binding.copy_outputs_to_cpu()
+        return arrays
+
+
+def _bind(
+    session: Any, tensor: NDArray[np.float32], name: str, *, end_to_end: bool
+) -> tuple[Any, list[NDArray[Any]] | None]:
+    """Bind the session to ``tensor`` and, where all shapes are fixed, to outputs of ours."""
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
+        raise ModelError(
+            f"model {name}: its input {[(i.name, i.type, i.shape) for i in inputs]} is not one "
+            "float32 tensor [1, 3, height, width], as a detector's would be"
+        )
+    for wanted, fixed in zip(tensor.shape, inputs[0].shape, strict=True):
+        if isinstance(fixed, int) and fixed != wanted:
+            raise ModelError(
+                f"model {name}: the network takes {list(inputs[0].shape)}, but its manifest says "
+                f"{list(tensor.shape)}; correct `input.size` (width, height) in the manifest"
+            )
+    binding = session.io_binding()
+    binding.bind_input(inputs[0].name, "cpu", 0, np.float32, tensor.shape, tensor.ctypes.data)
+    outputs = session.get_outputs()
+    shapes = [tuple(output.shape) for output in outputs]
+    if not all(isinstance(n, int) for shape in shapes for n in shape):
+        shapes = _shapes_of_a_run(session, tensor, name)
+    if end_to_end or any(output.type != "tensor(float)" for output in outputs):
+        for output in outputs:  # the number of boxes may differ from frame to frame
+            binding.bind_output(output.name, "cpu")
+        return binding, None
+    arrays: list[NDArray[Any]] = [np.empty(shape, np.float32) for shape in shapes]
+    for output, array in zip(outputs, arrays, strict=True):
+        binding.bind_output(output.name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+    return binding, arrays
+
+
+def _shapes_of_a_run(session: Any, tensor: NDArray[np.float32], name: str) -> list[Any]:
+    try:
+        outputs = session.run(None, {session.get_inputs()[0].name: tensor})
+    except Exception as error:
+        raise ModelError(
+            f"model {name}: the network refuses an input of {list(tensor.shape)}: "
+            f"{one_line(error)}; choose another `input.size` in the manifest"
+        ) from error
+    return [array.shape for array in outputs]

@@ -1,0 +1,40 @@
+"""Which decoder reads a model's outputs?"""
+
+from __future__ import annotations
+
+from app.backends.decoders.common import Decoder, Shapes
+from app.backends.decoders.faces import UltraFace, YuNet
+from app.backends.decoders.fastestdet import FastestDet
+from app.backends.decoders.nanodet import NanoDet
+from app.backends.decoders.yolo import EndToEnd, YoloV5, YoloV8, YoloX
+from app.model_spec import ModelSpec
+
+__all__ = ["make_decoder"]
+
+STRIDES = (8, 16, 32)
+
+
+def make_decoder(spec: ModelSpec, shapes: Shapes) -> Decoder:
+    """The decoder of ``spec.family`` for real output ``shapes``; raises ModelError on a misfit."""
+    size, classes, parameters = spec.input.size_wh, len(spec.labels), spec.parameters
+    strides = tuple(parameters.get("strides", STRIDES))
+    if parameters.get("end_to_end", False):
+        return EndToEnd(shapes)
+    match spec.family:
+        case "yolox":
+            return YoloX(shapes, input_wh=size, classes=classes, strides=strides)
+        case "yolov5":
+            return YoloV5(shapes, classes=classes)
+        case "yolov8":
+            return YoloV8(shapes, classes=classes)
+        case "nanodet":
+            reg_max = int(parameters.get("reg_max", 7))
+            return NanoDet(
+                shapes, input_wh=size, classes=classes, strides=strides, reg_max=reg_max
+            )
+        case "fastestdet":
+            return FastestDet(shapes, input_wh=size, classes=classes)
+        case "yunet":
+            return YuNet(shapes, input_wh=size, strides=strides)
+        case "ultraface":
+            return UltraFace(shapes, input_wh=size)

@@ -1,0 +1,81 @@
+"""The capture thread: who reads the source, and what happens when it ends or fails?"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from time import monotonic_ns
+
+from app.errors import SourceEnded
+from app.frame import SourceInfo
+from app.handoff import Handoff
+from app.interfaces import FrameSource
+from app.stats import Meter
+
+log = logging.getLogger(__name__)
+
+READ_TIMEOUT_S = 0.2  # how soon a stop is noticed while nothing comes
+
+
+class Capture(threading.Thread):
+    """Opens, reads and closes the source, all on this thread.
+
+    A daemon: a driver that never returns from a read must not keep the process alive.
+    """
+
+    def __init__(
+        self,
+        source: FrameSource,
+        handoff: Handoff,
+        meter: Meter,
+        *,
+        stop: threading.Event,
+        on_open: Callable[[SourceInfo], None],
+        on_error: Callable[[BaseException], None],
+    ) -> None:
+        super().__init__(name="capture", daemon=True)
+        self._source, self._handoff, self._meter = source, handoff, meter
+        self._stop_event, self._on_open, self._on_error = stop, on_open, on_error
+
+    def run(self) -> None:
+        """Until the source ends, fails, or the run is stopped."""
+        try:
+            info = self._source.open()
+            log.info("source %s: %s", info.uri, describe(info))
+            self._on_open(info)
+            self._meter.state = "live" if info.live else "replay"
+            self._read_all()
+        except SourceEnded:
+            log.debug("source ended")
+        except BaseException as error:
+            self._on_error(error)
+        finally:
+            self._handoff.end()
+            self._source.close()
+
+    def _read_all(self) -> None:
+        while not self._stop_event.is_set():
+            started_ns = monotonic_ns()
+            frame = self._source.read(READ_TIMEOUT_S)
+            if frame is None:
+                continue
+            self._meter.captured(monotonic_ns() - started_ns)
+            while not self._handoff.put(frame, READ_TIMEOUT_S):
+                if self._stop_event.is_set():
+                    self._meter.dropped("stopped")
+                    return
+
+
+def describe(info: SourceInfo) -> str:
+    """One line for the log: size, rate, length, codec."""
+    parts = []
+    if info.wh_px:
+        parts.append(f"{info.wh_px[0]}x{info.wh_px[1]}")
+    if info.fps:
+        parts.append(f"{info.fps:g} frames/s")
+    if info.frame_count:
+        parts.append(f"{info.frame_count} frames")
+    if info.detail:
+        parts.append(info.detail)
+    return ", ".join(parts) or "open"

@@ -1,0 +1,128 @@
+"""Which commands and flags are there?"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from app import __version__
+from app.config import ENGINES, Config, make_config
+from app.errors import KestrelError
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code of README, "Exit codes"."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = _parser().parse_args(_with_command(words))
+    logging.basicConfig(
+        level=os.environ.get("KESTREL_LOG", "INFO").upper(),
+        format="kestrel: %(message)s",
+        stream=sys.stderr,
+    )
+    command: Callable[[argparse.Namespace], int] = args.func
+    try:
+        return command(args)
+    except KestrelError as error:
+        sys.stderr.write(f"kestrel: error: {' '.join(str(error).split())}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 0
+
+
+def _with_command(words: list[str]) -> list[str]:
+    """Plain ``python -m app [OPTIONS]`` means ``run``."""
+    if words and (not words[0].startswith("-") or words[0] in ("-h", "--help", "--version")):
+        return words
+    return ["run", *words]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m app",
+        description="Kestrel: real-time object detection for edge devices.",
+        epilog="Without a command: run. Exit codes: 0 done or stopped, 2 usage or configuration, "
+        "3 source, 4 model, 5 GPU, 6 a verdict failed.",
+    )
+    parser.add_argument("--version", action="version", version=f"kestrel {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    run = commands.add_parser("run", help="detect live: camera, stream, or a clip at its own pace")
+    run.add_argument("--source", help="camera:0, rtsp://…, http://…, FILE, FOLDER, pattern:, sample:")
+    _common(run)
+    run.add_argument("--headless", action="store_true", help="no window, no Qt")
+    run.add_argument("--max-age-ms", type=float, help="drop frames that waited longer (ms)")
+    run.set_defaults(func=_run)
+
+    replay = commands.add_parser("replay", help="every frame of a recording, reproducibly")
+    replay.add_argument("source", metavar="CLIP", help="a recording; sample: is the bundled clip")
+    _common(replay)
+    replay.add_argument("--realtime", action="store_true", help="at the pace of the clip's clock")
+    replay.set_defaults(func=_replay, headless=True)
+
+    bench = commands.add_parser("bench", help="measure this device")
+    bench.add_argument("--source", help="a recording to measure with (default: sample:)")
+    bench.add_argument("--model", help="name on the shelf, .onnx or .toml file")
+    bench.add_argument("--engine", choices=ENGINES)
+    bench.add_argument("--json", metavar="FILE", help="write all figures there")
+    bench.add_argument("--max-frames", type=int, help="frames of the throughput run (default: 500)")
+    bench.add_argument("--seconds", type=float, default=10.0, help="length of the overload run")
+    bench.set_defaults(func=_bench)
+
+    from app.tools.models import register
+
+    register(commands)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="name on the shelf, .onnx or .toml file")
+    parser.add_argument("--engine", choices=ENGINES, help="auto chooses by what is there")
+    parser.add_argument("--json", metavar="FILE", help="one JSON line a frame; - is stdout")
+    parser.add_argument("--record", metavar="FILE", help="annotated video (.mp4, H.264)")
+    parser.add_argument("--max-frames", type=int, help="end after so many processed frames")
+    parser.add_argument("--score", type=float, help="lowest score reported (0..1)")
+    parser.add_argument("--iou", type=float, help="overlap above which NMS drops a box (0..1)")
+    parser.add_argument(
+        "--isolate",
+        action=argparse.BooleanOptionalAction,
+        help="decode in a child process (default: for streams)",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
+
+
+def _config(args: argparse.Namespace) -> Config:
+    """The Config of the flags that were given."""
+    known = Config.__dataclass_fields__
+    flags: dict[str, Any] = {
+        name: value
+        for name, value in vars(args).items()
+        if name in known and value is not None and value is not False
+    }
+    if getattr(args, "isolate", None) is False:
+        flags["isolate"] = False
+    return make_config(flags, getattr(args, "config", None))
+
+
+def _run(args: argparse.Namespace) -> int:
+    from app.tools.run import run_live
+
+    return run_live(_config(args))
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from app.tools.run import run_replay
+
+    return run_replay(_config(args))
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from app.tools.bench import run_bench
+
+    return run_bench(_config(args), seconds=args.seconds)

@@ -1,0 +1,1 @@
+"""Where results go: JSON lines, an annotated video, the terminal, the window's mailbox."""

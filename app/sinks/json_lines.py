@@ -1,0 +1,165 @@
+"""How do results become JSON lines, in a file or on standard output?"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import select
+import stat
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from app.detections import Detections, Result
+from app.errors import ReaderGone, SinkError
+from app.frame import SourceInfo
+from app.overlay import label_of
+from app.sinks.output_file import cure, open_output
+
+STDOUT = "-"
+
+
+def _wall_offset_ns() -> int:
+    return time.time_ns() - time.monotonic_ns()
+
+
+class JsonLinesSink:
+    """One line a frame to ``target``, a path (replaced if it exists) or ``-``.
+
+    Each line is one write past all buffers: a reader sees it at once, a crash loses none, and for
+    a few hundred bytes a frame that costs less than keeping a buffer fresh would.
+    ``wall_offset_ns`` gives Unix time − monotonic time; asked for each line, as the wall clock of
+    a device without a battery jumps when it first hears from the network.
+    """
+
+    def __init__(self, target: str, *, wall_offset_ns: Callable[[], int] = _wall_offset_ns) -> None:
+        self._path = None if target == STDOUT else Path(target)
+        self._wall_offset_ns = wall_offset_ns
+        self._out: io.FileIO | None = None
+        self._source = '""'
+        self._labels: list[str] = []
+        self._second, self._second_text = -1, ""
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Open the target; raises SinkError with the cure."""
+        self._source = _quoted(source.uri)
+        self._labels = [_quoted(label) for label in labels]
+        self._out = _open_stdout() if self._path is None else open_output(self._path, truncate=True)
+
+    def emit(self, result: Result) -> None:
+        """Write one line; raises SinkError when the disk is full, ReaderGone when nobody reads."""
+        if self._out is None:
+            return
+        line = self._line(result).encode()
+        written = 0
+        try:
+            while written < len(line):
+                n = self._out.write(line[written:])
+                if n is None:  # somebody made the pipe or terminal non-blocking: wait for room
+                    select.select([], [self._out], [], 1.0)
+                else:
+                    written += n
+        except BrokenPipeError:
+            self._leave()
+            raise ReaderGone(f"nobody reads {self._name} any more") from None
+        except OSError as error:
+            _cut(self._out, written)
+            self._leave()
+            raise SinkError(
+                f"cannot write JSON lines to {self._name}: {cure(error, self._path)}; "
+                "the lines before are whole"
+            ) from error
+
+    def close(self) -> None:
+        """Everything has been written already."""
+        if self._out is not None:
+            out, self._out = self._out, None
+            with suppress(OSError):
+                out.close()
+
+    @property
+    def _name(self) -> str:
+        return "standard output" if self._path is None else str(self._path)
+
+    def _leave(self) -> None:
+        """Let go after a fault, so that the interpreter's own flush at exit does not fail again."""
+        if self._out is not None and self._path is None:
+            with suppress(OSError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self._out.fileno())
+                os.close(nowhere)
+        self.close()
+
+    def _line(self, result: Result) -> str:
+        frame = result.frame
+        media = "null" if frame.media_ns is None else str(round(frame.media_ns / 1e6, 3))
+        width, height = frame.wh_px
+        return (
+            f'{{"source": {self._source}, "frame": {frame.index}, "media_ms": {media}, '
+            f'"time": "{self._time(frame.captured_ns)}", '
+            f'"age_ms": {round(result.age_ns / 1e6, 2)}, "size": [{width}, {height}], '
+            f'"detections": [{self._detections(result.detections)}]}}\n'
+        )
+
+    def _time(self, captured_ns: int) -> str:
+        """When the frame was captured: UTC, ISO 8601, milliseconds."""
+        second, ms = divmod((captured_ns + self._wall_offset_ns()) // 1_000_000, 1000)
+        if second != self._second:
+            self._second = second
+            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._second_text}.{ms:03}Z"
+
+    def _detections(self, detections: Detections) -> str:
+        boxes = detections.xyxy.tolist()  # Python floats: NumPy's own are slow to format
+        ids, scores = detections.class_ids.tolist(), detections.scores.tolist()
+        texts = [
+            f'{{"label": {self._label(class_id)}, "class_id": {class_id}, '
+            f'"score": {round(score, 4)}, '
+            f'"box": [{round(x0, 2)}, {round(y0, 2)}, {round(x1, 2)}, {round(y1, 2)}]}}'
+            for class_id, score, (x0, y0, x1, y1) in zip(ids, scores, boxes, strict=True)
+        ]
+        if detections.keypoints is not None:
+            for i, points in enumerate(detections.keypoints.tolist()):
+                pairs = ", ".join(f"[{round(x, 2)}, {round(y, 2)}]" for x, y in points)
+                texts[i] = f'{texts[i][:-1]}, "keypoints": [{pairs}]}}'
+        return ", ".join(texts)
+
+    def _label(self, class_id: int) -> str:
+        if 0 <= class_id < len(self._labels):
+            return self._labels[class_id]
+        return _quoted(label_of((), class_id))
+
+
+def _quoted(text: str) -> str:
+    """JSON in readable UTF-8; escaped where a file name is no valid Unicode."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    try:
+        quoted.encode()
+    except UnicodeEncodeError:
+        return json.dumps(text)
+    return quoted
+
+
+def _open_stdout() -> io.FileIO:
+    try:
+        if sys.stdout is None:
+            raise OSError("closed")
+        sys.stdout.flush()
+        return io.FileIO(sys.stdout.fileno(), "wb", closefd=False)
+    except (OSError, ValueError) as error:
+        raise SinkError(
+            f"cannot write JSON lines to standard output ({error}); name a file instead of -"
+        ) from error
+
+
+def _cut(out: io.FileIO, extra: int) -> None:
+    """Take back the ``extra`` bytes of half a line, unless somebody has written behind them."""
+    with suppress(OSError):
+        status = os.fstat(out.fileno())
+        end = os.lseek(out.fileno(), 0, os.SEEK_CUR)
+        if extra and stat.S_ISREG(status.st_mode) and status.st_size == end:
+            os.ftruncate(out.fileno(), end - extra)
+            os.lseek(out.fileno(), end - extra, os.SEEK_SET)

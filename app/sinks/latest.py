@@ -1,0 +1,44 @@
+"""How does a window get the newest result without ever building a queue?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+
+from app.detections import Result
+from app.frame import SourceInfo
+
+
+class LatestSink:
+    """A mailbox for one result: a new one replaces an old one that nobody fetched.
+
+    ``emit`` is called on the pipeline thread, everything else on any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._waiting: Result | None = None
+        self._count = 0
+
+    @property
+    def count(self) -> int:
+        """How many results have come in so far."""
+        return self._count
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Nothing to prepare."""
+
+    def emit(self, result: Result) -> None:
+        """Replace what is waiting."""
+        with self._lock:
+            self._waiting = result
+            self._count += 1
+
+    def take(self) -> Result | None:
+        """The newest result, once; None until a newer one is there."""
+        with self._lock:
+            result, self._waiting = self._waiting, None
+            return result
+
+    def close(self) -> None:
+        """The last result stays, to be shown a last time."""

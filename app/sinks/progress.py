@@ -1,0 +1,110 @@
+"""How far is the run, for somebody who looks at a terminal?"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter, deque
+from collections.abc import Sequence
+from time import monotonic
+from typing import TextIO
+
+from app.detections import Detections, Result
+from app.frame import SourceInfo
+from app.overlay import label_of, printable
+
+REDRAW_S = 0.2
+FPS_WINDOW_S = 3.0
+_CLEAR = "\r\x1b[K"
+
+
+class ProgressSink:
+    """One line on a terminal, redrawn at most five times a second; silent anywhere else.
+
+    ``total`` is the number of frames to come; None takes the source's word, where it has one.
+    """
+
+    def __init__(self, total: int | None = None, stream: TextIO | None = None) -> None:
+        self._total = total
+        self._stream = sys.stderr if stream is None else stream
+        self._labels: Sequence[str] = ()
+        self._on = False
+        self._drawn = False
+        self._frames = 0
+        self._start_s = self._next_s = 0.0
+        self._marks: deque[tuple[float, int]] = deque()  # (time, frames) of recent redraws
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Find out whether anybody looks."""
+        self._labels = labels
+        if self._total is None and not source.live:
+            self._total = source.frame_count
+        self._on = _is_terminal(self._stream)
+        self._next_s = 0.0
+
+    def emit(self, result: Result) -> None:
+        """Count the frame, and redraw if it is time to."""
+        self._frames += 1
+        now_s = monotonic()
+        if not self._on or now_s < self._next_s:
+            return
+        self._next_s = now_s + REDRAW_S
+        self._start_s = self._start_s or now_s
+        self._marks.append((now_s, self._frames))
+        while len(self._marks) > 2 and now_s - self._marks[0][0] > FPS_WINDOW_S:
+            self._marks.popleft()
+        self._write(_CLEAR + self._line(now_s, result.detections)[: self._width() - 1])
+        self._drawn = True
+
+    def clear(self) -> None:
+        """Wipe the line, so that something else can be written; the next redraw brings it back."""
+        if self._drawn:
+            self._write(_CLEAR)
+            self._drawn = False
+
+    def close(self) -> None:
+        """Wipe the line for good."""
+        self.clear()
+        self._on = False
+
+    def _line(self, now_s: float, detections: Detections) -> str:
+        (then_s, before), fps = self._marks[0], 0.0
+        if now_s > then_s:
+            fps = (self._frames - before) / (now_s - then_s)
+        parts = [f"frame {self._frames}", f"{fps:.1f} FPS"]
+        if self._total:
+            # the container's word may be wrong by one: never "61 of 60"
+            total = max(self._total, self._frames)
+            parts[0] += f" of {total} ({100 * self._frames // total} %)"
+            if fps > 0:
+                parts.append(f"{_clock((total - self._frames) / fps)} left")
+        counts = Counter(detections.class_ids.tolist())
+        seen = [f"{n} {printable(label_of(self._labels, i))}" for i, n in counts.most_common(5)]
+        parts.append(", ".join(seen) or "nothing")
+        return "  ".join(parts)
+
+    def _width(self) -> int:
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or 80
+        except (OSError, ValueError):
+            return 80
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):  # the terminal went away: nobody looks any more
+            self._on = False
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+    except ValueError:  # closed
+        return False
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,133 @@
+"""How do frames come from a camera on this machine? (V4L2 through OpenCV)"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.errors import SourceError
+from app.frame import Frame, SourceInfo
+from app.frame_pool import FramePool
+from app.sources._cv2 import load_cv2, to_bgr
+from app.sources.media_clock import usable_fps
+
+MAX_STAMP_AGE_NS = 5_000_000_000  # an older "kernel stamp" is on another clock
+
+
+@dataclass(frozen=True, slots=True)
+class CameraMode:
+    """What to ask of the camera; None leaves it as the driver has it."""
+
+    wh_px: tuple[int, int] | None = None
+    fps: float | None = None
+    fourcc: str | None = None  # "MJPG", "YUYV", …
+
+
+def open_v4l2(device: int | str) -> Any:
+    """A cv2.VideoCapture on a V4L2 device."""
+    cv2 = load_cv2()
+    return cv2.VideoCapture(device, cv2.CAP_V4L2)
+
+
+class CameraSource:
+    """Frames of a V4L2 camera. A read may block for 10 s when the camera is unplugged."""
+
+    def __init__(
+        self,
+        device: int | str,
+        *,
+        label: str,
+        mode: CameraMode | None = None,
+        open_capture: Callable[[int | str], Any] = open_v4l2,
+        dev: Path = Path("/dev"),
+    ) -> None:
+        self._device = device
+        self._label = label
+        self._mode = mode or CameraMode()
+        self._open_capture = open_capture
+        self._dev = dev
+        self._cap: Any = None
+        self._pool = FramePool()
+        self._shape: tuple[int, ...] = ()
+        self._index = 0
+
+    def open(self) -> SourceInfo:
+        """Open the camera and ask for the mode; raises SourceError with the cure."""
+        path = self._dev / f"video{self._device}" if isinstance(self._device, int) else None
+        path = path or Path(str(self._device))
+        if not path.exists():
+            raise SourceError(f"there is no camera {path}: {_cameras_here(self._dev)}")
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise SourceError(
+                f"no permission to use {path}: add yourself to the video group "
+                "(sudo usermod -aG video $USER) and log in again"
+            )
+        self._cap = self._open_capture(self._device)
+        if not self._cap.isOpened():
+            self.close()
+            raise SourceError(
+                f"{path} does not open as a camera: another program may be using it, or it is a "
+                f"metadata device of the same camera; {_cameras_here(self._dev)}"
+            )
+        return self._configure()
+
+    def _configure(self) -> SourceInfo:
+        cv2, cap, mode = load_cv2(), self._cap, self._mode
+        if mode.fourcc:  # first: it decides which sizes and rates there are
+            cap.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*mode.fourcc))
+        if mode.wh_px:
+            cap.set(cv2.CAP_PROP_FRAME_WIDTH, mode.wh_px[0])
+            cap.set(cv2.CAP_PROP_FRAME_HEIGHT, mode.wh_px[1])
+        if mode.fps:
+            cap.set(cv2.CAP_PROP_FPS, mode.fps)
+        cap.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not a queue of old ones
+        width_px = int(cap.get(cv2.CAP_PROP_FRAME_WIDTH))
+        height_px = int(cap.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        fps = usable_fps(cap.get(cv2.CAP_PROP_FPS))
+        code = int(cap.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
+        fourcc = code.to_bytes(4, "little").decode("latin-1").strip("\0 ")
+        rate = f" {fps:g} fps" if fps else ""
+        detail = f"V4L2, {fourcc} {width_px}x{height_px}{rate}"
+        if mode.wh_px and mode.wh_px != (width_px, height_px):
+            detail += f" (asked for {mode.wh_px[0]}x{mode.wh_px[1]})"
+        self._shape = (height_px, width_px, 3)
+        return SourceInfo(self._label, True, (width_px, height_px), fps, None, detail)
+
+    def read(self, timeout_s: float) -> Frame | None:
+        """The next frame, stamped by the kernel where the driver does so."""
+        cv2 = load_cv2()
+        ok, pixels = self._cap.read(self._pool.acquire(self._shape))
+        now_ns = time.monotonic_ns()
+        if not ok:
+            raise SourceError(
+                f"{self._label} gives no frames any more after {self._index}: "
+                "check that it is plugged in, and its cable"
+            )
+        self._shape = (*pixels.shape[:2], 3)
+        stamp_ns = round(self._cap.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+        if not 0 <= now_ns - stamp_ns < MAX_STAMP_AGE_NS:
+            stamp_ns = now_ns
+        self._index += 1
+        return Frame(to_bgr(pixels), self._index - 1, stamp_ns)
+
+    def close(self) -> None:
+        """Let go of the camera."""
+        if self._cap is not None:
+            self._cap.release()
+            self._cap = None
+
+
+def _cameras_here(dev: Path) -> str:
+    devices = sorted(dev.glob("video*"), key=lambda p: int(re.sub(r"\D", "", p.name) or 0))
+    names = [str(p) for p in devices] + sorted(str(p) for p in dev.glob("v4l/by-id/*"))
+    if not names:
+        return (
+            "there is no camera on this machine (no /dev/video*); plug one in and look at 'dmesg', "
+            "or use --source sample: or pattern:"
+        )
+    return "here are " + ", ".join(names)

@@ -1,0 +1,180 @@
+"""Which source does a URI mean?"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote
+
+from app.errors import ConfigError
+from app.interfaces import FrameSource
+from app.sources.camera import CameraMode, CameraSource
+from app.sources.diagnose import missing_file, missing_sample
+from app.sources.folder import PICTURE_SUFFIXES, FolderSource
+from app.sources.isolated import IsolatedSource
+from app.sources.opencv import FfmpegSource
+from app.sources.options import SourceOptions
+from app.sources.paced import Paced
+from app.sources.pattern import PatternOptions, PatternSource
+
+__all__ = ["SAMPLE_PATH", "SourceOptions", "make_source", "mask_credentials"]
+
+SAMPLE_PATH = Path(__file__).parent / "sample.mp4"
+
+_STREAMS = ("rtsp", "rtsps", "http", "https")
+_KINDS = (
+    "camera:0, camera:/dev/v4l/by-id/…, rtsp://, rtsps://, http://, https://, file://, "
+    "a file, a folder of pictures, pattern:, sample:"
+)
+
+
+def mask_credentials(uri: str) -> str:
+    """The URI with ``user:password@`` as ``***@``: the one place that hides credentials.
+
+    Passwords are often written with raw "@" or "/" in them, so everything up to the last "@" is
+    hidden: rather a part of the path too much than a part of the password.
+    """
+    if uri[:7].lower() == "file://":
+        return uri
+    masked = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://).*@", r"\1***@", uri, flags=re.DOTALL)
+    return re.sub(
+        r"(?i)([?&](?:user(?:name)?|pass(?:word|wd)?|pwd|token|secret|api_?key|key)=)[^&#\s]*",
+        r"\1***",
+        masked,
+    )
+
+
+def make_source(
+    uri: str,
+    *,
+    realtime: bool,
+    isolate: bool | None = None,
+    options: SourceOptions | None = None,
+) -> FrameSource:
+    """The source that ``uri`` means, not opened yet.
+
+    ``realtime``: recordings play at their own speed and the pattern ticks like a camera; else
+    frames come as fast as they are taken. Cameras and streams are live either way.
+    ``isolate``: decode in a child process, which a broken file can end without harm; None: for
+    network streams only. Raises ConfigError for a URI that means nothing, SourceError for a
+    recording that is not there.
+    """
+    options = options or SourceOptions()
+    label = mask_credentials(uri)
+    scheme, rest = _split(uri)
+    if scheme == "pattern":
+        return PatternSource(_pattern_options(rest), label=label, live=realtime)
+    source: FrameSource
+    if scheme == "camera":
+        device, mode = _camera(rest)
+        where = uri
+        source = CameraSource(device, label=label, mode=mode)
+    elif scheme in _STREAMS:
+        where = uri
+        source = FfmpegSource(uri, label=label, remote=True, options=options)
+    else:
+        path = SAMPLE_PATH if scheme == "sample" else Path(rest)
+        if not path.exists():
+            raise missing_sample(path) if scheme == "sample" else missing_file(rest)
+        where = str(path.absolute())
+        source = _recording(path, label=label, options=options)
+    if isolate or (isolate is None and scheme in _STREAMS):
+        source = IsolatedSource(where, label=label, options=options)
+    return Paced(source) if realtime and scheme != "camera" else source
+
+
+def _split(uri: str) -> tuple[str, str]:
+    """(scheme, rest); the scheme of a plain path is "file"."""
+    if not uri.strip():
+        raise ConfigError(f"the source is empty; it can be {_KINDS}")
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", uri)
+    scheme = match[1].lower() if match else ""
+    rest = uri[len(scheme) + 1 :] if match else uri
+    if scheme in ("camera", "pattern", "sample") or (scheme in _STREAMS and rest[:2] == "//"):
+        return scheme, rest
+    if scheme == "file" and rest.startswith("/"):
+        local = re.sub(r"^//(localhost)?(?=/)", "", rest)
+        if local.startswith("//"):
+            raise ConfigError(f"{uri} names another machine; write file:///path")
+        return "file", unquote(local)
+    if re.match(r"/dev/(video\d+|v4l/.+)$", uri):
+        return "camera", uri
+    if scheme == "csi":
+        raise ConfigError(
+            "csi: sources are not available in this version; use camera:N where the driver "
+            "offers the sensor as /dev/videoN, or stream it by RTSP"
+        )
+    if scheme and not Path(uri).exists():
+        raise ConfigError(f"no source for {mask_credentials(uri)}; it can be {_KINDS}")
+    return "file", uri
+
+
+def _recording(path: Path, *, label: str, options: SourceOptions) -> FrameSource:
+    if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES:
+        return FolderSource(path, label=label)
+    return FfmpegSource(str(path), label=label, remote=False, options=options)
+
+
+def _camera(rest: str) -> tuple[int | str, CameraMode]:
+    name, _, query = rest.partition("?")
+    given = _query(query, ("size", "fps", "format"), example="camera:0?size=1280x720&format=MJPG")
+    fourcc = given.get("format")
+    if fourcc is not None and len(fourcc) != 4:
+        raise ConfigError(f"camera format must be four characters such as MJPG, is {fourcc!r}")
+    mode = CameraMode(
+        wh_px=_size(given["size"]) if "size" in given else None,
+        fps=_number(given["fps"], "fps") if "fps" in given else None,
+        fourcc=fourcc,
+    )
+    if re.fullmatch(r"[0-9]{1,4}", name):
+        return int(name), mode
+    if name.startswith("/"):
+        return name, mode
+    raise ConfigError(f"camera:{name} is no camera; write camera:0 or camera:/dev/v4l/by-id/…")
+
+
+def _pattern_options(rest: str) -> PatternOptions:
+    keys = ("size", "fps", "boxes", "frames", "seed")
+    given = _query(rest.lstrip("?"), keys, example="pattern:?size=1280x720&fps=30&boxes=3")
+    default = PatternOptions()
+    return PatternOptions(
+        wh_px=_size(given["size"]) if "size" in given else default.wh_px,
+        fps=_number(given["fps"], "fps") if "fps" in given else default.fps,
+        boxes=_count(given["boxes"], "boxes") if "boxes" in given else default.boxes,
+        frames=_count(given["frames"], "frames") if "frames" in given else None,
+        seed=_count(given["seed"], "seed") if "seed" in given else default.seed,
+    )
+
+
+def _query(query: str, keys: tuple[str, ...], *, example: str) -> dict[str, str]:
+    try:
+        given = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+    except ValueError:
+        raise ConfigError(f"cannot read the options {query!r}; write {example}") from None
+    unknown = sorted(set(given) - set(keys))
+    if unknown:
+        raise ConfigError(f"unknown option {unknown[0]!r}; there are {', '.join(keys)}: {example}")
+    return given
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
+    if not match:
+        raise ConfigError(f"size must be WIDTHxHEIGHT such as 1280x720, is {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def _number(text: str, name: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1000:
+        raise ConfigError(f"{name} must be above 0 and at most 1000, is {text!r}")
+    return number
+
+
+def _count(text: str, name: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ConfigError(f"{name} must be a whole number, is {text!r}")
+    return int(text)

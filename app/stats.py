@@ -1,0 +1,150 @@
+"""What does a run measure, and how is it kept bounded over months?"""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import monotonic_ns
+
+import numpy as np
+
+STALE_S = 2.0  # a rate that has seen nothing for so long is zero
+
+
+class Quantiles:
+    """Percentiles over the latest ``size`` values, in a ring. Not thread-safe."""
+
+    def __init__(self, size: int = 65_536) -> None:
+        self._ring = array("d")
+        self._size = size
+        self._next = 0
+
+    def add(self, value: float) -> None:
+        """Take one value."""
+        if len(self._ring) < self._size:
+            self._ring.append(value)
+        else:
+            self._ring[self._next] = value
+            self._next = (self._next + 1) % self._size
+
+    def at(self, *percent: float) -> tuple[float, ...]:
+        """The given percentiles (0..100); NaN where there is no value yet."""
+        if not self._ring:
+            return tuple(float("nan") for _ in percent)
+        return tuple(float(v) for v in np.percentile(np.array(self._ring), percent))
+
+
+class Rate:
+    """Events per second: (n − 1) / span over the latest ``window`` events, zero when stale."""
+
+    def __init__(self, window: int = 120) -> None:
+        self._times_ns: deque[int] = deque(maxlen=window)
+        self.count = 0
+        self._first_ns = self._last_ns = 0
+
+    def tick(self, now_ns: int) -> None:
+        """One event happened."""
+        if not self.count:
+            self._first_ns = now_ns
+        self._last_ns = now_ns
+        self.count += 1
+        self._times_ns.append(now_ns)
+
+    def recent(self, now_ns: int) -> float:
+        """Over the window."""
+        if len(self._times_ns) < 2 or now_ns - self._last_ns > STALE_S * 1e9:
+            return 0.0
+        return _rate(len(self._times_ns), self._times_ns[0], self._last_ns)
+
+    def overall(self) -> float:
+        """From the first event to the last."""
+        return _rate(self.count, self._first_ns, self._last_ns)
+
+
+def _rate(count: int, first_ns: int, last_ns: int) -> float:
+    return (count - 1) * 1e9 / (last_ns - first_ns) if last_ns > first_ns else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineStats:
+    """A snapshot. Ages and stages in ms as (p50, p95, p99); NaN before the first frame."""
+
+    captured: int
+    processed: int
+    dropped: Mapping[str, int]
+    capture_fps: float
+    fps: float
+    overall_fps: float
+    age_ms: tuple[float, float, float]
+    stages_ms: Mapping[str, tuple[float, float, float]]
+    state: str
+
+
+class Meter:
+    """Takes the measurements of one run; any thread may write and read."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._captured, self._processed = Rate(), Rate()
+        self._dropped: Counter[str] = Counter()
+        self._age = Quantiles()
+        self._stages: dict[str, Quantiles] = {}
+        self.state = "opening"
+        self.last_capture_ns = monotonic_ns()
+
+    def captured(self, read_ns: int) -> None:
+        """A frame came out of the source; ``read_ns`` is how long reading it took."""
+        now_ns = monotonic_ns()
+        with self._lock:
+            self.last_capture_ns = now_ns
+            self._captured.tick(now_ns)
+            self._stage("read", read_ns)
+
+    def dropped(self, reason: str) -> None:
+        """A captured frame will never be processed."""
+        with self._lock:
+            self._dropped[reason] += 1
+
+    def processed(self, age_ns: int, stages_ns: Mapping[str, int]) -> None:
+        """A result is about to leave the pipeline."""
+        with self._lock:
+            self._processed.tick(monotonic_ns())
+            self._age.add(age_ns / 1e6)
+            for name, value_ns in stages_ns.items():
+                self._stage(name, value_ns)
+
+    def emitted(self, sinks_ns: int) -> None:
+        """All sinks have taken a result."""
+        with self._lock:
+            self._stage("sinks", sinks_ns)
+
+    def snapshot(self) -> PipelineStats:
+        """All figures at this moment."""
+        now_ns = monotonic_ns()
+        with self._lock:
+            p50, p95, p99 = self._age.at(50, 95, 99)
+            return PipelineStats(
+                captured=self._captured.count,
+                processed=self._processed.count,
+                dropped=dict(self._dropped),
+                capture_fps=self._captured.recent(now_ns),
+                fps=self._processed.recent(now_ns),
+                overall_fps=self._processed.overall(),
+                age_ms=(p50, p95, p99),
+                stages_ms={name: _triple(q) for name, q in self._stages.items()},
+                state=self.state,
+            )
+
+    def _stage(self, name: str, value_ns: int) -> None:
+        quantiles = self._stages.get(name)
+        if quantiles is None:
+            quantiles = self._stages[name] = Quantiles()
+        quantiles.add(value_ns / 1e6)
+
+
+def _triple(quantiles: Quantiles) -> tuple[float, float, float]:
+    p50, p95, p99 = quantiles.at(50, 95, 99)
+    return p50, p95, p99

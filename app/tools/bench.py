@@ -1,0 +1,163 @@
+"""`bench`: how fast is this device, stage by stage, and does the age stay bounded?
+
+Two runs: the recording as fast as it goes (LOSSLESS: throughput and stages), then the test pattern
+at three times that rate (LATEST: age and drops under overload).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import resource
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from app import __version__
+from app.config import Config
+from app.errors import ConfigError
+from app.handoff import Policy
+from app.pipeline import Pipeline
+from app.shelf import Model
+from app.sources.uri import make_source
+from app.stats import PipelineStats
+from app.tools.run import backend_factory, choose_model
+
+log = logging.getLogger(__name__)
+
+STAGES = ("read", "preprocess", "network", "postprocess", "sinks")
+OVERLOAD = 3.0
+FRAMES = 500
+
+
+def run_bench(config: Config, *, seconds: float) -> int:
+    """Measure, print the table, write the JSON."""
+    if config.json is not None and config.json != "-" and not Path(config.json).parent.is_dir():
+        raise ConfigError(f"--json {config.json}: the folder does not exist; make it first")
+    model = choose_model(config)
+    config = replace(config, max_frames=config.max_frames or FRAMES)
+    source = config.source or "sample:"
+    throughput, engine = _measure(config, model, source, Policy.LOSSLESS)
+    if throughput.processed < 2:
+        raise ConfigError(f"{source} has too few frames to measure; choose a longer recording")
+    fps = max(1.0, throughput.overall_fps * OVERLOAD)
+    ticks = max(2, int(fps * seconds))
+    pattern = f"pattern:?size=640x480&fps={fps:.0f}&frames={ticks}"
+    overload, _ = _measure(replace(config, max_frames=None), model, pattern, Policy.LATEST)
+    report = {
+        "kestrel": __version__,
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "device": _device(),
+        "engine": engine,
+        "model": model.spec.name,
+        "throughput": {"source": source, **_figures(throughput)},
+        "overload": {"source": pattern, **_figures(overload)},
+        "rss_mb": round(_rss_mb(), 1),
+        "rss_peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }
+    text = json.dumps(report, indent=1)
+    if config.json == "-":
+        print(text)
+        return 0
+    print(_table(report))
+    if config.json is not None:
+        try:
+            Path(config.json).write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot write --json {config.json}: {error.strerror}") from error
+    return 0
+
+
+def _measure(
+    config: Config, model: Model, source: str, policy: Policy
+) -> tuple[PipelineStats, str]:
+    pipeline = Pipeline(
+        make_source(source, realtime=policy is Policy.LATEST, isolate=config.isolate),
+        backend_factory(config, model, policy),
+        [],
+        labels=model.spec.labels,
+        policy=policy,
+        max_frames=config.max_frames,
+    )
+    pipeline.start()
+    try:
+        while not pipeline.wait():
+            pass
+    finally:
+        pipeline.stop()
+    return pipeline.join(), pipeline.backend_description
+
+
+def _figures(stats: PipelineStats) -> dict[str, Any]:
+    figures = asdict(stats)
+    del figures["state"], figures["fps"], figures["capture_fps"]
+    figures["overall_fps"] = round(stats.overall_fps, 2)
+    figures["age_ms"] = _rounded(stats.age_ms)
+    figures["stages_ms"] = {name: _rounded(ms) for name, ms in stats.stages_ms.items()}
+    return figures
+
+
+def _rounded(triple: tuple[float, float, float]) -> dict[str, float]:
+    return {name: round(v, 3) for name, v in zip(("p50", "p95", "p99"), triple, strict=True)}
+
+
+def _table(report: dict[str, Any]) -> str:
+    run, over = report["throughput"], report["overload"]
+    device = report["device"]
+    lines = [
+        f"{device['cpu']}, {device['cores']} cores; {report['engine']}",
+        "",
+        f"{'stage (ms)':14}{'p50':>9}{'p95':>9}{'p99':>9}",
+    ]
+    for name in STAGES:
+        if name in run["stages_ms"]:
+            lines.append(f"{name:14}" + _row(run["stages_ms"][name]))
+    lines += [
+        "",
+        f"throughput    {run['overall_fps']:.1f} FPS over {run['processed']} frames of "
+        f"{run['source']}, none lost",
+        f"overload      {over['overall_fps']:.1f} FPS of {over['captured']} frames offered at "
+        f"{OVERLOAD:g} times that; dropped {over['dropped']}",
+        f"{'age (ms)':14}" + _row(over["age_ms"]),
+        f"memory        {report['rss_mb']:.0f} MB resident, {report['rss_peak_mb']:.0f} MB at most",
+    ]
+    return "\n".join(lines)
+
+
+def _row(figures: dict[str, float]) -> str:
+    return "".join(f"{figures[p]:9.2f}" for p in ("p50", "p95", "p99"))
+
+
+def _device() -> dict[str, Any]:
+    cpu = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                cpu = line.partition(":")[2].strip()
+                break
+    except OSError:
+        log.debug("no /proc/cpuinfo")
+    versions = {name: _version(name) for name in ("numpy", "opencv-python", "onnxruntime")}
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a system package, or the other ONNX Runtime
+        return None
+
+
+def _rss_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

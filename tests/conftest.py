@@ -1,0 +1,35 @@
+"""Where the real models and clips are, for the tests that use them where present."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ASSETS = Path(os.environ.get("KESTREL_ASSETS", ROOT.parent / "shared" / "assets"))
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder of real models and clips; skips, visibly, where it is absent."""
+    if not (ASSETS / "MANIFEST.json").is_file():
+        pytest.skip(f"no real models and clips at {ASSETS} (KESTREL_ASSETS names another place)")
+    return ASSETS
+
+
+@pytest.fixture(scope="session")
+def asset_manifest(assets: Path) -> dict[str, Any]:
+    """MANIFEST.json of the assets."""
+    manifest: dict[str, Any] = json.loads((assets / "MANIFEST.json").read_text())
+    return manifest
+
+
+@pytest.fixture
+def mirror(assets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Weights come from the assets instead of the network."""
+    monkeypatch.setenv("KESTREL_MODEL_MIRROR", str(assets / "models"))
+    return assets / "models"

@@ -1,0 +1,150 @@
+"""Hand-written stand-ins for sources, backends and sinks; each can be told to fail."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from time import monotonic_ns
+
+import numpy as np
+
+from app.detections import Detections, Result
+from app.errors import SourceEnded
+from app.frame import Frame, SourceInfo
+
+
+class FakeSource:
+    """``count`` tiny frames; ``fail_at`` raises ``error`` there; ``pace`` is called before each."""
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        live: bool = False,
+        fail_at: int | None = None,
+        error: BaseException | None = None,
+        pace: Callable[[int], None] = lambda i: None,
+        open_error: BaseException | None = None,
+    ) -> None:
+        self._count, self._live, self._pace = count, live, pace
+        self._fail_at, self._error, self._open_error = fail_at, error, open_error
+        self._next = 0
+        self.threads: set[str] = set()
+        self.closed = False
+
+    def open(self) -> SourceInfo:
+        self.threads.add(threading.current_thread().name)
+        if self._open_error:
+            raise self._open_error
+        return SourceInfo("fake:", self._live, (4, 3), 30.0, self._count)
+
+    def read(self, timeout_s: float) -> Frame | None:
+        self.threads.add(threading.current_thread().name)
+        self._pace(self._next)
+        if self._next == self._fail_at and self._error:
+            raise self._error
+        if self._next == self._count:
+            raise SourceEnded
+        pixels = np.full((3, 4, 3), self._next % 256, np.uint8)
+        self._next += 1
+        return Frame(pixels, self._next - 1, monotonic_ns(), self._next * 1_000_000)
+
+    def close(self) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.closed = True
+
+
+class FakeSlot:
+    """Answers with one detection whose class id is the frame's index, when let."""
+
+    def __init__(self, backend: FakeBackend) -> None:
+        self._backend = backend
+        self._frame: Frame | None = None
+        self._done = threading.Event()
+
+    def enqueue(self, frame: Frame) -> None:
+        assert self._frame is None, "a busy slot was given a frame"
+        self._frame = frame
+        self._done.clear()
+        self._backend.note(+1)
+        self._backend.run(frame, self._finish)
+
+    def _finish(self) -> None:
+        self._done.set()
+        self._backend.wake()
+
+    def ready(self) -> bool:
+        return self._done.is_set()
+
+    def collect(self) -> tuple[Detections, Mapping[str, int]]:
+        assert self._frame is not None and self._done.wait(10)
+        if self._frame.index == self._backend.fail_at:
+            raise self._backend.error
+        index, self._frame = self._frame.index, None
+        self._backend.note(-1)
+        found = Detections(
+            np.array([[0, 0, 1, 1]], np.float32),
+            np.array([0.5], np.float32),
+            np.array([index], np.int32),
+        )
+        return found, {"network": 1000}
+
+
+class FakeBackend:
+    """``run(frame, finish)`` decides when a slot becomes ready; at once unless told otherwise."""
+
+    def __init__(
+        self,
+        wake: Callable[[], None],
+        *,
+        slots: int = 2,
+        run: Callable[[Frame, Callable[[], None]], None] = lambda frame, finish: finish(),
+        fail_at: int | None = None,
+        error: BaseException | None = None,
+        enter_error: BaseException | None = None,
+    ) -> None:
+        self.wake, self.run = wake, run
+        self.fail_at, self.error = fail_at, error or RuntimeError("network")
+        self._enter_error = enter_error
+        self.slots: Sequence[FakeSlot] = [FakeSlot(self) for _ in range(slots)]
+        self.description = "fake"
+        self.in_flight = self.most_in_flight = 0
+        self.threads: list[str] = []
+        self.left = False
+
+    def __enter__(self) -> FakeBackend:
+        self.threads.append(threading.current_thread().name)
+        if self._enter_error:
+            raise self._enter_error
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.threads.append(threading.current_thread().name)
+        self.left = True
+
+    def note(self, change: int) -> None:
+        self.in_flight += change
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+
+
+class FakeSink:
+    """Keeps what it got; ``fail_at`` raises ``error`` at that frame."""
+
+    def __init__(self, *, fail_at: int | None = None, error: BaseException | None = None) -> None:
+        self.frames: list[int] = []
+        self.classes: list[int] = []
+        self.closed = 0
+        self.opened: SourceInfo | None = None
+        self._fail_at, self._error = fail_at, error
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        self.opened = source
+
+    def emit(self, result: Result) -> None:
+        if result.frame.index == self._fail_at and self._error:
+            raise self._error
+        self.frames.append(result.frame.index)
+        self.classes.append(int(result.detections.class_ids[0]))
+
+    def close(self) -> None:
+        self.closed += 1

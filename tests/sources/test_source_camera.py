@@ -1,0 +1,149 @@
+"""Does a camera open, tell its mode, and name the cure when it does not? (with a fake driver)"""
+
+from __future__ import annotations
+
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+import app.sources.camera as camera_module
+from app.errors import SourceError
+from app.sources.camera import CameraMode, CameraSource
+from app.sources.uri import make_source
+
+
+class FakeDriver:
+    """Acts as a cv2.VideoCapture on a V4L2 device."""
+
+    def __init__(self, frames=(), *, opens=True, stamp_ms=0.0):
+        self.frames, self.opens, self.stamp_ms = list(frames), opens, stamp_ms
+        self.settings = {
+            cv2.CAP_PROP_FRAME_WIDTH: 640.0,
+            cv2.CAP_PROP_FRAME_HEIGHT: 480.0,
+            cv2.CAP_PROP_FPS: 30.0,
+            cv2.CAP_PROP_FOURCC: float(int.from_bytes(b"YUYV", "little")),
+        }
+        self.released = False
+
+    def isOpened(self):  # noqa: N802
+        return self.opens
+
+    def set(self, key, value):
+        self.settings[key] = value
+        return True
+
+    def get(self, key):
+        return self.stamp_ms if key == cv2.CAP_PROP_POS_MSEC else self.settings.get(key, 0.0)
+
+    def read(self, buffer):
+        if not self.frames:
+            return False, None
+        pixels = self.frames.pop(0)
+        if pixels.shape == buffer.shape:
+            buffer[...] = pixels
+            return True, buffer
+        return True, pixels
+
+    def release(self):
+        self.released = True
+
+
+@pytest.fixture
+def dev(tmp_path):
+    for name in ("video0", "video2", "video10"):
+        (tmp_path / name).touch()
+    (tmp_path / "v4l/by-id").mkdir(parents=True)
+    (tmp_path / "v4l/by-id/usb-Cam-index0").touch()
+    return tmp_path
+
+
+def camera(driver, dev, device=0, mode=None):
+    return CameraSource(device, label="camera:0", mode=mode, dev=dev, open_capture=lambda _: driver)
+
+
+def test_camera_tells_its_mode_and_keeps_no_queue(dev):
+    driver = FakeDriver()
+    info = camera(driver, dev).open()
+    assert (info.uri, info.live, info.wh_px, info.fps) == ("camera:0", True, (640, 480), 30.0)
+    assert info.detail == "V4L2, YUYV 640x480 30 fps"
+    assert driver.settings[cv2.CAP_PROP_BUFFERSIZE] == 1
+
+
+def test_mode_is_asked_for(dev):
+    driver = FakeDriver()
+    info = camera(driver, dev, mode=CameraMode((1280, 720), 60.0, "MJPG")).open()
+    assert info.detail == "V4L2, MJPG 1280x720 60 fps"
+
+
+def test_frames_are_numbered_and_live(dev):
+    frames = [np.full((480, 640, 3), i, np.uint8) for i in range(3)]
+    source = camera(FakeDriver(frames), dev)
+    source.open()
+    for i in range(3):
+        frame = source.read(1.0)
+        assert (frame.index, frame.media_ns, frame.pixels[0, 0, 0]) == (i, None, i)
+        assert abs(time.monotonic_ns() - frame.captured_ns) < 5_000_000_000
+
+
+def test_kernel_stamp_is_used_when_it_is_on_our_clock(dev):
+    stamp_ns = time.monotonic_ns() - 20_000_000
+    frames = [np.zeros((480, 640, 3), np.uint8)]
+    source = camera(FakeDriver(frames, stamp_ms=stamp_ns / 1e6), dev)
+    source.open()
+    assert source.read(1.0).captured_ns == pytest.approx(stamp_ns, abs=1000)
+
+
+@pytest.mark.parametrize("shape", [(480, 640), (480, 640, 1), (480, 640, 4), (120, 160, 3)])
+def test_other_layouts_and_sizes_become_bgr(dev, shape):
+    source = camera(FakeDriver([np.full(shape, 9, np.uint8)] * 2), dev)
+    source.open()
+    for _ in range(2):
+        frame = source.read(1.0)
+        assert frame.pixels.shape == (*shape[:2], 3)
+        assert (frame.pixels == 9).all() and frame.pixels.flags.c_contiguous
+
+
+def test_unplugged_camera_is_a_fault(dev):
+    driver = FakeDriver([np.zeros((480, 640, 3), np.uint8)])
+    source = camera(driver, dev)
+    source.open()
+    source.read(1.0)
+    with pytest.raises(SourceError, match=r"no frames any more after 1: .*plugged"):
+        source.read(1.0)
+    source.close()
+    source.close()
+    assert driver.released
+
+
+def test_wrong_index_names_the_cameras_there_are(dev):
+    with pytest.raises(SourceError, match=r"video0, .*video2, .*video10, .*usb-Cam-index0"):
+        camera(FakeDriver(), dev, device=7).open()
+
+
+def test_machine_without_camera_says_so(tmp_path):
+    with pytest.raises(SourceError, match="no camera on this machine"):
+        camera(FakeDriver(), tmp_path).open()
+
+
+def test_busy_camera(dev):
+    driver = FakeDriver(opens=False)
+    with pytest.raises(SourceError, match="another program"):
+        camera(driver, dev).open()
+    assert driver.released
+
+
+def test_missing_permission_names_the_video_group(dev, monkeypatch):
+    monkeypatch.setattr(camera_module.os, "access", lambda *_: False)
+    with pytest.raises(SourceError, match="video group"):
+        camera(FakeDriver(), dev).open()
+
+
+@pytest.mark.parametrize("uri", ["camera:97", "camera:/dev/v4l/by-id/none", "/dev/video97"])
+def test_absent_camera_on_this_machine(uri, capfd):
+    source = make_source(uri, realtime=True)
+    with pytest.raises(SourceError, match="there is no camera"):
+        source.open()
+    source.close()
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,95 @@
+"""Does a folder of pictures play in order, whatever its pictures are?"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from app.errors import SourceError
+from app.sources.folder import FolderSource, natural_key
+
+
+def folder(path):
+    return FolderSource(path, label=str(path))
+
+
+def write(path, pixels):
+    assert cv2.imwrite(str(path), pixels)
+
+
+def test_natural_order_and_place(tmp_path, read_all):
+    for number in (10, 2, 1):
+        write(tmp_path / f"f{number}.png", np.full((8, 10, 3), number, np.uint8))
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / ".hidden.png").write_bytes(b"")
+    source = folder(tmp_path)
+    info = source.open()
+    assert (info.frame_count, info.wh_px, info.fps, info.live) == (3, (10, 8), 10.0, False)
+    source.close()
+    frames = read_all(folder(tmp_path))
+    assert [f.pixels[0, 0, 0] for f in frames] == [1, 2, 10]
+    assert [f.media_ns for f in frames] == [0, 100_000_000, 200_000_000]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "png", "bmp", "webp", "tif", "JPG"])
+def test_each_kind_of_picture(tmp_path, read_all, suffix):
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[:] = (200, 100, 50)
+    write(tmp_path / f"a.{suffix}", pixels)
+    (frame,) = read_all(folder(tmp_path))
+    assert np.abs(frame.pixels.astype(int) - pixels).max() < 12
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels"),
+    [
+        ("gray", np.full((9, 7), 77, np.uint8)),
+        ("deep", np.full((9, 7, 3), 77 * 257, np.uint16)),
+        ("alpha", np.full((9, 7, 4), 77, np.uint8)),
+        ("deep_gray", np.full((9, 7), 77 * 257, np.uint16)),
+    ],
+)
+def test_other_pixel_layouts_become_bgr(tmp_path, read_all, name, pixels):
+    write(tmp_path / f"{name}.png", pixels)
+    (frame,) = read_all(folder(tmp_path))
+    assert frame.pixels.shape == (9, 7, 3) and frame.pixels.dtype == np.uint8
+    assert (frame.pixels == 77).all()
+
+
+def test_photographs_are_turned_upright(tmp_path, read_all):
+    image = pytest.importorskip("PIL.Image")
+    picture = image.new("RGB", (40, 20))
+    exif = picture.getexif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    picture.save(tmp_path / "a.jpg", exif=exif)
+    (frame,) = read_all(folder(tmp_path))
+    assert frame.wh_px == (20, 40)
+
+
+def test_pictures_may_differ_in_size(tmp_path, read_all):
+    write(tmp_path / "1.png", np.zeros((8, 10, 3), np.uint8))
+    write(tmp_path / "2.png", np.zeros((20, 6, 3), np.uint8))
+    assert [f.wh_px for f in read_all(folder(tmp_path))] == [(10, 8), (6, 20)]
+
+
+def test_unreadable_picture_is_named(tmp_path):
+    write(tmp_path / "1.png", np.zeros((8, 10, 3), np.uint8))
+    (tmp_path / "2.png").write_bytes(b"\x89PNG nonsense")
+    source = folder(tmp_path)
+    source.open()
+    assert source.read(1.0).index == 0
+    with pytest.raises(SourceError, match=r"2\.png"):
+        source.read(1.0)
+    source.close()
+
+
+def test_folder_without_pictures(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(SourceError, match="has no pictures"):
+        folder(tmp_path).open()
+
+
+def test_natural_key_orders_numbers_by_value():
+    names = ["b1", "a10", "a2", "A3", "10", "9", "a2b10", "a2b9"]
+    assert sorted(names, key=natural_key) == ["9", "10", "a2", "a2b9", "a2b10", "A3", "a10", "b1"]

@@ -1,0 +1,192 @@
+"""Does each URI mean the right source, and do credentials stay hidden?"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import app.sources.uri as uri_module
+from app.errors import ConfigError, SourceError
+from app.sources.camera import CameraSource
+from app.sources.folder import FolderSource
+from app.sources.isolated import IsolatedSource
+from app.sources.opencv import FfmpegSource
+from app.sources.options import SourceOptions
+from app.sources.paced import Paced
+from app.sources.pattern import PatternSource
+from app.sources.uri import make_source, mask_credentials
+
+
+def make(uri, *, realtime=False, isolate=None):
+    return make_source(str(uri), realtime=realtime, isolate=isolate)
+
+
+@pytest.mark.parametrize("uri", ["camera:0", "/dev/video0", "camera:/dev/v4l/by-id/usb-x"])
+@pytest.mark.parametrize("realtime", [False, True])
+def test_camera_uris(uri, realtime):
+    assert isinstance(make(uri, realtime=realtime), CameraSource)
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "rtsps", "http", "https", "RTSP"])
+def test_stream_uris_are_isolated_unless_told_otherwise(scheme):
+    uri = f"{scheme}://127.0.0.1/x"
+    assert isinstance(make(uri), IsolatedSource)
+    assert isinstance(make(uri, isolate=False), FfmpegSource)
+    paced = make(uri, realtime=True)
+    assert isinstance(paced, Paced) and isinstance(paced.inner, IsolatedSource)
+
+
+def test_files_are_not_isolated_unless_told_so(clip):
+    assert isinstance(make(clip), FfmpegSource)
+    assert isinstance(make(clip, isolate=True), IsolatedSource)
+    assert isinstance(make(clip.as_uri()), FfmpegSource)
+    assert isinstance(make(f"file://localhost{clip}"), FfmpegSource)
+
+
+def test_recordings_are_paced_when_realtime(clip):
+    assert isinstance(make(clip, realtime=True), Paced)
+    assert isinstance(make(clip.parent, realtime=True), Paced)
+
+
+def test_file_uri_with_escapes_and_names_with_colons(clip, tmp_path, read_all, monkeypatch):
+    for name in ("with space.mp4", "a:b.mp4", "füß.mp4", "100%25.mp4"):
+        (tmp_path / name).write_bytes(clip.read_bytes())
+        assert read_all(make((tmp_path / name).as_uri()), limit=1)
+    monkeypatch.chdir(tmp_path)
+    assert read_all(make("a:b.mp4"), limit=1)
+    assert read_all(make("a:b.mp4", isolate=True), limit=1)
+
+
+def test_folder_and_single_picture_are_pictures(tmp_path):
+    (tmp_path / "x.PNG").touch()
+    assert isinstance(make(tmp_path), FolderSource)
+    assert isinstance(make(tmp_path / "x.PNG"), FolderSource)
+
+
+def test_pattern_uri_with_options():
+    source = make("pattern:?size=320x240&fps=12.5&boxes=2&frames=7&seed=3")
+    info = source.open()
+    assert isinstance(source, PatternSource)
+    assert (info.wh_px, info.fps, info.frame_count) == ((320, 240), 12.5, 7)
+    assert len(source.pattern_boxes(0)) == 2
+
+
+def test_pattern_is_live_only_when_realtime():
+    assert make("pattern:", realtime=True).open().live
+    assert not make("pattern:").open().live
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "pattern:?size=0x0",
+        "pattern:?size=8x8",
+        "pattern:?size=big",
+        "pattern:?fps=0",
+        "pattern:?fps=nan",
+        "pattern:?boxes=-1",
+        "pattern:?boxes=9999",
+        "pattern:?frames=0",
+        "pattern:?colour=red",
+        "pattern:?size",
+        "camera:",
+        "camera:x",
+        "camera:0?format=MJPEG",
+        "camera:0?fps=x",
+        "csi:0",
+        "ftp://host/x",
+        "rtsp:host",
+        "nonsense:1",
+        "file://otherhost/x.mp4",
+        "",
+        "  ",
+    ],
+)
+def test_wrong_uri_is_a_configuration_error(uri):
+    with pytest.raises(ConfigError) as caught:
+        make(uri)
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_scheme_lists_those_there_are():
+    with pytest.raises(ConfigError, match=r"camera:0.*rtsp://.*pattern:.*sample:"):
+        make("udp://host:1")
+
+
+@pytest.mark.parametrize("uri", ["no/such.mp4", "/no/such/folder/", "file:///no/such.mp4"])
+def test_missing_file_is_a_source_error(uri):
+    with pytest.raises(SourceError, match=r"there is no file or folder .*no/such") as caught:
+        make(uri)
+    assert caught.value.exit_code == 3
+
+
+def test_bare_number_is_told_about_camera_uris():
+    with pytest.raises(SourceError, match="camera:7"):
+        make("7")
+
+
+def test_sample_means_the_bundled_clip(clip, tmp_path, monkeypatch, read_all):
+    monkeypatch.setattr(uri_module, "SAMPLE_PATH", clip)
+    source = make("sample:")
+    assert source.open().uri == "sample:"
+    source.close()
+    monkeypatch.setattr(uri_module, "SAMPLE_PATH", tmp_path / "gone.mp4")
+    with pytest.raises(SourceError, match="bundled clip"):
+        make("sample:")
+
+
+@pytest.mark.parametrize(
+    ("uri", "masked"),
+    [
+        ("rtsp://user:secret@host:554/x", "rtsp://***@host:554/x"),
+        ("rtsp://user@host/x", "rtsp://***@host/x"),
+        ("rtsp://u:p@ss@host/x", "rtsp://***@host/x"),
+        ("rtsp://u:pa/ss@host/x", "rtsp://***@host/x"),
+        (
+            "http://host/live?user=me&password=hush&w=3",
+            "http://host/live?user=***&password=***&w=3",
+        ),
+        ("http://host:8080/x", "http://host:8080/x"),
+        ("/home/a@b/clip.mp4", "/home/a@b/clip.mp4"),
+        ("file:///home/a@b/clip.mp4", "file:///home/a@b/clip.mp4"),
+        ("camera:0", "camera:0"),
+    ],
+)
+def test_masking(uri, masked):
+    assert mask_credentials(uri) == masked
+    assert mask_credentials(masked) == masked
+
+
+@given(
+    scheme=st.sampled_from(["rtsp", "rtsps", "http", "https", "HTTP"]),
+    before=st.text(max_size=8),
+    after=st.text(max_size=8),
+    path=st.text(st.characters(exclude_characters="@"), max_size=8),
+)
+def test_no_password_survives_masking(scheme, before, after, path):
+    uri = f"{scheme}://{before}:SECRET{after}@host/{path}"
+    assert "SECRET" not in mask_credentials(uri)
+    assert mask_credentials(uri).startswith(f"{scheme}://***@host/")
+
+
+def test_password_is_in_no_message():
+    for isolate in (False, True):
+        source = make("rtsp://user:hush@127.0.0.1:1/x", isolate=isolate)
+        with pytest.raises(SourceError) as caught:
+            source.open()
+        assert "hush" not in str(caught.value) and "***@127.0.0.1" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options", [{"open_timeout_s": 0}, {"read_timeout_s": float("nan")}, {"decode_threads": 0}]
+)
+def test_impossible_options_are_refused(options):
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        SourceOptions(**options)
+
+
+def test_decoder_threads_leave_a_core_free():
+    assert SourceOptions(decode_threads=3).threads() == 3
+    assert 1 <= SourceOptions().threads() <= 4

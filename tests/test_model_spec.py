@@ -1,0 +1,93 @@
+"""Every fault in a manifest names the file and the key."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from app.errors import ModelError
+from app.model_spec import FAMILIES, InputSpec, parse_manifest
+
+GOOD: dict[str, Any] = {
+    "file": "a.onnx",
+    "labels": ["person"],
+    "input": {"size": [64, 32]},
+    "decoder": {"family": "yolox", "strides": [8, 16, 32]},
+}
+
+
+def changed(key: str, value: Any) -> dict[str, Any]:
+    data = copy.deepcopy(GOOD)
+    table, _, leaf = key.rpartition(".")
+    target = data.setdefault(table, {}) if table else data
+    if value is None:
+        del target[leaf]
+    else:
+        target[leaf] = value
+    return data
+
+
+def test_what_is_left_out_takes_its_default():
+    spec = parse_manifest(GOOD, name="a", where="a.toml")
+    assert spec.input == InputSpec(size_wh=(64, 32))
+    assert (spec.score, spec.iou, spec.default, spec.sha256) == (0.35, 0.45, False, None)
+    assert spec.parameters == {"strides": [8, 16, 32]}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("file", None),
+        ("file", 3),
+        ("file", ""),
+        ("file", "../a.onnx"),
+        ("file", ".."),
+        ("labels", None),
+        ("labels", []),
+        ("labels", [1]),
+        ("labels", "coco80.txt"),
+        ("sha256", "ABC"),
+        ("sha256", "0" * 63),
+        ("url", 1),
+        ("default", "false"),
+        ("colour", "blue"),
+        ("input", [1]),
+        ("input.size", None),
+        ("input.size", [64]),
+        ("input.size", [64, 0]),
+        ("input.size", [64, 1.5]),
+        ("input.size", [64, float("inf")]),
+        ("input.size", [True, 64]),
+        ("input.layout", "NHWC"),
+        ("input.channels", "GRAY"),
+        ("input.scale", "1/255"),
+        ("input.scale", float("nan")),
+        ("input.scale", float("inf")),
+        ("input.mean", [0, 0]),
+        ("input.mean", [0, 0, float("nan")]),
+        ("input.std", [1, 0, 1]),
+        ("input.resize", "crop"),
+        ("input.align", "left"),
+        ("input.pad", 256),
+        ("input.pad", 0.5),
+        ("input.zoom", 1),
+        ("decoder.family", None),
+        ("decoder.family", "ssd"),
+        ("thresholds.score", 1.5),
+        ("thresholds.iou", True),
+        ("thresholds.max", 1),
+        ("accuracy", 0.5),
+    ],
+)
+def test_fault_names_file_and_key(key, value):
+    with pytest.raises(ModelError) as fault:
+        parse_manifest(changed(key, value), name="a", where="models/a.toml")
+    assert "models/a.toml" in str(fault.value)
+    assert f"`{key}`" in str(fault.value)
+    assert "\n" not in str(fault.value)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_accepted(family):
+    data = changed("decoder.family", family)
+    assert parse_manifest(data, name="a", where="a.toml").family == family

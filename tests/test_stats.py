@@ -1,0 +1,57 @@
+"""What a run measures: bounded, and honest when there is nothing to measure."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.stats import Meter, Quantiles, Rate
+
+SECOND = 1_000_000_000
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=200), st.integers(1, 50))
+def test_quantiles_are_those_of_the_latest_values(values: list[float], size: int) -> None:
+    quantiles = Quantiles(size)
+    for value in values:
+        quantiles.add(value)
+    assert quantiles.at(50, 99) == pytest.approx(tuple(np.percentile(values[-size:], (50, 99))))
+
+
+def test_no_values_give_no_quantiles() -> None:
+    assert all(math.isnan(v) for v in Quantiles().at(50, 95, 99))
+
+
+def test_a_rate_is_intervals_over_span() -> None:
+    rate = Rate()
+    for i in range(31):
+        rate.tick(i * SECOND // 10)
+    assert rate.recent(3 * SECOND) == pytest.approx(10)
+    assert rate.overall() == pytest.approx(10)
+
+
+def test_a_rate_is_zero_when_stale_and_before_two_events() -> None:
+    rate = Rate()
+    assert rate.recent(0) == 0 == rate.overall()
+    rate.tick(0)
+    assert rate.recent(0) == 0 == rate.overall()
+    rate.tick(SECOND)
+    assert rate.recent(SECOND) == 1
+    assert rate.recent(10 * SECOND) == 0
+
+
+def test_a_snapshot_before_the_first_frame() -> None:
+    stats = Meter().snapshot()
+    assert stats.captured == stats.processed == 0 and stats.fps == 0
+    assert all(math.isnan(v) for v in stats.age_ms)
+
+
+def test_drops_are_counted_by_reason() -> None:
+    meter = Meter()
+    for reason in ("replaced", "stale", "replaced"):
+        meter.dropped(reason)
+    assert meter.snapshot().dropped == {"replaced": 2, "stale": 1}

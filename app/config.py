@@ -78,7 +78,7 @@ def make_config(flags: Mapping[str, Any], file: Path | None = None) -> Config:
 def read_config_file(path: Path) -> dict[str, Any]:
     """The settings of a TOML file; raises ConfigError naming the file and the key."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read --config {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

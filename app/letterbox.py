@@ -32,13 +32,14 @@ class Placement:
         """Map (..., 2) points from input pixels to source pixels, clipped to the frame."""
         source = np.array(self.source_wh, np.float32)
         scale = source / np.array((self.w, self.h), np.float32)
-        mapped = (xy - np.array((self.x, self.y), np.float32)) * scale
-        return np.clip(mapped, 0, source, out=mapped)
+        mapped: NDArray[np.float32] = (xy - np.array((self.x, self.y), np.float32)) * scale
+        return mapped.clip(0, source, out=mapped)
 
     def to_input(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map (..., 2) points from source pixels to input pixels."""
         scale = np.array((self.w, self.h), np.float32) / np.array(self.source_wh, np.float32)
-        return xy * scale + np.array((self.x, self.y), np.float32)
+        mapped: NDArray[np.float32] = xy * scale + np.array((self.x, self.y), np.float32)
+        return mapped
 
 
 def place(

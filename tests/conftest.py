@@ -33,3 +33,20 @@ def mirror(assets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Weights come from the assets instead of the network."""
     monkeypatch.setenv("KESTREL_MODEL_MIRROR", str(assets / "models"))
     return assets / "models"
+
+
+@pytest.fixture
+def tiny_model(tmp_path: Path) -> Path:
+    """A network with manifest that finds one "thing", always in the same place."""
+    import numpy as np
+
+    from tests.shelf_kit import save_graph
+
+    rows = np.zeros((1, 5, 4), np.float32)
+    rows[0, :, 1] = (32, 32, 16, 16, 0.9)  # centre, size, score
+    weights = save_graph(tmp_path / "tiny.onnx", {"out": rows})
+    weights.with_suffix(".toml").write_text(
+        'file = "tiny.onnx"\nlabels = ["thing"]\n'
+        '[input]\nsize = [64, 64]\nresize = "stretch"\n[decoder]\nfamily = "yolov8"\n'
+    )
+    return weights

@@ -74,11 +74,13 @@ class JsonLinesSink:
             ) from error
 
     def close(self) -> None:
-        """Everything has been written already."""
+        """Let go; every line has been written already. SinkError if a network disk lost some."""
         if self._out is not None:
             out, self._out = self._out, None
-            with suppress(OSError):
+            try:
                 out.close()
+            except OSError as error:
+                raise SinkError(f"cannot finish {self._name}: {cure(error, self._path)}") from error
 
     @property
     def _name(self) -> str:
@@ -91,7 +93,8 @@ class JsonLinesSink:
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, self._out.fileno())
                 os.close(nowhere)
-        self.close()
+        with suppress(SinkError):
+            self.close()
 
     def _line(self, result: Result) -> str:
         frame = result.frame

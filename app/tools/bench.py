@@ -51,7 +51,7 @@ def run_bench(config: Config, *, seconds: float) -> int:
     report = {
         "kestrel": __version__,
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "device": _device(),
+        "device": device(),
         "engine": engine,
         "model": model.spec.name,
         "throughput": {"source": source, **_figures(throughput)},
@@ -132,7 +132,8 @@ def _row(figures: dict[str, float]) -> str:
     return "".join(f"{figures[p]:9.2f}" for p in ("p50", "p95", "p99"))
 
 
-def _device() -> dict[str, Any]:
+def device() -> dict[str, Any]:
+    """What the figures were measured on."""
     cpu = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""How much CPU time per frame is Kestrel's own: all but decoding, cv2 and ONNX Runtime?
+
+Own time = CPU time of the whole process between the first and the last frame, less the CPU time of
+the calls into the three libraries, measured on the threads that make them.
+
+    python scripts/measure_overhead.py CLIP [--model fastestdet_352] [--runs 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import process_time_ns, thread_time_ns
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import cv2
+
+import app.backends.cpu as cpu
+from app.config import Config
+from app.handoff import Policy
+from app.pipeline import Pipeline
+from app.shelf import Model, find_model
+from app.sinks.json_lines import JsonLinesSink
+from app.sources.uri import make_source
+from app.tools.run import backend_factory
+
+spent_ns: dict[str, int] = {}
+
+
+def timed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """``call``, its CPU time on the calling thread added up under ``name``."""
+
+    def measured(*args: Any, **options: Any) -> Any:
+        start_ns = thread_time_ns()
+        try:
+            return call(*args, **options)
+        finally:
+            spent_ns[name] = spent_ns.get(name, 0) + thread_time_ns() - start_ns
+
+    return measured
+
+
+class Proxy:
+    """An object of a library, some of its methods timed."""
+
+    def __init__(self, inner: Any, name: str, methods: tuple[str, ...]) -> None:
+        self._inner = inner
+        for method in methods:
+            setattr(self, method, timed(name, getattr(inner, method)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class Window:
+    """A sink: CPU time of process and libraries from the first result to the last."""
+
+    def __init__(self) -> None:
+        self.count, self._start, self._end = 0, {"process": 0}, {"process": 0}
+
+    def open(self, *args: object) -> None:
+        """Nothing to open."""
+
+    def emit(self, result: object) -> None:
+        """Note the clocks."""
+        now = {"process": process_time_ns(), **spent_ns}
+        self._start = self._start if self.count else now
+        self._end = now
+        self.count += 1
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def per_frame_ms(self) -> dict[str, float]:
+        """CPU ms a frame by who spent it."""
+        return {
+            name: (self._end[name] - self._start.get(name, 0)) / (self.count - 1) / 1e6
+            for name in self._end
+        }
+
+
+def run(clip: str, model: Model) -> dict[str, float]:
+    """One replay that writes JSON lines."""
+    spent_ns.clear()
+    window = Window()
+    with tempfile.NamedTemporaryFile(suffix=".jsonl") as out:
+        pipeline = Pipeline(
+            make_source(clip, realtime=False),
+            backend_factory(Config(), model, Policy.LOSSLESS),
+            [JsonLinesSink(out.name), window],
+            labels=model.spec.labels,
+            policy=Policy.LOSSLESS,
+        )
+        pipeline.start()
+        while not pipeline.wait():
+            pass
+        pipeline.join()
+    spent = window.per_frame_ms()
+    spent["own"] = spent["process"] - sum(v for k, v in spent.items() if k != "process")
+    return spent
+
+
+def main() -> int:
+    """Measure and print the medians."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("clip")
+    parser.add_argument("--model", default="fastestdet_352")
+    parser.add_argument("--runs", type=int, default=5)
+    args = parser.parse_args()
+    plain_capture, plain_open = cv2.VideoCapture, cpu.open_session
+
+    def capture(*arguments: Any) -> Any:
+        return Proxy(plain_capture(*arguments), "decode", ("read", "grab", "retrieve"))
+
+    def session(*arguments: Any, **options: Any) -> Any:
+        return Proxy(plain_open(*arguments, **options), "network", ("run_with_iobinding",))
+
+    cv2.VideoCapture = capture  # type: ignore[misc,assignment]
+    cpu.open_session = session
+    cv2.resize = timed("cv2", cv2.resize)
+    cv2.split = timed("cv2", cv2.split)
+    runs = [run(args.clip, find_model(args.model)) for _ in range(args.runs)]
+    for name in ("decode", "cv2", "network", "own", "process"):
+        values = [r[name] for r in runs]
+        print(f"{name:8} {statistics.median(values):6.3f} ms CPU a frame (median of {len(runs)})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""Configuration: flags over file over defaults, and every mistake is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.config import Config, make_config
+from app.errors import ConfigError
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
+    file = write(tmp_path / "k.toml", 'source = "pattern:"\nscore = 0.5\niou = 0.3\n')
+    config = make_config({"score": 0.9}, file)
+    assert (config.source, config.score, config.iou) == ("pattern:", 0.9, 0.3)
+    assert config.engine == "auto"
+
+
+def test_defaults_need_no_file() -> None:
+    assert make_config({}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("sorce = 'a'", "did you mean 'source'"),
+        ("zzzzzz = 1", "known are"),
+        ("score = 'high'", "score must be a float"),
+        ("max_frames = 1.5", "max_frames must be a int"),
+        ("max_frames = true", "max_frames must be a int"),
+        ("headless = 1", "headless must be a bool"),
+        ("score = 2", "score is 2"),
+        ("engine = 'gpu'", "engine is 'gpu'"),
+        ("score = ", "not valid TOML"),
+    ],
+)
+def test_mistakes_in_the_file_are_named(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        make_config({}, write(tmp_path / "k.toml", text))
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read --config"):
+        make_config({}, tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    "flags", [{"max_frames": 0}, {"max_age_ms": -1.0}, {"score": 1.1}, {"iou": -0.1}, {"threads": 0}]
+)
+def test_values_out_of_range_are_refused(flags: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="must lie between"):
+        make_config(flags)

@@ -53,8 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"kestrel {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    run = commands.add_parser("run", help="detect live: camera, stream, or a clip at its own pace")
-    run.add_argument("--source", help="camera:0, rtsp://…, http://…, FILE, FOLDER, pattern:, sample:")
+    run = commands.add_parser("run", help="live: a camera, a stream, or a clip at its own pace")
+    run.add_argument("--source", help="camera:0, rtsp://…, http://…, FILE, pattern:, sample:")
     _common(run)
     run.add_argument("--headless", action="store_true", help="no window, no Qt")
     run.add_argument("--max-age-ms", type=float, help="drop frames that waited longer (ms)")

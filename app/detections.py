@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +28,9 @@ class Detections:
 
     def __post_init__(self) -> None:
         n = len(self.scores)
-        if self.xyxy.shape != (n, 4) or self.xyxy.dtype != np.float32:
-            raise ValueError(f"xyxy must be ({n}, 4) float32, is {self.xyxy.shape} {self.xyxy.dtype}")
-        if self.scores.shape != (n,) or self.scores.dtype != np.float32:
-            raise ValueError(f"scores must be ({n},) float32, is {self.scores.shape} {self.scores.dtype}")
-        if self.class_ids.shape != (n,) or self.class_ids.dtype != np.int32:
-            raise ValueError(
-                f"class_ids must be ({n},) int32, is {self.class_ids.shape} {self.class_ids.dtype}"
-            )
+        _check("xyxy", self.xyxy, (n, 4), np.float32)
+        _check("scores", self.scores, (n,), np.float32)
+        _check("class_ids", self.class_ids, (n,), np.int32)
         kps = self.keypoints
         if kps is not None and (kps.ndim != 3 or kps.shape[0] != n or kps.shape[2] != 2):
             raise ValueError(f"keypoints must be ({n}, K, 2), is {kps.shape}")
@@ -50,6 +46,11 @@ class Detections:
         return cls(
             np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32), None
         )
+
+
+def _check(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: type) -> None:
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(f"{name} must be {shape} {dtype.__name__}, is {array.shape} {array.dtype}")
 
 
 @dataclass(frozen=True, slots=True)

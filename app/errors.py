@@ -45,9 +45,9 @@ class VerdictError(KestrelError):
     exit_code = 6
 
 
-class SourceEnded(Exception):  # noqa: N818 - a signal, not an error
+class SourceEnded(Exception):
     """Raised by ``FrameSource.read`` after the last frame of a recording."""
 
 
-class ReaderGone(Exception):  # noqa: N818 - a signal, not an error
+class ReaderGone(Exception):
     """Raised by a sink whose reader went away (``--json - | head``): stop cleanly."""

@@ -2,8 +2,8 @@
 
 One hand-off, two policies. LATEST (live): there is room for one frame, a newer one replaces it and
 the old one is counted as a drop; a slow consumer never makes a queue. LOSSLESS (replay): the
-producer waits for room. The same condition tells the consumer that a slot has become ready, so the
-pipeline thread has exactly one place to wait.
+producer waits for room. The consumer waits in one place for frames and for slots alike, and is
+woken only when what it waits for is true: each needless wake-up is a switch of threads.
 """
 
 from __future__ import annotations
@@ -35,67 +35,79 @@ class Handoff:
         self._frames: deque[Frame] = deque()
         self._ended = False
         self._abandoned: str | None = None
-        self._condition = threading.Condition()
+        lock = threading.Lock()
+        self._room = threading.Condition(lock)  # the producer waits here
+        self._work = threading.Condition(lock)  # the consumer waits here
+        self._awaited: Callable[[], bool] | None = None  # for what it waits
+        self._lock = lock
 
     def put(self, frame: Frame, timeout_s: float) -> bool:
-        """Hand a frame over; False if LOSSLESS found no room in time (nothing is lost: try again)."""
+        """Hand a frame over; False if LOSSLESS found no room in time: try again."""
         dropped = None
-        with self._condition:
+        with self._lock:
             if self._policy is Policy.LATEST:
                 dropped = "replaced" if self._frames else None
                 self._frames.clear()
-            elif not self._condition.wait_for(self._has_room, timeout_s):
+            elif not self._has_room() and not self._room.wait_for(self._has_room, timeout_s):
                 return False
             if self._abandoned:
                 dropped = self._abandoned
             else:
                 self._frames.append(frame)
-                self._condition.notify_all()
+                self._notify()
         if dropped:
             self._on_drop(dropped)
         return True
 
     def end(self) -> None:
         """The producer has no more frames."""
-        with self._condition:
+        with self._lock:
             self._ended = True
-            self._condition.notify_all()
+            self._notify()
 
     def take(self) -> Frame | None:
         """The next frame, or None; never waits."""
-        with self._condition:
+        with self._lock:
             if not self._frames:
                 return None
-            frame = self._frames.popleft()
-            self._condition.notify_all()
-            return frame
+            self._room.notify()
+            return self._frames.popleft()
 
     def wait(self, *, for_frame: bool, until: Callable[[], bool], timeout_s: float) -> None:
         """Wait until ``until()``, or, with ``for_frame``, until there is a frame or the end."""
-        with self._condition:
-            self._condition.wait_for(
-                lambda: until() or (for_frame and (bool(self._frames) or self._ended)), timeout_s
-            )
+
+        def awaited() -> bool:
+            return until() or (for_frame and (bool(self._frames) or self._ended))
+
+        with self._lock:
+            self._awaited = awaited
+            self._work.wait_for(awaited, timeout_s)
+            self._awaited = None
 
     def wake(self) -> None:
-        """Make a waiting consumer look at its condition again; from any thread."""
-        with self._condition:
-            self._condition.notify_all()
+        """A slot has become ready, or a stop was asked for; from any thread."""
+        with self._lock:
+            self._notify()
 
     def drained(self) -> bool:
         """True when the producer has ended and every frame has been taken."""
-        with self._condition:
+        with self._lock:
             return self._ended and not self._frames
 
     def abandon(self, reason: str) -> None:
         """The consumer is gone: what waits, and what still comes, is dropped for ``reason``."""
-        with self._condition:
+        with self._lock:
             self._abandoned = reason
             count = len(self._frames)
             self._frames.clear()
-            self._condition.notify_all()
+            self._room.notify()
         for _ in range(count):
             self._on_drop(reason)
+
+    def _notify(self) -> None:
+        """Wake the consumer if its condition has become true; the lock is held."""
+        if self._awaited is not None and self._awaited():
+            self._work.notify()
 
     def _has_room(self) -> bool:
         return len(self._frames) < self._capacity

@@ -8,6 +8,7 @@ what half-pixel-centre resizing (cv2.INTER_LINEAR) does.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ Resize = Literal["letterbox", "stretch"]
 Align = Literal["top-left", "center"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Placement:
     """The rectangle [x, x + w) × [y, y + h) of the network input that holds the whole frame."""
 
@@ -30,16 +31,22 @@ class Placement:
 
     def to_source(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map (..., 2) points from input pixels to source pixels, clipped to the frame."""
-        source = np.array(self.source_wh, np.float32)
-        scale = source / np.array((self.w, self.h), np.float32)
-        mapped: NDArray[np.float32] = (xy - np.array((self.x, self.y), np.float32)) * scale
-        return mapped.clip(0, source, out=mapped)
+        offset, scale, limit = self._mapping
+        mapped: NDArray[np.float32] = (xy - offset) * scale
+        return mapped.clip(0, limit, out=mapped)
 
     def to_input(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map (..., 2) points from source pixels to input pixels."""
-        scale = np.array((self.w, self.h), np.float32) / np.array(self.source_wh, np.float32)
-        mapped: NDArray[np.float32] = xy * scale + np.array((self.x, self.y), np.float32)
+        offset, scale, _ = self._mapping
+        mapped: NDArray[np.float32] = xy / scale + offset
         return mapped
+
+    @cached_property
+    def _mapping(self) -> tuple[NDArray[np.float32], ...]:
+        """(offset, source pixels per input pixel, source size), each (2,)."""
+        source = np.array(self.source_wh, np.float32)
+        used = np.array((self.w, self.h), np.float32)
+        return np.array((self.x, self.y), np.float32), source / used, source
 
 
 def place(

@@ -72,5 +72,4 @@ def bgr_pixels(frame: Frame) -> NDArray[np.uint8]:
         "yuyv": cv2.COLOR_YUV2BGR_YUY2,
         "nv12": cv2.COLOR_YUV2BGR_NV12,
     }[frame.format]
-    converted: NDArray[np.uint8] = cv2.cvtColor(frame.pixels, code)
-    return converted
+    return np.asarray(cv2.cvtColor(frame.pixels, code), np.uint8)

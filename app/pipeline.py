@@ -165,12 +165,10 @@ class Pipeline:
                 self._deliver(*busy[0])
                 idle.append(busy.popleft()[0])
                 continue
-            accepting = (
-                not self._stop.is_set() and taken != self._max_frames and not self._handoff.drained()
-            )
-            if not accepting and not busy:
+            ended = self._stop.is_set() or taken == self._max_frames or self._handoff.drained()
+            if ended and not busy:
                 return
-            wants_frame = accepting and bool(idle)
+            wants_frame = bool(idle) and not ended
             frame = self._take_fresh() if wants_frame else None
             if frame is not None:
                 slot = idle.popleft()
@@ -178,12 +176,8 @@ class Pipeline:
                 busy.append((slot, frame))
                 taken += 1
                 continue
-            first = busy[0][0] if busy else None
-            self._handoff.wait(
-                for_frame=wants_frame,
-                until=lambda: first.ready() if first else self._stop.is_set(),
-                timeout_s=WAIT_S,
-            )
+            until = busy[0][0].ready if busy else self._stop.is_set
+            self._handoff.wait(for_frame=wants_frame, until=until, timeout_s=WAIT_S)
 
     def _take_fresh(self) -> Frame | None:
         frame = self._handoff.take()

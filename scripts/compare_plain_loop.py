@@ -159,9 +159,7 @@ def main() -> int:
         sys.exit("the plain loop here is written for the family fastestdet")
     if args.role == "plain":
         print(
-            json.dumps(
-                plain_loop(args.clip, str(model.weights), model.spec.score, model.spec.iou)
-            )
+            json.dumps(plain_loop(args.clip, str(model.weights), model.spec.score, model.spec.iou))
         )
         return 0
     speeds: dict[str, list[float]] = {"plain": [], "kestrel": []}

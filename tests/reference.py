@@ -39,11 +39,13 @@ def suppress(boxes: list[Box], iou: float) -> list[Box]:
     return kept
 
 
-def letterboxed(frame: Any, size: tuple[int, int], pad: int, *, centred: bool) -> tuple[Any, float, int, int]:
+def letterboxed(
+    frame: Any, size: tuple[int, int], pad: int, *, centred: bool
+) -> tuple[Any, float, int, int]:
     """Picture in an input of ``size``, its ratio and its offset."""
     h, w = frame.shape[:2]
     ratio = min(size[0] / w, size[1] / h)
-    nw, nh = int(round(w * ratio)), int(round(h * ratio))
+    nw, nh = round(w * ratio), round(h * ratio)
     canvas = np.full((size[1], size[0], 3), pad, np.uint8)
     x, y = ((size[0] - nw) // 2, (size[1] - nh) // 2) if centred else (0, 0)
     canvas[y : y + nh, x : x + nw] = cv2.resize(frame, (nw, nh), interpolation=cv2.INTER_LINEAR)
@@ -62,7 +64,7 @@ def clip(box: Box, w: int, h: int) -> Box:
 def detect(name: str, session: Any, frame: Any, score: float, iou: float) -> list[Box]:
     """Boxes of model ``name`` (a name of the asset manifest) in source pixels."""
     h, w = frame.shape[:2]
-    found = _FAMILIES[name.rsplit("_", 1)[0] if name not in _FAMILIES else name](session, frame, score)
+    found = _FAMILIES[name.rsplit("_", 1)[0]](session, frame, score)
     return [clip(b, w, h) for b in suppress(found, iou)]
 
 
@@ -70,9 +72,7 @@ def _yolox(session: Any, frame: Any, score: float) -> list[Box]:
     side = session.get_inputs()[0].shape[2]
     picture, ratio, _, _ = letterboxed(frame, (side, side), 114, centred=False)
     rows = session.run(None, {session.get_inputs()[0].name: chw(picture)})[0][0]
-    anchors = [
-        (x, y, s) for s in (8, 16, 32) for y in range(side // s) for x in range(side // s)
-    ]
+    anchors = [(x, y, s) for s in (8, 16, 32) for y in range(side // s) for x in range(side // s)]
     boxes = []
     for row, (x, y, s) in zip(rows, anchors, strict=True):
         best = int(np.argmax(row[5:]))

@@ -152,10 +152,11 @@ def test_headless_imports_no_qt(tiny_model: Path) -> None:
 
 
 def test_live_overload_drops_and_says_so(
-    tiny_model: Path, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = "pattern:?size=64x64&fps=5000&frames=2000"
-    assert main(["run", "--headless", "--source", source, "--model", str(tiny_model)]) == 0
+    source = "pattern:?size=1280x720&fps=900&frames=400"  # no machine encodes so many
+    words = ["run", "--headless", "--source", source, "--model", str(tiny_model)]
+    assert main([*words, "--record", str(tmp_path / "clip.mp4")]) == 0
     told = capsys.readouterr().out
     assert "replaced" in told
 

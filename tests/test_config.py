@@ -51,7 +51,8 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "flags", [{"max_frames": 0}, {"max_age_ms": -1.0}, {"score": 1.1}, {"iou": -0.1}, {"threads": 0}]
+    "flags",
+    [{"max_frames": 0}, {"max_age_ms": -1.0}, {"score": 1.1}, {"iou": -0.1}, {"threads": 0}],
 )
 def test_values_out_of_range_are_refused(flags: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="must lie between"):

@@ -11,9 +11,11 @@ from app.letterbox import Align, Resize, place
 
 SIDES = st.integers(1, 5000)
 SIZES = st.tuples(SIDES, SIDES)
+RESIZES = st.sampled_from(["letterbox", "stretch"])
+ALIGNS = st.sampled_from(["center", "top-left"])
 
 
-@given(SIZES, SIZES, st.sampled_from(["letterbox", "stretch"]), st.sampled_from(["center", "top-left"]))
+@given(SIZES, SIZES, RESIZES, ALIGNS)
 def test_the_frame_lies_inside_the_input(
     source: tuple[int, int], size: tuple[int, int], resize: Resize, align: Align
 ) -> None:
@@ -24,7 +26,7 @@ def test_the_frame_lies_inside_the_input(
     assert p.w == size[0] or p.h == size[1], "one side is filled"
 
 
-@given(SIZES, SIZES, st.sampled_from(["letterbox", "stretch"]), st.sampled_from(["center", "top-left"]))
+@given(SIZES, SIZES, RESIZES, ALIGNS)
 def test_there_and_back_is_where_it_was(
     source: tuple[int, int], size: tuple[int, int], resize: Resize, align: Align
 ) -> None:

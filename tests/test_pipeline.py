@@ -57,7 +57,7 @@ def test_slots_that_finish_out_of_order_are_delivered_in_order() -> None:
     waiting: list[Callable[[], None]] = []
 
     def run(frame: Frame, done: Callable[[], None]) -> None:
-        if frame.index % 2 == 0 and frame.index < 98:  # an even frame waits for the odd one after it
+        if frame.index % 2 == 0 and frame.index < 98:  # waits for the odd one after it
             waiting.append(done)
         else:
             done()

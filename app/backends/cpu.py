@@ -13,8 +13,8 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from time import perf_counter_ns
 from types import TracebackType
 from typing import Any
@@ -62,23 +62,29 @@ class CpuBackend:
         self._score, self._iou = score, iou
         self._workers, self._slot_count = workers, workers + spare_slots
         self._threads = threads or max(1, cores() // workers)
-        self._pool: ThreadPoolExecutor | None = None
+        self._queue: SimpleQueue[CpuSlot | None] = SimpleQueue()
+        self._running: list[threading.Thread] = []
         self._slots: list[CpuSlot] = []
 
     def __enter__(self) -> CpuBackend:
         session = open_session(self._weights, threads=self._threads)
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="worker")
         self._slots = [
             CpuSlot(
                 self._spec,
                 session,
-                pool=self._pool,
+                queue=self._queue,
                 wake=self._wake,
                 score=self._score,
                 iou=self._iou,
             )
             for _ in range(self._slot_count)
         ]
+        self._running = [
+            threading.Thread(target=self._work, name=f"worker-{i}", daemon=True)
+            for i in range(self._workers)
+        ]
+        for thread in self._running:
+            thread.start()
         return self
 
     def __exit__(
@@ -87,9 +93,16 @@ class CpuBackend:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
-        self._slots = []
+        for _ in self._running:
+            self._queue.put(None)
+        for thread in self._running:
+            thread.join()
+        self._running, self._slots = [], []
+
+    def _work(self) -> None:
+        """A worker: one slot after the other, until told to end."""
+        while (slot := self._queue.get()) is not None:
+            slot.work()
 
     @property
     def slots(self) -> Sequence[CpuSlot]:
@@ -111,12 +124,12 @@ class CpuSlot:
         spec: ModelSpec,
         session: Any,
         *,
-        pool: ThreadPoolExecutor,
+        queue: SimpleQueue[CpuSlot | None],
         wake: Callable[[], None],
         score: float,
         iou: float,
     ) -> None:
-        self._session, self._pool, self._wake = session, pool, wake
+        self._session, self._queue, self._wake = session, queue, wake
         self._preprocess = CpuPreprocessor(spec.input)
         width, height = spec.input.size_wh
         self._tensor = np.zeros((1, 3, height, width), np.float32)
@@ -125,38 +138,53 @@ class CpuSlot:
         )
         shapes = [array.shape for array in self._run_network()]
         self._postprocess = Postprocessor(spec, shapes, score=score, iou=iou)
-        self._stages: dict[str, int] = {}
-        self._future: Future[Detections] | None = None
+        self._frame: Frame | None = None
+        self._answer: tuple[Detections, Mapping[str, int]] | BaseException | None = None
+        self._done = threading.Event()
 
     def enqueue(self, frame: Frame) -> None:
         """See interfaces.Slot."""
-        assert self._future is None, "the slot is busy"
-        self._future = self._pool.submit(self._work, frame)
-        self._future.add_done_callback(lambda _: self._wake())
+        assert self._frame is None, "the slot is busy"
+        self._frame = frame
+        self._done.clear()
+        self._queue.put(self)
 
     def ready(self) -> bool:
         """See interfaces.Slot."""
-        return self._future is not None and self._future.done()
+        return self._done.is_set()
 
     def collect(self) -> tuple[Detections, Mapping[str, int]]:
         """See interfaces.Slot."""
-        assert self._future is not None, "nothing was enqueued"
-        detections, self._future = self._future.result(), None
-        return detections, self._stages
+        assert self._frame is not None, "nothing was enqueued"
+        self._done.wait()
+        answer, self._answer, self._frame = self._answer, None, None
+        if isinstance(answer, BaseException):
+            raise answer
+        assert answer is not None
+        return answer
 
-    def _work(self, frame: Frame) -> Detections:
+    def work(self) -> None:
+        """The whole frame, on a worker thread; an error is kept for ``collect``."""
+        assert self._frame is not None
+        try:
+            self._answer = self._process(self._frame)
+        except BaseException as error:
+            self._answer = error
+        self._done.set()
+        self._wake()
+
+    def _process(self, frame: Frame) -> tuple[Detections, Mapping[str, int]]:
         start_ns = perf_counter_ns()
         placement = self._preprocess(frame, self._tensor)
         ready_ns = perf_counter_ns()
         outputs = self._run_network()
         done_ns = perf_counter_ns()
         detections = self._postprocess(outputs, placement)
-        self._stages = {
+        return detections, {
             "preprocess": ready_ns - start_ns,
             "network": done_ns - ready_ns,
             "postprocess": perf_counter_ns() - done_ns,
         }
-        return detections
 
     def _run_network(self) -> Sequence[NDArray[Any]]:
         self._session.run_with_iobinding(self._binding)

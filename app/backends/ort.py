@@ -21,7 +21,7 @@ def load_onnxruntime() -> Any:
         import onnxruntime
     except ImportError as fault:
         raise ConfigError(
-            "onnxruntime is not installed; run scripts/setup, or pip install -r requirements-cpu.txt"
+            "onnxruntime is missing: run scripts/setup, or pip install -r requirements-cpu.txt"
         ) from fault
     return onnxruntime
 

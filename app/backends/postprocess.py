@@ -16,6 +16,7 @@ from app.letterbox import Placement
 from app.model_spec import ModelSpec
 
 MAX_DETECTIONS = 300
+HUGE_PX = 1e6  # no box is so large; what is came from an overflow
 
 
 class Postprocessor:
@@ -28,7 +29,7 @@ class Postprocessor:
 
     def __call__(self, outputs: Sequence[NDArray[Any]], placement: Placement) -> Detections:
         """Outputs in graph order for one frame. Boxes without area in the frame are left out."""
-        # Garbage from a network may overflow; what is not a number is sorted out below.
+        # Garbage from a network may overflow; unsound boxes are sorted out below.
         with np.errstate(over="ignore", invalid="ignore"):
             return self._finish(outputs, placement)
 
@@ -36,19 +37,24 @@ class Postprocessor:
         found = self._decode(outputs, self._score)
         if not len(found.scores):
             return Detections.empty()
+        size = found.xyxy[:, 2:] - found.xyxy[:, :2]
+        sound = ((size > 0) & (size < HUGE_PX)).all(axis=1)  # false for NaN, too
+        sound &= found.class_ids < self._classes
+        if not sound.all():
+            found = found.of(np.flatnonzero(sound))
         if self._decode.needs_nms:
             kept = nms(found.xyxy, found.scores, found.class_ids, iou=self._iou)
         else:
             kept = np.argsort(-found.scores, kind="stable")
-        xyxy = placement.to_source(found.xyxy[kept].reshape(-1, 2, 2)).reshape(-1, 4)
-        # NaN compares false, so a box that is not a number goes too
-        solid = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
-        solid &= found.class_ids[kept] < self._classes
-        kept, xyxy = kept[solid][:MAX_DETECTIONS], xyxy[solid][:MAX_DETECTIONS]
-        keypoints = None if found.keypoints is None else placement.to_source(found.keypoints[kept])
+        found = found.of(kept[:MAX_DETECTIONS])
+        xyxy = placement.to_source(found.xyxy.reshape(-1, 2, 2)).reshape(-1, 4)
+        inside = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
+        if not inside.all():  # it lay in the padding
+            xyxy, found = xyxy[inside], found.of(np.flatnonzero(inside))
+        keypoints = None if found.keypoints is None else placement.to_source(found.keypoints)
         return Detections(
             xyxy,
-            found.scores[kept].astype(np.float32),
-            found.class_ids[kept].astype(np.int32),
+            found.scores.astype(np.float32, copy=False),
+            found.class_ids.astype(np.int32),
             keypoints,
         )

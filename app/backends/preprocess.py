@@ -28,9 +28,8 @@ class CpuPreprocessor:
         order = (0, 1, 2) if spec.channels == "BGR" else (2, 1, 0)
         self._targets = [self._planes[i] for i in order]
         std = np.array(spec.std, np.float64)
-        self._gain = (spec.scale / std).astype(np.float32)[:, None, None]
-        self._bias = (-np.array(spec.mean, np.float64) / std).astype(np.float32)[:, None, None]
-        self._biased = bool(self._bias.any())
+        self._gain = (spec.scale / std).astype(np.float32)
+        self._bias = (-np.array(spec.mean, np.float64) / std).astype(np.float32)
         self._placement: Placement | None = None
 
     def __call__(self, frame: Frame, tensor: NDArray[np.float32]) -> Placement:
@@ -50,14 +49,17 @@ class CpuPreprocessor:
     def _place(self, source_wh: tuple[int, int]) -> Placement:
         if self._placement is None or self._placement.source_wh != source_wh:
             spec = self._spec
-            self._placement = place(
-                source_wh, spec.size_wh, resize=spec.resize, align=spec.align
-            )
+            self._placement = place(source_wh, spec.size_wh, resize=spec.resize, align=spec.align)
             self._canvas[...] = spec.pad
         return self._placement
 
     def _normalise(self, out: NDArray[np.float32]) -> None:
-        # dtype: NumPy 1 would compute uint8 × float32 scalar in half precision
-        np.multiply(self._planes, self._gain, out=out, dtype=np.float32)
-        if self._biased:
-            out += self._bias
+        # plane by plane, so that each later pass finds the plane still in the cache
+        for plane, target, gain, bias in zip(
+            self._planes, out, self._gain, self._bias, strict=True
+        ):
+            np.copyto(target, plane)
+            if gain != 1:
+                np.multiply(target, gain, out=target)
+            if bias != 0:
+                np.add(target, bias, out=target)

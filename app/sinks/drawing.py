@@ -19,23 +19,25 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 def draw_detections(
     canvas: NDArray[np.uint8], detections: Detections, labels: Sequence[str]
 ) -> None:
-    """Draw boxes, labels, scores and keypoints onto ``canvas``, (H, W, 3) uint8 BGR, in place.
-
-    The best detection is drawn last, over the others.
-    """
+    """Boxes, labels, scores and keypoints onto ``canvas``, (H, W, 3) uint8 BGR, in place."""
     height, width = canvas.shape[:2]
     line = line_width_px((width, height))
     boxes = _whole(detections.xyxy)
     ids, scores = detections.class_ids.tolist(), detections.scores.tolist()
-    points = None if detections.keypoints is None else _whole(detections.keypoints)
-    for i in range(len(detections) - 1, -1, -1):
+    colours = [colour_of(each) for each in ids]
+    worst_first = range(len(detections) - 1, -1, -1)  # the best one over the others
+    for i in worst_first:
         x0, y0, x1, y1 = boxes[i]
-        colour = colour_of(ids[i])
         # right and bottom are exclusive: the last pixel inside is one before
-        cv2.rectangle(canvas, (x0, y0), (max(x0, x1 - 1), max(y0, y1 - 1)), colour[::-1], line)
-        for x, y in points[i] if points is not None else ():
-            cv2.circle(canvas, (x, y), line + 1, colour[::-1], cv2.FILLED, cv2.LINE_AA)
-        _tag(canvas, (x0, y0), _ascii(caption(labels, ids[i], scores[i])), colour)
+        corner = max(x0, x1 - 1), max(y0, y1 - 1)
+        cv2.rectangle(canvas, (x0, y0), corner, colours[i][::-1], line)
+    if detections.keypoints is not None:
+        for i, points in enumerate(_whole(detections.keypoints)):
+            for x, y in points:
+                cv2.circle(canvas, (x, y), line + 1, colours[i][::-1], cv2.FILLED, cv2.LINE_AA)
+    for i in worst_first:
+        text = _ascii(caption(labels, ids[i], scores[i]))
+        _tag(canvas, (boxes[i][0], boxes[i][1]), text, colours[i])
 
 
 def _whole(points: NDArray[np.float32]) -> Any:

@@ -34,7 +34,7 @@ def why_no_encoder() -> str | None:
 
         av.codec.Codec("libx264", "w")
     except (ImportError, ValueError) as error:
-        return f"PyAV with the libx264 encoder is needed ({error}); pip install 'av>=14' brings both"
+        return f"PyAV with the libx264 encoder is needed ({error}); pip install 'av>=14'"
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -80,8 +81,7 @@ class VideoFileSink:
             return
         self._open = False
         if self._writer is None:
-            if self._made_file:
-                self._path.unlink(missing_ok=True)
+            self._remove_if_made()
             return
         try:
             self._writer.close()
@@ -111,10 +111,18 @@ class VideoFileSink:
             self._writer.abandon()
         self._writer, self._open = None, False
         why = cure(error, self._path) if isinstance(error, OSError) else f"libav refused: {error}"
+        if not self._frames:
+            self._remove_if_made()
+            return SinkError(f"cannot record to {self._path}: {why}")
         return SinkError(
             f"recording to {self._path} stopped after {self._frames} frames: {why}; "
             "what was written until then stays playable"
         )
+
+    def _remove_if_made(self) -> None:
+        if self._made_file:
+            with suppress(OSError):
+                self._path.unlink()
 
 
 def _fit(pixels: NDArray[np.uint8], canvas: NDArray[np.uint8]) -> None:

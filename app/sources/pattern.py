@@ -33,8 +33,8 @@ class PatternOptions:
             raise ConfigError(
                 f"pattern size must be 32 to {MAX_SIDE_PX} each way, is {width_px}x{height_px}"
             )
-        if not 0 < self.fps <= 1000:
-            raise ConfigError(f"pattern fps must be above 0 and at most 1000, is {self.fps:g}")
+        if not 0 < self.fps <= 10_000:
+            raise ConfigError(f"pattern fps must be above 0 and at most 10000, is {self.fps:g}")
         if not 0 <= self.boxes <= (height_px - MARGIN_PX) // 8:
             raise ConfigError(
                 f"pattern boxes must be 0 to {(height_px - MARGIN_PX) // 8} at this height, "

@@ -169,8 +169,8 @@ def _number(text: str, name: str) -> float:
         number = float(text)
     except ValueError:
         number = 0.0
-    if not 0 < number <= 1000:
-        raise ConfigError(f"{name} must be above 0 and at most 1000, is {text!r}")
+    if not 0 < number <= 10_000:
+        raise ConfigError(f"{name} must be above 0 and at most 10000, is {text!r}")
     return number
 
 

@@ -11,7 +11,6 @@ from types import FrameType
 from typing import TextIO
 
 from app.config import Config
-from app.display import find_display
 from app.errors import ConfigError
 from app.handoff import Policy
 from app.interfaces import BackendFactory, Sink
@@ -83,9 +82,7 @@ def backend_factory(config: Config, model: Model, policy: Policy) -> BackendFact
     )
 
 
-def _compose(
-    config: Config, policy: Policy, extra: Sequence[Sink]
-) -> tuple[Pipeline, SummarySink]:
+def _compose(config: Config, policy: Policy, extra: Sequence[Sink]) -> tuple[Pipeline, SummarySink]:
     source = make_source(
         _choose_source(config),
         realtime=policy is Policy.LATEST or config.realtime,
@@ -127,6 +124,8 @@ def _choose_source(config: Config) -> str:
 
 
 def _window_possible() -> bool:
+    from app.display import find_display
+
     found = find_display()
     if not found.usable:
         log.info("headless, as %s", found.reason)
@@ -192,7 +191,8 @@ def _finish(config: Config, pipeline: Pipeline, summary: SummarySink) -> int:
 
 def _print_summary(stats: PipelineStats, summary: SummarySink, out: TextIO) -> None:
     dropped = ", ".join(f"{n} {reason}" for reason, n in sorted(stats.dropped.items())) or "none"
-    out.write(f"frames   {stats.processed} processed, {stats.captured} captured; dropped: {dropped}\n")
+    counts = f"{stats.processed} processed, {stats.captured} captured"
+    out.write(f"frames   {counts}; dropped: {dropped}\n")
     if stats.processed:
         p50, p95, p99 = stats.age_ms
         out.write(f"FPS      {stats.overall_fps:.1f}\n")

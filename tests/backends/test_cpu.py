@@ -159,7 +159,10 @@ def test_onnx_runtime_leaves_no_telemetry_behind(tmp_path: Path) -> None:
     path = network(tmp_path / "made.onnx", ONE_BOX)
     home = tmp_path / "home"
     home.mkdir()
-    code = f"from pathlib import Path; from app.backends.ort import open_session; open_session(Path({str(path)!r}))"
+    code = (
+        "from pathlib import Path; from app.backends.ort import open_session;"
+        f"open_session(Path({str(path)!r}))"
+    )
     bare = {"HOME": str(home), "PATH": os.environ["PATH"]}  # no CI=…, which would silence it too
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=bare, check=True)
     assert list(home.rglob("*")) == []

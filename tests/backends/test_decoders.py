@@ -23,9 +23,7 @@ Outputs = list[np.ndarray]
 
 
 def cells() -> list[tuple[int, int, int]]:
-    return [
-        (x, y, s) for s in STRIDES for y in range(WH[1] // s) for x in range(WH[0] // s)
-    ]
+    return [(x, y, s) for s in STRIDES for y in range(WH[1] // s) for x in range(WH[0] // s)]
 
 
 def spec(family: str, classes: int = CLASSES, **parameters: Any) -> ModelSpec:

@@ -1,4 +1,4 @@
-"""Preprocessing: the tensor is (pixel × scale − mean) / std of the letterboxed frame, nothing else."""
+"""Preprocessing: the tensor is (pixel × scale − mean) / std of the letterboxed frame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.letterbox import place
 from app.model_spec import InputSpec
 
 SPECS = [
-    InputSpec((64, 48), channels=channels, scale=scale, mean=mean, std=std, resize=resize, align=align, pad=pad)  # type: ignore[arg-type]
+    InputSpec((64, 48), channels, scale, mean, std, resize, align, pad)  # type: ignore[arg-type]
     for channels, scale, mean, std in (
         ("BGR", 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
         ("RGB", 1 / 255, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),

@@ -94,7 +94,9 @@ def _detect(backend: CpuBackend, picture: Any) -> Detections:
     return slot.collect()[0]
 
 
-def _assert_same(found: Detections, expected: list[reference.Box], threshold: float, where: str) -> None:
+def _assert_same(
+    found: Detections, expected: list[reference.Box], threshold: float, where: str
+) -> None:
     """Each box has its partner; one within 0.01 of the threshold may be on one side only."""
     ours = [
         reference.Box(int(c), float(s), tuple(map(float, box)))

@@ -29,9 +29,7 @@ def make_decoder(spec: ModelSpec, shapes: Shapes) -> Decoder:
             return YoloV8(shapes, classes=classes)
         case "nanodet":
             reg_max = int(parameters.get("reg_max", 7))
-            return NanoDet(
-                shapes, input_wh=size, classes=classes, strides=strides, reg_max=reg_max
-            )
+            return NanoDet(shapes, input_wh=size, classes=classes, strides=strides, reg_max=reg_max)
         case "fastestdet":
             return FastestDet(shapes, input_wh=size, classes=classes)
         case "yunet":

@@ -24,6 +24,15 @@ class Candidates(NamedTuple):
     class_ids: NDArray[np.intp]
     keypoints: Array | None = None
 
+    def of(self, index: NDArray[np.intp]) -> Candidates:
+        """The candidates at ``index``, in that order."""
+        return Candidates(
+            self.xyxy[index],
+            self.scores[index],
+            self.class_ids[index],
+            None if self.keypoints is None else self.keypoints[index],
+        )
+
 
 class Decoder(Protocol):
     """One family's reading of the raw outputs. Pure, and safe to share between threads."""
@@ -63,16 +72,13 @@ def cells(input_wh: tuple[int, int], strides: Sequence[int]) -> tuple[Array, Arr
 def corners(centre: Array, size: Array) -> Array:
     """Centre and size, each (M, 2), to xyxy (M, 4)."""
     half = size * np.float32(0.5)
-    return np.concatenate((centre - half, centre + half), axis=1)
+    xyxy = np.empty((len(centre), 4), np.float32)
+    np.subtract(centre, half, out=xyxy[:, :2])
+    np.add(centre, half, out=xyxy[:, 2:])
+    return xyxy
 
 
 def best_class(class_scores: Array) -> tuple[NDArray[np.intp], Array]:
     """The best class of each row of (M, C), and its score."""
     class_ids = class_scores.argmax(axis=1)
     return class_ids, class_scores[np.arange(len(class_ids)), class_ids]
-
-
-def squash(x: Array) -> Array:
-    """The logistic function, without overflow warnings for any finite input."""
-    result: Array = np.float32(0.5) * (np.tanh(np.float32(0.5) * x) + np.float32(1))
-    return result

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.backends.decoders.common import Candidates, Shapes, best_class, corners, refuse, squash
+from app.backends.decoders.common import (
+    Candidates,
+    Shapes,
+    cells,
+    corners,
+    refuse,
+)
 
 
 class FastestDet:
@@ -23,20 +29,23 @@ class FastestDet:
     def __init__(self, shapes: Shapes, *, input_wh: tuple[int, int], classes: int) -> None:
         if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][:2] != (1, 5 + classes):
             raise refuse("fastestdet", shapes, f"one of [1, {5 + classes}, h, w]")
-        self._rows, self._columns = shapes[0][2:]
-        self._grid = np.array((self._columns, self._rows), np.float32)
+        rows, columns = shapes[0][2:]
+        cell, _ = cells((columns, rows), (1,))
         self._input = np.array(input_wh, np.float32)
+        self._step = self._input / np.array((columns, rows), np.float32)
+        self._corners = cell * self._step
 
     def __call__(self, outputs: Sequence[NDArray[Any]], score: float) -> Candidates:
-        channels = outputs[0][0].reshape(-1, self._rows * self._columns)
+        channels = outputs[0][0].reshape(-1, len(self._corners))
         # No class exceeds 1, so an objectness below this bound cannot reach the threshold.
         kept = np.flatnonzero(channels[0] >= score ** (1 / 0.6))
-        rows = channels[:, kept].T
-        class_ids, class_scores = best_class(rows[:, 5:])
-        scores = rows[:, 0] ** np.float32(0.6) * class_scores ** np.float32(0.4)
-        strong = scores >= score
-        rows, kept = rows[strong], kept[strong]
-        cell = np.stack((kept % self._columns, kept // self._columns), axis=1).astype(np.float32)
-        centre = (cell + np.tanh(rows[:, 1:3])) / self._grid * self._input
-        size = squash(rows[:, 3:5]) * self._input
-        return Candidates(corners(centre, size), scores[strong], class_ids[strong])
+        block = channels[:, kept]
+        scores = block[0] ** np.float32(0.6) * block[5:].max(axis=0) ** np.float32(0.4)
+        strong = np.flatnonzero(scores >= score)
+        block = block[:, strong]
+        terms = block[1:5]
+        terms[2:] *= np.float32(0.5)  # sigmoid(t) = (tanh(t / 2) + 1) / 2: one tanh for all four
+        np.tanh(terms, out=terms)
+        centre = self._corners[kept[strong]] + terms[:2].T * self._step
+        size = (terms[2:].T + np.float32(1)) * (self._input * np.float32(0.5))
+        return Candidates(corners(centre, size), scores[strong], block[5:].argmax(axis=0))

@@ -1,0 +1,63 @@
+"""What do the tests of the sinks and the window feed them with?"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from app.detections import Detections, Result
+from app.frame import Frame, SourceInfo
+
+ROOT = Path(__file__).parents[2]
+LABELS = ("person", "dog", "face")
+CLIP = SourceInfo("clip.mp4", live=False, wh_px=(320, 240), fps=25.0, frame_count=60)
+CAMERA = SourceInfo("camera:0", live=True)
+FRAME_NS = 40_000_000
+
+
+def found(*each: tuple, keypoints: list | None = None) -> Detections:
+    """Detections from (class_id, score, x0, y0, x1, y1)."""
+    return Detections(
+        np.array([row[2:] for row in each], np.float32).reshape(-1, 4),
+        np.array([row[1] for row in each], np.float32),
+        np.array([row[0] for row in each], np.int32),
+        None if keypoints is None else np.array(keypoints, np.float32),
+    )
+
+
+def gray(width: int = 320, height: int = 240, level: int = 128) -> np.ndarray:
+    return np.full((height, width, 3), level, np.uint8)
+
+
+def textured(index: int, width: int = 320, height: int = 240) -> np.ndarray:
+    """A picture that moves from frame to frame and costs an encoder some bytes."""
+    y, x = np.mgrid[0:height, 0:width]
+    wave = 127 + 60 * np.sin((x + 7 * index) / 9) + 60 * np.cos((y - 5 * index) / 7)
+    noise = np.random.default_rng(index).integers(0, 16, (height, width, 3))
+    return np.clip(wave[..., None] + noise, 0, 255).astype(np.uint8)
+
+
+def result(
+    index: int = 0,
+    detections: Detections | None = None,
+    pixels: np.ndarray | None = None,
+    *,
+    live: bool = False,
+) -> Result:
+    frame = Frame(
+        gray() if pixels is None else pixels,
+        index,
+        captured_ns=5_000_000_000 + index * FRAME_NS,
+        media_ns=None if live else index * FRAME_NS,
+    )
+    return Result(frame, Detections.empty() if detections is None else detections, 9_412_345)
+
+
+def python(code: str, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter that sees the product."""
+    options = {"capture_output": True, "timeout": 60} | options
+    command = [sys.executable, "-W", "error", "-c", code, *arguments]
+    return subprocess.run(command, text=True, cwd=ROOT, check=False, **options)

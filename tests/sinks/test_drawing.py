@@ -1,0 +1,68 @@
+"""Are colours and captions what people can read?"""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.frame import Frame
+from app.overlay import bgr_pixels, caption, colour_of, line_width_px, printable, text_colour_on
+from app.sinks.drawing import draw_detections
+from tests.sinks.kit import LABELS, found, gray
+
+
+@given(st.integers(-5, 10_000))
+def test_colour_is_stable_bright_and_rgb(class_id: int) -> None:
+    colour = colour_of(class_id)
+    assert colour == colour_of(class_id)
+    assert all(0 <= channel <= 255 for channel in colour)
+    assert colorsys.rgb_to_hsv(*(channel / 255 for channel in colour))[2] > 0.8
+
+
+def test_neighbouring_classes_differ() -> None:
+    for class_id in range(12):
+        for other in range(class_id + 1, 12):
+            off = np.abs(np.subtract(colour_of(class_id), colour_of(other)))
+            assert off.max() > 35, (class_id, other)
+
+
+def test_text_stands_out_on_its_colour() -> None:
+    assert text_colour_on((255, 255, 0)) == (0, 0, 0)
+    assert text_colour_on((0, 0, 128)) == (255, 255, 255)
+
+
+def test_label_cannot_steer_a_terminal() -> None:
+    assert caption(["\x1b[2Jdog\n"], 0, 0.5) == "?[2Jdog? 0.50"
+    assert printable("Kätzchen 猫") == "Kätzchen 猫"
+
+
+def test_class_without_a_name_is_named_by_its_number() -> None:
+    assert caption(LABELS, 17, 0.256) == "class 17 0.26"
+
+
+def test_line_grows_with_the_frame() -> None:
+    assert [line_width_px(wh) for wh in ((160, 90), (640, 480), (3840, 2160))] == [1, 2, 9]
+
+
+def test_pixels_that_are_bgr_already_are_not_copied() -> None:
+    pixels = gray()
+    assert bgr_pixels(Frame(pixels, 0, 0)) is pixels
+
+
+def test_label_at_any_edge_stays_in_the_frame() -> None:
+    corners = [(0, 0, 30, 20), (290, 0, 320, 20), (0, 220, 30, 240), (290, 220, 320, 240)]
+    for box in corners:
+        canvas = gray()
+        draw_detections(canvas, found((0, 0.9, *box)), LABELS)
+        # the strip's filling is far more than the box's outline
+        assert (canvas == colour_of(0)[::-1]).all(axis=2).sum() > 700, box
+
+
+def test_best_detection_is_drawn_over_the_others() -> None:
+    canvas = gray()
+    box = (100, 100, 200, 200)
+    draw_detections(canvas, found((0, 0.9, *box), (1, 0.8, *box)), LABELS)
+    assert tuple(canvas[150, 100][::-1]) == colour_of(0)

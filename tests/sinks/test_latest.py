@@ -1,0 +1,61 @@
+"""Does the mailbox keep the newest result and nothing else?"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+
+from app.sinks.latest import LatestSink
+from tests.sinks.kit import CAMERA, LABELS, gray, result
+
+
+def test_newest_result_replaces_what_nobody_fetched() -> None:
+    sink = LatestSink()
+    sink.open(CAMERA, LABELS)
+    assert sink.take() is None
+    for i in range(3):
+        sink.emit(result(i))
+    newest = sink.take()
+    assert newest is not None and newest.frame.index == 2
+    assert sink.take() is None and sink.count == 3
+
+
+def test_last_result_can_be_fetched_after_the_end() -> None:
+    sink = LatestSink()
+    sink.emit(result(7))
+    sink.close()
+    last = sink.take()
+    assert last is not None and last.frame.index == 7
+
+
+def test_replaced_frame_is_let_go() -> None:
+    sink, pixels = LatestSink(), gray()
+    gone = weakref.ref(pixels)
+    sink.emit(result(0, pixels=pixels))
+    del pixels
+    sink.emit(result(1))
+    gc.collect()
+    assert gone() is None
+
+
+def test_reader_in_another_thread_sees_rising_frames_and_the_last() -> None:
+    sink, seen = LatestSink(), []
+    ended = threading.Event()
+
+    def read() -> None:
+        while True:
+            last_round = ended.is_set()
+            taken = sink.take()
+            if taken is not None:
+                seen.append(taken.frame.index)
+            elif last_round:
+                return
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for i in range(5000):
+        sink.emit(result(i))
+    ended.set()
+    reader.join(10)
+    assert seen == sorted(set(seen)) and seen[-1] == 4999 and sink.count == 5000

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from threading import Thread
 
 TIMEOUT_S = 1.0
 _NEEDS_NO_SERVER = ("offscreen", "minimal", "vnc", "eglfs", "linuxfb", "minimalegl", "webgl")
+
+_x11_logins: dict[str, ctypes.c_void_p] = {}  # display name: connection, see _x11_admits
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ def _wayland_fault(env: Mapping[str, str]) -> str | None:
     name = env.get("WAYLAND_DISPLAY", "")
     if not name:
         return "WAYLAND_DISPLAY is not set"
-    path = Path(env.get("XDG_RUNTIME_DIR", "/run/user/0"), name)  # name may be absolute
+    path = Path(env.get("XDG_RUNTIME_DIR", ""), name)  # name may be absolute
     if _connects(socket.AF_UNIX, str(path)):
         return None
     return f"nothing answers at WAYLAND_DISPLAY={name} ({path})"
@@ -103,21 +106,30 @@ def _connects_tcp(host: str, port: int) -> bool:
 
 
 def _x11_admits(name: str) -> bool:
-    """Log in with the user's cookie, as Qt will, by the library that it uses; True if unknown."""
+    """Log in with the user's cookie, as Qt will, by the library that it uses; True if unknown.
+
+    The login stays open: a server that has no other client starts anew when its last one leaves,
+    and Qt would run into that.
+    """
+    if name in _x11_logins:
+        return True
     try:
         xcb = ctypes.CDLL("libxcb.so.1")
     except OSError:
         return True
     xcb.xcb_connect.restype = ctypes.c_void_p
-    answer: list[bool] = []
 
     def log_in() -> None:
-        connection = ctypes.c_void_p(xcb.xcb_connect(name.encode(), None))
-        answer.append(not xcb.xcb_connection_has_error(connection))
-        xcb.xcb_disconnect(connection)
+        for pause_s in (0.0, 0.1, 0.3):  # the server may be starting anew just now
+            time.sleep(pause_s)
+            login = ctypes.c_void_p(xcb.xcb_connect(name.encode(), None))
+            if not xcb.xcb_connection_has_error(login):
+                _x11_logins[name] = login
+                return
+            xcb.xcb_disconnect(login)
 
     # A server that accepts and then says nothing would hold us for ever.
     thread = Thread(target=log_in, name="x11-probe", daemon=True)
     thread.start()
     thread.join(TIMEOUT_S)
-    return bool(answer and answer[0])
+    return name in _x11_logins

@@ -56,8 +56,11 @@ def caption(labels: Sequence[str], class_id: int, score: float) -> str:
 
 
 def line_width_px(wh_px: tuple[int, int]) -> int:
-    """Width of a box's line that looks alike on small and large frames."""
-    return max(1, round(min(wh_px) / 240))
+    """Width of a box's line that looks alike on small and large frames.
+
+    At least 2: one pixel would lose its colour in video, where colour has half the resolution.
+    """
+    return max(2, round(min(wh_px) / 240))
 
 
 def bgr_pixels(frame: Frame) -> NDArray[np.uint8]:

@@ -1,8 +1,8 @@
 """How does a BGR frame become the network's input tensor on the CPU?
 
-resize → canvas (uint8, padded once) → planes → (pixel × scale − mean) / std, all into memory that
-is allocated once. The order of the steps keeps every pass over as few bytes as possible: colours
-are split while they are still bytes, and only the last pass writes floats.
+resize → canvas (uint8, padded once) → planes → table, all into memory that is allocated once. A
+pixel has 256 values, so (pixel × scale − mean) / std is a table of 256 floats a channel: one pass
+writes the tensor, exactly rounded, however much normalisation a model wants.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class CpuPreprocessor:
         # cv2.split writes B, G, R; into the planes' order it goes by reversing the targets
         order = (0, 1, 2) if spec.channels == "BGR" else (2, 1, 0)
         self._targets = [self._planes[i] for i in order]
-        std = np.array(spec.std, np.float64)
-        self._gain = (spec.scale / std).astype(np.float32)
-        self._bias = (-np.array(spec.mean, np.float64) / std).astype(np.float32)
+        std = np.array(spec.std, np.float64)[:, None]
+        values = np.arange(256) * spec.scale - np.array(spec.mean, np.float64)[:, None]
+        self._tables = list((values / std).astype(np.float32))
         self._placement: Placement | None = None
 
     def __call__(self, frame: Frame, tensor: NDArray[np.float32]) -> Placement:
@@ -43,7 +43,8 @@ class CpuPreprocessor:
             interpolation=cv2.INTER_LINEAR,
         )
         cv2.split(self._canvas, self._targets)
-        self._normalise(tensor[0])
+        for plane, table, target in zip(self._planes, self._tables, tensor[0], strict=True):
+            cv2.LUT(plane, table, dst=target)
         return placement
 
     def _place(self, source_wh: tuple[int, int]) -> Placement:
@@ -52,14 +53,3 @@ class CpuPreprocessor:
             self._placement = place(source_wh, spec.size_wh, resize=spec.resize, align=spec.align)
             self._canvas[...] = spec.pad
         return self._placement
-
-    def _normalise(self, out: NDArray[np.float32]) -> None:
-        # plane by plane, so that each later pass finds the plane still in the cache
-        for plane, target, gain, bias in zip(
-            self._planes, out, self._gain, self._bias, strict=True
-        ):
-            np.copyto(target, plane)
-            if gain != 1:
-                np.multiply(target, gain, out=target)
-            if bias != 0:
-                np.add(target, bias, out=target)

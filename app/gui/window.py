@@ -124,9 +124,10 @@ def run_window(
         if not faults:
             QApplication.exec_()
     finally:
-        sys.excepthook = before
         request_stop()
-        window.hide()
+        window.close()  # its clock stops with it
+        sys.excepthook = before
+        del window  # before the application, which may go with this function
     for fault in faults:
         if not isinstance(fault, KeyboardInterrupt):
             raise fault

@@ -11,16 +11,23 @@ import logging
 import os
 import platform
 import resource
+from array import array
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from app import __version__
 from app.config import Config
+from app.detections import Result
 from app.errors import ConfigError
+from app.frame import SourceInfo
 from app.handoff import Policy
+from app.interfaces import Sink
 from app.pipeline import Pipeline
 from app.shelf import Model
 from app.sources.uri import make_source
@@ -47,7 +54,8 @@ def run_bench(config: Config, *, seconds: float) -> int:
     fps = max(1.0, throughput.overall_fps * OVERLOAD)
     ticks = max(2, int(fps * seconds))
     pattern = f"pattern:?size=640x480&fps={fps:.0f}&frames={ticks}"
-    overload, _ = _measure(replace(config, max_frames=None), model, pattern, Policy.LATEST)
+    ages = AgeSink()
+    overload, _ = _measure(replace(config, max_frames=None), model, pattern, Policy.LATEST, [ages])
     report = {
         "kestrel": __version__,
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -55,7 +63,7 @@ def run_bench(config: Config, *, seconds: float) -> int:
         "engine": engine,
         "model": model.spec.name,
         "throughput": {"source": source, **_figures(throughput)},
-        "overload": {"source": pattern, **_figures(overload)},
+        "overload": {"source": pattern, **_figures(overload), **ages.drift(), **_ratio(overload)},
         "rss_mb": round(_rss_mb(), 1),
         "rss_peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
@@ -72,13 +80,48 @@ def run_bench(config: Config, *, seconds: float) -> int:
     return 0
 
 
+class AgeSink:
+    """Every age in order, to see whether it grows."""
+
+    def __init__(self) -> None:
+        self._ages_ms = array("d")
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Nothing to open."""
+
+    def emit(self, result: Result) -> None:
+        """Note the age."""
+        self._ages_ms.append(result.age_ns / 1e6)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def drift(self) -> dict[str, float]:
+        """p99 of the first and of the last quarter of the run."""
+        quarter = max(1, len(self._ages_ms) // 4)
+        ages = np.array(self._ages_ms)
+        return {
+            "age_first_quarter_p99_ms": round(float(np.percentile(ages[:quarter], 99)), 3),
+            "age_last_quarter_p99_ms": round(float(np.percentile(ages[-quarter:], 99)), 3),
+        }
+
+
+def _ratio(stats: PipelineStats) -> dict[str, float]:
+    """Service time (medians of preprocess, network and postprocess) and p99 age over it."""
+    service = sum(stats.stages_ms[name][0] for name in ("preprocess", "network", "postprocess"))
+    return {
+        "service_ms": round(service, 3),
+        "age_p99_over_service": round(stats.age_ms[2] / service, 2),
+    }
+
+
 def _measure(
-    config: Config, model: Model, source: str, policy: Policy
+    config: Config, model: Model, source: str, policy: Policy, sinks: Sequence[Sink] = ()
 ) -> tuple[PipelineStats, str]:
     pipeline = Pipeline(
         make_source(source, realtime=policy is Policy.LATEST, isolate=config.isolate),
         backend_factory(config, model, policy),
-        [],
+        sinks,
         labels=model.spec.labels,
         policy=policy,
         max_frames=config.max_frames,
@@ -123,6 +166,9 @@ def _table(report: dict[str, Any]) -> str:
         f"overload      {over['overall_fps']:.1f} FPS of {over['captured']} frames offered at "
         f"{OVERLOAD:g} times that; dropped {over['dropped']}",
         f"{'age (ms)':14}" + _row(over["age_ms"]),
+        f"              p99 is {over['age_p99_over_service']:.2f} times the service time of "
+        f"{over['service_ms']:.2f} ms; first quarter {over['age_first_quarter_p99_ms']:.1f}, "
+        f"last {over['age_last_quarter_p99_ms']:.1f} ms",
         f"memory        {report['rss_mb']:.0f} MB resident, {report['rss_peak_mb']:.0f} MB at most",
     ]
     return "\n".join(lines)

@@ -69,6 +69,9 @@ def backend_factory(config: Config, model: Model, policy: Policy) -> BackendFact
     from app.backends.cpu import WORKERS, CpuBackend
 
     cv2.setNumThreads(1)  # the workers are the parallelism; cv2's own pool would fight them
+    # A worker that comes back from inference waits at most so long for the interpreter; with
+    # Python's 5 ms the slowest hundredth of frames pays that several times over.
+    sys.setswitchinterval(0.0005)
     spec = model.spec
     return lambda wake: CpuBackend(
         spec,

@@ -169,7 +169,7 @@ def test_no_permission_is_told_with_the_cure(tmp_path: Path) -> None:
 def test_full_disk_is_told_with_the_cure() -> None:
     sink = JsonLinesSink("/dev/full")
     sink.open(CLIP, LABELS)
-    with pytest.raises(SinkError, match="disk is full .*free some space"):
+    with pytest.raises(SinkError, match=r"disk is full .*free some space"):
         sink.emit(result())
     sink.close()
 
@@ -230,7 +230,12 @@ print("after")
 def test_reader_that_leaves_ends_the_run_without_noise() -> None:
     command = f"{sys.executable} -W error -c '{POUR}' | head -2"
     done = subprocess.run(
-        ["/bin/sh", "-c", command], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+        ["/bin/sh", "-c", command],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
     )
     before, line = done.stdout.splitlines()
     assert before == "before" and json.loads(line)["frame"] == 0
@@ -240,7 +245,12 @@ def test_reader_that_leaves_ends_the_run_without_noise() -> None:
 def test_closed_standard_output_is_told() -> None:
     command = f"{sys.executable} -c '{POUR}' >&-"
     done = subprocess.run(
-        ["/bin/sh", "-c", command], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+        ["/bin/sh", "-c", command],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
     )
     assert "SinkError: cannot write JSON lines to standard output" in done.stderr
     assert "Exception ignored" not in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import select
 from pathlib import Path
 
 import pytest
@@ -19,15 +20,14 @@ class Terminal:
 
     def __init__(self) -> None:
         self._reading, writing = pty.openpty()
-        os.set_blocking(self._reading, False)
         self.stream = os.fdopen(writing, "w")
 
     def text(self) -> str:
-        self.stream.flush()
-        try:
-            return os.read(self._reading, 100_000).decode()
-        except BlockingIOError:
-            return ""
+        """All of it: a terminal hands it over in pieces, a moment after it was written."""
+        read = b""
+        while select.select([self._reading], [], [], 0.1)[0]:
+            read += os.read(self._reading, 100_000)
+        return read.decode()
 
     def close(self) -> None:
         if not self.stream.closed:
@@ -54,7 +54,9 @@ def test_line_on_a_terminal_says_how_far_how_fast_and_what(terminal, clock) -> N
     sink = ProgressSink(stream=terminal.stream)
     sink.open(CLIP, LABELS)
     for i in range(31):
-        sink.emit(result(i, found((0, 0.9, 0, 0, 9, 9), (0, 0.8, 0, 0, 9, 9), (1, 0.7, 0, 0, 9, 9))))
+        sink.emit(
+            result(i, found((0, 0.9, 0, 0, 9, 9), (0, 0.8, 0, 0, 9, 9), (1, 0.7, 0, 0, 9, 9)))
+        )
         clock[0] += 0.04
     last = terminal.text().split("\r")[-1]
     assert last == "\x1b[Kframe 31 of 60 (51 %)  25.0 FPS  0:01 left  2 person, 1 dog"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 from fractions import Fraction
 from pathlib import Path
@@ -114,7 +113,7 @@ def test_time_stamps_rise_when_a_clip_starts_again(tmp_path: Path) -> None:
     indices = [0, 1, 2, 0, 1, 1, 2]
     record(tmp_path / "o.mp4", *(result(i, pixels=textured(i)) for i in indices))
     stamps = [f.pts for f in played(tmp_path / "o.mp4")]
-    assert len(stamps) == 7 and all(a < b for a, b in zip(stamps, stamps[1:], strict=False))
+    assert len(stamps) == 7 and stamps == sorted(set(stamps))
     assert stamps[-1] * played(tmp_path / "o.mp4")[0].time_base == Fraction(6, 25)
 
 
@@ -200,12 +199,12 @@ def test_killed_process_leaves_all_but_the_last_seconds(tmp_path: Path, ending: 
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
 def test_disk_full_while_recording_leaves_a_playable_file(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"o.{ending}"
-    done = python(RUN, str(path), "400000", "-1")
+    done = python(RUN, str(path), "100000", "-1")
     error, files = done.stderr.splitlines()
     assert error.startswith("SinkError: recording to") and "stays playable" in error
     assert "reached the size limit; raise it" in error
     assert files == "files left open: 0"
-    assert path.stat().st_size <= 400_000
+    assert path.stat().st_size <= 100_000
     assert len(played(path)) > 10
     assert opencv_count(path) > 10
 
@@ -213,7 +212,7 @@ def test_disk_full_while_recording_leaves_a_playable_file(tmp_path: Path, ending
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_disk_full_from_the_start_is_told(tmp_path: Path) -> None:
     (tmp_path / "o.mp4").symlink_to("/dev/full")
-    with pytest.raises(SinkError, match="disk is full .*free some space"):
+    with pytest.raises(SinkError, match=r"disk is full .*free some space"):
         record(tmp_path / "o.mp4", *(result(i, pixels=textured(i)) for i in range(200)))
 
 
@@ -248,7 +247,7 @@ def test_missing_directory_is_told_before_the_first_frame(tmp_path: Path) -> Non
 def test_name_with_a_colon_is_a_name(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     record(Path("rtsp:12:30.mp4"), result())
-    assert os.listdir(tmp_path) == ["rtsp:12:30.mp4"]
+    assert [each.name for each in tmp_path.iterdir()] == ["rtsp:12:30.mp4"]
 
 
 def test_close_again_and_emit_afterwards_do_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,131 @@
+"""Does a window open beside opencv-python, and is a display that cannot work told, not fatal?"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.errors import ConfigError
+from app.gui import qt_env
+from tests.sinks.kit import python
+
+CLASH = """
+import os, sys, time
+import cv2
+if sys.argv[1] == "as OpenCV left it":
+    import app.gui.qt_env
+    app.gui.qt_env.drop_opencv_plugins = lambda: None
+from app.gui.window import run_window
+from app.sinks.latest import LatestSink
+from tests.sinks.kit import result
+def platform():
+    from PyQt5.QtWidgets import QApplication
+    return QApplication.platformName()
+seen = set()
+latest = LatestSink()
+latest.emit(result())
+end = time.monotonic() + 0.3
+run_window(latest, labels=[], title="t", hud=lambda: seen.add(platform()) or "",
+           is_running=lambda: time.monotonic() < end, request_stop=lambda: None)
+print("platform", *seen)
+"""
+
+
+def plain_env(**more: str) -> dict[str, str]:
+    hidden = ("QT_", "DISPLAY", "WAYLAND_DISPLAY")
+    return {k: v for k, v in os.environ.items() if not k.startswith(hidden)} | more
+
+
+@pytest.fixture(scope="module")
+def x_server() -> Iterator[str]:
+    """The display of a virtual X server."""
+    program = shutil.which("Xvfb")
+    if program is None:
+        pytest.skip("no Xvfb here (apt install xvfb)")
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen(
+            [program, "-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp"],
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+        try:
+            assert server.stdout is not None
+            number = server.stdout.readline().decode().strip()
+            if not number:
+                pytest.skip("Xvfb does not start here")
+            yield f":{number}"
+        finally:
+            server.terminate()
+            server.communicate(timeout=10)
+
+
+@pytest.fixture
+def xcb_plugin() -> None:
+    from PyQt5.QtCore import QLibraryInfo
+
+    plugin = Path(QLibraryInfo.location(QLibraryInfo.PluginsPath), "platforms", "libqxcb.so")
+    try:
+        ctypes.CDLL(str(plugin))
+    except OSError as error:
+        pytest.skip(f"Qt's X11 plugin cannot be loaded here ({error})")
+
+
+def test_window_opens_off_screen_after_cv2_was_imported() -> None:
+    done = python(CLASH, "cured", env=plain_env(QT_QPA_PLATFORM="offscreen"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "platform offscreen\n"
+
+
+def test_window_opens_on_x11_after_cv2_was_imported(x_server: str, xcb_plugin: None) -> None:
+    done = python(CLASH, "cured", env=plain_env(DISPLAY=x_server))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "platform xcb\n"
+
+
+def test_variables_that_opencv_sets_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = "/venv/lib/python3.11/site-packages/cv2/qt"
+    monkeypatch.setenv("QT_QPA_PLATFORM_PLUGIN_PATH", f"{folder}/plugins")
+    monkeypatch.setenv("QT_QPA_FONTDIR", f"{folder}/fonts")
+    qt_env.drop_opencv_plugins()
+    qt_env.drop_opencv_plugins()
+    assert "QT_QPA_PLATFORM_PLUGIN_PATH" not in os.environ and "QT_QPA_FONTDIR" not in os.environ
+
+
+def test_variables_that_the_user_set_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QT_QPA_PLATFORM_PLUGIN_PATH", "/opt/qt/plugins")
+    qt_env.drop_opencv_plugins()
+    assert os.environ["QT_QPA_PLATFORM_PLUGIN_PATH"] == "/opt/qt/plugins"
+
+
+def test_x11_plugin_that_lacks_a_library_is_told_with_the_cure(tmp_path, monkeypatch) -> None:
+    (tmp_path / "libqxcb.so").write_bytes(b"no library")
+    monkeypatch.setenv("QT_QPA_PLATFORM_PLUGIN_PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"lacks a system library .*apt install .*--headless"):
+        qt_env._check_xcb_plugin()
+
+
+def test_parts_outside_gui_import_no_qt() -> None:
+    modules = [
+        "app.display",
+        "app.overlay",
+        "app.sinks.json_lines",
+        "app.sinks.latest",
+        "app.sinks.progress",
+        "app.sinks.summary",
+        "app.sinks.video_file",
+    ]
+    code = f"import {', '.join(modules)}, sys; print([m for m in sys.modules if 'PyQt' in m])"
+    assert python(code).stdout == "[]\n"
+
+
+def test_importing_the_window_imports_no_qt_yet() -> None:
+    done = python("import app.gui.window, sys; print(any('PyQt' in m for m in sys.modules))")
+    assert re.fullmatch(r"False\s*", done.stdout), done.stderr

@@ -1,0 +1,153 @@
+"""Is everything painted where it belongs? Looked up in the painted pixels."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PyQt5.QtGui import QImage
+
+from app.detections import Result
+from app.frame import Frame
+from app.gui.view import ResultView, fit
+from app.overlay import colour_of
+from tests.sinks.kit import LABELS, found, gray, result
+
+PERSON, DOG = np.array(colour_of(0)), np.array(colour_of(1))
+BACKDROP = (18, 18, 20)
+
+
+def painted(view: ResultView, ratio: int = 1) -> np.ndarray:
+    """The widget as (H, W, 3) RGB, with ``ratio`` device pixels to a logical one."""
+    image = QImage(view.width() * ratio, view.height() * ratio, QImage.Format.Format_RGB888)
+    image.setDevicePixelRatio(ratio)
+    view.render(image)
+    bits = image.constBits()
+    rows = np.frombuffer(bits.asarray(image.sizeInBytes()), np.uint8)
+    rows = rows.reshape(image.height(), image.bytesPerLine())
+    return rows[:, : image.width() * 3].reshape(image.height(), image.width(), 3).astype(int)
+
+
+def view_of(shown: Result, width: int, height: int, hud: str = "") -> ResultView:
+    """A view whose room for the frame, above the status line, has this size."""
+    view = ResultView(LABELS)
+    view.resize(width, height + view.hud_height)
+    view.set_result(shown)
+    view.set_hud(hud)
+    return view
+
+
+@given(*[st.integers(1, 8000)] * 4)
+def test_frame_fits_and_is_centred(frame_w: int, frame_h: int, width: int, height: int) -> None:
+    scale, x0, y0 = fit((frame_w, frame_h), (width, height))
+    assert x0 >= -1e-6 and y0 >= -1e-6
+    assert x0 < 1e-6 or y0 < 1e-6  # as large as it fits
+    assert abs(2 * x0 + frame_w * scale - width) < 1e-6
+    assert abs(2 * y0 + frame_h * scale - height) < 1e-6
+
+
+def test_box_is_painted_at_its_place_in_the_scaled_frame() -> None:
+    view = view_of(result(0, found((0, 0.9, 100, 80, 200, 180))), 640, 480)  # twice the frame
+    shown = painted(view)
+    for y, x in ((260, 199), (260, 200), (260, 399), (260, 400), (359, 300), (160, 390)):
+        assert np.abs(shown[y, x] - PERSON).max() < 8, (y, x, shown[y, x])
+    for y, x in ((260, 196), (260, 203), (260, 396), (260, 403), (300, 300), (363, 300)):
+        assert np.abs(shown[y, x] - 128).max() < 3, (y, x, shown[y, x])
+
+
+def test_box_is_painted_sharply_on_a_dense_screen() -> None:
+    view = view_of(result(0, found((0, 0.9, 100, 80, 200, 180))), 320, 240)
+    shown = painted(view, ratio=2)
+    assert shown.shape[:2] == (2 * view.height(), 640)
+    line = [x for x in range(640) if np.abs(shown[260, x] - PERSON).max() < 8]
+    assert line == [198, 199, 200, 201, 398, 399, 400, 401]
+
+
+def test_frame_is_letterboxed_between_bars() -> None:
+    shown = painted(view_of(result(0, found((1, 0.9, 0, 0, 320, 240))), 600, 240))
+    assert (shown[120, 60] == BACKDROP).all() and (shown[120, 540] == BACKDROP).all()
+    assert np.abs(shown[120, 140] - DOG).max() < 8  # the frame's left edge
+    assert (shown[120, 300] == 128).all()
+
+
+def test_colours_of_the_frame_are_not_swapped() -> None:
+    pixels = gray()
+    pixels[:] = (10, 90, 200)
+    shown = painted(view_of(result(0, pixels=pixels), 320, 240))
+    assert (shown[100, 100] == (200, 90, 10)).all()
+
+
+@pytest.mark.parametrize("width", [318, 317, 315])
+def test_frame_whose_rows_are_no_multiple_of_four_bytes_is_not_sheared(width: int) -> None:
+    pixels = gray(width)
+    pixels[:, 100] = 255
+    shown = painted(view_of(result(0, pixels=pixels), width, 240))
+    assert (shown[:240, 100] == 255).all() and (shown[:240, 104] == 128).all()
+
+
+def test_label_and_score_are_painted_above_the_box_or_inside_at_the_edge() -> None:
+    shown = painted(view_of(result(0, found((0, 0.9, 100, 80, 200, 180))), 320, 240))
+    strip = shown[66:78, 102:140]
+    assert (np.abs(strip - PERSON).max(axis=2) < 8).any() and (strip.max(axis=2) < 90).any()
+    shown = painted(view_of(result(0, found((0, 0.9, 100, 0, 200, 180))), 320, 240))
+    assert (np.abs(shown[3:12, 102:140] - PERSON).max(axis=2) < 8).mean() > 0.3
+
+
+def test_keypoints_are_painted() -> None:
+    detections = found((0, 0.9, 100, 80, 200, 180), keypoints=[[[120, 130], [150, 140]]])
+    shown = painted(view_of(result(0, detections), 640, 480))
+    for y, x in ((260, 240), (280, 300)):
+        assert np.abs(shown[y, x] - PERSON).max() < 8
+    assert (shown[260, 250] == 128).all()
+
+
+def test_status_line_has_its_own_strip_and_hides_nothing() -> None:
+    view = view_of(result(0, found((0, 0.9, 0, 0, 320, 240))), 320, 240, "30.0 FPS")
+    shown = painted(view)
+    assert np.abs(shown[239, 160] - PERSON).max() < 8  # the box's lower edge
+    assert shown[241:, 8:80].max() > 180
+    assert (shown[241:, 200:] == BACKDROP).all()
+
+
+def test_hint_is_shown_until_the_first_result() -> None:
+    view = ResultView(LABELS, "opening the camera")
+    view.resize(320, 240)
+    assert painted(view).max() > 180
+    view.set_result(result())
+    assert (painted(view)[100:140, 60:260] == 128).all()
+
+
+@pytest.mark.parametrize(("layout", "shape"), [("gray8", (60, 80)), ("nv12", (90, 80))])
+def test_other_pixel_layouts_are_shown(layout, shape) -> None:
+    pixels = np.full(shape, 128, np.uint8)
+    view = view_of(Result(Frame(pixels, 0, 0, 0, layout), result().detections, 0), 320, 240)
+    gc.collect()
+    assert np.abs(painted(view)[:240] - 129).max() < 6
+
+
+def test_frame_is_shown_without_a_copy_and_let_go_with_the_next() -> None:
+    pixels = gray()
+    view = view_of(result(0, pixels=pixels), 320, 240)
+    pixels[50, 50] = 255  # seen only if the view looks at this very memory
+    assert (painted(view)[50, 50] == 255).all()
+    gone = weakref.ref(pixels)
+    del pixels
+    gc.collect()
+    assert gone() is not None
+    assert (painted(view)[50, 50] == 255).all()
+    view.set_result(result(1))
+    gc.collect()
+    assert gone() is None
+
+
+def test_widget_of_almost_no_size_paints() -> None:
+    view = ResultView(LABELS)
+    view.setMinimumSize(0, 0)
+    view.set_result(result(0, found((0, 0.9, 100, 80, 200, 180))))
+    for size in ((1, 1), (3, 200), (200, 3)):
+        view.resize(*size)
+        assert painted(view).shape[:2] == (view.height(), view.width())

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes app/sources/sample.mp4, the bundled clip, from photographs that are free of copyright.
 
-Needs scikit-image and matplotlib, which carry the photographs in their wheels, and nothing from
-the network. The same versions of all packages give the same file. Origin and licences of the
+Needs `pip install scikit-image matplotlib`, which carry the photographs in their wheels (too large
+for requirements-dev.txt, as only this script uses them), and nothing from the network. The same versions of all packages give the same file. Origin and licences of the
 photographs, and what can be seen in which frames: app/sources/sample.README.md.
 """
 

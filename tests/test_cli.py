@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from app.cli import main
+from app.sources._cv2 import load_cv2
 from tests.shelf_kit import save_graph
 
 ROOT = Path(__file__).parents[1]
@@ -354,8 +355,11 @@ def test_a_disk_that_fills_while_recording_leaves_a_playable_file(
     )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr and "playable" in done.stderr
-    with av.open(str(clip)) as container:
-        assert len(list(container.decode(video=0))) > 10
+    capture, played = load_cv2().VideoCapture(str(clip)), 0
+    while capture.read()[0]:
+        played += 1
+    capture.release()
+    assert played > 10
 
 
 @pytest.mark.parametrize(

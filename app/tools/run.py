@@ -134,9 +134,11 @@ def _window_possible() -> bool:
         log.info("headless, as %s", found.reason)
         return False
     try:
-        import PyQt5.QtWidgets  # noqa: F401
-    except ImportError as error:
-        log.info("headless, as PyQt5 cannot be used (%s)", error)
+        from app.gui.qt_env import prepare_qt
+
+        prepare_qt()
+    except (ImportError, ConfigError) as error:
+        log.info("headless, as no window can be opened: %s", error)
         return False
     return True
 
@@ -159,6 +161,7 @@ def _show(pipeline: Pipeline, latest: LatestSink) -> None:
         hud=hud,
         is_running=lambda: not pipeline.wait(0),
         request_stop=pipeline.stop,
+        hint="Opening the source and the model…",
     )
 
 

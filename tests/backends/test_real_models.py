@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import cv2
 import pytest
 
 from app.backends.cpu import CpuBackend
@@ -14,6 +13,7 @@ from app.backends.ort import open_session
 from app.detections import Detections
 from app.frame import Frame
 from app.shelf import locate
+from app.sources._cv2 import load_cv2
 from tests import reference
 
 MODELS = (
@@ -45,7 +45,7 @@ def frames(assets: Path, asset_manifest: dict[str, Any]) -> dict[str, list[Any]]
 
 
 def _every(path: Path, step: int) -> list[Any]:
-    capture, frames, index = cv2.VideoCapture(str(path)), [], 0
+    capture, frames, index = load_cv2().VideoCapture(str(path)), [], 0
     while True:
         ok, frame = capture.read()
         if not ok:

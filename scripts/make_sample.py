@@ -2,8 +2,9 @@
 """Makes app/sources/sample.mp4, the bundled clip, from photographs that are free of copyright.
 
 Needs `pip install scikit-image matplotlib`, which carry the photographs in their wheels (too large
-for requirements-dev.txt, as only this script uses them), and nothing from the network. The same versions of all packages give the same file. Origin and licences of the
-photographs, and what can be seen in which frames: app/sources/sample.README.md.
+for requirements-dev.txt, as only this script uses them), and nothing from the network. The same
+versions of all packages give the same file. Origin and licences of the photographs, and what can
+be seen in which frames: app/sources/sample.README.md.
 """
 
 from __future__ import annotations

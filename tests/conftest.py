@@ -9,6 +9,12 @@ from typing import Any
 
 import pytest
 
+from app.sources._cv2 import load_cv2
+
+# OpenCV's FFmpeg takes its log level at the first capture of a process, whichever test that is:
+# let it be as in the application, which goes through here.
+load_cv2()
+
 ROOT = Path(__file__).parents[1]
 ASSETS = Path(os.environ.get("KESTREL_ASSETS", ROOT.parent / "shared" / "assets"))
 

@@ -30,13 +30,12 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def start(*words: str, **options: Any) -> subprocess.Popen[str]:
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    options.setdefault("env", {**os.environ, "PYTHONPATH": str(ROOT)})
     return subprocess.Popen(
         [sys.executable, "-m", "app", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=env,
         **options,
     )
 
@@ -392,3 +391,30 @@ def test_wrong_settings_exit_with_2(
     words: list[str], tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fails(capsys, *words, "--model", str(tiny_model))[0] == 2
+
+
+# --- the window -----------------------------------------------------------------------------------
+
+
+def run_with_window(tiny_model: Path, env: dict[str, str], *words: str) -> tuple[int, str, str]:
+    process = start(
+        "run", "--source", "pattern:?fps=60&frames=60", "--model", str(tiny_model), *words, env=env
+    )
+    out, told = process.communicate(timeout=60)
+    return process.returncode, out, told
+
+
+def test_a_run_with_a_window_shows_results_and_ends_with_its_source(tiny_model: Path) -> None:
+    env = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "PYTHONPATH": str(ROOT)}
+    code, out, told = run_with_window(tiny_model, env)
+    assert code == 0, told
+    assert "headless" not in told and "processed" in out
+
+
+def test_a_display_that_is_not_there_means_headless_not_an_abort(tiny_model: Path) -> None:
+    env = {k: v for k, v in os.environ.items() if k not in ("QT_QPA_PLATFORM", "WAYLAND_DISPLAY")}
+    code, out, told = run_with_window(
+        tiny_model, {**env, "DISPLAY": ":9876", "PYTHONPATH": str(ROOT)}
+    )
+    assert code == 0, told
+    assert "headless, as" in told and "60 captured" in out

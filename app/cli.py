@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from app import __version__
 from app.config import ENGINES, Config, make_config
-from app.errors import KestrelError
+from app.errors import ConfigError, KestrelError
 
 log = logging.getLogger(__name__)
 
@@ -21,19 +24,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code of README, "Exit codes"."""
     words = list(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(_with_command(words))
-    logging.basicConfig(
-        level=os.environ.get("KESTREL_LOG", "INFO").upper(),
-        format="kestrel: %(message)s",
-        stream=sys.stderr,
-    )
+    logging.basicConfig(format="kestrel: %(message)s", stream=sys.stderr)
     command: Callable[[argparse.Namespace], int] = args.func
     try:
-        return command(args)
+        with _terminated_like_interrupted():
+            logging.getLogger().setLevel(_log_level())
+            return command(args)
     except KestrelError as error:
         sys.stderr.write(f"kestrel: error: {' '.join(str(error).split())}\n")
         return error.exit_code
     except KeyboardInterrupt:
         return 0
+
+
+def _log_level() -> str:
+    level = os.environ.get("KESTREL_LOG", "INFO").upper()
+    if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ConfigError(f"KESTREL_LOG is {level!r}; use DEBUG, INFO, WARNING or ERROR")
+    return level
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does; a run replaces both by an orderly stop."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _with_command(words: list[str]) -> list[str]:
@@ -64,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("source", metavar="CLIP", help="a recording; sample: is the bundled clip")
     _common(replay)
     replay.add_argument("--realtime", action="store_true", help="at the pace of the clip's clock")
+    replay.add_argument("--expect", metavar="GOLDEN.jsonl", help="compare; exit 6 if it differs")
     replay.set_defaults(func=_replay, headless=True)
 
     bench = commands.add_parser("bench", help="measure this device")

@@ -30,6 +30,7 @@ class Config:
     headless: bool = False
     json: str | None = None
     record: str | None = None
+    expect: str | None = None
     max_frames: int | None = None
     max_age_ms: float | None = None
     score: float | None = None

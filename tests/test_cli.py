@@ -181,6 +181,18 @@ def test_isolated_decoding_gives_the_same_lines(tiny_model: Path, tmp_path: Path
     assert runs[0] == runs[1]
 
 
+def test_expect_gives_the_verdict(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    golden = tmp_path / "golden.jsonl"
+    words = ["replay", "pattern:?frames=8", "--model", str(tiny_model)]
+    assert main([*words, "--json", str(golden)]) == 0
+    assert main([*words, "--expect", str(golden)]) == 0
+    golden.write_text(golden.read_text().replace("thing", "other"))
+    code, told = fails(capsys, *words, "--expect", str(golden))
+    assert code == 6 and "8 of 8 frames differ" in told
+
+
 def test_settings_come_from_a_file(tiny_model: Path, tmp_path: Path) -> None:
     file, out = tmp_path / "k.toml", tmp_path / "out.jsonl"
     file.write_text(f'model = "{tiny_model}"\njson = "{out}"\nscore = 0.95\nmax_frames = 4\n')
@@ -292,6 +304,13 @@ def test_a_camera_that_is_not_there(tiny_model: Path, capsys: pytest.CaptureFixt
     words = ["run", "--headless", "--source", "camera:97", "--model", str(tiny_model)]
     code, told = fails(capsys, *words)
     assert code == 3 and "camera" in told
+
+
+def test_a_log_level_that_is_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KESTREL_LOG", "LOUD")
+    assert fails(capsys, "models", "list")[0] == 2
 
 
 def test_an_unknown_model(capsys: pytest.CaptureFixture[str]) -> None:

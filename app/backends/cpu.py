@@ -112,8 +112,8 @@ class CpuBackend:
     @property
     def description(self) -> str:
         """See interfaces.Backend."""
-        each = "1 thread" if self._threads == 1 else f"{self._threads} threads"
-        return f"cpu (ONNX Runtime), {self._workers} workers of {each}, {self._spec.name}"
+        workers = f"{self._workers} workers × {self._threads} thread"
+        return f"cpu (ONNX Runtime), {workers}{'s' * (self._threads > 1)}, {self._spec.name}"
 
 
 class CpuSlot:

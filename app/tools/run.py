@@ -13,9 +13,10 @@ from typing import TextIO
 from app.config import Config
 from app.errors import ConfigError
 from app.handoff import Policy
-from app.interfaces import BackendFactory, Sink
+from app.interfaces import BackendFactory, FrameSource, Sink
 from app.pipeline import Pipeline
 from app.shelf import Model, default_model, find_model
+from app.sinks.golden import GoldenSink
 from app.sinks.json_lines import JsonLinesSink
 from app.sinks.latest import LatestSink
 from app.sinks.progress import ProgressSink
@@ -31,7 +32,9 @@ log = logging.getLogger(__name__)
 def run_live(config: Config) -> int:
     """Newest frame wins; a window if there is a display, else headless."""
     latest = None if config.headless or not _window_possible() else LatestSink()
-    pipeline, summary = _compose(config, Policy.LATEST, [latest] if latest else [])
+    source, model = _source(config, Policy.LATEST), choose_model(config)
+    extra = [latest] if latest else []
+    pipeline, summary = _compose(config, source, model, Policy.LATEST, extra)
     with _stop_on_signals(pipeline.stop):
         pipeline.start()
         if latest:
@@ -40,13 +43,24 @@ def run_live(config: Config) -> int:
 
 
 def run_replay(config: Config) -> int:
-    """Every frame, reproducibly."""
+    """Every frame, reproducibly; with ``--expect`` also the verdict."""
     if config.max_age_ms is not None:
         raise ConfigError("replay drops nothing, so max_age_ms has no meaning there; use run")
-    pipeline, summary = _compose(config, Policy.LOSSLESS, [ProgressSink()])
+    source, model = _source(config, Policy.LOSSLESS), choose_model(config)
+    golden = None
+    if config.expect is not None:
+        threshold = model.spec.score if config.score is None else config.score
+        whole = config.max_frames is None
+        golden = GoldenSink(config.expect, threshold=threshold, whole=whole)
+    extra: list[Sink] = [ProgressSink()]
+    extra += [golden] if golden else []
+    pipeline, summary = _compose(config, source, model, Policy.LOSSLESS, extra)
     with _stop_on_signals(pipeline.stop):
         pipeline.start()
-        return _finish(config, pipeline, summary)
+        code = _finish(config, pipeline, summary)
+    if golden:
+        log.info("%s", golden.check())
+    return code
 
 
 def choose_model(config: Config) -> Model:
@@ -85,8 +99,8 @@ def backend_factory(config: Config, model: Model, policy: Policy) -> BackendFact
     )
 
 
-def _compose(config: Config, policy: Policy, extra: Sequence[Sink]) -> tuple[Pipeline, SummarySink]:
-    source = make_source(
+def _source(config: Config, policy: Policy) -> FrameSource:
+    return make_source(
         _choose_source(config),
         realtime=policy is Policy.LATEST or config.realtime,
         isolate=config.isolate,
@@ -94,7 +108,11 @@ def _compose(config: Config, policy: Policy, extra: Sequence[Sink]) -> tuple[Pip
             open_timeout_s=config.open_timeout_s, read_timeout_s=config.read_timeout_s
         ),
     )
-    model = choose_model(config)
+
+
+def _compose(
+    config: Config, source: FrameSource, model: Model, policy: Policy, extra: Sequence[Sink]
+) -> tuple[Pipeline, SummarySink]:
     summary = SummarySink()
     sinks: list[Sink] = [summary, *extra]
     if config.json is not None:

@@ -1,0 +1,122 @@
+"""Does a replay still find what a golden run found?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from app.detections import Result
+from app.errors import ConfigError, VerdictError
+from app.frame import SourceInfo
+from app.overlay import label_of
+
+IOU, SCORE = 0.9, 0.05  # what engines, precisions and library versions may differ by
+SHOWN = 3
+
+Box = tuple[float, float, float, float]
+
+
+class Found(NamedTuple):
+    """One detection, as JSON lines hold it."""
+
+    label: str
+    score: float
+    box: Box
+
+    def __str__(self) -> str:
+        return f"{self.label} {self.score:.2f} at [{', '.join(f'{v:.0f}' for v in self.box)}]"
+
+
+class GoldenSink:
+    """Compares each result with the line of the same frame in a file of JSON lines.
+
+    A detection needs a partner of its label with IoU ≥ 0.9 and score within 0.05. One whose score
+    is less than 0.05 above ``threshold`` may come and go.
+    """
+
+    def __init__(self, path: str, *, threshold: float, whole: bool = True) -> None:
+        self._path = path
+        self._golden = _read(Path(path))
+        self._weak = threshold + SCORE
+        self._whole = whole  # every golden frame must come
+        self._labels: Sequence[str] = ()
+        self._seen: set[int] = set()
+        self._faults: dict[int, str] = {}
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Take the labels."""
+        self._labels = labels
+
+    def emit(self, result: Result) -> None:
+        """Compare one frame."""
+        index, found = result.frame.index, result.detections
+        self._seen.add(index)
+        if index not in self._golden:
+            self._faults[index] = "is not in the golden file"
+            return
+        ours = [
+            Found(label_of(self._labels, int(c)), float(s), _box(box))
+            for c, s, box in zip(found.class_ids, found.scores, found.xyxy, strict=True)
+        ]
+        golden = self._golden[index]
+        for kind, mine, theirs in (("is missing", golden, ours), ("is new", ours, golden)):
+            for one in mine:
+                if one.score >= self._weak and not any(_same(one, other) for other in theirs):
+                    self._faults.setdefault(index, f"{one} {kind}")
+
+    def close(self) -> None:
+        """Nothing to close; the verdict is asked for."""
+
+    def check(self) -> str:
+        """One line if all is well; raises VerdictError with the first differences."""
+        if self._whole:
+            for index in self._golden.keys() - self._seen:
+                self._faults[index] = "did not come"
+        if not self._faults:
+            return f"as expected: {len(self._seen)} frames agree with {self._path}"
+        first = [f"frame {i}: {self._faults[i]}" for i in sorted(self._faults)[:SHOWN]]
+        raise VerdictError(
+            f"{len(self._faults)} of {len(self._seen | self._golden.keys())} frames differ from "
+            f"{self._path}: {'; '.join(first)}. If the new result is right, write a new golden "
+            "file with --json"
+        )
+
+
+def _same(a: Found, b: Found) -> bool:
+    return a.label == b.label and abs(a.score - b.score) <= SCORE and _iou(a.box, b.box) >= IOU
+
+
+def _iou(a: Box, b: Box) -> float:
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    inner = max(w, 0.0) * max(h, 0.0)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inner
+    return inner / union if union > 0 else 0.0
+
+
+def _read(path: Path) -> dict[int, list[Found]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read --expect {path}: {error}") from error
+    golden: dict[int, list[Found]] = {}
+    for number, text in enumerate(lines, start=1):
+        try:
+            line: Any = json.loads(text)
+            golden[int(line["frame"])] = [
+                Found(str(d["label"]), float(d["score"]), _box(d["box"]))
+                for d in line["detections"]
+            ]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"--expect {path}, line {number} is not a line that --json writes ({error!r})"
+            ) from error
+    if not golden:
+        raise ConfigError(f"--expect {path} is empty; write it with replay CLIP --json {path}")
+    return golden
+
+
+def _box(values: Any) -> Box:
+    x0, y0, x1, y1 = (float(v) for v in values)
+    return x0, y0, x1, y1

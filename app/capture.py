@@ -55,12 +55,16 @@ class Capture(threading.Thread):
             self._source.close()
 
     def _read_all(self) -> None:
+        expected: int | None = None
         while not self._stop_event.is_set():
             started_ns = monotonic_ns()
             frame = self._source.read(READ_TIMEOUT_S)
             if frame is None:
                 continue
             self._meter.captured(monotonic_ns() - started_ns)
+            if expected is not None and frame.index > expected:
+                self._meter.skipped(frame.index - expected)
+            expected = frame.index + 1
             while not self._handoff.put(frame, READ_TIMEOUT_S):
                 if self._stop_event.is_set():
                     self._meter.dropped("stopped")

@@ -89,6 +89,7 @@ class Meter:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._captured, self._processed = Rate(), Rate()
+        self._skipped = 0
         self._dropped: Counter[str] = Counter()
         self._age = Quantiles()
         self._stages: dict[str, Quantiles] = {}
@@ -102,6 +103,12 @@ class Meter:
             self.last_capture_ns = now_ns
             self._captured.tick(now_ns)
             self._stage("read", read_ns)
+
+    def skipped(self, count: int) -> None:
+        """The source itself passed over frames, as nobody read them in time."""
+        with self._lock:
+            self._skipped += count
+            self._dropped["skipped"] += count
 
     def dropped(self, reason: str) -> None:
         """A captured frame will never be processed."""
@@ -127,7 +134,7 @@ class Meter:
         with self._lock:
             p50, p95, p99 = self._age.at(50, 95, 99)
             return PipelineStats(
-                captured=self._captured.count,
+                captured=self._captured.count + self._skipped,
                 processed=self._processed.count,
                 dropped=dict(self._dropped),
                 capture_fps=self._captured.recent(now_ns),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -133,6 +134,16 @@ def test_frames_older_than_the_budget_are_dropped_as_stale() -> None:
     stats = pipeline.stats
     final = finish(pipeline)
     assert sink.frames == [0, 1, 3] and final.dropped == {"stale": 1} and settled(final)
+
+
+def test_frames_that_the_source_passed_over_are_counted() -> None:
+    class Gappy(FakeSource):
+        def read(self, timeout_s: float) -> Frame | None:
+            frame = super().read(timeout_s)
+            return frame and replace(frame, index=frame.index * 3)
+
+    stats = finish(build(Gappy(10))[0])
+    assert stats.processed == 10 and stats.dropped == {"skipped": 18} and settled(stats)
 
 
 def test_max_frames_ends_the_run() -> None:

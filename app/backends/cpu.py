@@ -130,6 +130,7 @@ class CpuSlot:
         iou: float,
     ) -> None:
         self._session, self._queue, self._wake = session, queue, wake
+        self._name = spec.name
         self._preprocess = CpuPreprocessor(spec.input)
         width, height = spec.input.size_wh
         self._tensor = np.zeros((1, 3, height, width), np.float32)
@@ -187,7 +188,10 @@ class CpuSlot:
         }
 
     def _run_network(self) -> Sequence[NDArray[Any]]:
-        self._session.run_with_iobinding(self._binding)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # ONNX Runtime's own errors have no common root
+            raise ModelError(f"model {self._name}: inference failed: {one_line(error)}") from error
         if self._outputs is not None:
             return self._outputs
         arrays: list[NDArray[Any]] = self._binding.copy_outputs_to_cpu()

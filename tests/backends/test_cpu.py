@@ -129,6 +129,22 @@ def test_a_network_that_takes_something_else_is_refused(
         detect(path, spec())
 
 
+def test_a_network_that_fails_while_it_runs_is_told(tmp_path: Path) -> None:
+    shape = numpy_helper.from_array(np.array([7, 7], np.int64), "shape")
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["x", "shape"], ["y"])],
+        "made",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, "h", "w"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [7, 7])],
+        [shape],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, str(tmp_path / "made.onnx"))
+    with pytest.raises(ModelError, match="inference failed") as caught:
+        detect(tmp_path / "made.onnx", spec())
+    assert "\n" not in str(caught.value)
+
+
 def test_a_network_that_is_no_detector_is_refused(tmp_path: Path) -> None:
     path = network(tmp_path / "made.onnx", np.zeros((1, 1000), np.float32))
     with pytest.raises(ModelError, match=r"decoder\.family"):

@@ -37,6 +37,8 @@ class Capture(threading.Thread):
         super().__init__(name="capture", daemon=True)
         self._source, self._handoff, self._meter = source, handoff, meter
         self._stop_event, self._on_open, self._on_error = stop, on_open, on_error
+        # when the read that is under way began; None between reads. For who watches from outside.
+        self.reading_since_ns: int | None = None
 
     def run(self) -> None:
         """Until the source ends, fails, or the run is stopped."""
@@ -57,8 +59,11 @@ class Capture(threading.Thread):
     def _read_all(self) -> None:
         expected: int | None = None
         while not self._stop_event.is_set():
-            started_ns = monotonic_ns()
-            frame = self._source.read(READ_TIMEOUT_S)
+            self.reading_since_ns = started_ns = monotonic_ns()
+            try:
+                frame = self._source.read(READ_TIMEOUT_S)
+            finally:
+                self.reading_since_ns = None
             if frame is None:
                 continue
             self._meter.captured(monotonic_ns() - started_ns)

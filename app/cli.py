@@ -15,7 +15,7 @@ from typing import Any
 
 from app import __version__
 from app.config import ENGINES, Config, make_config
-from app.errors import ConfigError, KestrelError
+from app.errors import ConfigError, KestrelError, ReaderGone, SinkError
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +27,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="kestrel: %(message)s", stream=sys.stderr)
     command: Callable[[argparse.Namespace], int] = args.func
     try:
-        with _terminated_like_interrupted():
+        with _signals_interrupt():
             logging.getLogger().setLevel(_log_level())
-            return command(args)
+            code = command(args)
+            sys.stdout.flush()
+            return code
     except KestrelError as error:
-        sys.stderr.write(f"kestrel: error: {' '.join(str(error).split())}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
+        return _told(f"error: {error}", error.exit_code)
+    except (KeyboardInterrupt, ReaderGone):
         return 0
+    except BrokenPipeError:  # `models list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _told(f"error: cannot write what there is to say: {error}", SinkError.exit_code)
+    except Exception as error:
+        log.debug("internal error", exc_info=True)
+        kind = type(error).__name__
+        return _told(f"internal error: {kind}: {error} (KESTREL_LOG=DEBUG shows where)", 1)
+
+
+def _told(text: str, code: int) -> int:
+    sys.stderr.write(f"kestrel: {' '.join(text.split())}\n")
+    return code
 
 
 def _log_level() -> str:
@@ -45,16 +60,18 @@ def _log_level() -> str:
 
 
 @contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does; a run replaces both by an orderly stop."""
+def _signals_interrupt() -> Iterator[None]:
+    """SIGINT and SIGTERM end a command at once; a run replaces both by an orderly stop."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _with_command(words: list[str]) -> list[str]:
@@ -67,6 +84,7 @@ def _with_command(words: list[str]) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m app",
+        allow_abbrev=False,
         description="Kestrel: real-time object detection for edge devices.",
         epilog="Without a command: run. Exit codes: 0 done or stopped, 2 usage or configuration, "
         "3 source, 4 model, 5 GPU, 6 a verdict failed.",
@@ -74,21 +92,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"kestrel {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    run = commands.add_parser("run", help="live: a camera, a stream, or a clip at its own pace")
+    run = commands.add_parser(
+        "run", allow_abbrev=False, help="live: a camera, a stream, or a clip at its own pace"
+    )
     run.add_argument("--source", help="camera:0, rtsp://…, http://…, FILE, pattern:, sample:")
     _common(run)
     run.add_argument("--headless", action="store_true", help="no window, no Qt")
     run.add_argument("--max-age-ms", type=float, help="drop frames that waited longer (ms)")
     run.set_defaults(func=_run)
 
-    replay = commands.add_parser("replay", help="every frame of a recording, reproducibly")
+    replay = commands.add_parser(
+        "replay", allow_abbrev=False, help="every frame of a recording, reproducibly"
+    )
     replay.add_argument("source", metavar="CLIP", help="a recording; sample: is the bundled clip")
     _common(replay)
     replay.add_argument("--realtime", action="store_true", help="at the pace of the clip's clock")
     replay.add_argument("--expect", metavar="GOLDEN.jsonl", help="compare; exit 6 if it differs")
     replay.set_defaults(func=_replay, headless=True)
 
-    bench = commands.add_parser("bench", help="measure this device")
+    bench = commands.add_parser("bench", allow_abbrev=False, help="measure this device")
     bench.add_argument("--source", help="a recording to measure with (default: sample:)")
     bench.add_argument("--model", help="name on the shelf, .onnx or .toml file")
     bench.add_argument("--engine", choices=ENGINES)

@@ -16,7 +16,7 @@ from time import monotonic_ns
 
 from app.capture import Capture
 from app.detections import Result
-from app.errors import ReaderGone, SourceError
+from app.errors import ReaderGone, SinkError, SourceError
 from app.frame import Frame, SourceInfo
 from app.handoff import Handoff, Policy
 from app.interfaces import BackendFactory, FrameSource, Sink, Slot
@@ -25,7 +25,8 @@ from app.stats import Meter, PipelineStats
 log = logging.getLogger(__name__)
 
 WAIT_S = 0.2  # longest sleep of the pipeline thread; it is woken earlier by frames and slots
-JOIN_S = 3.0  # a capture thread stuck in a driver is left behind after this
+JOIN_S = 2.0  # a thread stuck in a driver or an output is left behind after this
+SLEPT_S = 2.0  # no look at the clock for so long: the process was stopped, not the source
 
 
 class Pipeline:
@@ -50,6 +51,10 @@ class Pipeline:
         self._stop, self._done, self._opened = (threading.Event() for _ in range(3))
         self._info: SourceInfo | None = None
         self._error: BaseException | None = None
+        self._source_error: BaseException | None = None
+        self._taken = 0
+        self._in_sinks = False
+        self._watched_ns = self._watch_from_ns = monotonic_ns()
         self._error_lock = threading.Lock()
         self._handoff = Handoff(policy, on_drop=self._meter.dropped)
         self._capture = Capture(
@@ -58,7 +63,7 @@ class Pipeline:
             self._meter,
             stop=self._stop,
             on_open=self._source_open,
-            on_error=self._keep,
+            on_error=self._source_failed,
         )
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
         self.backend_description = ""
@@ -75,54 +80,79 @@ class Pipeline:
 
     def fail(self, error: BaseException) -> None:
         """Keep the first error and stop."""
-        self._keep(error)
-        self.stop()
-
-    def running(self) -> bool:
-        """False once the pipeline thread has finished."""
-        return not self._done.is_set()
-
-    def stats(self) -> PipelineStats:
-        """A snapshot; any thread."""
-        return self._meter.snapshot()
-
-    def wait(self, timeout_s: float = 0.2) -> bool:
-        """Wait a little for the end; True when it has come. Watches for a stuck live source."""
-        if self._done.wait(timeout_s):
-            return True
-        silent_s = (monotonic_ns() - self._meter.last_capture_ns) / 1e9
-        info = self._info
-        if info is not None and info.live and not self._stop.is_set() and silent_s > self._stall_s:
-            self.fail(
-                SourceError(
-                    f"{info.uri} gave no frame for {silent_s:.0f} s; "
-                    "check its cable, power or network, and start again"
-                )
-            )
-        return False
-
-    def join(self) -> PipelineStats:
-        """Wait for both threads; raises the first error, else returns the final figures."""
-        self._thread.join()
-        self._capture.join(JOIN_S)
-        if self._capture.is_alive():
-            log.warning("the source's driver does not return from its read; leaving it behind")
-        if self._error is not None:
-            raise self._error
-        return self.stats()
-
-    def _keep(self, error: BaseException) -> None:
-        """Keep the first error. A source's error is its end: what it gave is still delivered."""
         with self._error_lock:
             if self._error is None:
                 self._error = error
                 self._meter.state = "failed"
             else:
                 log.debug("after the first error: %s", error)
+        self.stop()
+
+    def stats(self) -> PipelineStats:
+        """A snapshot; any thread."""
+        return self._meter.snapshot()
+
+    def wait(self, timeout_s: float = 0.1) -> bool:
+        """Wait a little for the end; True when it has come. Watches for reads that never return."""
+        if self._done.wait(timeout_s):
+            return True
+        now_ns = monotonic_ns()
+        if now_ns - self._watched_ns > SLEPT_S * 1e9:
+            self._watch_from_ns = now_ns
+        self._watched_ns = now_ns
+        since_ns, info = self._capture.reading_since_ns, self._info
+        if since_ns is None or info is None or self._stop.is_set():
+            return False
+        stuck_s = (now_ns - max(since_ns, self._watch_from_ns)) / 1e9
+        if stuck_s > self._stall_s:
+            self.fail(
+                SourceError(
+                    f"reading {info.uri} has not returned for {stuck_s:.0f} s; "
+                    "check its cable, power or network, and start again"
+                )
+            )
+        return False
+
+    def join(self) -> PipelineStats:
+        """Wait for both threads; raises the first error, else returns the final figures.
+
+        After a stop the wait is bounded: what an output does not take in time is given up.
+        """
+        while self._thread.is_alive() and not self._stop.is_set():
+            self._thread.join(WAIT_S)
+        self._thread.join(JOIN_S)
+        if self._thread.is_alive() and self._in_sinks:
+            self.fail(
+                SinkError(
+                    f"not ended within {JOIN_S:g} s of the stop: an output does not take what it "
+                    "is given; read it, or write to a file"
+                )
+            )
+        elif self._thread.is_alive():
+            log.warning("the engine does not return; leaving it behind")
+        self._capture.join(JOIN_S)
+        if self._capture.is_alive():
+            log.warning("the source does not return from its driver; leaving it behind")
+        if self._source_error is not None and self._taken != self._max_frames:
+            raise self._source_error
+        if self._error is not None:
+            raise self._error
+        return self.stats()
+
+    def _source_failed(self, error: BaseException) -> None:
+        """A source's error is its end: what it gave before is still delivered.
+
+        It counts if it came first, before a stop, and if the run wanted more frames.
+        """
+        with self._error_lock:
+            if self._error is None and not self._stop.is_set():
+                self._source_error = error
+                self._meter.state = "failed"
+            else:
+                log.debug("after the end: %s", error)
 
     def _source_open(self, info: SourceInfo) -> None:
         self._info = info
-        self._meter.last_capture_ns = monotonic_ns()
         self._opened.set()
 
     def _run(self) -> None:
@@ -151,30 +181,41 @@ class Pipeline:
 
     def _open_sinks(self, stack: ExitStack) -> None:
         assert self._info is not None
+        self._in_sinks = True
         for sink in self._sinks:
             stack.callback(sink.close)
             sink.open(self._info, self.labels)
+        self._in_sinks = False
 
     def _process(self, slots: Sequence[Slot]) -> None:
         """Keep every slot busy, deliver in order, until the source is drained or a stop."""
         idle: deque[Slot] = deque(slots)
         busy: deque[tuple[Slot, Frame]] = deque()
-        taken = 0
+        try:
+            self._keep_busy(idle, busy)
+        finally:
+            for _ in busy:  # an error or a reader that left: these never reach the sinks
+                self._meter.dropped("stopped")
+
+    def _keep_busy(self, idle: deque[Slot], busy: deque[tuple[Slot, Frame]]) -> None:
         while True:
             if busy and busy[0][0].ready():
-                self._deliver(*busy[0])
+                slot, frame = busy[0]
+                result = self._collect(slot, frame)
                 idle.append(busy.popleft()[0])
+                self._emit(result)
                 continue
-            ended = self._stop.is_set() or taken == self._max_frames or self._handoff.drained()
+            enough = self._taken == self._max_frames
+            ended = self._stop.is_set() or enough or self._handoff.drained()
             if ended and not busy:
                 return
             wants_frame = bool(idle) and not ended
-            frame = self._take_fresh() if wants_frame else None
-            if frame is not None:
+            fresh = self._take_fresh() if wants_frame else None
+            if fresh is not None:
                 slot = idle.popleft()
-                slot.enqueue(frame)
-                busy.append((slot, frame))
-                taken += 1
+                slot.enqueue(fresh)
+                busy.append((slot, fresh))
+                self._taken += 1
                 continue
             until = busy[0][0].ready if busy else self._stop.is_set
             self._handoff.wait(for_frame=wants_frame, until=until, timeout_s=WAIT_S)
@@ -188,11 +229,16 @@ class Pipeline:
         self._meter.dropped("stale")
         return None
 
-    def _deliver(self, slot: Slot, frame: Frame) -> None:
+    def _collect(self, slot: Slot, frame: Frame) -> Result:
         detections, stages_ns = slot.collect()
-        now_ns = monotonic_ns()
-        result = Result(frame, detections, now_ns - frame.captured_ns, stages_ns)
+        result = Result(frame, detections, monotonic_ns() - frame.captured_ns, stages_ns)
         self._meter.processed(result.age_ns, stages_ns)
+        return result
+
+    def _emit(self, result: Result) -> None:
+        started_ns = monotonic_ns()
+        self._in_sinks = True
         for sink in self._sinks:
             sink.emit(result)
-        self._meter.emitted(monotonic_ns() - now_ns)
+        self._in_sinks = False
+        self._meter.emitted(monotonic_ns() - started_ns)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -354,6 +355,65 @@ def test_an_output_that_cannot_be_written(
     assert fails(capsys, *words)[0] == 2
 
 
+def test_an_output_that_is_the_source_is_refused_and_the_source_untouched(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=5)
+    before = clip.read_bytes()
+    words = ["replay", str(clip), "--model", str(tiny_model), "--record", str(clip)]
+    assert fails(capsys, *words)[0] == 2
+    assert clip.read_bytes() == before
+
+
+def test_a_pipe_that_nobody_reads_does_not_hold_up_a_stop(tiny_model: Path) -> None:
+    process = start("replay", "pattern:", "--model", str(tiny_model), "--json", "-")
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    time.sleep(1)  # the pipe fills
+    process.terminate()
+    assert process.wait(10) == 2
+    assert "does not take" in process.stderr.read()
+    process.stdout.close()
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("words", [["replay", "pattern:?frames=3"], ["models", "list"]])
+@pytest.mark.parametrize(("out", "code"), [("/dev/full", 2), ("closed", 0)])
+def test_a_standard_output_that_takes_nothing(
+    words: list[str], out: str, code: int, tiny_model: Path
+) -> None:
+    model = ["--model", str(tiny_model)] if words[0] == "replay" else []
+    command = [sys.executable, "-m", "app", *words, *model]
+    shell = f'"$@" {">&-" if out == "closed" else ">" + out}'
+    done = subprocess.run(
+        ["bash", "-c", shell, "-", *command], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+
+
+@pytest.mark.parametrize("after_s", [0.02, 0.1, 0.25])
+def test_a_signal_while_starting_ends_in_order(after_s: float, tiny_model: Path) -> None:
+    process = start("bench", "--model", str(tiny_model), "--seconds", "60")
+    time.sleep(0.05 + after_s)
+    process.terminate()
+    _, told = process.communicate(timeout=30)
+    assert process.returncode in (0, -signal.SIGTERM), (
+        told
+    )  # -15: before Python ran any of our code
+    assert "Traceback" not in told and "terminate called" not in told
+
+
+def test_a_run_that_fails_late_still_says_what_it_saw(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = make_clip(tmp_path / "clip.mkv")
+    golden = tmp_path / "golden.jsonl"
+    golden.write_text('{"frame": 0, "detections": []}\n')
+    words = ["replay", str(clip), "--model", str(tiny_model), "--expect", str(golden)]
+    assert main(words) == 6
+    assert "60 processed" in capsys.readouterr().out
+
+
 def test_a_full_disk_for_json_lines(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["replay", "pattern:", "--model", str(tiny_model), "--json", "/dev/full"]
     code, told = fails(capsys, *words)
@@ -388,6 +448,7 @@ def test_a_disk_that_fills_while_recording_leaves_a_playable_file(
         ["run", "--no-such-flag"],
         ["fly"],
         ["replay", "pattern:", "--max-age-ms", "5"],
+        ["replay", "pattern:", "--max-fr", "5"],
     ],
 )
 def test_wrong_usage_exits_with_2(words: list[str]) -> None:
@@ -403,6 +464,7 @@ def test_wrong_usage_exits_with_2(words: list[str]) -> None:
         ["replay", "pattern:?size=big"],
         ["replay", "pattern:?frames=2", "--score", "7"],
         ["replay", "pattern:?frames=2", "--engine", "cuda"],
+        ["replay", "camera:0"],
         ["replay", "pattern:?frames=2", "--config", "/no/such/file.toml"],
     ],
 )

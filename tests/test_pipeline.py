@@ -214,8 +214,9 @@ def test_a_sink_error_stops_the_run_and_closes_all_sinks() -> None:
 
 def test_a_reader_that_left_is_a_clean_end() -> None:
     sink = FakeSink(fail_at=3, error=ReaderGone("the reader left"))
-    finish(build(FakeSource(10**9), [sink])[0])
+    stats = finish(build(FakeSource(10**9), [sink])[0])
     assert sink.frames == [0, 1, 2] and sink.closed == 1
+    assert stats.captured == 4 + sum(stats.dropped.values()), "frame 3 was processed, not taken"
 
 
 def test_the_first_error_wins() -> None:
@@ -236,7 +237,7 @@ def test_a_driver_that_never_returns_is_told_and_left_behind() -> None:
 
     sink = FakeSink()
     try:
-        with pytest.raises(SourceError, match="gave no frame"):
+        with pytest.raises(SourceError, match="has not returned"):
             finish(
                 build(
                     FakeSource(10, live=True, pace=pace),
@@ -248,6 +249,42 @@ def test_a_driver_that_never_returns_is_told_and_left_behind() -> None:
     finally:
         forever.set()
     assert sink.frames[-1] == 1
+
+
+def test_waiting_for_room_is_not_taken_for_a_dead_source() -> None:
+    class SlowSink(FakeSink):
+        def emit(self, result: Any) -> None:
+            threading.Event().wait(0.5)
+            super().emit(result)
+
+    sink = SlowSink()
+    finish(build(FakeSource(5, live=True), [sink], stall_s=0.2)[0])
+    assert sink.frames == [0, 1, 2, 3, 4]
+
+
+def test_an_output_that_takes_nothing_does_not_hold_up_a_stop() -> None:
+    release, entered = threading.Event(), threading.Event()
+
+    class Stuck(FakeSink):
+        def emit(self, result: Any) -> None:
+            entered.set()
+            release.wait(30)
+
+    pipeline, _ = build(FakeSource(10**9), [Stuck()])
+    pipeline.start()
+    try:
+        assert entered.wait(10)
+        pipeline.stop()
+        with pytest.raises(SinkError, match="does not take"):
+            pipeline.join()
+    finally:
+        release.set()
+
+
+def test_a_fault_behind_the_last_frame_wanted_is_no_fault() -> None:
+    source = FakeSource(100, fail_at=12, error=SourceError("cut"))
+    stats = finish(build(source, max_frames=10)[0])
+    assert stats.processed == 10
 
 
 def test_ages_and_stages_are_measured() -> None:

@@ -47,7 +47,8 @@ class Postprocessor:
         else:
             kept = np.argsort(-found.scores, kind="stable")
         found = found.of(kept[:MAX_DETECTIONS])
-        xyxy = placement.to_source(found.xyxy.reshape(-1, 2, 2)).reshape(-1, 4)
+        xyxy: NDArray[np.float32] = placement.to_source(found.xyxy.reshape(-1, 2, 2))
+        xyxy = xyxy.reshape(-1, 4)
         inside = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
         if not inside.all():  # it lay in the padding
             xyxy, found = xyxy[inside], found.of(np.flatnonzero(inside))

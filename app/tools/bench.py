@@ -30,9 +30,9 @@ from app.handoff import Policy
 from app.interfaces import Sink
 from app.pipeline import Pipeline
 from app.shelf import Model
-from app.sources.uri import make_source
+from app.sources.uri import make_source, mask_credentials
 from app.stats import PipelineStats
-from app.tools.run import backend_factory, choose_model
+from app.tools.run import backend_factory, choose_model, conduct
 
 log = logging.getLogger(__name__)
 
@@ -46,29 +46,33 @@ def run_bench(config: Config, *, seconds: float) -> int:
     """Measure, print the table, write the JSON."""
     if config.json is not None and config.json != "-" and not Path(config.json).parent.is_dir():
         raise ConfigError(f"--json {config.json}: the folder does not exist; make it first")
-    if not seconds > 0:
-        raise ConfigError(f"--seconds is {seconds:g}; it must be above 0")
+    if not 0 < seconds <= 86_400:
+        raise ConfigError(f"--seconds is {seconds:g}; it must lie between 0 and a day")
     model = choose_model(config)
     config = replace(config, max_frames=config.max_frames or FRAMES)
     source = config.source or "sample:"
     throughput, engine = _measure(config, model, source, Policy.LOSSLESS)
     if throughput.processed < 2:
-        raise ConfigError(f"{source} has too few frames to measure; choose a longer recording")
+        raise ConfigError(
+            f"{mask_credentials(source)} has too few frames to measure; choose a longer recording"
+        )
     fps = min(max(1.0, throughput.overall_fps * OVERLOAD), FASTEST_PATTERN_FPS)
     ticks = max(2, int(fps * seconds))
     pattern = f"pattern:?size=640x480&fps={fps:.0f}&frames={ticks}"
     ages = AgeSink()
     overload, _ = _measure(replace(config, max_frames=None), model, pattern, Policy.LATEST, [ages])
+    rss_mb, peak_kb = _rss_mb(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     report = {
         "kestrel": __version__,
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "device": device(),
         "engine": engine,
         "model": model.spec.name,
-        "throughput": {"source": source, **_figures(throughput)},
+        "throughput": {"source": mask_credentials(source), **_figures(throughput)},
         "overload": {"source": pattern, **_figures(overload), **ages.drift(), **_ratio(overload)},
-        "rss_mb": round(_rss_mb(), 1),
-        "rss_peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "rss_mb": round(rss_mb, 1),
+        # the kernel keeps the two counts apart, and lets the peak lag behind
+        "rss_peak_mb": round(max(rss_mb, peak_kb / 1024), 1),
     }
     text = json.dumps(report, indent=1)
     if config.json == "-":
@@ -110,11 +114,12 @@ class AgeSink:
 
 
 def _ratio(stats: PipelineStats) -> dict[str, float]:
-    """Service time (medians of preprocess, network and postprocess) and p99 age over it."""
+    """Service time (medians of preprocess, network, postprocess), p99 age over it, and the load."""
     service = sum(stats.stages_ms[name][0] for name in ("preprocess", "network", "postprocess"))
     return {
         "service_ms": round(service, 3),
         "age_p99_over_service": round(stats.age_ms[2] / service, 2),
+        "offered_times": round(stats.captured / stats.processed, 2),
     }
 
 
@@ -122,20 +127,19 @@ def _measure(
     config: Config, model: Model, source: str, policy: Policy, sinks: Sequence[Sink] = ()
 ) -> tuple[PipelineStats, str]:
     pipeline = Pipeline(
-        make_source(source, realtime=policy is Policy.LATEST, isolate=config.isolate),
+        make_source(source, realtime=policy is Policy.LATEST),
         backend_factory(config, model, policy),
         sinks,
         labels=model.spec.labels,
         policy=policy,
         max_frames=config.max_frames,
     )
-    pipeline.start()
-    try:
-        while not pipeline.wait():
-            pass
-    finally:
-        pipeline.stop()
-    return pipeline.join(), pipeline.backend_description
+    ending = conduct(pipeline)
+    if ending.stopped:
+        raise KeyboardInterrupt
+    if ending.error is not None:
+        raise ending.error
+    return pipeline.stats(), pipeline.backend_description
 
 
 def _figures(stats: PipelineStats) -> dict[str, Any]:
@@ -166,8 +170,8 @@ def _table(report: dict[str, Any]) -> str:
         "",
         f"throughput    {run['overall_fps']:.1f} FPS over {run['processed']} frames of "
         f"{run['source']}, none lost",
-        f"overload      {over['overall_fps']:.1f} FPS with {OVERLOAD:g} times as many offered; "
-        f"{sum(over['dropped'].values())} of {over['captured']} dropped",
+        f"overload      {over['overall_fps']:.1f} FPS, {over['offered_times']:.1f} times as many "
+        f"offered; {sum(over['dropped'].values())} of {over['captured']} dropped",
         f"{'age (ms)':14}" + _row(over["age_ms"]),
         f"              p99 is {over['age_p99_over_service']:.2f} times the service time of "
         f"{over['service_ms']:.2f} ms; first quarter {over['age_first_quarter_p99_ms']:.1f}, "

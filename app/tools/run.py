@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import FrameType
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from app.config import Config
-from app.errors import ConfigError
+from app.errors import ConfigError, KestrelError
 from app.handoff import Policy
 from app.interfaces import BackendFactory, FrameSource, Sink
 from app.pipeline import Pipeline
@@ -23,8 +24,9 @@ from app.sinks.progress import ProgressSink
 from app.sinks.summary import SummarySink
 from app.sinks.video_file import VideoFileSink
 from app.sources.discover import first_camera
-from app.sources.uri import SourceOptions, make_source
+from app.sources.uri import SourceOptions, make_source, mask_credentials
 from app.stats import PipelineStats
+from app.tools.clashes import refuse_clashes
 
 log = logging.getLogger(__name__)
 
@@ -35,17 +37,17 @@ def run_live(config: Config) -> int:
     source, model = _source(config, Policy.LATEST), choose_model(config)
     extra = [latest] if latest else []
     pipeline, summary = _compose(config, source, model, Policy.LATEST, extra)
-    with _stop_on_signals(pipeline.stop):
-        pipeline.start()
-        if latest:
-            _show(pipeline, latest)
-        return _finish(config, pipeline, summary)
+    show = partial(_show, pipeline, latest) if latest else None
+    _report(config, conduct(pipeline, show), pipeline, summary)
+    return 0
 
 
 def run_replay(config: Config) -> int:
     """Every frame, reproducibly; with ``--expect`` also the verdict."""
     if config.max_age_ms is not None:
         raise ConfigError("replay drops nothing, so max_age_ms has no meaning there; use run")
+    if (config.source or "").split(":")[0] in ("camera", "rtsp", "rtsps"):
+        raise ConfigError(f"replay is for recordings; use run --source {_label(config)}")
     source, model = _source(config, Policy.LOSSLESS), choose_model(config)
     golden = None
     if config.expect is not None:
@@ -55,12 +57,54 @@ def run_replay(config: Config) -> int:
     extra: list[Sink] = [ProgressSink()]
     extra += [golden] if golden else []
     pipeline, summary = _compose(config, source, model, Policy.LOSSLESS, extra)
-    with _stop_on_signals(pipeline.stop):
-        pipeline.start()
-        code = _finish(config, pipeline, summary)
+    ending = conduct(pipeline)
+    _report(config, ending, pipeline, summary)
     if golden:
-        log.info("%s", golden.check())
-    return code
+        log.info("%s", golden.check(stopped=ending.stopped))
+    return 0
+
+
+class Ending(NamedTuple):
+    """How a run ended: by a signal, or with what error."""
+
+    stopped: bool
+    error: BaseException | None
+
+
+def conduct(pipeline: Pipeline, show: Callable[[Callable[[], bool]], None] | None = None) -> Ending:
+    """Start, wait for the end or a signal, stop, join. ``show`` waits instead, with a window."""
+    stopped = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal stopped  # only a note: no lock may be taken in here
+        if stopped:
+            os._exit(128 + number)  # asked twice: at once
+        stopped = True
+
+    def ended() -> bool:
+        if stopped:
+            pipeline.stop()
+        return pipeline.wait(0 if show else 0.1)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        pipeline.start()
+        try:
+            if show:
+                show(lambda: not ended())
+                pipeline.stop()
+            while not stopped and not ended():
+                pass
+        except BaseException as error:  # of the window; what was recorded is still finished
+            pipeline.fail(error)
+        pipeline.stop()
+        pipeline.join()
+        return Ending(stopped, None)
+    except KestrelError as error:
+        return Ending(stopped, error)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def choose_model(config: Config) -> Model:
@@ -113,6 +157,15 @@ def _source(config: Config, policy: Policy) -> FrameSource:
 def _compose(
     config: Config, source: FrameSource, model: Model, policy: Policy, extra: Sequence[Sink]
 ) -> tuple[Pipeline, SummarySink]:
+    refuse_clashes(
+        outputs={"--json": config.json, "--record": config.record},
+        inputs={
+            "the source": config.source,
+            "--expect": config.expect,
+            "the model": str(model.weights),
+            "the model's manifest": str(model.manifest) if model.manifest else None,
+        },
+    )
     summary = SummarySink()
     sinks: list[Sink] = [summary, *extra]
     if config.json is not None:
@@ -131,6 +184,10 @@ def _compose(
         stall_s=config.read_timeout_s * 1.5,
     )
     return pipeline, summary
+
+
+def _label(config: Config) -> str:
+    return mask_credentials(config.source or "")
 
 
 def _choose_source(config: Config) -> str:
@@ -161,7 +218,7 @@ def _window_possible() -> bool:
     return True
 
 
-def _show(pipeline: Pipeline, latest: LatestSink) -> None:
+def _show(pipeline: Pipeline, latest: LatestSink, is_running: Callable[[], bool]) -> None:
     from app.gui.window import run_window
 
     def hud() -> str:
@@ -177,49 +234,29 @@ def _show(pipeline: Pipeline, latest: LatestSink) -> None:
         labels=pipeline.labels,
         title="Kestrel",
         hud=hud,
-        is_running=lambda: not pipeline.wait(0),
+        is_running=is_running,
         request_stop=pipeline.stop,
         hint="Opening the source and the model…",
     )
 
 
-@contextmanager
-def _stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM stop in order; a second one takes the short way."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        log.info("stopping")
-        stop()
-        for each in before:
-            signal.signal(each, signal.SIG_DFL)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _finish(config: Config, pipeline: Pipeline, summary: SummarySink) -> int:
-    try:
-        while not pipeline.wait():
-            pass
-    finally:
-        pipeline.stop()
-    stats = pipeline.join()
-    out = sys.stderr if config.json == "-" else sys.stdout
-    _print_summary(stats, summary, out)
-    return 0
+def _report(config: Config, ending: Ending, pipeline: Pipeline, summary: SummarySink) -> None:
+    """Say what was seen, also when the run ended by an error; then raise that."""
+    stats = pipeline.stats()
+    if stats.processed or ending.error is None:
+        _print_summary(stats, summary, sys.stderr if config.json == "-" else sys.stdout)
+    if ending.error is not None:
+        raise ending.error
 
 
 def _print_summary(stats: PipelineStats, summary: SummarySink, out: TextIO) -> None:
     dropped = ", ".join(f"{n} {reason}" for reason, n in sorted(stats.dropped.items())) or "none"
     counts = f"{stats.processed} processed, {stats.captured} captured"
-    out.write(f"frames   {counts}; dropped: {dropped}\n")
+    lines = [f"frames   {counts}; dropped: {dropped}"]
     if stats.processed:
         p50, p95, p99 = stats.age_ms
-        out.write(f"FPS      {stats.overall_fps:.1f}\n")
-        out.write(f"age      p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms\n")
+        lines.append(f"FPS      {stats.overall_fps:.1f}")
+        lines.append(f"age      p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms")
     for i, line in enumerate(summary.lines()):
-        out.write(f"{'seen' if i == 0 else '':8} {line}\n")
+        lines.append(f"{'seen' if i == 0 else '':8} {line}")
+    print("\n".join(lines), file=out)

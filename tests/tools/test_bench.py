@@ -26,7 +26,7 @@ def test_table_and_json_hold_every_figure(
     assert overload["captured"] == overload["processed"] + sum(overload["dropped"].values())
     for stage in throughput["stages_ms"].values():
         assert 0 <= stage["p50"] <= stage["p95"] <= stage["p99"]
-    assert report["rss_peak_mb"] >= report["rss_mb"] * 0.9 > 10
+    assert report["rss_peak_mb"] >= report["rss_mb"] > 10
     assert report["device"]["cores"] >= 1 and report["time"].endswith("+00:00")
 
 
@@ -43,6 +43,7 @@ def test_json_on_stdout_is_json(tiny_model: Path, capsys: pytest.CaptureFixture[
         (["--json", "/no/such/folder/out.json"], 2),
         (["--source", "pattern:?frames=1"], 2),
         (["--seconds", "0"], 2),
+        (["--seconds", "inf"], 2),
     ],
 )
 def test_mistakes_are_told(

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import ConfigError
+
 
 @functools.cache
 def load_cv2() -> Any:
@@ -20,6 +22,11 @@ def load_cv2() -> Any:
     wanted = os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     import cv2
 
+    if not hasattr(cv2, "CAP_PROP_N_THREADS") or not hasattr(cv2.dnn, "NMSBoxesBatched"):
+        raise ConfigError(
+            f"OpenCV {cv2.__version__} is too old; 4.7 or newer is needed: upgrade the system's "
+            "python3-opencv, or, without GStreamer, pip install 'opencv-python<4.12' into .venv"
+        )
     if wanted == "SILENT":  # somebody may have imported cv2 before the variable was set
         # OpenCV 4 has cv2.setLogLevel, OpenCV 5 only cv2.utils.logging.
         home: Any = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from app.errors import ModelError
@@ -17,6 +18,15 @@ from app.letterbox import Align, Resize
 
 Family = Literal["yolox", "yolov5", "yolov8", "nanodet", "fastestdet", "yunet", "ultraface"]
 FAMILIES: tuple[str, ...] = get_args(Family)
+PARAMETERS: Mapping[str, tuple[str, ...]] = {  # of [decoder], by family
+    "yolox": ("strides",),
+    "yolov8": ("end_to_end",),
+    "nanodet": ("strides", "reg_max"),
+    "yunet": ("strides",),
+}
+MAX_SIDE_PX = 8192
+MAX_LEVELS = 5
+MAX_REG = 64
 Triple = tuple[float, float, float]
 
 
@@ -73,6 +83,8 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
     size = read.numbers("input.size", 2)
     if any(v != int(v) or v < 1 for v in size):
         raise read.fault("input.size", f"is {list(size)}; write two whole numbers: [width, height]")
+    if max(size) > MAX_SIDE_PX:
+        raise read.fault("input.size", f"is {list(size)}; at most {MAX_SIDE_PX} each way")
     std = read.numbers("input.std", 3, (1.0, 1.0, 1.0))
     if any(v == 0 for v in std):
         raise read.fault("input.std", "holds a 0; it divides, so no value may be 0")
@@ -91,7 +103,7 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
     labels = read.get("labels")
     if not isinstance(labels, list) or not labels or not all(isinstance(v, str) for v in labels):
         raise read.fault("labels", "must be a list of class names, or the name of a text file")
-    parameters = {k: v for k, v in read.table("decoder").items() if k != "family"}
+    family = read.choice("decoder.family", FAMILIES)
     return ModelSpec(
         name=name,
         file=file,
@@ -105,7 +117,7 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
             align=read.choice("input.align", get_args(Align), "center"),
             pad=int(pad),
         ),
-        family=read.choice("decoder.family", FAMILIES),
+        family=family,
         labels=tuple(labels),
         sha256=sha256,
         url=read.text("url", "") or None,
@@ -115,9 +127,31 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
         default=default,
         score=read.number("thresholds.score", 0.35, low=0, high=1),
         iou=read.number("thresholds.iou", 0.45, low=0, high=1),
-        parameters=parameters,
+        parameters=_parameters(read, family),
         accuracy=read.table("accuracy"),
     )
+
+
+def _parameters(read: _Reader, family: Family) -> Mapping[str, Any]:
+    """The decoder's parameters, those that are there, checked for what the decoders rely on."""
+    read.only("decoder", ("family", *PARAMETERS.get(family, ())))
+    found = {k: v for k, v in read.table("decoder").items() if k != "family"}
+    if "strides" in found:
+        strides = found["strides"]
+        good = isinstance(strides, list) and 1 <= len(strides) <= MAX_LEVELS
+        if not good or not all(type(v) is int and v > 0 for v in strides):
+            what = f"must be a list of 1 to {MAX_LEVELS} whole numbers above 0, is {strides!r}"
+            raise read.fault("decoder.strides", what)
+        if any(a >= b for a, b in pairwise(strides)):
+            raise read.fault("decoder.strides", f"is {strides}; each must be above the one before")
+    if "reg_max" in found and not (
+        type(found["reg_max"]) is int and 1 <= found["reg_max"] <= MAX_REG
+    ):
+        what = f"must be a whole number from 1 to {MAX_REG}, is {found['reg_max']!r}"
+        raise read.fault("decoder.reg_max", what)
+    if not isinstance(found.get("end_to_end", False), bool):
+        raise read.fault("decoder.end_to_end", f"must be true or false, is {found['end_to_end']!r}")
+    return found
 
 
 _TEXT_KEYS = ("file", "sha256", "url", "licence", "provenance", "description")

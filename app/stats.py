@@ -6,12 +6,14 @@ import threading
 from array import array
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic_ns
 
 import numpy as np
+from numpy.typing import NDArray
 
 STALE_S = 2.0  # a rate that has seen nothing for so long is zero
+NO_FIGURES = (float("nan"),) * 3
 
 
 class Quantiles:
@@ -32,9 +34,17 @@ class Quantiles:
 
     def at(self, *percent: float) -> tuple[float, ...]:
         """The given percentiles (0..100); NaN where there is no value yet."""
-        if not self._ring:
-            return tuple(float("nan") for _ in percent)
-        return tuple(float(v) for v in np.percentile(np.array(self._ring), percent))
+        return _percentiles(self.values(), *percent)
+
+    def values(self) -> NDArray[np.float64]:
+        """A copy of the values, in no order; quick, where ``at`` takes milliseconds."""
+        return np.array(self._ring)
+
+
+def _percentiles(values: NDArray[np.float64], *percent: float) -> tuple[float, ...]:
+    if not values.size:
+        return tuple(float("nan") for _ in percent)
+    return tuple(float(v) for v in np.percentile(values, percent))
 
 
 class Rate:
@@ -94,13 +104,11 @@ class Meter:
         self._age = Quantiles()
         self._stages: dict[str, Quantiles] = {}
         self.state = "opening"
-        self.last_capture_ns = monotonic_ns()
 
     def captured(self, read_ns: int) -> None:
         """A frame came out of the source; ``read_ns`` is how long reading it took."""
         now_ns = monotonic_ns()
         with self._lock:
-            self.last_capture_ns = now_ns
             self._captured.tick(now_ns)
             self._stage("read", read_ns)
 
@@ -131,19 +139,25 @@ class Meter:
     def snapshot(self) -> PipelineStats:
         """All figures at this moment."""
         now_ns = monotonic_ns()
-        with self._lock:
-            p50, p95, p99 = self._age.at(50, 95, 99)
-            return PipelineStats(
+        with self._lock:  # copies only: sorting takes long, and the pipeline waits for the lock
+            ages = self._age.values()
+            stages = {name: quantiles.values() for name, quantiles in self._stages.items()}
+            counted = PipelineStats(
                 captured=self._captured.count + self._skipped,
                 processed=self._processed.count,
                 dropped=dict(self._dropped),
                 capture_fps=self._captured.recent(now_ns),
                 fps=self._processed.recent(now_ns),
                 overall_fps=self._processed.overall(),
-                age_ms=(p50, p95, p99),
-                stages_ms={name: _triple(q) for name, q in self._stages.items()},
+                age_ms=NO_FIGURES,
+                stages_ms={},
                 state=self.state,
             )
+        return replace(
+            counted,
+            age_ms=_triple(ages),
+            stages_ms={name: _triple(values) for name, values in stages.items()},
+        )
 
     def _stage(self, name: str, value_ns: int) -> None:
         quantiles = self._stages.get(name)
@@ -152,6 +166,6 @@ class Meter:
         quantiles.add(value_ns / 1e6)
 
 
-def _triple(quantiles: Quantiles) -> tuple[float, float, float]:
-    p50, p95, p99 = quantiles.at(50, 95, 99)
+def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    p50, p95, p99 = _percentiles(values, 50, 95, 99)
     return p50, p95, p99

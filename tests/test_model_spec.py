@@ -71,6 +71,18 @@ def test_what_is_left_out_takes_its_default():
         ("input.pad", 256),
         ("input.pad", 0.5),
         ("input.zoom", 1),
+        ("input.size", [64, 8193]),
+        ("decoder.strides", 8),
+        ("decoder.strides", []),
+        ("decoder.strides", [8, 16, 32, 64, 128, 256]),
+        ("decoder.strides", [8, "16"]),
+        ("decoder.strides", [8, 16.0]),
+        ("decoder.strides", [0, 8]),
+        ("decoder.strides", [True, 8]),
+        ("decoder.strides", [16, 8]),
+        ("decoder.strides", [8, 8]),
+        ("decoder.stride", [8]),
+        ("decoder.reg_max", 7),
         ("decoder.family", None),
         ("decoder.family", "ssd"),
         ("thresholds.score", 1.5),
@@ -89,5 +101,33 @@ def test_fault_names_file_and_key(key, value):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_accepted(family):
-    data = changed("decoder.family", family)
+    data = copy.deepcopy(GOOD)
+    data["decoder"] = {"family": family}
     assert parse_manifest(data, name="a", where="a.toml").family == family
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "value", "good"),
+    [
+        ("nanodet", "reg_max", 1, True),
+        ("nanodet", "reg_max", 64, True),
+        ("nanodet", "reg_max", 0, False),
+        ("nanodet", "reg_max", 65, False),
+        ("nanodet", "reg_max", 7.0, False),
+        ("nanodet", "reg_max", True, False),
+        ("nanodet", "end_to_end", True, False),
+        ("yolov8", "end_to_end", True, True),
+        ("yolov8", "end_to_end", 1, False),
+        ("yolov8", "end_to_end", "false", False),
+        ("yunet", "strides", [8], True),
+        ("fastestdet", "strides", [8], False),
+    ],
+)
+def test_decoder_parameters_are_those_of_the_family(family, key, value, good):
+    data = copy.deepcopy(GOOD)
+    data["decoder"] = {"family": family, key: value}
+    if good:
+        assert parse_manifest(data, name="a", where="a.toml").parameters == {key: value}
+        return
+    with pytest.raises(ModelError, match=rf"a\.toml: `decoder.{key}`"):
+        parse_manifest(data, name="a", where="a.toml")

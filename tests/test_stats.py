@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -55,3 +56,22 @@ def test_drops_are_counted_by_reason() -> None:
     for reason in ("replaced", "stale", "replaced"):
         meter.dropped(reason)
     assert meter.snapshot().dropped == {"replaced": 2, "stale": 1}
+
+
+def test_percentiles_are_computed_while_the_pipeline_goes_on(monkeypatch) -> None:
+    meter = Meter()
+    meter.processed(5_000_000, {"infer": 3_000_000})
+    plain, blocked = np.percentile, []
+
+    def percentile(*arguments):
+        other = threading.Thread(target=meter.dropped, args=("stale",), daemon=True)
+        other.start()
+        other.join(1.0)
+        blocked.append(other.is_alive())
+        return plain(*arguments)
+
+    monkeypatch.setattr(np, "percentile", percentile)
+    stats = meter.snapshot()
+    assert blocked == [False, False]
+    assert stats.age_ms == (5.0, 5.0, 5.0) and stats.stages_ms == {"infer": (3.0, 3.0, 3.0)}
+    assert not stats.dropped  # all of one moment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from app.frame import SourceInfo
 from app.overlay import label_of
 
 IOU, SCORE = 0.9, 0.05  # what engines, precisions and library versions may differ by
+KEYPOINT_PX, KEYPOINT_SHARE = 3.0, 0.05  # the larger; the share is of the box's diagonal
 SHOWN = 3
 
 Box = tuple[float, float, float, float]
@@ -24,6 +26,7 @@ class Found(NamedTuple):
     label: str
     score: float
     box: Box
+    keypoints: tuple[tuple[float, float], ...] | None = None
 
     def __str__(self) -> str:
         return f"{self.label} {self.score:.2f} at [{', '.join(f'{v:.0f}' for v in self.box)}]"
@@ -32,8 +35,9 @@ class Found(NamedTuple):
 class GoldenSink:
     """Compares each result with the line of the same frame in a file of JSON lines.
 
-    A detection needs a partner of its label with IoU ≥ 0.9 and score within 0.05. One whose score
-    is less than 0.05 above ``threshold`` may come and go.
+    A detection needs a partner of its own, of its label, with IoU ≥ 0.9 and score within 0.05;
+    their keypoints, where both have some, lie within 3 px or 5 % of the box's diagonal. A detection
+    whose score is less than 0.05 above ``threshold`` may come and go.
     """
 
     def __init__(self, path: str, *, threshold: float, whole: bool = True) -> None:
@@ -56,22 +60,34 @@ class GoldenSink:
         if index not in self._golden:
             self._faults[index] = "is not in the golden file"
             return
+        points = [None] * len(found.scores) if found.keypoints is None else found.keypoints
         ours = [
-            Found(label_of(self._labels, int(c)), float(s), _box(box))
-            for c, s, box in zip(found.class_ids, found.scores, found.xyxy, strict=True)
+            Found(label_of(self._labels, int(c)), float(s), _box(box), _points(k))
+            for c, s, box, k in zip(found.class_ids, found.scores, found.xyxy, points, strict=True)
         ]
-        golden = self._golden[index]
-        for kind, mine, theirs in (("is missing", golden, ours), ("is new", ours, golden)):
-            for one in mine:
-                if one.score >= self._weak and not any(_same(one, other) for other in theirs):
-                    self._faults.setdefault(index, f"{one} {kind}")
+        pairs, missing, new = _match(self._golden[index], ours)
+        faults = [f"{one} is missing" for one in missing if one.score >= self._weak]
+        faults += [f"{one} is new" for one in new if one.score >= self._weak]
+        faults += [f"{one} has other keypoints" for one, other in pairs if not _near(one, other)]
+        if faults:
+            self._faults[index] = faults[0]
 
     def close(self) -> None:
         """Nothing to close; the verdict is asked for."""
 
-    def check(self) -> str:
-        """One line if all is well; raises VerdictError with the first differences."""
-        if self._whole:
+    def check(self, stopped: bool = False) -> str:
+        """One line if all is well; raises VerdictError with the first differences.
+
+        ``stopped``: the run was ended early. Frames that did not come are no difference then, but
+        without any difference there is no verdict either, and the line says so.
+        """
+        if stopped and not self._faults:
+            return f"stopped after {len(self._seen)} frames: no verdict, none of them differs"
+        if not self._seen:
+            raise VerdictError(
+                f"nothing was compared with {self._path}: no frame came; check the source"
+            )
+        if self._whole and not stopped:
             for index in self._golden.keys() - self._seen:
                 self._faults[index] = "did not come"
         if not self._faults:
@@ -82,6 +98,35 @@ class GoldenSink:
             f"{self._path}: {'; '.join(first)}. If the new result is right, write a new golden "
             "file with --json"
         )
+
+
+def _match(
+    golden: list[Found], ours: list[Found]
+) -> tuple[list[tuple[Found, Found]], list[Found], list[Found]]:
+    """(pairs of golden and ours, golden without a partner, ours without one).
+
+    The surest of ours chooses first, and takes the golden one that it overlaps most.
+    """
+    left, pairs, new = list(golden), [], []
+    for one in sorted(ours, key=lambda found: -found.score):
+        fits = [i for i, other in enumerate(left) if _same(other, one)]
+        if not fits:
+            new.append(one)
+            continue
+        best = max(fits, key=lambda i: (_near(left[i], one), _iou(left[i].box, one.box)))
+        pairs.append((left.pop(best), one))
+    return pairs, left, new
+
+
+def _near(a: Found, b: Found) -> bool:
+    """Whether the keypoints agree; they do where one has none."""
+    if a.keypoints is None or b.keypoints is None:
+        return True
+    diagonal_px = math.dist(a.box[:2], a.box[2:])
+    limit_px = max(KEYPOINT_PX, KEYPOINT_SHARE * diagonal_px)
+    return len(a.keypoints) == len(b.keypoints) and all(
+        math.dist(p, q) <= limit_px for p, q in zip(a.keypoints, b.keypoints, strict=True)
+    )
 
 
 def _same(a: Found, b: Found) -> bool:
@@ -105,10 +150,12 @@ def _read(path: Path) -> dict[int, list[Found]]:
         try:
             line: Any = json.loads(text)
             golden[int(line["frame"])] = [
-                Found(str(d["label"]), float(d["score"]), _box(d["box"]))
+                Found(
+                    str(d["label"]), float(d["score"]), _box(d["box"]), _points(d.get("keypoints"))
+                )
                 for d in line["detections"]
             ]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"--expect {path}, line {number} is not a line that --json writes ({error!r})"
             ) from error
@@ -120,3 +167,7 @@ def _read(path: Path) -> dict[int, list[Found]]:
 def _box(values: Any) -> Box:
     x0, y0, x1, y1 = (float(v) for v in values)
     return x0, y0, x1, y1
+
+
+def _points(values: Any) -> tuple[tuple[float, float], ...] | None:
+    return None if values is None else tuple((float(x), float(y)) for x, y in values)

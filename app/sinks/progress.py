@@ -30,14 +30,14 @@ class ProgressSink:
         self._labels: Sequence[str] = ()
         self._on = False
         self._drawn = False
-        self._frames = 0
+        self._frames = self._place = 0  # place: how far the source is, with all that was dropped
         self._start_s = self._next_s = 0.0
-        self._marks: deque[tuple[float, int]] = deque()  # (time, frames) of recent redraws
+        self._marks: deque[tuple[float, int, int]] = deque()  # (time, frames, place), recent
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Find out whether anybody looks."""
         self._labels = labels
-        if self._total is None and not source.live:
+        if self._total is None:  # a recording has an end, also one that is paced and so live
             self._total = source.frame_count
         self._on = _is_terminal(self._stream)
         self._next_s = 0.0
@@ -45,12 +45,13 @@ class ProgressSink:
     def emit(self, result: Result) -> None:
         """Count the frame, and redraw if it is time to."""
         self._frames += 1
+        self._place = max(self._frames, result.frame.index + 1)
         now_s = monotonic()
         if not self._on or now_s < self._next_s:
             return
         self._next_s = now_s + REDRAW_S
         self._start_s = self._start_s or now_s
-        self._marks.append((now_s, self._frames))
+        self._marks.append((now_s, self._frames, self._place))
         while len(self._marks) > 2 and now_s - self._marks[0][0] > FPS_WINDOW_S:
             self._marks.popleft()
         self._write(_CLEAR + self._line(now_s, result.detections)[: self._width() - 1])
@@ -68,16 +69,17 @@ class ProgressSink:
         self._on = False
 
     def _line(self, now_s: float, detections: Detections) -> str:
-        (then_s, before), fps = self._marks[0], 0.0
+        (then_s, before, from_place), fps, pace = self._marks[0], 0.0, 0.0
         if now_s > then_s:
             fps = (self._frames - before) / (now_s - then_s)
+            pace = (self._place - from_place) / (now_s - then_s)
         parts = [f"frame {self._frames}", f"{fps:.1f} FPS"]
         if self._total:
             # the container's word may be wrong by one: never "61 of 60"
-            total = max(self._total, self._frames)
-            parts[0] += f" of {total} ({100 * self._frames // total} %)"
-            if fps > 0:
-                parts.append(f"{_clock((total - self._frames) / fps)} left")
+            total = max(self._total, self._place)
+            parts[0] = f"frame {self._place} of {total} ({100 * self._place // total} %)"
+            if pace > 0:
+                parts.append(f"{_clock((total - self._place) / pace)} left")
         counts = Counter(detections.class_ids.tolist())
         seen = [f"{n} {printable(label_of(self._labels, i))}" for i, n in counts.most_common(5)]
         parts.append(", ".join(seen) or "nothing")

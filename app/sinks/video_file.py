@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +20,7 @@ from app.overlay import bgr_pixels
 from app.sinks.drawing import draw_detections
 from app.sinks.h264 import FORMATS, H264Writer, why_no_encoder
 from app.sinks.output_file import cure, open_output
+from app.sinks.salvage import whole_part, why_not_more
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ class VideoFileSink:
         self._asked_fps, self._fps = fps, DEFAULT_FPS
         self._labels: Sequence[str] = ()
         self._open = self._made_file = False
+        self._earlier: tuple[int, ...] | None = None  # what marks the file of an earlier recording
         self._writer: H264Writer | None = None
         self._canvas: NDArray[np.uint8] = np.empty((0, 0, 3), np.uint8)
         self._frames = 0
@@ -53,8 +57,13 @@ class VideoFileSink:
         if missing:
             raise SinkError(f"cannot record to {self._path}: {missing}")
         existed = self._path.exists()
+        if existed and not (self._path.is_file() or self._path.is_dir()):
+            raise SinkError(
+                f"cannot record to {self._path}: it is a {_kind(self._path)}, and a video needs a "
+                "regular file; name another one"
+            )
         open_output(self._path, truncate=False).close()
-        self._open, self._made_file = True, not existed
+        self._open, self._made_file, self._earlier = True, not existed, self._mark()
 
     def emit(self, result: Result) -> None:
         """Draw on a copy, encode and write; raises SinkError when the disk is full."""
@@ -85,6 +94,8 @@ class VideoFileSink:
             return
         try:
             self._writer.close()
+            if self._torn():
+                raise why_not_more(self._path)
         except (OSError, ValueError) as error:
             raise self._stopped(error) from error
         self._writer = None
@@ -111,18 +122,53 @@ class VideoFileSink:
             self._writer.abandon()
         self._writer, self._open = None, False
         why = cure(error, self._path) if isinstance(error, OSError) else f"libav refused: {error}"
-        if not self._frames:
+        if self._mark() == self._earlier:  # not begun: an earlier recording is still whole
             self._remove_if_made()
             return SinkError(f"cannot record to {self._path}: {why}")
+        try:
+            end, kept = whole_part(self._path)
+            if kept:
+                os.truncate(self._path, end)
+        except OSError as fault:
+            kept_text = f"what plays of it could not be told ({fault.strerror})"
+        else:
+            kept_text = f"the first {kept} of them stay playable"
+            if not kept:
+                self._remove()
+                kept_text = "none of them was written whole, so the file is removed"
         return SinkError(
-            f"recording to {self._path} stopped after {self._frames} frames: {why}; "
-            "what was written until then stays playable"
+            f"recording to {self._path} stopped after {self._frames} frames: {why}; {kept_text}"
         )
+
+    def _torn(self) -> bool:
+        """Whether frames are missing in the closed file: libav does not tell of a torn end."""
+        try:
+            return whole_part(self._path)[1] < self._frames
+        except FileNotFoundError:  # somebody moved it while it grew, which harms nothing
+            return False
+
+    def _mark(self) -> tuple[int, ...] | None:
+        """Differs once something was written."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
 
     def _remove_if_made(self) -> None:
         if self._made_file:
-            with suppress(OSError):
-                self._path.unlink()
+            self._remove()
+
+    def _remove(self) -> None:
+        with suppress(OSError):
+            self._path.resolve().unlink()  # a link to it is the user's own
+
+
+def _kind(path: Path) -> str:
+    """What a path is that is no regular file."""
+    mode = path.stat().st_mode
+    kinds = {"pipe": stat.S_ISFIFO, "socket": stat.S_ISSOCK}
+    return next((name for name, is_one in kinds.items() if is_one(mode)), "device")
 
 
 def _fit(pixels: NDArray[np.uint8], canvas: NDArray[np.uint8]) -> None:

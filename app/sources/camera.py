@@ -14,6 +14,7 @@ from app.errors import SourceError
 from app.frame import Frame, SourceInfo
 from app.frame_pool import FramePool
 from app.sources._cv2 import load_cv2, to_bgr
+from app.sources.diagnose import check_name
 from app.sources.media_clock import usable_fps
 
 MAX_STAMP_AGE_NS = 5_000_000_000  # an older "kernel stamp" is on another clock
@@ -67,6 +68,7 @@ class CameraSource:
                 f"no permission to use {path}: add yourself to the video group "
                 "(sudo usermod -aG video $USER) and log in again"
             )
+        check_name(str(path), self._label)
         self._cap = self._open_capture(self._device)
         if not self._cap.isOpened():
             self.close()
@@ -85,7 +87,9 @@ class CameraSource:
             cap.set(cv2.CAP_PROP_FRAME_HEIGHT, mode.wh_px[1])
         if mode.fps:
             cap.set(cv2.CAP_PROP_FPS, mode.fps)
-        cap.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not a queue of old ones
+        # No queue of old frames: the capture thread drains the driver at once. But with one buffer
+        # alone the driver has none to fill while a frame is taken, which can halve the rate.
+        cap.set(cv2.CAP_PROP_BUFFERSIZE, 2)
         width_px = int(cap.get(cv2.CAP_PROP_FRAME_WIDTH))
         height_px = int(cap.get(cv2.CAP_PROP_FRAME_HEIGHT))
         fps = usable_fps(cap.get(cv2.CAP_PROP_FPS))

@@ -34,6 +34,16 @@ def unreadable_file(path: Path, label: str) -> SourceError:
     )
 
 
+def check_name(where: str, label: str) -> None:
+    """Raises SourceError for a name that is not UTF-8: OpenCV 5.0 dies of it (SIGSEGV)."""
+    try:
+        where.encode()
+    except UnicodeEncodeError:
+        raise SourceError(
+            f"{label!a} cannot be opened: its name is not valid UTF-8; rename it"
+        ) from None
+
+
 def missing_file(label: str) -> SourceError:
     """The error for a path where nothing is."""
     hint = f"; for the camera write camera:{label}" if label.isdecimal() else ""

@@ -90,8 +90,12 @@ class FolderSource:
 
     def _decode(self, path: Path) -> NDArray[np.uint8]:
         cv2 = load_cv2()
+        pixels: NDArray[np.uint8] | None
         try:
-            pixels: NDArray[np.uint8] | None = cv2.imread(str(path), cv2.IMREAD_COLOR)
+            # not imread: it dies of a name that is not UTF-8
+            pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        except OSError as error:
+            raise SourceError(f"cannot read {path}: {error.strerror}; see 'ls -l'") from error
         except cv2.error:
             pixels = None
         if pixels is None:

@@ -126,23 +126,32 @@ class IsolatedSource:
                 child.wait()
 
     def _start(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._channel = Channel(ours)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._channel = Channel(ours)
+            with theirs:
+                self._start_child(theirs.fileno())
+        except OSError as error:  # what is open by now, open() closes
+            raise SourceError(
+                f"cannot start the decoder of {self._label}: {error.strerror or error}; close "
+                "other programs, or raise the limits on files and processes (ulimit -n, ulimit -u)"
+            ) from error
+
+    def _start_child(self, channel_fd: int) -> None:
         self._memory_fd = os.memfd_create("kestrel-frames")
         self._slots = SlotReader(self._memory_fd)
-        fds = (theirs.fileno(), self._memory_fd)
+        fds = (channel_fd, self._memory_fd)
         places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         noisy = log.isEnabledFor(logging.DEBUG)
-        with theirs:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "app.sources.decoder_process", *map(str, fds)],
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
-                pass_fds=fds,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=None if noisy else subprocess.DEVNULL,
-            )
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "app.sources.decoder_process", *map(str, fds)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+            pass_fds=fds,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=None if noisy else subprocess.DEVNULL,
+        )
 
     def _send(self, message: Message) -> None:
         with contextlib.suppress(Closed):  # the next receive tells how it died

@@ -16,7 +16,7 @@ from app.frame import Frame, SourceInfo
 from app.frame_pool import FramePool
 from app.sources._cv2 import load_cv2, to_bgr
 from app.sources.container import ContainerFacts, look_into
-from app.sources.diagnose import no_frame, unreachable, unreadable_file
+from app.sources.diagnose import check_name, no_frame, unreachable, unreadable_file
 from app.sources.media_clock import MediaClock, usable_fps
 from app.sources.options import SourceOptions
 
@@ -48,6 +48,7 @@ class FfmpegSource:
 
     def open(self) -> SourceInfo:
         """Open file or stream; raises SourceError with the cure."""
+        check_name(self._where, self._label)
         self._cap = self._open_capture()
         info = self._describe()
         width_px, height_px = info.wh_px or (0, 0)

@@ -64,6 +64,8 @@ def make_source(
     scheme, rest = _split(uri)
     if scheme == "pattern":
         return PatternSource(_pattern_options(rest), label=label, live=realtime)
+    if scheme == "sample" and rest:
+        raise ConfigError(f"{uri!a} is no source: the bundled clip is sample: and takes no more")
     source: FrameSource
     if scheme == "camera":
         device, mode = _camera(rest)

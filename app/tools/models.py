@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any, get_args
 
 from app.errors import ConfigError, ModelError
 from app.letterbox import Align, Resize
-from app.model_spec import FAMILIES, ModelSpec
+from app.model_spec import FAMILIES, MAX_SIDE_PX, ModelSpec
 from app.shelf import SHELF_DIR, Model, draft_spec, fetch_weights, install, list_models, locate
 from app.shelf.fetch import sha256_fault
 from app.shelf.manifest import read_labels
@@ -150,14 +151,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "input", "tensor = (pixel * scale - mean) / std; the defaults are the family's custom"
     )
     norm.add_argument("--channels", choices=("BGR", "RGB"))
-    norm.add_argument("--scale", type=float, metavar="X")
+    norm.add_argument("--scale", type=_finite, metavar="X")
     norm.add_argument("--mean", type=_triple, metavar="A,B,C", help="in the order of --channels")
-    norm.add_argument("--std", type=_triple, metavar="A,B,C")
+    norm.add_argument("--std", type=_divisors, metavar="A,B,C")
     norm.add_argument("--resize", choices=get_args(Resize))
     norm.add_argument("--align", choices=get_args(Align))
-    norm.add_argument("--pad", type=int, metavar="0..255")
-    add("--score", type=float, metavar="X", help="default threshold, 0..1")
-    add("--iou", type=float, metavar="X", help="default NMS threshold, 0..1")
+    norm.add_argument("--pad", type=_byte, metavar="0..255")
+    add("--score", type=_share, metavar="X", help="default threshold, 0..1")
+    add("--iou", type=_share, metavar="X", help="default NMS threshold, 0..1")
     add("--licence", metavar="TEXT")
     add("--provenance", metavar="TEXT", help="who made it, where it is from")
     add("--description", metavar="TEXT")
@@ -177,6 +178,8 @@ def _size(text: str) -> tuple[int, int]:
     w, _, h = text.lower().partition("x")
     if not (w.isdecimal() and h.isdecimal() and int(w) and int(h)):
         raise argparse.ArgumentTypeError(f"{text!r} is no size; write WIDTHxHEIGHT, like 640x384")
+    if max(int(w), int(h)) > MAX_SIDE_PX:
+        raise argparse.ArgumentTypeError(f"{text!r} is too large: at most {MAX_SIDE_PX} each way")
     return int(w), int(h)
 
 
@@ -184,8 +187,40 @@ def _triple(text: str) -> tuple[float, float, float]:
     try:
         a, b, c = map(float, text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers: A,B,C") from None
+        a = b = c = math.nan
+    if not all(map(math.isfinite, (a, b, c))):
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers: A,B,C")
     return a, b, c
+
+
+def _divisors(text: str) -> tuple[float, float, float]:
+    values = _triple(text)
+    if 0 in values:
+        raise argparse.ArgumentTypeError(f"{text!r} holds a 0; it divides, so no value may be 0")
+    return values
+
+
+def _finite(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
+def _share(text: str) -> float:
+    value = _finite(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must lie between 0 and 1")
+    return value
+
+
+def _byte(text: str) -> int:
+    if not (text.isdecimal() and int(text) <= 255):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number between 0 and 255")
+    return int(text)
 
 
 def _print_graph(model: Model) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.errors import ModelError
 from app.letterbox import Align, Resize
-from app.model_spec import FAMILIES, InputSpec, ModelSpec, parse_manifest
+from app.model_spec import FAMILIES, PARAMETERS, InputSpec, ModelSpec, parse_manifest
 from app.shelf.manifest import (
     SHELF_DIR,
     format_manifest,
@@ -24,10 +24,15 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 TRIPLES = st.tuples(NUMBERS, NUMBERS, NUMBERS)
 UNIT = st.floats(0, 1)
-SIDES = st.integers(1, 10_000)
+SIDES = st.integers(1, 8192)
 LEAVES = TEXTS | st.booleans() | st.integers() | NUMBERS
 VALUES = st.recursive(LEAVES, lambda v: st.lists(v) | st.dictionaries(TEXTS, v), max_leaves=5)
-TABLES = st.dictionaries(TEXTS.filter(lambda k: k != "family"), VALUES, max_size=4)
+TABLES = st.dictionaries(TEXTS, VALUES, max_size=4)
+GOOD = {
+    "strides": st.lists(st.integers(1, 512), min_size=1, max_size=5, unique=True).map(sorted),
+    "reg_max": st.integers(1, 64),
+    "end_to_end": st.booleans(),
+}
 INPUTS = st.builds(
     InputSpec,
     size_wh=st.tuples(SIDES, SIDES),
@@ -39,12 +44,22 @@ INPUTS = st.builds(
     align=st.sampled_from(get_args(Align)),
     pad=st.integers(0, 255),
 )
+DECODERS = st.sampled_from(FAMILIES).flatmap(
+    lambda family: st.fixed_dictionaries(
+        {"family": st.just(family)},
+        optional={
+            "parameters": st.fixed_dictionaries(
+                {}, optional={name: GOOD[name] for name in PARAMETERS.get(family, ())}
+            )
+        },
+    )
+)
 SPECS = st.builds(
-    ModelSpec,
+    lambda decoder, **rest: ModelSpec(**decoder, **rest),
+    DECODERS,
     name=st.just("a"),
     file=st.from_regex(r"[a-z0-9_-]+\.onnx", fullmatch=True),
     input=INPUTS,
-    family=st.sampled_from(FAMILIES),
     labels=st.lists(TEXTS, min_size=1, max_size=5).map(tuple),
     sha256=st.none() | st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
     url=st.none() | TEXTS.filter(bool),
@@ -54,7 +69,6 @@ SPECS = st.builds(
     default=st.booleans(),
     score=UNIT,
     iou=UNIT,
-    parameters=TABLES,
     accuracy=TABLES,
 )
 

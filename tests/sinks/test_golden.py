@@ -29,7 +29,14 @@ def result(index: int, *found: tuple[int, float, list[float]]) -> Result:
     return Result(Frame(np.zeros((1, 1, 3), np.uint8), index, 0), Detections(boxes, scores, ids), 0)
 
 
-def check(tmp_path: Path, golden: list[str], results: list[Result], **options: Any) -> str:
+def check(
+    tmp_path: Path,
+    golden: list[str],
+    results: list[Result],
+    *,
+    stopped: bool = False,
+    **options: Any,
+) -> str:
     path = tmp_path / "golden.jsonl"
     path.write_text("\n".join(golden))
     sink = GoldenSink(str(path), threshold=0.35, **options)
@@ -37,7 +44,7 @@ def check(tmp_path: Path, golden: list[str], results: list[Result], **options: A
     for each in results:
         sink.emit(each)
     sink.close()
-    return sink.check()
+    return sink.check(stopped)
 
 
 def test_agrees_within_its_tolerances(tmp_path: Path) -> None:
@@ -84,3 +91,51 @@ def test_frames_must_all_come_unless_the_run_was_cut_short(tmp_path: Path) -> No
 def test_a_file_that_is_no_golden_file_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match="--expect"):
         check(tmp_path, [text], [])
+
+
+def test_each_detection_needs_a_partner_of_its_own(tmp_path: Path) -> None:
+    five = [(0, 0.8, BOX)] * 5
+    with pytest.raises(VerdictError, match=r"frame 0: person 0.80 .* is new"):
+        check(tmp_path, [line(0, ("person", 0.8, BOX))], [result(0, *five)])
+    with pytest.raises(VerdictError, match=r"frame 0: person 0.80 .* is missing"):
+        check(tmp_path, [line(0, *[("person", 0.8, BOX)] * 5)], [result(0, (0, 0.8, BOX))])
+    check(tmp_path, [line(0, *[("person", 0.8, BOX)] * 5)], [result(0, *five)])
+
+
+def test_neighbours_find_the_partner_that_fits_best(tmp_path: Path) -> None:
+    beside = [v + 1 for v in BOX]
+    golden = line(0, ("person", 0.8, BOX), ("person", 0.79, beside))
+    check(tmp_path, [golden], [result(0, (0, 0.8, beside), (0, 0.79, BOX))])
+
+
+@pytest.mark.parametrize(("off_px", "differs"), [(4.0, False), (6.0, True)])  # 5 % of 89 px: 4.5
+def test_keypoints_agree_within_their_tolerance(
+    tmp_path: Path, off_px: float, differs: bool
+) -> None:
+    found = {"label": "person", "score": 0.8, "box": BOX, "keypoints": [[20, 20], [40, 30]]}
+    golden = json.dumps({"frame": 0, "detections": [found]})
+    plain = result(0, (0, 0.8, BOX))
+    points = np.array([[[20, 20], [40 + off_px, 30]]], np.float32)
+    d = plain.detections
+    ours = Result(plain.frame, Detections(d.xyxy, d.scores, d.class_ids, points), 0)
+    check(tmp_path, [golden], [plain])  # only one of them has any
+    if differs:
+        with pytest.raises(VerdictError, match=r"frame 0: person .* has other keypoints"):
+            check(tmp_path, [golden], [ours])
+    else:
+        check(tmp_path, [golden], [ours])
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_nothing_compared_is_no_agreement(tmp_path: Path, whole: bool) -> None:
+    with pytest.raises(VerdictError, match="nothing was compared"):
+        check(tmp_path, [line(0)], [], whole=whole)
+
+
+def test_a_run_that_was_stopped_has_no_verdict_unless_something_differs(tmp_path: Path) -> None:
+    golden = [line(0), line(1), line(2)]
+    told = check(tmp_path, golden, [result(0), result(1)], stopped=True)
+    assert told == "stopped after 2 frames: no verdict, none of them differs"
+    with pytest.raises(VerdictError, match=r"1 of 3 frames differ .*frame 1: person") as caught:
+        check(tmp_path, golden, [result(0), result(1, (0, 0.8, BOX))], stopped=True)
+    assert "did not come" not in str(caught.value)

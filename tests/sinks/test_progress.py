@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import pty
@@ -78,6 +79,24 @@ def test_live_source_has_no_end(terminal, clock) -> None:
     sink.open(CAMERA, LABELS)
     sink.emit(result())
     assert terminal.text() == "\r\x1b[Kframe 1  0.0 FPS  nothing"
+
+
+def test_recording_at_its_own_pace_has_an_end_too(terminal, clock) -> None:
+    sink = ProgressSink(stream=terminal.stream)
+    sink.open(dataclasses.replace(CLIP, live=True), LABELS)
+    for i in range(31):
+        sink.emit(result(i))
+        clock[0] += 0.04
+    assert terminal.text().endswith("frame 31 of 60 (51 %)  25.0 FPS  0:01 left  nothing")
+
+
+def test_dropped_frames_count_for_the_way_but_not_for_the_rate(terminal, clock) -> None:
+    sink = ProgressSink(stream=terminal.stream)
+    sink.open(dataclasses.replace(CLIP, live=True), LABELS)
+    for i in range(0, 31, 2):
+        sink.emit(result(i))
+        clock[0] += 0.08
+    assert "frame 31 of 60 (51 %)  12.5 FPS  0:01 left" in terminal.text()
 
 
 def test_total_that_was_wrong_by_one_never_shows_more_than_all(terminal, clock) -> None:

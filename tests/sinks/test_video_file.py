@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import re
 import signal
 from fractions import Fraction
 from pathlib import Path
@@ -58,6 +61,24 @@ def test_recording_plays_back_whole(tmp_path: Path, ending: str) -> None:
     for i in (0, 15, 29):
         off = frames[i].to_ndarray(format="bgr24").astype(int) - textured(i)
         assert np.sqrt((off**2).mean()) < 9
+
+
+def test_mp4_is_laid_out_as_browsers_play_it(tmp_path: Path) -> None:
+    """Tried in Chromium: it plays, seeks, and plays what a killed process left."""
+    record(tmp_path / "o.mp4", *(result(i, pixels=textured(i)) for i in range(60)))
+    data, boxes, at = (tmp_path / "o.mp4").read_bytes(), [], 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        boxes.append((data[at + 4 : at + 8].decode(), data[at : at + size]))
+        at += size
+    # what the file is comes before its frames, then fragments that are complete in themselves
+    kinds = [kind for kind, _ in boxes if kind != "mfra"]
+    assert kinds == ["ftyp", "moov", *["moof", "mdat"] * ((len(kinds) - 2) // 2)]
+    assert len(kinds) > 4
+    moov = boxes[1][1]
+    assert b"avc1" in moov and b"mvex" in moov
+    profile = moov[moov.index(b"avcC") + 5]
+    assert profile in (66, 77, 100)  # Baseline, Main, High: no browser takes 4:4:4 or 10 bits
 
 
 def test_boxes_are_drawn_where_they_are_and_the_frame_is_untouched(tmp_path: Path) -> None:
@@ -123,7 +144,7 @@ def test_keyframes_come_by_the_clock_at_any_frame_rate(tmp_path: Path) -> None:
     ]
     record(tmp_path / "o.mp4", *results, source=CAMERA)
     keys = [float(f.time) for f in played(tmp_path / "o.mp4") if f.key_frame]
-    assert keys == [0.0, 2.0, 4.0]
+    assert keys == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
 
 
 def test_fps_is_the_sources_unless_given(tmp_path: Path) -> None:
@@ -201,7 +222,7 @@ def test_disk_full_while_recording_leaves_a_playable_file(tmp_path: Path, ending
     path = tmp_path / f"o.{ending}"
     done = python(RUN, str(path), "100000", "-1")
     error, files = done.stderr.splitlines()
-    assert error.startswith("SinkError: recording to") and "stays playable" in error
+    assert error.startswith("SinkError: recording to") and "stay playable" in error
     assert "reached the size limit; raise it" in error
     assert files == "files left open: 0"
     assert path.stat().st_size <= 100_000
@@ -209,11 +230,90 @@ def test_disk_full_while_recording_leaves_a_playable_file(tmp_path: Path, ending
     assert opencv_count(path) > 10
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_disk_full_from_the_start_is_told(tmp_path: Path) -> None:
-    (tmp_path / "o.mp4").symlink_to("/dev/full")
-    with pytest.raises(SinkError, match=r"disk is full .*free some space"):
-        record(tmp_path / "o.mp4", *(result(i, pixels=textured(i)) for i in range(200)))
+FILL = """
+import json, resource, sys
+from app.errors import SinkError
+from app.sinks.video_file import VideoFileSink
+from tests.sinks.kit import CLIP, LABELS, result, textured
+folder, ending, limits = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+results = [result(i, pixels=textured(i, 64, 48)) for i in range(90)]
+told = {}
+for limit in limits:
+    sink = VideoFileSink(f"{folder}/{limit}.{ending}")
+    sink.open(CLIP, LABELS)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        for each in results:
+            sink.emit(each)
+        sink.close()
+        told[limit] = ""
+    except SinkError as error:
+        told[limit] = str(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv"])
+def test_wherever_the_disk_is_full_the_frames_told_can_be_played(
+    tmp_path: Path, ending: str
+) -> None:
+    whole = tmp_path / f"whole.{ending}"
+    record(whole, *(result(i, pixels=textured(i, 64, 48)) for i in range(90)))
+    size = whole.stat().st_size
+    limits = [10, 600, *(size * i // 20 for i in range(1, 20)), size - 30, size - 1]
+    done = python(FILL, str(tmp_path), ending, json.dumps(limits))
+    assert not done.stderr
+    kept = []
+    for limit, told in json.loads(done.stdout).items():
+        path = tmp_path / f"{limit}.{ending}"
+        if not path.exists():
+            assert told.endswith("none of them was written whole, so the file is removed")
+            continue
+        with av.open(str(path)) as container:
+            frames = len(list(container.decode(video=0)))  # raises where the file is torn
+        kept.append(frames)
+        if not told:  # only the index behind the last frame is torn, which players do without
+            assert frames == 90
+            continue
+        assert "reached the size limit" in told
+        assert re.search(rf"; the first {frames} of them stay playable$", told), (limit, told)
+    # a piece holds a second: three of 25 frames (a cluster may hold one more), and what is left
+    assert kept == sorted(kept) and len(set(kept)) == 4 and kept[-1] == 90
+
+
+def test_file_that_was_moved_away_meanwhile_is_whole(tmp_path: Path) -> None:
+    sink = VideoFileSink(tmp_path / "o.mp4")
+    sink.open(CLIP, LABELS)
+    for i in range(30):
+        sink.emit(result(i, pixels=textured(i)))
+    (tmp_path / "o.mp4").rename(tmp_path / "moved.mp4")
+    sink.close()
+    assert len(played(tmp_path / "moved.mp4")) == 30
+
+
+def test_earlier_recording_outlives_one_that_cannot_begin(tmp_path: Path) -> None:
+    path = tmp_path / "o.mp4"
+    record(path, result())
+    before = path.read_bytes()
+    with pytest.raises(SinkError, match=r"cannot record to .*16386x2 px"):
+        record(path, result(pixels=gray(16386, 2)))
+    assert path.read_bytes() == before
+
+
+def test_frames_too_wide_for_the_encoder_are_told(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("app.sinks.h264.MAX_SIDE_PX", 1 << 20)  # so that libav itself refuses
+    with pytest.raises(SinkError, match="libav refused"):
+        record(tmp_path / "o.mp4", result(pixels=gray(16386, 2)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_pipe_or_device_is_refused_before_the_first_frame(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "null.mkv").symlink_to("/dev/null")
+    for name, kind in (("pipe.mp4", "pipe"), ("null.mkv", "device")):
+        with pytest.raises(SinkError, match=f"it is a {kind}, .*regular file; name another"):
+            VideoFileSink(tmp_path / name).open(CLIP, LABELS)
 
 
 def test_run_without_frames_leaves_no_file(tmp_path: Path) -> None:

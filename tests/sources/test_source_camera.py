@@ -68,7 +68,7 @@ def test_camera_tells_its_mode_and_keeps_no_queue(dev):
     info = camera(driver, dev).open()
     assert (info.uri, info.live, info.wh_px, info.fps) == ("camera:0", True, (640, 480), 30.0)
     assert info.detail == "V4L2, YUYV 640x480 30 fps"
-    assert driver.settings[cv2.CAP_PROP_BUFFERSIZE] == 1
+    assert driver.settings[cv2.CAP_PROP_BUFFERSIZE] == 2  # one to fill while one is taken
 
 
 def test_mode_is_asked_for(dev):

@@ -5,6 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -249,3 +254,35 @@ def test_opencv_writes_into_the_buffer_it_is_given(clip):
     ok, pixels = cap.read(buffer)
     cap.release()
     assert ok and np.shares_memory(pixels, buffer)
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_name_that_is_not_utf8_is_told_and_kills_nothing(clip, tmp_path, isolate):
+    path = os.fsencode(tmp_path) + b"/caf\xe9.mp4"
+    try:
+        shutil.copy(os.fsencode(clip), path)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    # in a process of its own: OpenCV 5.0 would end this one
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN, path, "isolate" if isolate else ""],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.returncode
+    assert "its name is not valid UTF-8; rename it" in done.stdout
+
+
+OPEN = """
+import sys
+from app.errors import SourceError
+from app.sources.uri import make_source
+source = make_source(sys.argv[1], realtime=False, isolate=bool(sys.argv[2]))
+try:
+    source.open()
+except SourceError as error:
+    print(ascii(str(error)))
+source.close()
+"""

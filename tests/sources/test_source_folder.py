@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -93,3 +98,41 @@ def test_folder_without_pictures(tmp_path):
 def test_natural_key_orders_numbers_by_value():
     names = ["b1", "a10", "a2", "A3", "10", "9", "a2b10", "a2b9"]
     assert sorted(names, key=natural_key) == ["9", "10", "a2", "a2b9", "a2b10", "A3", "a10", "b1"]
+
+
+def test_name_that_is_not_utf8_is_read(tmp_path):
+    write(tmp_path / "a.png", np.full((8, 10, 3), 7, np.uint8))
+    try:
+        (tmp_path / "a.png").rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    # in a process of its own: with imread OpenCV 5.0 would end this one
+    program = (
+        "import sys\n"
+        "from app.sources.uri import make_source\n"
+        "source = make_source(sys.argv[1], realtime=False)\n"
+        "source.open()\n"
+        "assert source.read(1.0).pixels.mean() == 7\n"
+    )
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_empty_and_vanished_pictures_are_named(tmp_path):
+    for name in ("1.png", "2.png"):
+        write(tmp_path / name, np.zeros((8, 10, 3), np.uint8))
+    source = folder(tmp_path)
+    source.open()
+    source.read(1.0)
+    (tmp_path / "2.png").write_bytes(b"")
+    with pytest.raises(SourceError, match=r"2\.png is no picture"):
+        source.read(1.0)
+    source.close()
+    source = folder(tmp_path)
+    source.open()
+    source.read(1.0)
+    (tmp_path / "2.png").unlink()
+    with pytest.raises(SourceError, match=r"cannot read .*2\.png: No such file"):
+        source.read(1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -240,3 +241,26 @@ def test_slots_in_use_are_never_written_again():
     assert writer.put(frames[0]) is None
     reader.close()
     os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "number"),
+    [
+        (socket, "socketpair", errno.EMFILE),
+        (os, "memfd_create", errno.EMFILE),
+        (subprocess, "Popen", errno.ENOMEM),
+    ],
+)
+def test_decoder_that_cannot_be_started_is_told_and_leaks_nothing(
+    clip, monkeypatch, where, name, number
+):
+    def refuse(*arguments, **options):
+        raise OSError(number, os.strerror(number))
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    source = isolated(clip)
+    monkeypatch.setattr(where, name, refuse)
+    with pytest.raises(SourceError, match=rf"cannot start the decoder of .*{os.strerror(number)}"):
+        source.open()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    source.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -96,3 +97,19 @@ def test_drawing_recycles_its_buffers():
     source = pattern()
     places = {source.read(0.0).pixels.__array_interface__["data"][0] for _ in range(20)}
     assert len(places) == 1
+
+
+def test_ground_takes_little_memory_beside_itself():
+    tracemalloc.start()
+    source = pattern(wh_px=(2048, 1024))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.5 * source.draw(0).nbytes
+
+
+def test_ground_is_a_ramp_with_grain():
+    pixels = pattern(wh_px=(300, 100), boxes=0).draw(0)[: 100 - 8].astype(int)
+    ramp = np.linspace(30, 90, 300) + np.linspace(0, 30, 100)[:92, None]
+    grain = pixels[..., 0] - ramp
+    assert (pixels == pixels[..., :1]).all()
+    assert -1 < grain.min() < 0 and 4 < grain.max() <= 5

@@ -190,3 +190,9 @@ def test_impossible_options_are_refused(options):
 def test_decoder_threads_leave_a_core_free():
     assert SourceOptions(decode_threads=3).threads() == 3
     assert 1 <= SourceOptions().threads() <= 4
+
+
+@pytest.mark.parametrize("uri", ["sample:foo", "sample:?fps=3", "sample://"])
+def test_sample_takes_nothing_more(uri):
+    with pytest.raises(ConfigError, match="is no source: the bundled clip is sample:"):
+        make_source(uri, realtime=False)

@@ -33,7 +33,8 @@ class Placement:
         """Map (..., 2) points from input pixels to source pixels, clipped to the frame."""
         offset, scale, limit = self._mapping
         mapped: NDArray[np.float32] = (xy - offset) * scale
-        return mapped.clip(0, limit, out=mapped)
+        np.maximum(mapped, 0, out=mapped)  # two ufuncs cost a third of np.clip on a few boxes
+        return np.minimum(mapped, limit, out=mapped)
 
     def to_input(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map (..., 2) points from source pixels to input pixels."""

@@ -202,4 +202,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from app.errors import KestrelError
+
+    try:
+        sys.exit(main())
+    except KestrelError as error:
+        sys.exit(str(error))

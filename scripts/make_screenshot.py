@@ -56,6 +56,8 @@ def main() -> int:
             print(line, end="")
             if "engine" in line:  # from here on the clip plays by its own clock
                 break
+        else:
+            return 1  # it ended before it began; what it said is above
         time.sleep(CLIP_S)
         return subprocess.run(
             [sys.executable, "-c", GRAB, str(out)], env=env, check=False

@@ -24,6 +24,7 @@ import cv2
 
 from app.backends import cpu, ort
 from app.config import Config
+from app.errors import KestrelError
 from app.handoff import Policy
 from app.pipeline import Pipeline
 from app.shelf import Model, find_model
@@ -117,7 +118,7 @@ def main() -> int:
     plain_capture, plain_open = cv2.VideoCapture, ort.open_session
 
     def capture(*arguments: Any) -> Any:
-        return Proxy(plain_capture(*arguments), "decode", ("read", "grab", "retrieve"))
+        return Proxy(plain_capture(*arguments), "decode", ("read", "grab", "retrieve", "get"))
 
     def session(*arguments: Any, **options: Any) -> Any:
         return Proxy(plain_open(*arguments, **options), "network", ("run_with_iobinding",))
@@ -135,4 +136,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KestrelError as error:
+        sys.exit(str(error))

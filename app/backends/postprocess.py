@@ -25,7 +25,6 @@ class Postprocessor:
     def __init__(self, spec: ModelSpec, shapes: Shapes, *, score: float, iou: float) -> None:
         self._decode = make_decoder(spec, shapes)
         self._score, self._iou = score, iou
-        self._classes = len(spec.labels)
 
     def __call__(self, outputs: Sequence[NDArray[Any]], placement: Placement) -> Detections:
         """Outputs in graph order for one frame. Boxes without area in the frame are left out."""
@@ -38,10 +37,9 @@ class Postprocessor:
         if not len(found.scores):
             return Detections.empty()
         size = found.xyxy[:, 2:] - found.xyxy[:, :2]
-        sound = ((size > 0) & (size < HUGE_PX)).all(axis=1)  # false for NaN, too
-        sound &= found.class_ids < self._classes
+        sound = (size > 0) & (size < HUGE_PX)  # false for NaN, too
         if not sound.all():
-            found = found.of(np.flatnonzero(sound))
+            found = found.of(np.flatnonzero(sound.all(axis=1)))
         if self._decode.needs_nms:
             kept = nms(found.xyxy, found.scores, found.class_ids, iou=self._iou)
         else:
@@ -49,9 +47,10 @@ class Postprocessor:
         found = found.of(kept[:MAX_DETECTIONS])
         xyxy: NDArray[np.float32] = placement.to_source(found.xyxy.reshape(-1, 2, 2))
         xyxy = xyxy.reshape(-1, 4)
-        inside = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
+        inside = xyxy[:, 2:] > xyxy[:, :2]
         if not inside.all():  # it lay in the padding
-            xyxy, found = xyxy[inside], found.of(np.flatnonzero(inside))
+            kept = np.flatnonzero(inside.all(axis=1))
+            xyxy, found = xyxy[kept], found.of(kept)
         keypoints = None if found.keypoints is None else placement.to_source(found.keypoints)
         return Detections(
             xyxy,

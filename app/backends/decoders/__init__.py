@@ -19,7 +19,7 @@ def make_decoder(spec: ModelSpec, shapes: Shapes) -> Decoder:
     size, classes, parameters = spec.input.size_wh, len(spec.labels), spec.parameters
     strides = tuple(parameters.get("strides", STRIDES))
     if parameters.get("end_to_end", False):
-        return EndToEnd(shapes)
+        return EndToEnd(shapes, classes=classes)
     match spec.family:
         case "yolox":
             return YoloX(shapes, input_wh=size, classes=classes, strides=strides)

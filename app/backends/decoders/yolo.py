@@ -87,13 +87,16 @@ class EndToEnd:
 
     needs_nms = False
 
-    def __init__(self, shapes: Shapes) -> None:
+    def __init__(self, shapes: Shapes, *, classes: int) -> None:
         if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][2] != 6:
             raise refuse("yolov8 (end to end)", shapes, "one of [1, M, 6]")
+        self._classes = classes
 
     def __call__(self, outputs: Sequence[NDArray[Any]], score: float) -> Candidates:
         rows: Array = outputs[0][0]
-        rows = rows[rows[:, 4] >= score]
+        # a class that the labels do not have is no class: graphs fill empty rows so
+        known = (rows[:, 5] >= 0) & (rows[:, 5] < self._classes)
+        rows = rows[(rows[:, 4] >= score) & known]
         return Candidates(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.intp))
 
 

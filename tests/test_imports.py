@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
 }
 # the shelf reads a graph's shapes through the one function of the engine that gives them
-EXCEPTIONS = {("shelf/draft.py", "app.backends.graph_io"), ("gui/window.py", "app.sinks.latest")}
+EXCEPTIONS = {("shelf/draft.py", "app.backends.graph_io")}
 THIRD_PARTY_HOMES = {
     "PyQt5": ("gui", "tools/run.py"),
     "pyqtgraph": ("gui",),

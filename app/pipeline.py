@@ -11,7 +11,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
-from contextlib import ExitStack
 from time import monotonic_ns
 
 from app.capture import Capture
@@ -157,15 +156,11 @@ class Pipeline:
 
     def _run(self) -> None:
         try:
-            with ExitStack() as stack:
-                backend = stack.enter_context(self._make_backend(self._handoff.wake))
+            with self._make_backend(self._handoff.wake) as backend:
                 self.backend_description = backend.description
                 log.info("engine %s", backend.description)
                 if self._source_ready():
-                    self._open_sinks(stack)
-                    self._process(backend.slots)
-        except ReaderGone as gone:
-            log.info("%s: stopped", gone)
+                    self._feed_sinks(backend.slots)
         except BaseException as error:
             self.fail(error)
         finally:
@@ -179,12 +174,27 @@ class Pipeline:
                 return self._opened.is_set()
         return True
 
-    def _open_sinks(self, stack: ExitStack) -> None:
+    def _feed_sinks(self, slots: Sequence[Slot]) -> None:
+        """Open the sinks, process, close them; of several errors the first is kept."""
         assert self._info is not None
+        touched: list[Sink] = []
         self._in_sinks = True
-        for sink in self._sinks:
-            stack.callback(sink.close)
-            sink.open(self._info, self.labels)
+        try:
+            for sink in self._sinks:
+                touched.append(sink)
+                sink.open(self._info, self.labels)
+            self._in_sinks = False
+            self._process(slots)
+        except ReaderGone as gone:
+            log.info("%s: stopped", gone)
+        except BaseException as error:
+            self.fail(error)
+        self._in_sinks = True
+        for sink in reversed(touched):
+            try:
+                sink.close()
+            except BaseException as error:
+                self.fail(error)
         self._in_sinks = False
 
     def _process(self, slots: Sequence[Slot]) -> None:

@@ -212,6 +212,20 @@ def test_a_sink_error_stops_the_run_and_closes_all_sinks() -> None:
     assert good.closed == bad.closed == 1
 
 
+def test_a_sink_that_fails_to_close_does_not_hide_the_first_error_nor_keep_others_open() -> None:
+    class Unclosable(FakeSink):
+        def close(self) -> None:
+            super().close()
+            raise SinkError("cannot finish")
+
+    good, bad = FakeSink(), Unclosable(fail_at=3, error=SinkError("disk full"))
+    with pytest.raises(SinkError, match="disk full"):
+        finish(build(FakeSource(10**9), [good, bad])[0])
+    assert good.closed == bad.closed == 1
+    with pytest.raises(SinkError, match="cannot finish"):
+        finish(build(FakeSource(3), [Unclosable()])[0])
+
+
 def test_a_reader_that_left_is_a_clean_end() -> None:
     sink = FakeSink(fail_at=3, error=ReaderGone("the reader left"))
     stats = finish(build(FakeSource(10**9), [sink])[0])

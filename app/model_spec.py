@@ -49,7 +49,10 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One manifest. ``accuracy`` and ``parameters`` are kept as written."""
+    """One manifest. ``accuracy`` and ``parameters`` are kept as written.
+
+    ``parent`` names the model that a quantised or pruned variant is judged against.
+    """
 
     name: str
     file: str
@@ -62,6 +65,7 @@ class ModelSpec:
     provenance: str = ""
     description: str = ""
     default: bool = False
+    parent: str | None = None
     score: float = 0.35
     iou: float = 0.45
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -125,6 +129,7 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
         provenance=read.text("provenance", ""),
         description=read.text("description", ""),
         default=default,
+        parent=read.text("parent", "") or None,
         score=read.number("thresholds.score", 0.35, low=0, high=1),
         iou=read.number("thresholds.iou", 0.45, low=0, high=1),
         parameters=_parameters(read, family),
@@ -154,7 +159,7 @@ def _parameters(read: _Reader, family: Family) -> Mapping[str, Any]:
     return found
 
 
-_TEXT_KEYS = ("file", "sha256", "url", "licence", "provenance", "description")
+_TEXT_KEYS = ("file", "sha256", "url", "licence", "provenance", "description", "parent")
 _TOP_KEYS = (*_TEXT_KEYS, "default", "input", "decoder", "labels", "thresholds", "accuracy")
 _INPUT_KEYS = ("size", "layout", "channels", "scale", "mean", "std", "resize", "align", "pad")
 _REQUIRED: Any = object()

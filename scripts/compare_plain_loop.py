@@ -185,7 +185,7 @@ def main() -> int:
         f"ratio {ratio:.2f}; {total} boxes compared, {alone} differ"
     )
     if args.json:
-        from app.tools.bench import device
+        from app.tools.machine import device
 
         report = {
             "date": date.today().isoformat(),

@@ -133,7 +133,12 @@ def test_changed_requirements_are_installed_into_the_same_environment(checkout: 
 
 def test_dev_adds_its_requirements_and_covers_running(checkout: Checkout) -> None:
     checkout("setup")
-    everything = ["requirements.txt", "requirements-cpu.txt", "requirements-dev.txt"]
+    everything = [
+        "requirements.txt",
+        "requirements-cpu.txt",
+        "requirements-models.txt",
+        "requirements-dev.txt",
+    ]
     assert installed(checkout("setup", "--dev")) == everything
     assert checkout("setup", "--dev") == checkout("setup") == []
     with (checkout.root / "requirements-dev.txt").open("a") as file:

@@ -1,5 +1,6 @@
 """The model shelf: manifests, weights, and how they are found, fetched and added."""
 
+from app.shelf.default import make_default
 from app.shelf.draft import draft_spec, install
 from app.shelf.fetch import fetch_weights
 from app.shelf.lookup import default_model, find_model, list_models, locate
@@ -16,5 +17,6 @@ __all__ = [
     "install",
     "list_models",
     "locate",
+    "make_default",
     "read_manifest",
 ]

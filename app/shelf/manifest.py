@@ -80,6 +80,7 @@ def format_manifest(spec: ModelSpec, *, labels_file: str | None = None) -> str:
         "licence": spec.licence,
         "provenance": spec.provenance,
         "description": spec.description,
+        "parent": spec.parent or "",
         "default": spec.default,
         "labels": labels_file or spec.labels,
     }

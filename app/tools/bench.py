@@ -9,13 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import platform
 import resource
 from array import array
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from app.pipeline import Pipeline
 from app.shelf import Model
 from app.sources.uri import make_source, mask_credentials
 from app.stats import PipelineStats
+from app.tools.machine import device
 from app.tools.run import backend_factory, choose_model, conduct
 
 log = logging.getLogger(__name__)
@@ -183,33 +182,6 @@ def _table(report: dict[str, Any]) -> str:
 
 def _row(figures: dict[str, float]) -> str:
     return "".join(f"{figures[p]:9.2f}" for p in ("p50", "p95", "p99"))
-
-
-def device() -> dict[str, Any]:
-    """What the figures were measured on."""
-    cpu = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                cpu = line.partition(":")[2].strip()
-                break
-    except OSError:
-        log.debug("no /proc/cpuinfo")
-    versions = {name: _version(name) for name in ("numpy", "opencv-python", "onnxruntime")}
-    return {
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        **versions,
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # a system package, or the other ONNX Runtime
-        return None
 
 
 def _rss_mb() -> float:

@@ -1,4 +1,4 @@
-"""`models list|info|fetch|add`: what is on the shelf, and how does more get there?"""
+"""`models list|info|fetch|add|quantize|evaluate`: the shelf, and how does more get there?"""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from app.model_spec import FAMILIES, MAX_SIDE_PX, ModelSpec
 from app.shelf import SHELF_DIR, Model, draft_spec, fetch_weights, install, list_models, locate
 from app.shelf.fetch import sha256_fault
 from app.shelf.manifest import read_labels
+from app.tools import evaluate, quantize
 
 
 def register(
     subparsers: argparse._SubParsersAction[argparse.ArgumentParser], *, shelf_dir: Path = SHELF_DIR
 ) -> None:
     """Add the command `models`; each sub-command sets ``func``, a callable(args) -> exit code."""
-    models = subparsers.add_parser("models", help="the model shelf: list, info, fetch, add")
+    models = subparsers.add_parser(
+        "models", help="the model shelf: list, info, fetch, add, quantize, evaluate"
+    )
     commands = models.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, func: Any, text: str) -> argparse.ArgumentParser:
@@ -37,6 +40,10 @@ def register(
     fetch.add_argument("models", metavar="NAME_OR_PATH", nargs="*")
     fetch.add_argument("--all", action="store_true", help="every model of the shelf")
     _add_arguments(command("add", run_add, "put an ONNX file on the shelf, with a manifest"))
+    text = "make a smaller variant of a model: 8 bits, half precision"
+    quantize.add_arguments(command("quantize", quantize.run_quantize, text))
+    text = "accuracy and CPU time on labelled photographs, and the verdict on variants"
+    evaluate.add_arguments(command("evaluate", evaluate.run_evaluate, text))
 
 
 def run_list(args: argparse.Namespace) -> int:
@@ -81,6 +88,7 @@ def run_info(args: argparse.Namespace) -> int:
         "url": spec.url,
         "licence": spec.licence,
         "provenance": spec.provenance,
+        "parent": spec.parent,
         "input": f"{_wh(spec)} {frame.channels}, pixel * {frame.scale:.6g}{norm}",
         "resize": placed if frame.resize == "letterbox" else frame.resize,
         "decoder": " ".join([spec.family, *(f"{k}={v}" for k, v in spec.parameters.items())]),

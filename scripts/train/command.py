@@ -1,0 +1,113 @@
+"""What do the commands of training have in common: the data, the device, the run's folder?"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from scripts.train.augment import CutOut
+from scripts.train.cut_outs import find_cut_outs
+from scripts.train.data import PictureSet, read_set
+from scripts.train.loop import Plan, train
+from scripts.train.network import Detector
+from scripts.train.team import Team
+from scripts.train.validate import Validation
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, epochs: float, rate: float) -> None:
+    """The options of a training run, with a command's own defaults."""
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="folder: images/, train.json, val.json (COCO)")
+    add("--out", type=Path, required=True, help="where checkpoints and the log go")
+    add("--epochs", type=float, default=epochs)
+    add("--batch", type=int, default=32)
+    add("--rate", type=float, default=rate, help="highest learning rate")
+    add("--seed", type=int, default=1)
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--workers", type=int, default=1, help="processes that make samples; 0: none")
+    add("--resume", action="store_true", help="go on from OUT/last.pt")
+    add("--repeat", type=_weight, action="append", default=[], metavar="SOURCE=N",
+        help="show the pictures of a source N times as often")  # fmt: skip
+    add("--part", type=_part, action="append", default=[], metavar="NAME=SOURCE,SOURCE",
+        help="report the accuracy on these sources of val apart")  # fmt: skip
+    add("--paste", default="person", metavar="LABEL", help="cut objects of this class out")
+    add("--cut-outs", type=int, default=800, metavar="N", help="so many of them; 0: none")
+    add("--limit", type=int, metavar="N", help="use only N pictures of each split: a trial")
+    add("--checks", type=int, default=12, metavar="N", help="validations on the way")
+
+
+@dataclass(frozen=True)
+class Material:
+    """A set, read: what to learn, what to check on, what to paste."""
+
+    pictures: PictureSet
+    validation: Validation
+    cut_outs: list[CutOut]
+
+
+def read_material(a: argparse.Namespace, *, input_px: int) -> Material:
+    """Read what ``--data`` names. Raises ValueError, also for a run that exists already."""
+    if (a.out / "last.pt").exists() and not a.resume:
+        raise ValueError(f"{a.out} holds a run already; --resume goes on with it")
+    pictures = read_set(a.data, "train", limit=a.limit)
+    checked = read_set(a.data, "val", limit=a.limit)
+    validation = Validation(a.data, checked, size=input_px, parts=dict(a.part))
+    cut_outs: list[CutOut] = []
+    if a.cut_outs and a.paste in pictures.class_names:
+        class_id = pictures.class_names.index(a.paste)
+        cut_outs = find_cut_outs(pictures.pictures, class_id=class_id, most=a.cut_outs, seed=a.seed)
+    print(f"{len(pictures.pictures)} pictures, {len(cut_outs)} cut-outs", flush=True)
+    return Material(pictures, validation, cut_outs)
+
+
+def run(
+    a: argparse.Namespace, network: Detector, material: Material, *, input_px: int, fine: bool
+) -> None:
+    """Train as the options say, alone or as one of torchrun's processes."""
+    plan = Plan(a.epochs, input_px, a.batch, a.rate, seed=a.seed, repeat=tuple(a.repeat), fine=fine)
+    team = Team.join()
+    train(
+        network,
+        plan,
+        material.pictures,
+        material.validation,
+        out=a.out,
+        device=team.device(a.device),
+        cut_outs=material.cut_outs,
+        workers=a.workers,
+        resume=a.resume,
+        checks=a.checks,
+        team=team,
+    )
+
+
+def guarded(main: Callable[[], None]) -> int:
+    """Run a command; a fault of the user's is one line and exit code 2."""
+    try:
+        main()
+    except ValueError as fault:
+        print(f"error: {fault}")
+        return 2
+    return 0
+
+
+def _weight(text: str) -> tuple[str, float]:
+    source, _, number = text.partition("=")
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = -1.0
+    if weight <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: write SOURCE=N, N above 0")
+    return source, weight
+
+
+def _part(text: str) -> tuple[str, list[str]]:
+    name, _, sources = text.partition("=")
+    if not sources:
+        raise argparse.ArgumentTypeError(f"{text!r}: write NAME=SOURCE,SOURCE")
+    return name, sources.split(",")

@@ -11,8 +11,6 @@ from app.shelf.draft import draft_spec
 from app.shelf.fetch import fetch_weights, mirror_file, sha256_fault
 from app.shelf.manifest import SHELF_DIR, Model, read_manifest
 
-# Tried in this order while no manifest says `default = true`.
-PREFERRED = ("yolox_nano_416", "fastestdet_352")
 _OTHER_FORMATS = (".pt", ".pth", ".engine", ".tflite", ".pb", ".xml", ".param", ".caffemodel")
 
 log = logging.getLogger(__name__)
@@ -28,24 +26,13 @@ def find_model(name_or_path: str, *, shelf_dir: Path = SHELF_DIR) -> Model:
 
 def default_model(*, shelf_dir: Path = SHELF_DIR) -> Model:
     """The model to run when none is named, ready as by find_model."""
-    shelf = list_models(shelf_dir=shelf_dir)
-    for model in shelf:
+    for model in list_models(shelf_dir=shelf_dir):
         if model.spec.default:
             return _ready(model)
-    preferred = [m for name in PREFERRED for m in shelf if m.spec.name == name]
-    for model in preferred:
-        mirrored = mirror_file(model.spec)
-        if model.weights.is_file() or (mirrored and mirrored.is_file()):
-            return _ready(model)
-    try:
-        if not preferred:
-            raise ModelError(f"the shelf {shelf_dir} has none of {', '.join(PREFERRED)}")
-        return _ready(preferred[0])
-    except ModelError as fault:
-        raise ModelError(
-            f"no model to run: {fault}. Or bring your own ONNX file: "
-            "`python -m app models add FILE.onnx --labels person,dog`, then `--model NAME`"
-        ) from fault
+    raise ModelError(
+        f"no model of the shelf {shelf_dir} says `default = true`: name one with --model, or bring "
+        "your own: `python -m app models add FILE.onnx --labels person,dog`"
+    )
 
 
 def list_models(*, shelf_dir: Path = SHELF_DIR) -> list[Model]:

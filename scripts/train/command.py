@@ -14,6 +14,7 @@ from scripts.train.cut_outs import find_cut_outs
 from scripts.train.data import PictureSet, read_set
 from scripts.train.loop import Plan, train
 from scripts.train.network import Detector
+from scripts.train.teacher import Teacher
 from scripts.train.team import Team
 from scripts.train.validate import Validation
 
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, epochs: float, rate: float
     add("--part", type=_part, action="append", default=[], metavar="NAME=SOURCE,SOURCE",
         help="report the accuracy on these sources of val apart")  # fmt: skip
     add("--paste", default="person", metavar="LABEL", help="cut objects of this class out")
+    add("--teacher", metavar="MODEL", help="a YOLOX model that answers where labels are silent")
     add("--cut-outs", type=int, default=800, metavar="N", help="so many of them; 0: none")
     add("--limit", type=int, metavar="N", help="use only N pictures of each split: a trial")
     add("--checks", type=int, default=12, metavar="N", help="validations on the way")
@@ -47,6 +49,7 @@ class Material:
     pictures: PictureSet
     validation: Validation
     cut_outs: list[CutOut]
+    teacher: Teacher | None
 
 
 def read_material(a: argparse.Namespace, *, input_px: int) -> Material:
@@ -54,6 +57,7 @@ def read_material(a: argparse.Namespace, *, input_px: int) -> Material:
     if (a.out / "last.pt").exists() and not a.resume:
         raise ValueError(f"{a.out} holds a run already; --resume goes on with it")
     pictures = read_set(a.data, "train", limit=a.limit)
+    teacher = Teacher(a.teacher, pictures.class_names) if a.teacher else None
     checked = read_set(a.data, "val", limit=a.limit)
     validation = Validation(a.data, checked, size=input_px, parts=dict(a.part))
     cut_outs: list[CutOut] = []
@@ -61,14 +65,24 @@ def read_material(a: argparse.Namespace, *, input_px: int) -> Material:
         class_id = pictures.class_names.index(a.paste)
         cut_outs = find_cut_outs(pictures.pictures, class_id=class_id, most=a.cut_outs, seed=a.seed)
     print(f"{len(pictures.pictures)} pictures, {len(cut_outs)} cut-outs", flush=True)
-    return Material(pictures, validation, cut_outs)
+    return Material(pictures, validation, cut_outs, teacher)
 
 
 def run(
     a: argparse.Namespace, network: Detector, material: Material, *, input_px: int, fine: bool
 ) -> None:
     """Train as the options say, alone or as one of torchrun's processes."""
-    plan = Plan(a.epochs, input_px, a.batch, a.rate, seed=a.seed, repeat=tuple(a.repeat), fine=fine)
+    taught_by = material.teacher.name if material.teacher else ""
+    plan = Plan(
+        a.epochs,
+        input_px,
+        a.batch,
+        a.rate,
+        seed=a.seed,
+        repeat=tuple(a.repeat),
+        fine=fine,
+        teacher=taught_by,
+    )
     team = Team.join()
     train(
         network,
@@ -78,6 +92,7 @@ def run(
         out=a.out,
         device=team.device(a.device),
         cut_outs=material.cut_outs,
+        teacher=material.teacher,
         workers=a.workers,
         resume=a.resume,
         checks=a.checks,

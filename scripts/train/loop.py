@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -27,6 +28,8 @@ from scripts.train.checkpoint import read, write
 from scripts.train.data import Labels, Picture, PictureSet
 from scripts.train.loss import Targets, detection_loss
 from scripts.train.network import Detector, cell_centres, normalise
+from scripts.train.teacher import LEAST_PX as TEACHER_LEAST_PX
+from scripts.train.teacher import Teacher
 from scripts.train.team import ALONE, Team
 from scripts.train.validate import Report, Validation
 
@@ -51,6 +54,7 @@ class Plan:
     seed: int = 1
     repeat: tuple[tuple[str, float], ...] = ()
     fine: bool = False
+    teacher: str = ""
 
     def steps(self, pictures: int) -> int:
         return max(1, math.ceil(self.epochs * pictures / self.batch))
@@ -70,8 +74,13 @@ class Plan:
 class Samples(Dataset[tuple[Tensor, Targets]]):
     """A sample by (picture, size, seed, whether clean)."""
 
-    def __init__(self, pictures: Sequence[Picture], cut_outs: Sequence[CutOut]) -> None:
-        self._pictures, self._cut_outs = pictures, cut_outs
+    def __init__(
+        self,
+        pictures: Sequence[Picture],
+        cut_outs: Sequence[CutOut],
+        teacher: Teacher | None = None,
+    ) -> None:
+        self._pictures, self._cut_outs, self._teacher = pictures, cut_outs, teacher
 
     def __len__(self) -> int:
         return len(self._pictures)
@@ -86,12 +95,16 @@ class Samples(Dataset[tuple[Tensor, Targets]]):
             recipe=GENTLE if clean else Recipe(),
             cut_outs=self._cut_outs,
         )
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))), _targets(labels)
+        taught = np.zeros((0, 0), np.float32)
+        if self._teacher is not None and size >= TEACHER_LEAST_PX:
+            taught = self._teacher(pixels)
+        tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        return tensor, _targets(labels, taught)
 
 
-def _targets(labels: Labels) -> Targets:
+def _targets(labels: Labels, taught: NDArray[np.float32]) -> Targets:
     real, ignored = labels.select(~labels.ignored), labels.select(labels.ignored)
-    arrays = (real.boxes, real.class_ids, real.weights, ignored.boxes, ignored.class_ids)
+    arrays = (real.boxes, real.class_ids, real.weights, ignored.boxes, ignored.class_ids, taught)
     return Targets(*(torch.from_numpy(a) for a in arrays))
 
 
@@ -159,6 +172,7 @@ def train(
     out: Path,
     device: torch.device,
     cut_outs: Sequence[CutOut] = (),
+    teacher: Teacher | None = None,
     workers: int = 1,
     resume: bool = False,
     save_every_s: float = 120.0,
@@ -197,7 +211,7 @@ def train(
         write(path, content)
 
     loader = DataLoader(
-        Samples(pictures.pictures, cut_outs),
+        Samples(pictures.pictures, cut_outs, teacher),
         batch_sampler=Batches(plan, pictures.pictures, first, last, team),
         num_workers=workers,
         collate_fn=_collate,

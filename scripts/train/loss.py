@@ -19,17 +19,23 @@ from scripts.train.network import decode_boxes
 
 CANDIDATES = 13
 BOX_WEIGHT = 2.0
+TAUGHT = 0.1  # a teacher's score from which its box is worth learning
 
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """One sample's boxes (G,4) xyxy px, class_ids (G,), weights (G,) 0..1; ignored (I,4), (I,)."""
+    """One sample's boxes (G,4) xyxy px, class_ids (G,), weights (G,) 0..1; ignored (I,4), (I,).
+
+    ``taught`` (N,C+4): a teacher's scores (below 0: it does not know that class) and box for each
+    cell; (0,0) without one.
+    """
 
     boxes: Tensor
     class_ids: Tensor
     weights: Tensor
     ignored: Tensor
     ignored_ids: Tensor
+    taught: Tensor
 
     def to(self, device: torch.device) -> Targets:
         return Targets(
@@ -106,16 +112,27 @@ def detection_loss(
     for i, target in enumerate(targets):
         if len(target.ignored):
             counted[i] = ~_within(cells, target, logits.shape[2])
-        if not len(target.boxes):
-            continue
-        cell, row = assign(cells, boxes[i].detach(), logits[i].detach(), target)
-        predicted.append(boxes[i, cell])
-        wanted.append(target.boxes[row])
-        weights.append(target.weights[row])
-        with torch.no_grad():
-            iou, _ = giou(boxes[i, cell], target.boxes[row])
-            quality[i, cell, target.class_ids[row]] = iou * target.weights[row]
-            counted[i, cell] = 1.0
+        free = torch.ones(len(cells), dtype=torch.bool, device=raw.device)
+        if len(target.boxes):
+            cell, row = assign(cells, boxes[i].detach(), logits[i].detach(), target)
+            predicted.append(boxes[i, cell])
+            wanted.append(target.boxes[row])
+            weights.append(target.weights[row])
+            with torch.no_grad():
+                iou, _ = giou(boxes[i, cell], target.boxes[row])
+                quality[i, cell, target.class_ids[row]] = iou * target.weights[row]
+                counted[i, cell] = 1.0
+            free[cell] = False
+        if len(target.taught):
+            # where the labels are silent or unsure, the teacher speaks
+            scores, taught_boxes = target.taught[:, :-4], target.taught[:, -4:]
+            quality[i] = torch.maximum(quality[i], scores)
+            counted[i] = torch.where(scores >= 0, 1.0, counted[i])
+            best = scores.amax(1)
+            cell = (free & (best > TAUGHT)).nonzero()[:, 0]
+            predicted.append(boxes[i, cell])
+            wanted.append(taught_boxes[cell])
+            weights.append(best[cell])
     focus = (quality - logits.sigmoid()).abs() ** 2
     norm = quality.sum().clamp(min=1.0)
     class_loss = (cross_entropy(logits, quality, reduction="none") * focus * counted).sum() / norm

@@ -120,24 +120,10 @@ def test_default_is_the_manifest_that_says_so(shelf, mirror):
     assert default_model(shelf_dir=shelf).spec.name == "zebra"
 
 
-def test_default_prefers_yolox_then_what_is_there(shelf, mirror):
-    (mirror / "yolox_nano_416.onnx").unlink()
-    assert default_model(shelf_dir=shelf).spec.name == "fastestdet_352"
-    (mirror / "yolox_nano_416.onnx").write_bytes(CONTENT)
-    assert default_model(shelf_dir=shelf).spec.name == "yolox_nano_416"
-
-
-def test_default_without_any_weights_tells_a_newcomer_what_to_do(shelf, mirror, monkeypatch):
-    for file in mirror.iterdir():
-        file.unlink()
-    monkeypatch.delenv(MIRROR_ENV)
-    with pytest.raises(ModelError, match=r"no model to run.*KESTREL_MODEL_MIRROR.*models add"):
-        default_model(shelf_dir=shelf)
-
-
-def test_default_of_an_empty_shelf_tells_what_to_do(tmp_path):
-    with pytest.raises(ModelError, match=r"no model to run.*models add"):
-        default_model(shelf_dir=tmp_path)
+def test_a_shelf_without_default_tells_what_to_do(shelf, tmp_path):
+    for place in (shelf, tmp_path):
+        with pytest.raises(ModelError, match=r"says `default = true`.*--model.*models add"):
+            default_model(shelf_dir=place)
 
 
 @pytest.mark.parametrize("name", REAL)

@@ -104,7 +104,7 @@ def test_the_application_prepares_pixels_as_training_did(checkpoint, tmp_path):
 
 def test_a_graph_that_disagrees_is_not_written(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "_difference", lambda *a, **k: 1e-3)
-    with pytest.raises(ValueError, match="differ by 0.001"):
+    with pytest.raises(ValueError, match=r"differ by 0\.001"):
         exported(checkpoint, tmp_path)
     assert not (tmp_path / "shelf").exists()
 

@@ -17,6 +17,7 @@ def targets(boxes, ids=None, weights=None, ignored=(), ignored_ids=None):
         torch.tensor(weights if weights is not None else [1.0] * n),
         torch.tensor(ignored, dtype=torch.float32).reshape(-1, 4),
         torch.tensor(ignored_ids or [0] * len(ignored), dtype=torch.int64),
+        torch.zeros(0, 0),
     )
 
 

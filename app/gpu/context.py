@@ -1,0 +1,115 @@
+"""Which GPU is used, by which thread, and until when?
+
+The primary context is retained, made current on the thread that enters, and given back on exit: no
+autoinit, no finaliser. Everything else of the GPU lives inside the ``with`` and on that thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Any
+
+from app.errors import DeviceError
+
+OLDEST_CAPABILITY = (7, 5)
+
+
+def load_driver() -> Any:
+    """The module ``pycuda.driver``, initialised; raises DeviceError with the cure."""
+    try:
+        import pycuda.driver as driver
+    except ImportError as fault:
+        if "libcuda" in str(fault):
+            raise DeviceError(
+                f"no NVIDIA driver: {fault}; install it (nvidia-smi must show the GPU), "
+                "or use --engine cpu"
+            ) from fault
+        raise DeviceError(
+            f"PyCUDA is missing ({fault}): run scripts/setup on a machine with the CUDA toolkit, "
+            "or use --engine cpu"
+        ) from fault
+    try:
+        driver.init()
+    except driver.Error as fault:
+        raise DeviceError(
+            f"the NVIDIA driver does not start: {fault}; look at nvidia-smi, or use --engine cpu"
+        ) from fault
+    return driver
+
+
+class GpuContext:
+    """The primary context of GPU ``index``, current on the thread that entered it."""
+
+    def __init__(self, index: int = 0) -> None:
+        self._index = index
+        self._context: Any = None
+        self._thread: int | None = None
+        self.driver: Any = None
+        self.device: Any = None
+
+    def __enter__(self) -> GpuContext:
+        self.driver = load_driver()
+        count = self.driver.Device.count()
+        if self._index >= count:
+            raise DeviceError(f"there is no GPU {self._index}: {count} found; use --engine cpu")
+        self.device = self.driver.Device(self._index)
+        if self.capability < OLDEST_CAPABILITY:
+            raise DeviceError(
+                f"{self.name} has compute capability {self.capability[0]}.{self.capability[1]}; "
+                "at least {}.{} is needed; use --engine cpu".format(*OLDEST_CAPABILITY)
+            )
+        try:
+            self._context = self.device.retain_primary_context()
+            self._context.push()
+        except self.driver.Error as fault:
+            self._context = None
+            raise DeviceError(f"{self.name} cannot be used: {fault}") from fault
+        self._thread = threading.get_ident()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        context, self._context = self._context, None
+        context.pop()
+        context.detach()
+
+    @property
+    def name(self) -> str:
+        return str(self.device.name())
+
+    @property
+    def capability(self) -> tuple[int, int]:
+        major, minor = self.device.compute_capability()
+        return int(major), int(minor)
+
+    @property
+    def integrated(self) -> bool:
+        """Whether host and GPU share one memory, as on a Jetson."""
+        return bool(self.device.get_attribute(self.driver.device_attribute.INTEGRATED))
+
+    def check_thread(self) -> None:
+        """Raise DeviceError when called from another thread than the one that entered."""
+        if threading.get_ident() != self._thread:
+            raise DeviceError(
+                "the GPU's context belongs to the pipeline thread; please report this"
+            )
+
+    def synchronize(self) -> None:
+        """Wait for all work; raises DeviceError when some of it failed."""
+        try:
+            self.driver.Context.synchronize()
+        except self.driver.Error as fault:
+            raise lost(self.name, fault) from fault
+
+
+def lost(name: str, fault: Exception) -> DeviceError:
+    """The fault after which nothing on the GPU can be trusted: the process has to end."""
+    return DeviceError(
+        f"{name} failed: {fault}. The process ends so that its supervisor can start it anew; if it "
+        "comes back, look at dmesg for Xid messages, at temperature and power supply"
+    )

@@ -1,0 +1,1 @@
+"""CUDA kernels, one self-contained .cu per operation, and their NumPy twins."""

@@ -1,0 +1,98 @@
+// From the camera's pixels to the network's input, in one pass.
+//
+// Purpose    colour conversion, bilinear resize, letterbox padding, normalisation, HWC -> CHW.
+// Input      src: uint8, one frame as it was captured, `pitch` bytes a line:
+//              0 BGR8  3 bytes a pixel          3 YUYV  4 bytes for 2 pixels, Y0 U Y1 V
+//              1 BGRA8 4 bytes a pixel          4 NV12  lines of Y, then lines of U V at half size
+//              2 GRAY8 1 byte a pixel
+// Output     dst: (3, out_h, out_w) float or half (-DHALF): pixel * scale[c] + shift[c], channels in
+//            the network's order (`swap` 1: RGB); outside of the placed picture: `pad` instead.
+// Placement  the whole frame lies at [x, x + w) x [y, y + h) of the output (app/letterbox.py).
+// Convention half-pixel centres: source = (i + 0.5) * size_src / size_dst - 0.5, clamped to the frame;
+//            the value is rounded to the nearest whole number, as cv2.resize gives it.
+// YUV        BT.601, limited range, as OpenCV has it; rounded, clamped, then interpolated.
+// Grid       one thread an output pixel; block 32 x 8; grid covers out_w x out_h.
+// Twin       kernels/twins.py: preprocess
+
+#ifdef HALF
+#include <cuda_fp16.h>
+typedef __half value_t;
+__device__ inline value_t to_value(float v) { return __float2half(v); }
+#else
+typedef float value_t;
+__device__ inline value_t to_value(float v) { return v; }
+#endif
+
+enum { BGR8, BGRA8, GRAY8, YUYV, NV12 };
+
+struct Pixel {
+    float b, g, r;
+};
+
+__device__ inline float clamp_byte(float v) { return fminf(fmaxf(rintf(v), 0.0f), 255.0f); }
+
+__device__ inline Pixel from_yuv(int y, int u, int v) {
+    float l = 1.164f * max(y - 16, 0), d = u - 128, e = v - 128;
+    Pixel p;
+    p.b = clamp_byte(l + 2.018f * d);
+    p.g = clamp_byte(l - 0.391f * d - 0.813f * e);
+    p.r = clamp_byte(l + 1.596f * e);
+    return p;
+}
+
+__device__ inline Pixel fetch(const unsigned char* src, int pitch, int rows, int format, int x,
+                              int y) {
+    const unsigned char* line = src + (long long)y * pitch;
+    Pixel p;
+    switch (format) {
+        case BGR8:
+            p.b = line[3 * x], p.g = line[3 * x + 1], p.r = line[3 * x + 2];
+            return p;
+        case BGRA8:
+            p.b = line[4 * x], p.g = line[4 * x + 1], p.r = line[4 * x + 2];
+            return p;
+        case GRAY8:
+            p.b = p.g = p.r = line[x];
+            return p;
+        case YUYV: {
+            const unsigned char* pair = line + 4 * (x / 2);
+            return from_yuv(pair[2 * (x % 2)], pair[1], pair[3]);
+        }
+        default: {
+            const unsigned char* chroma = src + (long long)(rows + y / 2) * pitch + 2 * (x / 2);
+            return from_yuv(line[x], chroma[0], chroma[1]);
+        }
+    }
+}
+
+extern "C" __global__ void preprocess(const unsigned char* __restrict__ src,
+                                      value_t* __restrict__ dst, int src_w, int src_h, int pitch,
+                                      int format, int out_w, int out_h, int x0, int y0, int w,
+                                      int h, int swap, float scale0, float scale1, float scale2,
+                                      float shift0, float shift1, float shift2, float pad) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (x >= out_w || y >= out_h) return;
+    float b = pad, g = pad, r = pad;
+    if (x >= x0 && x < x0 + w && y >= y0 && y < y0 + h) {
+        float sx = (x - x0 + 0.5f) * ((float)src_w / w) - 0.5f;
+        float sy = (y - y0 + 0.5f) * ((float)src_h / h) - 0.5f;
+        sx = fminf(fmaxf(sx, 0.0f), src_w - 1.0f);
+        sy = fminf(fmaxf(sy, 0.0f), src_h - 1.0f);
+        int left = (int)sx, top = (int)sy;
+        int right = min(left + 1, src_w - 1), bottom = min(top + 1, src_h - 1);
+        float fx = sx - left, fy = sy - top;
+        Pixel p00 = fetch(src, pitch, src_h, format, left, top);
+        Pixel p01 = fetch(src, pitch, src_h, format, right, top);
+        Pixel p10 = fetch(src, pitch, src_h, format, left, bottom);
+        Pixel p11 = fetch(src, pitch, src_h, format, right, bottom);
+        float w00 = (1 - fx) * (1 - fy), w01 = fx * (1 - fy), w10 = (1 - fx) * fy, w11 = fx * fy;
+        b = rintf(w00 * p00.b + w01 * p01.b + w10 * p10.b + w11 * p11.b);
+        g = rintf(w00 * p00.g + w01 * p01.g + w10 * p10.g + w11 * p11.g);
+        r = rintf(w00 * p00.r + w01 * p01.r + w10 * p10.r + w11 * p11.r);
+    }
+    int plane = out_w * out_h, at = y * out_w + x;
+    float first = swap ? r : b, third = swap ? b : r;
+    dst[at] = to_value(first * scale0 + shift0);
+    dst[at + plane] = to_value(g * scale1 + shift1);
+    dst[at + 2 * plane] = to_value(third * scale2 + shift2);
+}

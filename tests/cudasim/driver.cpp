@@ -1,0 +1,686 @@
+// The driver API as PyCUDA and cuda-bindings call it.
+
+#include "sim.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <dlfcn.h>
+#include <set>
+
+namespace sim {
+
+Settings settings;
+
+namespace {
+
+bool started = false;
+std::vector<std::unique_ptr<Context>> primaries;
+std::set<Context*> extra;              // by cuCtxCreate
+thread_local std::vector<Context*> stack;
+std::vector<std::string> reports;
+std::map<std::string, std::pair<int, CUresult>> plants;
+std::set<Event*> events;
+
+int from_environment(const char* name, int otherwise) {
+    const char* text = std::getenv(name);
+    return text && *text ? std::atoi(text) : otherwise;
+}
+
+void read_settings() {
+    settings.devices = from_environment("CUDASIM_DEVICES", 1);
+    settings.driver_version = from_environment("CUDASIM_DRIVER_VERSION", 12080);
+    settings.capability = from_environment("CUDASIM_CAPABILITY", 90);
+    settings.seed = static_cast<uint64_t>(from_environment("CUDASIM_SEED", 0));
+    settings.delay_us = from_environment("CUDASIM_DELAY_US", 0);
+    settings.integrated = from_environment("CUDASIM_INTEGRATED", 0) != 0;
+    settings.memory = static_cast<size_t>(from_environment("CUDASIM_MEMORY_MB", 1024)) << 20;
+}
+
+CUresult enter(const char* call, Context** context) {
+    if (!started) return CUDA_ERROR_NOT_INITIALIZED;
+    *context = current();
+    if (!*context) return CUDA_ERROR_INVALID_CONTEXT;
+    if (CUresult e = planted(call)) {
+        // what a device cannot recover from stays
+        if (e == CUDA_ERROR_ILLEGAL_ADDRESS || e == CUDA_ERROR_LAUNCH_FAILED ||
+            e == CUDA_ERROR_ECC_UNCORRECTABLE || e == CUDA_ERROR_HARDWARE_STACK_ERROR)
+            (*context)->poisoned = e;
+        return e;
+    }
+    return (*context)->poisoned;
+}
+
+CUresult make_current(Context* c) {
+    if (!c) return CUDA_ERROR_INVALID_CONTEXT;
+    Guard g(lock);
+    auto me = std::this_thread::get_id();
+    if (c->owner == std::thread::id{}) c->owner = me;
+    if (c->owner != me) report("a context was made current on a second thread");
+    return CUDA_SUCCESS;
+}
+
+Stream* stream_of(CUstream handle, Context* context) {
+    if (!handle || handle == CU_STREAM_LEGACY) return default_stream(context);
+    auto s = reinterpret_cast<Stream*>(handle);
+    if (!is_stream(s)) return nullptr;
+    if (s->context != context) report("a stream was used in another context");
+    return s;
+}
+
+// Work on the default stream waits for all streams that do not opt out, and they for it.
+Clock settle(Context* context) {
+    Clock done;
+    for_each_stream([&](Stream& s) {
+        if (s.context == context && !(s.flags & CU_STREAM_NON_BLOCKING)) {
+            s.wait_idle();
+            merge(done, s.clock);
+        }
+    });
+    return done;
+}
+
+// Enqueues a copy and closes host memory to the host until it has seen the copy done.
+CUresult copy_async(void* to, const void* from, size_t size, CUstream handle, Context* c) {
+    Stream* s = stream_of(handle, c);
+    if (!s) return CUDA_ERROR_INVALID_HANDLE;
+    Block *source, *target;
+    {
+        Guard g(lock);
+        source = find(from);
+        target = find(to);
+        if (!source || !target) report("an asynchronous copy of memory that is not page-locked");
+        for (Block* b : {source, target})
+            if (b && b->kind == Kind::device) {
+                auto at = static_cast<const char*>(b == source ? from : to);
+                if (at + size > b->address + b->size) return CUDA_ERROR_INVALID_VALUE;
+            }
+    }
+    char *out = reach(to), *in = reach(from);
+    uint64_t number = s->enqueue([=] { std::memcpy(out, in, size); });
+    if (number) {
+        if (source && source->kind != Kind::device) mark_pending(from, size, s->id, number, false);
+        if (target && target->kind != Kind::device) mark_pending(to, size, s->id, number, true);
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult copy_now(void* to, const void* from, size_t size, Context* c) {
+    if (size == 0) return CUDA_SUCCESS;
+    host_saw(settle(c));
+    {
+        Guard g(lock);
+        for (const void* p : {static_cast<const void*>(to), from})
+            if (Block* b = find(p))
+                if (static_cast<const char*>(p) + size > b->address + b->size &&
+                    b->kind == Kind::device)
+                    return CUDA_ERROR_INVALID_VALUE;
+    }
+    char *out = reach(to), *in = reach(from);
+    if (!run_guarded([=] { std::memcpy(out, in, size); })) return CUDA_ERROR_INVALID_VALUE;
+    return c->poisoned;
+}
+
+template <class T>
+CUresult set_async(CUdeviceptr at, T value, size_t n, CUstream handle, Context* c) {
+    auto p = reinterpret_cast<T*>(reach(reinterpret_cast<void*>(at)));
+    stream_of(handle, c)->enqueue([=] { std::fill(p, p + n, value); });
+    return CUDA_SUCCESS;
+}
+
+int attribute(CUdevice_attribute a) {
+    switch (a) {
+        case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK: return 1024;
+        case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X: return 1024;
+        case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y: return 1024;
+        case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z: return 64;
+        case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X: return 2147483647;
+        case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y: return 65535;
+        case CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z: return 65535;
+        case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK: return 49152;
+        case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: return 101376;
+        case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR: return 102400;
+        case CU_DEVICE_ATTRIBUTE_TOTAL_CONSTANT_MEMORY: return 65536;
+        case CU_DEVICE_ATTRIBUTE_WARP_SIZE: return 32;
+        case CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK: return 65536;
+        case CU_DEVICE_ATTRIBUTE_CLOCK_RATE: return 1000000;
+        case CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE: return 1000000;
+        case CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH: return 128;
+        case CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE: return 4 << 20;
+        case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT: return 2;
+        case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR: return 1536;
+        case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: return settings.capability / 10;
+        case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: return settings.capability % 10;
+        case CU_DEVICE_ATTRIBUTE_INTEGRATED: return settings.integrated;
+        case CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY: return 1;
+        case CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING: return 1;
+        case CU_DEVICE_ATTRIBUTE_CONCURRENT_KERNELS: return 1;
+        case CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT: return 2;
+        case CU_DEVICE_ATTRIBUTE_GPU_OVERLAP: return 1;
+        default: return 0;
+    }
+}
+
+}  // namespace
+
+void report(const std::string& what) {
+    Guard g(lock);
+    reports.push_back(what);
+}
+
+Context* current() { return stack.empty() ? nullptr : stack.back(); }
+
+CUresult planted(const char* call) {
+    Guard g(lock);
+    auto at = plants.find(call);
+    if (at == plants.end()) return CUDA_SUCCESS;
+    if (at->second.first-- > 0) return CUDA_SUCCESS;
+    CUresult e = at->second.second;
+    plants.erase(at);
+    return e;
+}
+
+}  // namespace sim
+
+using namespace sim;
+
+#define API extern "C" CUresult
+#define ENTER(name)                 \
+    Context* context = nullptr;     \
+    if (CUresult e = enter(name, &context)) return e;
+
+// ---- for the tests ----
+
+// The reports so far, one a line, and forgets them; returns their length.
+extern "C" size_t cudasim_reports(char* out, size_t size) {
+    Guard g(sim::lock);
+    std::string all;
+    for (auto& r : reports) all += r + "\n";
+    reports.clear();
+    if (size) {
+        std::strncpy(out, all.c_str(), size - 1);
+        out[size - 1] = 0;
+    }
+    return all.size();
+}
+
+// The call after `skip` more of that name fails with `error`.
+extern "C" void cudasim_plant(const char* call, int skip, int error) {
+    Guard g(sim::lock);
+    plants[call] = {skip, static_cast<CUresult>(error)};
+}
+
+extern "C" size_t cudasim_events(void) {
+    Guard g(sim::lock);
+    return events.size();
+}
+
+extern "C" void cudasim_delay(int us, unsigned long long seed) {
+    settings.delay_us = us;
+    settings.seed = seed;
+}
+
+// ---- start, devices ----
+
+API cuInit(unsigned) {
+    Guard g(sim::lock);
+    if (CUresult e = planted("cuInit")) return e;
+    if (!started) {
+        read_settings();
+        install_fault_handler();
+        for (int i = 0; i < settings.devices; ++i) {
+            primaries.push_back(std::make_unique<Context>());
+            primaries.back()->device = i;
+        }
+        started = true;
+    }
+    return settings.devices ? CUDA_SUCCESS : CUDA_ERROR_NO_DEVICE;
+}
+API cuDriverGetVersion(int* v) { *v = settings.driver_version; return CUDA_SUCCESS; }
+API cuDeviceGetCount(int* n) { *n = settings.devices; return CUDA_SUCCESS; }
+API cuDeviceGet(CUdevice* d, int i) {
+    if (i < 0 || i >= settings.devices) return CUDA_ERROR_INVALID_DEVICE;
+    *d = i;
+    return CUDA_SUCCESS;
+}
+API cuDeviceGetName(char* out, int n, CUdevice) {
+    std::snprintf(out, static_cast<size_t>(n), "Simulated CUDA device");
+    return CUDA_SUCCESS;
+}
+API cuDeviceTotalMem(size_t* n, CUdevice) { *n = memory_total(); return CUDA_SUCCESS; }
+API cuDeviceGetAttribute(int* v, CUdevice_attribute a, CUdevice) {
+    *v = attribute(a);
+    return CUDA_SUCCESS;
+}
+API cuDeviceComputeCapability(int* major, int* minor, CUdevice) {
+    *major = settings.capability / 10;
+    *minor = settings.capability % 10;
+    return CUDA_SUCCESS;
+}
+API cuDeviceGetPCIBusId(char* out, int n, CUdevice d) {
+    std::snprintf(out, static_cast<size_t>(n), "0000:%02x:00.0", d + 1);
+    return CUDA_SUCCESS;
+}
+API cuDeviceGetUuid(CUuuid* u, CUdevice d) {
+    std::memset(u, d + 1, sizeof *u);
+    return CUDA_SUCCESS;
+}
+API cuGetErrorString(CUresult e, const char** text) {
+    switch (e) {
+        case CUDA_SUCCESS: *text = "no error"; break;
+        case CUDA_ERROR_OUT_OF_MEMORY: *text = "out of memory"; break;
+        case CUDA_ERROR_NO_DEVICE: *text = "no CUDA-capable device is detected"; break;
+        case CUDA_ERROR_INVALID_CONTEXT: *text = "invalid device context"; break;
+        case CUDA_ERROR_ILLEGAL_ADDRESS: *text = "an illegal memory access was encountered"; break;
+        case CUDA_ERROR_NOT_READY: *text = "device not ready"; break;
+        case CUDA_ERROR_NOT_FOUND: *text = "named symbol not found"; break;
+        case CUDA_ERROR_NO_BINARY_FOR_GPU:
+            *text = "no kernel image is available for execution on the device"; break;
+        default: *text = "simulated error"; break;
+    }
+    return CUDA_SUCCESS;
+}
+API cuGetErrorName(CUresult e, const char** text) { return cuGetErrorString(e, text); }
+
+// ---- contexts ----
+
+API cuDevicePrimaryCtxRetain(CUcontext* out, CUdevice d) {
+    Guard g(sim::lock);
+    if (CUresult e = planted("cuDevicePrimaryCtxRetain")) return e;
+    Context* c = primaries.at(static_cast<size_t>(d)).get();
+    ++c->retained;
+    *out = reinterpret_cast<CUcontext>(c);
+    return CUDA_SUCCESS;
+}
+API cuDevicePrimaryCtxRelease(CUdevice d) {
+    Guard g(sim::lock);
+    Context* c = primaries.at(static_cast<size_t>(d)).get();
+    if (c->retained == 0) return CUDA_ERROR_INVALID_CONTEXT;
+    if (--c->retained == 0) {  // the context ends, and all that is in it
+        size_t streams = abandon_streams(c), memory = abandon_memory(c), marks = 0;
+        for (auto at = events.begin(); at != events.end();)
+            if ((*at)->context == c) {
+                ++marks;
+                delete *at;
+                at = events.erase(at);
+            } else {
+                ++at;
+            }
+        size_t modules = abandon_modules(c);
+        if (c->poisoned == CUDA_SUCCESS && streams + memory + marks + modules > 0)
+            report("the context ended with " + std::to_string(memory) + " allocations, " +
+                   std::to_string(streams) + " streams, " + std::to_string(marks) +
+                   " events and " + std::to_string(modules) + " modules left");
+        c->owner = {};
+        c->poisoned = CUDA_SUCCESS;
+    }
+    return CUDA_SUCCESS;
+}
+API cuDevicePrimaryCtxGetState(CUdevice d, unsigned* flags, int* active) {
+    *flags = 0;
+    *active = primaries.at(static_cast<size_t>(d))->retained > 0;
+    return CUDA_SUCCESS;
+}
+API cuCtxPushCurrent(CUcontext handle) {
+    auto c = reinterpret_cast<Context*>(handle);
+    if (CUresult e = make_current(c)) return e;
+    stack.push_back(c);
+    return CUDA_SUCCESS;
+}
+API cuCtxPopCurrent(CUcontext* out) {
+    if (stack.empty()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (out) *out = reinterpret_cast<CUcontext>(stack.back());
+    stack.pop_back();
+    return CUDA_SUCCESS;
+}
+API cuCtxGetCurrent(CUcontext* out) {
+    *out = reinterpret_cast<CUcontext>(current());
+    return CUDA_SUCCESS;
+}
+API cuCtxSetCurrent(CUcontext handle) {
+    if (!stack.empty()) stack.pop_back();
+    return handle ? cuCtxPushCurrent(handle) : CUDA_SUCCESS;
+}
+API cuCtxGetDevice(CUdevice* d) {
+    ENTER("cuCtxGetDevice")
+    *d = context->device;
+    return CUDA_SUCCESS;
+}
+API cuCtxGetApiVersion(CUcontext, unsigned* v) { *v = 3020; return CUDA_SUCCESS; }
+API cuCtxSynchronize(void) {
+    ENTER("cuCtxSynchronize")
+    Clock done;
+    for_each_stream([&](Stream& s) {
+        if (s.context == context) {
+            s.wait_idle();
+            merge(done, s.clock);
+        }
+    });
+    host_saw(done);
+    return context->poisoned;
+}
+API cuCtxGetLimit(size_t* v, CUlimit) { *v = 0; return CUDA_SUCCESS; }
+API cuCtxSetLimit(CUlimit, size_t) { return CUDA_SUCCESS; }
+API cuCtxGetCacheConfig(CUfunc_cache* v) { *v = CU_FUNC_CACHE_PREFER_NONE; return CUDA_SUCCESS; }
+API cuCtxSetCacheConfig(CUfunc_cache) { return CUDA_SUCCESS; }
+
+// ---- memory ----
+
+API cuMemGetInfo(size_t* available, size_t* total) {
+    ENTER("cuMemGetInfo")
+    *total = memory_total();
+    *available = *total - memory_used();
+    return CUDA_SUCCESS;
+}
+API cuMemAlloc(CUdeviceptr* out, size_t n) {
+    ENTER("cuMemAlloc")
+    return allocate_device(n, out);
+}
+API cuMemAllocPitch(CUdeviceptr* out, size_t* pitch, size_t width, size_t height, unsigned) {
+    ENTER("cuMemAllocPitch")
+    *pitch = (width + 511) / 512 * 512;
+    return allocate_device(*pitch * height, out);
+}
+API cuMemFree(CUdeviceptr p) {
+    ENTER("cuMemFree")
+    for_each_stream([](Stream& s) { s.wait_idle(); });  // as the real one does
+    return release(reinterpret_cast<void*>(p), Kind::device, "cuMemFree");
+}
+API cuMemHostAlloc(void** out, size_t n, unsigned flags) {
+    ENTER("cuMemHostAlloc")
+    return allocate_pinned(n, flags, out);
+}
+API cuMemAllocHost(void** out, size_t n) { return cuMemHostAlloc(out, n, 0); }
+API cuMemFreeHost(void* p) {
+    ENTER("cuMemFreeHost")
+    return release(p, Kind::pinned, "cuMemFreeHost");
+}
+API cuMemHostRegister(void* p, size_t n, unsigned flags) {
+    ENTER("cuMemHostRegister")
+    return register_host(p, n, flags);
+}
+API cuMemHostUnregister(void* p) {
+    ENTER("cuMemHostUnregister")
+    return release(p, Kind::registered, "cuMemHostUnregister");
+}
+API cuMemHostGetDevicePointer(CUdeviceptr* out, void* p, unsigned) {
+    ENTER("cuMemHostGetDevicePointer")
+    Guard g(sim::lock);
+    Block* b = find(p);
+    if (!b || b->kind == Kind::device) return CUDA_ERROR_INVALID_VALUE;
+    *out = reinterpret_cast<CUdeviceptr>(reach(p));
+    return CUDA_SUCCESS;
+}
+API cuMemHostGetFlags(unsigned* flags, void* p) {
+    ENTER("cuMemHostGetFlags")
+    Guard g(sim::lock);
+    Block* b = find(p);
+    if (!b || b->kind == Kind::device) return CUDA_ERROR_INVALID_VALUE;
+    *flags = b->flags | CU_MEMHOSTALLOC_DEVICEMAP;
+    return CUDA_SUCCESS;
+}
+API cuMemGetAddressRange(CUdeviceptr* base, size_t* size, CUdeviceptr p) {
+    ENTER("cuMemGetAddressRange")
+    Guard g(sim::lock);
+    Block* b = find(reinterpret_cast<void*>(p));
+    if (!b) return CUDA_ERROR_NOT_FOUND;
+    if (base) *base = reinterpret_cast<CUdeviceptr>(b->address);
+    if (size) *size = b->size;
+    return CUDA_SUCCESS;
+}
+API cuPointerGetAttribute(void* out, CUpointer_attribute a, CUdeviceptr p) {
+    ENTER("cuPointerGetAttribute")
+    Guard g(sim::lock);
+    Block* b = find(reinterpret_cast<void*>(p));
+    if (!b) return CUDA_ERROR_INVALID_VALUE;
+    if (a == CU_POINTER_ATTRIBUTE_MEMORY_TYPE) {
+        *static_cast<unsigned*>(out) =
+            b->kind == Kind::device ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST;
+        return CUDA_SUCCESS;
+    }
+    return CUDA_ERROR_NOT_SUPPORTED;
+}
+
+// ---- copies ----
+
+static void* at(CUdeviceptr p) { return reinterpret_cast<void*>(p); }
+
+API cuMemcpyHtoD(CUdeviceptr to, const void* from, size_t n) {
+    ENTER("cuMemcpyHtoD")
+    return copy_now(at(to), from, n, context);
+}
+API cuMemcpyDtoH(void* to, CUdeviceptr from, size_t n) {
+    ENTER("cuMemcpyDtoH")
+    return copy_now(to, at(from), n, context);
+}
+API cuMemcpyDtoD(CUdeviceptr to, CUdeviceptr from, size_t n) {
+    ENTER("cuMemcpyDtoD")
+    return copy_now(at(to), at(from), n, context);
+}
+API cuMemcpyHtoDAsync(CUdeviceptr to, const void* from, size_t n, CUstream s) {
+    ENTER("cuMemcpyHtoDAsync")
+    return copy_async(at(to), from, n, s, context);
+}
+API cuMemcpyDtoHAsync(void* to, CUdeviceptr from, size_t n, CUstream s) {
+    ENTER("cuMemcpyDtoHAsync")
+    return copy_async(to, at(from), n, s, context);
+}
+API cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t n, CUstream s) {
+    ENTER("cuMemcpyDtoDAsync")
+    return copy_async(at(to), at(from), n, s, context);
+}
+API cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t n, CUstream s) {
+    ENTER("cuMemcpyAsync")
+    return copy_async(at(to), at(from), n, s, context);
+}
+API cuMemsetD8(CUdeviceptr p, unsigned char v, size_t n) {
+    ENTER("cuMemsetD8")
+    settle(context);
+    set_async(p, v, n, nullptr, context);
+    default_stream(context)->wait_idle();
+    return context->poisoned;
+}
+API cuMemsetD32(CUdeviceptr p, unsigned v, size_t n) {
+    ENTER("cuMemsetD32")
+    settle(context);
+    set_async(p, v, n, nullptr, context);
+    default_stream(context)->wait_idle();
+    return context->poisoned;
+}
+API cuMemsetD8Async(CUdeviceptr p, unsigned char v, size_t n, CUstream s) {
+    ENTER("cuMemsetD8Async")
+    return set_async(p, v, n, s, context);
+}
+API cuMemsetD16Async(CUdeviceptr p, unsigned short v, size_t n, CUstream s) {
+    ENTER("cuMemsetD16Async")
+    return set_async(p, v, n, s, context);
+}
+API cuMemsetD32Async(CUdeviceptr p, unsigned v, size_t n, CUstream s) {
+    ENTER("cuMemsetD32Async")
+    return set_async(p, v, n, s, context);
+}
+
+// ---- streams ----
+
+API cuStreamCreate(CUstream* out, unsigned flags) {
+    ENTER("cuStreamCreate")
+    *out = reinterpret_cast<CUstream>(new Stream(0, flags, context));
+    return CUDA_SUCCESS;
+}
+API cuStreamCreateWithPriority(CUstream* out, unsigned flags, int) {
+    return cuStreamCreate(out, flags);
+}
+API cuStreamDestroy(CUstream s) {
+    ENTER("cuStreamDestroy")
+    if (!is_stream(reinterpret_cast<Stream*>(s))) return CUDA_ERROR_INVALID_HANDLE;
+    delete reinterpret_cast<Stream*>(s);
+    return CUDA_SUCCESS;
+}
+API cuStreamSynchronize(CUstream handle) {
+    ENTER("cuStreamSynchronize")
+    Stream* s = stream_of(handle, context);
+    if (!s) return CUDA_ERROR_INVALID_HANDLE;
+    if (s->capture) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    s->wait_idle();
+    host_saw(s->clock);
+    return context->poisoned;
+}
+API cuStreamQuery(CUstream handle) {
+    ENTER("cuStreamQuery")
+    Stream* s = stream_of(handle, context);
+    if (!s) return CUDA_ERROR_INVALID_HANDLE;
+    if (!s->idle()) return CUDA_ERROR_NOT_READY;
+    host_saw(s->clock);
+    return context->poisoned;
+}
+API cuStreamWaitEvent(CUstream handle, CUevent e, unsigned) {
+    ENTER("cuStreamWaitEvent")
+    stream_of(handle, context)->wait_for(*reinterpret_cast<Event*>(e));
+    return CUDA_SUCCESS;
+}
+
+// ---- events ----
+
+API cuEventCreate(CUevent* out, unsigned flags) {
+    ENTER("cuEventCreate")
+    auto e = new Event;
+    e->timing = !(flags & CU_EVENT_DISABLE_TIMING);
+    e->context = context;
+    Guard g(sim::lock);
+    events.insert(e);
+    *out = reinterpret_cast<CUevent>(e);
+    return CUDA_SUCCESS;
+}
+API cuEventDestroy(CUevent handle) {
+    ENTER("cuEventDestroy")
+    Guard g(sim::lock);
+    auto e = reinterpret_cast<Event*>(handle);
+    if (!events.erase(e)) {
+        report("cuEventDestroy: no such event, or destroyed before");
+        return CUDA_ERROR_INVALID_HANDLE;
+    }
+    delete e;
+    return CUDA_SUCCESS;
+}
+API cuEventRecord(CUevent handle, CUstream stream) {
+    ENTER("cuEventRecord")
+    auto e = reinterpret_cast<Event*>(handle);
+    Stream* s = stream_of(stream, context);
+    auto done = std::make_shared<std::atomic<bool>>(false);
+    auto when = std::make_shared<std::atomic<int64_t>>(0);
+    if (s->capture) {  // a node of the graph: each launch marks the same event anew
+        s->enqueue([e] {
+            *e->at_ns = now_ns();
+            *e->done = true;
+        });
+        e->done = done;
+        e->at_ns = when;
+        e->recorded = true;
+        e->stream = s->id;
+        return CUDA_SUCCESS;
+    }
+    e->number = s->enqueue([done, when] {
+        *when = now_ns();
+        *done = true;
+    });
+    e->done = done;
+    e->at_ns = when;
+    e->recorded = true;
+    e->stream = s->id;
+    e->clock = s->clock;
+    return CUDA_SUCCESS;
+}
+API cuEventQuery(CUevent handle) {
+    ENTER("cuEventQuery")
+    auto e = reinterpret_cast<Event*>(handle);
+    if (!e->recorded) return CUDA_SUCCESS;
+    if (!*e->done) return CUDA_ERROR_NOT_READY;
+    host_saw(e->clock);
+    return context->poisoned;
+}
+API cuEventSynchronize(CUevent handle) {
+    ENTER("cuEventSynchronize")
+    auto e = reinterpret_cast<Event*>(handle);
+    if (!e->recorded) return CUDA_SUCCESS;
+    while (!*e->done && context->poisoned == CUDA_SUCCESS)
+        std::this_thread::sleep_for(std::chrono::microseconds(20));
+    host_saw(e->clock);
+    return context->poisoned;
+}
+API cuEventElapsedTime(float* ms, CUevent a, CUevent b) {
+    ENTER("cuEventElapsedTime")
+    auto x = reinterpret_cast<Event*>(a), y = reinterpret_cast<Event*>(b);
+    if (!x->recorded || !y->recorded || !x->timing || !y->timing) return CUDA_ERROR_INVALID_HANDLE;
+    if (!*x->done || !*y->done) return CUDA_ERROR_NOT_READY;
+    *ms = static_cast<float>(*y->at_ns - *x->at_ns) / 1e6f;
+    return CUDA_SUCCESS;
+}
+
+// ---- graphs: what was captured on one stream, launched as one ----
+
+API cuStreamBeginCapture(CUstream handle, CUstreamCaptureMode) {
+    ENTER("cuStreamBeginCapture")
+    Stream* s = stream_of(handle, context);
+    if (s->capture || !handle) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    s->capture = std::make_shared<Graph>();
+    return CUDA_SUCCESS;
+}
+API cuStreamEndCapture(CUstream handle, CUgraph* out) {
+    ENTER("cuStreamEndCapture")
+    Stream* s = stream_of(handle, context);
+    if (!s->capture) return CUDA_ERROR_ILLEGAL_STATE;
+    *out = reinterpret_cast<CUgraph>(new std::shared_ptr<Graph>(s->capture));
+    s->capture.reset();
+    return CUDA_SUCCESS;
+}
+API cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus* status) {
+    ENTER("cuStreamIsCapturing")
+    *status = stream_of(handle, context)->capture ? CU_STREAM_CAPTURE_STATUS_ACTIVE
+                                                  : CU_STREAM_CAPTURE_STATUS_NONE;
+    return CUDA_SUCCESS;
+}
+API cuGraphInstantiateWithFlags(CUgraphExec* out, CUgraph graph, unsigned long long) {
+    ENTER("cuGraphInstantiate")
+    auto g = *reinterpret_cast<std::shared_ptr<Graph>*>(graph);
+    *out = reinterpret_cast<CUgraphExec>(new std::shared_ptr<Graph>(g));
+    return CUDA_SUCCESS;
+}
+API cuGraphLaunch(CUgraphExec exec, CUstream handle) {
+    ENTER("cuGraphLaunch")
+    Stream* s = stream_of(handle, context);
+    auto g = *reinterpret_cast<std::shared_ptr<Graph>*>(exec);
+    s->enqueue([g] {
+        for (auto& work : g->work) work();
+    });
+    return CUDA_SUCCESS;
+}
+API cuGraphGetNodes(CUgraph graph, CUgraphNode*, size_t* count) {
+    *count = (*reinterpret_cast<std::shared_ptr<Graph>*>(graph))->work.size();
+    return CUDA_SUCCESS;
+}
+API cuGraphDestroy(CUgraph graph) {
+    delete reinterpret_cast<std::shared_ptr<Graph>*>(graph);
+    return CUDA_SUCCESS;
+}
+API cuGraphExecDestroy(CUgraphExec exec) {
+    delete reinterpret_cast<std::shared_ptr<Graph>*>(exec);
+    return CUDA_SUCCESS;
+}
+// cuda-bindings asks for every call by name.
+API cuGetProcAddress(const char* symbol, void** out, int, cuuint64_t,
+                     CUdriverProcAddressQueryResult* result) {
+    *out = nullptr;
+    for (const char* version : {"_v4", "_v3", "_v2", ""}) {
+        if ((*out = dlsym(RTLD_DEFAULT, (std::string(symbol) + version).c_str()))) break;
+        Dl_info here;
+        dladdr(reinterpret_cast<void*>(&cudasim_events), &here);
+        void* self = dlopen(here.dli_fname, RTLD_NOW | RTLD_NOLOAD);
+        if ((*out = dlsym(self, (std::string(symbol) + version).c_str()))) break;
+    }
+    if (result)
+        *result = *out ? CU_GET_PROC_ADDRESS_SUCCESS : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
+    return *out ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+}
+API cuProfilerStart(void) { return CUDA_SUCCESS; }
+API cuProfilerStop(void) { return CUDA_SUCCESS; }

@@ -1,0 +1,70 @@
+"""The simulated CUDA device for the tests of the GPU path (tests/cudasim/README.md).
+
+The library is loaded before PyCUDA, whose extension then finds the driver's functions in it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LIBRARY = ROOT / ".cudasim" / "libcuda.so.1"
+
+
+class Device:
+    """What tests ask of the simulated device and tell it."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+        for count in ("blocks", "streams", "events", "modules"):
+            getattr(library, f"cudasim_{count}").restype = ctypes.c_size_t
+
+    def reports(self) -> list[str]:
+        """What strict checks found since the last call."""
+        buffer = ctypes.create_string_buffer(1 << 16)
+        self._library.cudasim_reports(buffer, ctypes.c_size_t(len(buffer)))
+        return buffer.value.decode().splitlines()
+
+    def delay(self, us: int, seed: int = 0) -> None:
+        """Work on streams starts up to ``us`` late, by chance; for streams made from now on."""
+        self._library.cudasim_delay(us, ctypes.c_ulonglong(seed))
+
+    def plant(self, call: str, error: int, *, after: int = 0) -> None:
+        """The call named, after ``after`` more of them, fails with ``error``."""
+        self._library.cudasim_plant(call.encode(), after, error)
+
+    def holds(self) -> dict[str, int]:
+        """What is allocated now."""
+        names = ("blocks", "streams", "events", "modules")
+        return {n: int(getattr(self._library, f"cudasim_{n}")()) for n in names}
+
+
+@pytest.fixture(scope="session")
+def loaded() -> Device:
+    """The simulated device, loaded once for all tests of this process."""
+    if not LIBRARY.is_file():
+        pytest.skip("the simulated CUDA device is not built: python tests/cudasim/build.py")
+    if shutil.which("g++") is None:
+        pytest.skip("the simulated CUDA device needs g++ to build kernels")
+    device = Device(ctypes.CDLL(str(LIBRARY), mode=ctypes.RTLD_GLOBAL))
+    pytest.importorskip("pycuda.driver", reason="python tests/cudasim/build.py installs PyCUDA")
+    return device
+
+
+@pytest.fixture
+def device(loaded: Device, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
+    """The simulated device; the test fails when it reports something or something is left."""
+    monkeypatch.setenv("PATH", f"{ROOT / 'tests' / 'cudasim'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("KESTREL_CUBIN_CACHE", str(ROOT / ".cudasim" / "cubins"))
+    loaded.delay(0)
+    loaded.reports()
+    yield loaded
+    loaded.delay(0)
+    assert loaded.reports() == []
+    assert loaded.holds() == dict.fromkeys(("blocks", "streams", "events", "modules"), 0)

@@ -34,6 +34,7 @@ case $* in
     "-m pip "*) case $* in *"${STUB_PIP_FAILS:-nothing}"*) exit 1 ;; esac ;;
     *"from app.__main__ import run"*) exit 7 ;;
     "-m ruff "*|"-m mypy"|"-m pytest "*) ;;
+    tests/cudasim/build.py) [ -z "$STUB_NO_COMPILER" ] ;;
     *) echo "the stub does not know: $*" >&2; exit 99 ;;
 esac
 """
@@ -323,10 +324,13 @@ def test_run_does_not_start_what_could_not_be_set_up(checkout: Checkout) -> None
         assert "pip --" in asked[-1]
 
 
-def test_test_checks_style_and_types_before_the_tests(checkout: Checkout) -> None:
+@pytest.mark.parametrize("compiler", ["", "none"])
+def test_test_checks_style_and_types_before_the_tests(checkout: Checkout, compiler: str) -> None:
     checkout("setup", "--dev")
-    asked = [each.split()[2] for each in checkout("test", "-k", "this")]
-    assert asked == ["ruff", "ruff", "mypy", "pytest"]
+    built, *asked = checkout("test", "-k", "this", STUB_NO_COMPILER=compiler)
+    assert built.endswith("tests/cudasim/build.py")
+    assert [each.split()[2] for each in asked] == ["ruff", "ruff", "mypy", "pytest"]
+    assert bool(compiler) == ("tests of the GPU path skip" in checkout.said)
 
 
 def test_one_numpy_for_each_machine_and_numpy_1_where_the_systems_opencv_needs_it() -> None:

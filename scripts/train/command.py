@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from scripts.train.augment import CutOut
+from scripts.train.checkpoint import Trained
 from scripts.train.cut_outs import find_cut_outs
 from scripts.train.data import PictureSet, read_set
 from scripts.train.loop import Plan, train
@@ -98,6 +99,15 @@ def run(
         checks=a.checks,
         team=team,
     )
+
+
+def same_classes(trained: Trained, material: Material) -> None:
+    """Raise ValueError when a network was taught other classes than the set has."""
+    theirs, mine = material.pictures.class_names, trained.labels
+    if theirs != mine:
+        raise ValueError(
+            f"the set has the classes {', '.join(theirs)}; the network {', '.join(mine)}"
+        )
 
 
 def guarded(main: Callable[[], None]) -> int:

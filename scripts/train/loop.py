@@ -287,10 +287,10 @@ def summary(report: Report) -> str:
 
 def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
     """Weights decay; biases and batch norms do not."""
-    plain = [p for p in network.parameters() if p.ndim < 2]
+    learned = [p for p in network.parameters() if p.requires_grad]
     return [
-        {"params": [p for p in network.parameters() if p.ndim >= 2], "weight_decay": decay},
-        {"params": plain, "weight_decay": 0.0},
+        {"params": [p for p in learned if p.ndim >= 2], "weight_decay": decay},
+        {"params": [p for p in learned if p.ndim < 2], "weight_decay": 0.0},
     ]
 
 

@@ -19,7 +19,7 @@ import torch_pruning
 from torch import nn
 
 from scripts.train.checkpoint import load_trained, read
-from scripts.train.command import add_arguments, guarded, read_material, run
+from scripts.train.command import add_arguments, guarded, read_material, run, same_classes
 from scripts.train.network import Detector, take_shapes
 
 ROUND_TO = 16  # channels: what vector units and tensor cores take at once
@@ -93,9 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
         parameters = sum(p.numel() for p in network.parameters())
         print(f"{share:.0%} of the multiplications are left, {parameters} parameters", flush=True)
     material = read_material(a, input_px=size)
-    if material.pictures.class_names != trained.labels:
-        theirs, mine = (", ".join(n) for n in (material.pictures.class_names, trained.labels))
-        raise ValueError(f"{a.data} has the classes {theirs}; the network has {mine}")
+    same_classes(trained, material)
     run(a, network, material, input_px=size, fine=True)
 
 

@@ -13,7 +13,7 @@ from scripts.train.__main__ import main
 from scripts.train.checkpoint import load_trained, read
 from scripts.train.data import read_set
 from scripts.train.loop import Batches, Plan, train
-from scripts.train.network import Detector, Shape
+from scripts.train.network import Detector, Shape, fold, is_folded, take_shapes
 from scripts.train.team import ALONE, Team
 from scripts.train.validate import Validation
 
@@ -137,6 +137,25 @@ def test_the_command_trains_and_does_not_overwrite_a_run(square_set, tmp_path, c
     with pytest.raises(ValueError, match="--resume goes on with it"):
         main(command(square_set, tmp_path / "out"))
     main(command(square_set, tmp_path / "out", "--resume"))
+
+
+def test_the_second_stage_starts_from_the_first_without_batch_norm(square_set, tmp_path):
+    main(command(square_set, tmp_path / "one"))
+    second = ["--from", tmp_path / "one" / "last.pt", "--freeze-stem"]
+    main(command(square_set, tmp_path / "two", *second))
+    state = read(tmp_path / "two" / "last.pt")
+    assert is_folded(state["average"])
+    assert state["plan"]["fine"] is True
+    network = Detector(1)
+    take_shapes(network, read(tmp_path / "one" / "last.pt")["average"])
+    fold(network)
+    same = [torch.equal(v, state["average"][k]) for k, v in network.state_dict().items()]
+    assert all(same[:14])  # the stem
+    assert not all(same[14:])
+    annotations = square_set / "train.json"
+    annotations.write_text(annotations.read_text().replace("square", "circle"))
+    with pytest.raises(ValueError, match=r"the set has the classes circle; the network square"):
+        main(command(square_set, tmp_path / "three", "--from", tmp_path / "one" / "last.pt"))
 
 
 def test_a_size_that_does_not_fit_the_strides_is_refused(square_set, tmp_path):

@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from scripts.train.network import MEAN, Detector, Shape, cell_centres, normalise, take_shapes
+from scripts.train.network import (
+    MEAN,
+    Detector,
+    Shape,
+    cell_centres,
+    fold,
+    is_folded,
+    normalise,
+    take_shapes,
+)
 
 SMALL = Shape((8, 16, 16, 24, 32), (1, 1, 1, 1), 16)
 
@@ -57,3 +66,18 @@ def test_a_state_of_another_network_is_refused():
     del state["out.0.bias"]
     with pytest.raises(RuntimeError):
         take_shapes(Detector(2, SMALL), state)
+
+
+def test_folding_batch_norm_changes_no_output():
+    torch.manual_seed(0)
+    network = Detector(2, SMALL)
+    for _ in range(5):
+        network(torch.randn(4, 3, 64, 64))
+    x = torch.randn(2, 3, 64, 64)
+    before = network.eval()(x)
+    fold(network)
+    assert is_folded(network.state_dict())
+    assert torch.allclose(network(x), before, atol=1e-4)
+    again = Detector(2, SMALL)
+    take_shapes(again, network.state_dict())
+    assert torch.equal(again.eval()(x), network(x))

@@ -1,0 +1,1 @@
+"""The native CNN engine: an ONNX detector through our own kernels."""

@@ -23,12 +23,17 @@ INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How strongly to augment; probabilities 0..1, ``zoom`` relative to a letterboxed picture."""
+    """How strongly to augment; probabilities 0..1, ``zoom`` relative to a letterboxed picture.
 
-    mosaic: float = 0.7
-    zoom: tuple[float, float] = (0.5, 1.8)
+    Far zooms show things without anybody; blends (mixup) are pictures that nobody took: both teach
+    what is not a person, of which a set of people has few examples.
+    """
+
+    mosaic: float = 0.6
+    zoom: tuple[float, float] = (0.4, 3.5)
     aspect: float = 0.15
     paste: float = 0.3
+    blend: float = 0.25
     hue: float = 6.0
     saturation: float = 0.6
     value: float = 0.4
@@ -37,7 +42,9 @@ class Recipe:
     noise: float = 0.08
 
 
-GENTLE = Recipe(mosaic=0.0, zoom=(0.75, 1.35), aspect=0.08, paste=0.0, saturation=0.4, value=0.3)
+GENTLE = Recipe(
+    mosaic=0.0, zoom=(0.75, 1.5), aspect=0.08, paste=0.0, blend=0.0, saturation=0.4, value=0.3
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,22 @@ def sample(
     cut_outs: Sequence[CutOut] = (),
 ) -> tuple[Pixels, Labels]:
     """One (size,size,3) picture around ``pictures[index]`` and its labels, in its pixels."""
+    pixels, labels = _compose(pictures, index, size, rng, recipe)
+    if rng.random() < recipe.blend:
+        other, more = _compose(pictures, int(rng.integers(len(pictures))), size, rng, recipe)
+        share = rng.uniform(0.35, 0.65)
+        pixels = np.asarray(cv2.addWeighted(pixels, share, other, 1 - share, 0), np.uint8)
+        labels = Labels.join([labels, more])
+    if cut_outs and rng.random() < recipe.paste:
+        for _ in range(rng.integers(1, 4)):
+            labels = _paste(pixels, labels, cut_outs[int(rng.integers(len(cut_outs)))], rng)
+    return pixels, labels
+
+
+def _compose(
+    pictures: Sequence[Picture], index: int, size: int, rng: Generator, recipe: Recipe
+) -> tuple[Pixels, Labels]:
+    """A mosaic of four pictures, or one alone."""
     canvas = np.full((size, size, 3), PAD, np.uint8)
     if rng.random() < recipe.mosaic:
         cx, cy = (int(size * rng.uniform(0.3, 0.7)) for _ in "xy")
@@ -71,11 +94,7 @@ def sample(
         _place(canvas, region, pictures[i], size, rng, recipe)
         for region, i in zip(regions, chosen, strict=True)
     ]
-    labels = Labels.join(parts)
-    if cut_outs and rng.random() < recipe.paste:
-        for _ in range(rng.integers(1, 4)):
-            labels = _paste(canvas, labels, cut_outs[int(rng.integers(len(cut_outs)))], rng)
-    return canvas, labels
+    return canvas, Labels.join(parts)
 
 
 def _place(

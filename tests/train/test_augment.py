@@ -9,7 +9,9 @@ from scripts.train.augment import GENTLE, PAD, CutOut, Recipe, sample
 from scripts.train.cut_outs import find_cut_outs
 from scripts.train.data import Labels, Picture
 
-PLAIN = Recipe(mosaic=0, zoom=(1, 1), aspect=0, paste=0, hue=0, saturation=0, value=0, gray=0)
+PLAIN = Recipe(
+    mosaic=0, zoom=(1, 1), aspect=0, paste=0, blend=0, hue=0, saturation=0, value=0, gray=0
+)
 PLAIN = replace(PLAIN, blur=0, noise=0)
 
 

@@ -2,7 +2,7 @@
 
     python -m scripts.train.export CHECKPOINT --name NAME [--parent NAME] [--shelf FOLDER]
 
-Batch norm is folded into the convolutions. The one output, (B,4+C,N), is of the family ``yolov8``:
+Batch norm is in the convolutions. The one output, (B,4+C,N), is of the family ``yolov8``:
 centre and size in input pixels and class scores. ONNX Runtime must give what PyTorch gives, to
 1e-4 of a score and 1e-4 of the input's side, or nothing is written.
 """
@@ -23,11 +23,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from app.backends.compress import to_half_weights
 from app.model_spec import InputSpec, ModelSpec
 from app.shelf import SHELF_DIR, install
 from scripts.train.checkpoint import Trained, load_trained
 from scripts.train.command import guarded
-from scripts.train.network import LOG_REACH, MEAN, STD, Detector, cell_centres
+from scripts.train.network import LOG_REACH, MEAN, STD, Detector, cell_centres, fold
 
 OPSET = 17
 TOLERANCE = 1e-4
@@ -54,9 +55,15 @@ class Exported(nn.Module):
         return torch.cat([centre, near + far, raw[:, 4:].sigmoid()], 1)
 
 
-def write_onnx(trained: Trained, path: Path) -> float:
-    """Write the graph; returns its largest difference from PyTorch, ValueError above 1e-4."""
+def write_onnx(trained: Trained, path: Path, *, half: bool = False) -> float:
+    """Write the graph; returns its largest difference from PyTorch, ValueError above 1e-4.
+
+    ``half``: weights are rounded to half precision and stored so; the arithmetic stays float32.
+    """
     size = trained.input_px
+    fold(trained.network)
+    if half:
+        trained.network.half().float()
     module = Exported(trained.network, (size, size)).eval()
     example = torch.randn(1, 3, size, size)
     with warnings.catch_warnings():
@@ -73,6 +80,8 @@ def write_onnx(trained: Trained, path: Path) -> float:
             dynamic_axes={"images": {0: "batch"}, "detections": {0: "batch"}},
         )
     _write_down_the_output(path, (4 + len(trained.labels), module.strides.shape[2]))
+    if half:
+        to_half_weights(path, path)
     worst = max(_difference(module, path, batch=b, size=size) for b in (1, 3))
     if worst > TOLERANCE:
         raise ValueError(f"ONNX Runtime and PyTorch differ by {worst:.2g}, above {TOLERANCE}")
@@ -138,6 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--name", required=True, help="of the model on the shelf")
     add("--shelf", type=Path, default=SHELF_DIR, help="default: models/")
     add("--parent", help="the model that it was pruned from")
+    add("--half", action="store_true", help="store weights in half precision: half the file")
     add("--score", type=float, default=0.35)
     add("--iou", type=float, default=0.55)
     add("--licence", default="")
@@ -148,7 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
     trained = load_trained(a.checkpoint)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{a.name}.onnx"
-        worst = write_onnx(trained, file)
+        worst = write_onnx(trained, file, half=a.half)
         model = install(manifest(trained, a), file, shelf_dir=a.shelf, force=a.force)
     print(f"{model.manifest}: step {trained.step} of {trained.steps}; differs by {worst:.1e}")
 

@@ -83,6 +83,18 @@ def test_any_batch_gives_what_pytorch_gives(checkpoint, tmp_path):
     assert np.abs(np.concatenate([low, high], -1) - corners).max() < 64 * 1e-4
 
 
+def test_half_weights_halve_the_file_and_nothing_else(checkpoint, tmp_path):
+    whole = exported(checkpoint, tmp_path)
+    size, spec = whole.weights.stat().st_size, whole.spec
+    half = exported(checkpoint, tmp_path, "--half", "--force")
+    assert half.weights.stat().st_size < 0.6 * size
+    assert half.spec.input == spec.input
+    types = {
+        i.data_type for i in onnx.load(str(half.weights)).graph.initializer if len(i.dims) == 4
+    }
+    assert types == {onnx.TensorProto.FLOAT16}
+
+
 def test_the_application_prepares_pixels_as_training_did(checkpoint, tmp_path):
     """A picture through the application: the boxes that the network itself gives."""
     model = exported(checkpoint, tmp_path, "--score", "0.3", "--iou", "0.5")

@@ -1,7 +1,7 @@
 """What does a network compute, with every size known? An ONNX file, made static and folded.
 
-ONNX Runtime's basic optimiser does what any engine would do first: it fixes the sizes, computes what
-is constant and puts batch norm into its convolution. What is left are a few dozen kinds of nodes.
+ONNX Runtime's basic optimiser does what any engine would do first: it fixes the sizes, computes
+what is constant and puts batch norm into its convolution. A few dozen kinds of nodes are left.
 """
 
 from __future__ import annotations

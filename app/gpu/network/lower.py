@@ -134,10 +134,12 @@ class _Builder:
         weight, bias = self.constant(node, 1), self.constant(node, 2)
         assert weight is not None
         a = node.attributes
-        if weight.ndim != 4 or set(a.get("dilations", [1])) != {1}:
-            raise self.unable(node, "is not a two-dimensional one without dilation")
+        if weight.ndim != 4:
+            raise self.unable(node, "is not two-dimensional")
+        dilation = _two(a.get("dilations", [1, 1]))
         x, y = self.planes(self.of(node.inputs[0])), self.new(self.shape(node))
-        pads = _pads(node, x.shape, weight.shape[2:], y.shape)
+        spans = [(k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]
+        pads = _pads(node, x.shape, spans, y.shape)
         zero = np.zeros(len(weight), np.float32)
         self.steps.append(
             Conv(
@@ -147,6 +149,7 @@ class _Builder:
                 zero if bias is None else bias.astype(np.float32),
                 _two(a.get("strides", [1, 1])),
                 pads,
+                dilation,
                 int(a.get("group", 1)),
                 name=node.name,
             )
@@ -265,7 +268,9 @@ class _Builder:
         # a depthwise 1×1 convolution
         weight = factor.reshape(-1, 1, 1, 1).astype(np.float32)
         bias = (shift - mean * factor).astype(np.float32)
-        self.steps.append(Conv(x, y, weight, bias, (1, 1), (0, 0), len(weight), name=node.name))
+        self.steps.append(
+            Conv(x, y, weight, bias, (1, 1), (0, 0), (1, 1), len(weight), name=node.name)
+        )
         return y
 
     def _softmax(self, node: Node) -> View:
@@ -396,8 +401,8 @@ def _fuse_activations(steps: Sequence[Step], kept: set[int]) -> list[Step]:
     """
     steps = list(steps)
     while True:
-        users: dict[int, list[int]] = {}
-        makers: dict[int, list[int]] = {}
+        users: Users = {}
+        makers: Users = {}
         for i, step in enumerate(steps):
             for view in reads(step):
                 users.setdefault(view.buffer, []).append(i)
@@ -411,52 +416,75 @@ def _fuse_activations(steps: Sequence[Step], kept: set[int]) -> list[Step]:
         steps = [step for i, step in enumerate(steps) if i not in gone]
 
 
+Users = dict[int, list[int]]  # of a buffer: the steps that read it, or that write it
+Change = tuple[set[int], dict[int, Step]]  # steps to drop, steps to replace
+
+
 def _one_fusion(
-    steps: Sequence[Step],
-    users: dict[int, list[int]],
-    makers: dict[int, list[int]],
-    kept: set[int],
-) -> tuple[set[int], dict[int, Step]] | None:
+    steps: Sequence[Step], users: Users, makers: Users, kept: set[int]
+) -> Change | None:
+    """The first change that can be made."""
     for i, step in enumerate(steps):
-        if not isinstance(step, Conv | Binary) or step.activation != NOTHING:
+        if not isinstance(step, Conv | Binary):
             continue
         mine = step.y.buffer
         if mine in kept or len(makers[mine]) != 1:
             continue
         after = users.get(mine, [])
+        change = None
         if len(after) == 1:
-            (j,) = after
-            unary = steps[j]
-            alone = isinstance(unary, Unary) and unary.x == step.y
-            if alone and unary.activation != NOTHING and unary.y.shape == step.y.shape:
-                if unary.y.contiguous and makers[unary.y.buffer] == [j]:
-                    return {j}, {i: replace(step, y=unary.y, activation=unary.activation)}
-            if isinstance(unary, Binary) and isinstance(step, Conv) and step.added is None:
-                other = unary.b if unary.a == step.y else unary.a
-                # the other summand must be there before the convolution runs
-                ready = max(makers.get(other.buffer, [-1])) < i
-                both = step.y in (unary.a, unary.b) and other != step.y
-                if unary.op == "add" and both and ready and other.shape == step.y.shape:
-                    if other.contiguous and unary.y.contiguous:
-                        new = replace(step, y=unary.y, added=other, activation=unary.activation)
-                        return {j}, {i: new}
-        if len(after) == 2:
-            first, second = (steps[k] for k in after)
-            silu = (
-                isinstance(first, Unary)
-                and first.activation[0] in ("sigmoid", "hardsigmoid")
-                and isinstance(second, Binary)
-                and second.op == "mul"
-                and {second.a, second.b} == {step.y, first.y}
-                and users[first.y.buffer] == [after[1]]
-            )
-            if silu and isinstance(first, Unary) and isinstance(second, Binary):
-                kind, p, q = first.activation
-                name = "silu" if kind == "sigmoid" else "hardsilu"
-                if second.activation == NOTHING and second.y.contiguous:
-                    new_step = replace(step, y=second.y, activation=(name, p, q))
-                    return set(after), {i: new_step}
+            change = _activate(steps, i, after[0]) or _add_to(steps, i, after[0], makers)
+        elif len(after) == 2:
+            change = _silu(steps, i, after, users)
+        if change is not None:
+            return change
     return None
+
+
+def _activate(steps: Sequence[Step], i: int, j: int) -> Change | None:
+    """Step j is an activation of step i's result."""
+    step, unary = steps[i], steps[j]
+    if not isinstance(step, Conv | Binary) or not isinstance(unary, Unary):
+        return None
+    free = step.activation == NOTHING and not getattr(step, "late", False)
+    whole = unary.x == step.y and unary.activation != NOTHING and unary.y.contiguous
+    if not (free and whole and unary.y.shape == step.y.shape):
+        return None
+    return {j}, {i: replace(step, y=unary.y, activation=unary.activation)}
+
+
+def _add_to(steps: Sequence[Step], i: int, j: int, makers: Users) -> Change | None:
+    """Step j adds something, which is there already, to the result of convolution i."""
+    step, sum_ = steps[i], steps[j]
+    if not isinstance(step, Conv) or step.added is not None or not isinstance(sum_, Binary):
+        return None
+    if sum_.op != "add" or step.y not in (sum_.a, sum_.b) or sum_.a == sum_.b:
+        return None
+    other = sum_.b if sum_.a == step.y else sum_.a
+    ready = max(makers.get(other.buffer, [-1])) < i
+    if not (ready and other.contiguous and sum_.y.contiguous and other.shape == step.y.shape):
+        return None
+    late = step.activation != NOTHING
+    if late and sum_.activation != NOTHING:
+        return None
+    activation = step.activation if late else sum_.activation
+    return {j}, {i: replace(step, y=sum_.y, added=other, late=late, activation=activation)}
+
+
+def _silu(steps: Sequence[Step], i: int, after: list[int], users: Users) -> Change | None:
+    """x · sigmoid(x) of step i's result x, in two steps."""
+    step, first, second = steps[i], steps[after[0]], steps[after[1]]
+    if not isinstance(step, Conv | Binary) or step.activation != NOTHING:
+        return None
+    if not isinstance(first, Unary) or not isinstance(second, Binary) or second.op != "mul":
+        return None
+    kind, p, q = first.activation
+    names = {"sigmoid": "silu", "hardsigmoid": "hardsilu"}
+    alone = users[first.y.buffer] == [after[1]] and second.activation == NOTHING
+    pair = (second.a, second.b) in ((step.y, first.y), (first.y, step.y))
+    if kind not in names or not alone or not pair or not second.y.contiguous:
+        return None
+    return set(after), {i: replace(step, y=second.y, activation=(names[kind], p, q))}
 
 
 def _write_in_place(
@@ -464,56 +492,39 @@ def _write_in_place(
 ) -> tuple[list[Step], list[View]]:
     """A plain copy of a whole result: let its maker write to where the copy goes.
 
-    So concatenation costs nothing where a part has one maker and the maker can write with gaps.
+    So concatenation costs nothing where a part has one maker and all that touch it can do with the
+    gaps.
     """
-    steps, outputs = list(steps), list(outputs)
+    steps, fixed = list(steps), {view.buffer for view in outputs}
     i = 0
     while i < len(steps):
         copy = steps[i]
-        if isinstance(copy, Unary) and copy.activation == NOTHING:
-            makers = [j for j, s in enumerate(steps) if s.y.buffer == copy.x.buffer]
-            if (
-                len(makers) == 1
-                and steps[makers[0]].y == copy.x
-                and _may_move(steps, copy, makers[0])
-            ):
-
-                def moved(view: View, copy: Unary = copy) -> View:
-                    if view.buffer != copy.x.buffer:
-                        return view
-                    return _within(view, copy)
-
-                if all(
-                    _same(v, copy) for s in steps for v in reads(s) if v.buffer == copy.x.buffer
-                ):
-                    if all(v.buffer != copy.x.buffer for v in outputs):
-                        steps = [with_views(s, moved) for k, s in enumerate(steps) if k != i]
-                        continue
-        i += 1
-    return steps, outputs
+        if isinstance(copy, Unary) and copy.activation == NOTHING and _may_move(steps, copy, fixed):
+            steps = [_moved(step, copy) for step in steps if step is not copy]
+        else:
+            i += 1
+    return steps, list(outputs)
 
 
-def _same(view: View, copy: Unary) -> bool:
-    """Whether a reader sees the copied tensor as it is, in shape and order."""
-    return view == copy.x
+def _moved(step: Step, copy: Unary) -> Step:
+    """The step, working where the copy would have put its result."""
+    moved: Step = with_views(step, lambda view: copy.y if view == copy.x else view)
+    return moved
 
 
-def _within(view: View, copy: Unary) -> View:
-    return copy.y
-
-
-def _may_move(steps: Sequence[Step], copy: Unary, maker: int) -> bool:
-    """Whether the maker, and all that read its result, can do with the copy's strides."""
-    y = copy.y
+def _may_move(steps: Sequence[Step], copy: Unary, fixed: set[int]) -> bool:
+    """Whether one step makes what is copied, and it and all readers can do with the new strides."""
+    source, y = copy.x, copy.y
+    others = [s for s in steps if s is not copy]
+    makers = [s for s in others if s.y.buffer == source.buffer]
+    if len(makers) != 1 or makers[0].y != source or source.buffer in fixed:
+        return False
     planes = len(y.shape) == 4 and y.strides[3] in (0, 1) and y.strides[2] in (0, y.shape[3])
-    for step in steps:
-        touches = step.y.buffer == copy.x.buffer or any(
-            v.buffer == copy.x.buffer for v in reads(step)
-        )
-        if step is copy or not touches:
-            continue
-        if isinstance(step, Conv | Pool | Resize) and not planes:
+    for step in others:
+        seen = [v for v in (step.y, *reads(step)) if v.buffer == source.buffer]
+        if any(v != source for v in seen):
             return False
-        if isinstance(step, Softmax):
+        needs_planes = isinstance(step, Conv | Pool | Resize)
+        if seen and (isinstance(step, Softmax) or (needs_planes and not planes)):
             return False
     return True

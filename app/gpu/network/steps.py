@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class View:
                 else:
                     return None
             group = old[first_i:i]
-            if any(s != n * t for (_, s), (n, t) in zip(group, group[1:], strict=False)):
+            if any(s != n * t for (_, s), (n, t) in pairwise(group)):
                 return None
             step = group[-1][1]
             part = []
@@ -102,7 +103,10 @@ def row_major(shape: Shape) -> Shape:
 
 @dataclass(frozen=True, slots=True)
 class Conv:
-    """y = act(x * w + b [+ added]); x, y (1,C,H,W); w (out, in/groups, kh, kw); pads top left."""
+    """y = act(x * w + b [+ added]), or act(x * w + b) + added where ``late``.
+
+    x, y (1,C,H,W); weight (out, in/groups, kh, kw); ``pad``: at the top and left.
+    """
 
     x: View
     y: View
@@ -110,9 +114,11 @@ class Conv:
     bias: NDArray[np.float32]
     stride: tuple[int, int]
     pad: tuple[int, int]
+    dilation: tuple[int, int]
     groups: int
     activation: Activation = NOTHING
     added: View | None = None
+    late: bool = False
     name: str = ""
 
 

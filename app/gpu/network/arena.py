@@ -1,0 +1,57 @@
+"""Where does each buffer lie in one block of device memory? As close as liveness allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.gpu.network.lower import Program
+from app.gpu.network.steps import reads
+
+ALIGNMENT = 64  # elements: 256 bytes of float32, what vector loads and tensor cores want
+
+
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """``offsets`` of the buffers and the ``size`` of all, in elements."""
+
+    offsets: tuple[int, ...]
+    size: int
+
+
+def plan(program: Program) -> Arena:
+    """Largest buffers first, each at the lowest place that is free while it lives.
+
+    Constants, the input and the outputs live throughout: slots share nothing else.
+    """
+    last = len(program.steps)
+    born = [last] * len(program.buffers)
+    died = [-1] * len(program.buffers)
+    for i, step in enumerate(program.steps):
+        for view in (step.y, *reads(step)):
+            born[view.buffer] = min(born[view.buffer], i)
+            died[view.buffer] = max(died[view.buffer], i)
+    for buffer in {program.input.buffer, *program.constants, *(v.buffer for v in program.outputs)}:
+        born[buffer], died[buffer] = 0, last
+    placed: list[int] = []
+    offsets = [0] * len(program.buffers)
+    for b in sorted(range(len(program.buffers)), key=lambda b: -program.buffers[b]):
+        if died[b] < born[b]:
+            continue  # fused away
+        busy = sorted(
+            (offsets[o], offsets[o] + _rounded(program.buffers[o]))
+            for o in placed
+            if born[o] <= died[b] and born[b] <= died[o]
+        )
+        place = 0
+        for start, end in busy:
+            if place + _rounded(program.buffers[b]) <= start:
+                break
+            place = max(place, end)
+        offsets[b] = place
+        placed.append(b)
+    size = max((offsets[b] + _rounded(program.buffers[b]) for b in placed), default=0)
+    return Arena(tuple(offsets), size)
+
+
+def _rounded(n: int) -> int:
+    return -(-n // ALIGNMENT) * ALIGNMENT

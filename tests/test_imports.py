@@ -30,13 +30,22 @@ ALLOWED: dict[str, set[str]] = {
     "__main__": {"cli"},
     "__init__": set(),
 }
-# the shelf reads a graph's shapes through the one function of the engine that gives them
-EXCEPTIONS = {("shelf/draft.py", "app.backends.graph_io")}
+# the shelf reads a graph's shapes through the one function of the engine that gives them; the CUDA
+# backend is made of the gpu's parts; ONNX Runtime has one door
+NETWORK = ("engine", "graph", "lower")
+EXCEPTIONS = {
+    ("shelf/draft.py", "app.backends.graph_io"),
+    ("gpu/network/graph.py", "app.backends.ort"),
+    *(
+        ("backends/cuda.py", f"app.gpu.{name}")
+        for name in ("context", "kernel_files", "transfer", *(f"network.{n}" for n in NETWORK))
+    ),
+}
 THIRD_PARTY_HOMES = {
     "PyQt5": ("gui", "tools/run.py"),
     "pyqtgraph": ("gui",),
     "onnxruntime": ("backends",),
-    "onnx": ("backends",),
+    "onnx": ("backends", "gpu/network/graph.py"),
     "pycocotools": ("accuracy.py",),
     "torch": (),
     "pycuda": ("gpu", "backends"),

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,7 @@ def _compile(name: str, source: str, options: Sequence[str], arch: str, compiler
         return out.read_bytes()
 
 
+@lru_cache
 def _version(compiler: str) -> str:
     """The compiler's release, for the cache's key."""
     told = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)

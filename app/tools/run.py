@@ -117,10 +117,17 @@ def choose_model(config: Config) -> Model:
 
 
 def backend_factory(config: Config, model: Model, policy: Policy) -> BackendFactory:
-    """The engine asked for; ``auto`` is the CPU until another is there."""
+    """The engine asked for; ``auto`` is the CPU until it can measure."""
+    spec = model.spec
+    score = spec.score if config.score is None else config.score
+    iou = spec.iou if config.iou is None else config.iou
+    if config.engine == "cuda":
+        from app.backends.cuda import CudaBackend
+
+        return lambda wake: CudaBackend(spec, model.weights, wake=wake, score=score, iou=iou)
     if config.engine not in ("auto", "cpu"):
         raise ConfigError(
-            f"engine {config.engine!r} is not in this version; use --engine cpu (or auto)"
+            f"engine {config.engine!r} is not in this version; use --engine cpu or cuda"
         )
     import cv2
 
@@ -130,13 +137,12 @@ def backend_factory(config: Config, model: Model, policy: Policy) -> BackendFact
     # A worker that comes back from inference waits at most so long for the interpreter; with
     # Python's 5 ms the slowest hundredth of frames pays that several times over.
     sys.setswitchinterval(0.0005)
-    spec = model.spec
     return lambda wake: CpuBackend(
         spec,
         model.weights,
         wake=wake,
-        score=spec.score if config.score is None else config.score,
-        iou=spec.iou if config.iou is None else config.iou,
+        score=score,
+        iou=iou,
         workers=config.workers or WORKERS,
         threads=config.threads,
         spare_slots=1 if policy is Policy.LOSSLESS else 0,

@@ -20,7 +20,11 @@ std::vector<std::unique_ptr<Context>> primaries;
 std::set<Context*> extra;              // by cuCtxCreate
 thread_local std::vector<Context*> stack;
 std::vector<std::string> reports;
-std::map<std::string, std::pair<int, CUresult>> plants;
+struct Plant {
+    int skip, times;
+    CUresult error;
+};
+std::map<std::string, Plant> plants;
 std::set<Event*> events;
 
 int from_environment(const char* name, int otherwise) {
@@ -175,9 +179,9 @@ CUresult planted(const char* call) {
     Guard g(lock);
     auto at = plants.find(call);
     if (at == plants.end()) return CUDA_SUCCESS;
-    if (at->second.first-- > 0) return CUDA_SUCCESS;
-    CUresult e = at->second.second;
-    plants.erase(at);
+    if (at->second.skip-- > 0) return CUDA_SUCCESS;
+    CUresult e = at->second.error;
+    if (--at->second.times == 0) plants.erase(at);
     return e;
 }
 
@@ -205,10 +209,11 @@ extern "C" size_t cudasim_reports(char* out, size_t size) {
     return all.size();
 }
 
-// The call after `skip` more of that name fails with `error`.
-extern "C" void cudasim_plant(const char* call, int skip, int error) {
+// After `skip` more calls of that name, `times` of them fail with `error`; 0 times: none any more.
+extern "C" void cudasim_plant(const char* call, int skip, int error, int times) {
     Guard g(sim::lock);
-    plants[call] = {skip, static_cast<CUresult>(error)};
+    plants.erase(call);
+    if (times) plants[call] = {skip, times, static_cast<CUresult>(error)};
 }
 
 extern "C" size_t cudasim_events(void) {
@@ -537,6 +542,14 @@ API cuStreamQuery(CUstream handle) {
 API cuStreamWaitEvent(CUstream handle, CUevent e, unsigned) {
     ENTER("cuStreamWaitEvent")
     stream_of(handle, context)->wait_for(*reinterpret_cast<Event*>(e));
+    return CUDA_SUCCESS;
+}
+
+API cuLaunchHostFunc(CUstream handle, CUhostFn f, void* data) {
+    ENTER("cuLaunchHostFunc")
+    Stream* s = stream_of(handle, context);
+    if (!s) return CUDA_ERROR_INVALID_HANDLE;
+    s->enqueue([=] { f(data); });
     return CUDA_SUCCESS;
 }
 

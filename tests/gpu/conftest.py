@@ -22,6 +22,7 @@ class Device:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
+        self._planted: set[str] = set()
         for count in ("blocks", "streams", "events", "modules"):
             getattr(library, f"cudasim_{count}").restype = ctypes.c_size_t
 
@@ -35,9 +36,16 @@ class Device:
         """Work on streams starts up to ``us`` late, by chance; for streams made from now on."""
         self._library.cudasim_delay(us, ctypes.c_ulonglong(seed))
 
-    def plant(self, call: str, error: int, *, after: int = 0) -> None:
-        """The call named, after ``after`` more of them, fails with ``error``."""
-        self._library.cudasim_plant(call.encode(), after, error)
+    def plant(self, call: str, error: int, *, after: int = 0, times: int = 1) -> None:
+        """The call named, after ``after`` more of them, fails ``times`` times with ``error``."""
+        self._library.cudasim_plant(call.encode(), after, error, times)
+        self._planted.add(call)
+
+    def unplant(self) -> None:
+        """No call fails on purpose any more."""
+        for call in self._planted:
+            self._library.cudasim_plant(call.encode(), 0, 0, 0)
+        self._planted.clear()
 
     def holds(self) -> dict[str, int]:
         """What is allocated now."""
@@ -66,5 +74,6 @@ def device(loaded: Device, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     loaded.reports()
     yield loaded
     loaded.delay(0)
+    loaded.unplant()
     assert loaded.reports() == []
     assert loaded.holds() == dict.fromkeys(("blocks", "streams", "events", "modules"), 0)

@@ -1,0 +1,238 @@
+"""The CUDA engine: preprocessing, network and copies on the GPU, through PyCUDA alone.
+
+Built, used and left on the pipeline thread. Each slot has page-locked arrays, device memory, a
+stream and its events: while one slot computes, the other's frame is copied.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from app.backends.postprocess import Postprocessor
+from app.detections import Detections
+from app.frame import Frame
+from app.gpu.context import GpuContext, lost
+from app.gpu.kernel_files import load_kernel, load_module
+from app.gpu.network.engine import Network, Weights
+from app.gpu.network.graph import read_static_graph
+from app.gpu.network.lower import lower
+from app.gpu.transfer import Bell, PinnedArray
+from app.letterbox import Placement, place
+from app.model_spec import ModelSpec
+
+SLOTS = 2
+STAGES = ("upload", "preprocess", "network", "download")
+FORMATS = ("bgr8", "bgra8", "gray8", "yuyv", "nv12")
+SIGNATURE = "PP" + "i" * 11 + "f" * 7
+BLOCK = (32, 8, 1)
+
+
+class CudaBackend:
+    """``slots`` frames in flight on one GPU; a context manager for the pipeline thread."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        weights: Path,
+        *,
+        wake: Callable[[], None],
+        score: float,
+        iou: float,
+        slots: int = SLOTS,
+        device: int = 0,
+    ) -> None:
+        self._spec, self._file, self._wake = spec, weights, wake
+        self._score, self._iou, self._count = score, iou, slots
+        self._context = GpuContext(device)
+        self._weights: Weights | None = None
+        self._bell: Bell | None = None
+        self._slots: list[CudaSlot] = []
+        self.description = ""
+
+    def __enter__(self) -> CudaBackend:
+        program = lower(read_static_graph(self._file, self._spec.input.size_wh))
+        context = self._context.__enter__()
+        try:
+            self._weights = Weights(context, program)
+            self._bell = Bell(self._wake)
+            for _ in range(self._count):
+                self._slots.append(
+                    CudaSlot(
+                        context,
+                        self._weights,
+                        self._spec,
+                        bell=self._bell,
+                        score=self._score,
+                        iou=self._iou,
+                    )
+                )
+        except BaseException as error:
+            # what was half built hangs on the error's frames: let go while the context is current
+            traceback.clear_frames(error.__traceback__)
+            self.__exit__(type(error), error, error.__traceback__)
+            if isinstance(error, context.driver.Error):
+                raise lost(context.name, error) from error
+            raise
+        self.description = f"cuda (native, float32), {context.name}, {self._spec.name}"
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        driver = self._context.driver
+        try:
+            driver.Context.synchronize()
+            for slot in self._slots:
+                slot.close()
+            if self._weights is not None:
+                self._weights.close()
+        except driver.Error as fault:
+            if error is None:
+                raise lost(self._context.name, fault) from fault
+        finally:
+            self._slots, self._weights = [], None
+            self._context.__exit__(kind, error, trace)
+            if self._bell is not None:  # its semaphore outlives whatever may still post it
+                self._bell.close()
+
+    @property
+    def slots(self) -> Sequence[CudaSlot]:
+        """See interfaces.Backend."""
+        return self._slots
+
+
+class CudaSlot:
+    """One frame in flight: its memory, stream and events."""
+
+    def __init__(
+        self,
+        context: GpuContext,
+        weights: Weights,
+        spec: ModelSpec,
+        *,
+        bell: Bell,
+        score: float,
+        iou: float,
+    ) -> None:
+        self._context, self._driver, self._spec = context, context.driver, spec
+        self._stream = self._driver.Stream()
+        self._marks = [self._driver.Event() for _ in range(len(STAGES) + 1)]
+        self._network = Network(context, weights)
+        self._preprocess = load_kernel(load_module(context, "preprocess"), "preprocess", SIGNATURE)
+        self._outputs = [
+            PinnedArray(context, shape, np.float32) for _, shape in self._network.outputs
+        ]
+        self._postprocess = Postprocessor(
+            spec, [shape for _, shape in self._network.outputs], score=score, iou=iou
+        )
+        self._input: PinnedArray | None = None
+        self._bell = bell
+        self._frame: Frame | None = None
+        self._placement: Placement | None = None
+        self._constants = _normalisation(spec)
+
+    def enqueue(self, frame: Frame) -> None:
+        """See interfaces.Slot."""
+        assert self._frame is None, "the slot is busy"
+        self._context.check_thread()
+        self._frame = frame
+        try:
+            self._enqueue(frame)
+        except self._driver.Error as fault:
+            raise lost(self._context.name, fault) from fault
+
+    def _enqueue(self, frame: Frame) -> None:
+        memory = self._memory_for(frame)
+        memory.check()
+        flat = frame.pixels.reshape(-1)
+        memory.host[: flat.size] = flat
+        stream, marks = self._stream, self._marks
+        marks[0].record(stream)
+        memory.upload(stream, flat.size)
+        marks[1].record(stream)
+        self._launch_preprocess(frame, memory)
+        marks[2].record(stream)
+        self._network.enqueue(stream)
+        marks[3].record(stream)
+        for (address, _), output in zip(self._network.outputs, self._outputs, strict=True):
+            output.download(stream, address)
+        marks[4].record(stream)
+        self._bell.enqueue(stream)
+
+    def ready(self) -> bool:
+        """See interfaces.Slot. A fault counts as ready: ``collect`` tells it."""
+        try:
+            return bool(self._marks[-1].query())
+        except self._driver.Error:
+            return True
+
+    def collect(self) -> tuple[Detections, Mapping[str, int]]:
+        """See interfaces.Slot."""
+        assert self._frame is not None and self._placement is not None, "nothing was enqueued"
+        self._frame = None
+        try:
+            self._marks[-1].synchronize()
+            times = {
+                name: int(self._marks[i].time_till(self._marks[i + 1]) * 1e6)
+                for i, name in enumerate(STAGES)
+            }
+        except self._driver.Error as fault:
+            raise lost(self._context.name, fault) from fault
+        found = self._postprocess([output.host for output in self._outputs], self._placement)
+        return found, times
+
+    def close(self) -> None:
+        """Free everything; nothing may be pending."""
+        for memory in (self._input, *self._outputs):
+            if memory is not None:
+                memory.close()
+        self._network.close()
+        self._outputs.clear()
+        self._marks.clear()
+        del self._stream, self._preprocess
+
+    def _memory_for(self, frame: Frame) -> PinnedArray:
+        """The slot's frame memory; made anew only when a larger frame comes."""
+        wanted = frame.pixels.nbytes
+        if self._input is None or self._input.host.nbytes < wanted:
+            if self._input is not None:
+                self._input.close()
+            self._input = PinnedArray(self._context, (wanted,), np.uint8)
+        return self._input
+
+    def _launch_preprocess(self, frame: Frame, memory: PinnedArray) -> None:
+        spec = self._spec.input
+        if self._placement is None or self._placement.source_wh != frame.wh_px:
+            self._placement = place(frame.wh_px, spec.size_wh, resize=spec.resize, align=spec.align)
+        p, (out_w, out_h) = self._placement, spec.size_wh
+        grid = (-(-out_w // BLOCK[0]), -(-out_h // BLOCK[1]))
+        self._preprocess(
+            grid,
+            BLOCK,
+            self._stream,
+            memory.device,
+            self._network.input,
+            *frame.wh_px,
+            frame.pixels.strides[0],
+            FORMATS.index(frame.format),
+            *spec.size_wh,
+            *(p.x, p.y, p.w, p.h),
+            int(spec.channels == "RGB"),
+            *self._constants,
+        )
+
+
+def _normalisation(spec: ModelSpec) -> list[np.float32]:
+    """Scale and shift of the three channels, in the network's order, and the padding's value."""
+    std = np.array(spec.input.std, np.float64)
+    scale = spec.input.scale / std
+    shift = -np.array(spec.input.mean, np.float64) / std
+    return [np.float32(v) for v in (*scale, *shift, spec.input.pad)]

@@ -1,0 +1,223 @@
+"""The CUDA backend on the simulated device: the CPU's boxes, nobody else's, and clear faults."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from app.backends.cpu import CpuBackend
+from app.backends.cuda import CudaBackend
+from app.cli import main
+from app.errors import DeviceError, SourceEnded
+from app.frame import Frame, SourceInfo
+from app.handoff import Policy
+from app.pipeline import Pipeline
+from app.shelf import locate
+from app.sources.uri import make_source
+from tests.blob_detector import BOX, CELL, SIDE, save_blob_detector
+from tests.reference import overlap
+from tests.shelf_kit import ASSETS
+
+
+@pytest.fixture
+def blob(tmp_path):
+    return locate(str(save_blob_detector(tmp_path)))
+
+
+def square_at(index, side=SIDE):
+    """A frame whose white square says which frame it is: 49 places, in a known order."""
+    pixels = np.full((side, side, 3), 40, np.uint8)
+    column, row = index % 7, index // 7 % 7
+    scale = side // SIDE
+    x, y = (v * CELL + CELL + CELL // 2 - BOX // 2 for v in (column, row))
+    pixels[y * scale : (y + BOX) * scale, x * scale : (x + BOX) * scale] = 255
+    return Frame(pixels, index, index)
+
+
+class Squares:
+    """A source of ``count`` frames, each with its square in a place of its own."""
+
+    def __init__(self, count, *, live):
+        self._frames = (square_at(i) for i in range(count))
+        self._live = live
+
+    def open(self):
+        return SourceInfo("squares", live=self._live, wh_px=(SIDE, SIDE))
+
+    def read(self, timeout_s):
+        try:
+            frame = next(self._frames)
+        except StopIteration:
+            raise SourceEnded from None
+        return Frame(frame.pixels, frame.index, time.monotonic_ns())
+
+    def close(self):
+        pass
+
+
+class Kept(list):
+    """A sink that keeps what it gets."""
+
+    def open(self, source, labels):
+        pass
+
+    def emit(self, result):
+        self.append(result)
+
+    def close(self):
+        pass
+
+
+def place_of(detections):
+    x0, y0 = detections.xyxy[0, :2]
+    return round(float(x0 + BOX / 2 - CELL * 1.5) / CELL), round(
+        float(y0 + BOX / 2 - CELL * 1.5) / CELL
+    )
+
+
+def backend(model, wake=lambda: None, **more):
+    return CudaBackend(model.spec, model.weights, wake=wake, score=0.5, iou=0.3, **more)
+
+
+def frames(clip, count, step):
+    source = make_source(str(clip), realtime=False)
+    source.open()
+    found = []
+    while len(found) < count * step:
+        frame = source.read(5)
+        found.append(Frame(frame.pixels.copy(), frame.index, frame.captured_ns, frame.media_ns))
+    source.close()
+    return found[::step]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fastestdet_352", "yunet_n_320_320", "yolox_nano_416"])
+def test_the_same_boxes_as_the_cpu_backend(device, mirror, assets, name, tmp_path):
+    model = locate(name)
+    (tmp_path / model.spec.file).write_bytes((ASSETS / model.spec.file).read_bytes())
+    # a box may be right at the threshold: those a little below it may match, too
+    words = {"score": model.spec.score - 0.02, "iou": model.spec.iou, "wake": lambda: None}
+    weights = tmp_path / model.spec.file
+    compared = 0
+    with (
+        CpuBackend(model.spec, weights, workers=1, **words) as cpu,
+        CudaBackend(model.spec, weights, **words) as gpu,
+    ):
+        for frame in frames(assets / "clips" / "intel_asl_bird.mkv", 4, 15):
+            answers = []
+            for slot in (cpu.slots[0], gpu.slots[0]):
+                slot.enqueue(frame)
+                answers.append(slot.collect()[0])
+            for found, other in (answers, answers[::-1]):
+                for box, score in zip(found.xyxy, found.scores, strict=True):
+                    if score >= model.spec.score:
+                        assert any(
+                            overlap(box, b) >= 0.98 and abs(score - s) <= 0.01
+                            for b, s in zip(other.xyxy, other.scores, strict=True)
+                        )
+                        compared += 1
+    assert compared >= 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("policy", "slots", "count"),
+    [(Policy.LOSSLESS, 2, 700), (Policy.LOSSLESS, 3, 700), (Policy.LATEST, 2, 600)],
+)
+def test_no_frame_gets_anothers_boxes_however_late_the_device(device, blob, policy, slots, count):
+    device.delay(300, slots)
+    sink = Kept()
+    pipeline = Pipeline(
+        Squares(count, live=policy is Policy.LATEST),
+        lambda wake: backend(blob, wake, slots=slots),
+        [sink],
+        labels=["square"],
+        policy=policy,
+    )
+    pipeline.start()
+    while not pipeline.wait(0.5):
+        pass
+    pipeline.join()
+    assert len(sink) == count if policy is Policy.LOSSLESS else len(sink) > 0
+    for result in sink:
+        index = result.frame.index
+        assert place_of(result.detections) == (index % 7, index // 7 % 7)
+
+
+def test_a_frame_of_another_size_needs_no_restart(device, blob):
+    with backend(blob) as running:
+        for side in (SIDE, 4 * SIDE, SIDE):
+            slot = running.slots[0]
+            slot.enqueue(square_at(9, side))
+            found, stages = slot.collect()
+            scale = side // SIDE
+            assert place_of(found) == (2, 1) or scale > 1
+            assert np.allclose(found.xyxy[0, 2:] - found.xyxy[0, :2], BOX * scale, atol=1)
+            assert set(stages) == {"upload", "preprocess", "network", "download"}
+
+
+def test_the_wake_comes_when_the_slot_is_ready(device, blob):
+    rung = threading.Event()
+    with backend(blob, rung.set) as running:
+        slot = running.slots[0]
+        slot.enqueue(square_at(3))
+        assert rung.wait(10)
+        while not slot.ready():
+            pass
+        slot.collect()
+
+
+def test_use_from_another_thread_is_refused(device, blob):
+    refused = []
+    with backend(blob) as running:
+
+        def use():
+            try:
+                running.slots[0].enqueue(square_at(0))
+            except DeviceError as error:
+                refused.append(error)
+
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join()
+    assert refused
+
+
+def test_many_backends_one_after_the_other_leave_nothing(device, blob):
+    for i in range(8):
+        with backend(blob) as running:
+            running.slots[i % 2].enqueue(square_at(i))
+            running.slots[i % 2].collect()
+    assert set(device.holds().values()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("call", "after"),
+    [("cuMemAlloc", n) for n in range(5)]
+    + [("cuMemHostAlloc", n) for n in range(3)]
+    + [("cuStreamCreate", n) for n in range(2)],
+)
+def test_too_little_memory_at_the_start_is_told_and_nothing_stays(device, blob, call, after):
+    device.plant(call, 2, after=after, times=100)  # PyCUDA tries again after collecting garbage
+    with pytest.raises(DeviceError, match=r"out of memory"), backend(blob) as running:
+        for slot in running.slots:
+            slot.enqueue(square_at(0))
+
+
+def test_a_fault_on_the_way_ends_the_run_with_exit_code_5(device, blob, tmp_path):
+    out = tmp_path / "out.jsonl"
+    device.plant("cuEventSynchronize", 700, after=5)
+    words = ["replay", "pattern:?size=64x64&frames=40", "--engine", "cuda", "--json", str(out)]
+    assert main([*words, "--model", str(blob.manifest)]) == 5
+    assert len(out.read_text().splitlines()) == 5  # what was done before is delivered
+    device.reports()
+
+
+def test_replay_with_the_engine_cuda(device, blob, tmp_path):
+    outs = [tmp_path / f"{engine}.jsonl" for engine in ("cpu", "cuda")]
+    for out in outs:
+        words = ["replay", "pattern:?size=64x64&frames=20&boxes=1", "--engine", out.stem]
+        assert main([*words, "--json", str(out), "--model", str(blob.manifest)]) == 0
+    first, second = (out.read_text().splitlines() for out in outs)
+    assert len(first) == len(second) == 20

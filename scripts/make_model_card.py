@@ -46,9 +46,8 @@ def photographs() -> dict[str, Pixels]:
         "admiral": Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg"),
         "cat": of_skimage / "chelsea.png",
         "coffee": of_skimage / "coffee.png",
-        "motorcycle": of_skimage / "motorcycle_left.png",
+        "rocket": of_skimage / "rocket.jpg",
         "palace": of_sklearn / "china.jpg",
-        "flower": of_sklearn / "flower.jpg",
     }
     found = {name: cv2.imread(str(path)) for name, path in paths.items()}
     if missing := [str(paths[n]) for n, pixels in found.items() if pixels is None]:
@@ -72,6 +71,8 @@ def sheets() -> dict[str, list[tuple[str, Pixels]]]:
     blurred = np.asarray(cv2.GaussianBlur(p["admiral"], (0, 0), 9), np.uint8)
     upside_down = np.ascontiguousarray(p["astronaut"][::-1, ::-1])
     body_only = np.ascontiguousarray(p["astronaut"][260:, 60:420])
+    half_covered = p["admiral"].copy()
+    half_covered[:, half_covered.shape[1] // 2 :] = 90
     group = np.hstack([cv2.resize(p[n], (240, 300)) for n in ("astronaut", "admiral", "cameraman")])
     return {
         "plain.jpg": [
@@ -80,7 +81,7 @@ def sheets() -> dict[str, list[tuple[str, Pixels]]]:
             ("cameraman", p["cameraman"]),
             ("three beside each other", np.asarray(group, np.uint8)),
             ("palace, visitors far away", p["palace"]),
-            ("cat", p["cat"]),
+            ("rocket", p["rocket"]),
         ],
         "hard.jpg": [
             ("upside down", upside_down),
@@ -88,9 +89,9 @@ def sheets() -> dict[str, list[tuple[str, Pixels]]]:
             ("blurred", blurred),
             ("a sixth of the size", far_away(p["astronaut"], 1 / 6)),
             ("without the head", body_only),
+            ("half covered", half_covered),
             ("coffee", p["coffee"]),
-            ("motorcycle", p["motorcycle"]),
-            ("flower", p["flower"]),
+            ("cat", p["cat"]),
         ],
     }
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from scripts.train.checkpoint import load_trained
-from scripts.train.command import add_arguments, guarded, read_material, run, same_classes
+from scripts.train.command import add_arguments, guarded, read_source, run, same_classes
 from scripts.train.network import Detector, fold
 
 
@@ -40,16 +40,17 @@ def main(arguments: list[str] | None = None) -> None:
     if a.input < 64 or a.input % 32:
         raise ValueError(f"--input is {a.input}; write a multiple of 32 from 64")
     torch.manual_seed(a.seed)
-    material = read_material(a, input_px=a.input)
-    network = Detector(len(material.pictures.class_names))
+    source, taught_by = read_source(a)
+    network = Detector(len(source.class_names))
     if a.start:
         trained = load_trained(a.start)
-        same_classes(trained, material)
+        same_classes(trained, source)
         network = trained.network
         fold(network)
         if a.freeze_stem:
             network.stem.requires_grad_(False)
-    run(a, network, material, input_px=a.input, fine=a.start is not None)
+    fine = a.start is not None
+    run(a, network, source, taught_by=taught_by, input_px=a.input, fine=fine)
 
 
 if __name__ == "__main__":

@@ -9,139 +9,22 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from scripts.train.augment import GENTLE, CutOut, Recipe, sample
 from scripts.train.checkpoint import read, write
-from scripts.train.data import Labels, Picture, PictureSet
-from scripts.train.loss import Targets, detection_loss
+from scripts.train.loss import detection_loss
 from scripts.train.network import Detector, cell_centres, normalise
-from scripts.train.teacher import LEAST_PX as TEACHER_LEAST_PX
-from scripts.train.teacher import Teacher
+from scripts.train.plan import Plan
+from scripts.train.samples import Batches, Source, collate, quiet_worker
 from scripts.train.team import ALONE, Team
 from scripts.train.validate import Report, Validation
-
-# (until this share of the steps, sizes relative to the input): small first, cheap and many
-SIZES = ((0.45, (0.5, 0.6, 0.7)), (0.75, (0.7, 0.8, 0.9)), (1.0, (0.9, 1.0, 1.0, 1.1)))
-FINE_SIZES = ((1.0, (0.8, 0.9, 1.0, 1.0, 1.1)),)  # of fine-tuning: it can walk already
-CLEAN = 0.9  # from this share on: no mosaic, no pasting
-MULTIPLE = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run is; a checkpoint of another plan is not resumed."""
-
-    epochs: float
-    input_px: int = 320
-    batch: int = 32
-    rate: float = 2e-3
-    weight_decay: float = 0.03
-    warm_up: int = 500
-    average: float = 0.9995
-    seed: int = 1
-    repeat: tuple[tuple[str, float], ...] = ()
-    fine: bool = False
-    teacher: str = ""
-
-    def steps(self, pictures: int) -> int:
-        return max(1, math.ceil(self.epochs * pictures / self.batch))
-
-    def rate_at(self, progress: float, step: int) -> float:
-        """Linear warm-up, then a cosine to a fiftieth."""
-        warm = min(1.0, (step + 1) / self.warm_up)
-        return self.rate * warm * (0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
-
-    def size_at(self, progress: float, step: int) -> int:
-        sizes = FINE_SIZES if self.fine else SIZES
-        choices = next(s for until, s in sizes if progress <= until)
-        factor = float(np.random.default_rng((self.seed, step, 7)).choice(choices))
-        return max(MULTIPLE, round(self.input_px * factor / MULTIPLE) * MULTIPLE)
-
-
-class Samples(Dataset[tuple[Tensor, Targets]]):
-    """A sample by (picture, size, seed, whether clean)."""
-
-    def __init__(
-        self,
-        pictures: Sequence[Picture],
-        cut_outs: Sequence[CutOut],
-        teacher: Teacher | None = None,
-    ) -> None:
-        self._pictures, self._cut_outs, self._teacher = pictures, cut_outs, teacher
-
-    def __len__(self) -> int:
-        return len(self._pictures)
-
-    def __getitem__(self, key: Any) -> tuple[Tensor, Targets]:
-        index, size, seed, clean = key
-        pixels, labels = sample(
-            self._pictures,
-            index,
-            size=size,
-            rng=np.random.default_rng(seed),
-            recipe=GENTLE if clean else Recipe(),
-            cut_outs=self._cut_outs,
-        )
-        taught = np.zeros((0, 0), np.float32)
-        if self._teacher is not None and size >= TEACHER_LEAST_PX:
-            taught = self._teacher(pixels)
-        tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-        return tensor, _targets(labels, taught)
-
-
-def _targets(labels: Labels, taught: NDArray[np.float32]) -> Targets:
-    real, ignored = labels.select(~labels.ignored), labels.select(labels.ignored)
-    arrays = (real.boxes, real.class_ids, real.weights, ignored.boxes, ignored.class_ids, taught)
-    return Targets(*(torch.from_numpy(a) for a in arrays))
-
-
-class Batches:
-    """The keys of each step's samples, from ``first`` to ``last``; weighted, shuffled, seeded.
-
-    Of several processes each gets its own part of every batch.
-    """
-
-    def __init__(
-        self, plan: Plan, pictures: Sequence[Picture], first: int, last: int, team: Team
-    ) -> None:
-        self._team = team
-        weights = dict(plan.repeat)
-        share = np.array([weights.get(p.source, 1.0) for p in pictures])
-        self._share = share / share.sum()
-        self._plan, self._first, self._last = plan, first, last
-
-    def __len__(self) -> int:
-        return self._last - self._first
-
-    def __iter__(self) -> Iterator[list[tuple[int, int, tuple[int, int, int], bool]]]:
-        plan, count = self._plan, len(self._share)
-        per_epoch = math.ceil(count / plan.batch)
-        for step in range(self._first, self._last):
-            epoch, place = divmod(step, per_epoch)
-            rng = np.random.default_rng((plan.seed, epoch, 3))
-            # systematic resampling: each picture as often as its share says, to the nearest one
-            ticks = (np.arange(per_epoch * plan.batch) + rng.random()) / (per_epoch * plan.batch)
-            order = np.searchsorted(np.cumsum(self._share), ticks).clip(max=count - 1)
-            rng.shuffle(order)
-            progress = step / self._last
-            size = plan.size_at(progress, step)
-            mine = order[place * plan.batch : (place + 1) * plan.batch]
-            clean = progress >= CLEAN
-            keys = [(int(i), size, (plan.seed, step, k), clean) for k, i in enumerate(mine)]
-            yield keys[self._team.rank :: self._team.count]
 
 
 class Average:
@@ -166,13 +49,11 @@ class Average:
 def train(
     network: Detector,
     plan: Plan,
-    pictures: PictureSet,
+    source: Source,
     validation: Validation | None,
     *,
     out: Path,
     device: torch.device,
-    cut_outs: Sequence[CutOut] = (),
-    teacher: Teacher | None = None,
     workers: int = 1,
     resume: bool = False,
     save_every_s: float = 120.0,
@@ -190,7 +71,7 @@ def train(
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = Average(network, plan.average)
     optimizer = torch.optim.AdamW(_groups(network, plan.weight_decay), lr=plan.rate)
-    last = plan.steps(len(pictures.pictures))
+    last = plan.steps(len(source))
     first = 0
     path = out / "last.pt"
     if resume and path.exists():
@@ -200,7 +81,7 @@ def train(
         content = {
             "shape": asdict(network.shape),
             "plan": asdict(plan),
-            "labels": pictures.class_names,
+            "labels": source.class_names,
             "step": step,
             "steps": last,
             "network": network.state_dict(),
@@ -211,11 +92,11 @@ def train(
         write(path, content)
 
     loader = DataLoader(
-        Samples(pictures.pictures, cut_outs, teacher),
-        batch_sampler=Batches(plan, pictures.pictures, first, last, team),
+        source,
+        batch_sampler=Batches(plan, source.share(plan), first, last, team),
         num_workers=workers,
-        collate_fn=_collate,
-        worker_init_fn=_quiet_worker,
+        collate_fn=collate,
+        worker_init_fn=quiet_worker,
         prefetch_factor=4 if workers else None,
         pin_memory=device.type == "cuda",
     )
@@ -313,14 +194,3 @@ def _restore(
     average.updates = saved["updates"]
     optimizer.load_state_dict(saved["optimizer"])
     return int(saved["step"])
-
-
-def _collate(samples: list[tuple[Tensor, Targets]]) -> tuple[Tensor, list[Targets]]:
-    return torch.stack([pixels for pixels, _ in samples]), [targets for _, targets in samples]
-
-
-def _quiet_worker(_: int) -> None:
-    """One thread each, and the training first."""
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
-    os.nice(5)

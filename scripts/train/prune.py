@@ -19,7 +19,7 @@ import torch_pruning
 from torch import nn
 
 from scripts.train.checkpoint import load_trained, read
-from scripts.train.command import add_arguments, guarded, read_material, run, same_classes
+from scripts.train.command import add_arguments, guarded, read_source, run, same_classes
 from scripts.train.network import Detector, take_shapes
 
 ROUND_TO = 16  # channels: what vector units and tensor cores take at once
@@ -92,9 +92,9 @@ def main(arguments: list[str] | None = None) -> None:
         share = prune(network, input_px=size, keep=a.keep)
         parameters = sum(p.numel() for p in network.parameters())
         print(f"{share:.0%} of the multiplications are left, {parameters} parameters", flush=True)
-    material = read_material(a, input_px=size)
-    same_classes(trained, material)
-    run(a, network, material, input_px=size, fine=True)
+    source, taught_by = read_source(a)
+    same_classes(trained, source)
+    run(a, network, source, taught_by=taught_by, input_px=size, fine=True)
 
 
 if __name__ == "__main__":

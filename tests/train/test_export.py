@@ -14,8 +14,8 @@ from app.frame import Frame
 from app.shelf import find_model
 from scripts.train import export
 from scripts.train.checkpoint import load_trained, write
-from scripts.train.loop import Plan
 from scripts.train.network import Detector, Shape, cell_centres, decode_boxes, normalise
+from scripts.train.plan import Plan
 from scripts.train.prune import main as prune_main
 from scripts.train.prune import multiplications, prune
 

@@ -6,14 +6,27 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from scripts.train.__main__ import main
 from scripts.train.checkpoint import load_trained, read
 from scripts.train.data import read_set
-from scripts.train.loop import Batches, Plan, train
-from scripts.train.network import Detector, Shape, fold, is_folded, take_shapes
+from scripts.train.loop import train
+from scripts.train.loss import Targets
+from scripts.train.network import (
+    Detector,
+    Shape,
+    cell_centres,
+    fold,
+    is_folded,
+    take_shapes,
+)
+from scripts.train.plan import Plan
+from scripts.train.pool import Pool, mirrored
+from scripts.train.pool import main as pool_main
+from scripts.train.samples import Batches, Samples
 from scripts.train.team import ALONE, Team
 from scripts.train.validate import Validation
 
@@ -35,7 +48,9 @@ def run(pictures, out, *, plan=PLAN, validation=None, **more):
     torch.manual_seed(3)
     network = Detector(1, SHAPE)
     device = torch.device("cpu")
-    return train(network, plan, pictures, validation, out=out, device=device, workers=0, **more)
+    return train(
+        network, plan, Samples(pictures), validation, out=out, device=device, workers=0, **more
+    )
 
 
 @pytest.mark.slow
@@ -93,18 +108,19 @@ def test_the_log_has_losses_and_validations(square_set, tmp_path):
 
 
 def test_every_picture_is_seen_as_often_as_its_source_asks(square_set):
+    samples = Samples(read_set(square_set, "train"))
     pictures = read_set(square_set, "train").pictures
     plan = replace(PLAN, repeat=(("b", 3.0),))
-    batches = list(Batches(plan, pictures, 0, 4 * 100, ALONE))
+    batches = list(Batches(plan, samples.share(plan), 0, 4 * 100, ALONE))
     seen = [index for batch in batches for index, *_ in batch]
     share = sum(pictures[i].source == "b" for i in seen) / len(seen)
     assert share == pytest.approx(0.75, abs=0.01)
 
 
 def test_processes_share_each_batch_without_overlap(square_set):
-    pictures = read_set(square_set, "train").pictures
-    alone = [set(batch) for batch in Batches(PLAN, pictures, 0, 9, ALONE)]
-    parts = [list(Batches(PLAN, pictures, 0, 9, Team(rank, 2))) for rank in (0, 1)]
+    share = np.ones(16)
+    alone = [set(batch) for batch in Batches(PLAN, share, 0, 9, ALONE)]
+    parts = [list(Batches(PLAN, share, 0, 9, Team(rank, 2))) for rank in (0, 1)]
     for batch, first, second in zip(alone, *parts, strict=True):
         assert set(first) | set(second) == batch
         assert not set(first) & set(second)
@@ -180,3 +196,39 @@ def test_two_processes_train_one_network(square_set, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("AP50: all square") == 1
     assert load_trained(tmp_path / "out" / "last.pt").step == 2
+
+
+def test_a_pool_gives_the_samples_that_were_made_and_their_mirror_images(square_set, tmp_path):
+    pool_main(
+        [
+            *("--data", str(square_set), "--out", str(tmp_path / "pool"), "--count", "9"),
+            *("--input", "64", "--cut-outs", "0", "--workers", "0"),
+        ]
+    )
+    pool = Pool(tmp_path / "pool")
+    assert (len(pool), pool.size, pool.class_names) == (9, 64, ("square",))
+    shown = {}
+    for seed in range(12):
+        pixels, target = pool[(4, 64, (seed,), False)]
+        assert len(target.boxes) == len(target.class_ids) == len(target.weights)
+        shown[bytes(pixels.numpy())] = (pixels, target)
+    (first, one), (second, two) = shown.values()
+    assert torch.equal(first, second.flip(2))
+    assert torch.allclose(one.boxes[:, [0, 2]], 64 - two.boxes[:, [2, 0]])
+    main(command(square_set, tmp_path / "out", "--pool", tmp_path / "pool"))
+    with pytest.raises(ValueError, match="is no finished pool"):
+        Pool(tmp_path)
+
+
+def test_a_teachers_answers_are_mirrored_cell_by_cell():
+    cells = cell_centres((64, 64))
+    half = cells[:, 2:] / 2
+    taught = torch.cat([cells[:, :1] / 64, cells[:, :2] - half, cells[:, :2] + half], 1)
+    empty = torch.zeros(0, 4)
+    ids = torch.zeros(0, dtype=torch.int64)
+    target = Targets(empty, ids, torch.zeros(0), empty, ids, taught)
+    again = mirrored(target, 64).taught
+    # the cell at x answers with what the cell at 64 - x said; its box lies around itself
+    assert torch.allclose(again[:, 0], 1 - cells[:, 0] / 64)
+    assert torch.allclose(again[:, 1:3], cells[:, :2] - half)
+    assert torch.allclose(again[:, 3:5], cells[:, :2] + half)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.backends.decoders import make_decoder
-from app.backends.decoders.common import Shapes
+from app.backends.decoders.common import Candidates, Shapes
 from app.backends.nms import nms
 from app.detections import Detections
 from app.letterbox import Placement
@@ -44,17 +44,20 @@ class Postprocessor:
             kept = nms(found.xyxy, found.scores, found.class_ids, iou=self._iou)
         else:
             kept = np.argsort(-found.scores, kind="stable")
-        found = found.of(kept[:MAX_DETECTIONS])
-        xyxy: NDArray[np.float32] = placement.to_source(found.xyxy.reshape(-1, 2, 2))
-        xyxy = xyxy.reshape(-1, 4)
-        inside = xyxy[:, 2:] > xyxy[:, :2]
-        if not inside.all():  # it lay in the padding
-            kept = np.flatnonzero(inside.all(axis=1))
-            xyxy, found = xyxy[kept], found.of(kept)
-        keypoints = None if found.keypoints is None else placement.to_source(found.keypoints)
-        return Detections(
-            xyxy,
-            found.scores.astype(np.float32, copy=False),
-            found.class_ids.astype(np.int32),
-            keypoints,
-        )
+        return in_source(found.of(kept[:MAX_DETECTIONS]), placement)
+
+
+def in_source(found: Candidates, placement: Placement) -> Detections:
+    """The boxes that survived, by falling score, in source pixels; those in the padding go."""
+    xyxy: NDArray[np.float32] = placement.to_source(found.xyxy.reshape(-1, 2, 2)).reshape(-1, 4)
+    inside = xyxy[:, 2:] > xyxy[:, :2]
+    if not inside.all():  # it lay in the padding
+        kept = np.flatnonzero(inside.all(axis=1))
+        xyxy, found = xyxy[kept], found.of(kept)
+    keypoints = None if found.keypoints is None else placement.to_source(found.keypoints)
+    return Detections(
+        xyxy,
+        found.scores.astype(np.float32, copy=False),
+        found.class_ids.astype(np.int32),
+        keypoints,
+    )

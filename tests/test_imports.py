@@ -38,7 +38,13 @@ EXCEPTIONS = {
     ("gpu/network/graph.py", "app.backends.ort"),
     *(
         ("backends/cuda.py", f"app.gpu.{name}")
-        for name in ("context", "kernel_files", "transfer", *(f"network.{n}" for n in NETWORK))
+        for name in (
+            "boxes",
+            "context",
+            "kernel_files",
+            "transfer",
+            *(f"network.{n}" for n in NETWORK),
+        )
     ),
 }
 THIRD_PARTY_HOMES = {

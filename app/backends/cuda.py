@@ -13,9 +13,12 @@ from types import TracebackType
 
 import numpy as np
 
-from app.backends.postprocess import Postprocessor
+from app.backends.decoders import STRIDES
+from app.backends.decoders.common import Candidates, cells
+from app.backends.postprocess import Postprocessor, in_source
 from app.detections import Detections
 from app.frame import Frame
+from app.gpu.boxes import DeviceBoxes, grid_table, knows, output_cells
 from app.gpu.context import GpuContext, lost
 from app.gpu.kernel_files import load_kernel, load_module
 from app.gpu.network.engine import Network, Weights
@@ -26,7 +29,7 @@ from app.letterbox import Placement, place
 from app.model_spec import ModelSpec
 
 SLOTS = 2
-STAGES = ("upload", "preprocess", "network", "download")
+STAGES = ("upload", "preprocess", "network", "postprocess", "download")
 FORMATS = ("bgr8", "bgra8", "gray8", "yuyv", "nv12")
 SIGNATURE = "PP" + "i" * 11 + "f" * 7
 BLOCK = (32, 8, 1)
@@ -127,6 +130,8 @@ class CudaSlot:
         self._marks = [self._driver.Event() for _ in range(len(STAGES) + 1)]
         self._network = Network(context, weights)
         self._preprocess = load_kernel(load_module(context, "preprocess"), "preprocess", SIGNATURE)
+        # the raw outputs come to the host only where the device cannot find the boxes
+        self._boxes = self._device_boxes(context, score, iou)
         self._outputs = [
             PinnedArray(context, shape, np.float32) for _, shape in self._network.outputs
         ]
@@ -162,9 +167,14 @@ class CudaSlot:
         marks[2].record(stream)
         self._network.enqueue(stream)
         marks[3].record(stream)
-        for (address, _), output in zip(self._network.outputs, self._outputs, strict=True):
-            output.download(stream, address)
+        if self._boxes is not None:
+            self._boxes.enqueue(stream)
         marks[4].record(stream)
+        if self._boxes is not None:
+            self._boxes.download(stream)
+        else:
+            self._download_outputs()
+        marks[5].record(stream)
         self._bell.enqueue(stream)
 
     def ready(self) -> bool:
@@ -186,14 +196,41 @@ class CudaSlot:
             }
         except self._driver.Error as fault:
             raise lost(self._context.name, fault) from fault
-        found = self._postprocess([output.host for output in self._outputs], self._placement)
-        return found, times
+        return self._detections(self._placement), times
+
+    def _detections(self, placement: Placement) -> Detections:
+        rows = None if self._boxes is None else self._boxes.rows()
+        if rows is not None:
+            ids = rows[:, 5].astype(np.intp)
+            return in_source(Candidates(rows[:, :4].copy(), rows[:, 4].copy(), ids), placement)
+        if self._boxes is not None:  # more candidates than the device has room for
+            self._download_outputs()
+            self._stream.synchronize()
+        return self._postprocess([output.host for output in self._outputs], placement)
+
+    def _download_outputs(self) -> None:
+        for (address, _), output in zip(self._network.outputs, self._outputs, strict=True):
+            output.download(self._stream, address)
+
+    def _device_boxes(self, context: GpuContext, score: float, iou: float) -> DeviceBoxes | None:
+        if not knows(self._spec):
+            return None
+        ((address, shape),) = self._network.outputs
+        count = output_cells(self._spec, shape)
+        grid = np.zeros((count, 3), np.float32)
+        if self._spec.family == "yolox":
+            strides = tuple(self._spec.parameters.get("strides", STRIDES))
+            grid = grid_table(*cells(self._spec.input.size_wh, strides))
+        return DeviceBoxes(context, self._spec, address, grid=grid, score=score, iou=iou)
 
     def close(self) -> None:
         """Free everything; nothing may be pending."""
         for memory in (self._input, *self._outputs):
             if memory is not None:
                 memory.close()
+        if self._boxes is not None:
+            self._boxes.close()
+            self._boxes = None
         self._network.close()
         self._outputs.clear()
         self._marks.clear()

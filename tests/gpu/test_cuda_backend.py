@@ -154,7 +154,18 @@ def test_a_frame_of_another_size_needs_no_restart(device, blob):
             scale = side // SIDE
             assert place_of(found) == (2, 1) or scale > 1
             assert np.allclose(found.xyxy[0, 2:] - found.xyxy[0, :2], BOX * scale, atol=1)
-            assert set(stages) == {"upload", "preprocess", "network", "download"}
+            assert list(stages) == ["upload", "preprocess", "network", "postprocess", "download"]
+
+
+def test_more_candidates_than_the_device_has_room_for_are_found_on_the_host(
+    device, blob, monkeypatch
+):
+    monkeypatch.setattr("app.gpu.boxes.DeviceBoxes.rows", lambda self: None)
+    with backend(blob) as running:
+        slot = running.slots[1]
+        slot.enqueue(square_at(12))
+        found, _ = slot.collect()
+    assert place_of(found) == (5, 1)
 
 
 def test_the_wake_comes_when_the_slot_is_ready(device, blob):

@@ -9,7 +9,7 @@ from app.backends.decoders.nanodet import NanoDet
 from app.backends.decoders.yolo import EndToEnd, YoloV5, YoloV8, YoloX
 from app.model_spec import ModelSpec
 
-__all__ = ["make_decoder"]
+__all__ = ["STRIDES", "make_decoder"]
 
 STRIDES = (8, 16, 32)
 

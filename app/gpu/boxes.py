@@ -1,0 +1,99 @@
+"""How do raw outputs on the device become the few boxes that are worth copying?
+
+For the families that the kernel knows; others are decoded on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.gpu.context import GpuContext
+from app.gpu.kernel_files import load_kernel, load_module
+from app.gpu.transfer import PinnedArray
+from app.model_spec import ModelSpec
+
+FAMILIES = ("yolov8", "yolox")
+CAPACITY = 1024  # candidates, as in kernels/postprocess.cu
+MOST = 300  # boxes
+THREADS = 256
+HEAD = 8  # floats before the rows: how many candidates, how many boxes, room for alignment
+
+
+def knows(spec: ModelSpec) -> bool:
+    """Whether the device can find the boxes of this family."""
+    return spec.family in FAMILIES and not spec.parameters.get("end_to_end", False)
+
+
+class DeviceBoxes:
+    """One slot's candidates and boxes. ``raw`` is the network's output on the device."""
+
+    def __init__(
+        self,
+        context: GpuContext,
+        spec: ModelSpec,
+        raw: int,
+        *,
+        grid: NDArray[np.float32],
+        score: float,
+        iou: float,
+    ) -> None:
+        driver = context.driver
+        self._driver = driver
+        module = load_module(context, "postprocess")
+        self._decode = load_kernel(module, f"candidates_{spec.family}", "PPPPPiif")
+        self._nms = load_kernel(module, "nms", "PPPPPf")
+        self._grid = driver.mem_alloc(grid.nbytes)
+        driver.memcpy_htod(self._grid, grid)
+        self._found = driver.mem_alloc(CAPACITY * 6 * 4)
+        self._cells = driver.mem_alloc(CAPACITY * 4)
+        self._result = PinnedArray(context, (HEAD + MOST * 6,), np.float32)
+        self._count = int(self._result.device)
+        kept, kept_count = self._count + HEAD * 4, self._count + 4
+        cells = np.int32(len(grid))
+        self._blocks = (-(-len(grid) // THREADS), 1)
+        self._decode_with = (
+            *(raw, self._grid, self._found, self._cells, self._count, cells),
+            *(np.int32(len(spec.labels)), np.float32(score)),
+        )
+        self._nms_with = (
+            *(self._found, self._cells, self._count, kept, kept_count),
+            np.float32(iou),
+        )
+
+    def enqueue(self, stream: Any) -> None:
+        """Find the boxes, on the device."""
+        self._driver.memset_d32_async(self._count, 0, 1, stream)
+        self._decode(self._blocks, (THREADS, 1, 1), stream, *self._decode_with)
+        self._nms((1, 1), (THREADS, 1, 1), stream, *self._nms_with)
+
+    def download(self, stream: Any) -> None:
+        """Copy them to the host."""
+        self._result.download(stream, self._count)
+
+    def rows(self) -> NDArray[np.float32] | None:
+        """(n, 6) x0, y0, x1, y1 in input pixels, score, class_id; None: there were too many
+        candidates for the device."""
+        candidates, kept = (int(v) for v in self._result.host[:2].view(np.int32))
+        if candidates > CAPACITY:
+            return None
+        return self._result.host[HEAD : HEAD + 6 * kept].reshape(-1, 6)
+
+    def close(self) -> None:
+        """Free everything; nothing may be pending."""
+        self._result.close()
+        for memory in (self._grid, self._found, self._cells):
+            memory.free()
+
+
+def grid_table(cells: NDArray[np.float32], strides: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N,3) column, row and stride of each cell, as the kernel reads them."""
+    return np.ascontiguousarray(np.concatenate([cells, strides], 1), np.float32)
+
+
+def output_cells(spec: ModelSpec, shape: Sequence[int]) -> int:
+    """How many cells an output of this family has."""
+    return int(shape[2] if spec.family == "yolov8" else shape[1])

@@ -35,7 +35,7 @@ from app.tools.run import backend_factory, choose_model, conduct
 
 log = logging.getLogger(__name__)
 
-STAGES = ("read", "preprocess", "network", "postprocess", "sinks")
+STAGES = ("read", "upload", "preprocess", "network", "postprocess", "download", "sinks")
 OVERLOAD = 3.0
 FRAMES = 500
 FASTEST_PATTERN_FPS = 5000.0  # drawing more is itself the load

@@ -41,6 +41,7 @@ EXCEPTIONS = {
         for name in (
             "boxes",
             "context",
+            "recording",
             "kernel_files",
             "transfer",
             *(f"network.{n}" for n in NETWORK),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -24,6 +25,7 @@ from app.gpu.kernel_files import load_kernel, load_module
 from app.gpu.network.engine import Network, Weights
 from app.gpu.network.graph import read_static_graph
 from app.gpu.network.lower import lower
+from app.gpu.recording import Mark, Recorder
 from app.gpu.transfer import Bell, PinnedArray
 from app.letterbox import Placement, place
 from app.model_spec import ModelSpec
@@ -127,7 +129,9 @@ class CudaSlot:
     ) -> None:
         self._context, self._driver, self._spec = context, context.driver, spec
         self._stream = self._driver.Stream()
-        self._marks = [self._driver.Event() for _ in range(len(STAGES) + 1)]
+        self._done = self._driver.Event()
+        self._recorder = Recorder(context, self._stream, len(STAGES) + 1)
+        self._recorded: tuple[object, ...] = ()
         self._network = Network(context, weights)
         self._preprocess = load_kernel(load_module(context, "preprocess"), "preprocess", SIGNATURE)
         # the raw outputs come to the host only where the device cannot find the boxes
@@ -159,28 +163,40 @@ class CudaSlot:
         memory.check()
         flat = frame.pixels.reshape(-1)
         memory.host[: flat.size] = flat
-        stream, marks = self._stream, self._marks
-        marks[0].record(stream)
-        memory.upload(stream, flat.size)
-        marks[1].record(stream)
-        self._launch_preprocess(frame, memory)
-        marks[2].record(stream)
+        if self._placement is None or self._placement.source_wh != frame.wh_px:
+            spec = self._spec.input
+            self._placement = place(frame.wh_px, spec.size_wh, resize=spec.resize, align=spec.align)
+        layout = (frame.pixels.shape, frame.pixels.strides, frame.format, int(memory.device))
+        if layout != self._recorded:
+            self._recorder.record(partial(self._issue, frame, memory, self._placement))
+            self._recorded = layout
+        self._recorder.launch()
+        self._done.record(self._stream)
+        self._bell.enqueue(self._stream)
+
+    def _issue(self, frame: Frame, memory: PinnedArray, placement: Placement, mark: Mark) -> None:
+        """Put one frame's work on the stream, or into the recording that is made of it."""
+        stream = self._stream
+        mark(0)
+        memory.upload(stream, frame.pixels.nbytes)
+        mark(1)
+        self._launch_preprocess(frame, memory, placement)
+        mark(2)
         self._network.enqueue(stream)
-        marks[3].record(stream)
+        mark(3)
         if self._boxes is not None:
             self._boxes.enqueue(stream)
-        marks[4].record(stream)
+        mark(4)
         if self._boxes is not None:
             self._boxes.download(stream)
         else:
             self._download_outputs()
-        marks[5].record(stream)
-        self._bell.enqueue(stream)
+        mark(5)
 
     def ready(self) -> bool:
         """See interfaces.Slot. A fault counts as ready: ``collect`` tells it."""
         try:
-            return bool(self._marks[-1].query())
+            return bool(self._done.query())
         except self._driver.Error:
             return True
 
@@ -189,11 +205,8 @@ class CudaSlot:
         assert self._frame is not None and self._placement is not None, "nothing was enqueued"
         self._frame = None
         try:
-            self._marks[-1].synchronize()
-            times = {
-                name: int(self._marks[i].time_till(self._marks[i + 1]) * 1e6)
-                for i, name in enumerate(STAGES)
-            }
+            self._done.synchronize()
+            times = {name: self._recorder.between_ns(i, i + 1) for i, name in enumerate(STAGES)}
         except self._driver.Error as fault:
             raise lost(self._context.name, fault) from fault
         return self._detections(self._placement), times
@@ -225,6 +238,7 @@ class CudaSlot:
 
     def close(self) -> None:
         """Free everything; nothing may be pending."""
+        self._recorder.close()
         for memory in (self._input, *self._outputs):
             if memory is not None:
                 memory.close()
@@ -233,8 +247,7 @@ class CudaSlot:
             self._boxes = None
         self._network.close()
         self._outputs.clear()
-        self._marks.clear()
-        del self._stream, self._preprocess
+        del self._stream, self._preprocess, self._done, self._recorder
 
     def _memory_for(self, frame: Frame) -> PinnedArray:
         """The slot's frame memory; made anew only when a larger frame comes."""
@@ -245,11 +258,9 @@ class CudaSlot:
             self._input = PinnedArray(self._context, (wanted,), np.uint8)
         return self._input
 
-    def _launch_preprocess(self, frame: Frame, memory: PinnedArray) -> None:
+    def _launch_preprocess(self, frame: Frame, memory: PinnedArray, p: Placement) -> None:
         spec = self._spec.input
-        if self._placement is None or self._placement.source_wh != frame.wh_px:
-            self._placement = place(frame.wh_px, spec.size_wh, resize=spec.resize, align=spec.align)
-        p, (out_w, out_h) = self._placement, spec.size_wh
+        out_w, out_h = spec.size_wh
         grid = (-(-out_w // BLOCK[0]), -(-out_h // BLOCK[1]))
         self._preprocess(
             grid,

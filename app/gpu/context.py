@@ -7,6 +7,7 @@ autoinit, no finaliser. Everything else of the GPU lives inside the ``with`` and
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -47,6 +48,8 @@ class GpuContext:
         self._thread: int | None = None
         self.driver: Any = None
         self.device: Any = None
+        # for what no finaliser frees; called while the context is still current
+        self.at_exit = ExitStack()
 
     def __enter__(self) -> GpuContext:
         self.driver = load_driver()
@@ -75,6 +78,7 @@ class GpuContext:
         trace: TracebackType | None,
     ) -> None:
         context, self._context = self._context, None
+        self.at_exit.close()
         context.pop()
         context.detach()
 

@@ -103,9 +103,12 @@ CUresult copy_async(void* to, const void* from, size_t size, CUstream handle, Co
     }
     char *out = reach(to), *in = reach(from);
     uint64_t number = s->enqueue([=] { std::memcpy(out, in, size); });
-    if (number) {
-        if (source && source->kind != Kind::device) mark_pending(from, size, s->id, number, false);
-        if (target && target->kind != Kind::device) mark_pending(to, size, s->id, number, true);
+    for (bool writes : {false, true}) {
+        const Block* b = writes ? target : source;
+        const void* host = writes ? to : from;
+        if (!b || b->kind == Kind::device) continue;
+        if (number) mark_pending(host, size, s->id, number, writes);
+        else s->capture->touches.push_back({host, size, writes});
     }
     return CUDA_SUCCESS;
 }
@@ -576,16 +579,18 @@ API cuEventDestroy(CUevent handle) {
     delete e;
     return CUDA_SUCCESS;
 }
-API cuEventRecord(CUevent handle, CUstream stream) {
+static CUresult record(CUevent handle, CUstream stream, bool external) {
     ENTER("cuEventRecord")
     auto e = reinterpret_cast<Event*>(handle);
     Stream* s = stream_of(stream, context);
     auto done = std::make_shared<std::atomic<bool>>(false);
     auto when = std::make_shared<std::atomic<int64_t>>(0);
-    if (s->capture) {  // a node of the graph: each launch marks the same event anew
-        s->enqueue([e] {
-            *e->at_ns = now_ns();
-            *e->done = true;
+    if (s->capture) {
+        if (!external) return CUDA_SUCCESS;  // orders the graph's nodes, marks nothing
+        // a node of the graph: each launch marks the same event anew
+        s->enqueue([done, when] {
+            *when = now_ns();
+            *done = true;
         });
         e->done = done;
         e->at_ns = when;
@@ -593,6 +598,7 @@ API cuEventRecord(CUevent handle, CUstream stream) {
         e->stream = s->id;
         return CUDA_SUCCESS;
     }
+    if (external) return CUDA_ERROR_INVALID_VALUE;
     e->number = s->enqueue([done, when] {
         *when = now_ns();
         *done = true;
@@ -603,6 +609,10 @@ API cuEventRecord(CUevent handle, CUstream stream) {
     e->stream = s->id;
     e->clock = s->clock;
     return CUDA_SUCCESS;
+}
+API cuEventRecord(CUevent handle, CUstream stream) { return record(handle, stream, false); }
+API cuEventRecordWithFlags(CUevent handle, CUstream stream, unsigned flags) {
+    return record(handle, stream, flags & CU_EVENT_RECORD_EXTERNAL);
 }
 API cuEventQuery(CUevent handle) {
     ENTER("cuEventQuery")
@@ -663,9 +673,10 @@ API cuGraphLaunch(CUgraphExec exec, CUstream handle) {
     ENTER("cuGraphLaunch")
     Stream* s = stream_of(handle, context);
     auto g = *reinterpret_cast<std::shared_ptr<Graph>*>(exec);
-    s->enqueue([g] {
+    uint64_t number = s->enqueue([g] {
         for (auto& work : g->work) work();
     });
+    for (auto& t : g->touches) mark_pending(t.address, t.size, s->id, number, t.writes);
     return CUDA_SUCCESS;
 }
 API cuGraphGetNodes(CUgraph graph, CUgraphNode*, size_t* count) {

@@ -86,8 +86,14 @@ struct Event {
     std::shared_ptr<std::atomic<int64_t>> at_ns;
     Context* context = nullptr;
 };
+struct Touch {                         // of host memory, by a copy in a graph
+    const void* address;
+    size_t size;
+    bool writes;
+};
 struct Graph {
     std::vector<std::function<void()>> work;
+    std::vector<Touch> touches;
 };
 class Stream {
 public:

@@ -1,5 +1,6 @@
 """The CUDA backend on the simulated device: the CPU's boxes, nobody else's, and clear faults."""
 
+import sys
 import threading
 import time
 
@@ -120,7 +121,17 @@ def test_the_same_boxes_as_the_cpu_backend(device, mirror, assets, name, tmp_pat
     assert compared >= 8
 
 
+@pytest.fixture(params=["graph", "calls"])
+def launching(request, monkeypatch):
+    """A frame as one captured graph, and call by call where cuda-bindings are missing."""
+    if request.param == "graph":
+        pytest.importorskip("cuda.bindings.driver")
+    else:
+        monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("launching")
 @pytest.mark.parametrize(
     ("policy", "slots", "count"),
     [(Policy.LOSSLESS, 2, 700), (Policy.LOSSLESS, 3, 700), (Policy.LATEST, 2, 600)],
@@ -145,6 +156,7 @@ def test_no_frame_gets_anothers_boxes_however_late_the_device(device, blob, poli
         assert place_of(result.detections) == (index % 7, index // 7 % 7)
 
 
+@pytest.mark.usefixtures("launching")
 def test_a_frame_of_another_size_needs_no_restart(device, blob):
     with backend(blob) as running:
         for side in (SIDE, 4 * SIDE, SIDE):

@@ -1,0 +1,107 @@
+"""How does a whole frame become one launch? A CUDA graph, captured once and replayed.
+
+PyCUDA has no calls for graphs; NVIDIA's cuda-bindings have, and share its context. Without them the
+same work is put on the stream call by call.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from app.errors import DeviceError
+from app.gpu.context import GpuContext
+
+log = logging.getLogger(__name__)
+
+Mark = Callable[[int], None]  # notes when the stream's work has come to mark number i
+Work = Callable[[Mark], None]
+_EXTERNAL = 1  # CU_EVENT_RECORD_EXTERNAL: the event is marked anew at each launch
+
+
+class Recorder:
+    """Makes recordings of work on one stream, with ``marks`` events between its parts."""
+
+    def __init__(self, context: GpuContext, stream: Any, marks: int) -> None:
+        self._name, self._stream = context.name, stream
+        self._bindings: Any = None
+        self._graph: Any = None
+        self._work: Work | None = None
+        self._events: list[Any] = []
+        context.at_exit.callback(self.close)
+        try:
+            from cuda.bindings import driver
+        except ImportError:
+            log.info("no cuda-bindings: frames are launched call by call, not as one graph")
+            self._events += [context.driver.Event() for _ in range(marks)]
+        else:
+            self._bindings = driver
+            for _ in range(marks):
+                self._events.append(self._call(driver.cuEventCreate, 0))
+
+    @property
+    def recorded(self) -> bool:
+        """Whether there is something to launch."""
+        return self._work is not None
+
+    def record(self, work: Work) -> None:
+        """Keep what ``work`` puts on the stream, instead of what was kept; nothing runs yet."""
+        self.forget()
+        self._work = work
+        d = self._bindings
+        if d is None:
+            return
+
+        def mark(index: int) -> None:
+            event, stream = self._events[index], self._stream.handle
+            self._call(d.cuEventRecordWithFlags, event, stream, _EXTERNAL)
+
+        # other threads of the process may go on using CUDA meanwhile
+        mode = d.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        self._call(d.cuStreamBeginCapture, self._stream.handle, mode)
+        try:
+            work(mark)
+        finally:
+            graph = self._call(d.cuStreamEndCapture, self._stream.handle)
+        try:
+            self._graph = self._call(d.cuGraphInstantiate, graph, 0)
+        finally:
+            d.cuGraphDestroy(graph)
+
+    def launch(self) -> None:
+        """Put what was recorded on the stream."""
+        assert self._work is not None
+        if self._bindings is None:
+            self._work(lambda index: self._events[index].record(self._stream))
+        else:
+            self._call(self._bindings.cuGraphLaunch, self._graph, self._stream.handle)
+
+    def between_ns(self, first: int, second: int) -> int:
+        """Time from one mark to another, of a launch that is done."""
+        a, b = self._events[first], self._events[second]
+        if self._bindings is None:
+            return int(a.time_till(b) * 1e6)
+        return int(self._call(self._bindings.cuEventElapsedTime, a, b) * 1e6)
+
+    def forget(self) -> None:
+        """Free the recording; it must not be running."""
+        if self._graph is not None:
+            self._bindings.cuGraphExecDestroy(self._graph)
+        self._graph = self._work = None
+
+    def close(self) -> None:
+        """Free everything; may be called again."""
+        self.forget()
+        if self._bindings is not None:
+            for event in self._events:
+                self._bindings.cuEventDestroy(event)
+        self._events.clear()
+
+    def _call(self, function: Any, *arguments: Any) -> Any:
+        """A call of cuda-bindings: its result, or DeviceError."""
+        code, *result = function(*arguments)
+        if int(code):
+            what = f"{function.__name__}: {code.name}"
+            raise DeviceError(f"{self._name} failed: {what}; the process ends, start it anew")
+        return result[0] if result else None

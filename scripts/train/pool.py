@@ -2,9 +2,8 @@
 
     python -m scripts.train.pool --data FOLDER --out POOL --count 40000 --teacher yolox_nano_416
 
-Making a sample and asking the teacher costs a CPU as much as learning from it; from a pool,
-training is nearly twice as quick. Samples are mirrored by chance each time. 40,000 of 320 px take
-13 GB.
+Making a sample and asking the teacher costs a CPU about as much as learning from it; from a pool it
+is done once. Samples are mirrored by chance each time. 40,000 of 320 px take 13 GB.
 """
 
 from __future__ import annotations

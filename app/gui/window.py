@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Protocol
 
 from app.detections import Result
@@ -47,6 +49,8 @@ def run_window(
 
     from app.gui.view import ResultView
 
+    interrupted: list[int] = []
+
     class Window(ResultView):
         """The view as a top-level window with its own clock."""
 
@@ -64,7 +68,8 @@ def run_window(
 
         def tick(self) -> None:
             """Fetch what is new; close once the run has ended."""
-            running = is_running()  # asked first, so that a last result is not missed
+            # asked first, so that a last result is not missed
+            running = is_running() and not interrupted
             result = latest.take()
             if result is not None:
                 if not self._sized:
@@ -117,6 +122,14 @@ def run_window(
     if app is None:
         QApplication.setAttribute(Qt.ApplicationAttribute.AA_EnableHighDpiScaling)
         app = QApplication([title])
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        interrupted.append(number)
+
+    # Ctrl-C as an exception could strike where Python can only ignore it; so it is a note
+    default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if default and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, on_interrupt)
     before, sys.excepthook = sys.excepthook, on_exception
     window = Window()
     try:
@@ -127,6 +140,8 @@ def run_window(
         request_stop()
         window.close()  # its clock stops with it
         sys.excepthook = before
+        if signal.getsignal(signal.SIGINT) is on_interrupt:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         del window  # before the application, which may go with this function
     for fault in faults:
         if not isinstance(fault, KeyboardInterrupt):

@@ -7,6 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app.backends.ort import open_session
 from app.errors import ModelError
+from app.gpu.network.engine import KINDS
 from app.gpu.network.graph import read_static_graph
 from app.gpu.network.lower import lower
 from app.gpu.network.steps import Binary, Conv, Unary, View, row_major
@@ -202,3 +203,10 @@ def test_a_reshaped_view_shows_what_numpy_shows_or_there_is_none(shape, axes, ne
     else:
         seen = np.lib.stride_tricks.as_strided(data, found.shape, [s * 8 for s in found.strides])
         assert (seen == wanted).all()
+
+
+def test_hard_swish_is_an_activation_that_the_kernels_know(tmp_path):
+    nodes = [node("Conv", ["x", "w"], ["a"]), node("HardSwish", ["a"], ["y"])]
+    path = graph(tmp_path, nodes, {"w": weight(3, 3, 1, 1)}, (1, 3, 16, 16))
+    (step,) = compare(path, (16, 16)).steps
+    assert step.activation[0] in KINDS

@@ -13,7 +13,7 @@ import pytest
 
 from app.cli import main
 from app.shelf import default_model, list_models
-from app.tools.evaluate import LabelledSet
+from app.tools.labelled import LabelledSet
 
 ROOT = Path(__file__).parents[1]
 DATASET = Path(os.environ.get("KESTREL_DATASET", ROOT.parent / "shared" / "dataset"))

@@ -50,6 +50,7 @@ class GpuContext:
         self.device: Any = None
         # for what no finaliser frees; called while the context is still current
         self.at_exit = ExitStack()
+        self.modules: dict[tuple[str, ...], Any] = {}  # kernel files, loaded once for all slots
 
     def __enter__(self) -> GpuContext:
         self.driver = load_driver()
@@ -79,6 +80,7 @@ class GpuContext:
     ) -> None:
         context, self._context = self._context, None
         self.at_exit.close()
+        self.modules.clear()
         context.pop()
         context.detach()
 

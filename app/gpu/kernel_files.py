@@ -39,6 +39,13 @@ def cache_dir() -> Path:
 def load_module(context: GpuContext, name: str, *, defines: Sequence[str] = ()) -> Any:
     """The module of ``kernels/NAME.cu``, built with -D ``defines``. Raises DeviceError."""
     context.check_thread()
+    key = (name, *defines)
+    if key not in context.modules:
+        context.modules[key] = _load(context, name, defines)
+    return context.modules[key]
+
+
+def _load(context: GpuContext, name: str, defines: Sequence[str]) -> Any:
     source = (KERNEL_DIR / f"{name}.cu").read_text()
     options = (*OPTIONS, *(f"-D{d}" for d in defines))
     cubin = cubin_for(name, source, options, context.capability)

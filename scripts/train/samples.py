@@ -97,13 +97,11 @@ class Batches:
     def __iter__(self) -> Iterator[list[Key]]:
         plan, count = self._plan, len(self._share)
         per_epoch = math.ceil(count / plan.batch)
+        drawn, order = -1, np.zeros(0, np.int64)
         for step in range(self._first, self._last):
             epoch, place = divmod(step, per_epoch)
-            rng = np.random.default_rng((plan.seed, epoch, 3))
-            # systematic resampling: each picture as often as its share says, to the nearest one
-            ticks = (np.arange(per_epoch * plan.batch) + rng.random()) / (per_epoch * plan.batch)
-            order = np.searchsorted(np.cumsum(self._share), ticks).clip(max=count - 1)
-            rng.shuffle(order)
+            if epoch != drawn:
+                drawn, order = epoch, self._order(epoch, per_epoch * plan.batch)
             progress = step / self._last
             size = plan.size_at(progress, step)
             mine = order[place * plan.batch : (place + 1) * plan.batch]
@@ -112,6 +110,15 @@ class Batches:
                 (int(i), size, (plan.seed, step, k), clean) for k, i in enumerate(mine)
             ]
             yield keys[self._team.rank :: self._team.count]
+
+    def _order(self, epoch: int, size: int) -> NDArray[np.int64]:
+        """The samples of one epoch."""
+        rng = np.random.default_rng((self._plan.seed, epoch, 3))
+        # systematic resampling: each picture as often as its share says, to the nearest one
+        ticks = (np.arange(size) + rng.random()) / size
+        order = np.searchsorted(np.cumsum(self._share), ticks).clip(max=len(self._share) - 1)
+        rng.shuffle(order)
+        return order
 
 
 def collate(samples: list[tuple[Tensor, Targets]]) -> tuple[Tensor, list[Targets]]:

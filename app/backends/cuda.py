@@ -137,7 +137,8 @@ class CudaSlot:
         # the raw outputs come to the host only where the device cannot find the boxes
         self._boxes = self._device_boxes(context, score, iou)
         self._outputs = [
-            PinnedArray(context, shape, np.float32) for _, shape in self._network.outputs
+            PinnedArray(context, shape, np.float32, on_device=False)
+            for _, shape in self._network.outputs
         ]
         self._postprocess = Postprocessor(
             spec, [shape for _, shape in self._network.outputs], score=score, iou=iou

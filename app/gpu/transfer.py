@@ -19,12 +19,14 @@ from app.gpu.context import GpuContext
 
 
 class PinnedArray:
-    """Page-locked host memory of ``shape`` and its copy on the device."""
+    """Page-locked host memory of ``shape``, with its copy on the device unless that has another."""
 
-    def __init__(self, context: GpuContext, shape: tuple[int, ...], dtype: Any) -> None:
+    def __init__(
+        self, context: GpuContext, shape: tuple[int, ...], dtype: Any, *, on_device: bool = True
+    ) -> None:
         self._driver = context.driver
         self.host: NDArray[Any] = self._driver.pagelocked_empty(shape, dtype)
-        self.device: Any = self._driver.mem_alloc(self.host.nbytes)
+        self.device: Any = self._driver.mem_alloc(self.host.nbytes) if on_device else None
 
     def check(self) -> None:
         """Raise DeviceError unless ``host`` is page-locked: a copy from it would not be one."""
@@ -42,7 +44,8 @@ class PinnedArray:
 
     def close(self) -> None:
         """Free both sides; nothing may be pending."""
-        self.device.free()
+        if self.device is not None:
+            self.device.free()
         base: Any = self.host.base
         self.host = np.empty(0)
         base.free()

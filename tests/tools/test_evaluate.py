@@ -1,24 +1,14 @@
 """`models evaluate`: figures, the gate and the default."""
 
-import argparse
 import json
+from functools import partial
 
 import pytest
 
 from app.errors import ConfigError, VerdictError
 from app.shelf import default_model, find_model, list_models
-from app.shelf.fetch import MIRROR_ENV
-from app.tools.models import register
 from tests.blob_detector import save_blob_detector, save_labelled_set
-
-
-@pytest.fixture
-def shelf(tmp_path, monkeypatch):
-    monkeypatch.delenv(MIRROR_ENV, raising=False)
-    shelf = tmp_path / "shelf"
-    shelf.mkdir()
-    save_blob_detector(shelf)
-    return shelf
+from tests.tools.blob_shelf import models, shelf  # noqa: F401
 
 
 @pytest.fixture
@@ -27,15 +17,8 @@ def labelled(tmp_path):
 
 
 @pytest.fixture
-def evaluate(shelf):
-    parser = argparse.ArgumentParser()
-    register(parser.add_subparsers(), shelf_dir=shelf)
-
-    def run(*words):
-        args = parser.parse_args(["models", "evaluate", *map(str, words)])
-        return args.func(args)
-
-    return run
+def evaluate(models):
+    return partial(models, "evaluate")
 
 
 def test_a_good_detector_has_full_marks_by_part_and_size(evaluate, labelled, tmp_path, capsys):

@@ -1,6 +1,6 @@
 """`models quantize`: the variant on the shelf, and what is refused."""
 
-import argparse
+from functools import partial
 
 import cv2
 import numpy as np
@@ -8,31 +8,14 @@ import pytest
 
 from app.errors import ConfigError
 from app.shelf import find_model
-from app.shelf.fetch import MIRROR_ENV
-from app.tools.models import register
 from app.tools.quantize import draw_frames
-from tests.blob_detector import save_blob_detector, save_labelled_set
+from tests.blob_detector import save_labelled_set
+from tests.tools.blob_shelf import models, shelf  # noqa: F401
 
 
 @pytest.fixture
-def shelf(tmp_path, monkeypatch):
-    monkeypatch.delenv(MIRROR_ENV, raising=False)
-    shelf = tmp_path / "shelf"
-    shelf.mkdir()
-    save_blob_detector(shelf)
-    return shelf
-
-
-@pytest.fixture
-def quantize(shelf):
-    parser = argparse.ArgumentParser()
-    register(parser.add_subparsers(), shelf_dir=shelf)
-
-    def run(*words):
-        args = parser.parse_args(["models", "quantize", *map(str, words)])
-        return args.func(args)
-
-    return run
+def quantize(models):
+    return partial(models, "quantize")
 
 
 def test_int8_writes_a_variant_that_names_its_parent(quantize, shelf, tmp_path, capsys):

@@ -48,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser, *, epochs: float, rate: float
     add("--resume", action="store_true", help="go on from OUT/last.pt")
     add("--part", type=_part, action="append", default=[], metavar="NAME=SOURCE,SOURCE",
         help="report the accuracy on these sources of val apart")  # fmt: skip
+    add("--hints", type=float, default=0.0, metavar="WEIGHT",
+        help="learn from the teacher's features too; 0.5 is a fair weight")  # fmt: skip
     add("--checks", type=int, default=12, metavar="N", help="validations on the way")
 
 
@@ -86,6 +88,8 @@ def run(
     fine: bool,
 ) -> None:
     """Train as the options say, alone or as one of torchrun's processes."""
+    if a.hints and not taught_by:
+        raise ValueError("--hints are a teacher's; name one with --teacher, or a pool that had one")
     checked = read_set(a.data, "val", limit=a.limit)
     plan = Plan(
         a.epochs,
@@ -97,6 +101,7 @@ def run(
         fine=fine,
         teacher=taught_by,
         pool=a.pool is not None,
+        hints=a.hints,
     )
     team = Team.join()
     train(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from scripts.train.checkpoint import read, write
+from scripts.train.hints import Hints
 from scripts.train.loss import detection_loss
 from scripts.train.network import Detector, cell_centres, normalise
 from scripts.train.plan import Plan
@@ -70,12 +71,15 @@ def train(
     network.to(device).train()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = Average(network, plan.average)
-    optimizer = torch.optim.AdamW(_groups(network, plan.weight_decay), lr=plan.rate)
+    hints = Hints(network, source.hint_width).to(device) if plan.hints else None
+    parts_learned = nn.ModuleList([network, *([hints] if hints else [])])
+    learned = [p for p in parts_learned.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(_groups(learned, plan.weight_decay), lr=plan.rate)
     last = plan.steps(len(source))
     first = 0
     path = out / "last.pt"
     if resume and path.exists():
-        first = _restore(path, plan, network, average, optimizer, device)
+        first = _restore(path, plan, network, average, hints, optimizer, device)
 
     def checkpoint(step: int) -> None:
         content = {
@@ -87,6 +91,7 @@ def train(
             "network": network.state_dict(),
             "average": average.network.state_dict(),
             "updates": average.updates,
+            "hints": hints.state_dict() if hints else {},
             "optimizer": optimizer.state_dict(),
         }
         write(path, content)
@@ -120,14 +125,20 @@ def train(
                 cells[size] = cell_centres((size, size), device)
             batch = normalise(pixels.to(device, non_blocking=True))
             with torch.autocast(device.type, torch.bfloat16):
-                raw = network(batch)
-            loss, parts = detection_loss(raw, cells[size], [t.to(device) for t in targets])
+                features = network.features(batch)
+                raw = network.answers(features)
+            targets = [t.to(device) for t in targets]
+            loss, parts = detection_loss(raw, cells[size], targets)
+            if hints is not None and len(targets[0].hints):
+                hint_loss = hints(features, targets)
+                loss = loss + plan.hints * hint_loss
+                parts["hints"] = hint_loss.item()
             if not math.isfinite(parts["class"] + parts["box"]):
                 raise RuntimeError(f"the loss is not finite at step {step}; lower --rate")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            team.average_gradients(network)
-            nn.utils.clip_grad_norm_(network.parameters(), 10.0)
+            team.average_gradients(learned)
+            nn.utils.clip_grad_norm_(learned, 10.0)
             optimizer.step()
             average.update(network)
             seen += len(pixels) * team.count
@@ -166,9 +177,8 @@ def summary(report: Report) -> str:
     return "AP50: " + ", ".join(parts)
 
 
-def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
+def _groups(learned: list[nn.Parameter], decay: float) -> list[dict[str, Any]]:
     """Weights decay; biases and batch norms do not."""
-    learned = [p for p in network.parameters() if p.requires_grad]
     return [
         {"params": [p for p in learned if p.ndim >= 2], "weight_decay": decay},
         {"params": [p for p in learned if p.ndim < 2], "weight_decay": 0.0},
@@ -180,6 +190,7 @@ def _restore(
     plan: Plan,
     network: Detector,
     average: Average,
+    hints: Hints | None,
     optimizer: torch.optim.Optimizer,
     device: torch.device,
 ) -> int:
@@ -192,5 +203,7 @@ def _restore(
     network.load_state_dict(saved["network"])
     average.network.load_state_dict(saved["average"])
     average.updates = saved["updates"]
+    if hints is not None:
+        hints.load_state_dict(saved["hints"])
     optimizer.load_state_dict(saved["optimizer"])
     return int(saved["step"])

@@ -27,7 +27,7 @@ class Targets:
     """One sample's boxes (G,4) xyxy px, class_ids (G,), weights (G,) 0..1; ignored (I,4), (I,).
 
     ``taught`` (N,C+4): a teacher's scores (below 0: it does not know that class) and box for each
-    cell; (0,0) without one.
+    cell; (0,0) without one. ``hints`` (N,F): its features, int8 (hints.py says how); or (0,0).
     """
 
     boxes: Tensor
@@ -36,6 +36,7 @@ class Targets:
     ignored: Tensor
     ignored_ids: Tensor
     taught: Tensor
+    hints: Tensor
 
     def to(self, device: torch.device) -> Targets:
         return Targets(

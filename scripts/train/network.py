@@ -136,15 +136,26 @@ class Detector(nn.Module):
             nn.init.constant_(layer.bias[:4], 1.0)
             nn.init.constant_(layer.bias[4:], -torch.log(torch.tensor((1 - PRIOR) / PRIOR)).item())
 
-    def levels(self, x: Tensor) -> list[Tensor]:
-        """The raw maps (B,4+C,h,w) of the three levels."""
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The neck's maps of the three levels."""
         c3 = self.stage_3(self.stem(x))
         c4 = self.stage_4(c3)
-        features = self.neck([c3, c4, self.stage_5(c4)])
+        maps: list[Tensor] = self.neck([c3, c4, self.stage_5(c4)])
+        return maps
+
+    def levels(self, x: Tensor) -> list[Tensor]:
+        """The raw maps (B,4+C,h,w) of the three levels."""
+        return self._raw(self.features(x))
+
+    def _raw(self, features: Sequence[Tensor]) -> list[Tensor]:
         return [o(t(f)) for o, t, f in zip(self.out, self.tower, features, strict=True)]
 
+    def answers(self, features: Sequence[Tensor]) -> Tensor:
+        """(B,N,4+C) from the neck's maps."""
+        return torch.cat([m.flatten(2) for m in self._raw(features)], 2).transpose(1, 2)
+
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([level.flatten(2) for level in self.levels(x)], 2).transpose(1, 2)
+        return self.answers(self.features(x))
 
 
 def normalise(pixels: Tensor) -> Tensor:

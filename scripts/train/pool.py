@@ -3,7 +3,8 @@
     python -m scripts.train.pool --data FOLDER --out POOL --count 40000 --teacher yolox_nano_416
 
 Making a sample and asking the teacher costs a CPU about as much as learning from it; from a pool it
-is done once. Samples are mirrored by chance each time. 40,000 of 320 px take 13 GB.
+is done once. Each time another part of a sample is shown, mirrored or not. 40,000 of 320 px take
+19 GB.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,13 +27,14 @@ from scripts.train.network import STRIDES
 from scripts.train.plan import Plan
 from scripts.train.samples import Batches, Key, Samples, Source, quiet_worker
 from scripts.train.team import ALONE
+from scripts.train.window import Window
 
 GENTLE_SHARE = 0.2  # of the samples: as the pictures are, nearly
 FIELDS = ("boxes", "class_ids", "weights", "ignored", "ignored_ids")
 
 
 class Pool(Source):
-    """Samples of one size from a folder that `build` made."""
+    """Samples from a folder that `build` made."""
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -42,7 +44,10 @@ class Pool(Source):
         self.class_names = tuple(about["labels"])
         self.size, self.teacher = int(about["size"]), str(about["teacher"])
         self._pixels = np.load(folder / "pixels.npy", mmap_mode="r")
-        self._taught = np.load(folder / "taught.npy", mmap_mode="r" if about["teacher"] else None)
+        taught_mode: Literal["r"] | None = "r" if about["teacher"] else None  # or it is empty
+        self._taught = np.load(folder / "taught.npy", mmap_mode=taught_mode)
+        self._hints = np.load(folder / "hints.npy", mmap_mode=taught_mode)
+        self.hint_width = self._hints.shape[-1]
         with np.load(folder / "labels.npz") as labels:
             self._labels = dict(labels)
 
@@ -51,7 +56,7 @@ class Pool(Source):
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Targets]:
         index, size, seed, _ = key
-        assert size == self.size, f"the pool's samples are of {self.size} px"
+        assert size <= self.size, f"the pool's samples are of {self.size} px"
 
         def rows(name: str) -> Tensor:
             ends = self._labels["ignored_ends" if name.startswith("ignored") else "ends"]
@@ -59,36 +64,11 @@ class Pool(Source):
 
         pixels = torch.from_numpy(np.array(self._pixels[index]))
         taught = torch.from_numpy(self._taught[index].astype(np.float32))
+        hints = torch.from_numpy(np.array(self._hints[index]))
         boxes, class_ids, weights, ignored, ignored_ids = (rows(name) for name in FIELDS)
-        target = Targets(boxes, class_ids, weights, ignored, ignored_ids, taught)
-        if np.random.default_rng(seed).random() < 0.5:
-            pixels, target = pixels.flip(2), mirrored(target, size)
-        return pixels, target
-
-
-def mirrored(target: Targets, size: int) -> Targets:
-    """The targets of the sample seen in a mirror."""
-
-    def boxes(b: Tensor) -> Tensor:
-        return torch.stack([size - b[:, 2], b[:, 1], size - b[:, 0], b[:, 3]], 1)
-
-    taught, start, parts = target.taught, 0, []
-    for stride in STRIDES if len(taught) else ():
-        side = size // stride
-        level = taught[start : start + side * side].reshape(side, side, -1).flip(1)
-        parts.append(level.reshape(side * side, -1))
-        start += side * side
-    if parts:
-        taught = torch.cat(parts)
-        taught = torch.cat([taught[:, :-4], boxes(taught[:, -4:])], 1)
-    return Targets(
-        boxes(target.boxes),
-        target.class_ids,
-        target.weights,
-        boxes(target.ignored),
-        target.ignored_ids,
-        taught,
-    )
+        target = Targets(boxes, class_ids, weights, ignored, ignored_ids, taught, hints)
+        window = Window.draw(self.size, size, np.random.default_rng(seed))
+        return window.of_pixels(pixels), window.of_targets(target)
 
 
 def build(folder: Path, samples: Samples, plan: Plan, *, count: int, workers: int) -> None:
@@ -101,6 +81,7 @@ def build(folder: Path, samples: Samples, plan: Plan, *, count: int, workers: in
     taught = _array(
         folder / "taught.npy", np.float16, (count, cells if plan.teacher else 0, classes + 4)
     )
+    hints: Any = None  # as wide as the teacher's features are: the first sample tells
     steps = -(-count // plan.batch)
     keys: list[Key] = []
     for batch in Batches(plan, samples.share(plan), 0, steps, ALONE):
@@ -117,10 +98,15 @@ def build(folder: Path, samples: Samples, plan: Plan, *, count: int, workers: in
     rows: dict[str, list[NDArray[np.generic]]] = {name: [] for name in FIELDS}
     for i, (picture, target) in enumerate(loader):
         pixels[i] = picture.numpy()
+        if hints is None:
+            rows_of_hints = (count, *target.hints.shape)
+            hints = _array(folder / "hints.npy", np.int8, rows_of_hints)
         if plan.teacher:
             taught[i] = target.taught.numpy().clip(-1e4, 1e4)
+            hints[i] = target.hints.numpy()
         for name in FIELDS:
-            rows[name].append(getattr(target, name).numpy())
+            # a copy: what a worker sent is an open file for as long as it lives
+            rows[name].append(getattr(target, name).numpy().copy())
         if (i + 1) % 1000 == 0:
             print(f"{i + 1} of {count}", flush=True)
     arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in rows.items()}
@@ -130,6 +116,7 @@ def build(folder: Path, samples: Samples, plan: Plan, *, count: int, workers: in
     pixels.flush()
     if plan.teacher:
         taught.flush()
+        hints.flush()
     about = {"labels": samples.class_names, "size": size, "teacher": plan.teacher, "count": count}
     (folder / "about.json").write_text(json.dumps(about))
 

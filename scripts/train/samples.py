@@ -27,6 +27,7 @@ class Source(Dataset[tuple[Tensor, Targets]]):
     """Where samples come from: made on the spot, or from a pool made before."""
 
     class_names: tuple[str, ...] = ()
+    hint_width = 0  # features of a teacher per cell
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -47,6 +48,7 @@ class Samples(Source):
     ) -> None:
         self._pictures, self._cut_outs, self._teacher = pictures.pictures, cut_outs, teacher
         self.class_names = pictures.class_names
+        self.hint_width = teacher.hint_width() if teacher else 0
 
     def share(self, plan: Plan) -> NDArray[np.float64]:
         weights = dict(plan.repeat)
@@ -65,17 +67,17 @@ class Samples(Source):
             recipe=GENTLE if clean else Recipe(),
             cut_outs=self._cut_outs,
         )
-        taught = np.zeros((0, 0), np.float32)
+        taught, hints = np.zeros((0, 0), np.float32), np.zeros((0, 0), np.int8)
         if self._teacher is not None and size >= LEAST_PX:
-            taught = self._teacher(pixels)
+            taught, hints = self._teacher(pixels)
         tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-        return tensor, targets_of(labels, taught)
+        return tensor, targets_of(labels, taught, hints)
 
 
-def targets_of(labels: Labels, taught: NDArray[np.float32]) -> Targets:
+def targets_of(labels: Labels, taught: NDArray[np.float32], hints: NDArray[np.int8]) -> Targets:
     real, ignored = labels.select(~labels.ignored), labels.select(labels.ignored)
-    arrays = (real.boxes, real.class_ids, real.weights, ignored.boxes, ignored.class_ids, taught)
-    return Targets(*(torch.from_numpy(a) for a in arrays))
+    boxes = (real.boxes, real.class_ids, real.weights, ignored.boxes, ignored.class_ids)
+    return Targets(*(torch.from_numpy(a) for a in (*boxes, taught, hints)))
 
 
 class Batches:

@@ -8,6 +8,7 @@ threads, which wait for each other at every small operation.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -43,11 +44,11 @@ class Team:
         """The device for this process: with several GPUs, its own."""
         return torch.device(name, self.rank) if name == "cuda" else torch.device(name)
 
-    def average_gradients(self, network: nn.Module) -> None:
+    def average_gradients(self, learned: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by the mean over all processes."""
         if self.count == 1:
             return
-        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        gradients = [p.grad for p in learned if p.grad is not None]
         together = torch.cat([g.flatten() for g in gradients])
         distributed.all_reduce(together)
         together /= self.count

@@ -18,6 +18,7 @@ def targets(boxes, ids=None, weights=None, ignored=(), ignored_ids=None):
         torch.tensor(ignored, dtype=torch.float32).reshape(-1, 4),
         torch.tensor(ignored_ids or [0] * len(ignored), dtype=torch.int64),
         torch.zeros(0, 0),
+        torch.zeros(0, 0),
     )
 
 

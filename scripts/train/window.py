@@ -76,6 +76,7 @@ class Window:
         parts = []
         for stride, level in zip(STRIDES, levels, strict=True):
             n, x, y = (v // stride for v in (self.size, self.left, self.top))
-            grid = level.unflatten(0, (self.whole // stride,) * 2)[y : y + n, x : x + n]
+            side = self.whole // stride
+            grid = level.reshape(side, side, -1)[y : y + n, x : x + n]
             parts.append((grid.flip(1) if self.mirror else grid).flatten(0, 1))
         return torch.cat(parts)

@@ -1,13 +1,34 @@
-// Everything of a network that is no convolution, in float32.
+// Everything of a network that is no convolution.
 //
 // Purpose    element by element (unary, binary) on tensors of up to 6 axes with any strides, which
 //            also copies and transposes; pooling, resizing, softmax.
 // Input      offsets are in the pointers; sizes s0..s5 of y, and for each tensor the distance d0..d5
 //            between neighbours along each axis, in elements (0: the same value again)
+// Types      x, a, b: float, or half with -DHALF_IN; y: float, or half with -DHALF_OUT; all that is
+//            computed is float
 // Grid       unary, binary: one thread an element of y; block 256
 //            pool, resize: x: 256 output pixels, y: channel; block 256
 //            softmax: one block of 32 a row
 // Twin       tests/gpu/step_twins.py
+
+#if defined(HALF_IN) || defined(HALF_OUT)
+#include <cuda_fp16.h>
+__device__ inline float number(__half v) { return __half2float(v); }
+__device__ inline void put(__half* to, float v) { *to = __float2half(v); }
+#endif
+__device__ inline float number(float v) { return v; }
+__device__ inline void put(float* to, float v) { *to = v; }
+
+#ifdef HALF_IN
+typedef __half input_t;
+#else
+typedef float input_t;
+#endif
+#ifdef HALF_OUT
+typedef __half output_t;
+#else
+typedef float output_t;
+#endif
 
 enum { NONE, CLIP, LEAKY, EXP, SIGMOID, SILU, HARDSIGMOID, HARDSILU };
 enum { ADD, SUB, MUL, DIV };
@@ -25,7 +46,7 @@ __device__ inline float activate(float v, int kind, float p, float q) {
     }
 }
 
-extern "C" __global__ void unary(const float* __restrict__ x, float* __restrict__ y, int count,
+extern "C" __global__ void unary(const input_t* __restrict__ x, output_t* __restrict__ y, int count,
                                  int s1, int s2, int s3, int s4, int s5, int x0, int x1, int x2,
                                  int x3, int x4, int x5, int y0, int y1, int y2, int y3, int y4,
                                  int y5, int kind, float p, float q) {
@@ -33,12 +54,12 @@ extern "C" __global__ void unary(const float* __restrict__ x, float* __restrict_
     if (i >= count) return;
     int i5 = i % s5, i4 = i / s5 % s4, i3 = i / (s5 * s4) % s3, rest = i / (s5 * s4 * s3);
     int i2 = rest % s2, i1 = rest / s2 % s1, i0 = rest / (s2 * s1);
-    float v = x[i0 * x0 + i1 * x1 + i2 * x2 + i3 * x3 + i4 * x4 + i5 * x5];
-    y[i0 * y0 + i1 * y1 + i2 * y2 + i3 * y3 + i4 * y4 + i5 * y5] = activate(v, kind, p, q);
+    float v = number(x[i0 * x0 + i1 * x1 + i2 * x2 + i3 * x3 + i4 * x4 + i5 * x5]);
+    put(y + i0 * y0 + i1 * y1 + i2 * y2 + i3 * y3 + i4 * y4 + i5 * y5, activate(v, kind, p, q));
 }
 
-extern "C" __global__ void binary(const float* __restrict__ a, const float* __restrict__ b,
-                                  float* __restrict__ y, int count, int s1, int s2, int s3, int s4,
+extern "C" __global__ void binary(const input_t* __restrict__ a, const input_t* __restrict__ b,
+                                  output_t* __restrict__ y, int count, int s1, int s2, int s3, int s4,
                                   int s5, int a0, int a1, int a2, int a3, int a4, int a5, int b0,
                                   int b1, int b2, int b3, int b4, int b5, int y0, int y1, int y2,
                                   int y3, int y4, int y5, int op, int kind, float p, float q) {
@@ -46,43 +67,43 @@ extern "C" __global__ void binary(const float* __restrict__ a, const float* __re
     if (i >= count) return;
     int i5 = i % s5, i4 = i / s5 % s4, i3 = i / (s5 * s4) % s3, rest = i / (s5 * s4 * s3);
     int i2 = rest % s2, i1 = rest / s2 % s1, i0 = rest / (s2 * s1);
-    float u = a[i0 * a0 + i1 * a1 + i2 * a2 + i3 * a3 + i4 * a4 + i5 * a5];
-    float w = b[i0 * b0 + i1 * b1 + i2 * b2 + i3 * b3 + i4 * b4 + i5 * b5];
+    float u = number(a[i0 * a0 + i1 * a1 + i2 * a2 + i3 * a3 + i4 * a4 + i5 * a5]);
+    float w = number(b[i0 * b0 + i1 * b1 + i2 * b2 + i3 * b3 + i4 * b4 + i5 * b5]);
     float v = op == ADD ? u + w : op == SUB ? u - w : op == MUL ? u * w : u / w;
-    y[i0 * y0 + i1 * y1 + i2 * y2 + i3 * y3 + i4 * y4 + i5 * y5] = activate(v, kind, p, q);
+    put(y + i0 * y0 + i1 * y1 + i2 * y2 + i3 * y3 + i4 * y4 + i5 * y5, activate(v, kind, p, q));
 }
 
 // `mean`: 0 the largest, 1 the mean of what lies inside, 2 the mean with padding counted
-extern "C" __global__ void pool(const float* __restrict__ x, float* __restrict__ y, int in_h,
+extern "C" __global__ void pool(const input_t* __restrict__ x, output_t* __restrict__ y, int in_h,
                                 int in_w, int x_step, int out_h, int out_w, int y_step, int kh,
                                 int kw, int stride_h, int stride_w, int pad_h, int pad_w, int mean) {
     int pixel = blockIdx.x * blockDim.x + threadIdx.x, channel = blockIdx.y;
     if (pixel >= out_h * out_w) return;
     int top = pixel / out_w * stride_h - pad_h, left = pixel % out_w * stride_w - pad_w;
-    const float* plane = x + (long long)channel * x_step;
+    const input_t* plane = x + (long long)channel * x_step;
     float best = -INFINITY, sum = 0;
     int inside = 0;
     for (int i = max(top, 0); i < min(top + kh, in_h); ++i)
         for (int j = max(left, 0); j < min(left + kw, in_w); ++j) {
-            float v = plane[i * in_w + j];
+            float v = number(plane[i * in_w + j]);
             best = fmaxf(best, v);
             sum += v;
             ++inside;
         }
     float v = mean == 0 ? best : sum / (mean == 1 ? inside : kh * kw);
-    y[(long long)channel * y_step + pixel] = v;
+    put(y + (long long)channel * y_step + pixel, v);
 }
 
 // `mode`: 0 nearest, 1 linear with half-pixel centres, 2 linear from the corner
-extern "C" __global__ void resize(const float* __restrict__ x, float* __restrict__ y, int in_h,
+extern "C" __global__ void resize(const input_t* __restrict__ x, output_t* __restrict__ y, int in_h,
                                   int in_w, int x_step, int out_h, int out_w, int y_step, int mode) {
     int pixel = blockIdx.x * blockDim.x + threadIdx.x, channel = blockIdx.y;
     if (pixel >= out_h * out_w) return;
     int oy = pixel / out_w, ox = pixel % out_w;
-    const float* plane = x + (long long)channel * x_step;
+    const input_t* plane = x + (long long)channel * x_step;
     float v;
     if (mode == 0) {
-        v = plane[oy * in_h / out_h * in_w + ox * in_w / out_w];
+        v = number(plane[oy * in_h / out_h * in_w + ox * in_w / out_w]);
     } else {
         float shift = mode == 1 ? 0.5f : 0.0f;
         float fy = (oy + shift) * ((float)in_h / out_h) - shift;
@@ -91,20 +112,20 @@ extern "C" __global__ void resize(const float* __restrict__ x, float* __restrict
         fx = fminf(fmaxf(fx, 0.0f), in_w - 1.0f);
         int y0 = (int)fy, x0 = (int)fx, y1 = min(y0 + 1, in_h - 1), x1 = min(x0 + 1, in_w - 1);
         fy -= y0, fx -= x0;
-        float upper = plane[y0 * in_w + x0] * (1 - fx) + plane[y0 * in_w + x1] * fx;
-        float lower = plane[y1 * in_w + x0] * (1 - fx) + plane[y1 * in_w + x1] * fx;
+        float upper = number(plane[y0 * in_w + x0]) * (1 - fx) + number(plane[y0 * in_w + x1]) * fx;
+        float lower = number(plane[y1 * in_w + x0]) * (1 - fx) + number(plane[y1 * in_w + x1]) * fx;
         v = upper * (1 - fy) + lower * fy;
     }
-    y[(long long)channel * y_step + pixel] = v;
+    put(y + (long long)channel * y_step + pixel, v);
 }
 
-extern "C" __global__ void softmax(const float* __restrict__ x, float* __restrict__ y, int columns) {
-    const float* from = x + (long long)blockIdx.x * columns;
-    float* to = y + (long long)blockIdx.x * columns;
+extern "C" __global__ void softmax(const input_t* __restrict__ x, output_t* __restrict__ y, int columns) {
+    const input_t* from = x + (long long)blockIdx.x * columns;
+    output_t* to = y + (long long)blockIdx.x * columns;
     float most = -INFINITY, sum = 0;
-    for (int i = threadIdx.x; i < columns; i += 32) most = fmaxf(most, from[i]);
+    for (int i = threadIdx.x; i < columns; i += 32) most = fmaxf(most, number(from[i]));
     for (int k = 16; k; k /= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, k));
-    for (int i = threadIdx.x; i < columns; i += 32) sum += expf(from[i] - most);
+    for (int i = threadIdx.x; i < columns; i += 32) sum += expf(number(from[i]) - most);
     for (int k = 16; k; k /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, k);
-    for (int i = threadIdx.x; i < columns; i += 32) to[i] = expf(from[i] - most) / sum;
+    for (int i = threadIdx.x; i < columns; i += 32) put(to + i, expf(number(from[i]) - most) / sum);
 }

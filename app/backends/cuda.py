@@ -38,7 +38,11 @@ BLOCK = (32, 8, 1)
 
 
 class CudaBackend:
-    """``slots`` frames in flight on one GPU; a context manager for the pipeline thread."""
+    """``slots`` frames in flight on one GPU; a context manager for the pipeline thread.
+
+    ``half``: convolve with the tensor cores, in half precision. ``tune``: measure which tile suits
+    each convolution, once per device.
+    """
 
     def __init__(
         self,
@@ -50,8 +54,11 @@ class CudaBackend:
         iou: float,
         slots: int = SLOTS,
         device: int = 0,
+        half: bool = True,
+        tune: bool = True,
     ) -> None:
         self._spec, self._file, self._wake = spec, weights, wake
+        self._half, self._tune = half, tune
         self._score, self._iou, self._count = score, iou, slots
         self._context = GpuContext(device)
         self._weights: Weights | None = None
@@ -63,7 +70,7 @@ class CudaBackend:
         program = lower(read_static_graph(self._file, self._spec.input.size_wh))
         context = self._context.__enter__()
         try:
-            self._weights = Weights(context, program)
+            self._weights = Weights(context, program, half=self._half, tune=self._tune)
             self._bell = Bell(self._wake)
             for _ in range(self._count):
                 self._slots.append(
@@ -83,7 +90,8 @@ class CudaBackend:
             if isinstance(error, context.driver.Error):
                 raise lost(context.name, error) from error
             raise
-        self.description = f"cuda (native, float32), {context.name}, {self._spec.name}"
+        numbers = "half precision" if self._half else "float32"
+        self.description = f"cuda (native, {numbers}), {context.name}, {self._spec.name}"
         return self
 
     def __exit__(
@@ -133,7 +141,8 @@ class CudaSlot:
         self._recorder = Recorder(context, self._stream, len(STAGES) + 1)
         self._recorded: tuple[object, ...] = ()
         self._network = Network(context, weights)
-        self._preprocess = load_kernel(load_module(context, "preprocess"), "preprocess", SIGNATURE)
+        module = load_module(context, "preprocess", defines=["HALF"] * self._network.input_half)
+        self._preprocess = load_kernel(module, "preprocess", SIGNATURE)
         # the raw outputs come to the host only where the device cannot find the boxes
         self._boxes = self._device_boxes(context, score, iou)
         self._outputs = [

@@ -28,7 +28,7 @@ def chain(sizes):
 
 def test_a_chain_needs_two_places_besides_its_ends():
     arena = plan(chain([64, 640, 640, 640, 640, 640, 64]))
-    assert arena.size == 64 + 2 * 640 + 64
+    assert arena.size == 4 * (64 + 2 * 640 + 64)
     assert all(offset % ALIGNMENT == 0 for offset in arena.offsets)
 
 
@@ -45,11 +45,11 @@ def test_a_real_network_computes_the_same_inside_the_arena(name):
     side = 320 if "320" in name else 352
     program = lower(read_static_graph(asset(name), (side, side)))
     arena = plan(program)
-    memory = np.full(arena.size, np.nan, np.float32)
+    memory = np.full(arena.size // 4, np.nan, np.float32)
     apart = [np.full(n, np.nan, np.float32) for n in program.buffers]
 
     def views(view, whole):
-        start = memory[arena.offsets[view.buffer] :] if whole else apart[view.buffer]
+        start = memory[arena.offsets[view.buffer] // 4 :] if whole else apart[view.buffer]
         start = start[view.offset :]
         return np.lib.stride_tricks.as_strided(start, view.shape, [s * 4 for s in view.strides])
 
@@ -62,4 +62,4 @@ def test_a_real_network_computes_the_same_inside_the_arena(name):
             views(step.y, whole)[...] = result(step, lambda v, w=whole: views(v, w))
     for output in program.outputs:
         assert (views(output, True) == views(output, False)).all()
-    assert arena.size < 0.3 * sum(program.buffers)
+    assert arena.size < 0.3 * 4 * sum(program.buffers)

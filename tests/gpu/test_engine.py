@@ -1,23 +1,30 @@
 """The native engine on the simulated device: the numbers that ONNX Runtime gives."""
 
+import json
+
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from app.backends.ort import open_session
 from app.gpu.context import GpuContext
 from app.gpu.network.engine import Network, Weights, download
 from app.gpu.network.graph import read_static_graph
 from app.gpu.network.lower import lower
+from app.gpu.network.tiles import TILES, Tiles
 from tests.gpu.test_lower import SIZES
 from tests.shelf_kit import REAL, asset
 
 
-def on_device(path, size_wh, x):
+def on_device(path, size_wh, x, **how):
+    """The outputs for x (1,3,H,W), with Weights built as ``how`` says."""
     program = lower(read_static_graph(path, size_wh))
     with GpuContext() as context:
-        weights = Weights(context, program)
+        weights = Weights(context, program, **how)
         network = Network(context, weights)
         stream = context.driver.Stream()
+        x = x.astype(np.float16) if network.input_half else x
         context.driver.memcpy_htod(network.input, x)
         network.enqueue(stream)
         stream.synchronize()
@@ -38,3 +45,92 @@ def test_real_networks(device, name):
     wanted = session.run(None, {session.get_inputs()[0].name: x})
     for mine, theirs in zip(on_device(path, size_wh, x), wanted, strict=True):
         assert np.abs(mine - theirs).max() <= 1e-4 * max(1.0, np.abs(theirs).max())
+
+
+NODES = [
+    helper.make_node("Conv", ["x", "stem"], ["a"], pads=[1, 1, 1, 1], strides=[2, 2]),
+    helper.make_node("Sigmoid", ["a"], ["s"]),
+    helper.make_node("Mul", ["a", "s"], ["b"]),
+    helper.make_node("Conv", ["b", "depth"], ["c"], pads=[2, 2, 2, 2], group=24),
+    helper.make_node("Add", ["b", "c"], ["d"]),
+    helper.make_node("Conv", ["d", "point"], ["e"]),
+    helper.make_node("MaxPool", ["e"], ["f"], kernel_shape=[3, 3], strides=[2, 2]),
+    helper.make_node("Conv", ["f", "grouped"], ["g"], group=2, pads=[1, 1, 1, 1]),
+    helper.make_node("Relu", ["g"], ["h"]),
+    helper.make_node("Concat", ["f", "h"], ["i"], axis=1),
+    helper.make_node("Conv", ["i", "last"], ["j"]),
+    helper.make_node("Sigmoid", ["j"], ["k"]),
+    helper.make_node("Mul", ["k", "hundreds"], ["boxes"]),
+    helper.make_node("Softmax", ["i"], ["shares"], axis=1),
+]
+
+
+@pytest.fixture
+def small(tmp_path):
+    """An ONNX file with a step of nearly every kind, 33×33 pixels; one output reads a tensor that
+    a convolution reads too."""
+    chance = np.random.default_rng(1)
+    shapes = {
+        "stem": (24, 3, 3, 3),
+        "depth": (24, 1, 5, 5),
+        "point": (70, 24, 1, 1),
+        "grouped": (40, 35, 3, 3),
+        "last": (5, 110, 1, 1),
+    }
+    weights = {
+        name: (chance.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+    weights["hundreds"] = np.array([300.0], np.float32)
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        NODES,
+        "small",
+        [value("x", TensorProto.FLOAT, (1, 3, 33, 33))],
+        [
+            value("boxes", TensorProto.FLOAT, (1, 5, 8, 8)),
+            value("shares", TensorProto.FLOAT, (1, 110, 8, 8)),
+        ],
+        [numpy_helper.from_array(v, k) for k, v in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, str(tmp_path / "small.onnx"))
+    return tmp_path / "small.onnx"
+
+
+def compare(path, tolerance, **how):
+    """Outputs of the device against ONNX Runtime's, each to ``tolerance`` of its largest value."""
+    x = np.random.default_rng(2).standard_normal((1, 3, 33, 33)).astype(np.float32)
+    wanted = open_session(path).run(None, {"x": x})
+    for mine, theirs in zip(on_device(path, (33, 33), x, **how), wanted, strict=True):
+        assert np.abs(mine - theirs).max() <= tolerance * np.abs(theirs).max()
+
+
+def test_float32_is_exact(device, small):
+    compare(small, 1e-5)
+
+
+def test_tensor_cores_sum_in_float32(device, small):
+    """Halves have 11 bits: a few roundings in a row stay below 0.3 %."""
+    compare(small, 3e-3, half=True)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("tile", TILES)
+def test_every_tile_gives_the_same(device, small, monkeypatch, tile, half):
+    monkeypatch.setattr(Tiles, "_by_rule", lambda self, size: tile)
+    compare(small, 3e-3 if half else 1e-5, half=half)
+
+
+def test_tiles_are_measured_once_and_remembered(device, small, monkeypatch, tmp_path):
+    monkeypatch.setenv("KESTREL_CUBIN_CACHE", str(tmp_path))
+    compare(small, 3e-3, half=True, tune=True)
+    (file,) = tmp_path.glob("tiles-*.json")
+    known = json.loads(file.read_text())
+    assert len(known) == 4  # the depthwise one has no tiles
+    monkeypatch.setattr(Tiles, "_fastest", lambda *_: pytest.fail("measured again"))
+    compare(small, 3e-3, half=True, tune=True)
+    file.write_text("no JSON")
+    monkeypatch.setattr(Tiles, "_fastest", lambda *_: TILES[-1])
+    compare(small, 3e-3, half=True, tune=True)
+    assert set(map(tuple, json.loads(file.read_text()).values())) == {TILES[-1]}

@@ -7,8 +7,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app.backends.ort import open_session
 from app.errors import ModelError
-from app.gpu.network.engine import KINDS
 from app.gpu.network.graph import read_static_graph
+from app.gpu.network.launches import KINDS
 from app.gpu.network.lower import lower
 from app.gpu.network.steps import Binary, Conv, Unary, View, row_major
 from tests.gpu.step_twins import run

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from app.gpu.network.lower import Program
 from app.gpu.network.steps import reads
 
-ALIGNMENT = 64  # elements: 256 bytes of float32, what vector loads and tensor cores want
+ALIGNMENT = 256  # bytes: what vector loads and tensor cores want
 
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """``offsets`` of the buffers and the ``size`` of all, in elements."""
+    """``offsets`` of the buffers and the ``size`` of all, in bytes."""
 
     offsets: tuple[int, ...]
     size: int
@@ -32,24 +32,25 @@ def plan(program: Program) -> Arena:
             died[view.buffer] = max(died[view.buffer], i)
     for buffer in {program.input.buffer, *program.constants, *(v.buffer for v in program.outputs)}:
         born[buffer], died[buffer] = 0, last
+    sizes = [_rounded(n * program.itemsize(b)) for b, n in enumerate(program.buffers)]
     placed: list[int] = []
     offsets = [0] * len(program.buffers)
-    for b in sorted(range(len(program.buffers)), key=lambda b: -program.buffers[b]):
+    for b in sorted(range(len(program.buffers)), key=lambda b: -sizes[b]):
         if died[b] < born[b]:
             continue  # fused away
         busy = sorted(
-            (offsets[o], offsets[o] + _rounded(program.buffers[o]))
+            (offsets[o], offsets[o] + sizes[o])
             for o in placed
             if born[o] <= died[b] and born[b] <= died[o]
         )
         place = 0
         for start, end in busy:
-            if place + _rounded(program.buffers[b]) <= start:
+            if place + sizes[b] <= start:
                 break
             place = max(place, end)
         offsets[b] = place
         placed.append(b)
-    size = max((offsets[b] + _rounded(program.buffers[b]) for b in placed), default=0)
+    size = max((offsets[b] + sizes[b] for b in placed), default=0)
     return Arena(tuple(offsets), size)
 
 

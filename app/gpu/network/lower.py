@@ -32,13 +32,21 @@ from app.gpu.network.steps import (
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Steps in order; ``buffers``: sizes in elements; ``constants``: contents of some buffers."""
+    """Steps in order; ``buffers``: sizes in elements; ``constants``: contents of some buffers.
+
+    ``half``: the buffers in half precision (precision.py); the others are float32.
+    """
 
     steps: tuple[Step, ...]
     buffers: tuple[int, ...]
     constants: dict[int, NDArray[np.float32]]
     input: View
     outputs: tuple[View, ...]
+    half: frozenset[int] = frozenset()
+
+    def itemsize(self, buffer: int) -> int:
+        """Bytes of an element."""
+        return 2 if buffer in self.half else 4
 
 
 def lower(graph: Graph) -> Program:

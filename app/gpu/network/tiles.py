@@ -1,0 +1,119 @@
+"""Which tile suits a convolution on this device? By rule, or measured once and remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from app.gpu.context import GpuContext
+from app.gpu.kernel_files import KERNEL_DIR, cache_dir
+
+log = logging.getLogger(__name__)
+
+LAUNCHES = 20  # in a row; the fastest of ROUNDS rounds counts
+ROUNDS = 3
+
+
+class Tile(NamedTuple):
+    """Output channels and pixels that one block of `conv` computes."""
+
+    channels: int
+    pixels: int
+
+
+TILES = (Tile(64, 64), Tile(32, 64), Tile(32, 32), Tile(16, 64))  # that kernels/conv.cu has
+
+
+class Tiles:
+    """Chooses tiles; ``tune``: by measuring, where nothing is remembered of this device."""
+
+    def __init__(self, context: GpuContext, *, tune: bool) -> None:
+        self._context, self._tune = context, tune
+        self._file = _file_for(context)
+        self._known = _read(self._file) if tune else {}
+        self._measured = 0
+
+    def choose(
+        self, size: tuple[int, int, int], signature: tuple[Any, ...], launch: Callable[[Tile], Any]
+    ) -> Tile:
+        """For ``size``: output channels of a group, pixels, groups. ``signature``: all on which
+        the time depends. ``launch``: what puts it on a stream with a tile."""
+        if not self._tune:
+            return self._by_rule(size)
+        key = " ".join(f"{v:g}" for v in signature)
+        if key not in self._known:
+            self._known[key] = list(self._fastest(_sensible(size[0]), launch))
+            self._measured += 1
+        return Tile(*self._known[key])
+
+    def keep(self) -> None:
+        """Remember what was measured, for the next start."""
+        if not self._measured:
+            return
+        log.info("measured the tiles of %d convolutions on this GPU", self._measured)
+        self._measured = 0
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            part = self._file.with_suffix(f".{os.getpid()}.part")
+            part.write_text(json.dumps(self._known, indent=0))
+            part.replace(self._file)
+        except OSError as fault:
+            log.warning("measured tiles cannot be kept in %s: %s", self._file, fault.strerror)
+
+    def _by_rule(self, size: tuple[int, int, int]) -> Tile:
+        """The largest tile that still gives every multiprocessor a block, or the smallest."""
+        channels, pixels, groups = size
+        attribute = self._context.driver.device_attribute.MULTIPROCESSOR_COUNT
+        wanted = self._context.device.get_attribute(attribute)
+        tiles = _sensible(channels)
+        for tile in tiles:
+            blocks = -(-channels // tile.channels) * -(-pixels // tile.pixels) * groups
+            if blocks >= wanted:
+                return tile
+        return tiles[-1]
+
+    def _fastest(self, tiles: list[Tile], launch: Callable[[Tile], Any]) -> Tile:
+        if len(tiles) == 1:
+            return tiles[0]
+        driver = self._context.driver
+        stream, first, last = driver.Stream(), driver.Event(), driver.Event()
+        times = {}
+        for tile in tiles:
+            work = launch(tile)
+            work(stream)  # the first launch loads the kernel
+            rounds = []
+            for _ in range(ROUNDS):
+                first.record(stream)
+                for _ in range(LAUNCHES):
+                    work(stream)
+                last.record(stream)
+                last.synchronize()
+                rounds.append(first.time_till(last))
+            times[tile] = min(rounds)
+        return min(times, key=lambda tile: times[tile])
+
+
+def _sensible(channels: int) -> list[Tile]:
+    """Tiles of which at least half is used, the smallest in any case."""
+    return [t for t in TILES if t.channels < 2 * channels] or [TILES[-1]]
+
+
+def _file_for(context: GpuContext) -> Path:
+    """One for each device and version of the kernels."""
+    source = (KERNEL_DIR / "conv.cu").read_bytes()
+    about = f"{context.name} {context.capability} {context.driver.get_driver_version()}".encode()
+    return cache_dir() / f"tiles-{hashlib.sha256(source + about).hexdigest()[:16]}.json"
+
+
+def _read(file: Path) -> dict[str, list[int]]:
+    """What was remembered; what cannot be read is measured anew."""
+    try:
+        known = json.loads(file.read_text())
+        return {str(k): list(Tile(*v)) for k, v in known.items() if Tile(*v) in TILES}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}

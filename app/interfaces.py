@@ -51,6 +51,10 @@ class Backend(Protocol):
     def description(self) -> str:
         """For the log and the HUD: engine, device, threads."""
 
+    @property
+    def remarks(self) -> Sequence[str]:
+        """For the report at the end: what the engine chose and measured while it ran."""
+
 
 # Entered on the pipeline thread. The argument wakes that thread: a slot calls it, from any
 # thread, when it has become ready.

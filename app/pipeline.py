@@ -66,6 +66,7 @@ class Pipeline:
         )
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
         self.backend_description = ""
+        self.backend_remarks: Sequence[str] = ()
 
     def start(self) -> None:
         """Start both threads; the source opens while the backend builds."""
@@ -161,6 +162,7 @@ class Pipeline:
                 log.info("engine %s", backend.description)
                 if self._source_ready():
                     self._feed_sinks(backend.slots)
+                self.backend_remarks = tuple(backend.remarks)
         except BaseException as error:
             self.fail(error)
         finally:

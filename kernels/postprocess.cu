@@ -6,7 +6,8 @@
 //                    each cell's column, row and stride
 // Output     found: the candidates, CAPACITY rows of 6 floats: x0, y0, x1, y1, score, class; `count`
 //            how many there were (more than CAPACITY: the host has to do it); `cells_of` their cells
-//            kept: up to MOST rows like those of found, by falling score; `kept_count` how many
+//            kept: up to MOST rows like those of found, by falling score; `counts`: how many
+//            candidates there were, and how many rows
 // Convention corners in input pixels; a box must be finite, of positive size below HUGE
 // Grid       candidates_*: one thread a cell, block 256; nms: one block of 256
 // Twin       app/backends/postprocess.py, before it maps to source pixels
@@ -70,7 +71,7 @@ __device__ inline bool before(const float* found, const int* cells_of, int a, in
 
 extern "C" __global__ void __launch_bounds__(256)
     nms(const float* __restrict__ found, const int* __restrict__ cells_of,
-        const int* __restrict__ count, float* __restrict__ kept, int* __restrict__ kept_count,
+        const int* __restrict__ count, float* __restrict__ kept, int* __restrict__ counts,
         float iou) {
     __shared__ int order[CAPACITY];
     __shared__ unsigned char gone[CAPACITY];
@@ -115,5 +116,5 @@ extern "C" __global__ void __launch_bounds__(256)
         }
         __syncthreads();
     }
-    if (t == 0) *kept_count = number;
+    if (t == 0) counts[0] = *count, counts[1] = number;
 }

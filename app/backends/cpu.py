@@ -110,6 +110,11 @@ class CpuBackend:
         return self._slots
 
     @property
+    def remarks(self) -> Sequence[str]:
+        """See interfaces.Backend."""
+        return ()
+
+    @property
     def description(self) -> str:
         """See interfaces.Backend."""
         workers = f"{self._workers} workers × {self._threads} thread"

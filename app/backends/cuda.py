@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
 from types import TracebackType
 
 import numpy as np
@@ -26,6 +27,8 @@ from app.gpu.network.engine import Network, Weights
 from app.gpu.network.graph import read_static_graph
 from app.gpu.network.lower import lower
 from app.gpu.recording import Mark, Recorder
+from app.gpu.strategy import Strategy, Transfer
+from app.gpu.timeline import Timeline
 from app.gpu.transfer import Bell, PinnedArray
 from app.letterbox import Placement, place
 from app.model_spec import ModelSpec
@@ -33,6 +36,7 @@ from app.model_spec import ModelSpec
 SLOTS = 2
 STAGES = ("upload", "preprocess", "network", "postprocess", "download")
 FORMATS = ("bgr8", "bgra8", "gray8", "yuyv", "nv12")
+TRIALS = 12  # runs of the first frame with each way of transfer; the first does not count
 SIGNATURE = "PP" + "i" * 11 + "f" * 7
 BLOCK = (32, 8, 1)
 
@@ -41,7 +45,7 @@ class CudaBackend:
     """``slots`` frames in flight on one GPU; a context manager for the pipeline thread.
 
     ``half``: convolve with the tensor cores, in half precision. ``tune``: measure which tile suits
-    each convolution, once per device.
+    each convolution, once per device. ``transfer``: see strategy.py.
     """
 
     def __init__(
@@ -56,9 +60,11 @@ class CudaBackend:
         device: int = 0,
         half: bool = True,
         tune: bool = True,
+        transfer: Transfer = "auto",
     ) -> None:
         self._spec, self._file, self._wake = spec, weights, wake
         self._half, self._tune = half, tune
+        self._strategy, self._timeline = Strategy(transfer), Timeline()
         self._score, self._iou, self._count = score, iou, slots
         self._context = GpuContext(device)
         self._weights: Weights | None = None
@@ -72,6 +78,7 @@ class CudaBackend:
         try:
             self._weights = Weights(context, program, half=self._half, tune=self._tune)
             self._bell = Bell(self._wake)
+            self._timeline.open(context)
             for _ in range(self._count):
                 self._slots.append(
                     CudaSlot(
@@ -79,6 +86,8 @@ class CudaBackend:
                         self._weights,
                         self._spec,
                         bell=self._bell,
+                        strategy=self._strategy,
+                        timeline=self._timeline,
                         score=self._score,
                         iou=self._iou,
                     )
@@ -105,6 +114,7 @@ class CudaBackend:
             driver.Context.synchronize()
             for slot in self._slots:
                 slot.close()
+            self._timeline.close()
             if self._weights is not None:
                 self._weights.close()
         except driver.Error as fault:
@@ -115,6 +125,11 @@ class CudaBackend:
             self._context.__exit__(kind, error, trace)
             if self._bell is not None:  # its semaphore outlives whatever may still post it
                 self._bell.close()
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """See interfaces.Backend."""
+        return [r for r in (self._strategy.remark, self._timeline.overlap.line()) if r]
 
     @property
     def slots(self) -> Sequence[CudaSlot]:
@@ -132,6 +147,8 @@ class CudaSlot:
         spec: ModelSpec,
         *,
         bell: Bell,
+        strategy: Strategy,
+        timeline: Timeline,
         score: float,
         iou: float,
     ) -> None:
@@ -153,7 +170,7 @@ class CudaSlot:
             spec, [shape for _, shape in self._network.outputs], score=score, iou=iou
         )
         self._input: PinnedArray | None = None
-        self._bell = bell
+        self._bell, self._strategy, self._timeline = bell, strategy, timeline
         self._frame: Frame | None = None
         self._placement: Placement | None = None
         self._constants = _normalisation(spec)
@@ -169,20 +186,38 @@ class CudaSlot:
             raise lost(self._context.name, fault) from fault
 
     def _enqueue(self, frame: Frame) -> None:
-        memory = self._memory_for(frame)
-        memory.check()
-        flat = frame.pixels.reshape(-1)
-        memory.host[: flat.size] = flat
         if self._placement is None or self._placement.source_wh != frame.wh_px:
             spec = self._spec.input
             self._placement = place(frame.wh_px, spec.size_wh, resize=spec.resize, align=spec.align)
-        layout = (frame.pixels.shape, frame.pixels.strides, frame.format, int(memory.device))
-        if layout != self._recorded:
-            self._recorder.record(partial(self._issue, frame, memory, self._placement))
-            self._recorded = layout
+        self._prepare(frame, mapped=self._strategy.decide(partial(self._trial_ns, frame)))
+        self._timeline.tick()
         self._recorder.launch()
         self._done.record(self._stream)
         self._bell.enqueue(self._stream)
+
+    def _prepare(self, frame: Frame, *, mapped: bool) -> None:
+        """The frame into the slot's memory, and a recording that fits both."""
+        assert self._placement is not None
+        memory = self._memory_for(frame, mapped=mapped)
+        memory.check()
+        flat = frame.pixels.reshape(-1)
+        memory.host[: flat.size] = flat
+        layout = (frame.pixels.shape, frame.pixels.strides, frame.format, int(memory.device))
+        if layout != self._recorded:
+            if self._boxes is not None:
+                self._boxes.put_results(mapped=mapped)
+            self._recorder.record(partial(self._issue, frame, memory, self._placement))
+            self._recorded = layout
+
+    def _trial_ns(self, frame: Frame, mapped: bool) -> float:
+        """How long the frame takes, alone on the device: the median of a few runs."""
+        self._prepare(frame, mapped=mapped)
+        times = []
+        for _ in range(TRIALS):
+            self._recorder.launch()
+            self._recorder.wait()
+            times.append(self._recorder.between_ns(0, len(STAGES)))
+        return median(times[1:])
 
     def _issue(self, frame: Frame, memory: PinnedArray, placement: Placement, mark: Mark) -> None:
         """Put one frame's work on the stream, or into the recording that is made of it."""
@@ -217,6 +252,7 @@ class CudaSlot:
         try:
             self._done.synchronize()
             times = {name: self._recorder.between_ns(i, i + 1) for i, name in enumerate(STAGES)}
+            self._timeline.add(self._recorder)
         except self._driver.Error as fault:
             raise lost(self._context.name, fault) from fault
         return self._detections(self._placement), times
@@ -259,13 +295,17 @@ class CudaSlot:
         self._outputs.clear()
         del self._stream, self._preprocess, self._done, self._recorder
 
-    def _memory_for(self, frame: Frame) -> PinnedArray:
+    def _memory_for(self, frame: Frame, *, mapped: bool) -> PinnedArray:
         """The slot's frame memory; made anew only when a larger frame comes."""
         wanted = frame.pixels.nbytes
-        if self._input is None or self._input.host.nbytes < wanted:
-            if self._input is not None:
-                self._input.close()
-            self._input = PinnedArray(self._context, (wanted,), np.uint8)
+        old = self._input
+        if old is None or old.host.nbytes < wanted or old.mapped != mapped:
+            self._recorded = ()
+            if old is not None:
+                old.close()
+            self._input = None  # should the next line fail, nothing is freed twice
+            self._input = PinnedArray(self._context, (wanted,), np.uint8, mapped=mapped)
+        assert self._input is not None
         return self._input
 
     def _launch_preprocess(self, frame: Frame, memory: PinnedArray, p: Placement) -> None:

@@ -50,19 +50,27 @@ class DeviceBoxes:
         driver.memcpy_htod(self._grid, grid)
         self._found = driver.mem_alloc(CAPACITY * 6 * 4)
         self._cells = driver.mem_alloc(CAPACITY * 4)
-        self._result = PinnedArray(context, (HEAD + MOST * 6,), np.float32)
-        self._count = int(self._result.device)
-        kept, kept_count = self._count + HEAD * 4, self._count + 4
+        self._count = driver.mem_alloc(4)
+        self._context, self._iou = context, np.float32(iou)
+        self._result: PinnedArray | None = None
+        self._nms_with: tuple[Any, ...] = ()
         cells = np.int32(len(grid))
         self._blocks = (-(-len(grid) // THREADS), 1)
         self._decode_with = (
             *(raw, self._grid, self._found, self._cells, self._count, cells),
             *(np.int32(len(spec.labels)), np.float32(score)),
         )
-        self._nms_with = (
-            *(self._found, self._cells, self._count, kept, kept_count),
-            np.float32(iou),
-        )
+
+    def put_results(self, *, mapped: bool) -> None:
+        """Give the results their memory, of one kind or the other; nothing may be pending."""
+        if self._result is not None and self._result.mapped == mapped:
+            return
+        if self._result is not None:
+            self._result.close()
+        self._result = PinnedArray(self._context, (HEAD + MOST * 6,), np.float32, mapped=mapped)
+        counts = int(self._result.device)
+        kept = counts + HEAD * 4
+        self._nms_with = (self._found, self._cells, self._count, kept, counts, self._iou)
 
     def enqueue(self, stream: Any) -> None:
         """Find the boxes, on the device."""
@@ -72,11 +80,13 @@ class DeviceBoxes:
 
     def download(self, stream: Any) -> None:
         """Copy them to the host."""
-        self._result.download(stream, self._count)
+        assert self._result is not None
+        self._result.download(stream, int(self._result.device))
 
     def rows(self) -> NDArray[np.float32] | None:
         """(n, 6) x0, y0, x1, y1 in input pixels, score, class_id; None: there were too many
         candidates for the device."""
+        assert self._result is not None
         candidates, kept = (int(v) for v in self._result.host[:2].view(np.int32))
         if candidates > CAPACITY:
             return None
@@ -84,8 +94,9 @@ class DeviceBoxes:
 
     def close(self) -> None:
         """Free everything; nothing may be pending."""
-        self._result.close()
-        for memory in (self._grid, self._found, self._cells):
+        if self._result is not None:
+            self._result.close()
+        for memory in (self._grid, self._found, self._cells, self._count):
             memory.free()
 
 

@@ -77,12 +77,23 @@ class Recorder:
         else:
             self._call(self._bindings.cuGraphLaunch, self._graph, self._stream.handle)
 
+    def after_ns(self, origin: Recorder) -> list[int]:
+        """When each mark was reached, after the first mark of ``origin``; of launches that are
+        done."""
+        return [self._apart_ns(origin._events[0], event) for event in self._events]
+
     def between_ns(self, first: int, second: int) -> int:
         """Time from one mark to another, of a launch that is done."""
-        a, b = self._events[first], self._events[second]
+        return self._apart_ns(self._events[first], self._events[second])
+
+    def _apart_ns(self, a: Any, b: Any) -> int:
         if self._bindings is None:
             return int(a.time_till(b) * 1e6)
         return int(self._call(self._bindings.cuEventElapsedTime, a, b) * 1e6)
+
+    def wait(self) -> None:
+        """Until the stream has nothing to do."""
+        self._stream.synchronize()
 
     def forget(self) -> None:
         """Free the recording; it must not be running."""

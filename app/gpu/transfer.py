@@ -19,14 +19,29 @@ from app.gpu.context import GpuContext
 
 
 class PinnedArray:
-    """Page-locked host memory of ``shape``, with its copy on the device unless that has another."""
+    """Page-locked host memory of ``shape``, with its copy on the device unless that has another.
+
+    ``mapped``: no copy; ``device`` is the address by which kernels reach the host's memory.
+    """
 
     def __init__(
-        self, context: GpuContext, shape: tuple[int, ...], dtype: Any, *, on_device: bool = True
+        self,
+        context: GpuContext,
+        shape: tuple[int, ...],
+        dtype: Any,
+        *,
+        on_device: bool = True,
+        mapped: bool = False,
     ) -> None:
-        self._driver = context.driver
-        self.host: NDArray[Any] = self._driver.pagelocked_empty(shape, dtype)
-        self.device: Any = self._driver.mem_alloc(self.host.nbytes) if on_device else None
+        self._driver, self.mapped = context.driver, mapped
+        flags = self._driver.host_alloc_flags.DEVICEMAP if mapped else 0
+        self.host: NDArray[Any] = self._driver.pagelocked_empty(shape, dtype, mem_flags=flags)
+        self.device: Any = None
+        if mapped:
+            base: Any = self.host.base
+            self.device = int(base.get_device_pointer())
+        elif on_device:
+            self.device = self._driver.mem_alloc(self.host.nbytes)
 
     def check(self) -> None:
         """Raise DeviceError unless ``host`` is page-locked: a copy from it would not be one."""
@@ -34,17 +49,21 @@ class PinnedArray:
             raise DeviceError("a slot's array is not page-locked; please report this")
 
     def upload(self, stream: Any, nbytes: int) -> None:
-        """Enqueue the copy of the first ``nbytes`` to the device."""
+        """Enqueue the copy of the first ``nbytes`` to the device, where there is one."""
+        if self.mapped:
+            return
         flat = self.host.reshape(-1).view(np.uint8)[:nbytes]
         self._driver.memcpy_htod_async(self.device, flat, stream)
 
     def download(self, stream: Any, address: int) -> None:
-        """Enqueue the copy of a device tensor into ``host``."""
+        """Enqueue the copy of a device tensor into ``host``, where kernels do not write there."""
+        if self.mapped:
+            return
         self._driver.memcpy_dtoh_async(self.host, address, stream)
 
     def close(self) -> None:
         """Free both sides; nothing may be pending."""
-        if self.device is not None:
+        if self.device is not None and not self.mapped:
             self.device.free()
         base: Any = self.host.base
         self.host = np.empty(0)

@@ -50,7 +50,7 @@ def run_bench(config: Config, *, seconds: float) -> int:
     model = choose_model(config)
     config = replace(config, max_frames=config.max_frames or FRAMES)
     source = config.source or "sample:"
-    throughput, engine = _measure(config, model, source, Policy.LOSSLESS)
+    throughput, engine, remarks = _measure(config, model, source, Policy.LOSSLESS)
     if throughput.processed < 2:
         raise ConfigError(
             f"{mask_credentials(source)} has too few frames to measure; choose a longer recording"
@@ -59,13 +59,14 @@ def run_bench(config: Config, *, seconds: float) -> int:
     ticks = max(2, int(fps * seconds))
     pattern = f"pattern:?size=640x480&fps={fps:.0f}&frames={ticks}"
     ages = AgeSink()
-    overload, _ = _measure(replace(config, max_frames=None), model, pattern, Policy.LATEST, [ages])
+    overload, *_ = _measure(replace(config, max_frames=None), model, pattern, Policy.LATEST, [ages])
     rss_mb, peak_kb = _rss_mb(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     report = {
         "kestrel": __version__,
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "device": device(),
         "engine": engine,
+        "remarks": list(remarks),
         "model": model.spec.name,
         "throughput": {"source": mask_credentials(source), **_figures(throughput)},
         "overload": {"source": pattern, **_figures(overload), **ages.drift(), **_ratio(overload)},
@@ -124,7 +125,7 @@ def _ratio(stats: PipelineStats) -> dict[str, float]:
 
 def _measure(
     config: Config, model: Model, source: str, policy: Policy, sinks: Sequence[Sink] = ()
-) -> tuple[PipelineStats, str]:
+) -> tuple[PipelineStats, str, Sequence[str]]:
     pipeline = Pipeline(
         make_source(source, realtime=policy is Policy.LATEST),
         backend_factory(config, model, policy),
@@ -138,7 +139,7 @@ def _measure(
         raise KeyboardInterrupt
     if ending.error is not None:
         raise ending.error
-    return pipeline.stats(), pipeline.backend_description
+    return pipeline.stats(), pipeline.backend_description, pipeline.backend_remarks
 
 
 def _figures(stats: PipelineStats) -> dict[str, Any]:
@@ -166,6 +167,7 @@ def _table(report: dict[str, Any]) -> str:
         if name in run["stages_ms"]:
             lines.append(f"{name:14}" + _row(run["stages_ms"][name]))
     lines += [
+        *report["remarks"],
         "",
         f"throughput    {run['overall_fps']:.1f} FPS over {run['processed']} frames of "
         f"{run['source']}, none lost",

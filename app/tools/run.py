@@ -250,12 +250,15 @@ def _report(config: Config, ending: Ending, pipeline: Pipeline, summary: Summary
     """Say what was seen, also when the run ended by an error; then raise that."""
     stats = pipeline.stats()
     if stats.processed or ending.error is None:
-        _print_summary(stats, summary, sys.stderr if config.json == "-" else sys.stdout)
+        out = sys.stderr if config.json == "-" else sys.stdout
+        _print_summary(stats, summary, pipeline.backend_remarks, out)
     if ending.error is not None:
         raise ending.error
 
 
-def _print_summary(stats: PipelineStats, summary: SummarySink, out: TextIO) -> None:
+def _print_summary(
+    stats: PipelineStats, summary: SummarySink, remarks: Sequence[str], out: TextIO
+) -> None:
     dropped = ", ".join(f"{n} {reason}" for reason, n in sorted(stats.dropped.items())) or "none"
     counts = f"{stats.processed} processed, {stats.captured} captured"
     lines = [f"frames   {counts}; dropped: {dropped}"]
@@ -263,6 +266,7 @@ def _print_summary(stats: PipelineStats, summary: SummarySink, out: TextIO) -> N
         p50, p95, p99 = stats.age_ms
         lines.append(f"FPS      {stats.overall_fps:.1f}")
         lines.append(f"age      p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms")
+    lines += [f"{'engine' if i == 0 else '':8} {line}" for i, line in enumerate(remarks)]
     for i, line in enumerate(summary.lines()):
         lines.append(f"{'seen' if i == 0 else '':8} {line}")
     print("\n".join(lines), file=out)

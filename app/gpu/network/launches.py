@@ -152,7 +152,7 @@ def _convolution(step: Conv, kernels: Kernels, places: Places, tiles: Tiles) -> 
 
 def row_step(step: Conv) -> int:
     """Elements from one output channel's weights to the next's, as they lie on the device."""
-    return -(-step.weight[0].size // ROW) * ROW
+    return -(-int(step.weight[0].size) // ROW) * ROW
 
 
 def _plane_step(view: View) -> int:

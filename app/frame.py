@@ -15,8 +15,9 @@ PixelFormat = Literal["bgr8", "bgra8", "gray8", "yuyv", "nv12"]
 class Frame:
     """One frame as it was captured.
 
-    ``pixels`` is (H, W, 3) uint8 BGR, C-contiguous, for ``format`` "bgr8". ``captured_ns`` is on
-    the monotonic clock; ``media_ns`` is the position in the recording, None when live.
+    ``pixels`` is uint8, C-contiguous; by ``format`` (H, W, 3) "bgr8", (H, W, 4) "bgra8", (H, W)
+    "gray8", (H, W, 2) "yuyv" or (H·3/2, W) "nv12". ``captured_ns`` is on the monotonic clock;
+    ``media_ns`` is the position in the recording, None when live.
     """
 
     pixels: NDArray[np.uint8]
@@ -28,7 +29,8 @@ class Frame:
     @property
     def wh_px(self) -> tuple[int, int]:
         """(width, height) in pixels."""
-        return self.pixels.shape[1], self.pixels.shape[0]
+        height = self.pixels.shape[0]
+        return self.pixels.shape[1], height * 2 // 3 if self.format == "nv12" else height
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ EXCEPTIONS = {
             "boxes",
             "context",
             "recording",
+            "strategy",
+            "timeline",
             "kernel_files",
             "transfer",
             *(f"network.{n}" for n in NETWORK),

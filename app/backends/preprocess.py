@@ -1,4 +1,4 @@
-"""How does a BGR frame become the network's input tensor on the CPU?
+"""How does a frame become the network's input tensor on the CPU?
 
 resize → canvas (uint8, padded once) → planes → table, all into memory that is allocated once. A
 pixel has 256 values, so (pixel × scale − mean) / std is a table of 256 floats a channel: one pass
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from app.frame import Frame
 from app.letterbox import Placement, place
 from app.model_spec import InputSpec
+from app.overlay import bgr_pixels
 
 
 class CpuPreprocessor:
@@ -37,7 +38,7 @@ class CpuPreprocessor:
         placement = self._place(frame.wh_px)
         p = placement
         cv2.resize(
-            frame.pixels,
+            bgr_pixels(frame),
             (p.w, p.h),
             dst=self._canvas[p.y : p.y + p.h, p.x : p.x + p.w],
             interpolation=cv2.INTER_LINEAR,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -10,13 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.errors import SourceError
-from app.frame import Frame, SourceInfo
+from app.frame import Frame, PixelFormat, SourceInfo
 from app.frame_pool import FramePool
 from app.sources._cv2 import load_cv2, to_bgr
 from app.sources.diagnose import check_name
 from app.sources.media_clock import usable_fps
 
+RAW: dict[str, PixelFormat] = {"YUYV": "yuyv", "NV12": "nv12"}
 MAX_STAMP_AGE_NS = 5_000_000_000  # an older "kernel stamp" is on another clock
 
 
@@ -27,6 +32,7 @@ class CameraMode:
     wh_px: tuple[int, int] | None = None
     fps: float | None = None
     fourcc: str | None = None  # "MJPG", "YUYV", …
+    raw: bool = False  # YUYV and NV12 as they come: who preprocesses on the GPU converts there
 
 
 def open_v4l2(device: int | str) -> Any:
@@ -55,6 +61,7 @@ class CameraSource:
         self._cap: Any = None
         self._pool = FramePool()
         self._shape: tuple[int, ...] = ()
+        self._format: PixelFormat = "bgr8"
         self._index = 0
 
     def open(self) -> SourceInfo:
@@ -99,7 +106,12 @@ class CameraSource:
         detail = f"V4L2, {fourcc} {width_px}x{height_px}{rate}"
         if mode.wh_px and mode.wh_px != (width_px, height_px):
             detail += f" (asked for {mode.wh_px[0]}x{mode.wh_px[1]})"
-        self._shape = (height_px, width_px, 3)
+        self._shape, self._format = (height_px, width_px, 3), "bgr8"
+        if mode.raw and fourcc in RAW and cap.set(cv2.CAP_PROP_CONVERT_RGB, 0):
+            self._format = RAW[fourcc]
+            nv12 = (height_px * 3 // 2, width_px)
+            self._shape = nv12 if self._format == "nv12" else (height_px, width_px, 2)
+            detail += ", as it comes"
         return SourceInfo(self._label, True, (width_px, height_px), fps, None, detail)
 
     def read(self, timeout_s: float) -> Frame | None:
@@ -112,12 +124,24 @@ class CameraSource:
                 f"{self._label} gives no frames any more after {self._index}: "
                 "check that it is plugged in, and its cable"
             )
-        self._shape = (*pixels.shape[:2], 3)
+        pixels = self._checked(pixels)
         stamp_ns = round(self._cap.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
         if not 0 <= now_ns - stamp_ns < MAX_STAMP_AGE_NS:
             stamp_ns = now_ns
         self._index += 1
-        return Frame(to_bgr(pixels), self._index - 1, stamp_ns)
+        return Frame(pixels, self._index - 1, stamp_ns, format=self._format)
+
+    def _checked(self, pixels: NDArray[Any]) -> NDArray[np.uint8]:
+        """BGR of any size, or raw pixels of the size that the camera told."""
+        if self._format == "bgr8":
+            self._shape = (*pixels.shape[:2], 3)
+            return to_bgr(pixels)
+        if pixels.size != math.prod(self._shape):
+            raise SourceError(
+                f"{self._label} gives raw frames of {pixels.shape}, not {self._shape}: "
+                "add raw=0 to the source"
+            )
+        return np.ascontiguousarray(pixels.reshape(self._shape), np.uint8)
 
     def close(self) -> None:
         """Let go of the camera."""

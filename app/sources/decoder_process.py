@@ -102,6 +102,7 @@ def _send_frame(channel: Channel, slots: SlotWriter, frame: Frame, info: SourceI
             "kind": "frame",
             "offset": offset,
             "shape": frame.pixels.shape,
+            "format": frame.format,
             "index": frame.index,
             "captured_ns": frame.captured_ns,
             "media_ns": frame.media_ns,

@@ -177,7 +177,13 @@ class IsolatedSource:
         assert self._slots is not None
         self._slots.copy_to(pixels, message["offset"])
         self._send({"offset": message["offset"]})
-        return Frame(pixels, message["index"], message["captured_ns"], message["media_ns"])
+        return Frame(
+            pixels,
+            message["index"],
+            message["captured_ns"],
+            message["media_ns"],
+            message["format"],
+        )
 
     def _finish(self, message: Message) -> NoReturn:
         """Raise what the last message of the child means."""

@@ -15,6 +15,7 @@ class SourceOptions:
     open_timeout_s: float = 10.0
     read_timeout_s: float = 10.0  # a stream that gives no frame for so long is lost
     decode_threads: int | None = None  # None: chosen by the cores this process may use
+    raw: bool = False  # cameras hand over YUYV and NV12 as they are, where they give these
 
     def __post_init__(self) -> None:
         for name in ("open_timeout_s", "read_timeout_s"):

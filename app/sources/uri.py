@@ -68,7 +68,7 @@ def make_source(
         raise ConfigError(f"{uri!a} is no source: the bundled clip is sample: and takes no more")
     source: FrameSource
     if scheme == "camera":
-        device, mode = _camera(rest)
+        device, mode = _camera(rest, raw=options.raw)
         where = uri
         source = CameraSource(device, label=label, mode=mode)
     elif scheme in _STREAMS:
@@ -117,9 +117,12 @@ def _recording(path: Path, *, label: str, options: SourceOptions) -> FrameSource
     return FfmpegSource(str(path), label=label, remote=False, options=options)
 
 
-def _camera(rest: str) -> tuple[int | str, CameraMode]:
+def _camera(rest: str, *, raw: bool) -> tuple[int | str, CameraMode]:
     name, _, query = rest.partition("?")
-    given = _query(query, ("size", "fps", "format"), example="camera:0?size=1280x720&format=MJPG")
+    keys = ("size", "fps", "format", "raw")
+    given = _query(query, keys, example="camera:0?size=1280x720&format=MJPG")
+    if given.get("raw", "0") not in ("0", "1"):
+        raise ConfigError(f"camera raw must be 0 or 1, is {given['raw']!r}")
     fourcc = given.get("format")
     if fourcc is not None and len(fourcc) != 4:
         raise ConfigError(f"camera format must be four characters such as MJPG, is {fourcc!r}")
@@ -127,6 +130,7 @@ def _camera(rest: str) -> tuple[int | str, CameraMode]:
         wh_px=_size(given["size"]) if "size" in given else None,
         fps=_number(given["fps"], "fps") if "fps" in given else None,
         fourcc=fourcc,
+        raw=given["raw"] == "1" if "raw" in given else raw,
     )
     if re.fullmatch(r"[0-9]{1,4}", name):
         return int(name), mode

@@ -155,7 +155,9 @@ def _source(config: Config, policy: Policy) -> FrameSource:
         realtime=policy is Policy.LATEST or config.realtime,
         isolate=config.isolate,
         options=SourceOptions(
-            open_timeout_s=config.open_timeout_s, read_timeout_s=config.read_timeout_s
+            open_timeout_s=config.open_timeout_s,
+            read_timeout_s=config.read_timeout_s,
+            raw=config.engine in ("cuda", "ort-cuda", "ort-tensorrt"),
         ),
     )
 

@@ -199,6 +199,28 @@ def test_a_frame_of_another_size_needs_no_restart(device, blob):
             assert list(stages) == ["upload", "preprocess", "network", "postprocess", "download"]
 
 
+@pytest.mark.parametrize("pixel_format", ["yuyv", "nv12", "gray8", "bgra8"])
+def test_frames_as_cameras_give_them(device, blob, pixel_format):
+    """The same boxes as from BGR, on both engines."""
+    shown = square_at(9).pixels
+    gray = np.ascontiguousarray(shown[..., 0])
+    grayish = np.full(gray.shape, 128, np.uint8)  # no colour
+    pixels = {
+        "yuyv": np.stack([gray, grayish], -1),
+        "nv12": np.concatenate([gray, grayish[: SIDE // 2]]),
+        "gray8": gray,
+        "bgra8": np.concatenate([shown, gray[..., None]], -1),
+    }[pixel_format]
+    frame = Frame(pixels, 0, 0, format=pixel_format)
+    assert frame.wh_px == (SIDE, SIDE)
+    words = {"score": 0.5, "iou": 0.3, "wake": lambda: None}
+    with backend(blob) as gpu, CpuBackend(blob.spec, blob.weights, workers=1, **words) as cpu:
+        for running in (gpu, cpu):
+            running.slots[0].enqueue(frame)
+            found, _ = running.slots[0].collect()
+            assert place_of(found) == (2, 1)
+
+
 def test_more_candidates_than_the_device_has_room_for_are_found_on_the_host(
     device, blob, monkeypatch
 ):

@@ -10,6 +10,7 @@ import pytest
 
 import app.sources.camera as camera_module
 from app.errors import SourceError
+from app.overlay import bgr_pixels
 from app.sources.camera import CameraMode, CameraSource
 from app.sources.uri import make_source
 
@@ -103,6 +104,42 @@ def test_other_layouts_and_sizes_become_bgr(dev, shape):
         frame = source.read(1.0)
         assert frame.pixels.shape == (*shape[:2], 3)
         assert (frame.pixels == 9).all() and frame.pixels.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("fourcc", "shape", "named"),
+    [
+        (b"YUYV", (480, 640, 2), "yuyv"),
+        (b"NV12", (720, 640), "nv12"),
+        (b"NV12", (720, 640, 1), "nv12"),
+    ],
+)
+def test_raw_frames_come_as_the_camera_has_them(dev, fourcc, shape, named):
+    sent = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    driver = FakeDriver([sent])
+    driver.settings[cv2.CAP_PROP_FOURCC] = float(int.from_bytes(fourcc, "little"))
+    source = camera(driver, dev, mode=CameraMode(raw=True))
+    assert source.open().detail.endswith("as it comes")
+    frame = source.read(1.0)
+    assert driver.settings[cv2.CAP_PROP_CONVERT_RGB] == 0
+    assert (frame.format, frame.wh_px) == (named, (640, 480))
+    assert (frame.pixels.reshape(-1) == sent.reshape(-1)).all()
+    assert bgr_pixels(frame).shape == (480, 640, 3)
+
+
+def test_raw_means_nothing_to_a_camera_that_gives_jpeg(dev):
+    driver = FakeDriver([np.full((480, 640, 3), 9, np.uint8)])
+    source = camera(driver, dev, mode=CameraMode(fourcc="MJPG", raw=True))
+    source.open()
+    assert source.read(1.0).format == "bgr8"
+    assert cv2.CAP_PROP_CONVERT_RGB not in driver.settings
+
+
+def test_raw_frames_of_another_size_are_a_fault_with_the_cure(dev):
+    source = camera(FakeDriver([np.zeros((1, 5000), np.uint8)]), dev, mode=CameraMode(raw=True))
+    source.open()
+    with pytest.raises(SourceError, match="raw=0"):
+        source.read(1.0)
 
 
 def test_unplugged_camera_is_a_fault(dev):

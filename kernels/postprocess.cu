@@ -5,9 +5,10 @@
 //            yolox:  (cells, 5 + classes) raw xy, log wh, objectness, scores; `grid` (cells, 3) holds
 //                    each cell's column, row and stride
 // Output     found: the candidates, CAPACITY rows of 6 floats: x0, y0, x1, y1, score, class; `count`
-//            how many there were (more than CAPACITY: the host has to do it); `cells_of` their cells
+//            how many there were (more than CAPACITY: the host has to do it), and after it how
+//            many cells had a score that is no number; `cells_of` their cells
 //            kept: up to MOST rows like those of found, by falling score; `counts`: how many
-//            candidates there were, and how many rows
+//            candidates there were, how many rows, and how many cells without a number
 // Convention corners in input pixels; a box must be finite, of positive size below HUGE
 // Grid       candidates_*: one thread a cell, block 256; nms: one block of 256
 // Twin       app/backends/postprocess.py, before it maps to source pixels
@@ -35,10 +36,13 @@ extern "C" __global__ void candidates_yolov8(const float* __restrict__ raw,
     if (i >= cells) return;
     float best = -1;
     int label = 0;
+    bool none = false;
     for (int c = 0; c < classes; ++c) {
         float v = raw[(4 + c) * cells + i];
         if (v > best) best = v, label = c;
+        if (isnan(v)) none = true;
     }
+    if (none) atomicAdd(count + 1, 1);
     if (best >= least)
         keep(found, cells_of, count, i, raw[i], raw[cells + i], raw[2 * cells + i],
              raw[3 * cells + i], best, label);
@@ -51,7 +55,8 @@ extern "C" __global__ void candidates_yolox(const float* __restrict__ raw,
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= cells) return;
     const float* row = raw + (long long)i * (5 + classes);
-    if (row[4] < least) return;
+    if (isnan(row[4])) atomicAdd(count + 1, 1);
+    if (!(row[4] >= least)) return;
     float best = -1;
     int label = 0;
     for (int c = 0; c < classes; ++c)
@@ -116,5 +121,5 @@ extern "C" __global__ void __launch_bounds__(256)
         }
         __syncthreads();
     }
-    if (t == 0) counts[0] = *count, counts[1] = number;
+    if (t == 0) counts[0] = count[0], counts[1] = number, counts[2] = count[1];
 }

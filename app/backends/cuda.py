@@ -259,7 +259,8 @@ class CudaSlot:
 
     def _detections(self, placement: Placement) -> Detections:
         rows = None if self._boxes is None else self._boxes.rows()
-        if rows is not None:
+        if rows is not None and self._boxes is not None:
+            self._postprocess.sanity.note(self._boxes.broken())
             ids = rows[:, 5].astype(np.intp)
             return in_source(Candidates(rows[:, :4].copy(), rows[:, 4].copy(), ids), placement)
         if self._boxes is not None:  # more candidates than the device has room for

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from app.backends.decoders import make_decoder
 from app.backends.decoders.common import Candidates, Shapes
 from app.backends.nms import nms
+from app.backends.sanity import Sanity
 from app.detections import Detections
 from app.letterbox import Placement
 from app.model_spec import ModelSpec
@@ -25,11 +26,13 @@ class Postprocessor:
     def __init__(self, spec: ModelSpec, shapes: Shapes, *, score: float, iou: float) -> None:
         self._decode = make_decoder(spec, shapes)
         self._score, self._iou = score, iou
+        self.sanity = Sanity(spec.name)
 
     def __call__(self, outputs: Sequence[NDArray[Any]], placement: Placement) -> Detections:
         """Outputs in graph order for one frame. Boxes without area in the frame are left out."""
         # Garbage from a network may overflow; unsound boxes are sorted out below.
         with np.errstate(over="ignore", invalid="ignore"):
+            self.sanity.check(outputs)
             return self._finish(outputs, placement)
 
     def _finish(self, outputs: Sequence[NDArray[Any]], placement: Placement) -> Detections:

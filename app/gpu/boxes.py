@@ -20,7 +20,7 @@ FAMILIES = ("yolov8", "yolox")
 CAPACITY = 1024  # candidates, as in kernels/postprocess.cu
 MOST = 300  # boxes
 THREADS = 256
-HEAD = 8  # floats before the rows: how many candidates, how many boxes, room for alignment
+HEAD = 8  # floats before the rows: candidates, boxes, cells that are NaN, room for alignment
 
 
 def knows(spec: ModelSpec) -> bool:
@@ -50,7 +50,7 @@ class DeviceBoxes:
         driver.memcpy_htod(self._grid, grid)
         self._found = driver.mem_alloc(CAPACITY * 6 * 4)
         self._cells = driver.mem_alloc(CAPACITY * 4)
-        self._count = driver.mem_alloc(4)
+        self._count = driver.mem_alloc(8)
         self._context, self._iou = context, np.float32(iou)
         self._result: PinnedArray | None = None
         self._nms_with: tuple[Any, ...] = ()
@@ -74,7 +74,7 @@ class DeviceBoxes:
 
     def enqueue(self, stream: Any) -> None:
         """Find the boxes, on the device."""
-        self._driver.memset_d32_async(self._count, 0, 1, stream)
+        self._driver.memset_d32_async(self._count, 0, 2, stream)
         self._decode(self._blocks, (THREADS, 1, 1), stream, *self._decode_with)
         self._nms((1, 1), (THREADS, 1, 1), stream, *self._nms_with)
 
@@ -82,6 +82,11 @@ class DeviceBoxes:
         """Copy them to the host."""
         assert self._result is not None
         self._result.download(stream, int(self._result.device))
+
+    def broken(self) -> bool:
+        """Whether the network gave something that is no number."""
+        assert self._result is not None
+        return bool(self._result.host[:3].view(np.int32)[2])
 
     def rows(self) -> NDArray[np.float32] | None:
         """(n, 6) x0, y0, x1, y1 in input pixels, score, class_id; None: there were too many

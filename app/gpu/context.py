@@ -115,6 +115,11 @@ class GpuContext:
 
 def lost(name: str, fault: Exception) -> DeviceError:
     """The fault after which nothing on the GPU can be trusted: the process has to end."""
+    if "out of memory" in str(fault):
+        return DeviceError(
+            f"{name}: {fault}. End other programs that use it (nvidia-smi shows them), choose a "
+            "smaller model or frame size, or use --engine cpu"
+        )
     return DeviceError(
         f"{name} failed: {fault}. The process ends so that its supervisor can start it anew; if it "
         "comes back, look at dmesg for Xid messages, at temperature and power supply"

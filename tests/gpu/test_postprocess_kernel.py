@@ -28,7 +28,7 @@ def raw_output(family, classes, seed, strong):
 
 
 def on_device(family, raw, classes, score, iou):
-    """(boxes (n,6) in input pixels, candidates)."""
+    """(boxes (n,6) in input pixels, candidates, cells without a number)."""
     grid, strides = grid_of((SIDE, SIDE), (8, 16, 32))
     table = np.concatenate([grid, strides], 1).astype(np.float32)
     cells = raw.shape[2 if family == "yolov8" else 1]
@@ -39,22 +39,21 @@ def on_device(family, raw, classes, score, iou):
         suppress = load_kernel(module, "nms", "PPPPPf")
         stream = driver.Stream()
         places = [driver.to_device(np.ascontiguousarray(a)) for a in (raw, table)]
-        places += [driver.mem_alloc(n) for n in (CAPACITY * 24, CAPACITY * 4, 4, MOST * 24, 4)]
-        raw_at, table_at, found, cells_of, count, kept, kept_count = places
-        driver.memset_d32_async(count, 0, 1, stream)
+        places += [driver.mem_alloc(n) for n in (CAPACITY * 24, CAPACITY * 4, 8, MOST * 24, 12)]
+        raw_at, table_at, found, cells_of, count, kept, counts = places
+        driver.memset_d32_async(count, 0, 2, stream)
         decode((-(-cells // 256), 1), (256, 1, 1), stream, raw_at, table_at, found, cells_of, count,
                np.int32(cells), np.int32(classes), np.float32(score))  # fmt: skip
-        suppress((1, 1), (256, 1, 1), stream, found, cells_of, count, kept, kept_count,
+        suppress((1, 1), (256, 1, 1), stream, found, cells_of, count, kept, counts,
                  np.float32(iou))  # fmt: skip
         stream.synchronize()
-        rows, numbers = np.empty((MOST, 6), np.float32), np.empty(2, np.int32)
+        rows, numbers = np.empty((MOST, 6), np.float32), np.empty(3, np.int32)
         driver.memcpy_dtoh(rows, kept)
-        driver.memcpy_dtoh(numbers[:1], count)
-        driver.memcpy_dtoh(numbers[1:], kept_count)
+        driver.memcpy_dtoh(numbers, counts)
         for place_ in places:
             place_.free()
         del module, decode, suppress, stream
-    return rows[: numbers[1]], int(numbers[0])
+    return rows[: numbers[1]], int(numbers[0]), int(numbers[2])
 
 
 @pytest.mark.parametrize("family", ["yolov8", "yolox"])
@@ -68,8 +67,8 @@ def test_the_cpus_boxes_in_its_order(device, family, classes, strong, score):
     wanted = Postprocessor(spec, [raw.shape], score=score, iou=0.45)(
         [raw], place((SIDE, SIDE), (SIDE, SIDE))
     )
-    found, candidates = on_device(family, raw, classes, score, 0.45)
-    assert candidates <= CAPACITY
+    found, candidates, broken = on_device(family, raw, classes, score, 0.45)
+    assert candidates <= CAPACITY and broken == 0
     inside = np.clip(found[:, :4], 0, SIDE)
     found = found[(inside[:, 2:] > inside[:, :2]).all(1)]
     assert len(found) == len(wanted)
@@ -91,6 +90,16 @@ def test_nothing_over_the_threshold_and_values_that_are_none(device):
 def test_too_many_candidates_are_told_by_their_number(device):
     raw = np.tile(raw_output("yolov8", 1, 0, 1.0), (1, 1, 8))
     raw[0, 4] = 0.9
-    found, candidates = on_device("yolov8", raw, 1, 0.5, 0.99)
+    found, candidates, _ = on_device("yolov8", raw, 1, 0.5, 0.99)
     assert candidates == 8 * CELLS > CAPACITY
     assert len(found) <= MOST
+
+
+@pytest.mark.parametrize("family", ["yolov8", "yolox"])
+def test_scores_that_are_no_numbers_are_counted(device, family):
+    raw = raw_output(family, 2, 0, 0.1)
+    scores = raw[0, 4] if family == "yolov8" else raw[0, :, 4]
+    scores[[3, 70, 90]] = np.nan
+    found, _, broken = on_device(family, raw, 2, 0.5, 0.45)
+    assert broken == 3
+    assert np.isfinite(found).all()

@@ -56,8 +56,17 @@ class Network:
     """One slot's arena and launches. ``input`` and ``outputs`` are device addresses in it."""
 
     def __init__(self, context: GpuContext, weights: Weights) -> None:
-        self._weights, program = weights, weights.program
+        self._weights = weights
         self._memory = context.driver.mem_alloc(max(weights.arena.size, ALIGNMENT))
+        try:
+            self._fill(context)
+        except BaseException:  # nobody else knows of it yet
+            self._memory.free()
+            raise
+
+    def _fill(self, context: GpuContext) -> None:
+        """Constants into the arena; which launches with which addresses."""
+        weights, program = self._weights, self._weights.program
         for buffer, values in program.constants.items():
             address = int(self._memory) + weights.arena.offsets[buffer]
             dtype = np.float16 if buffer in program.half else np.float32

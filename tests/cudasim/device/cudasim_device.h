@@ -415,6 +415,9 @@ T atomicOr(T* at, T v) { return __atomic_fetch_or(at, v, __ATOMIC_RELAXED); }
 
 template <class T>
 T __ldg(const T* at) { return *at; }
+using std::isfinite;
+using std::isinf;
+using std::isnan;
 using std::max;
 using std::min;
 template <class A, class B>

@@ -1,6 +1,8 @@
-"""The simulated CUDA device for the tests of the GPU path (tests/cudasim/README.md).
+"""The device for the tests of the GPU path: the simulated one (tests/cudasim/README.md), or a GPU.
 
-The library is loaded before PyCUDA, whose extension then finds the driver's functions in it.
+The simulated device's library is loaded before PyCUDA, whose extension then finds the driver's
+functions in it. ``KESTREL_GPU=real pytest -m gpu tests/gpu`` runs the tests marked so on the GPU of
+this machine instead; those that ask for faults or strict checks are for the simulated device.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+REAL = os.environ.get("KESTREL_GPU") == "real"
 LIBRARY = ROOT / ".cudasim" / "libcuda.so.1"
 
 
@@ -53,9 +56,30 @@ class Device:
         return {n: int(getattr(self._library, f"cudasim_{n}")()) for n in names}
 
 
+class RealDevice:
+    """A GPU in the simulated device's place: it is not strict, and does not fail on request."""
+
+    def reports(self) -> list[str]:
+        return []
+
+    def delay(self, us: int, seed: int = 0) -> None:
+        pass
+
+    def plant(self, call: str, error: int, *, after: int = 0, times: int = 1) -> None:
+        pytest.skip("faults are planted on the simulated device")
+
+    def unplant(self) -> None:
+        pass
+
+    def holds(self) -> dict[str, int]:
+        return dict.fromkeys(("blocks", "streams", "events", "modules"), 0)
+
+
 @pytest.fixture(scope="session")
-def loaded() -> Device:
-    """The simulated device, loaded once for all tests of this process."""
+def loaded() -> Device | RealDevice:
+    """The device, loaded once for all tests of this process."""
+    if REAL:
+        return RealDevice()
     if not LIBRARY.is_file():
         pytest.skip("the simulated CUDA device is not built: python tests/cudasim/build.py")
     if shutil.which("g++") is None:
@@ -66,8 +90,13 @@ def loaded() -> Device:
 
 
 @pytest.fixture
-def device(loaded: Device, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
-    """The simulated device; the test fails when it reports something or something is left."""
+def device(
+    loaded: Device | RealDevice, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Device | RealDevice]:
+    """The device; the test fails when it reports something or something is left."""
+    if REAL:
+        yield loaded
+        return
     monkeypatch.setenv("PATH", f"{ROOT / 'tests' / 'cudasim'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("KESTREL_CUBIN_CACHE", str(ROOT / ".cudasim" / "cubins"))
     loaded.delay(0)

@@ -2,8 +2,12 @@
 
 import json
 
+import pytest
+
 from app.cli import main
 from tests.blob_detector import save_blob_detector
+
+pytestmark = pytest.mark.gpu
 
 
 def test_bench_measures_the_devices_stages(device, tmp_path, capsys):

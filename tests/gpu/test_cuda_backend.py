@@ -20,6 +20,8 @@ from tests.blob_detector import BOX, CELL, SIDE, save_blob_detector
 from tests.reference import overlap
 from tests.shelf_kit import ASSETS
 
+pytestmark = pytest.mark.gpu
+
 
 @pytest.fixture
 def blob(tmp_path):
@@ -241,6 +243,30 @@ def test_the_wake_comes_when_the_slot_is_ready(device, blob):
         while not slot.ready():
             pass
         slot.collect()
+
+
+MAKING = ["cuMemAlloc", "cuMemHostAlloc", "cuMemAllocHost", "cuEventCreate", "cuStreamCreate"]
+MAKING += ["cuModuleLoadDataEx", "cuModuleLoadData", "cuGraphInstantiateWithFlags"]
+
+
+@pytest.mark.parametrize("transfer", ["pinned", "mapped"])
+def test_nothing_is_allocated_or_made_for_a_frame_once_it_runs(device, blob, transfer):
+    """Whatever would be made fails; copies from pageable memory are reported by the device."""
+    device.delay(50, 1)
+    with backend(blob, transfer=transfer) as running:
+        for slot in running.slots:
+            slot.enqueue(square_at(0))
+        for slot in running.slots:
+            slot.collect()
+        for call in MAKING:
+            device.plant(call, 2, times=1_000_000)
+        for start in range(0, 60, 2):
+            for i, slot in enumerate(running.slots):
+                slot.enqueue(square_at(start + i))
+            for i, slot in enumerate(running.slots):
+                found, _ = slot.collect()
+                assert place_of(found) == ((start + i) % 7, (start + i) // 7 % 7)
+        device.unplant()
 
 
 def test_use_from_another_thread_is_refused(device, blob):

@@ -16,6 +16,8 @@ from app.gpu.network.tiles import TILES, Tiles
 from tests.gpu.test_lower import SIZES
 from tests.shelf_kit import REAL, asset
 
+pytestmark = pytest.mark.gpu
+
 
 def on_device(path, size_wh, x, **how):
     """The outputs for x (1,3,H,W), with Weights built as ``how`` says."""

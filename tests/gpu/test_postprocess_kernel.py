@@ -10,6 +10,8 @@ from app.gpu.kernel_files import load_kernel, load_module
 from app.letterbox import place
 from app.model_spec import InputSpec, ModelSpec
 
+pytestmark = pytest.mark.gpu
+
 SIDE, CAPACITY, MOST = 128, 1024, 300
 CELLS = (SIDE // 8) ** 2 + (SIDE // 16) ** 2 + (SIDE // 32) ** 2
 

@@ -9,6 +9,8 @@ from app.gpu.kernel_files import load_kernel, load_module
 from app.letterbox import place
 from kernels import twins
 
+pytestmark = pytest.mark.gpu
+
 FORMATS = ("bgr8", "bgra8", "gray8", "yuyv", "nv12")
 SHAPES = {"bgr8": (3,), "bgra8": (4,), "gray8": (), "yuyv": (2,)}
 # float32 sums in another order and fused multiply-adds: a value on the edge may round the other way

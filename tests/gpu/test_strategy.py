@@ -7,6 +7,8 @@ import pytest
 from app.gpu.strategy import Strategy
 from tests.gpu.test_cuda_backend import backend, blob, place_of, square_at
 
+pytestmark = pytest.mark.gpu
+
 __all__ = ["blob"]  # a fixture
 
 

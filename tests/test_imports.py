@@ -36,17 +36,13 @@ NETWORK = ("engine", "graph", "lower")
 EXCEPTIONS = {
     ("shelf/draft.py", "app.backends.graph_io"),
     ("gpu/network/graph.py", "app.backends.ort"),
+    ("backends/ort_gpu.py", "app.gpu.context"),
     *(
         ("backends/cuda.py", f"app.gpu.{name}")
-        for name in (
-            "boxes",
-            "context",
-            "recording",
-            "kernel_files",
-            "transfer",
-            *(f"network.{n}" for n in NETWORK),
-        )
+        for name in ("boxes", "context", "recording", "kernel_files", "transfer")
     ),
+    ("backends/cuda_engine.py", "app.gpu.context"),
+    *(("backends/cuda_engine.py", f"app.gpu.network.{name}") for name in NETWORK),
 }
 THIRD_PARTY_HOMES = {
     "PyQt5": ("gui", "tools/run.py"),
@@ -56,6 +52,7 @@ THIRD_PARTY_HOMES = {
     "pycocotools": ("accuracy.py",),
     "torch": (),
     "pycuda": ("gpu", "backends"),
+    "tensorrt": ("backends",),
     "av": ("sinks", "sources"),
 }
 FILES = sorted(APP.rglob("*.py"))

@@ -1,4 +1,4 @@
-"""What does ONNX Runtime take and give for one frame: is it a detector's tensor, and which sizes?"""
+"""What does a network take and give for one frame: is it a detector's tensor, of which sizes?"""
 
 from __future__ import annotations
 

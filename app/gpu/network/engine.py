@@ -83,6 +83,10 @@ class Network:
         for kernel, grid, block, arguments in self._launches:
             kernel(grid, block, stream, *arguments)
 
+    def varying(self) -> list[NDArray[np.float32]]:
+        """None: every size is known."""
+        return []
+
     def close(self) -> None:
         """Free the arena."""
         self._memory.free()

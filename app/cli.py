@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from app import __version__
-from app.config import ENGINES, Config, make_config
+from app.config import ENGINES, PRECISIONS, Config, make_config
 from app.errors import ConfigError, KestrelError, ReaderGone, SinkError
 
 log = logging.getLogger(__name__)
@@ -114,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--source", help="a recording to measure with (default: sample:)")
     bench.add_argument("--model", help="name on the shelf, .onnx or .toml file")
     bench.add_argument("--engine", choices=ENGINES)
+    bench.add_argument("--precision", choices=PRECISIONS)
     bench.add_argument("--json", metavar="FILE", help="write all figures there")
     bench.add_argument("--max-frames", type=int, help="frames of the throughput run (default: 500)")
     bench.add_argument("--seconds", type=float, default=10.0, help="length of the overload run")
@@ -128,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="name on the shelf, .onnx or .toml file")
     parser.add_argument("--engine", choices=ENGINES, help="auto chooses by what is there")
+    parser.add_argument("--precision", choices=PRECISIONS, help="of a GPU engine's arithmetic")
     parser.add_argument("--json", metavar="FILE", help="one JSON line a frame; - is stdout")
     parser.add_argument("--record", metavar="FILE", help="annotated video (.mp4, H.264)")
     parser.add_argument("--max-frames", type=int, help="end after so many processed frames")

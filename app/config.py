@@ -18,6 +18,8 @@ else:
 
 Engine = Literal["auto", "cpu", "cuda", "ort-cuda", "ort-tensorrt"]
 ENGINES: tuple[str, ...] = get_args(Engine)
+Precision = Literal["auto", "fp32", "fp16", "int8"]
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +29,7 @@ class Config:
     source: str | None = None
     model: str | None = None
     engine: Engine = "auto"
+    precision: Precision = "auto"
     headless: bool = False
     json: str | None = None
     record: str | None = None
@@ -45,6 +48,9 @@ class Config:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise ConfigError(f"engine is {self.engine!r}; choose one of {', '.join(ENGINES)}")
+        if self.precision not in PRECISIONS:
+            known = ", ".join(PRECISIONS)
+            raise ConfigError(f"precision is {self.precision!r}; choose one of {known}")
         for name, low, high in _LIMITS:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
@@ -67,6 +73,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "float": (int, float),
     "bool": bool,
     "Engine": str,
+    "Precision": str,
 }
 
 

@@ -83,7 +83,7 @@ def kestrel(clip: str, model_name: str) -> dict[str, Any]:
     from app.pipeline import Pipeline
     from app.shelf import find_model
     from app.sources.uri import make_source
-    from app.tools.run import backend_factory
+    from app.tools.engines import backend_factory
 
     frames: list[Any] = []
 

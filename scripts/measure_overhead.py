@@ -30,7 +30,7 @@ from app.pipeline import Pipeline
 from app.shelf import Model, find_model
 from app.sinks.json_lines import JsonLinesSink
 from app.sources.uri import make_source
-from app.tools.run import backend_factory
+from app.tools.engines import backend_factory
 
 spent_ns: dict[str, int] = {}
 

@@ -463,7 +463,7 @@ def test_wrong_usage_exits_with_2(words: list[str]) -> None:
         ["run", "--headless", "--source", "ftp://host/clip", "--max-frames", "1"],
         ["replay", "pattern:?size=big"],
         ["replay", "pattern:?frames=2", "--score", "7"],
-        ["replay", "pattern:?frames=2", "--engine", "ort-cuda"],
+        ["replay", "pattern:?frames=2", "--engine", "cpu", "--precision", "fp16"],
         ["replay", "camera:0"],
         ["replay", "pattern:?frames=2", "--config", "/no/such/file.toml"],
     ],

@@ -15,7 +15,7 @@ APP = ROOT / "app"
 VALUES = {"frame", "detections", "letterbox", "model_spec", "errors"}
 PURE = {
     *("interfaces", "handoff", "stats", "config", "overlay", "recognise", "display", "frame_pool"),
-    "accuracy",
+    *("accuracy", "cache"),
 }
 CORE = {"capture", "pipeline"}
 # leaves may import value types and pure modules, and themselves, never each other
@@ -36,19 +36,16 @@ NETWORK = ("engine", "graph", "lower")
 EXCEPTIONS = {
     ("shelf/draft.py", "app.backends.graph_io"),
     ("gpu/network/graph.py", "app.backends.ort"),
+    ("backends/ort_gpu.py", "app.gpu.context"),
     *(
         ("backends/cuda.py", f"app.gpu.{name}")
         for name in (
-            "boxes",
-            "context",
-            "recording",
-            "strategy",
-            "timeline",
-            "kernel_files",
-            "transfer",
-            *(f"network.{n}" for n in NETWORK),
+            *("boxes", "context", "recording", "strategy", "timeline"),
+            *("kernel_files", "transfer"),
         )
     ),
+    ("backends/cuda_engine.py", "app.gpu.context"),
+    *(("backends/cuda_engine.py", f"app.gpu.network.{name}") for name in NETWORK),
 }
 THIRD_PARTY_HOMES = {
     "PyQt5": ("gui", "tools/run.py"),
@@ -58,6 +55,7 @@ THIRD_PARTY_HOMES = {
     "pycocotools": ("accuracy.py",),
     "torch": (),
     "pycuda": ("gpu", "backends"),
+    "tensorrt": ("backends",),
     "av": ("sinks", "sources"),
 }
 FILES = sorted(APP.rglob("*.py"))

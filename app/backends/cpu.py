@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.backends.ort import one_line, open_session
+from app.backends.ort_io import NetworkIO, network_io
 from app.backends.postprocess import Postprocessor
 from app.backends.preprocess import CpuPreprocessor
 from app.detections import Detections
@@ -137,11 +138,9 @@ class CpuSlot:
         self._session, self._queue, self._wake = session, queue, wake
         self._name = spec.name
         self._preprocess = CpuPreprocessor(spec.input)
-        width, height = spec.input.size_wh
-        self._tensor = np.zeros((1, 3, height, width), np.float32)
-        self._binding, self._outputs = _bind(
-            session, self._tensor, spec.name, end_to_end=bool(spec.parameters.get("end_to_end"))
-        )
+        io = network_io(session, spec)
+        self._tensor = np.zeros(io.shape, np.float32)
+        self._binding, self._outputs = _bind(session, self._tensor, io)
         shapes = [array.shape for array in self._run_network()]
         self._postprocess = Postprocessor(spec, shapes, score=score, iou=iou)
         self._frame: Frame | None = None
@@ -204,43 +203,16 @@ class CpuSlot:
 
 
 def _bind(
-    session: Any, tensor: NDArray[np.float32], name: str, *, end_to_end: bool
+    session: Any, tensor: NDArray[np.float32], io: NetworkIO
 ) -> tuple[Any, list[NDArray[Any]] | None]:
     """Bind the session to ``tensor`` and, where all shapes are fixed, to outputs of ours."""
-    inputs = session.get_inputs()
-    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
-        raise ModelError(
-            f"model {name}: its input {[(i.name, i.type, i.shape) for i in inputs]} is not one "
-            "float32 tensor [1, 3, height, width], as a detector's would be"
-        )
-    for wanted, fixed in zip(tensor.shape, inputs[0].shape, strict=True):
-        if isinstance(fixed, int) and fixed != wanted:
-            raise ModelError(
-                f"model {name}: the network takes {list(inputs[0].shape)}, but its manifest says "
-                f"{list(tensor.shape)}; correct `input.size` (width, height) in the manifest"
-            )
     binding = session.io_binding()
-    binding.bind_input(inputs[0].name, "cpu", 0, np.float32, tensor.shape, tensor.ctypes.data)
-    outputs = session.get_outputs()
-    shapes = [tuple(output.shape) for output in outputs]
-    if not all(isinstance(n, int) for shape in shapes for n in shape):
-        shapes = _shapes_of_a_run(session, tensor, name)
-    if end_to_end or any(output.type != "tensor(float)" for output in outputs):
-        for output in outputs:  # the number of boxes may differ from frame to frame
-            binding.bind_output(output.name, "cpu")
+    binding.bind_input(io.input, "cpu", 0, np.float32, tensor.shape, tensor.ctypes.data)
+    if io.varies:
+        for name, _ in io.outputs:  # the number of boxes may differ from frame to frame
+            binding.bind_output(name, "cpu")
         return binding, None
-    arrays: list[NDArray[Any]] = [np.empty(shape, np.float32) for shape in shapes]
-    for output, array in zip(outputs, arrays, strict=True):
-        binding.bind_output(output.name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+    arrays: list[NDArray[Any]] = [np.empty(shape, np.float32) for _, shape in io.outputs]
+    for (name, _), array in zip(io.outputs, arrays, strict=True):
+        binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
     return binding, arrays
-
-
-def _shapes_of_a_run(session: Any, tensor: NDArray[np.float32], name: str) -> list[Any]:
-    try:
-        outputs = session.run(None, {session.get_inputs()[0].name: tensor})
-    except Exception as error:
-        raise ModelError(
-            f"model {name}: the network refuses an input of {list(tensor.shape)}: "
-            f"{one_line(error)}; choose another `input.size` in the manifest"
-        ) from error
-    return [array.shape for array in outputs]

@@ -1,4 +1,4 @@
-"""The CUDA engine: preprocessing, network and copies on the GPU, through PyCUDA alone.
+"""The CUDA backend: preprocessing, network and copies on the GPU, through PyCUDA.
 
 Built, used and left on the pipeline thread. Each slot has page-locked arrays, device memory, a
 stream and its events: while one slot computes, the other's frame is copied.
@@ -15,6 +15,7 @@ from types import TracebackType
 
 import numpy as np
 
+from app.backends.cuda_engine import Engine, NativeEngine
 from app.backends.decoders import STRIDES
 from app.backends.decoders.common import Candidates, cells
 from app.backends.postprocess import Postprocessor, in_source
@@ -23,9 +24,6 @@ from app.frame import Frame
 from app.gpu.boxes import DeviceBoxes, grid_table, knows, output_cells
 from app.gpu.context import GpuContext, lost
 from app.gpu.kernel_files import load_kernel, load_module
-from app.gpu.network.engine import Network, Weights
-from app.gpu.network.graph import read_static_graph
-from app.gpu.network.lower import lower
 from app.gpu.recording import Mark, Recorder
 from app.gpu.strategy import Strategy, Transfer
 from app.gpu.timeline import Timeline
@@ -44,8 +42,8 @@ BLOCK = (32, 8, 1)
 class CudaBackend:
     """``slots`` frames in flight on one GPU; a context manager for the pipeline thread.
 
-    ``half``: convolve with the tensor cores, in half precision. ``tune``: measure which tile suits
-    each convolution, once per device. ``transfer``: see strategy.py.
+    ``make_engine`` is called with the context current: our own kernels, or ONNX Runtime.
+    ``transfer``: see strategy.py.
     """
 
     def __init__(
@@ -56,34 +54,32 @@ class CudaBackend:
         wake: Callable[[], None],
         score: float,
         iou: float,
+        make_engine: Callable[[GpuContext, ModelSpec, Path], Engine] = NativeEngine,
         slots: int = SLOTS,
         device: int = 0,
-        half: bool = True,
-        tune: bool = True,
         transfer: Transfer = "auto",
     ) -> None:
         self._spec, self._file, self._wake = spec, weights, wake
-        self._half, self._tune = half, tune
+        self._make_engine = make_engine
         self._strategy, self._timeline = Strategy(transfer), Timeline()
         self._score, self._iou, self._count = score, iou, slots
         self._context = GpuContext(device)
-        self._weights: Weights | None = None
+        self._engine: Engine | None = None
         self._bell: Bell | None = None
         self._slots: list[CudaSlot] = []
         self.description = ""
 
     def __enter__(self) -> CudaBackend:
-        program = lower(read_static_graph(self._file, self._spec.input.size_wh))
         context = self._context.__enter__()
         try:
-            self._weights = Weights(context, program, half=self._half, tune=self._tune)
+            self._engine = self._make_engine(context, self._spec, self._file)
             self._bell = Bell(self._wake)
-            self._timeline.open(context)
+            self._timeline.open(context, capture=self._engine.captured)
             for _ in range(self._count):
                 self._slots.append(
                     CudaSlot(
                         context,
-                        self._weights,
+                        self._engine,
                         self._spec,
                         bell=self._bell,
                         strategy=self._strategy,
@@ -99,8 +95,7 @@ class CudaBackend:
             if isinstance(error, context.driver.Error):
                 raise lost(context.name, error) from error
             raise
-        numbers = "half precision" if self._half else "float32"
-        self.description = f"cuda (native, {numbers}), {context.name}, {self._spec.name}"
+        self.description = f"{self._engine.description}, {context.name}, {self._spec.name}"
         return self
 
     def __exit__(
@@ -115,13 +110,13 @@ class CudaBackend:
             for slot in self._slots:
                 slot.close()
             self._timeline.close()
-            if self._weights is not None:
-                self._weights.close()
+            if self._engine is not None:
+                self._engine.close()
         except driver.Error as fault:
             if error is None:
                 raise lost(self._context.name, fault) from fault
         finally:
-            self._slots, self._weights = [], None
+            self._slots, self._engine = [], None
             self._context.__exit__(kind, error, trace)
             if self._bell is not None:  # its semaphore outlives whatever may still post it
                 self._bell.close()
@@ -143,7 +138,7 @@ class CudaSlot:
     def __init__(
         self,
         context: GpuContext,
-        weights: Weights,
+        engine: Engine,
         spec: ModelSpec,
         *,
         bell: Bell,
@@ -155,16 +150,18 @@ class CudaSlot:
         self._context, self._driver, self._spec = context, context.driver, spec
         self._stream = self._driver.Stream()
         self._done = self._driver.Event()
-        self._recorder = Recorder(context, self._stream, len(STAGES) + 1)
+        self._recorder = Recorder(context, self._stream, len(STAGES) + 1, capture=engine.captured)
         self._recorded: tuple[object, ...] = ()
-        self._network = Network(context, weights)
+        self._network = engine.network(self._stream)
+        self._varies = any(not address for address, _ in self._network.outputs)
         module = load_module(context, "preprocess", defines=["HALF"] * self._network.input_half)
         self._preprocess = load_kernel(module, "preprocess", SIGNATURE)
         # the raw outputs come to the host only where the device cannot find the boxes
         self._boxes = self._device_boxes(context, score, iou)
         self._outputs = [
             PinnedArray(context, shape, np.float32, on_device=False)
-            for _, shape in self._network.outputs
+            for address, shape in self._network.outputs
+            if address
         ]
         self._postprocess = Postprocessor(
             spec, [shape for _, shape in self._network.outputs], score=score, iou=iou
@@ -263,17 +260,21 @@ class CudaSlot:
             self._postprocess.sanity.note(self._boxes.broken())
             ids = rows[:, 5].astype(np.intp)
             return in_source(Candidates(rows[:, :4].copy(), rows[:, 4].copy(), ids), placement)
+        if self._varies:
+            return self._postprocess(self._network.varying(), placement)
         if self._boxes is not None:  # more candidates than the device has room for
             self._download_outputs()
             self._stream.synchronize()
         return self._postprocess([output.host for output in self._outputs], placement)
 
     def _download_outputs(self) -> None:
+        if self._varies:
+            return
         for (address, _), output in zip(self._network.outputs, self._outputs, strict=True):
             output.download(self._stream, address)
 
     def _device_boxes(self, context: GpuContext, score: float, iou: float) -> DeviceBoxes | None:
-        if not knows(self._spec):
+        if self._varies or not knows(self._spec):
             return None
         ((address, shape),) = self._network.outputs
         count = output_cells(self._spec, shape)

@@ -26,6 +26,12 @@ def load_driver() -> Any:
                 f"no NVIDIA driver: {fault}; install it (nvidia-smi must show the GPU), "
                 "or use --engine cpu"
             ) from fault
+        if "undefined symbol" in str(fault):
+            raise DeviceError(
+                f"the NVIDIA driver is older than the CUDA that PyCUDA was built with ({fault}): "
+                "install a newer driver, or pip install --force-reinstall --no-cache-dir pycuda "
+                "with an older toolkit, or use --engine cpu"
+            ) from fault
         raise DeviceError(
             f"PyCUDA is missing ({fault}): run scripts/setup on a machine with the CUDA toolkit, "
             "or use --engine cpu"
@@ -34,7 +40,8 @@ def load_driver() -> Any:
         driver.init()
     except driver.Error as fault:
         raise DeviceError(
-            f"the NVIDIA driver does not start: {fault}; look at nvidia-smi, or use --engine cpu"
+            f"the NVIDIA driver does not start: {fault}; look at nvidia-smi, start the machine "
+            "anew if the driver was just updated, or use --engine cpu"
         ) from fault
     return driver
 
@@ -43,7 +50,7 @@ class GpuContext:
     """The primary context of GPU ``index``, current on the thread that entered it."""
 
     def __init__(self, index: int = 0) -> None:
-        self._index = index
+        self.index = index
         self._context: Any = None
         self._thread: int | None = None
         self.driver: Any = None
@@ -55,9 +62,9 @@ class GpuContext:
     def __enter__(self) -> GpuContext:
         self.driver = load_driver()
         count = self.driver.Device.count()
-        if self._index >= count:
-            raise DeviceError(f"there is no GPU {self._index}: {count} found; use --engine cpu")
-        self.device = self.driver.Device(self._index)
+        if self.index >= count:
+            raise DeviceError(f"there is no GPU {self.index}: {count} found; use --engine cpu")
+        self.device = self.driver.Device(self.index)
         if self.capability < OLDEST_CAPABILITY:
             raise DeviceError(
                 f"{self.name} has compute capability {self.capability[0]}.{self.capability[1]}; "

@@ -9,31 +9,25 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import re
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from app.cache import cache_dir, write_whole
 from app.errors import DeviceError
+from app.gpu.compilers import OPTIONS, find_compiler
 from app.gpu.context import GpuContext
 
 log = logging.getLogger(__name__)
 
 KERNEL_DIR = Path(__file__).resolve().parents[2] / "kernels"
 CACHE_ENV = "KESTREL_CUBIN_CACHE"
-OPTIONS = ("-O3", "--std=c++17")
 
 
-def cache_dir() -> Path:
-    """Where cubins are kept: $KESTREL_CUBIN_CACHE, or kestrel/cubins in the user's cache."""
-    if named := os.environ.get(CACHE_ENV):
-        return Path(named)
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "kestrel" / "cubins"
+def cubin_dir() -> Path:
+    """Where cubins are kept: $KESTREL_CUBIN_CACHE, or cubins/ of the cache (app/cache.py)."""
+    named = os.environ.get(CACHE_ENV)
+    return Path(named) if named else cache_dir("cubins")
 
 
 def load_module(context: GpuContext, name: str, *, defines: Sequence[str] = ()) -> Any:
@@ -47,12 +41,11 @@ def load_module(context: GpuContext, name: str, *, defines: Sequence[str] = ()) 
 
 def _load(context: GpuContext, name: str, defines: Sequence[str]) -> Any:
     source = (KERNEL_DIR / f"{name}.cu").read_text()
-    options = (*OPTIONS, *(f"-D{d}" for d in defines))
-    cubin = cubin_for(name, source, options, context.capability)
+    cubin = cubin_for(name, source, defines, context.capability)
     try:
         return context.driver.module_from_buffer(cubin)
     except context.driver.Error as fault:
-        raise DeviceError(f"kernel {name} does not load: {fault}") from fault
+        raise unloadable(context, name, fault) from fault
 
 
 def load_kernel(module: Any, name: str, signature: str) -> Callable[..., None]:
@@ -71,51 +64,43 @@ def load_kernel(module: Any, name: str, signature: str) -> Callable[..., None]:
     return launch
 
 
-def cubin_for(name: str, source: str, options: Sequence[str], capability: tuple[int, int]) -> bytes:
+def cubin_for(name: str, source: str, defines: Sequence[str], capability: tuple[int, int]) -> bytes:
     """From the cache, or compiled and put there. Raises DeviceError."""
-    compiler = shutil.which("nvcc")
+    compiler = find_compiler()
     arch = f"sm_{capability[0]}{capability[1]}"
-    folder = cache_dir()
-    content = "\0".join([source, *options, arch])
+    folder = cubin_dir()
+    content = "\0".join([source, *OPTIONS, *(f"-D{d}" for d in defines), arch])
     stem = f"{name}-{arch}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
     if compiler is None:
         # any compiler's cubin will do where none is at hand to make another
         for path in sorted(folder.glob(f"{stem}-*.cubin")):
             return path.read_bytes()
         raise DeviceError(
-            f"kernel {name} is not compiled for {arch}, and there is no nvcc: install the CUDA "
-            f"toolkit, or copy {stem}-*.cubin from another machine into {folder}"
+            f"kernel {name} is not compiled for {arch}, and there is no compiler: pip install "
+            "'cuda-bindings[all]', install the CUDA toolkit, or copy "
+            f"{stem}-*.cubin from another machine into {folder}"
         )
-    path = folder / f"{stem}-{_version(compiler)}.cubin"
+    path = folder / f"{stem}-{compiler.version}.cubin"
     if path.is_file():
         return path.read_bytes()
-    cubin = _compile(name, source, options, arch, compiler)
+    log.info("compiling kernel %s for %s", name, arch)
+    cubin = compiler.compile(name, source, defines, arch)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_bytes(cubin)
-        part.replace(path)
+        write_whole(path, cubin)
     except OSError as fault:
         log.warning("compiled kernels cannot be kept in %s: %s", folder, fault.strerror)
     return cubin
 
 
-def _compile(name: str, source: str, options: Sequence[str], arch: str, compiler: str) -> bytes:
-    log.info("compiling kernel %s for %s", name, arch)
-    with tempfile.TemporaryDirectory() as folder:
-        file, out = Path(folder) / f"{name}.cu", Path(folder) / f"{name}.cubin"
-        file.write_text(source)
-        command = [compiler, "--cubin", f"-arch={arch}", *options, "-o", str(out), str(file)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            line = next((x for x in done.stderr.splitlines() if "error" in x), done.stderr[-300:])
-            raise DeviceError(f"kernel {name} does not compile for {arch}: {line.strip()}")
-        return out.read_bytes()
-
-
-@lru_cache
-def _version(compiler: str) -> str:
-    """The compiler's release, for the cache's key."""
-    told = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
-    found = re.search(r"V([\d.]+)( \(cudasim\))?", told.stdout)
-    return (found[1] + ("-sim" if found[2] else "")) if found else "unknown"
+def unloadable(context: GpuContext, name: str, fault: Exception) -> DeviceError:
+    """Why the driver refuses a cubin: too new for it, or damaged in the cache."""
+    number = int(context.driver.get_driver_version())
+    release, compiler = (number // 1000, number % 1000 // 10), find_compiler()
+    if compiler is not None and release < compiler.release:
+        cure = (
+            "the driver is for CUDA {}.{} and older than the compiler, {}.{}: install a newer "
+            "driver, or a toolkit no newer than it".format(*release, *compiler.release)
+        )
+    else:
+        cure = f"remove the compiled kernels in {cubin_dir()} and start again"
+    return DeviceError(f"kernel {name} does not load: {fault}; {cure}")

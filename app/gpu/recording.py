@@ -21,24 +21,32 @@ _EXTERNAL = 1  # CU_EVENT_RECORD_EXTERNAL: the event is marked anew at each laun
 
 
 class Recorder:
-    """Makes recordings of work on one stream, with ``marks`` events between its parts."""
+    """Makes recordings of work on one stream, with ``marks`` events between its parts.
 
-    def __init__(self, context: GpuContext, stream: Any, marks: int) -> None:
+    Without ``capture`` the work is called anew each time: not all work can become a graph.
+    """
+
+    def __init__(
+        self, context: GpuContext, stream: Any, marks: int, *, capture: bool = True
+    ) -> None:
         self._name, self._stream = context.name, stream
         self._bindings: Any = None
         self._graph: Any = None
         self._work: Work | None = None
         self._events: list[Any] = []
         context.at_exit.callback(self.close)
-        try:
-            from cuda.bindings import driver
-        except ImportError:
-            log.info("no cuda-bindings: frames are launched call by call, not as one graph")
-            self._events += [context.driver.Event() for _ in range(marks)]
-        else:
-            self._bindings = driver
-            for _ in range(marks):
-                self._events.append(self._call(driver.cuEventCreate, 0))
+        if capture:
+            try:
+                from cuda.bindings import driver
+
+                self._bindings = driver
+            except ImportError:
+                log.info("no cuda-bindings: frames are launched call by call, not as one graph")
+        for _ in range(marks):
+            if self._bindings is None:
+                self._events.append(context.driver.Event())
+            else:
+                self._events.append(self._call(self._bindings.cuEventCreate, 0))
 
     @property
     def recorded(self) -> bool:

@@ -21,9 +21,10 @@ class Timeline:
         self._stream: Any = None
         self._marked_s = 0.0
 
-    def open(self, context: GpuContext) -> None:
+    def open(self, context: GpuContext, *, capture: bool) -> None:
+        """``capture``: as the slots' recorders have it, for events of one kind."""
         self._stream = context.driver.Stream()
-        self._origin = Recorder(context, self._stream, 1)
+        self._origin = Recorder(context, self._stream, 1, capture=capture)
         self._origin.record(lambda mark: mark(0))
         self._mark()
 

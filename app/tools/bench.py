@@ -30,8 +30,9 @@ from app.pipeline import Pipeline
 from app.shelf import Model
 from app.sources.uri import make_source, mask_credentials
 from app.stats import PipelineStats
+from app.tools.engines import backend_factory
 from app.tools.machine import device
-from app.tools.run import backend_factory, choose_model, conduct
+from app.tools.run import choose_model, conduct
 
 log = logging.getLogger(__name__)
 

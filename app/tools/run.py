@@ -14,7 +14,7 @@ from typing import NamedTuple, TextIO
 from app.config import Config
 from app.errors import ConfigError, KestrelError
 from app.handoff import Policy
-from app.interfaces import BackendFactory, FrameSource, Sink
+from app.interfaces import FrameSource, Sink
 from app.pipeline import Pipeline
 from app.shelf import Model, default_model, find_model
 from app.sinks.golden import GoldenSink
@@ -27,6 +27,7 @@ from app.sources.discover import first_camera
 from app.sources.uri import SourceOptions, make_source, mask_credentials
 from app.stats import PipelineStats
 from app.tools.clashes import refuse_clashes
+from app.tools.engines import backend_factory
 
 log = logging.getLogger(__name__)
 
@@ -114,39 +115,6 @@ def choose_model(config: Config) -> Model:
     model = default_model()
     log.info("model %s (--model chooses another)", model.spec.name)
     return model
-
-
-def backend_factory(config: Config, model: Model, policy: Policy) -> BackendFactory:
-    """The engine asked for; ``auto`` is the CPU until it can measure."""
-    spec = model.spec
-    score = spec.score if config.score is None else config.score
-    iou = spec.iou if config.iou is None else config.iou
-    if config.engine == "cuda":
-        from app.backends.cuda import CudaBackend
-
-        return lambda wake: CudaBackend(spec, model.weights, wake=wake, score=score, iou=iou)
-    if config.engine not in ("auto", "cpu"):
-        raise ConfigError(
-            f"engine {config.engine!r} is not in this version; use --engine cpu or cuda"
-        )
-    import cv2
-
-    from app.backends.cpu import WORKERS, CpuBackend
-
-    cv2.setNumThreads(1)  # the workers are the parallelism; cv2's own pool would fight them
-    # A worker that comes back from inference waits at most so long for the interpreter; with
-    # Python's 5 ms the slowest hundredth of frames pays that several times over.
-    sys.setswitchinterval(0.0005)
-    return lambda wake: CpuBackend(
-        spec,
-        model.weights,
-        wake=wake,
-        score=score,
-        iou=iou,
-        workers=config.workers or WORKERS,
-        threads=config.threads,
-        spare_slots=1 if policy is Policy.LOSSLESS else 0,
-    )
 
 
 def _source(config: Config, policy: Policy) -> FrameSource:

@@ -21,6 +21,7 @@ UNSUPPORTED(cuCtxSetSharedMemConfig)
 UNSUPPORTED(cuDeviceCanAccessPeer)
 UNSUPPORTED(cuDeviceGetByPCIBusId)
 UNSUPPORTED(cuFuncSetSharedSize)
+UNSUPPORTED(cuGetExportTable)  // NVRTC asks for one, and must find that there is none
 UNSUPPORTED(cuIpcCloseMemHandle)
 UNSUPPORTED(cuIpcGetEventHandle)
 UNSUPPORTED(cuIpcGetMemHandle)

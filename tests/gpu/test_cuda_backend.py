@@ -3,12 +3,14 @@
 import sys
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 
 from app.backends.cpu import CpuBackend
 from app.backends.cuda import CudaBackend
+from app.backends.cuda_engine import NativeEngine
 from app.cli import main
 from app.errors import DeviceError, SourceEnded
 from app.frame import Frame, SourceInfo
@@ -137,7 +139,13 @@ def test_the_same_boxes_as_the_cpu_backend(device, assets, name, clips, least, h
     with (
         CpuBackend(model.spec, weights, workers=1, iou=iou, **words) as cpu,
         CpuBackend(model.spec, weights, workers=1, iou=1.0, **words) as unsuppressed,
-        CudaBackend(model.spec, weights, half=half, tune=False, iou=iou, **words) as gpu,
+        CudaBackend(
+            model.spec,
+            weights,
+            make_engine=partial(NativeEngine, half=half, tune=False),
+            iou=iou,
+            **words,
+        ) as gpu,
     ):
         for frame in (f for clip in clips for f in frames(assets / "clips" / clip, 2, 20)):
             answers = []

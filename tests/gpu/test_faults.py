@@ -4,6 +4,7 @@ On the simulated device only: no real one fails on request.
 """
 
 import shutil
+from functools import partial
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 from app.backends.cuda import CudaBackend
+from app.backends.cuda_engine import NativeEngine
 from app.cli import main
 from app.errors import DeviceError, ModelError
 from app.gpu import kernel_files
@@ -64,7 +66,7 @@ def test_an_illegal_access_ends_the_run_at_once(device, blob, kernels, tmp_path,
     # the trials of both ways of transfer take some launches
     assert len(out.read_text().splitlines()) < 12
     device.reports()
-    with backend(blob, half=False, transfer="pinned"):
+    with backend(blob, transfer="pinned"):
         pass
 
 
@@ -126,7 +128,12 @@ def test_half_precision_that_is_too_narrow_is_told(device, tmp_path, caplog):
     for half, broken in ((True, True), (False, False)):
         caplog.clear()
         with CudaBackend(
-            blob.spec, blob.weights, wake=lambda: None, score=0.5, iou=0.3, half=half
+            blob.spec,
+            blob.weights,
+            wake=lambda: None,
+            score=0.5,
+            iou=0.3,
+            make_engine=partial(NativeEngine, half=half),
         ) as gpu:
             gpu.slots[0].enqueue(square_at(3))
             gpu.slots[0].collect()

@@ -87,6 +87,10 @@ class Network:
         for launch in self._launches:
             launch(stream)
 
+    def varying(self) -> list[NDArray[np.float32]]:
+        """None: every size is known."""
+        return []
+
     def close(self) -> None:
         """Free the arena."""
         self._memory.free()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from app.cache import write_whole
 from app.gpu.context import GpuContext
-from app.gpu.kernel_files import KERNEL_DIR, cache_dir
+from app.gpu.kernel_files import KERNEL_DIR, cubin_dir
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +58,7 @@ class Tiles:
         log.info("measured the tiles of %d convolutions on this GPU", self._measured)
         self._measured = 0
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            part = self._file.with_suffix(f".{os.getpid()}.part")
-            part.write_text(json.dumps(self._known, indent=0))
-            part.replace(self._file)
+            write_whole(self._file, json.dumps(self._known, indent=0).encode())
         except OSError as fault:
             log.warning("measured tiles cannot be kept in %s: %s", self._file, fault.strerror)
 
@@ -107,7 +104,7 @@ def _file_for(context: GpuContext) -> Path:
     """One for each device and version of the kernels."""
     source = (KERNEL_DIR / "conv.cu").read_bytes()
     about = f"{context.name} {context.capability} {context.driver.get_driver_version()}".encode()
-    return cache_dir() / f"tiles-{hashlib.sha256(source + about).hexdigest()[:16]}.json"
+    return cubin_dir() / f"tiles-{hashlib.sha256(source + about).hexdigest()[:16]}.json"
 
 
 def _read(file: Path) -> dict[str, list[int]]:

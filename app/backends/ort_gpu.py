@@ -1,0 +1,227 @@
+"""The engines ort-cuda and ort-tensorrt: ONNX Runtime on the slots' own streams and device memory.
+
+Our kernel writes the input tensor, ONNX Runtime reads it where it lies and writes device memory
+that the next kernel reads: no copy between. A session has one stream, so every slot has a session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.backends.engine_cache import EngineCache
+from app.backends.ort import load_onnxruntime, one_line, open_session
+from app.backends.ort_io import NetworkIO, Shape, network_io
+from app.backends.ort_providers import (
+    PROVIDERS,
+    choose_precision,
+    is_quantised,
+    load_libraries,
+    missing_provider,
+    session_options,
+    session_providers,
+    tensorrt_version,
+)
+from app.config import Precision
+from app.errors import DeviceError
+from app.gpu.context import GpuContext, lost
+from app.model_spec import ModelSpec
+
+log = logging.getLogger(__name__)
+
+FLOAT_BYTES = 4
+STILL_S = 30.0  # between two lines that say that it is still building
+
+
+class OrtEngine:
+    """A model for one of the engines of PROVIDERS; made and used where the context is current."""
+
+    captured = False  # ONNX Runtime allocates and waits in between: no CUDA graph of ours
+
+    def __init__(
+        self,
+        context: GpuContext,
+        spec: ModelSpec,
+        weights: Path,
+        *,
+        engine: str,
+        precision: Precision = "auto",
+    ) -> None:
+        if fault := missing_provider(engine):
+            raise DeviceError(fault)
+        self._context, self._spec, self._weights, self._engine = context, spec, weights, engine
+        self._io = network_io(open_session(weights, optimise=False), spec)
+        self._precision = choose_precision(engine, precision, quantised=is_quantised(weights))
+        self._unloaded = load_libraries(engine)
+        self._cache = None
+        if engine == "ort-tensorrt":
+            key = engine_key(context, weights, self._precision, self._io.shape)
+            self._cache = EngineCache(spec.name, key)
+        version = load_onnxruntime().__version__
+        computes = "" if self._precision == "auto" else f", {self._precision}"
+        self.description = f"{engine} (ONNX Runtime {version}{computes})"
+
+    @property
+    def built(self) -> bool:
+        """Whether it starts at once: TensorRT's engine is there, or none is needed."""
+        return self._cache is None or self._cache.built
+
+    def network(self, stream: Any) -> OrtNetwork:
+        """A session on ``stream`` with its device memory, run once."""
+        if self._cache is None:
+            return self._open(stream)
+        if self._cache.built:
+            try:
+                return self._open(stream, self._cache.folder)
+            except DeviceError as fault:
+                if "deserialize" not in str(fault).lower():
+                    raise
+                log.warning("the TensorRT engine in %s is damaged", self._cache.folder)
+                self._cache.forget()
+        with self._cache.building() as part, _telling(self._spec.name, self._context.name):
+            return self._open(stream, part)
+
+    def _open(self, stream: Any, engine_cache: Path | None = None) -> OrtNetwork:
+        session = self._session(stream, engine_cache)
+        return OrtNetwork(
+            self._context, session, self._io, stream, memory=PROVIDERS[self._engine].memory
+        )
+
+    def _session(self, stream: Any, engine_cache: Path | None) -> Any:
+        providers = session_providers(
+            self._engine,
+            stream=int(stream.handle),
+            device=self._context.index,
+            precision=self._precision,
+            network=self._io,
+            engine_cache=engine_cache,
+        )
+        options, name = session_options(self._io), PROVIDERS[self._engine].name
+        make = load_onnxruntime().InferenceSession
+        try:
+            # with its own fallback it would print, and go on with the CPU
+            session = make(str(self._weights), options, providers=providers, enable_fallback=0)
+        except Exception as fault:  # ONNX Runtime's own errors have no common root
+            raise DeviceError(f"{self._engine} does not start: {_cured(fault)}") from fault
+        if session.get_providers()[0] != name:  # it warns, and takes the next one
+            raise DeviceError(
+                f"{self._engine} does not start: {name} lacks a library, {self._unloaded or 'CUDA'}"
+                "; pip install 'onnxruntime-gpu[cuda,cudnn]', or use --engine cuda"
+            )
+        session.disable_fallback()
+        return session
+
+    def close(self) -> None:
+        """Nothing is shared between the slots."""
+
+
+class OrtNetwork:
+    """One slot's session and tensors: ``input`` and ``outputs`` are device addresses.
+
+    Outputs whose sizes vary have address 0; ``varying`` gives them.
+    """
+
+    input_half = False
+
+    def __init__(
+        self, context: GpuContext, session: Any, io: NetworkIO, stream: Any, *, memory: str
+    ) -> None:
+        self._name, self._session = context.name, session
+        alloc = context.driver.mem_alloc
+        self._memory = [alloc(prod(io.shape) * FLOAT_BYTES)]
+        self.input = int(self._memory[0])
+        self.outputs: list[tuple[int, Shape]] = []
+        self._binding = session.io_binding()
+        place = (memory, context.index if memory == "cuda" else 0, np.float32)
+        self._binding.bind_input(io.input, *place, io.shape, self.input)
+        for name, shape in io.outputs:
+            if io.varies:  # only ONNX Runtime knows how much there is; it copies it to the host
+                self._binding.bind_output(name, "cpu")
+                self.outputs.append((0, shape))
+                continue
+            self._memory.append(alloc(prod(shape) * FLOAT_BYTES))
+            address = int(self._memory[-1])
+            self._binding.bind_output(name, *place, shape, address)
+            self.outputs.append((address, shape))
+        self._run_options = load_onnxruntime().RunOptions()
+        if not io.varies:  # the host goes on at once; the stream keeps the order
+            self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        # the first run allocates and searches for the fastest kernels
+        context.driver.memcpy_htod(self.input, np.zeros(io.shape, np.float32))
+        self.enqueue(stream)
+        stream.synchronize()
+
+    def enqueue(self, stream: Any) -> None:
+        """Put the network on the session's stream, which ``stream`` must be."""
+        try:
+            self._session.run_with_iobinding(self._binding, self._run_options)
+        except Exception as fault:
+            raise lost(self._name, RuntimeError(one_line(fault))) from fault
+
+    def varying(self) -> Sequence[NDArray[Any]]:
+        """The outputs of the last run on the host, in graph order."""
+        arrays: list[NDArray[Any]] = self._binding.copy_outputs_to_cpu()
+        return arrays
+
+    def close(self) -> None:
+        """Free everything; nothing may be pending."""
+        del self._binding, self._session
+        for memory in self._memory:
+            memory.free()
+        self._memory.clear()
+
+
+def engine_key(
+    context: GpuContext, weights: Path, precision: Precision, shape: Shape
+) -> dict[str, object]:
+    """All that a TensorRT engine depends on."""
+    return {
+        "model_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "onnxruntime": load_onnxruntime().__version__,
+        "tensorrt": tensorrt_version(),
+        "device": context.name,
+        "capability": list(context.capability),
+        "precision": precision,
+        "input": list(shape),
+    }
+
+
+@contextmanager
+def _telling(model: str, device: str) -> Iterator[None]:
+    """Say that an engine is being built, that it still is, and how long it took."""
+    what = f"the TensorRT engine of {model} for {device}"
+    log.info("building %s, some minutes the first time", what)
+    start_s, done = monotonic(), threading.Event()
+
+    def still() -> None:
+        while not done.wait(STILL_S):
+            log.info("still building %s: %.0f s", what, monotonic() - start_s)
+
+    thread = threading.Thread(target=still, name="still-building", daemon=True)
+    thread.start()
+    try:
+        yield
+        log.info("built %s in %.0f s", what, monotonic() - start_s)
+    finally:
+        done.set()
+        thread.join()
+
+
+def _cured(fault: Exception) -> str:
+    """ONNX Runtime's message, with the cure where one is known."""
+    text = one_line(fault)
+    if "insufficient" in text:  # CUDA driver version is insufficient for CUDA runtime version
+        return f"{text}; the driver is older than ONNX Runtime's CUDA: install a newer driver"
+    if "out of memory" in text or "Failed to allocate" in text:
+        return f"{text}; end what else uses the GPU's memory, or choose a smaller model"
+    return f"{text}; KESTREL_LOG=DEBUG says more, --engine cuda does without"

@@ -1,0 +1,74 @@
+"""What does a network take and give for one frame: is it a detector's tensor, of which sizes?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from app.backends.ort import one_line
+from app.errors import ModelError
+from app.model_spec import ModelSpec
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkIO:
+    """The tensors of a network for one frame.
+
+    ``outputs``: names and shapes, in graph order. ``varies``: they may differ from frame to frame,
+    or are not float32. ``open_dims``: the named sizes of the input that the file leaves open;
+    ``nameless``: it leaves some open without a name.
+    """
+
+    input: str
+    shape: Shape
+    outputs: tuple[tuple[str, Shape], ...]
+    varies: bool
+    open_dims: Mapping[str, int]
+    nameless: bool
+
+
+def network_io(session: Any, spec: ModelSpec) -> NetworkIO:
+    """Ask a session, by a run where the file does not say. Raises ModelError with the cure."""
+    width, height = spec.input.size_wh
+    wanted = (1, 3, height, width)
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
+        raise ModelError(
+            f"model {spec.name}: its input {[(i.name, i.type, i.shape) for i in inputs]} is not "
+            "one float32 tensor [1, 3, height, width], as a detector's would be"
+        )
+    told = inputs[0].shape
+    if any(isinstance(n, int) and n != size for n, size in zip(told, wanted, strict=True)):
+        raise ModelError(
+            f"model {spec.name}: the network takes {list(told)}, but its manifest says "
+            f"{list(wanted)}; correct `input.size` (width, height) in the manifest"
+        )
+    outputs = session.get_outputs()
+    shapes = [tuple(output.shape) for output in outputs]
+    if not all(isinstance(n, int) for shape in shapes for n in shape):
+        shapes = _shapes_of_a_run(session, spec.name, wanted)
+    varies = bool(spec.parameters.get("end_to_end"))
+    return NetworkIO(
+        input=inputs[0].name,
+        shape=wanted,
+        outputs=tuple((o.name, shape) for o, shape in zip(outputs, shapes, strict=True)),
+        varies=varies or any(output.type != "tensor(float)" for output in outputs),
+        open_dims={n: size for n, size in zip(told, wanted, strict=True) if isinstance(n, str)},
+        nameless=None in told,
+    )
+
+
+def _shapes_of_a_run(session: Any, name: str, shape: Shape) -> list[Any]:
+    try:
+        arrays = session.run(None, {session.get_inputs()[0].name: np.zeros(shape, np.float32)})
+    except Exception as error:  # ONNX Runtime's own errors have no common root
+        raise ModelError(
+            f"model {name}: the network refuses an input of {list(shape)}: "
+            f"{one_line(error)}; choose another `input.size` in the manifest"
+        ) from error
+    return [array.shape for array in arrays]

@@ -1,0 +1,176 @@
+"""How is a provider of ONNX Runtime asked for: which options, and what if it is absent?"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import ctypes.util
+import importlib.util
+import io
+import logging
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from app.backends.ort import load_onnxruntime
+from app.backends.ort_io import NetworkIO
+from app.config import Precision
+from app.errors import ConfigError, DeviceError
+
+log = logging.getLogger(__name__)
+
+WHEELS = ("onnxruntime", "onnxruntime-gpu")
+REINSTALL = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install -r requirements-cuda.txt"
+# of a node's type QuantizeLinear, as it stands in an ONNX file: field 4, fourteen characters
+QUANTIZED = b"\x22\x0eQuantizeLinear"
+Options = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """``name`` is ONNX Runtime's; ``memory`` its word for where the tensors that we bind lie."""
+
+    name: str
+    memory: str = "cuda"
+
+
+CUDA = Provider("CUDAExecutionProvider")
+TENSORRT = Provider("TensorrtExecutionProvider")
+PROVIDERS = {"ort-cuda": CUDA, "ort-tensorrt": TENSORRT}
+
+
+def missing_provider(engine: str) -> str | None:
+    """Why ONNX Runtime as installed cannot run ``engine``, with the cure; None if it can."""
+    ort = load_onnxruntime()
+    both = all(_installed(wheel) for wheel in WHEELS)
+    told = f"onnxruntime and onnxruntime-gpu are both installed, and share files: {REINSTALL}"
+    name = PROVIDERS[engine].name
+    if name in ort.get_available_providers():
+        if both:
+            log.warning("%s", told)
+        return None
+    if both:
+        return told
+    return (
+        f"ONNX Runtime {ort.__version__} has no {name}: {REINSTALL} "
+        "(on a Jetson: NVIDIA's own wheel), or use --engine cuda or cpu"
+    )
+
+
+def _installed(wheel: str) -> bool:
+    with contextlib.suppress(PackageNotFoundError):
+        return bool(version(wheel))
+    return False
+
+
+def load_libraries(engine: str) -> str:
+    """Load what pip's NVIDIA wheels brought, which the dynamic loader does not find; what failed.
+
+    Raises DeviceError where TensorRT is missing altogether.
+    """
+    ort = load_onnxruntime()
+    told = io.StringIO()  # it prints, and standard output may be the results
+    if hasattr(ort, "preload_dlls"):
+        with contextlib.redirect_stdout(told):
+            ort.preload_dlls()
+    if engine == "ort-tensorrt":
+        tensorrt_version()
+    return " ".join(told.getvalue().split())
+
+
+def tensorrt_version() -> str:
+    """Of the wheel, or of the system's library; raises DeviceError with the cure."""
+    if importlib.util.find_spec("tensorrt") is not None:
+        import tensorrt
+
+        return str(tensorrt.__version__)
+    library = ctypes.util.find_library("nvinfer")
+    if library is None:
+        raise DeviceError(
+            "TensorRT is missing: pip install tensorrt-cu12 (tensorrt-cu13 where ONNX Runtime is "
+            "built for CUDA 13; on a Jetson: sudo apt install tensorrt), or use --engine ort-cuda"
+        )
+    return str(ctypes.CDLL(library).getInferLibVersion())
+
+
+def is_quantised(weights: Path) -> bool:
+    """Whether the file says which tensors have 8 bits (QDQ)."""
+    return QUANTIZED in weights.read_bytes()
+
+
+def choose_precision(engine: str, precision: Precision, *, quantised: bool) -> Precision:
+    """What TensorRT computes in; for ort-cuda "auto", as the file says, or "fp32": without TF32.
+
+    Raises ConfigError where the engine or the model cannot.
+    """
+    if engine == "ort-cuda":
+        if precision not in ("auto", "fp32"):
+            raise ConfigError(
+                f"precision {precision}: ort-cuda computes as the model's file says; `models "
+                "quantize NAME --to fp16` makes one for it, or use --engine ort-tensorrt"
+            )
+        return precision
+    if quantised:
+        if precision not in ("auto", "int8"):
+            raise ConfigError(f"the model is quantised to 8 bits, so precision {precision} is none")
+        return "int8"
+    if precision == "int8":
+        raise ConfigError(
+            "precision int8 needs a quantised model: `models quantize NAME --to int8 --for gpu "
+            "--calibrate SOURCE` makes one"
+        )
+    return "fp16" if precision == "auto" else precision
+
+
+def session_providers(
+    engine: str,
+    *,
+    stream: int,
+    device: int,
+    precision: Precision,
+    network: NetworkIO,
+    engine_cache: Path | None = None,
+) -> list[tuple[str, Options]]:
+    """Providers and options for InferenceSession, best first; the CPU's comes by itself.
+
+    ``stream``: address of the CUDA stream that all work goes on.
+    """
+    if PROVIDERS[engine].memory == "cpu":
+        return [(PROVIDERS[engine].name, {})]
+    common = {
+        "device_id": str(device),
+        "has_user_compute_stream": "1",
+        "user_compute_stream": str(stream),
+    }
+    cuda = {
+        **common,
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+        "use_tf32": "0" if precision == "fp32" else "1",
+    }
+    if engine == "ort-cuda":
+        return [(CUDA.name, cuda)]
+    tensorrt = {
+        **common,
+        "trt_fp16_enable": "0" if precision == "fp32" else "1",
+        "trt_int8_enable": "1" if precision == "int8" else "0",
+    }
+    if network.nameless:  # sizes left open without a name, which no session option can set
+        shape = f"{network.input}:{'x'.join(map(str, network.shape))}"
+        tensorrt |= {f"trt_profile_{which}_shapes": shape for which in ("min", "opt", "max")}
+    if engine_cache is not None:
+        tensorrt |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(engine_cache)}
+    return [(TENSORRT.name, tensorrt), (CUDA.name, cuda)]
+
+
+def session_options(network: NetworkIO) -> Any:
+    """For a session on the GPU: quiet, and with every size of the input written down."""
+    options = load_onnxruntime().SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    # fatal only, as what matters is raised; all of it goes to standard error
+    options.log_severity_level = 2 if log.isEnabledFor(logging.DEBUG) else 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for name, size in network.open_dims.items():
+        options.add_free_dimension_override_by_name(name, size)
+    return options

@@ -34,7 +34,7 @@ from app.model_spec import ModelSpec
 SLOTS = 2
 STAGES = ("upload", "preprocess", "network", "postprocess", "download")
 FORMATS = ("bgr8", "bgra8", "gray8", "yuyv", "nv12")
-TRIALS = 12  # runs of the first frame with each way of transfer; the first does not count
+TRIALS = 7  # runs of the first frame with each way of transfer; the first does not count
 SIGNATURE = "PP" + "i" * 11 + "f" * 7
 BLOCK = (32, 8, 1)
 

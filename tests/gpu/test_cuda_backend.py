@@ -143,6 +143,7 @@ def test_the_same_boxes_as_the_cpu_backend(device, assets, name, clips, least, h
             model.spec,
             weights,
             make_engine=partial(NativeEngine, half=half, tune=False),
+            transfer="pinned",
             iou=iou,
             **words,
         ) as gpu,

@@ -15,8 +15,9 @@ from app.gpu.kernel_files import KERNEL_DIR, cubin_dir
 
 log = logging.getLogger(__name__)
 
-LAUNCHES = 20  # in a row; the fastest of ROUNDS rounds counts
-ROUNDS = 3
+ROUNDS = 3  # the fastest counts
+ROUND_MS = 0.5  # launches in a row until events can time them well, but no more than LAUNCHES
+LAUNCHES = 20
 
 
 class Tile(NamedTuple):
@@ -82,16 +83,18 @@ class Tiles:
         times = {}
         for tile in tiles:
             work = launch(tile)
-            work(stream)  # the first launch loads the kernel
-            rounds = []
-            for _ in range(ROUNDS):
+
+            def timed_ms(count: int, work: Callable[[Any], None] = work) -> float:
                 first.record(stream)
-                for _ in range(LAUNCHES):
+                for _ in range(count):
                     work(stream)
                 last.record(stream)
                 last.synchronize()
-                rounds.append(first.time_till(last))
-            times[tile] = min(rounds)
+                return float(first.time_till(last)) / count
+
+            timed_ms(1)  # the first launch loads the kernel
+            count = max(1, min(LAUNCHES, int(ROUND_MS / max(timed_ms(1), 1e-4))))
+            times[tile] = min(timed_ms(count) for _ in range(ROUNDS))
         return min(times, key=lambda tile: times[tile])
 
 

@@ -1,0 +1,149 @@
+"""Who turns a frame in host memory into boxes in host memory? Kestrel's engines and their peers.
+
+Each is opened once and called with one frame at a time; it answers with how many boxes it found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.config import Config, Engine, Precision
+from app.frame import Frame
+from app.handoff import Policy
+from app.letterbox import place
+from app.shelf import Model
+from app.tools.engines import backend_factory
+
+Pixels = NDArray[np.uint8]
+Detect = Callable[[Pixels], int]
+
+
+class NotHere(Exception):
+    """A contestant cannot run on this machine; the reason goes into the report."""
+
+
+@contextmanager
+def kestrel(model: Model, engine: Engine, precision: Precision) -> Iterator[Any]:
+    """A backend with its slots; raises NotHere where the machine lacks something."""
+    config = Config(engine=engine, precision=precision)
+    try:
+        manager = backend_factory(config, model, Policy.LATEST)(lambda: None)
+        backend = manager.__enter__()
+    except Exception as fault:
+        raise NotHere(f"{type(fault).__name__}: {fault}") from fault
+    try:
+        yield backend
+    finally:
+        manager.__exit__(None, None, None)
+
+
+def by_slot(backend: Any) -> Detect:
+    """One frame at a time through the first slot."""
+    slot = backend.slots[0]
+
+    def detect(pixels: Pixels) -> int:
+        slot.enqueue(Frame(pixels, 0, 0))
+        return len(slot.collect()[0])
+
+    return detect
+
+
+@contextmanager
+def torch_peer(model: Model, *, compiled: bool) -> Iterator[Detect]:
+    """PyTorch doing the same work on the same GPU: upload, preprocess, network in half precision,
+    NMS; what is found comes back. ``compiled``: max-autotune, with CUDA graphs."""
+    try:
+        import torch
+        import torchvision
+    except ImportError as fault:
+        raise NotHere(str(fault)) from fault
+    if not torch.cuda.is_available():
+        raise NotHere("PyTorch finds no GPU")
+    spec = model.spec
+    device = torch.device("cuda")
+    network = _torch_network(model).to(device).half().eval()
+    network = network.to(memory_format=torch.channels_last)
+    if compiled:
+        network = torch.compile(network, mode="max-autotune")
+    width, height = spec.input.size_wh
+    scale = torch.tensor(spec.input.scale, device=device)
+    mean = torch.tensor(spec.input.mean, device=device)[None, :, None, None]
+    score, iou = spec.score, spec.iou
+
+    @torch.inference_mode()
+    def detect(pixels: Pixels) -> int:
+        p = place((pixels.shape[1], pixels.shape[0]), spec.input.size_wh)
+        frame = torch.from_numpy(pixels).to(device, non_blocking=True)
+        planes = frame.permute(2, 0, 1)[None].float()
+        resized = torch.nn.functional.interpolate(planes, (p.h, p.w), mode="bilinear")
+        canvas = torch.full((1, 3, height, width), float(spec.input.pad), device=device)
+        canvas[:, :, p.y : p.y + p.h, p.x : p.x + p.w] = resized
+        tensor = (canvas * scale - mean).half().contiguous(memory_format=torch.channels_last)
+        raw = network(tensor)[0].float()  # (4 + classes, cells)
+        best, label = raw[4:].max(0)
+        kept = best >= score
+        centre, size = raw[:2, kept].T, raw[2:4, kept].T
+        boxes = torch.cat([centre - size / 2, centre + size / 2], 1)
+        chosen = torchvision.ops.batched_nms(boxes, best[kept], label[kept], iou)
+        found = torch.cat([boxes[chosen], best[kept][chosen, None]], 1).cpu()
+        return len(found)
+
+    try:
+        yield detect
+    finally:
+        torch.cuda.synchronize()
+
+
+def _torch_network(model: Model) -> Any:
+    """The default model as PyTorch has it, with the weights of its ONNX file."""
+    import onnx
+    import onnx.numpy_helper
+    import torch
+
+    from scripts.train.export import Exported
+    from scripts.train.network import Detector, take_shapes
+
+    graph = onnx.load(str(model.weights)).graph
+    state = {
+        tensor.name.removesuffix("_half").removeprefix("network."): torch.from_numpy(
+            onnx.numpy_helper.to_array(tensor).astype(np.float32)
+        )
+        for tensor in graph.initializer
+        if tensor.name.startswith("network.")
+    }
+    if not state:
+        raise NotHere(f"{model.spec.name} is none of our own networks")
+    network = Detector(len(model.spec.labels))
+    take_shapes(network, state)
+    return Exported(network, model.spec.input.size_wh)
+
+
+@contextmanager
+def ort_peer(model: Model, provider: str) -> Iterator[Detect]:
+    """ONNX Runtime as most use it: OpenCV on the CPU, then ``session.run``."""
+    import onnxruntime
+
+    from app.backends.postprocess import Postprocessor
+    from app.backends.preprocess import CpuPreprocessor
+
+    if provider not in onnxruntime.get_available_providers():
+        raise NotHere(f"this onnxruntime has no {provider}")
+    session = onnxruntime.InferenceSession(str(model.weights), providers=[provider])
+    name = session.get_inputs()[0].name
+    spec = model.spec
+    preprocess = CpuPreprocessor(spec.input)
+    width, height = spec.input.size_wh
+    tensor = np.zeros((1, 3, height, width), np.float32)
+    shapes = [output.shape for output in session.run(None, {name: tensor})]
+    postprocess = Postprocessor(spec, shapes, score=spec.score, iou=spec.iou)
+
+    def detect(pixels: Pixels) -> int:
+        placement = preprocess(Frame(pixels, 0, 0), tensor)
+        return len(postprocess(session.run(None, {name: tensor}), placement))
+
+    yield detect

@@ -24,8 +24,8 @@ from app.backends.ort import load_onnxruntime, one_line, open_session
 from app.backends.ort_io import NetworkIO, Shape, network_io
 from app.backends.ort_providers import (
     PROVIDERS,
+    QUANTISED,
     choose_precision,
-    is_quantised,
     load_libraries,
     missing_provider,
     session_options,
@@ -61,20 +61,17 @@ class OrtEngine:
             raise DeviceError(fault)
         self._context, self._spec, self._weights, self._engine = context, spec, weights, engine
         self._io = network_io(open_session(weights, optimise=False), spec)
-        self._precision = choose_precision(engine, precision, quantised=is_quantised(weights))
+        quantised = QUANTISED in weights.read_bytes()
+        self._precision = choose_precision(engine, precision, quantised=quantised)
         self._unloaded = load_libraries(engine)
         self._cache = None
         if engine == "ort-tensorrt":
-            key = engine_key(context, weights, self._precision, self._io.shape)
-            self._cache = EngineCache(spec.name, key)
+            self._cache = tensorrt_cache(
+                spec, weights, precision, device=context.name, capability=context.capability
+            )
         version = load_onnxruntime().__version__
         computes = "" if self._precision == "auto" else f", {self._precision}"
         self.description = f"{engine} (ONNX Runtime {version}{computes})"
-
-    @property
-    def built(self) -> bool:
-        """Whether it starts at once: TensorRT's engine is there, or none is needed."""
-        return self._cache is None or self._cache.built
 
     def network(self, stream: Any) -> OrtNetwork:
         """A session on ``stream`` with its device memory, run once."""
@@ -179,19 +176,27 @@ class OrtNetwork:
         self._memory.clear()
 
 
-def engine_key(
-    context: GpuContext, weights: Path, precision: Precision, shape: Shape
-) -> dict[str, object]:
-    """All that a TensorRT engine depends on."""
-    return {
-        "model_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+def tensorrt_cache(
+    spec: ModelSpec,
+    weights: Path,
+    precision: Precision,
+    *,
+    device: str,
+    capability: tuple[int, int],
+) -> EngineCache:
+    """Where the engine is kept; its key is all that a TensorRT engine depends on."""
+    content, (width, height) = weights.read_bytes(), spec.input.size_wh
+    chosen = choose_precision("ort-tensorrt", precision, quantised=QUANTISED in content)
+    key = {
+        "model_sha256": hashlib.sha256(content).hexdigest(),
         "onnxruntime": load_onnxruntime().__version__,
         "tensorrt": tensorrt_version(),
-        "device": context.name,
-        "capability": list(context.capability),
-        "precision": precision,
-        "input": list(shape),
+        "device": device,
+        "capability": list(capability),
+        "precision": chosen,
+        "input": [1, 3, height, width],
     }
+    return EngineCache(spec.name, key)
 
 
 @contextmanager

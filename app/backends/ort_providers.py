@@ -22,8 +22,9 @@ log = logging.getLogger(__name__)
 
 WHEELS = ("onnxruntime", "onnxruntime-gpu")
 REINSTALL = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install -r requirements-cuda.txt"
-# of a node's type QuantizeLinear, as it stands in an ONNX file: field 4, fourteen characters
-QUANTIZED = b"\x22\x0eQuantizeLinear"
+# stands in an ONNX file that says which tensors have 8 bits: the type of a node (field 4), of
+# fourteen characters
+QUANTISED = b"\x22\x0eQuantizeLinear"
 Options = dict[str, str]
 
 
@@ -92,11 +93,6 @@ def tensorrt_version() -> str:
             "built for CUDA 13; on a Jetson: sudo apt install tensorrt), or use --engine ort-cuda"
         )
     return str(ctypes.CDLL(library).getInferLibVersion())
-
-
-def is_quantised(weights: Path) -> bool:
-    """Whether the file says which tensors have 8 bits (QDQ)."""
-    return QUANTIZED in weights.read_bytes()
 
 
 def choose_precision(engine: str, precision: Precision, *, quantised: bool) -> Precision:

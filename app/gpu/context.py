@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.errors import DeviceError
 
@@ -44,6 +44,25 @@ def load_driver() -> Any:
             "anew if the driver was just updated, or use --engine cpu"
         ) from fault
     return driver
+
+
+class Gpu(NamedTuple):
+    """What a GPU is; ``driver`` is the CUDA version that its driver can run (12080 for 12.8)."""
+
+    name: str
+    capability: tuple[int, int]
+    driver: int
+
+
+def find_gpu(index: int = 0) -> Gpu:
+    """GPU ``index``, without a context, on any thread; raises DeviceError with the cure."""
+    driver = load_driver()
+    count = driver.Device.count()
+    if index >= count:
+        raise DeviceError(f"there is no GPU {index}: {count} found; use --engine cpu")
+    device = driver.Device(index)
+    major, minor = device.compute_capability()
+    return Gpu(str(device.name()), (int(major), int(minor)), int(driver.get_driver_version()))
 
 
 class GpuContext:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,9 +29,11 @@ from app.backends.ort_providers import (
     choose_precision,
     load_libraries,
     missing_provider,
+    older_driver,
     session_options,
     session_providers,
     tensorrt_version,
+    unloadable,
 )
 from app.config import Precision
 from app.errors import DeviceError
@@ -40,6 +43,8 @@ from app.model_spec import ModelSpec
 log = logging.getLogger(__name__)
 
 FLOAT_BYTES = 4
+_FAILURE = re.compile(r"(CUDA failure \d+: [^;]+)")
+_ERROR = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : (.+)")
 STILL_S = 30.0  # between two lines that say that it is still building
 
 
@@ -63,7 +68,7 @@ class OrtEngine:
         self._io = network_io(open_session(weights, optimise=False), spec)
         quantised = QUANTISED in weights.read_bytes()
         self._precision = choose_precision(engine, precision, quantised=quantised)
-        self._unloaded = load_libraries(engine)
+        load_libraries(engine)
         self._cache = None
         if engine == "ort-tensorrt":
             self._cache = tensorrt_cache(
@@ -109,12 +114,10 @@ class OrtEngine:
             # with its own fallback it would print, and go on with the CPU
             session = make(str(self._weights), options, providers=providers, enable_fallback=0)
         except Exception as fault:  # ONNX Runtime's own errors have no common root
-            raise DeviceError(f"{self._engine} does not start: {_cured(fault)}") from fault
+            why = unloadable(name) if "Please install" in str(fault) else _cured(fault)
+            raise DeviceError(f"{self._engine} does not start: {why}") from fault
         if session.get_providers()[0] != name:  # it warns, and takes the next one
-            raise DeviceError(
-                f"{self._engine} does not start: {name} lacks a library, {self._unloaded or 'CUDA'}"
-                "; pip install 'onnxruntime-gpu[cuda,cudnn]', or use --engine cuda"
-            )
+            raise DeviceError(f"{self._engine} does not start: {unloadable(name)}")
         session.disable_fallback()
         return session
 
@@ -221,10 +224,13 @@ def _telling(model: str, device: str) -> Iterator[None]:
 
 
 def _cured(fault: Exception) -> str:
-    """ONNX Runtime's message, with the cure where one is known."""
-    text = one_line(fault)
+    """ONNX Runtime's message without the names of its functions, and the cure if one is known."""
+    text = " ".join(str(fault).split())
+    if found := _FAILURE.search(text) or _ERROR.search(text):
+        text = found[1].strip()
     if "insufficient" in text:  # CUDA driver version is insufficient for CUDA runtime version
-        return f"{text}; the driver is older than ONNX Runtime's CUDA: install a newer driver"
+        return f"{text}; {older_driver()}"
+    cure = "KESTREL_LOG=DEBUG says more, --engine cuda does without"
     if "out of memory" in text or "Failed to allocate" in text:
-        return f"{text}; end what else uses the GPU's memory, or choose a smaller model"
-    return f"{text}; KESTREL_LOG=DEBUG says more, --engine cuda does without"
+        cure = "end what else uses the GPU's memory, or choose a smaller model"
+    return f"{one_line(RuntimeError(text))}; {cure}"

@@ -198,8 +198,42 @@ def test_a_provider_that_starts_not_is_no_silent_fall_back_to_the_cpu(on_the_hos
         patch.setitem(ort_providers.PROVIDERS, "ort-cuda", name)
         patch.setattr(ort_gpu, "missing_provider", lambda engine: None)
         patch.setattr(ort_gpu, "session_providers", lambda *a, **k: [("CPUExecutionProvider", {})])
-        with pytest.raises(DeviceError, match=r"lacks a library.*onnxruntime-gpu\[cuda,cudnn\]"):
+        with pytest.raises(DeviceError, match=r"cannot be loaded.*onnxruntime-gpu\[cuda,cudnn\]"):
             backend(blob).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (
+            "/onnxruntime_src/…/cuda_execution_provider_info.cc:63 static X::FromProviderOptions"
+            "(const Y&) [ONNXRuntimeError] : 1 : FAIL : provider_options_utils.h:187 Parse Failed "
+            'to parse provider option "device_id": CUDA failure 35: CUDA driver version is '
+            "insufficient for CUDA runtime version ; GPU=-1 ; hostname=h",
+            r"start: CUDA failure 35: CUDA driver version is insufficient .*: install a newer",
+        ),
+        (
+            "X::Y(Z) [ONNXRuntimeError] : 1 : FAIL : bfc_arena.cc:376 AllocateRaw Failed to "
+            "allocate memory for requested buffer",
+            r"start: bfc_arena.cc:376 AllocateRaw .*; end what else uses the GPU's memory",
+        ),
+        ("[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : no kernel", r"start: no kernel; KESTREL_LOG"),
+    ],
+)
+def test_a_provider_that_fails_is_told_with_its_cure(on_the_host, blob, monkeypatch, raised, told):
+    def session(*_, **__):
+        raise RuntimeError(raised)
+
+    ort = ort_gpu.load_onnxruntime()
+    # the CPU's session, which is asked for sizes, opens
+    real = ort.InferenceSession
+    monkeypatch.setattr(
+        ort,
+        "InferenceSession",
+        lambda *a, **k: session() if k.get("enable_fallback") == 0 else real(*a, **k),
+    )
+    with pytest.raises(DeviceError, match=told):
+        backend(blob).__enter__()
 
 
 def test_the_wheel_without_the_provider_is_told_with_exit_code_5(device, blob, capsys):

@@ -122,7 +122,9 @@ class OrtEngine:
         return session
 
     def close(self) -> None:
-        """Nothing is shared between the slots."""
+        """Nothing on the device is shared between the slots."""
+        if self._cache is not None:
+            self._cache.close()
 
 
 class OrtNetwork:

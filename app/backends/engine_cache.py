@@ -30,6 +30,7 @@ class EngineCache:
         self._key = json.dumps(key, indent=1, sort_keys=True)
         digest = hashlib.sha256(self._key.encode()).hexdigest()[:16]
         self.folder = cache_dir("engines") / f"{name}-{digest}"
+        self._borrowed: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def built(self) -> bool:
@@ -50,18 +51,24 @@ class EngineCache:
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
+    def close(self) -> None:
+        """Remove what could be kept for this process only."""
+        if self._borrowed is not None:
+            self._borrowed.cleanup()
+
     def _part(self) -> Path:
+        prefix = f"{self.folder.name}.{os.getpid()}."
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            prefix = f"{self.folder.name}.{os.getpid()}."
             return Path(tempfile.mkdtemp(".part", prefix, dir=self.folder.parent))
         except OSError as fault:
             log.warning("the engine cannot be kept in %s: %s", self.folder.parent, fault.strerror)
-            return Path(tempfile.mkdtemp())
+        # for the other slots of this process, at least
+        self._borrowed = tempfile.TemporaryDirectory()
+        self.folder = Path(self._borrowed.name) / self.folder.name
+        return Path(tempfile.mkdtemp(".part", prefix, dir=self.folder.parent))
 
     def _keep(self, part: Path) -> None:
-        if part.parent != self.folder.parent:
-            return
         try:
             (part / KEY_FILE).write_text(self._key + "\n")
             part.chmod(0o755)  # mkdtemp's are for their maker alone; a cache may be shipped

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,13 +25,15 @@ from app.backends.ort import load_onnxruntime, one_line, open_session
 from app.backends.ort_io import NetworkIO, Shape, network_io
 from app.backends.ort_providers import (
     PROVIDERS,
+    QUANTISED,
     choose_precision,
-    is_quantised,
     load_libraries,
     missing_provider,
+    older_driver,
     session_options,
     session_providers,
     tensorrt_version,
+    unloadable,
 )
 from app.config import Precision
 from app.errors import DeviceError
@@ -40,6 +43,8 @@ from app.model_spec import ModelSpec
 log = logging.getLogger(__name__)
 
 FLOAT_BYTES = 4
+_FAILURE = re.compile(r"(CUDA failure \d+: [^;]+)")
+_ERROR = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : (.+)")
 STILL_S = 30.0  # between two lines that say that it is still building
 
 
@@ -61,20 +66,17 @@ class OrtEngine:
             raise DeviceError(fault)
         self._context, self._spec, self._weights, self._engine = context, spec, weights, engine
         self._io = network_io(open_session(weights, optimise=False), spec)
-        self._precision = choose_precision(engine, precision, quantised=is_quantised(weights))
-        self._unloaded = load_libraries(engine)
+        quantised = QUANTISED in weights.read_bytes()
+        self._precision = choose_precision(engine, precision, quantised=quantised)
+        load_libraries(engine)
         self._cache = None
         if engine == "ort-tensorrt":
-            key = engine_key(context, weights, self._precision, self._io.shape)
-            self._cache = EngineCache(spec.name, key)
+            self._cache = tensorrt_cache(
+                spec, weights, precision, device=context.name, capability=context.capability
+            )
         version = load_onnxruntime().__version__
         computes = "" if self._precision == "auto" else f", {self._precision}"
         self.description = f"{engine} (ONNX Runtime {version}{computes})"
-
-    @property
-    def built(self) -> bool:
-        """Whether it starts at once: TensorRT's engine is there, or none is needed."""
-        return self._cache is None or self._cache.built
 
     def network(self, stream: Any) -> OrtNetwork:
         """A session on ``stream`` with its device memory, run once."""
@@ -112,17 +114,17 @@ class OrtEngine:
             # with its own fallback it would print, and go on with the CPU
             session = make(str(self._weights), options, providers=providers, enable_fallback=0)
         except Exception as fault:  # ONNX Runtime's own errors have no common root
-            raise DeviceError(f"{self._engine} does not start: {_cured(fault)}") from fault
+            why = unloadable(name) if "Please install" in str(fault) else _cured(fault)
+            raise DeviceError(f"{self._engine} does not start: {why}") from fault
         if session.get_providers()[0] != name:  # it warns, and takes the next one
-            raise DeviceError(
-                f"{self._engine} does not start: {name} lacks a library, {self._unloaded or 'CUDA'}"
-                "; pip install 'onnxruntime-gpu[cuda,cudnn]', or use --engine cuda"
-            )
+            raise DeviceError(f"{self._engine} does not start: {unloadable(name)}")
         session.disable_fallback()
         return session
 
     def close(self) -> None:
-        """Nothing is shared between the slots."""
+        """Nothing on the device is shared between the slots."""
+        if self._cache is not None:
+            self._cache.close()
 
 
 class OrtNetwork:
@@ -181,19 +183,27 @@ class OrtNetwork:
         self._memory.clear()
 
 
-def engine_key(
-    context: GpuContext, weights: Path, precision: Precision, shape: Shape
-) -> dict[str, object]:
-    """All that a TensorRT engine depends on."""
-    return {
-        "model_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+def tensorrt_cache(
+    spec: ModelSpec,
+    weights: Path,
+    precision: Precision,
+    *,
+    device: str,
+    capability: tuple[int, int],
+) -> EngineCache:
+    """Where the engine is kept; its key is all that a TensorRT engine depends on."""
+    content, (width, height) = weights.read_bytes(), spec.input.size_wh
+    chosen = choose_precision("ort-tensorrt", precision, quantised=QUANTISED in content)
+    key = {
+        "model_sha256": hashlib.sha256(content).hexdigest(),
         "onnxruntime": load_onnxruntime().__version__,
         "tensorrt": tensorrt_version(),
-        "device": context.name,
-        "capability": list(context.capability),
-        "precision": precision,
-        "input": list(shape),
+        "device": device,
+        "capability": list(capability),
+        "precision": chosen,
+        "input": [1, 3, height, width],
     }
+    return EngineCache(spec.name, key)
 
 
 @contextmanager
@@ -218,10 +228,13 @@ def _telling(model: str, device: str) -> Iterator[None]:
 
 
 def _cured(fault: Exception) -> str:
-    """ONNX Runtime's message, with the cure where one is known."""
-    text = one_line(fault)
+    """ONNX Runtime's message without the names of its functions, and the cure if one is known."""
+    text = " ".join(str(fault).split())
+    if found := _FAILURE.search(text) or _ERROR.search(text):
+        text = found[1].strip()
     if "insufficient" in text:  # CUDA driver version is insufficient for CUDA runtime version
-        return f"{text}; the driver is older than ONNX Runtime's CUDA: install a newer driver"
+        return f"{text}; {older_driver()}"
+    cure = "KESTREL_LOG=DEBUG says more, --engine cuda does without"
     if "out of memory" in text or "Failed to allocate" in text:
-        return f"{text}; end what else uses the GPU's memory, or choose a smaller model"
-    return f"{text}; KESTREL_LOG=DEBUG says more, --engine cuda does without"
+        cure = "end what else uses the GPU's memory, or choose a smaller model"
+    return f"{one_line(RuntimeError(text))}; {cure}"

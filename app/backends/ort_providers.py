@@ -22,8 +22,9 @@ log = logging.getLogger(__name__)
 
 WHEELS = ("onnxruntime", "onnxruntime-gpu")
 REINSTALL = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install -r requirements-cuda.txt"
-# of a node's type QuantizeLinear, as it stands in an ONNX file: field 4, fourteen characters
-QUANTIZED = b"\x22\x0eQuantizeLinear"
+# stands in an ONNX file that says which tensors have 8 bits: the type of a node (field 4), of
+# fourteen characters
+QUANTISED = b"\x22\x0eQuantizeLinear"
 Options = dict[str, str]
 
 
@@ -37,6 +38,7 @@ class Provider:
 
 CUDA = Provider("CUDAExecutionProvider")
 TENSORRT = Provider("TensorrtExecutionProvider")
+LIBRARIES = {CUDA.name: "cuda", TENSORRT.name: "tensorrt"}
 PROVIDERS = {"ort-cuda": CUDA, "ort-tensorrt": TENSORRT}
 
 
@@ -64,19 +66,54 @@ def _installed(wheel: str) -> bool:
     return False
 
 
-def load_libraries(engine: str) -> str:
-    """Load what pip's NVIDIA wheels brought, which the dynamic loader does not find; what failed.
+def load_libraries(engine: str) -> None:
+    """Load what pip's NVIDIA wheels brought, which the dynamic loader does not find by itself.
 
     Raises DeviceError where TensorRT is missing altogether.
     """
     ort = load_onnxruntime()
-    told = io.StringIO()  # it prints, and standard output may be the results
+    ort.set_default_logger_severity(_severity())
     if hasattr(ort, "preload_dlls"):
+        told = io.StringIO()  # it prints, and standard output may be the results
         with contextlib.redirect_stdout(told):
             ort.preload_dlls()
+        log.debug("%s", told.getvalue())
     if engine == "ort-tensorrt":
         tensorrt_version()
-    return " ".join(told.getvalue().split())
+
+
+def unloadable(name: str) -> str:
+    """Why a provider's library does not load, with the cure; to be asked after ONNX Runtime tried.
+
+    ONNX Runtime itself only logs it.
+    """
+    ort, cuda = load_onnxruntime(), _cuda_release().partition(".")[0]
+    file = Path(ort.__file__).parent / "capi" / f"libonnxruntime_providers_{LIBRARIES[name]}.so"
+    why = "no reason is known"
+    try:
+        ctypes.CDLL(str(file))
+    except OSError as fault:
+        why = str(fault)
+    if "undefined symbol: cu" in why:
+        return f"{name} cannot be loaded ({why}): {older_driver()}"
+    wheel = "'onnxruntime-gpu[cuda,cudnn]'" if name == CUDA.name else f"tensorrt-cu{cuda}"
+    return (
+        f"{name} cannot be loaded ({why}): pip install {wheel}, in the version whose library is "
+        f"asked for, for CUDA {cuda}; or use --engine cuda"
+    )
+
+
+def older_driver() -> str:
+    """The cure for a driver older than what ONNX Runtime was built for."""
+    return (
+        f"the driver is older than CUDA {_cuda_release()}, for which this ONNX Runtime was built: "
+        "install a newer driver, or an older onnxruntime-gpu, or use --engine cuda"
+    )
+
+
+def _cuda_release() -> str:
+    """What ONNX Runtime was built for."""
+    return str(getattr(load_onnxruntime(), "cuda_version", "") or "12")
 
 
 def tensorrt_version() -> str:
@@ -88,15 +125,10 @@ def tensorrt_version() -> str:
     library = ctypes.util.find_library("nvinfer")
     if library is None:
         raise DeviceError(
-            "TensorRT is missing: pip install tensorrt-cu12 (tensorrt-cu13 where ONNX Runtime is "
-            "built for CUDA 13; on a Jetson: sudo apt install tensorrt), or use --engine ort-cuda"
+            "TensorRT is missing: pip install tensorrt-cu13 (tensorrt-cu12 where ONNX Runtime is "
+            "built for CUDA 12; on a Jetson: sudo apt install tensorrt), or use --engine ort-cuda"
         )
     return str(ctypes.CDLL(library).getInferLibVersion())
-
-
-def is_quantised(weights: Path) -> bool:
-    """Whether the file says which tensors have 8 bits (QDQ)."""
-    return QUANTIZED in weights.read_bytes()
 
 
 def choose_precision(engine: str, precision: Precision, *, quantised: bool) -> Precision:
@@ -168,9 +200,13 @@ def session_options(network: NetworkIO) -> Any:
     """For a session on the GPU: quiet, and with every size of the input written down."""
     options = load_onnxruntime().SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    # fatal only, as what matters is raised; all of it goes to standard error
-    options.log_severity_level = 2 if log.isEnabledFor(logging.DEBUG) else 4
+    options.log_severity_level = _severity()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     for name, size in network.open_dims.items():
         options.add_free_dimension_override_by_name(name, size)
     return options
+
+
+def _severity() -> int:
+    """Of ONNX Runtime's own log on standard error: fatal only, as what matters is raised."""
+    return 2 if log.isEnabledFor(logging.DEBUG) else 4

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.errors import DeviceError
 
@@ -46,6 +46,29 @@ def load_driver() -> Any:
     return driver
 
 
+class Gpu(NamedTuple):
+    """What a GPU is; ``driver`` is the CUDA version that its driver can run (12080 for 12.8)."""
+
+    name: str
+    capability: tuple[int, int]
+    driver: int
+
+
+def find_gpu(index: int = 0) -> Gpu:
+    """GPU ``index``, without a context, on any thread; raises DeviceError with the cure."""
+    driver = load_driver()
+    device = _device(driver, index)
+    major, minor = device.compute_capability()
+    return Gpu(str(device.name()), (int(major), int(minor)), int(driver.get_driver_version()))
+
+
+def _device(driver: Any, index: int) -> Any:
+    count = driver.Device.count()
+    if index >= count:
+        raise DeviceError(f"there is no GPU {index}: {count} found; use --engine cpu")
+    return driver.Device(index)
+
+
 class GpuContext:
     """The primary context of GPU ``index``, current on the thread that entered it."""
 
@@ -61,10 +84,7 @@ class GpuContext:
 
     def __enter__(self) -> GpuContext:
         self.driver = load_driver()
-        count = self.driver.Device.count()
-        if self.index >= count:
-            raise DeviceError(f"there is no GPU {self.index}: {count} found; use --engine cpu")
-        self.device = self.driver.Device(self.index)
+        self.device = _device(self.driver, self.index)
         if self.capability < OLDEST_CAPABILITY:
             raise DeviceError(
                 f"{self.name} has compute capability {self.capability[0]}.{self.capability[1]}; "

@@ -1,25 +1,115 @@
-"""Which backend runs a model: the engine asked for."""
+"""Which backend runs a model: the engine asked for, or, for ``auto``, the fastest there is."""
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
+import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from app.config import Config
-from app.errors import ConfigError
+from app import __version__
+from app.config import Config, Engine
+from app.errors import ConfigError, DeviceError, KestrelError
 from app.handoff import Policy
 from app.interfaces import BackendFactory
 from app.model_spec import ModelSpec
 from app.shelf import Model
+from app.tools.machine import device
 
+if TYPE_CHECKING:  # what runs without a GPU does not load its parts
+    from app.backends.auto import Choice
+    from app.backends.cuda_engine import Engine as GpuEngine
+    from app.gpu.context import Gpu, GpuContext
+
+log = logging.getLogger(__name__)
+
+# a driver makes one of these: desktop and server, Jetson, Jetson (newer), WSL
+GPU_NODES = ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/dxg")
+ENGINES_TRIED: tuple[Engine, ...] = ("ort-tensorrt", "cuda", "ort-cuda", "cpu")
 SWITCH_S = 0.0005
 
 
 def backend_factory(config: Config, model: Model, policy: Policy) -> BackendFactory:
     """The engine asked for. Raises ConfigError where it cannot compute in ``config.precision``."""
+    if config.engine == "auto":
+        return _auto(config, model, policy)
     if config.engine in ("cuda", "ort-cuda", "ort-tensorrt"):
         return _cuda(config, model)
     return _cpu(config, model, policy)
+
+
+def _auto(config: Config, model: Model, policy: Policy) -> BackendFactory:
+    if reason := without_gpu():
+        log.info("engine auto: cpu, as %s", reason)
+        return _cpu(replace(config, engine="cpu"), model, policy)
+    from app.backends.auto import fastest
+
+    return lambda wake: fastest(lambda: choose_from(config, model, policy), wake)
+
+
+def without_gpu() -> str | None:
+    """Why there is nothing but the CPU, without looking further; None: there may be more."""
+    if not any(Path(node).exists() for node in GPU_NODES):
+        return "there is no NVIDIA GPU"
+    if importlib.util.find_spec("pycuda") is None:
+        return "PyCUDA is missing for the GPU that is there (scripts/setup on a CUDA toolkit)"
+    return None
+
+
+def choose_from(config: Config, model: Model, policy: Policy) -> Choice:
+    """The engines worth a measurement; the CPU is the last, and always one."""
+    from app.backends.auto import Choice
+    from app.gpu.context import find_gpu
+
+    engines: dict[str, BackendFactory] = {}
+    skipped: dict[str, str] = {}
+    gpu = None
+    try:
+        gpu = find_gpu()
+    except DeviceError as fault:
+        skipped["GPU"] = str(fault)
+    for engine in ENGINES_TRIED if gpu else ENGINES_TRIED[-1:]:
+        try:
+            if reason := _not_worth(engine, config, model, gpu):
+                skipped[engine] = reason
+            else:
+                chosen = replace(config, engine=engine)
+                engines[engine] = backend_factory(chosen, model, policy)
+        except KestrelError as fault:
+            skipped[engine] = str(fault)
+    if not engines:  # a precision that none of them has
+        raise ConfigError("; ".join(f"{name}: {why}" for name, why in skipped.items()))
+    machine = device()
+    key = {
+        "model_sha256": hashlib.sha256(model.weights.read_bytes()).hexdigest(),
+        "cpu": f"{machine['cpu']}, {machine['cores']} cores",
+        "gpu": gpu,
+        "kestrel": __version__,
+        "onnxruntime": machine["onnxruntime"] or machine["onnxruntime-gpu"],
+        "engines": list(engines),
+        "policy": policy.name,
+        "settings": [config.precision, config.workers, config.threads],
+    }
+    return Choice(engines, skipped, key)
+
+
+def _not_worth(engine: str, config: Config, model: Model, gpu: Gpu | None) -> str | None:
+    """Why an engine that is asked for by name only is not measured."""
+    if engine in ("cpu", "cuda") or gpu is None:
+        return None
+    from app.backends.ort_gpu import tensorrt_cache
+    from app.backends.ort_providers import missing_provider
+
+    if (reason := missing_provider(engine)) or engine == "ort-cuda":
+        return reason
+    name, capability, _ = gpu
+    cache = tensorrt_cache(
+        model.spec, model.weights, config.precision, device=name, capability=capability
+    )
+    return None if cache.built else "its engine takes minutes to build; ask for it once by name"
 
 
 def _thresholds(config: Config, model: Model) -> tuple[float, float]:
@@ -54,10 +144,9 @@ def _cpu(config: Config, model: Model, policy: Policy) -> BackendFactory:
 
 def _cuda(config: Config, model: Model) -> BackendFactory:
     from app.backends.cuda import CudaBackend
-    from app.backends.cuda_engine import Engine, NativeEngine
-    from app.gpu.context import GpuContext
+    from app.backends.cuda_engine import NativeEngine
 
-    def make_engine(context: GpuContext, spec: ModelSpec, weights: Path) -> Engine:
+    def make_engine(context: GpuContext, spec: ModelSpec, weights: Path) -> GpuEngine:
         if config.engine == "cuda":
             return NativeEngine(context, spec, weights, half=config.precision != "fp32")
         from app.backends.ort_gpu import OrtEngine

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+PACKAGES = ("numpy", "opencv-python", "onnxruntime", "onnxruntime-gpu")
 log = logging.getLogger(__name__)
 
 
@@ -22,7 +23,7 @@ def device() -> dict[str, Any]:
                 break
     except OSError:
         log.debug("no /proc/cpuinfo")
-    versions = {name: _version(name) for name in ("numpy", "opencv-python", "onnxruntime")}
+    versions = {name: _version(name) for name in PACKAGES}
     return {
         "cpu": cpu,
         "cores": len(os.sched_getaffinity(0)),

@@ -10,13 +10,14 @@ from app.backends import ort_providers
 from app.backends.ort import open_session
 from app.backends.ort_io import NetworkIO, network_io
 from app.backends.ort_providers import (
+    QUANTISED,
     choose_precision,
-    is_quantised,
     load_libraries,
     missing_provider,
     session_options,
     session_providers,
     tensorrt_version,
+    unloadable,
 )
 from app.errors import ConfigError, DeviceError
 from tests.backends.test_cpu import H, W, network, spec
@@ -116,8 +117,8 @@ def test_a_quantised_file_is_known_by_its_nodes(tmp_path):
         [value("y", TensorProto.UINT8, [1])],
     )
     save(helper.make_model(graph), str(tmp_path / "qdq.onnx"))
-    assert not is_quantised(plain)
-    assert is_quantised(tmp_path / "qdq.onnx")
+    assert QUANTISED not in plain.read_bytes()
+    assert QUANTISED in (tmp_path / "qdq.onnx").read_bytes()
 
 
 def fake_runtime(monkeypatch, *providers):
@@ -145,16 +146,32 @@ def test_both_wheels_are_told_whether_or_not_the_provider_is_there(monkeypatch, 
     assert "both installed" in caplog.text
 
 
-def test_what_preloading_prints_stays_off_standard_output(monkeypatch, capsys):
+def test_what_preloading_prints_stays_off_standard_output(monkeypatch, capsys, caplog):
+    caplog.set_level("DEBUG")
     fake = fake_runtime(monkeypatch)
-    fake.preload_dlls = lambda: sys.stdout.write("Failed to load libcudnn.so.9\nsee it")
-    assert load_libraries("ort-cuda") == "Failed to load libcudnn.so.9 see it"
-    assert capsys.readouterr().out == ""
+    fake.preload_dlls = lambda: sys.stdout.write("Failed to load libcudnn.so.9")
+    fake.set_default_logger_severity = lambda level: None
+    load_libraries("ort-cuda")
+    assert capsys.readouterr().out == "" and "libcudnn.so.9" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("provider", "cure"),
+    [
+        ("CUDAExecutionProvider", "pip install 'onnxruntime-gpu[cuda,cudnn]'"),
+        ("TensorrtExecutionProvider", "pip install tensorrt-cu13"),
+    ],
+)
+def test_a_library_that_is_missing_is_named(monkeypatch, tmp_path, provider, cure):
+    fake = fake_runtime(monkeypatch)
+    fake.cuda_version, fake.__file__ = "13.0", str(tmp_path / "__init__.py")
+    told = unloadable(provider)
+    assert "cannot open shared object file" in told and cure in told and "CUDA 13" in told
 
 
 def test_tensorrt_is_the_wheels_or_the_systems_or_missing(monkeypatch):
     monkeypatch.setattr(ort_providers.ctypes.util, "find_library", lambda name: None)
-    with pytest.raises(DeviceError, match=r"TensorRT is missing: pip install tensorrt-cu12"):
+    with pytest.raises(DeviceError, match=r"TensorRT is missing: pip install tensorrt-cu13"):
         tensorrt_version()
     wheel = types.ModuleType("tensorrt")
     wheel.__version__, wheel.__spec__ = "10.9.0.34", types.SimpleNamespace(name="tensorrt")

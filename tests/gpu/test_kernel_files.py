@@ -1,5 +1,6 @@
 """Compilers and the cubin cache: what is compiled when, and what is said where nothing can be."""
 
+import subprocess
 import sys
 
 import pytest
@@ -97,6 +98,16 @@ def test_nvrtc_compiles_every_kernel(nvrtc, file, arch):
     if "<mma.h>" in source and not any((d / "crt/mma.h").is_file() for d in include_dirs()):
         pytest.skip("no crt/mma.h: pip install nvidia-cuda-nvcc-cu12")
     assert nvrtc.compile(file.stem, source, (), arch).startswith(b"\x7fELF")
+
+
+def test_a_cache_filled_elsewhere_is_all_that_a_device_needs(nvrtc, tmp_path, monkeypatch):
+    words = [sys.executable, "scripts/compile_kernels.py", str(tmp_path / "cubins"), "8.7"]
+    env = {"PATH": "", "PYTHONPATH": str(tmp_path)}  # no nvcc
+    subprocess.run(words, cwd=KERNEL_DIR.parent, env=env, check=True, capture_output=True)
+    monkeypatch.setenv("KESTREL_CUBIN_CACHE", str(tmp_path / "cubins"))
+    monkeypatch.setattr(kernel_files, "find_compiler", lambda: None)
+    for file in KERNEL_DIR.glob("*.cu"):
+        assert cubin_for(file.stem, file.read_text(), (), (8, 7)).startswith(b"\x7fELF")
 
 
 def test_what_nvrtc_refuses_is_told_in_one_line(nvrtc):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from app.backends import ort_gpu, ort_providers
+from app.backends.cpu import CpuBackend
 from app.backends.cuda import CudaBackend
 from app.backends.ort_gpu import OrtEngine, OrtNetwork
 from app.cli import main
@@ -20,8 +21,9 @@ from app.handoff import Policy
 from app.pipeline import Pipeline
 from app.shelf import locate
 from tests.blob_detector import SIDE, save_blob_detector
-from tests.gpu.test_cuda_backend import Kept, Squares, place_of, square_at
-from tests.shelf_kit import save_graph
+from tests.gpu.test_cuda_backend import Kept, Squares, frames, place_of, square_at
+from tests.reference import overlap
+from tests.shelf_kit import ASSETS, save_graph
 
 
 class HostNetwork(OrtNetwork):
@@ -74,6 +76,46 @@ def test_every_frame_gets_its_own_boxes_however_late_the_device(on_the_host, blo
     for result in sink:
         index = result.frame.index
         assert place_of(result.detections) == (index % 7, index // 7 % 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "iou"),
+    [
+        *(("fastestdet_352", 0.98), ("yunet_n_320_320", 0.98), ("yunet_n_dynamic", 0.98)),
+        *(("yolox_nano_416", 0.98), ("nanodet_m_320", 0.98), ("kestrel_320", 0.98)),
+        # moves its boxes by pixels where the input differs by cv2's rounding to whole numbers
+        ("ultraface_rfb_320", 0.9),
+    ],
+)
+def test_any_detector_finds_what_the_cpu_engine_finds(
+    on_the_host, mirror, assets, name, iou, tmp_path
+):
+    model = locate(name)
+    weights = model.weights
+    if not weights.is_file():
+        weights = tmp_path / model.spec.file
+        weights.write_bytes((ASSETS / model.spec.file).read_bytes())
+    # a box may be right at the threshold: those a little below it may match, too
+    words = {"score": model.spec.score - 0.02, "iou": model.spec.iou, "wake": lambda: None}
+    make, compared = partial(OrtEngine, engine="ort-cuda"), 0
+    with (
+        CpuBackend(model.spec, weights, workers=1, **words) as cpu,
+        CudaBackend(model.spec, weights, make_engine=make, **words) as gpu,
+    ):
+        for frame in frames(assets / "clips" / "intel_asl_bird.mkv", 4, 15):
+            answers = []
+            for slot in (cpu.slots[0], gpu.slots[0]):
+                slot.enqueue(frame)
+                answers.append(slot.collect()[0])
+            for found, other in (answers, answers[::-1]):
+                for box, score in zip(found.xyxy, found.scores, strict=True):
+                    if score >= model.spec.score:
+                        assert any(
+                            overlap(box, b) >= iou and abs(score - s) <= 0.01
+                            for b, s in zip(other.xyxy, other.scores, strict=True)
+                        )
+                        compared += 1
+    assert compared >= 8
 
 
 def test_the_network_reads_and_writes_the_slots_own_device_memory(on_the_host, blob, monkeypatch):
@@ -198,8 +240,42 @@ def test_a_provider_that_starts_not_is_no_silent_fall_back_to_the_cpu(on_the_hos
         patch.setitem(ort_providers.PROVIDERS, "ort-cuda", name)
         patch.setattr(ort_gpu, "missing_provider", lambda engine: None)
         patch.setattr(ort_gpu, "session_providers", lambda *a, **k: [("CPUExecutionProvider", {})])
-        with pytest.raises(DeviceError, match=r"lacks a library.*onnxruntime-gpu\[cuda,cudnn\]"):
+        with pytest.raises(DeviceError, match=r"cannot be loaded.*onnxruntime-gpu\[cuda,cudnn\]"):
             backend(blob).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (
+            "/onnxruntime_src/…/cuda_execution_provider_info.cc:63 static X::FromProviderOptions"
+            "(const Y&) [ONNXRuntimeError] : 1 : FAIL : provider_options_utils.h:187 Parse Failed "
+            'to parse provider option "device_id": CUDA failure 35: CUDA driver version is '
+            "insufficient for CUDA runtime version ; GPU=-1 ; hostname=h",
+            r"start: CUDA failure 35: CUDA driver version is insufficient .*: install a newer",
+        ),
+        (
+            "X::Y(Z) [ONNXRuntimeError] : 1 : FAIL : bfc_arena.cc:376 AllocateRaw Failed to "
+            "allocate memory for requested buffer",
+            r"start: bfc_arena.cc:376 AllocateRaw .*; end what else uses the GPU's memory",
+        ),
+        ("[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : no kernel", r"start: no kernel; KESTREL_LOG"),
+    ],
+)
+def test_a_provider_that_fails_is_told_with_its_cure(on_the_host, blob, monkeypatch, raised, told):
+    def session(*_, **__):
+        raise RuntimeError(raised)
+
+    ort = ort_gpu.load_onnxruntime()
+    # the CPU's session, which is asked for sizes, opens
+    real = ort.InferenceSession
+    monkeypatch.setattr(
+        ort,
+        "InferenceSession",
+        lambda *a, **k: session() if k.get("enable_fallback") == 0 else real(*a, **k),
+    )
+    with pytest.raises(DeviceError, match=told):
+        backend(blob).__enter__()
 
 
 def test_the_wheel_without_the_provider_is_told_with_exit_code_5(device, blob, capsys):

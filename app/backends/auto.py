@@ -1,0 +1,163 @@
+"""Which engine is the fastest here? Measured for a moment, and remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from time import monotonic
+
+import numpy as np
+
+from app.cache import cache_dir, write_whole
+from app.errors import DeviceError, KestrelError
+from app.frame import Frame
+from app.interfaces import Backend, BackendFactory
+
+log = logging.getLogger(__name__)
+
+FRAME_WH = (1280, 720)
+MEASURE_S = 0.5
+WARM_ROUNDS = 3  # frames of each slot that do not count
+LEAST_FRAMES = 4
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The engines that can be tried, why others are not, and what a measurement depends on."""
+
+    engines: Mapping[str, BackendFactory]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    key: Mapping[str, object] = field(default_factory=dict)
+
+
+@contextmanager
+def fastest(choose: Callable[[], Choice], wake: Callable[[], None]) -> Iterator[Backend]:
+    """The fastest of the engines, open; to be entered on the pipeline thread.
+
+    One log line says which it is, from what measurements, and what was not tried. Raises the last
+    engine's error when none can be opened.
+    """
+    choice = choose()
+    with ExitStack() as stack:
+        if len(choice.engines) == 1:
+            ((name, factory),) = choice.engines.items()
+            log.info("engine auto: %s%s", name, _not_tried(choice.skipped))
+            yield stack.enter_context(factory(wake))
+            return
+        memory = Memory(choice.key)
+        backend = _remembered(stack, choice, memory, wake)
+        yield backend or stack.enter_context(_measured(choice, memory)(wake))
+
+
+def _remembered(
+    stack: ExitStack, choice: Choice, memory: Memory, wake: Callable[[], None]
+) -> Backend | None:
+    found = memory.read()
+    if found is None or found[0] not in choice.engines:
+        return None
+    name, rates, day = found
+    try:
+        backend = stack.enter_context(choice.engines[name](wake))
+    except KestrelError as fault:
+        log.warning("engine auto: %s no longer opens (%s): measuring anew", name, fault)
+        memory.forget()
+        return None
+    log.info(
+        "engine auto: %s, as measured on %s: %s%s (to measure anew, remove %s)",
+        *(name, day, _told(rates), _not_tried(choice.skipped), memory.path),
+    )
+    return backend
+
+
+def _measured(choice: Choice, memory: Memory) -> BackendFactory:
+    rates: dict[str, float] = {}
+    faults: dict[str, KestrelError] = {}
+    for name, factory in choice.engines.items():
+        try:
+            rates[name] = measure(factory)
+        except KestrelError as fault:
+            faults[name] = fault
+    if not rates:
+        raise faults[list(choice.engines)[-1]]
+    best = max(rates, key=lambda name: rates[name])
+    skipped = {**choice.skipped, **{name: str(fault) for name, fault in faults.items()}}
+    why = "the fastest" if len(rates) > 1 else "the only one that opens"
+    log.info("engine auto: %s, %s: %s%s", best, why, _told(rates), _not_tried(skipped))
+    # a device that fails may do so today only; a model that an engine lacks an operator for stays
+    if not any(isinstance(fault, DeviceError) for fault in faults.values()):
+        memory.write(best, rates)
+    return choice.engines[best]
+
+
+def measure(factory: BackendFactory) -> float:
+    """Frames a second with every slot busy."""
+    width, height = FRAME_WH
+    frame = Frame(np.full((height, width, 3), 114, np.uint8), 0, 0)
+    rung = threading.Event()  # nobody waits for it: collecting does
+    with factory(rung.set) as backend:
+        slots = deque(backend.slots)
+        for slot in slots:
+            slot.enqueue(frame)
+        count, start_s = -WARM_ROUNDS * len(slots), monotonic()
+        while count < LEAST_FRAMES or monotonic() - start_s < MEASURE_S:
+            slots[0].collect()
+            slots[0].enqueue(frame)
+            slots.rotate(-1)
+            count += 1
+            if count == 0:
+                start_s = monotonic()
+        rate = count / (monotonic() - start_s)
+        for slot in slots:
+            slot.collect()
+    return rate
+
+
+def _told(rates: Mapping[str, float]) -> str:
+    falling = sorted(rates.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {rate:.3g} FPS" for name, rate in falling)
+
+
+def _not_tried(skipped: Mapping[str, str]) -> str:
+    return "".join(f"; not {name}: {why}" for name, why in skipped.items())
+
+
+class Memory:
+    """The winner for one key: a file of its own, so that two processes never mix theirs."""
+
+    def __init__(self, key: Mapping[str, object]) -> None:
+        self._key = key
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+        self.path = cache_dir("auto") / f"{digest}.json"
+
+    def read(self) -> tuple[str, dict[str, float], str] | None:
+        """Engine, frames a second of each, and the day; None if nothing sound is there."""
+        try:
+            data = json.loads(self.path.read_text("utf-8"))
+            rates = {str(name): float(rate) for name, rate in data["fps"].items()}
+            return str(data["engine"]), rates, str(data["time"])[:10]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def write(self, engine: str, rates: Mapping[str, float]) -> None:
+        """Remember; what cannot be written is measured again next time."""
+        data = {
+            "engine": engine,
+            "fps": {name: round(rate, 2) for name, rate in rates.items()},
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "key": dict(self._key),
+        }
+        try:
+            write_whole(self.path, (json.dumps(data, indent=1) + "\n").encode())
+        except OSError as fault:
+            log.warning("the choice cannot be kept in %s: %s", self.path.parent, fault.strerror)
+
+    def forget(self) -> None:
+        """Remove the file."""
+        self.path.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from time import monotonic_ns
 
 from app.capture import Capture
@@ -65,6 +66,7 @@ class Pipeline:
             on_error=self._source_failed,
         )
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
+        self._built = False
         self.backend_description = ""
         self.backend_remarks: Sequence[str] = ()
 
@@ -89,8 +91,10 @@ class Pipeline:
         self.stop()
 
     def stats(self) -> PipelineStats:
-        """A snapshot; any thread."""
-        return self._meter.snapshot()
+        """A snapshot; any thread. The state is "building" while only the engine is awaited."""
+        stats = self._meter.snapshot()
+        waiting = not self._built and stats.state in ("live", "replay")
+        return replace(stats, state="building") if waiting else stats
 
     def wait(self, timeout_s: float = 0.1) -> bool:
         """Wait a little for the end; True when it has come. Watches for reads that never return."""
@@ -159,6 +163,7 @@ class Pipeline:
         try:
             with self._make_backend(self._handoff.wake) as backend:
                 self.backend_description = backend.description
+                self._built = True
                 log.info("engine %s", backend.description)
                 if self._source_ready():
                     self._feed_sinks(backend.slots)

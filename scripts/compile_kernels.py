@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from app.errors import KestrelError
-from app.gpu.kernel_files import CACHE_ENV, KERNEL_DIR, cubin_for
+from app.gpu.kernel_files import CACHE_ENV, KERNEL_DIR, VARIANTS, cubin_for
 
 
 def main() -> int:
@@ -30,9 +30,10 @@ def main() -> int:
         major, dot, minor = text.partition(".")
         if not (dot and major.isdigit() and minor.isdigit()):
             parser.error(f"{text!r} is no compute capability; write it as 8.7")
-        for file in sorted(KERNEL_DIR.glob("*.cu")):
+        for name, defines in ((n, d) for n, variants in VARIANTS.items() for d in variants):
+            source = (KERNEL_DIR / f"{name}.cu").read_text()
             try:
-                cubin_for(file.stem, file.read_text(), (), (int(major), int(minor)))
+                cubin_for(name, source, defines, (int(major), int(minor)))
             except KestrelError as error:
                 print(f"compile_kernels: {error}", file=sys.stderr)
                 return error.exit_code

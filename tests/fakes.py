@@ -107,7 +107,7 @@ class FakeBackend:
         self.fail_at, self.error = fail_at, error or RuntimeError("network")
         self._enter_error = enter_error
         self.slots: Sequence[FakeSlot] = [FakeSlot(self) for _ in range(slots)]
-        self.description = "fake"
+        self.description, self.remarks = "fake", ("nothing much",)
         self.in_flight = self.most_in_flight = 0
         self.threads: list[str] = []
         self.left = False

@@ -194,6 +194,29 @@ def test_a_backend_error_stops_the_source() -> None:
     assert sink.frames == [0, 1, 2, 3, 4] and source.closed and sink.closed == 1
 
 
+def test_the_state_tells_that_only_the_engine_is_awaited() -> None:
+    """An engine may take minutes to build; what it remarks is known at the end."""
+    built = threading.Event()
+
+    class Slow(FakeBackend):
+        def __enter__(self) -> FakeBackend:
+            assert built.wait(10)
+            return super().__enter__()
+
+    pipeline, _ = build(FakeSource(20), backend=Slow)
+    pipeline.start()
+    for _ in range(200):
+        if pipeline.stats().state != "opening":
+            break
+        pipeline.wait(0.05)
+    assert pipeline.stats().state == "building"
+    built.set()
+    while not pipeline.wait(0.1):
+        pass
+    assert pipeline.join().state != "building"
+    assert pipeline.backend_remarks == ("nothing much",)
+
+
 def test_a_backend_that_does_not_start_ends_the_run() -> None:
     source = FakeSource(10**9)
     with pytest.raises(RuntimeError, match="weights"):

@@ -22,6 +22,13 @@ log = logging.getLogger(__name__)
 
 KERNEL_DIR = Path(__file__).resolve().parents[2] / "kernels"
 CACHE_ENV = "KESTREL_CUBIN_CACHE"
+_TYPES = ((), ("HALF_IN",), ("HALF_IN", "HALF_OUT"))
+VARIANTS: dict[str, tuple[tuple[str, ...], ...]] = {  # -D of each file, as it is used
+    "preprocess": ((), ("HALF",)),
+    "conv": _TYPES,
+    "tensor": _TYPES,
+    "postprocess": ((),),
+}
 
 
 def cubin_dir() -> Path:
@@ -33,6 +40,7 @@ def cubin_dir() -> Path:
 def load_module(context: GpuContext, name: str, *, defines: Sequence[str] = ()) -> Any:
     """The module of ``kernels/NAME.cu``, built with -D ``defines``. Raises DeviceError."""
     context.check_thread()
+    assert tuple(defines) in VARIANTS[name], "compile_kernels.py would miss this one"
     key = (name, *defines)
     if key not in context.modules:
         context.modules[key] = _load(context, name, defines)

@@ -100,5 +100,5 @@ def test_a_gpu_whose_driver_does_not_start_leaves_the_cpu(
 
 def test_a_precision_that_no_engine_has_exits_with_2(device, words, monkeypatch, tmp_path, capsys):
     there(monkeypatch, tmp_path)
-    assert main([*words, "--precision", "fp16"]) == 2
+    assert main([*words, "--precision", "int8"]) == 2
     assert "computes as the model's file says" in capsys.readouterr().err

@@ -210,3 +210,8 @@ def test_hard_swish_is_an_activation_that_the_kernels_know(tmp_path):
     path = graph(tmp_path, nodes, {"w": weight(3, 3, 1, 1)}, (1, 3, 16, 16))
     (step,) = compare(path, (16, 16)).steps
     assert step.activation[0] in KINDS
+
+
+def test_an_output_that_is_constant_is_given_like_any_other(tmp_path):
+    nodes = [node("Identity", ["c"], ["y"])]
+    compare(graph(tmp_path, nodes, {"c": weight(1, 2, 3, 4)}, (1, 2, 3, 4)), (16, 16))

@@ -54,7 +54,7 @@ def lower(graph: Graph) -> Program:
     builder = _Builder(graph)
     for node in graph.nodes:
         builder.add(node)
-    outputs = [builder.dense(builder.views[name]) for name in graph.outputs]
+    outputs = [builder.dense(builder.of(name)) for name in graph.outputs]
     kept = {view.buffer for view in outputs}
     steps = write_in_place(fuse_activations(builder.steps, kept), kept)
     return Program(

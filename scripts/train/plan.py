@@ -10,7 +10,7 @@ import numpy as np
 # (until this share of the steps, sizes relative to the input): small first, cheap and many
 SIZES = ((0.45, (0.5, 0.6, 0.7)), (0.75, (0.7, 0.8, 0.9)), (1.0, (0.9, 1.0, 1.0, 1.1)))
 FINE_SIZES = ((1.0, (0.8, 0.9, 1.0, 1.0, 1.1)),)  # of fine-tuning: it can walk already
-POOL_SIZES = ((0.7, (0.8,)), (1.0, (1.0,)))  # parts of samples, then whole ones
+POOL_SIZES = ((0.85, (0.8,)), (1.0, (1.0,)))  # parts of samples, then whole ones
 CLEAN = 0.9  # from this share on: no mosaic, no pasting
 MULTIPLE = 32
 

@@ -14,10 +14,12 @@ from app.frame import Frame
 from app.shelf import find_model
 from scripts.train import export
 from scripts.train.checkpoint import load_trained, write
-from scripts.train.network import Detector, Shape, cell_centres, decode_boxes, normalise
+from scripts.train.data import read_set
+from scripts.train.network import Detector, Shape, cell_centres, decode_boxes, fold, normalise
 from scripts.train.plan import Plan
+from scripts.train.prune import gradients_from, multiplications, prune
 from scripts.train.prune import main as prune_main
-from scripts.train.prune import multiplications, prune
+from scripts.train.samples import Samples
 
 SHAPE = Shape((16, 32, 64, 96, 96), (1, 1, 1, 1), 48)
 
@@ -127,11 +129,15 @@ def test_an_existing_model_is_not_replaced_unasked(checkpoint, tmp_path):
         exported(checkpoint, tmp_path)
 
 
-def test_pruning_takes_whole_channels_until_the_share_is_reached(checkpoint):
+@pytest.mark.parametrize("folded", [False, True], ids=["batch norm", "folded"])
+def test_pruning_takes_whole_channels_until_the_share_is_reached(checkpoint, square_set, folded):
     network = load_trained(checkpoint).network
+    if folded:
+        fold(network)
     example = torch.zeros(1, 3, 64, 64)
     before = multiplications(network, example)
-    share = prune(network, input_px=64, keep=0.6)
+    learn = gradients_from(Samples(read_set(square_set, "train")), size=64, batches=2)
+    share = prune(network, input_px=64, keep=0.6, learn=learn)
     assert 0.4 < share <= 0.6
     assert multiplications(network, example) == pytest.approx(share * before)
     assert network(example).shape == (1, 84, 5)
@@ -142,7 +148,7 @@ def test_pruning_takes_whole_channels_until_the_share_is_reached(checkpoint):
 @pytest.mark.parametrize("keep", [0.0, 1.0, 7.0])
 def test_a_share_that_is_none_is_refused(checkpoint, keep):
     with pytest.raises(ValueError, match="between 0 and 1"):
-        prune(load_trained(checkpoint).network, input_px=64, keep=keep)
+        prune(load_trained(checkpoint).network, input_px=64, keep=keep, learn=lambda _: None)
 
 
 @pytest.mark.slow

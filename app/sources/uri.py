@@ -18,7 +18,7 @@ from app.sources.options import SourceOptions
 from app.sources.paced import Paced
 from app.sources.pattern import PatternOptions, PatternSource
 
-__all__ = ["SAMPLE_PATH", "SourceOptions", "make_source", "mask_credentials"]
+__all__ = ["SAMPLE_PATH", "SourceOptions", "make_source"]
 
 SAMPLE_PATH = Path(__file__).parent / "sample.mp4"
 

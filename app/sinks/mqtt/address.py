@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -36,8 +37,15 @@ class Address:
         given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]  # systemd's
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
         folder = Path(given) if given else Path(state) / "kestrel"
-        mark = hashlib.sha256(self.name.encode()).hexdigest()[:12]
-        return folder / f"mqtt-{mark}.sqlite"
+        return folder / f"mqtt-{_mark(self.name)}.sqlite"
+
+    def client_id(self) -> str:
+        """The same after a restart, so that the broker ends the session of a process that died."""
+        return f"kestrel-{_mark(f'{socket.gethostname()} {self.name}')}"
+
+
+def _mark(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def parse_address(url: str) -> Address:

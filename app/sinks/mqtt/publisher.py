@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import random
-import socket
 import ssl
 import sys
 import threading
@@ -78,6 +77,8 @@ class MqttPublisher:
 
     def start(self) -> None:
         """Begin to connect; an absent broker is no error."""
+        if self._client.username and not self._address.tls:
+            log.warning("%s: without TLS (mqtts://) the password is readable", self._address.name)
         if len(self._spool):
             log.info("%d messages of an earlier run wait for the broker", len(self._spool))
         self._client.connect_async(
@@ -179,9 +180,7 @@ class MqttPublisher:
     # -- the library's thread ---------------------------------------------------------------------
 
     def _make_client(self) -> mqtt.Client:
-        own = self._options.client_id
-        # the same after a restart, so that the broker ends the session of a process that died
-        ident = own or f"kestrel-{socket.gethostname()[:32]}-{os.getpid()}"
+        ident = self._options.client_id or self._address.client_id()
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=ident)
         client.max_inflight_messages_set(2 * WINDOW)  # the window is ours; status comes besides
         client.reconnect_delay_set(random.choice((1, 2)), LONGEST_PAUSE_S)

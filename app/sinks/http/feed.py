@@ -118,6 +118,10 @@ class Feed:
         """How many look, by kind."""
         return {"detections": len(self._subscribers), "pictures": self._watchers}
 
+    def delivered(self) -> None:
+        """A client has taken a picture, or the lines that waited."""
+        self._meter.delivered()
+
     def broadcast(self, text: str) -> None:
         """One more event for every client of /detections."""
         for subscriber in self._subscribers:

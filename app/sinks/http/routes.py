@@ -91,6 +91,7 @@ class Routes:
                         shown = picture
                         if not await _write(request, response, _part(picture)):
                             return response
+                        self._feed.delivered()
                 await asyncio.sleep(max(0.0, self._pause_s - (loop.time() - began_s)))
 
     async def detections(self, request: web.Request) -> web.StreamResponse:
@@ -106,6 +107,7 @@ class Routes:
                 text = await subscriber.take(QUIET_S) or ": still here\n\n"
                 if not await _write(request, response, text.encode()):
                     return response
+                self._feed.delivered()
 
     def stats_event(self) -> str:
         """The instruments as one server-sent event."""

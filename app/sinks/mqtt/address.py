@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,7 +59,7 @@ def parse_address(url: str) -> Address:
         host, port = parts.hostname, parts.port
     except ValueError:
         raise ConfigError(f"--mqtt is no URL of a broker; write {EXAMPLE}") from None
-    if parts.scheme not in ("mqtt", "mqtts") or not host or parts.query or parts.fragment:
+    if parts.scheme not in ("mqtt", "mqtts") or not host or re.search("[?#]", place):
         raise ConfigError(f"--mqtt must be {EXAMPLE} (mqtt:// is without TLS)")
     prefix = unquote(parts.path).strip("/") or DEFAULT_PREFIX
     if any(c in prefix for c in "+#\0") or len(prefix.encode()) > 1000:

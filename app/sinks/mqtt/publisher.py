@@ -237,8 +237,8 @@ class MqttPublisher:
     def _on_disconnect(
         self, client: mqtt.Client, userdata: Any, flags: Any, reason: Any, properties: Any
     ) -> None:
-        self._connected = False
-        if not self._stop.is_set():
+        was, self._connected = self._connected, False
+        if was and not self._stop.is_set():
             self._away(f"connection lost ({reason})")
 
     def _on_publish(

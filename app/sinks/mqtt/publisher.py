@@ -77,6 +77,7 @@ class MqttPublisher:
 
     def start(self) -> None:
         """Begin to connect; an absent broker is no error."""
+        self._spool.open()
         if self._client.username and not self._address.tls:
             log.warning("%s: without TLS (mqtts://) the password is readable", self._address.name)
         if len(self._spool):

@@ -64,6 +64,10 @@ class Spool:
         self._handed = 0  # the last seq that was handed out
         self._retry_s = 0.0
         self.trouble = ""
+        self._next = 1
+
+    def open(self) -> None:
+        """Find what an earlier run left behind; before the first ``append``."""
         self._open()
         self._next = self._disk_last + 1
 
@@ -157,7 +161,7 @@ class Spool:
 
     def close(self) -> None:
         """Save what waits and let go; what cannot be saved is counted as lost."""
-        self._retry_s = 0.0
+        self._retry_s = -1.0
         self.save(everything=True)
         with self._lock:
             lost = len(self._young)

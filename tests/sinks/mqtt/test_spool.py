@@ -28,6 +28,7 @@ class Bench:
             clock_s=lambda: self.now_s,
             **self._options,
         )
+        self.spool.open()
         return self.spool
 
     def append(self, *texts: str) -> None:

@@ -36,8 +36,9 @@ class OutputMeter:
 
     def dropped(self, reason: str, count: int = 1) -> None:
         """Will never arrive."""
-        with self._lock:
-            self._dropped[reason] += count
+        if count:
+            with self._lock:
+                self._dropped[reason] += count
 
     def figures(self) -> OutputFigures:
         """All of it at this moment."""

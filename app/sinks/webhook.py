@@ -72,7 +72,8 @@ class Webhook:
         if self._thread.ident is not None:
             self._thread.join(STOP_S)
         with self._changed:
-            self._meter.dropped("stopped", len(self._queue))
+            under_way = int(self._thread.is_alive())
+            self._meter.dropped("stopped", len(self._queue) + under_way)
             self._queue.clear()
             self._meter.waiting = 0
 

@@ -2,25 +2,57 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import http.server
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import pytest
 
 from app.cli import main
 from app.credentials import mask_credentials, mask_text
-from app.sources.uri import SAMPLE_PATH
+from tests.sinks.kit import textured
 from tests.sinks.mqtt.broker import Broker, Subscriber, find_mosquitto, free_port, until
 from tests.sinks.test_webhook import serving
-from tests.sources.clip_server import serving_clip
 
 ROOT = Path(__file__).parents[1]
 SECRETS = ("S3CRET-src", "S3CRET-mqtt", "S3CRET-hook", "S3CRET-path", "S3CRET-token")
+
+
+@contextlib.contextmanager
+def camera() -> Iterator[int]:
+    """An MJPEG stream as a network camera gives it; its port."""
+    jpeg = bytes(cv2.imencode(".jpg", textured(0))[1])
+    stop = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+            with contextlib.suppress(ConnectionError):
+                while not stop.wait(0.04):
+                    self.wfile.write(head.encode() + jpeg + b"\r\n")
+
+        def log_message(self, *_) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server.server_port
+    stop.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 def get(port: int, path: str) -> bytes:
@@ -44,10 +76,10 @@ def test_no_output_tells_a_secret(tmp_path: Path, tiny_model: Path) -> None:
         f"password_file {tmp_path}/users",
     )
     port = free_port()
-    with serving_clip(SAMPLE_PATH) as clip_port, serving(500) as hook:
+    with camera() as source_port, serving(500) as hook:
         words = [
             *("run", "--headless", "--model", str(tiny_model), "--json", str(tmp_path / "o.jsonl")),
-            *("--source", f"http://me:S3CRET-src@127.0.0.1:{clip_port}/clip.mp4?token=S3CRET-src"),
+            *("--source", f"http://me:S3CRET-src@127.0.0.1:{source_port}/live?token=S3CRET-src"),
             *("--mqtt", f"mqtt://me:S3CRET-mqtt@127.0.0.1:{broker.port}/k"),
             *("--webhook", f"http://me:S3CRET-hook@127.0.0.1:{hook.server_port}/S3CRET-path"),
             *("--http", str(port), "--http-token", "S3CRET-token"),
@@ -122,7 +154,9 @@ def test_no_error_tells_a_secret(
 
 
 def test_any_text_is_masked() -> None:
-    text = "cannot open 'rtsp://u:S3CRET@h/x?token=S3CRET' (mqtts://a:S3CRET/@b/c), see http://docs/"
+    text = (
+        "cannot open 'rtsp://u:S3CRET@h/x?token=S3CRET' (mqtts://a:S3CRET/@b/c), see http://docs/"
+    )
     assert "S3CRET" not in mask_text(text)
     assert mask_text(text).endswith("see http://docs/")
     assert not re.search("S3CRET", mask_credentials("rtsp://u:S3CRET@@host/"))

@@ -13,7 +13,15 @@ import app.sinks.http.access as access
 from tests.sinks.http.kit import ask, site
 
 COUNT = 1000
-PATHS = ("/", "/metrics", "/healthz", "/snapshot.jpg?overlay=1", "/detections", "/stream.mjpg", "/x")
+PATHS = (
+    "/",
+    "/metrics",
+    "/healthz",
+    "/snapshot.jpg?overlay=1",
+    "/detections",
+    "/stream.mjpg",
+    "/x",
+)
 
 
 def malformed(chance: random.Random) -> bytes:
@@ -40,7 +48,9 @@ def malformed(chance: random.Random) -> bytes:
     if kind == 6:
         target = chance.choice((b"http://[", b"*", b"/%zz%", b"?" * 2000, b"/\xff\xfe", b"\r\n"))
         method = chance.choice((b"GET", b"G\0T", b"CONNECT", b"", b"PRI"))
-        return method + b" " + target + b" HTTP/" + chance.choice((b"1.1", b"9.9", b"2")) + b"\r\n\r\n"
+        return (
+            method + b" " + target + b" HTTP/" + chance.choice((b"1.1", b"9.9", b"2")) + b"\r\n\r\n"
+        )
     mixed = bytearray(whole)
     for _ in range(chance.randint(1, 20)):
         mixed[chance.randrange(len(mixed))] = chance.randrange(256)

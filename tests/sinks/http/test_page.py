@@ -34,7 +34,16 @@ def show(made: Site, url: str, picture: Path, width: int) -> dict:
             await page.screenshot(picture)
             texts = {
                 name: await page.evaluate(f"document.getElementById('{name}').textContent")
-                for name in ("state", "fps", "p50", "processed", "stages", "seen", "reasons", "source")
+                for name in (
+                    "state",
+                    "fps",
+                    "p50",
+                    "processed",
+                    "stages",
+                    "seen",
+                    "reasons",
+                    "source",
+                )
             }
             wide = await page.evaluate("document.documentElement.scrollWidth")
             return {**texts, "errors": page.errors, "scroll_width": wide}

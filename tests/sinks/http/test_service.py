@@ -283,7 +283,12 @@ def test_stop_ends_streams_and_thread_quickly() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        *("/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/..%2f..%2fetc/passwd"),
+        *(
+            "/../../etc/passwd",
+            "/%2e%2e/%2e%2e/etc/passwd",
+            "//etc/passwd",
+            "/..%2f..%2fetc/passwd",
+        ),
         *("/page.html", "/static/../page.html", "/%00", "/snapshot.jpg/../../x", "/.", "/\\..\\x"),
     ],
 )

@@ -76,12 +76,15 @@ class Broker:
 class Subscriber:
     """Keeps its session, so that the broker owes it everything while it is away."""
 
-    def __init__(self, port: int, topic: str = "#") -> None:
+    def __init__(
+        self, port: int, topic: str = "#", *, user: str | None = None, password: str | None = None
+    ) -> None:
         self.messages: list[tuple[str, str, bool]] = []  # topic, text, retained
         self._ready = threading.Event()
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=f"test-{free_port()}", clean_session=False
         )
+        client.username_pw_set(user, password)
         client.reconnect_delay_set(1, 1)
         client.on_connect = lambda c, *_: c.subscribe(topic, 1)
         client.on_subscribe = lambda *_: self._ready.set()

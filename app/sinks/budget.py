@@ -12,6 +12,10 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+# Written before this, a file is of a device whose clock had not been set yet: its age is unknown,
+# and when the clock is set it must not look fifty years old.
+PLAUSIBLE_S = 1_577_836_800  # 2020-01-01
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -41,9 +45,8 @@ class Budget:
         total = sum(size for _, size, _ in files)
         removed = []
         for written_s, size, path in files:
-            if total <= self.max_bytes and now_s() - written_s <= self.max_age_s:
-                break
-            if path != spare and _remove(path):
+            too_old = PLAUSIBLE_S < written_s < now_s() - self.max_age_s
+            if (total > self.max_bytes or too_old) and path != spare and _remove(path):
                 total -= size
                 removed.append(path)
         return removed

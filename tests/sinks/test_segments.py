@@ -73,6 +73,15 @@ def test_the_oldest_go_until_the_budget_is_kept_and_nothing_else_is_touched(tmp_
     assert {stranger, named_alike, clip, third} == set(tmp_path.iterdir())
 
 
+def test_what_was_written_before_the_clock_was_set_is_not_fifty_years_old(tmp_path: Path) -> None:
+    early = old(tmp_path, "kestrel-19700101T000100Z.mp4", size=10, age_s=0)
+    os.utime(early, (60, 60))
+    assert budget(tmp_path, max_age_s=3600).enforce() == [], "clock set meanwhile"
+    late = old(tmp_path, "kestrel-20260101T000100Z.mp4", size=10, age_s=-3600)
+    assert budget(tmp_path, max_age_s=60).enforce() == [], "clock set back by an hour"
+    assert budget(tmp_path, max_bytes=15).enforce() == [early] and late.exists()
+
+
 def test_a_name_is_never_used_twice(tmp_path: Path) -> None:
     one = budget(tmp_path).new_path(0.0)
     one.touch()

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from app.output_meter import OutputMeter
 from app.output_options import WebhookOptions
 from app.sinks.events import Event
 from app.sinks.webhook import Webhook
+from tests.certificates import certificates
 from tests.sinks.mqtt.broker import free_port, until
 
 
@@ -125,10 +127,6 @@ def test_a_service_that_hangs_costs_old_events_only() -> None:
 
 
 def test_tls_is_verified(tmp_path) -> None:
-    import ssl
-
-    from tests.sinks.mqtt.test_publisher import certificates
-
     certificates(tmp_path, "right", "wrong")
     with serving() as server:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

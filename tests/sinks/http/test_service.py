@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import http.client
 import json
 import re
+import ssl
 import threading
 import time
 import weakref
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,6 +23,7 @@ import app.sinks.http.routes as routes
 from app.errors import ConfigError
 from app.sinks.http.address import parse_address
 from app.sinks.http.health import judge
+from tests.certificates import certificates
 from tests.sinks.http.kit import BOX, Site, ask, site
 from tests.sinks.kit import found, result, textured
 from tests.sinks.mqtt.broker import until
@@ -85,6 +90,20 @@ def test_a_name_that_a_stranger_pointed_here_is_not_served() -> None:
 def test_a_port_in_use_is_told() -> None:
     with site() as made, pytest.raises(ConfigError, match=r"cannot listen.*in use"):
         Site(f"127.0.0.1:{made.port}").service.start()
+
+
+def test_https_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
+    certificates(tmp_path, "right")
+    files = {"cert_file": str(tmp_path / "server.pem"), "key_file": str(tmp_path / "server.key")}
+    with site(**files) as made:
+        assert made.service.url.startswith("https://")
+        context = ssl.create_default_context(cafile=str(tmp_path / "right.pem"))
+        connection = http.client.HTTPSConnection("localhost", made.port, context=context)
+        with contextlib.closing(connection):
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().status == 503
+    with pytest.raises(ConfigError, match="cert_file"):
+        Site(cert_file=str(tmp_path / "none.pem"))
 
 
 def test_guessing_tokens_is_slowed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from app.output_options import MqttOptions
 from app.sinks.events import Event
 from app.sinks.mqtt.address import parse_address
 from app.sinks.mqtt.publisher import MqttPublisher
+from tests.certificates import certificates
 from tests.sinks.kit import CAMERA, LABELS, ROOT, found, result
 from tests.sinks.mqtt.broker import Broker, Subscriber, find_mosquitto, free_port, until
 
@@ -160,40 +161,6 @@ def test_kill_9_leaves_offline_behind(broker: Broker, tmp_path: Path, tiny_model
             process.send_signal(signal.SIGKILL)
             process.wait(20)
         until(lambda: reader.texts("k/status") == ["online", "offline"])
-
-
-def certificates(folder: Path, *names: str) -> None:
-    """An authority of our own for each name, and with the first one a certificate of localhost."""
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
-    for name in names:
-        openssl(
-            *(
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                f"/CN={name}",
-            ),
-            *("-keyout", f"{name}.key", "-out", f"{name}.pem"),
-            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
-        )
-    openssl(
-        *("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"),
-        *("-keyout", "server.key", "-out", "server.csr"),
-    )
-    (folder / "ext").write_text("subjectAltName=DNS:localhost\n")
-    openssl(
-        *("x509", "-req", "-in", "server.csr", "-CA", f"{names[0]}.pem"),
-        *("-CAkey", f"{names[0]}.key", "-CAcreateserial", "-days", "2"),
-        *("-extfile", "ext", "-out", "server.pem"),
-    )
 
 
 def test_tls_is_verified_and_a_user_is_needed(

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def find_chromium() -> str | None:
 class Page:
     """One tab. ``errors`` are what the page's script or its policy complained of."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(self, socket: Any) -> None:
         self._socket, self._next = socket, 0
         self.errors: list[str] = []
 
@@ -44,7 +45,8 @@ class Page:
                 self.errors.append(told["params"]["entry"]["text"])
             if told.get("id") == self._next:
                 assert "error" not in told, told
-                return told["result"]
+                result: dict[str, Any] = told["result"]
+                return result
 
     async def evaluate(self, expression: str) -> Any:
         told = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
@@ -63,7 +65,7 @@ class Page:
 
 
 @contextlib.asynccontextmanager
-async def open_page(url: str, *, width: int = 1360, height: int = 800):
+async def open_page(url: str, *, width: int = 1360, height: int = 800) -> AsyncIterator[Page]:
     """Chromium with a fresh profile at ``url``."""
     binary = find_chromium()
     assert binary is not None

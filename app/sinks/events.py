@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from app.detections import Result
+from app.errors import SinkError
 from app.frame import Frame, SourceInfo
 from app.output_options import EventOptions
 from app.overlay import label_of
@@ -58,7 +59,13 @@ class EventSink:
         self._last: Frame | None = None  # without its pixels
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Take the names."""
+        """Take the names; raises SinkError for a wanted label that the model does not have."""
+        unknown = sorted(self._wanted - set(labels))
+        if unknown:
+            raise SinkError(
+                f"labels in [events] has {unknown[0]!r}, which the model does not know; it knows "
+                f"{', '.join(labels[:20])}{', …' if len(labels) > 20 else ''}"
+            )
         self._source, self._labels = source.uri, labels
         self._line.open(source, labels)
 

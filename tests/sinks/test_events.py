@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from app.errors import SinkError
 from app.output_options import EventOptions
 from app.sinks.events import Event, EventSink
 from tests.sinks.kit import CAMERA, CLIP, LABELS, found, result
@@ -48,6 +51,11 @@ def test_labels_are_independent_and_can_be_chosen() -> None:
     views = [[PERSON, DOG]] * 3
     assert {e["label"] for e in told(views, appear_frames=1)} == {"person", "dog"}
     assert {e["label"] for e in told(views, appear_frames=1, labels=["dog"])} == {"dog"}
+
+
+def test_a_label_that_the_model_does_not_know_is_told() -> None:
+    with pytest.raises(SinkError, match=r"'cat'.*it knows person, dog, face"):
+        told([], labels=["dog", "cat"])
 
 
 def test_what_is_in_view_at_the_end_leaves_with_the_run() -> None:

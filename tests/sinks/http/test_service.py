@@ -291,6 +291,22 @@ def test_too_many_streams_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         assert made.get("/detections")[0] == 503
 
 
+def test_clients_that_come_and_go_leave_nothing_behind() -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    with site() as made:
+        made.feed()
+        made.get("/snapshot.jpg")
+        before = descriptors()
+        for i in range(40):
+            with made.connect(ask("/detections" if i % 2 else "/stream.mjpg")) as client:
+                client.recv(100)
+            made.feed()
+        until(lambda: set(made.service._feed.viewers.values()) == {0})
+        until(lambda: descriptors() <= before)
+
+
 def test_stop_ends_streams_and_thread_quickly() -> None:
     with site() as made, made.connect(ask("/detections")), made.connect(ask("/stream.mjpg")):
         until(lambda: set(made.service._feed.viewers.values()) == {1})

@@ -72,5 +72,5 @@ def _remove(path: Path) -> bool:
     except OSError as error:
         log.warning("cannot remove %s: %s", path, error.strerror)
         return False
-    log.info("removed %s to keep within the budget", path)
+    log.info("removed %s to make room", path)
     return True

@@ -131,9 +131,9 @@ class Spool:
             moving = [message for message, came_s in self._young.values() if came_s < until_s]
         if not moving and not self._acked:
             return
+        if self.trouble and self._clock_s() < self._retry_s:
+            return
         if self._db is None:
-            if self._clock_s() < self._retry_s:
-                return
             self._open()
         if self._db is None:
             return
@@ -149,7 +149,9 @@ class Spool:
             self._measure()
             self._bound()
         except sqlite3.Error as error:
-            self._failed(error)
+            self._failed(error, readable=True)
+            if len(self._acked) >= self._disk_count:
+                self._start_afresh()  # a full disk has no room even for deleting
             return
         if self.trouble:
             log.info("the MQTT spool %s works again", self._path)
@@ -233,13 +235,14 @@ class Spool:
             raise
         return db
 
-    def _failed(self, error: Exception) -> None:
-        """Go on in memory, and say so once."""
-        self._let_go()
+    def _failed(self, error: Exception, *, readable: bool = False) -> None:
+        """Go on in memory, and say so once; what is on disk may still be read."""
+        if not readable:
+            self._let_go()
         self._retry_s = self._clock_s() + RETRY_S
         if not self.trouble:
             log.warning(
-                "the MQTT spool %s cannot be used (%s): at most %.0f MB wait in memory instead, "
+                "the MQTT spool %s cannot be used (%s): at most %.3g MB wait in memory instead, "
                 "and are lost when the process ends; free some space, or name another file as "
                 "spool in [mqtt]",
                 self._path,
@@ -247,6 +250,15 @@ class Spool:
                 self._memory_bytes / 1e6,
             )
         self.trouble = f"spool: {_why(error)}"
+
+    def _start_afresh(self) -> None:
+        """Nothing on disk is needed any more: give all its room back."""
+        self._let_go()
+        with suppress(OSError):
+            for end in ("", "-wal", "-shm"):
+                self._path.with_name(self._path.name + end).unlink(missing_ok=True)
+        self._acked.clear()
+        self._disk_count = self._disk_bytes = 0
 
     def _let_go(self) -> None:
         db, self._db = self._db, None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+import subprocess
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -136,6 +139,43 @@ def test_a_disk_that_cannot_be_used_is_told_and_memory_serves(
     left = bench.texts()
     assert left[-1] == "last" and 20 < len(left) < 80, "bounded, newest kept"
     assert sum(bench.dropped.values()) == 201 - len(left), "every loss is counted"
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(words, capture_output=True).returncode:
+        pytest.skip("a file system cannot be mounted here (it needs root)")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_keeps_what_it_has_and_is_used_again(tiny_disk: Path) -> None:
+    bench = Bench(tiny_disk / "s.sqlite", max_bytes=10**7, memory_bytes=50_000)
+    for i in range(5000):
+        bench.append(f"{i:04}" + "x" * 300)
+        bench.now_s += 0.1
+        if i % 10 == 0:
+            bench.spool.save()
+    assert "full" in bench.spool.trouble and bench.dropped["memory full"] > 1000
+    handed = bench.spool.hand_out(10**6)
+    numbers = [int(message.text[:4]) for message in handed]
+    assert numbers == sorted(set(numbers)) and numbers[0] == 0 and numbers[-1] == 4999
+    assert len(numbers) == 5000 - bench.dropped["memory full"], "every loss is counted"
+    for message in handed:
+        bench.spool.remove(message.seq)
+    bench.append("after")
+    bench.now_s += RETRY_S
+    bench.wait_and_save()  # finds the disk full still, and all on it delivered
+    bench.now_s += RETRY_S
+    bench.wait_and_save()
+    assert not bench.spool.trouble and len(bench.spool) == 1
+    bench.spool.close()
+    assert bench.reopen() and bench.texts() == ["after"]
+    bench.spool.close()
 
 
 def test_a_disk_that_is_back_is_used_again(tmp_path: Path) -> None:

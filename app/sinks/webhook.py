@@ -130,7 +130,7 @@ class Webhook:
                     True,
                 )
             return f"it cannot be reached ({getattr(why, 'strerror', None) or why})", True
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: IDNA
             return f"no answer ({error or type(error).__name__})", True
 
 

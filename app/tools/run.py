@@ -167,8 +167,10 @@ def _compose(
     config: Config, source: FrameSource, model: Model, policy: Policy, extra: Sequence[Sink]
 ) -> tuple[Pipeline, SummarySink, Outputs]:
     record = config.record.path
+    if record is not None and is_folder(record):
+        record = None  # names there are new ones
     refuse_clashes(
-        outputs={"--json": config.json, "--record": None if is_folder(record or "") else record},
+        outputs={"--json": config.json, "--record": record},
         inputs={
             "the source": config.source,
             "--expect": config.expect,

@@ -69,6 +69,7 @@ class MqttPublisher:
         self._connected = False
         self._inflight: dict[int, int] = {}  # message id of the library: seq of the spool
         self._acks: deque[int] = deque()
+        self._save_s = self._stats_s = 0.0
         self._settling = False  # connected anew: what was under way comes first
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="output-mqtt", daemon=True)
@@ -128,26 +129,30 @@ class MqttPublisher:
     # -- this thread ------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        stats_s = monotonic()
-        save_s = monotonic() + TICK_S
         end_s: float | None = None
         while end_s is None or (monotonic() < end_s and self._connected and len(self._spool)):
             self._wake.wait(TICK_S)
             self._wake.clear()
             if end_s is None and self._stop.is_set():
                 end_s = monotonic() + STOP_S
-            self._take_acks()
-            self._feed()
-            now_s = monotonic()
-            if now_s >= save_s:
-                save_s = now_s + TICK_S
-                self._spool.save()
-                if self._spool.trouble or self._connected:
-                    self._meter.trouble = self._spool.trouble
-            if self._options.stats_s and self._connected and now_s >= stats_s:
-                stats_s = now_s + self._options.stats_s
-                self._client.publish(self._topic("stats"), json.dumps(self._figures()), 0)
-            self._meter.waiting = len(self._spool)
+            try:
+                self._turn(monotonic())
+            except Exception as error:  # events go on, whatever it was
+                self._away(f"internal error: {type(error).__name__}: {error}")
+
+    def _turn(self, now_s: float) -> None:
+        """Everything that is due."""
+        self._take_acks()
+        self._feed()
+        if now_s >= self._save_s:
+            self._save_s = now_s + TICK_S
+            self._spool.save()
+            if self._spool.trouble or self._connected:
+                self._meter.trouble = self._spool.trouble
+        self._meter.waiting = len(self._spool)
+        if self._options.stats_s and self._connected and now_s >= self._stats_s:
+            self._stats_s = now_s + self._options.stats_s
+            self._client.publish(self._topic("stats"), json.dumps(self._figures()), 0)
 
     def _take_acks(self) -> None:
         while self._acks:

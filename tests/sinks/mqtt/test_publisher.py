@@ -46,10 +46,12 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 
 @contextlib.contextmanager
-def publishing(url: str, spool: Path, **options) -> Iterator[tuple[MqttPublisher, OutputMeter]]:
+def publishing(
+    url: str, spool: Path, figures=lambda: {"fps": 1.0}, **options
+) -> Iterator[tuple[MqttPublisher, OutputMeter]]:
     meter = OutputMeter("mqtt")
     settings = MqttOptions(url=url, spool=str(spool), **options)
-    publisher = MqttPublisher(parse_address(url), settings, meter, figures=lambda: {"fps": 1.0})
+    publisher = MqttPublisher(parse_address(url), settings, meter, figures=figures)
     publisher.open(CAMERA, LABELS)
     publisher.start()
     try:
@@ -125,6 +127,19 @@ def test_a_broker_that_is_away_under_load_gets_every_event_once_and_in_order(
         assert once == list(range(sent)), "every event, once, in order"
         assert len(lines) - sent <= 40, "sent again only where an acknowledgement was lost"
         assert not meter.figures().dropped
+
+
+def test_a_fault_of_our_own_stops_no_events(
+    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def figures() -> dict:
+        raise ZeroDivisionError("planted")
+
+    url = f"mqtt://127.0.0.1:{broker.port}/k"
+    with publishing(url, tmp_path / "s.sqlite", figures, stats_s=0.01) as (publisher, meter):
+        until(lambda: "planted" in caplog.text)
+        publisher.emit(result(0, found(BOX), live=True))
+        until(lambda: meter.figures().delivered == 1)
 
 
 def test_what_waits_at_the_end_is_sent_by_the_next_run(tmp_path: Path) -> None:

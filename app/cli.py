@@ -15,6 +15,7 @@ from typing import Any
 
 from app import __version__
 from app.config import ENGINES, PRECISIONS, Config, make_config
+from app.credentials import MaskingFormatter, mask_text
 from app.errors import ConfigError, KestrelError, ReaderGone, SinkError
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code of README, "Exit codes"."""
     words = list(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(_with_command(words))
-    logging.basicConfig(format="kestrel: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(MaskingFormatter("kestrel: %(message)s"))
+    logging.basicConfig(handlers=[handler])
     command: Callable[[argparse.Namespace], int] = args.func
     try:
         with _signals_interrupt():
@@ -48,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _told(text: str, code: int) -> int:
-    sys.stderr.write(f"kestrel: {' '.join(text.split())}\n")
+    sys.stderr.write(f"kestrel: {mask_text(' '.join(text.split()))}\n")
     return code
 
 
@@ -99,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     _common(run)
     run.add_argument("--headless", action="store_true", help="no window, no Qt")
     run.add_argument("--max-age-ms", type=float, help="drop frames that waited longer (ms)")
+    _outputs(run)
     run.set_defaults(func=_run)
 
     replay = commands.add_parser(
@@ -108,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     _common(replay)
     replay.add_argument("--realtime", action="store_true", help="at the pace of the clip's clock")
     replay.add_argument("--expect", metavar="GOLDEN.jsonl", help="compare; exit 6 if it differs")
+    _outputs(replay)
     replay.set_defaults(func=_replay, headless=True)
 
     bench = commands.add_parser("bench", allow_abbrev=False, help="measure this device")
@@ -131,7 +136,9 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=ENGINES, help="auto chooses by what is there")
     parser.add_argument("--precision", choices=PRECISIONS, help="of a GPU engine's arithmetic")
     parser.add_argument("--json", metavar="FILE", help="one JSON line a frame; - is stdout")
-    parser.add_argument("--record", metavar="FILE", help="annotated video (.mp4, H.264)")
+    parser.add_argument(
+        "--record", metavar="FILE_OR_DIR/", help="annotated video (.mp4, H.264); a folder: rotating"
+    )
     parser.add_argument("--max-frames", type=int, help="end after so many processed frames")
     parser.add_argument("--score", type=float, help="lowest score reported (0..1)")
     parser.add_argument("--iou", type=float, help="overlap above which NMS drops a box (0..1)")
@@ -143,13 +150,26 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
 
 
+def _outputs(parser: argparse.ArgumentParser) -> None:
+    """More about each is set in its table of the configuration file (README, "Outputs")."""
+    parser.add_argument(
+        "--http", metavar="[ADDRESS:]PORT", help="live page, stream, health, metrics"
+    )
+    parser.add_argument(
+        "--http-token", dest="http.token", metavar="TOKEN", help="or KESTREL_HTTP_TOKEN"
+    )
+    parser.add_argument("--mqtt", metavar="URL", help="mqtts://[user:password@]host/topic-prefix")
+    parser.add_argument("--webhook", metavar="URL", help="post what appears and disappears there")
+    parser.add_argument("--clips", metavar="DIR", help="a short video of each thing that appears")
+
+
 def _config(args: argparse.Namespace) -> Config:
     """The Config of the flags that were given."""
     known = Config.__dataclass_fields__
     flags: dict[str, Any] = {
         name: value
         for name, value in vars(args).items()
-        if name in known and value is not None and value is not False
+        if name.partition(".")[0] in known and value is not None and value is not False
     }
     if getattr(args, "isolate", None) is False:
         flags["isolate"] = False

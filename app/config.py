@@ -5,11 +5,19 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from app.errors import ConfigError
+from app.output_options import (
+    ClipOptions,
+    EventOptions,
+    HttpOptions,
+    MqttOptions,
+    RecordOptions,
+    WebhookOptions,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -32,7 +40,6 @@ class Config:
     precision: Precision = "auto"
     headless: bool = False
     json: str | None = None
-    record: str | None = None
     expect: str | None = None
     max_frames: int | None = None
     max_age_ms: float | None = None
@@ -44,6 +51,12 @@ class Config:
     read_timeout_s: float = 10.0
     workers: int | None = None
     threads: int | None = None
+    record: RecordOptions = field(default_factory=RecordOptions)
+    clips: ClipOptions = field(default_factory=ClipOptions)
+    mqtt: MqttOptions = field(default_factory=MqttOptions)
+    http: HttpOptions = field(default_factory=HttpOptions)
+    webhook: WebhookOptions = field(default_factory=WebhookOptions)
+    events: EventOptions = field(default_factory=EventOptions)
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -72,15 +85,35 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "int": int,
     "float": (int, float),
     "bool": bool,
+    "list[str]": list,
     "Engine": str,
     "Precision": str,
+}
+_TABLES: dict[str, type] = {
+    "record": RecordOptions,
+    "clips": ClipOptions,
+    "mqtt": MqttOptions,
+    "http": HttpOptions,
+    "webhook": WebhookOptions,
+    "events": EventOptions,
 }
 
 
 def make_config(flags: Mapping[str, Any], file: Path | None = None) -> Config:
-    """Merge what was given on the command line over the file over the defaults."""
+    """Merge what was given on the command line over the file over the defaults.
+
+    A flag named ``table.key`` sets one key of a table; a table's plain name stands for its first.
+    """
     values = read_config_file(file) if file else {}
-    return Config(**{**values, **flags})
+    tables: dict[str, dict[str, Any]] = {name: values.pop(name, {}) for name in _TABLES}
+    for flag, value in flags.items():
+        table, _, key = flag.partition(".")
+        if table in tables:
+            tables[table][key or fields(_TABLES[table])[0].name] = value
+        else:
+            values[flag] = value
+    made = {name: _TABLES[name](**given) for name, given in tables.items() if given}
+    return Config(**values, **made)
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
@@ -91,13 +124,28 @@ def read_config_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read --config {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config {path} is not valid TOML: {error}") from error
-    kinds = {field.name: str(field.type).removesuffix(" | None") for field in fields(Config)}
-    for key, value in data.items():
-        if key not in kinds:
-            close = difflib.get_close_matches(key, kinds, n=1)
-            meant = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(kinds)}"
-            raise ConfigError(f"--config {path}: {key!r} is not a setting; {meant}")
-        kind = kinds[key]
-        if not isinstance(value, _TYPES[kind]) or (kind != "bool" and isinstance(value, bool)):
-            raise ConfigError(f"--config {path}: {key} must be a {kind}, is {value!r}")
+    for name, table in _TABLES.items():
+        if isinstance(data.get(name), str):  # as the flag of the same name
+            data[name] = {fields(table)[0].name: data[name]}
+    _check_keys(data, Config, f"--config {path}: ")
+    for name in data.keys() & _TABLES.keys():
+        _check_keys(data[name], _TABLES[name], f"--config {path}, [{name}]: ")
     return data
+
+
+def _check_keys(data: Mapping[str, Any], kind: type, where: str) -> None:
+    """Raise ConfigError for a key that ``kind`` does not have, or a value of another type."""
+    known = {each.name: str(each.type).removesuffix(" | None") for each in fields(kind)}
+    for key, value in data.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            meant = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known)}"
+            raise ConfigError(f"{where}{key!r} is not a setting; {meant}")
+        wanted = known[key]
+        if wanted not in _TYPES:
+            wanted = "table"
+        fits = isinstance(value, _TYPES.get(wanted, dict))
+        if not fits or (wanted != "bool" and isinstance(value, bool)):
+            raise ConfigError(f"{where}{key} must be a {wanted}, is {value!r}")
+        if wanted == "list[str]" and not all(isinstance(each, str) for each in value):
+            raise ConfigError(f"{where}{key} must be a {wanted}, is {value!r}")

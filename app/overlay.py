@@ -13,7 +13,7 @@ Rgb = tuple[int, int, int]
 
 # Bright, saturated and far apart from one another, so that they show on photographs: neighbouring
 # class ids (a model's commonest ones) get the most different hues.
-_PALETTE: tuple[Rgb, ...] = (
+PALETTE: tuple[Rgb, ...] = (
     (57, 219, 94),
     (255, 159, 28),
     (64, 169, 255),
@@ -31,7 +31,7 @@ _PALETTE: tuple[Rgb, ...] = (
 
 def colour_of(class_id: int) -> Rgb:
     """The class's colour as (red, green, blue) 0..255; the same one in every run."""
-    return _PALETTE[class_id % len(_PALETTE)]
+    return PALETTE[class_id % len(PALETTE)]
 
 
 def text_colour_on(background: Rgb) -> Rgb:

@@ -345,8 +345,10 @@ def test_an_input_size_that_the_graph_refuses(
     assert code == 4 and "input.size" in told
 
 
-@pytest.mark.parametrize("flag", ["--json", "--record"])
-@pytest.mark.parametrize("where", ["no/such/folder/out.mp4", "."])
+@pytest.mark.parametrize(
+    ("flag", "where"),
+    [("--json", "no/such/folder/out"), ("--json", "."), ("--record", "no/such/folder/out.mp4")],
+)
 def test_an_output_that_cannot_be_written(
     flag: str, where: str, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

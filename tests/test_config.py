@@ -38,6 +38,12 @@ def test_defaults_need_no_file() -> None:
         ("score = 2", "score is 2"),
         ("engine = 'gpu'", "engine is 'gpu'"),
         ("score = ", "not valid TOML"),
+        ("[mqtt]\nurll = 'x'", r"\[mqtt\]: 'urll' is not a setting; did you mean 'url'"),
+        ("[mqtt]\nspool_mb = 'big'", "spool_mb must be a float"),
+        ("[mqtt]\nspool_mb = 0", r"spool_mb in \[mqtt\] is 0"),
+        ("[http]\njpeg_quality = true", "jpeg_quality must be a int"),
+        ("[events]\nlabels = ['person', 1]", r"labels must be a list\[str\]"),
+        ("clips = 5", "clips must be a table"),
     ],
 )
 def test_mistakes_in_the_file_are_named(tmp_path: Path, text: str, named: str) -> None:
@@ -57,3 +63,20 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_values_out_of_range_are_refused(flags: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="must lie between"):
         make_config(flags)
+
+
+def test_a_flag_and_a_plain_name_in_the_file_are_the_first_key_of_a_table(tmp_path: Path) -> None:
+    text = (
+        'record = "out.mp4"\n[mqtt]\nurl = "mqtt://file"\nspool_mb = 5\n[events]\nlabels = ["dog"]'
+    )
+    config = make_config(
+        {"mqtt": "mqtt://flag", "http.token": "t0ken"}, write(tmp_path / "k", text)
+    )
+    assert config.record.path == "out.mp4" and config.events.labels == ["dog"]
+    assert (config.mqtt.url, config.mqtt.spool_mb) == ("mqtt://flag", 5)
+    assert config.http.token == "t0ken" and config.http.address is None
+
+
+def test_what_may_be_secret_is_not_in_the_text_of_a_config() -> None:
+    config = make_config({"mqtt": "S3CRET", "http.token": "S3CRET", "webhook": "S3CRET"})
+    assert "S3CRET" not in repr(config)

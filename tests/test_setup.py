@@ -137,6 +137,7 @@ def test_dev_adds_its_requirements_and_covers_running(checkout: Checkout) -> Non
     everything = [
         "requirements.txt",
         "requirements-cpu.txt",
+        "requirements-outputs.txt",
         "requirements-models.txt",
         "requirements-dev.txt",
     ]
@@ -146,6 +147,12 @@ def test_dev_adds_its_requirements_and_covers_running(checkout: Checkout) -> Non
         file.write("another\n")
     assert checkout("setup") == []
     assert installed(checkout("setup", "--dev")) == everything
+
+
+def test_full_adds_the_network_outputs_and_covers_running(checkout: Checkout) -> None:
+    asked = checkout("setup", "--full")
+    assert installed(asked)[2:] == ["requirements-outputs.txt"]
+    assert checkout("setup", "--full") == checkout("setup") == []
 
 
 def test_cuda_removes_the_other_runtime_first_and_back(checkout: Checkout) -> None:

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import select
 import stat
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from app.detections import Detections, Result
+from app.detections import Result
 from app.errors import ReaderGone, SinkError
 from app.frame import SourceInfo
-from app.overlay import label_of
+from app.sinks.line import LineFormatter, wall_offset_ns
 from app.sinks.output_file import cure, open_output
 
 STDOUT = "-"
-
-
-def _wall_offset_ns() -> int:
-    return time.time_ns() - time.monotonic_ns()
 
 
 class JsonLinesSink:
@@ -35,25 +29,21 @@ class JsonLinesSink:
     a device without a battery jumps when it first hears from the network.
     """
 
-    def __init__(self, target: str, *, wall_offset_ns: Callable[[], int] = _wall_offset_ns) -> None:
+    def __init__(self, target: str, *, wall_offset_ns: Callable[[], int] = wall_offset_ns) -> None:
         self._path = None if target == STDOUT else Path(target)
-        self._wall_offset_ns = wall_offset_ns
         self._out: io.FileIO | None = None
-        self._source = '""'
-        self._labels: list[str] = []
-        self._second, self._second_text = -1, ""
+        self._line = LineFormatter(wall_offset_ns=wall_offset_ns)
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Open the target; raises SinkError with the cure."""
-        self._source = _quoted(source.uri)
-        self._labels = [_quoted(label) for label in labels]
+        self._line.open(source, labels)
         self._out = _open_stdout() if self._path is None else open_output(self._path, truncate=True)
 
     def emit(self, result: Result) -> None:
         """Write one line; raises SinkError when the disk is full, ReaderGone when nobody reads."""
         if self._out is None:
             return
-        line = self._line(result).encode()
+        line = f"{self._line(result)}\n".encode()
         written = 0
         try:
             while written < len(line):
@@ -95,55 +85,6 @@ class JsonLinesSink:
                 os.close(nowhere)
         with suppress(SinkError):
             self.close()
-
-    def _line(self, result: Result) -> str:
-        frame = result.frame
-        media = "null" if frame.media_ns is None else str(round(frame.media_ns / 1e6, 3))
-        width, height = frame.wh_px
-        return (
-            f'{{"source": {self._source}, "frame": {frame.index}, "media_ms": {media}, '
-            f'"time": "{self._time(frame.captured_ns)}", '
-            f'"age_ms": {round(result.age_ns / 1e6, 2)}, "size": [{width}, {height}], '
-            f'"detections": [{self._detections(result.detections)}]}}\n'
-        )
-
-    def _time(self, captured_ns: int) -> str:
-        """When the frame was captured: UTC, ISO 8601, milliseconds."""
-        second, ms = divmod((captured_ns + self._wall_offset_ns()) // 1_000_000, 1000)
-        if second != self._second:
-            self._second = second
-            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._second_text}.{ms:03}Z"
-
-    def _detections(self, detections: Detections) -> str:
-        boxes = detections.xyxy.tolist()  # Python floats: NumPy's own are slow to format
-        ids, scores = detections.class_ids.tolist(), detections.scores.tolist()
-        texts = [
-            f'{{"label": {self._label(class_id)}, "class_id": {class_id}, '
-            f'"score": {round(score, 4)}, '
-            f'"box": [{round(x0, 2)}, {round(y0, 2)}, {round(x1, 2)}, {round(y1, 2)}]}}'
-            for class_id, score, (x0, y0, x1, y1) in zip(ids, scores, boxes, strict=True)
-        ]
-        if detections.keypoints is not None:
-            for i, points in enumerate(detections.keypoints.tolist()):
-                pairs = ", ".join(f"[{round(x, 2)}, {round(y, 2)}]" for x, y in points)
-                texts[i] = f'{texts[i][:-1]}, "keypoints": [{pairs}]}}'
-        return ", ".join(texts)
-
-    def _label(self, class_id: int) -> str:
-        if 0 <= class_id < len(self._labels):
-            return self._labels[class_id]
-        return _quoted(label_of((), class_id))
-
-
-def _quoted(text: str) -> str:
-    """JSON in readable UTF-8; escaped where a file name is no valid Unicode."""
-    quoted = json.dumps(text, ensure_ascii=False)
-    try:
-        quoted.encode()
-    except UnicodeEncodeError:
-        return json.dumps(text)
-    return quoted
 
 
 def _open_stdout() -> io.FileIO:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
+from app.credentials import mask_credentials
 from app.errors import ConfigError
 from app.interfaces import FrameSource
 from app.sources.camera import CameraMode, CameraSource
@@ -17,7 +18,7 @@ from app.sources.options import SourceOptions
 from app.sources.paced import Paced
 from app.sources.pattern import PatternOptions, PatternSource
 
-__all__ = ["SAMPLE_PATH", "SourceOptions", "make_source", "mask_credentials"]
+__all__ = ["SAMPLE_PATH", "SourceOptions", "make_source"]
 
 SAMPLE_PATH = Path(__file__).parent / "sample.mp4"
 
@@ -26,22 +27,6 @@ _KINDS = (
     "camera:0, camera:/dev/v4l/by-id/…, rtsp://, rtsps://, http://, https://, file://, "
     "a file, a folder of pictures, pattern:, sample:"
 )
-
-
-def mask_credentials(uri: str) -> str:
-    """The URI with ``user:password@`` as ``***@``: the one place that hides credentials.
-
-    Passwords are often written with raw "@" or "/" in them, so everything up to the last "@" is
-    hidden: rather a part of the path too much than a part of the password.
-    """
-    if uri[:7].lower() == "file://":
-        return uri
-    masked = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://).*@", r"\1***@", uri, flags=re.DOTALL)
-    return re.sub(
-        r"(?i)([?&](?:user(?:name)?|pass(?:word|wd)?|pwd|token|secret|api_?key|key)=)[^&#\s]*",
-        r"\1***",
-        masked,
-    )
 
 
 def make_source(

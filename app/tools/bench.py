@@ -21,6 +21,7 @@ import numpy as np
 
 from app import __version__
 from app.config import Config
+from app.credentials import mask_credentials
 from app.detections import Result
 from app.errors import ConfigError
 from app.frame import SourceInfo
@@ -28,7 +29,7 @@ from app.handoff import Policy
 from app.interfaces import Sink
 from app.pipeline import Pipeline
 from app.shelf import Model
-from app.sources.uri import make_source, mask_credentials
+from app.sources.uri import make_source
 from app.stats import PipelineStats
 from app.tools.engines import backend_factory
 from app.tools.machine import device

@@ -12,22 +12,22 @@ from types import FrameType
 from typing import NamedTuple, TextIO
 
 from app.config import Config
+from app.credentials import mask_credentials
 from app.errors import ConfigError, KestrelError
 from app.handoff import Policy
 from app.interfaces import FrameSource, Sink
 from app.pipeline import Pipeline
 from app.shelf import Model, default_model, find_model
 from app.sinks.golden import GoldenSink
-from app.sinks.json_lines import JsonLinesSink
 from app.sinks.latest import LatestSink
 from app.sinks.progress import ProgressSink
 from app.sinks.summary import SummarySink
-from app.sinks.video_file import VideoFileSink
 from app.sources.discover import first_camera
-from app.sources.uri import SourceOptions, make_source, mask_credentials
+from app.sources.uri import SourceOptions, make_source
 from app.stats import PipelineStats
 from app.tools.clashes import refuse_clashes
 from app.tools.engines import backend_factory
+from app.tools.outputs import Outputs, is_folder
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +37,11 @@ def run_live(config: Config) -> int:
     latest = None if config.headless or not _window_possible() else LatestSink()
     source, model = _source(config, Policy.LATEST), choose_model(config)
     extra = [latest] if latest else []
-    pipeline, summary = _compose(config, source, model, Policy.LATEST, extra)
+    pipeline, summary, outputs = _compose(config, source, model, Policy.LATEST, extra)
     show = partial(_show, pipeline, latest) if latest else None
-    _report(config, conduct(pipeline, show), pipeline, summary)
+    with outputs.running():
+        ending = conduct(pipeline, show)
+    _report(config, ending, pipeline, summary)
     return 0
 
 
@@ -57,8 +59,9 @@ def run_replay(config: Config) -> int:
         golden = GoldenSink(config.expect, threshold=threshold, whole=whole)
     extra: list[Sink] = [ProgressSink()]
     extra += [golden] if golden else []
-    pipeline, summary = _compose(config, source, model, Policy.LOSSLESS, extra)
-    ending = conduct(pipeline)
+    pipeline, summary, outputs = _compose(config, source, model, Policy.LOSSLESS, extra)
+    with outputs.running():
+        ending = conduct(pipeline)
     _report(config, ending, pipeline, summary)
     if golden:
         log.info("%s", golden.check(stopped=ending.stopped))
@@ -132,9 +135,12 @@ def _source(config: Config, policy: Policy) -> FrameSource:
 
 def _compose(
     config: Config, source: FrameSource, model: Model, policy: Policy, extra: Sequence[Sink]
-) -> tuple[Pipeline, SummarySink]:
+) -> tuple[Pipeline, SummarySink, Outputs]:
+    record = config.record.path
+    if record is not None and is_folder(record):
+        record = None  # names there are new ones
     refuse_clashes(
-        outputs={"--json": config.json, "--record": config.record},
+        outputs={"--json": config.json, "--record": record},
         inputs={
             "the source": config.source,
             "--expect": config.expect,
@@ -143,15 +149,16 @@ def _compose(
         },
     )
     summary = SummarySink()
-    sinks: list[Sink] = [summary, *extra]
-    if config.json is not None:
-        sinks.append(JsonLinesSink(config.json))
-    if config.record is not None:
-        sinks.append(VideoFileSink(config.record))
+    outputs = Outputs(
+        config,
+        policy,
+        stats=lambda: pipeline.stats(),
+        engine=lambda: pipeline.backend_description,
+    )
     pipeline = Pipeline(
         source,
         backend_factory(config, model, policy),
-        sinks,
+        [summary, *extra, *outputs.sinks],
         labels=model.spec.labels,
         policy=policy,
         max_age_ms=config.max_age_ms,
@@ -159,7 +166,7 @@ def _compose(
         # the source's own time-out comes first; this one is for a driver that never returns
         stall_s=config.read_timeout_s * 1.5,
     )
-    return pipeline, summary
+    return pipeline, summary, outputs
 
 
 def _label(config: Config) -> str:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import app.sources.uri as uri_module
+from app.credentials import mask_credentials
 from app.errors import ConfigError, SourceError
 from app.sources.camera import CameraSource
 from app.sources.folder import FolderSource
@@ -15,7 +16,7 @@ from app.sources.opencv import FfmpegSource
 from app.sources.options import SourceOptions
 from app.sources.paced import Paced
 from app.sources.pattern import PatternSource
-from app.sources.uri import make_source, mask_credentials
+from app.sources.uri import make_source
 
 
 def make(uri, *, realtime=False, isolate=None):

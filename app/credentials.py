@@ -1,0 +1,35 @@
+"""How are credentials in URIs kept out of everything that is written or shown?"""
+
+from __future__ import annotations
+
+import logging
+import re
+
+
+def mask_credentials(uri: str) -> str:
+    """The URI with ``user:password@`` as ``***@``: the one place that hides credentials.
+
+    Passwords are often written with raw "@" or "/" in them, so everything up to the last "@" is
+    hidden: rather a part of the path too much than a part of the password.
+    """
+    if uri[:7].lower() == "file://":
+        return uri
+    masked = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://).*@", r"\1***@", uri, flags=re.DOTALL)
+    return re.sub(
+        r"(?i)([?&](?:user(?:name)?|pass(?:word|wd)?|pwd|token|secret|api_?key|key)=)[^&#\s]*",
+        r"\1***",
+        masked,
+    )
+
+
+def mask_text(text: str) -> str:
+    """Any text with every URI in it masked; for what libraries say."""
+    return re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", lambda found: mask_credentials(found[0]), text)
+
+
+class MaskingFormatter(logging.Formatter):
+    """Masks what is about to be logged, whoever wrote it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's line or lines."""
+        return mask_text(super().format(record))

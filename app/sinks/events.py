@@ -1,0 +1,130 @@
+"""When does something appear, when is it gone, and who is told?"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from app.detections import Result
+from app.errors import SinkError
+from app.frame import Frame, SourceInfo
+from app.output_options import EventOptions
+from app.overlay import label_of
+from app.sinks.line import LineFormatter
+
+_NO_PIXELS = np.empty((0, 0, 3), np.uint8)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """One label: since when, until when, and at its best."""
+
+    first_ns: int
+    last_ns: int
+    frames: int = 0
+    told: bool = False
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A label has come into view or left it. ``text`` is its JSON object, with an id of its own."""
+
+    kind: Literal["appear", "disappear"]
+    label: str
+    text: str
+
+
+class EventSink:
+    """Tells ``listeners`` of each label that appears and disappears, on the pipeline thread.
+
+    A label has appeared once it was seen in ``appear_frames`` frames without a gap of ``gone_s``,
+    and is gone when it was not seen for that long. What is in view at the end disappears then.
+    """
+
+    def __init__(self, options: EventOptions, listeners: Sequence[Callable[[Event], None]]) -> None:
+        self._options, self._listeners = options, listeners
+        self._wanted = set(options.labels)
+        self._gone_ns = int(options.gone_s * 1e9)
+        self._labels: Sequence[str] = ()
+        self._source = ""
+        self._line = LineFormatter()
+        self._run, self._count = uuid.uuid4().hex[:12], 0
+        self._seen: dict[str, _Seen] = {}
+        self._last: Frame | None = None  # without its pixels
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Take the names; raises SinkError for a wanted label that the model does not have."""
+        unknown = sorted(self._wanted - set(labels))
+        if unknown:
+            raise SinkError(
+                f"labels in [events] has {unknown[0]!r}, which the model does not know; it knows "
+                f"{', '.join(labels[:20])}{', …' if len(labels) > 20 else ''}"
+            )
+        self._source, self._labels = source.uri, labels
+        self._line.open(source, labels)
+
+    def emit(self, result: Result) -> None:
+        """Compare with what was in view."""
+        frame, found = result.frame, result.detections
+        now_ns = frame.captured_ns if frame.media_ns is None else frame.media_ns
+        best: dict[str, int] = {}
+        for i, class_id in enumerate(found.class_ids.tolist()):
+            best.setdefault(label_of(self._labels, class_id), i)  # scores fall: the first is best
+        for label, i in best.items():
+            if self._wanted and label not in self._wanted:
+                continue
+            seen = self._seen.get(label)
+            if seen is None:
+                seen = self._seen[label] = _Seen(now_ns, now_ns)
+            seen.last_ns, seen.frames = now_ns, seen.frames + 1
+            seen.score = max(seen.score, float(found.scores[i]))
+            if not seen.told and seen.frames >= self._options.appear_frames:
+                seen.told = True
+                box = [round(value, 2) for value in found.xyxy[i].tolist()]
+                self._tell("appear", label, frame, score=round(seen.score, 4), box=box)
+        for label, seen in list(self._seen.items()):
+            if abs(now_ns - seen.last_ns) > self._gone_ns:  # abs: a looped clip starts again
+                self._leave(label, frame)
+        self._last = replace(frame, pixels=_NO_PIXELS)
+
+    def close(self) -> None:
+        """What is in view leaves with the run."""
+        if self._last is not None:
+            for label in list(self._seen):
+                self._leave(label, self._last)
+
+    def _leave(self, label: str, frame: Frame) -> None:
+        seen = self._seen.pop(label)
+        if seen.told:
+            seconds = round(max(0, seen.last_ns - seen.first_ns) / 1e9, 3)
+            self._tell("disappear", label, frame, score=round(seen.score, 4), seconds=seconds)
+
+    def _tell(
+        self,
+        kind: Literal["appear", "disappear"],
+        label: str,
+        frame: Frame,
+        **more: Any,
+    ) -> None:
+        self._count += 1
+        text = json.dumps(
+            {
+                "id": f"{self._run}-e{self._count}",
+                "event": kind,
+                "label": label,
+                "source": self._source,
+                "frame": frame.index,
+                "media_ms": None if frame.media_ns is None else round(frame.media_ns / 1e6, 3),
+                "time": self._line.time(frame.captured_ns),
+                **more,
+            }
+        )
+        event = Event(kind, label, text)
+        for listener in self._listeners:
+            listener(event)

@@ -1,0 +1,1 @@
+"""The live page, its stream, health and metrics."""

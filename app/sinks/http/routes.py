@@ -1,0 +1,167 @@
+"""What is answered to each path?"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from app.overlay import PALETTE
+from app.sinks.http.feed import Feed, Picture
+from app.sinks.http.health import Health
+from app.sinks.http.metrics import CONTENT_TYPE, Metrics
+
+STREAMS = 16  # open at a time
+WRITE_S = 10.0  # a client that takes nothing for so long is let go
+QUIET_S = 15.0  # then a comment shows that the connection is alive
+_BOUNDARY = "kestrel-frame"
+_PAGE = Path(__file__).with_name("page.html")
+
+
+class Routes:
+    """One method a path; all on the event loop."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        metrics: Metrics,
+        *,
+        health: Callable[[], Health],
+        instruments: Callable[[], Mapping[str, Any]],
+        stream_fps: float,
+    ) -> None:
+        self._feed, self._metrics = feed, metrics
+        self._health, self._instruments = health, instruments
+        self._pause_s = 1 / stream_fps
+        self._page = _PAGE.read_text(encoding="utf-8").replace("__PALETTE__", json.dumps(PALETTE))
+
+    def add_to(self, app: web.Application) -> None:
+        """Only these paths exist, for GET and HEAD; there are no files behind them."""
+        app.router.add_get("/", self.page)
+        app.router.add_get("/snapshot.jpg", self.snapshot)
+        app.router.add_get("/stream.mjpg", self.stream, allow_head=False)
+        app.router.add_get("/detections", self.detections, allow_head=False)
+        app.router.add_get("/healthz", self.healthz)
+        app.router.add_get("/metrics", self.metrics)
+
+    async def page(self, request: web.Request) -> web.Response:
+        """The live page, complete in itself."""
+        nonce = secrets.token_urlsafe(16)
+        policy = (
+            "default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
+            f"form-action 'none'; frame-ancestors 'none'; style-src 'nonce-{nonce}'; "
+            f"script-src 'nonce-{nonce}'"
+        )
+        return web.Response(
+            text=self._page.replace("__NONCE__", nonce),
+            content_type="text/html",
+            headers={"Content-Security-Policy": policy},
+        )
+
+    async def snapshot(self, request: web.Request) -> web.Response:
+        """The newest frame; with ``?overlay=1`` everything is drawn in."""
+        picture = await self._feed.picture(overlay=_wants_overlay(request))
+        if picture is None:
+            return web.Response(status=503, text="503: no frame yet\n")
+        headers = {"X-Frame": str(picture.index)}
+        return web.Response(body=picture.jpeg, content_type="image/jpeg", headers=headers)
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """Frames as they come, at most ``stream_fps``; a slow client gets fewer."""
+        if self._feed.viewers["pictures"] >= STREAMS:
+            return _busy()
+        overlay = _wants_overlay(request)
+        response = web.StreamResponse()
+        response.content_type = "multipart/x-mixed-replace"
+        response.headers["Content-Type"] += f"; boundary={_BOUNDARY}"
+        await response.prepare(request)
+        loop, shown = asyncio.get_running_loop(), None
+        with self._feed.watch():
+            await _write(request, response, f"--{_BOUNDARY}\r\n".encode())
+            while True:
+                began_s = loop.time()
+                if await self._feed.newer(shown, QUIET_S):
+                    picture = await self._feed.picture(overlay=overlay)
+                    if picture is not None:
+                        shown = picture
+                        if not await _write(request, response, _part(picture)):
+                            return response
+                        self._feed.delivered()
+                await asyncio.sleep(max(0.0, self._pause_s - (loop.time() - began_s)))
+
+    async def detections(self, request: web.Request) -> web.StreamResponse:
+        """Server-sent events: a JSON line a frame, and once a second ``stats``."""
+        if self._feed.viewers["detections"] >= STREAMS:
+            return _busy()
+        response = web.StreamResponse()
+        response.content_type = "text/event-stream"
+        await response.prepare(request)
+        with self._feed.subscribe() as subscriber:
+            subscriber.offer(self.stats_event())
+            while True:
+                text = await subscriber.take(QUIET_S) or ": still here\n\n"
+                if not await _write(request, response, text.encode()):
+                    return response
+                self._feed.delivered()
+
+    def stats_event(self) -> str:
+        """The instruments as one server-sent event."""
+        health = self._health()
+        told = {
+            **self._instruments(),
+            "healthy": health.ok,
+            "reasons": health.reasons,
+            "warnings": health.warnings,
+        }
+        return f"event: stats\ndata: {json.dumps(told)}\n\n"
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        """200 while inferences complete, else 503 with the reasons."""
+        health = self._health()
+        told = {
+            "status": "ok" if health.ok else "failing",
+            "reasons": health.reasons,
+            "warnings": health.warnings,
+        }
+        return web.json_response(told, status=200 if health.ok else 503)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """For Prometheus."""
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+
+def _wants_overlay(request: web.Request) -> bool:
+    return request.query.get("overlay", "0") not in ("", "0", "false", "no")
+
+
+def _busy() -> web.Response:
+    return web.Response(
+        status=503, text="503: too many open streams\n", headers={"Retry-After": "10"}
+    )
+
+
+def _part(picture: Picture) -> bytes:
+    head = (
+        f"Content-Type: image/jpeg\r\nContent-Length: {len(picture.jpeg)}\r\n"
+        f"X-Frame: {picture.index}\r\n\r\n"
+    )
+    # browsers show a part when the next boundary has come: so it goes along
+    return head.encode() + picture.jpeg + f"\r\n--{_BOUNDARY}\r\n".encode()
+
+
+async def _write(request: web.Request, response: web.StreamResponse, data: bytes) -> bool:
+    """False once the client has gone, or has taken nothing for ``WRITE_S``."""
+    try:
+        await asyncio.wait_for(response.write(data), WRITE_S)
+        return True
+    except asyncio.TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+        return False
+    except ConnectionError:
+        return False

@@ -1,0 +1,222 @@
+"""How does the HTTP server live beside the pipeline without ever holding it up?"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
+from time import monotonic, monotonic_ns
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from app.detections import Result
+from app.errors import ConfigError
+from app.frame import SourceInfo
+from app.output_meter import OutputMeter
+from app.output_options import HttpOptions
+from app.sinks.http.access import SILENT_S, Guard
+from app.sinks.http.address import Address
+from app.sinks.http.feed import Feed
+from app.sinks.http.health import Health, judge
+from app.sinks.http.metrics import Metrics
+from app.sinks.http.routes import Routes
+from app.sinks.instruments import instruments
+from app.stats import PipelineStats
+
+log = logging.getLogger(__name__)
+
+START_S, STOP_S = 10.0, 1.5
+MAX_REQUEST_BYTES = 4096  # of the first line, of a header; a body is never read
+STATS_S = 1.0
+
+
+class HttpService:
+    """An event loop on a thread of its own.
+
+    ``start`` before the run, so that health can be asked while the source is still opening, and
+    ``stop`` after it; ``open`` and ``emit`` on the pipeline thread in between.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        options: HttpOptions,
+        meter: OutputMeter,
+        *,
+        stats: Callable[[], PipelineStats],
+        outputs: Sequence[OutputMeter],
+        engine: Callable[[], str],
+    ) -> None:
+        self._address, self._options, self._outputs = address, options, outputs
+        self._stats, self._engine = _Held(stats), engine
+        self._feed = Feed(meter, jpeg_quality=options.jpeg_quality)
+        self._source = ""
+        self._began_s = monotonic()
+        self._tls = _tls(options)
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+        self._started: Future[int] = Future()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._end: asyncio.Event | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the page is, without the token."""
+        host = f"[{self._address.host}]" if ":" in self._address.host else self._address.host
+        port = self._started.result(0) if self._started.done() else self._address.port
+        return f"http{'s' if self._tls else ''}://{host}:{port}/"
+
+    def start(self) -> None:
+        """Listen; raises ConfigError where that is impossible."""
+        logging.getLogger("aiohttp.server").addFilter(_is_ours)
+        self._thread.start()
+        try:
+            self._started.result(START_S)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on --http {self._address.host}:{self._address.port}: "
+                f"{error.strerror or error}; choose another port or address"
+            ) from error
+        except FutureTimeoutError:
+            raise ConfigError("the HTTP server does not start; choose another address") from None
+        hint = " (?token=… in a browser)" if self._address.token else ""
+        log.info("live page at %s%s", self.url, hint)
+
+    def stop(self) -> None:
+        """End all streams and the thread; bounded."""
+        if self._loop is not None and self._end is not None:
+            with suppress(RuntimeError):  # it has ended already
+                self._loop.call_soon_threadsafe(self._end.set)
+        if self._thread.ident is not None:
+            self._thread.join(STOP_S)
+        self._feed.detach()
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """The source has opened."""
+        self._source = source.uri
+        self._feed.open(source, labels)
+
+    def emit(self, result: Result) -> None:
+        """An inference has completed."""
+        self._feed.emit(result)
+
+    def close(self) -> None:
+        """The run's frames have ended; the page stays until ``stop``."""
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:
+            if not self._started.done():
+                self._started.set_exception(error)
+            else:
+                log.warning("the HTTP server has ended: %s", error)
+
+    async def _serve(self) -> None:
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        self._feed.attach(self._loop)
+        routes, guard = self._routes(), Guard(self._address)
+        app = web.Application(middlewares=[guard.middleware()], client_max_size=MAX_REQUEST_BYTES)
+        app.on_response_prepare.append(guard.add_headers)
+        routes.add_to(app)
+        runner = web.AppRunner(
+            app,
+            handle_signals=False,
+            access_log=None,
+            handler_cancellation=True,  # a client that leaves ends its handler
+            keepalive_timeout=SILENT_S,
+            lingering_time=1.0,
+            max_line_size=MAX_REQUEST_BYTES,
+            max_field_size=MAX_REQUEST_BYTES,
+            shutdown_timeout=0.5,
+        )
+        await runner.setup()
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            site = web.TCPSite(
+                runner, self._address.host, self._address.port, ssl_context=self._tls, backlog=32
+            )
+            await site.start()
+            assert runner.server is not None
+            tasks.append(asyncio.create_task(guard.sweep(runner.server)))
+            tasks.append(asyncio.create_task(self._tell_stats(routes)))
+            self._started.set_result(runner.addresses[0][1])
+            await self._end.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await runner.cleanup()
+
+    def _routes(self) -> Routes:
+        metrics = Metrics(
+            stats=self._stats,
+            outputs=self._outputs,
+            idle_s=self._idle_s,
+            healthy=lambda: self._health().ok,
+            viewers=lambda: self._feed.viewers,
+            about=lambda: {"source": self._source, "engine": self._engine()},
+        )
+        return Routes(
+            self._feed,
+            metrics,
+            health=self._health,
+            instruments=lambda: {
+                "source": self._source,
+                "engine": self._engine(),
+                "uptime_s": round(monotonic() - self._began_s),
+                **instruments(self._stats(), self._outputs),
+            },
+            stream_fps=self._options.stream_fps,
+        )
+
+    async def _tell_stats(self, routes: Routes) -> None:
+        while True:
+            await asyncio.sleep(STATS_S)
+            if self._feed.viewers["detections"]:
+                self._feed.broadcast(routes.stats_event())
+
+    def _idle_s(self) -> float | None:
+        last_ns = self._feed.last_ns
+        return None if last_ns is None else (monotonic_ns() - last_ns) / 1e9
+
+    def _health(self) -> Health:
+        state = self._stats().state
+        return judge(state, self._idle_s(), stale_s=self._options.stale_s, outputs=self._outputs)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether it is a fault of ours: requests that are no HTTP must not fill the log."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
+class _Held:
+    """Figures at most half a second old: sorting them takes milliseconds."""
+
+    def __init__(self, stats: Callable[[], PipelineStats]) -> None:
+        self._stats, self._as_of_s = stats, 0.0
+        self._value: PipelineStats | None = None
+
+    def __call__(self) -> PipelineStats:
+        now_s = monotonic()
+        if self._value is None or now_s - self._as_of_s > 0.5:
+            self._value, self._as_of_s = self._stats(), now_s
+        return self._value
+
+
+def _tls(options: HttpOptions) -> ssl.SSLContext | None:
+    if not options.cert_file:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(options.cert_file, options.key_file)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read cert_file or key_file of [http]: {error.strerror or error}"
+        ) from error
+    return context

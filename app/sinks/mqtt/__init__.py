@@ -1,0 +1,1 @@
+"""Events to an MQTT broker, none lost while it is away."""

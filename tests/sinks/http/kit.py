@@ -1,0 +1,74 @@
+"""A real server on a free port, fed by hand, and raw requests to it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+from collections.abc import Iterator
+
+from app.output_meter import OutputMeter
+from app.output_options import HttpOptions
+from app.sinks.http.address import parse_address
+from app.sinks.http.service import HttpService
+from app.stats import Meter
+from tests.sinks.kit import CAMERA, LABELS, found, result, textured
+
+BOX = (0, 0.9, 10, 20, 110, 140)
+
+
+class Site:
+    """The service, what it is fed with, and its address."""
+
+    def __init__(self, address: str = "0", token: str | None = None, **options) -> None:
+        self.stats = Meter()
+        self.meter, self.other = OutputMeter("http"), OutputMeter("mqtt")
+        self.service = HttpService(
+            parse_address(address, token),
+            HttpOptions(**options),
+            self.meter,
+            stats=self.stats.snapshot,
+            outputs=[self.other, self.meter],
+            engine=lambda: "cpu, a model",
+        )
+        self._next = 0
+
+    @property
+    def port(self) -> int:
+        return int(self.service.url.rsplit(":", 1)[1].strip("/"))
+
+    def feed(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.stats.captured(1000)
+            self.stats.processed(9_000_000, {"network": 7_000_000})
+            self.service.emit(result(self._next, found(BOX), textured(self._next), live=True))
+            self._next += 1
+
+    def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, dict]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        with contextlib.closing(connection):
+            connection.request(method, path, headers=headers)
+            answer = connection.getresponse()
+            told = {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, answer.read(), told
+
+    def connect(self, request: str = "", timeout_s: float = 20) -> socket.socket:
+        made = socket.create_connection(("127.0.0.1", self.port), timeout_s)
+        made.sendall(request.encode())
+        return made
+
+
+def ask(path: str) -> str:
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@contextlib.contextmanager
+def site(address: str = "0", token: str | None = None, **options) -> Iterator[Site]:
+    made = Site(address, token, **options)
+    made.service.start()
+    made.service.open(CAMERA, LABELS)
+    made.stats.state = "live"
+    try:
+        yield made
+    finally:
+        made.service.stop()

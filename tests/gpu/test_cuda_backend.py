@@ -294,9 +294,11 @@ def test_use_from_another_thread_is_refused(device, blob):
     assert refused
 
 
-def test_many_backends_one_after_the_other_leave_nothing(device, blob):
-    for i in range(8):
-        with backend(blob) as running:
+@pytest.mark.slow
+def test_a_hundred_backends_one_after_the_other_leave_nothing(device, blob):
+    for i in range(100):
+        how = {"transfer": ("auto", "pinned", "mapped")[i % 3]}
+        with backend(blob, **how) as running:
             running.slots[i % 2].enqueue(square_at(i))
             running.slots[i % 2].collect()
     assert set(device.holds().values()) == {0}

@@ -38,15 +38,20 @@ def on_device(path, size_wh, x, **how):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "half"])
 @pytest.mark.parametrize("name", REAL)
-def test_real_networks(device, name):
+def test_real_networks(device, name, half):
+    """Half precision: what a network says of noise, to a hundredth of its largest value, nearly
+    everywhere. Whether that is good enough for boxes is tested with frames."""
     path, side = asset(name), SIZES.get(name, 320)
     size_wh = (side, 240) if "ultraface" in name else (side, side)
     x = np.random.default_rng(0).random((1, 3, size_wh[1], size_wh[0]), np.float32) * 255
     session = open_session(path)
     wanted = session.run(None, {session.get_inputs()[0].name: x})
-    for mine, theirs in zip(on_device(path, size_wh, x), wanted, strict=True):
-        assert np.abs(mine - theirs).max() <= 1e-4 * max(1.0, np.abs(theirs).max())
+    for mine, theirs in zip(on_device(path, size_wh, x, half=half), wanted, strict=True):
+        apart = np.abs(mine - theirs) / max(1.0, np.abs(theirs).max())
+        assert np.quantile(apart, 0.999) <= (1e-2 if half else 1e-4)
+        assert apart.max() <= (5e-2 if half else 1e-4)
 
 
 NODES = [

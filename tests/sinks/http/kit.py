@@ -52,8 +52,12 @@ class Site:
             told = {name.lower(): value for name, value in answer.getheaders()}
             return answer.status, answer.read(), told
 
-    def connect(self, request: str = "", timeout_s: float = 20) -> socket.socket:
-        made = socket.create_connection(("127.0.0.1", self.port), timeout_s)
+    def connect(self, request: str = "", *, buffer: int | None = None) -> socket.socket:
+        made = socket.socket()
+        made.settimeout(20)
+        if buffer is not None:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        made.connect(("127.0.0.1", self.port))
         made.sendall(request.encode())
         return made
 

@@ -123,6 +123,13 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", metavar="FILE", help="write all figures there")
     bench.add_argument("--max-frames", type=int, help="frames of the throughput run (default: 500)")
     bench.add_argument("--seconds", type=float, default=10.0, help="length of the overload run")
+    bench.add_argument(
+        "--compare",
+        nargs=2,
+        type=Path,
+        metavar=("A.json", "B.json"),
+        help="two reports, side by side",
+    )
     bench.set_defaults(func=_bench)
 
     from app.tools.models import register
@@ -189,6 +196,10 @@ def _replay(args: argparse.Namespace) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
+    if args.compare:
+        from app.tools.compare import run_compare
+
+        return run_compare(*args.compare)
     from app.tools.bench import run_bench
 
     return run_bench(_config(args), seconds=args.seconds)

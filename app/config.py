@@ -28,6 +28,7 @@ class Config:
     model: str | None = None
     engine: Engine = "auto"
     headless: bool = False
+    window: bool = False
     json: str | None = None
     record: str | None = None
     expect: str | None = None
@@ -45,6 +46,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise ConfigError(f"engine is {self.engine!r}; choose one of {', '.join(ENGINES)}")
+        if self.headless and self.window:
+            raise ConfigError("headless and window exclude each other; leave one of them out")
         for name, low, high in _LIMITS:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:

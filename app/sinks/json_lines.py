@@ -45,9 +45,13 @@ class JsonLinesSink:
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Open the target; raises SinkError with the cure."""
+        self.update(source, labels)
+        self._out = _open_stdout() if self._path is None else open_output(self._path, truncate=True)
+
+    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """See interfaces.Updatable."""
         self._source = _quoted(source.uri)
         self._labels = [_quoted(label) for label in labels]
-        self._out = _open_stdout() if self._path is None else open_output(self._path, truncate=True)
 
     def emit(self, result: Result) -> None:
         """Write one line; raises SinkError when the disk is full, ReaderGone when nobody reads."""

@@ -6,8 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from types import FrameType
 from typing import NamedTuple, TextIO
 
@@ -16,10 +15,11 @@ from app.errors import ConfigError, KestrelError
 from app.handoff import Policy
 from app.interfaces import BackendFactory, FrameSource, Sink
 from app.pipeline import Pipeline
+from app.session.engine import Prepared
+from app.session.outputs import KeptSink
 from app.shelf import Model, default_model, find_model
 from app.sinks.golden import GoldenSink
 from app.sinks.json_lines import JsonLinesSink
-from app.sinks.latest import LatestSink
 from app.sinks.progress import ProgressSink
 from app.sinks.summary import SummarySink
 from app.sinks.video_file import VideoFileSink
@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 
 def run_live(config: Config) -> int:
     """Newest frame wins; a window if there is a display, else headless."""
-    latest = None if config.headless or not _window_possible() else LatestSink()
+    if _wants_window(config):
+        return _run_desktop(config)
     source, model = _source(config, Policy.LATEST), choose_model(config)
-    extra = [latest] if latest else []
-    pipeline, summary = _compose(config, source, model, Policy.LATEST, extra)
-    show = partial(_show, pipeline, latest) if latest else None
-    _report(config, conduct(pipeline, show), pipeline, summary)
+    pipeline, summary = _compose(config, source, model, Policy.LATEST, [])
+    ending = conduct(pipeline)
+    _report(config, ending.error, pipeline.stats(), summary)
     return 0
 
 
@@ -58,7 +58,7 @@ def run_replay(config: Config) -> int:
     extra += [golden] if golden else []
     pipeline, summary = _compose(config, source, model, Policy.LOSSLESS, extra)
     ending = conduct(pipeline)
-    _report(config, ending, pipeline, summary)
+    _report(config, ending.error, pipeline.stats(), summary)
     if golden:
         log.info("%s", golden.check(stopped=ending.stopped))
     return 0
@@ -71,8 +71,8 @@ class Ending(NamedTuple):
     error: BaseException | None
 
 
-def conduct(pipeline: Pipeline, show: Callable[[Callable[[], bool]], None] | None = None) -> Ending:
-    """Start, wait for the end or a signal, stop, join. ``show`` waits instead, with a window."""
+def conduct(pipeline: Pipeline) -> Ending:
+    """Start, wait for the end or a signal, stop, join."""
     stopped = False
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -84,19 +84,13 @@ def conduct(pipeline: Pipeline, show: Callable[[Callable[[], bool]], None] | Non
     def ended() -> bool:
         if stopped:
             pipeline.stop()
-        return pipeline.wait(0 if show else 0.1)
+        return pipeline.wait(0.1)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         pipeline.start()
-        try:
-            if show:
-                show(lambda: not ended())
-                pipeline.stop()
-            while not stopped and not ended():
-                pass
-        except BaseException as error:  # of the window; what was recorded is still finished
-            pipeline.fail(error)
+        while not stopped and not ended():
+            pass
         pipeline.stop()
         pipeline.join()
         return Ending(stopped, None)
@@ -160,28 +154,33 @@ def _source(config: Config, policy: Policy) -> FrameSource:
     )
 
 
-def _compose(
-    config: Config, source: FrameSource, model: Model, policy: Policy, extra: Sequence[Sink]
-) -> tuple[Pipeline, SummarySink]:
+def _outputs(config: Config, model: Model | None) -> list[Sink]:
+    """The outputs that were asked for; none of them may be an input."""
     refuse_clashes(
         outputs={"--json": config.json, "--record": config.record},
         inputs={
             "the source": config.source,
             "--expect": config.expect,
-            "the model": str(model.weights),
-            "the model's manifest": str(model.manifest) if model.manifest else None,
+            "the model": str(model.weights) if model else None,
+            "the model's manifest": str(model.manifest) if model and model.manifest else None,
         },
     )
-    summary = SummarySink()
-    sinks: list[Sink] = [summary, *extra]
+    outputs: list[Sink] = []
     if config.json is not None:
-        sinks.append(JsonLinesSink(config.json))
+        outputs.append(JsonLinesSink(config.json))
     if config.record is not None:
-        sinks.append(VideoFileSink(config.record))
+        outputs.append(VideoFileSink(config.record))
+    return outputs
+
+
+def _compose(
+    config: Config, source: FrameSource, model: Model, policy: Policy, extra: Sequence[Sink]
+) -> tuple[Pipeline, SummarySink]:
+    summary = SummarySink()
     pipeline = Pipeline(
         source,
         backend_factory(config, model, policy),
-        sinks,
+        [summary, *extra, *_outputs(config, model)],
         labels=model.spec.labels,
         policy=policy,
         max_age_ms=config.max_age_ms,
@@ -207,52 +206,69 @@ def _choose_source(config: Config) -> str:
     return "sample:"
 
 
-def _window_possible() -> bool:
+def _wants_window(config: Config) -> bool:
+    """Whether there will be a window; with ``--window`` ConfigError says why there cannot be."""
+    if config.headless:
+        return False
     from app.display import find_display
 
     found = find_display()
-    if not found.usable:
+    if not found.usable and not config.window:
         log.info("headless, as %s", found.reason)
         return False
     try:
         from app.gui.qt_env import prepare_qt
 
         prepare_qt()
-    except (ImportError, ConfigError) as error:
+    except ImportError as error:
+        if config.window:
+            raise ConfigError(
+                f"cannot open a window: {error}; install PyQt5, or use --headless"
+            ) from error
+        log.info("headless, as no window can be opened: %s", error)
+        return False
+    except ConfigError as error:
+        if config.window:
+            raise
         log.info("headless, as no window can be opened: %s", error)
         return False
     return True
 
 
-def _show(pipeline: Pipeline, latest: LatestSink, is_running: Callable[[], bool]) -> None:
-    from app.gui.window import run_window
+def _run_desktop(config: Config) -> int:
+    from app.shelf import locate
+    from app.tools.desktop import Desk, run_desktop
 
-    def hud() -> str:
-        stats = pipeline.stats()
-        dropped = sum(stats.dropped.values())
-        return (
-            f"{stats.fps:.1f} FPS   age {stats.age_ms[0]:.0f} / {stats.age_ms[1]:.0f} ms   "
-            f"dropped {dropped}   {pipeline.backend_description}"
-        )
+    def prepare(config: Config) -> Prepared:
+        model = choose_model(config)
+        spec = model.spec
+        score = spec.score if config.score is None else config.score
+        iou = spec.iou if config.iou is None else config.iou
+        factory = backend_factory(config, model, Policy.LATEST)
+        return Prepared(factory, spec.name, spec.labels, score, iou, spec.score, spec.iou)
 
-    run_window(
-        latest,
-        labels=pipeline.labels,
-        title="Kestrel",
-        hud=hud,
-        is_running=is_running,
-        request_stop=pipeline.stop,
-        hint="Opening the source and the model…",
-    )
+    uri = _choose_source(config)
+    outputs = _outputs(config, locate(config.model) if config.model else None)
+    summary = SummarySink()
+    desk = Desk(config, prepare=prepare, sinks=[KeptSink(summary)], outputs=outputs)
+    stopped = run_desktop(desk, config, uri)
+    log.debug("stopped by a signal" if stopped else "window closed")
+    error, stats = desk.session.error, desk.session.totals()
+    if stats is not None:
+        _report(config, error, stats, summary)
+    elif error is not None:
+        raise error
+    return 0
 
 
-def _report(config: Config, ending: Ending, pipeline: Pipeline, summary: SummarySink) -> None:
+def _report(
+    config: Config, error: BaseException | None, stats: PipelineStats, summary: SummarySink
+) -> None:
     """Say what was seen, also when the run ended by an error; then raise that."""
-    stats = pipeline.stats()
-    if stats.processed or ending.error is None:
+    if stats.processed or error is None:
         _print_summary(stats, summary, sys.stderr if config.json == "-" else sys.stdout)
-    if ending.error is not None:
-        raise ending.error
+    if error is not None:
+        raise error
 
 
 def _print_summary(stats: PipelineStats, summary: SummarySink, out: TextIO) -> None:

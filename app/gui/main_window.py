@@ -33,6 +33,7 @@ from app.gui.hud import Hud, figures_of
 from app.gui.icons import icon
 from app.gui.instruments import Instruments
 from app.gui.messages import Deed, hint, messages
+from app.gui.overlay import OverlayOptions
 from app.gui.ports import Desk
 from app.gui.settings import Settings
 from app.gui.sources import dropped_source
@@ -187,6 +188,7 @@ class MainWindow(QMainWindow):
         self.restoreGeometry(self.settings.state("geometry"))
         for name in (*_DRAWN, "hud"):
             self.actions_[name].setChecked(self.settings.flag(name))
+        self.view.set_options(OverlayOptions(*(self.settings.flag(name) for name in _DRAWN)))
         self.actions_["controls"].setChecked(self.settings.flag("controls_open"))
         self.docks["controls"].setVisible(self.settings.flag("controls_open"))
         self._show_hud(self.settings.flag("hud"))

@@ -16,6 +16,7 @@ from PyQt5.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QLabel,
+    QSizePolicy,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -67,7 +68,7 @@ class Instruments(QWidget):
             label.setWordWrap(True)
             self._row.addWidget(label, 1)
         else:
-            pyqtgraph.setConfigOptions(antialias=False)
+            pyqtgraph.setConfigOptions(antialias=True)
             grid = QGridLayout()
             grid.setSpacing(6)
             for place, (title, series) in enumerate(_PLOTS.items()):
@@ -149,14 +150,20 @@ class Plot(QWidget):
         self._curves: dict[str, Any] = {}
         self.legend = QLabel()
         self.legend.setTextFormat(Qt.TextFormat.RichText)
+        # the words must not widen the window: what has no room is cut
+        self.legend.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self._area = pyqtgraph.PlotWidget()
         self._area.setMouseEnabled(x=False, y=False)
         self._area.setMenuEnabled(False)
         self._area.hideButtons()
         self._area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self._area.setMinimumSize(150, 60)
-        self._area.getAxis("bottom").setStyle(showValues=False)
-        self._area.getAxis("left").setWidth(38)
+        self._area.setMinimumSize(120, 64)
+        self._area.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
+        self._area.hideAxis("bottom")
+        axis = self._area.getAxis("left")
+        axis.setWidth(38)
+        axis.setStyle(showValues=False, tickLength=-4, maxTickLevel=0)
+        self._area.showGrid(y=True, alpha=0.15)
         self._area.setXRange(-SPAN_S, 0, padding=0)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -168,10 +175,9 @@ class Plot(QWidget):
     def restyle(self, ground: QColor, ink: QColor) -> None:
         """Follow the theme."""
         self._area.setBackground(ground)
-        for side in ("left", "bottom"):
-            axis = self._area.getAxis(side)
-            axis.setPen(ink)
-            axis.setTextPen(ink)
+        axis = self._area.getAxis("left")
+        axis.setPen(ink)
+        axis.setTextPen(ink)
 
     def add(self, now_s: float, sample: Sample) -> None:
         """One moment more. A series that is not told has a gap, never a 0."""
@@ -197,12 +203,13 @@ class Plot(QWidget):
                 continue
             top = max(top, *known)
             if name not in self._curves:
-                pen = self._pyqtgraph.mkPen(_COLOURS[place % len(_COLOURS)], width=1)
+                pen = self._pyqtgraph.mkPen(_COLOURS[place % len(_COLOURS)], width=2)
+                self._area.getAxis("left").setStyle(showValues=True)
                 self._curves[name] = self._area.plot(pen=pen, connect="finite")
             self._curves[name].setData(
                 [at_s - now_s for at_s, _ in points], [value for _, value in points]
             )
-        self._area.setYRange(0, max(_round_up(top), 1e-3), padding=0)
+        self._area.setYRange(0, _round_up(top), padding=0.06)
 
     def _write_legend(self) -> None:
         parts = []
@@ -211,7 +218,7 @@ class Plot(QWidget):
             colour = _COLOURS[place % len(_COLOURS)]
             title = texts.SERIES.get(name, name)
             parts.append(f'<span style="color:{colour}">■</span> {title} <b>{shown}</b>')
-        text = f"<b>{self.title}</b> &nbsp; " + " &nbsp; ".join(parts)
+        text = f"<b>{self.title}</b><br>" + " &nbsp; ".join(parts)
         if text != self.legend.text():
             self.legend.setText(text)
             self.setAccessibleName(f"{self.title}: {self.spoken()}")
@@ -235,8 +242,7 @@ class _Table(QTableWidget):
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setShowGrid(False)
-        self.setMinimumWidth(260)
-        self.setMaximumWidth(320)
+        self.setFixedWidth(230)
         rows, columns = self.verticalHeader(), self.horizontalHeader()
         assert rows is not None and columns is not None
         rows.hide()

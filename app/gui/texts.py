@@ -17,7 +17,7 @@ SAMPLE_HINT = (
 )
 
 # banners
-LOST = "{error}\nNo picture since {clock} ({seconds} s). {action}"
+LOST = "The picture is lost: {error}\nNo picture since {clock} ({seconds} s). {action}"
 LOST_NEVER = "{error}\n{action}"
 TRYING_IN = "Trying again in {seconds} s."
 TRYING = "Reconnecting…"
@@ -159,7 +159,7 @@ PLOT_AGE = "Age (ms)"
 PLOT_FPS = "FPS and drops / s"
 PLOT_LOAD = "Load (%)"
 PLOT_MEMORY = "Memory (MB)"
-PLOT_HEAT = "Temperature (°C), power (W)"
+PLOT_HEAT = "Temperature and power"
 SERIES = {
     "age_p50": "p50",
     "age_p95": "p95",

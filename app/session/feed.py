@@ -50,7 +50,7 @@ class Feed:
                 before.leave()
                 self._left = [each for each in self._left if each.is_alive()] + [before]
                 self._before = before.state.uri if before.has_opened else self._before
-            self._start(uri, paused=False)
+            self._start(uri, after=before)
 
     def reopen(self) -> None:
         """Open the same source anew, at once: after its end, or while it is lost."""
@@ -61,14 +61,14 @@ class Feed:
             elif feeder is not None:
                 self.show(feeder.state.uri)
 
-    def _start(self, uri: str, *, paused: bool) -> None:
+    def _start(self, uri: str, *, after: Feeder | None) -> None:
         feeder = Feeder(
             uri,
             self._make,
             lambda frame, info: self._give(feeder, frame, info),
             is_wanted=lambda: bool(self._taps),
             loop=self._loops(uri),
-            paused=paused,
+            after=after,
             retry_s=self._retry_s,
         )
         self._feeder = feeder
@@ -92,7 +92,7 @@ class Feed:
             self._left.append(feeder)
             self._before = None
             self._tell(f"{feeder.state.error} — back to the source before")
-            self._start(before, paused=False)
+            self._start(before, after=feeder)
 
     def info_of(self, index: int) -> SourceInfo:
         """The source that this frame is from."""

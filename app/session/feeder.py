@@ -17,6 +17,7 @@ from app.session_state import FeedState
 log = logging.getLogger(__name__)
 
 READ_S = 0.1  # how soon a command is noticed while no frame comes
+HAND_OVER_S = 2.0  # for the source before to be closed; a driver that hangs may take longer
 RETRY_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # pauses between attempts; the last one for ever
 
 
@@ -33,7 +34,7 @@ class Feeder(threading.Thread):
 
     ``give`` takes each frame; a recording stands still until ``is_wanted``. ``state`` may be read
     on any thread. A driver that never returns holds up this thread alone: whoever wants another
-    source leaves it behind and starts another.
+    source leaves it behind and starts another, which waits for ``after`` a little.
     """
 
     def __init__(
@@ -43,13 +44,13 @@ class Feeder(threading.Thread):
         give: Callable[[Frame, SourceInfo], None],
         *,
         is_wanted: Callable[[], bool] = lambda: True,
+        after: threading.Thread | None = None,
         loop: bool = False,
-        paused: bool = False,
         retry_s: tuple[float, ...] = RETRY_S,
     ) -> None:
         super().__init__(name="source", daemon=True)
         self._make, self._give, self._is_wanted = make, give, is_wanted
-        self._loop, self._retry_s = loop, retry_s
+        self._loop, self._retry_s, self._after = loop, retry_s, after
         self._uri = uri
         self._wake = threading.Condition()
         self._leaving = False
@@ -57,7 +58,7 @@ class Feeder(threading.Thread):
         self._steps = 0
         self._seek_ns: int | None = None
         self.has_opened = False
-        self.state = FeedState(uri=uri, label="", since_ns=monotonic_ns(), paused=paused)
+        self.state = FeedState(uri=uri, label="", since_ns=monotonic_ns())
 
     def leave(self) -> None:
         """Close the source and end; returns at once."""
@@ -93,6 +94,9 @@ class Feeder(threading.Thread):
 
     def run(self) -> None:
         """Attempt after attempt."""
+        if self._after is not None:
+            self._after.join(HAND_OVER_S)  # it may hold the very camera that is wanted
+            self._after = None
         failures = 0
         while not self._leaving:
             opened = self._attempt()

@@ -51,14 +51,18 @@ class Instruments(QWidget):
         self._row = QHBoxLayout(self)
         self._row.setContentsMargins(10, 6, 10, 8)
         self._row.setSpacing(10)
+        self._grid = QGridLayout()
+        self._pyqtgraph: Any = None
+        self._missing: list[tuple[str, Sequence[str]]] = []  # plots to be made, one a tick
         self._plots: list[Plot] = []
+        self._colours = QColor("white"), QColor("gray")
         self._turn = 0
         self._next_s = 0.0
         self._drops: tuple[float, int] | None = None
         self.table = _Table()
 
     def build(self) -> None:
-        """Make the plots: pyqtgraph takes a moment to import, so only once they are wanted."""
+        """Get ready to make the plots, once they are wanted."""
         if self._row.count():
             return
         try:
@@ -69,13 +73,9 @@ class Instruments(QWidget):
             self._row.addWidget(label, 1)
         else:
             pyqtgraph.setConfigOptions(antialias=True)
-            grid = QGridLayout()
-            grid.setSpacing(6)
-            for place, (title, series) in enumerate(_PLOTS.items()):
-                plot = Plot(title, series, pyqtgraph)
-                self._plots.append(plot)
-                grid.addWidget(plot, place // 3, place % 3)
-            self._row.addLayout(grid, 1)
+            self._grid.setSpacing(6)
+            self._row.addLayout(self._grid, 1)
+            self._pyqtgraph, self._missing = pyqtgraph, list(_PLOTS.items())
         side = QVBoxLayout()
         side.addWidget(QLabel(texts.IN_PICTURE))
         side.addWidget(self.table, 1)
@@ -83,6 +83,7 @@ class Instruments(QWidget):
 
     def restyle(self, *, ground: QColor, ink: QColor) -> None:
         """Follow the theme."""
+        self._colours = ground, ink
         for plot in self._plots:
             plot.restyle(ground, ink)
 
@@ -92,8 +93,11 @@ class Instruments(QWidget):
         return self._plots
 
     def tick(self, state: SessionState) -> None:
-        """Take a sample when it is time; repaint one plot."""
+        """Take a sample when it is time; repaint one plot, or make one that is still missing."""
         now_s = monotonic()
+        if self._missing:
+            self._add_plot(*self._missing.pop(0))
+            return
         if now_s >= self._next_s:
             self._next_s = now_s + SAMPLE_S
             sample = self._sample(state, now_s)
@@ -106,6 +110,12 @@ class Instruments(QWidget):
         if self._turn < len(self._plots):
             self._plots[self._turn].redraw(now_s)
             self._turn += 1
+
+    def _add_plot(self, title: str, series: Sequence[str]) -> None:
+        plot = Plot(title, series, self._pyqtgraph)
+        plot.restyle(*self._colours)
+        self._grid.addWidget(plot, len(self._plots) // 3, len(self._plots) % 3)
+        self._plots.append(plot)
 
     def show_result(
         self, shown: tuple[Result, Sequence[str]] | None, hidden: frozenset[str]

@@ -11,10 +11,10 @@ from PyQt5.QtWidgets import QApplication
 _DARK = {
     QPalette.ColorRole.Window: "#1f2023",
     QPalette.ColorRole.WindowText: "#e6e6e8",
-    QPalette.ColorRole.Base: "#17181a",
-    QPalette.ColorRole.AlternateBase: "#1c1d20",
+    QPalette.ColorRole.Base: "#2b2c31",
+    QPalette.ColorRole.AlternateBase: "#313238",
     QPalette.ColorRole.Text: "#e6e6e8",
-    QPalette.ColorRole.Button: "#2b2c30",
+    QPalette.ColorRole.Button: "#34353b",
     QPalette.ColorRole.ButtonText: "#e6e6e8",
     QPalette.ColorRole.ToolTipBase: "#303136",
     QPalette.ColorRole.ToolTipText: "#f2f2f3",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
@@ -61,6 +62,11 @@ def run_window(
     default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if default and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, on_interrupt)
+    with contextlib.suppress(ImportError):
+        # Half a second that nobody notices while the engine is being built, and that would
+        # otherwise hold the window up when the instruments are opened.
+        import pyqtgraph  # noqa: F401
+
     before, sys.excepthook = sys.excepthook, on_exception
     window = MainWindow(desk, Settings(settings_file), ended=QApplication.quit)
     watch = QTimer(window)

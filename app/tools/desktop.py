@@ -42,6 +42,7 @@ class Desk:
 
     ``prepare`` finds the model of a configuration and how to run it; it may take its time.
     ``outputs`` are those of the command line; ``sinks`` are others that get every result.
+    ``loop``: every recording begins again at its end, not only the bundled clip.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Desk:
         prepare: Callable[[Config], Prepared],
         sinks: Sequence[Sink] = (),
         outputs: Sequence[Sink] = (),
+        loop: bool = False,
     ) -> None:
         self._config = config
         names = ("model", "score", "iou")
@@ -65,7 +67,7 @@ class Desk:
         self.feed = Feed(
             self._open,
             tell=lambda text: self._tell(text, "error"),
-            loops=lambda uri: stays and uri == SAMPLE,
+            loops=lambda uri: loop or (stays and uri == SAMPLE),
         )
 
         def prepare_choice(choice: Choice, score: float | None, iou: float | None) -> Prepared:

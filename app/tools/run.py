@@ -235,22 +235,24 @@ def _wants_window(config: Config) -> bool:
     return True
 
 
+def prepare_engine(config: Config) -> Prepared:
+    """Find the configuration's model, fetched and verified, and how to run it; may take long."""
+    model = choose_model(config)
+    spec = model.spec
+    score = spec.score if config.score is None else config.score
+    iou = spec.iou if config.iou is None else config.iou
+    factory = backend_factory(config, model, Policy.LATEST)
+    return Prepared(factory, spec.name, spec.labels, score, iou, spec.score, spec.iou)
+
+
 def _run_desktop(config: Config) -> int:
     from app.shelf import locate
     from app.tools.desktop import Desk, run_desktop
 
-    def prepare(config: Config) -> Prepared:
-        model = choose_model(config)
-        spec = model.spec
-        score = spec.score if config.score is None else config.score
-        iou = spec.iou if config.iou is None else config.iou
-        factory = backend_factory(config, model, Policy.LATEST)
-        return Prepared(factory, spec.name, spec.labels, score, iou, spec.score, spec.iou)
-
     uri = _choose_source(config)
     outputs = _outputs(config, locate(config.model) if config.model else None)
     summary = SummarySink()
-    desk = Desk(config, prepare=prepare, sinks=[KeptSink(summary)], outputs=outputs)
+    desk = Desk(config, prepare=prepare_engine, sinks=[KeptSink(summary)], outputs=outputs)
     stopped = run_desktop(desk, config, uri)
     log.debug("stopped by a signal" if stopped else "window closed")
     error, stats = desk.session.error, desk.session.totals()

@@ -38,6 +38,9 @@ def shown(qtbot, monkeypatch: pytest.MonkeyPatch):
     qtbot.addWidget(widget)
     widget.build()
     widget.restyle(ground=QColor("black"), ink=QColor("white"))
+    for _ in range(6):
+        widget.tick(STATE)
+    widget._drops = None
     widget.resize(1100, 260)
     widget.show()
     return widget

@@ -345,3 +345,15 @@ def test_recording_follows_its_switch_and_survives_a_change_of_model(benches, tm
     bench.flow(1)
     assert files[0].frames == [1, 2, 3] and files[0].closed == 1
     assert said == [f"Recorded {path}"] and bench.state.recording_to == ""
+
+
+def test_source_whose_driver_hangs_is_left_behind_in_time(benches) -> None:
+    bench = benches().start()
+    bench.flow(1)
+    bench.source.hang.set()
+    time.sleep(0.1)
+    bench.session.stop()
+    began_s = time.monotonic()
+    assert not bench.session.join(1.5)
+    assert time.monotonic() - began_s < 2.5
+    bench.source.hang.clear()

@@ -80,7 +80,8 @@ def figures_of(state: SessionState) -> list[Figure]:
         (texts.AGE, f"{milliseconds(now.age_p50_ms)} / {milliseconds(now.age_p95_ms)} ms"),
         (texts.DROPPED, f"{sum(now.dropped.values())}"),
         (texts.SIZE, f"{wh_px[0]} × {wh_px[1]}" if wh_px else texts.NO_FIGURE),
-        (texts.ENGINE, state.engine_text or texts.NO_FIGURE),
+        # the model's name stands in its picker
+        (texts.ENGINE, state.engine_text.removesuffix(f", {state.model_name}") or texts.NO_FIGURE),
     ]
 
 

@@ -60,6 +60,7 @@ class MainWindow(QMainWindow):
         self.desk, self.settings, self._ended = desk, settings, ended
         self._next_slow_s = 0.0
         self._result_ns = 0
+        self._filling = False  # the screen
         self._hidden = frozenset(settings.words("hidden"))
         self._model_name = ""
         self._remember_uri = ""
@@ -207,8 +208,8 @@ class MainWindow(QMainWindow):
             self.settings.set("geometry", self.saveGeometry())
         for name in (*_DRAWN, "hud"):
             self.settings.set(name, self.actions_[name].isChecked())
-        for name, dock in self.docks.items():
-            self.settings.set(f"{name}_open", dock.isVisibleTo(self))
+        for name in self.docks:
+            self.settings.set(f"{name}_open", self.actions_[name].isChecked())
         self.settings.set("hidden", sorted(self._hidden))
         self.settings.save()
 
@@ -429,12 +430,13 @@ class MainWindow(QMainWindow):
 
     def _follow_dock(self, name: str) -> Callable[[bool], None]:
         def follow(visible: bool) -> None:
-            if not self.isFullScreen() and not self.isMinimized():
+            if not self._filling and not self.isMinimized():
                 self.actions_[name].setChecked(visible)
 
         return follow
 
     def _full_screen(self, on: bool) -> None:
+        self._filling = True  # the docks go for a while, their switches stay
         bar = self.menuBar()
         assert bar is not None
         for each in (bar, self.tools):
@@ -442,6 +444,7 @@ class MainWindow(QMainWindow):
         for name, dock in self.docks.items():
             dock.setVisible(self.actions_[name].isChecked() and not on)
         self.showFullScreen() if on else self.showNormal()
+        self._filling = on
 
     def _choose_theme(self, choice: str) -> None:
         choice = choice if choice in texts.THEMES else "system"

@@ -33,9 +33,13 @@ def paint_detections(
     *,
     placed: Placement,
     frame_wh_px: tuple[int, int],
+    room_wh: tuple[int, int],
     options: OverlayOptions,
 ) -> None:
-    """Boxes, keypoints, tags; the best detection lies over the others."""
+    """Boxes, keypoints, tags; the best detection lies over the others.
+
+    ``room_wh`` is the view's size: a tag stays in sight as long as a part of its box does.
+    """
     painter.save()
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     painter.translate(placed.x0, placed.y0)
@@ -59,11 +63,15 @@ def paint_detections(
             for x, y in points:
                 painter.drawEllipse(QPointF(x, y), 3.5, 3.5)
     if options.labels or options.scores:
-        width = frame_wh_px[0] * placed.scale
+        seen = QRectF(0, 0, frame_wh_px[0] * placed.scale, frame_wh_px[1] * placed.scale)
+        seen &= QRectF(-placed.x0, -placed.y0, room_wh[0], room_wh[1])
         metrics = QFontMetricsF(painter.font())
         for i in worst_first:
+            left, top, right, bottom = boxes[i]
+            if not seen.intersects(QRectF(left, top, right - left, bottom - top)):
+                continue
             text = _caption(labels, class_ids[i], scores[i], options)
-            strip = _strip(metrics, text, boxes[i], width)
+            strip = _strip(metrics, text, boxes[i], seen)
             painter.fillRect(strip, QColor(*colours[i]))
             painter.setPen(QColor(*text_colour_on(colours[i])))
             painter.drawText(strip, Qt.AlignmentFlag.AlignCenter, text)
@@ -82,9 +90,9 @@ def _caption(labels: Sequence[str], class_id: int, score: float, options: Overla
     return " ".join([*words, f"{score:.2f}"] if options.scores else words)
 
 
-def _strip(metrics: QFontMetricsF, text: str, box: Sequence[float], width: float) -> QRectF:
-    """Where the tag goes: above the box, or inside it at the upper edge of the frame."""
+def _strip(metrics: QFontMetricsF, text: str, box: Sequence[float], seen: QRectF) -> QRectF:
+    """Where the tag goes: above the box, or inside it at the upper edge of what is seen."""
     tag_w, tag_h = metrics.horizontalAdvance(text) + 10, metrics.height() + 3
-    left = max(0.0, min(box[0] - LINE / 2, width - tag_w))
+    left = max(seen.left(), min(box[0] - LINE / 2, seen.right() - tag_w))
     top = box[1] - tag_h
-    return QRectF(left, top if top >= 0 else max(0.0, box[1]), tag_w, tag_h)
+    return QRectF(left, top if top >= seen.top() else max(seen.top(), box[1]), tag_w, tag_h)

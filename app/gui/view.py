@@ -212,6 +212,7 @@ class ResultView(QWidget):
             picture.labels,
             placed=placed,
             frame_wh_px=picture.frame_wh_px,
+            room_wh=self._room(),
             options=self._options,
         )
 

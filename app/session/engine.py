@@ -74,6 +74,7 @@ class Engine:
     def error(self) -> BaseException | None:
         """What ended it; asked of a pipeline only once that has ended."""
         if self._error is None and self.pipeline is not None and self.pipeline.wait(0):
+            self.tap.end()  # its capture thread may still wait to be turned on
             try:
                 self.pipeline.join()
             except BaseException as error:

@@ -164,7 +164,9 @@ class Feed:
             numbered = replace(frame, index=self._next_index)
             self._next_index += 1
             if not self._infos or self._infos[-1][1] is not info:
-                log.log(logging.INFO if self._infos else logging.DEBUG, "source %s", info.uri)
+                before = self._infos[-1][1].uri if self._infos else info.uri
+                if before != info.uri:
+                    log.info("source %s", info.uri)
                 self._infos.append((numbered.index, info))
             for tap in self._taps:
                 if not tap.is_on:

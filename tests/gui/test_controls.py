@@ -431,6 +431,19 @@ def test_docks_open_and_close_by_key_and_by_their_own_cross(window, name: str) -
     assert not action.isChecked()
 
 
+def test_full_screen_hides_everything_else_and_brings_it_back(window, settings) -> None:
+    window.actions_["instruments"].setChecked(True)
+    press(window, Qt.Key.Key_F11)
+    others = (window.menuBar(), window.tools, *window.docks.values())
+    assert not any(each.isVisible() for each in others)
+    assert window.actions_["controls"].isChecked()
+    press(window, Qt.Key.Key_F11)
+    assert all(each.isVisible() for each in others)
+    press(window, Qt.Key.Key_F11)
+    window.close()
+    assert settings.flag("controls_open") and settings.flag("instruments_open")
+
+
 def test_theme_can_be_chosen_and_is_remembered(window, settings) -> None:
     lightness = {}
     for choice in ("dark", "light"):

@@ -213,6 +213,13 @@ def test_hidden_class_is_not_drawn() -> None:
     assert (painted(view) == 128).all()
 
 
+def test_tag_stays_in_sight_when_its_corner_is_not() -> None:
+    view = view_of(result(0, found((0, 0.9, 0, 0, 320, 240))), 320, 240)
+    view.zoom_by(4.0, QPoint(160, 120))
+    view.present_now()
+    assert (np.abs(painted(view)[0:14, 0:40] - PERSON).max(axis=2) < 8).mean() > 0.3
+
+
 def test_dimmed_picture_is_darker() -> None:
     view = view_of(result(0), 320, 240)
     view.set_dimmed(True)

@@ -255,6 +255,7 @@ def _measure_window(clip: Path, folder: Path, args: argparse.Namespace) -> dict[
     left = [each.name for each in threading.enumerate() if each is not threading.main_thread()]
     figures = {
         **_spread("blocking_ms", [*events.wall_ms, *paints.wall_ms]),
+        **_spread("blocking_cpu_ms", [*events.cpu_ms, *paints.cpu_ms]),
         **_spread("late_ms", late_ms),
         **_spread("paint_wall_ms", paints.wall_ms),
         **_spread("paint_cpu_ms", paints.cpu_ms),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from PyQt5.QtGui import QKeySequence
-from PyQt5.QtWidgets import QAction, QActionGroup, QMenuBar, QMessageBox, QWidget
+from PyQt5.QtWidgets import QAction, QActionGroup, QMenuBar, QWidget
 
 from app.gui import texts
 
@@ -90,16 +90,6 @@ def keys_text() -> str:
         for keys, _, tip in [*rows, *((keys, "", tip) for keys, tip in texts.KEYS_VIEW)]
     )
     return f"<table cellspacing=2>{cells}</table>"
-
-
-def show_keys(parent: QWidget) -> QMessageBox:
-    """A window of all keys that does not hold anything up."""
-    box = QMessageBox(parent)
-    box.setWindowTitle(texts.KEYS_TITLE)
-    box.setText(keys_text())
-    box.setModal(False)
-    box.show()
-    return box
 
 
 def _escaped(text: str) -> str:

@@ -94,10 +94,10 @@ def test_source_menu_without_cameras_says_so_and_can_look_again(window, desk) ->
 
 
 def test_source_that_opened_is_remembered_but_no_password(window, desk, settings) -> None:
-    window.show_source("/videos/a.mp4")
+    window.run.show_source("/videos/a.mp4")
     desk.set_feed(uri="/videos/a.mp4", label="/videos/a.mp4")
     refresh(window)
-    window.show_source("rtsp://u:p@cam/1")
+    window.run.show_source("rtsp://u:p@cam/1")
     desk.set_feed(uri="rtsp://u:p@cam/1", label="rtsp://***@cam/1")
     refresh(window)
     assert settings.words("recent") == ["/videos/a.mp4"]
@@ -105,7 +105,7 @@ def test_source_that_opened_is_remembered_but_no_password(window, desk, settings
 
 
 def test_source_that_never_opened_is_not_remembered(window, desk, settings) -> None:
-    window.show_source("/videos/broken.mp4")
+    window.run.show_source("/videos/broken.mp4")
     desk.set_feed(uri="/videos/broken.mp4", label="/videos/broken.mp4", info=None, phase="failed")
     refresh(window)
     assert settings.words("recent") == []
@@ -479,7 +479,7 @@ def test_settings_survive_the_window_and_reset_forgets_them(open_window, setting
     first.actions_["scores"].setChecked(False)
     first.actions_["hud"].setChecked(False)
     first.actions_["controls"].setChecked(False)
-    first._hide(frozenset({"dog"}))
+    first.run.hide(frozenset({"dog"}))
     first.close()
     second = open_window(FakeDesk())
     assert second.view.options.scores is False

@@ -52,22 +52,46 @@ def window():
     return shown
 
 
+def in_turn(*actions: Callable[[], object]) -> QTimer:
+    """One after the other, once the window is there and has the keyboard."""
+    todo, timer = list(actions), QTimer()
+
+    def act() -> None:
+        if QApplication.activeWindow() is not None and todo:
+            todo.pop(0)()
+
+    timer.timeout.connect(act)
+    timer.start(50)
+    return timer
+
+
 def later(ms: int, action: Callable[[], object]) -> None:
     QTimer.singleShot(ms, action)
 
 
-def test_window_closes_itself_after_showing_the_last_result(ini: Path) -> None:
+def test_window_closes_itself_after_showing_the_last_result(
+    ini: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.gui.main_window import MainWindow
+
     run, shown = Run(), []
+    original = MainWindow.closeEvent
+
+    def close(self, event) -> None:
+        picture = self.view.grab().toImage()
+        shown.append(picture.pixelColor(picture.width() // 2, picture.height() // 2).red())
+        original(self, event)
 
     def end() -> None:
         run.latest.emit(result(0, pixels=gray(level=200)))
         run.stop()
-        later(0, lambda: shown.append(window().view.grab().toImage()))
-        shown.append(window())
 
-    later(100, end)
+    monkeypatch.setattr(MainWindow, "closeEvent", close)
+    kept = in_turn(end)
     run.show(ini)
-    assert run.take() is None
+    kept.stop()
+    assert shown[0] == 200
+    assert run.latest.take() is None
 
 
 def test_run_that_ended_before_the_window_opened_returns(ini: Path) -> None:
@@ -79,13 +103,15 @@ def test_run_that_ended_before_the_window_opened_returns(ini: Path) -> None:
 
 @pytest.mark.parametrize("key", [Qt.Key.Key_Escape, Qt.Key.Key_Q])
 def test_key_closes_the_window(ini: Path, key) -> None:
-    later(100, lambda: QTest.keyClick(window(), key))
+    kept = in_turn(lambda: QTest.keyClick(window(), key))
     Run().show(ini)
+    kept.stop()
 
 
 def test_closing_the_window_returns(ini: Path) -> None:
-    later(100, lambda: window().close())
+    kept = in_turn(lambda: window().close())
     Run().show(ini)
+    kept.stop()
 
 
 def test_interrupt_returns(ini: Path) -> None:
@@ -104,12 +130,15 @@ def test_f11_is_full_screen_and_escape_leaves_it_before_it_closes(ini: Path) -> 
 
         return action
 
-    later(100, press(Qt.Key.Key_F11))
-    later(200, press(Qt.Key.Key_Escape))
-    later(300, press(Qt.Key.Key_F11))
-    later(400, press(Qt.Key.Key_F11))
-    later(500, lambda: QTest.keyClick(window(), Qt.Key.Key_Escape))
+    kept = in_turn(
+        press(Qt.Key.Key_F11),
+        press(Qt.Key.Key_Escape),
+        press(Qt.Key.Key_F11),
+        press(Qt.Key.Key_F11),
+        lambda: QTest.keyClick(window(), Qt.Key.Key_Escape),
+    )
     run.show(ini)
+    kept.stop()
     assert states == [True, False, True, False]
 
 
@@ -123,10 +152,14 @@ def test_nothing_new_repaints_nothing(ini: Path, monkeypatch: pytest.MonkeyPatch
     )
     run.latest.emit(result())
     before: list[int] = []
-    later(500, lambda: before.append(len(paints)))
-    later(1000, lambda: before.append(len(paints)))
-    later(1050, run.stop)
+
+    def note() -> None:
+        before.append(len(paints))
+
+    idle = [lambda: None] * 12  # 50 ms each: what start-up paints is painted by then
+    kept = in_turn(*idle, note, *idle, note, run.stop)
     run.show(ini)
+    kept.stop()
     assert before[0] == before[1] and before[0] >= 1
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import monotonic
 
 from app.config import Config
-from app.errors import DeviceError, KestrelError, SourceError
+from app.errors import DeviceError, SourceError
 from app.interfaces import Sink
 from app.session.engine import Engine, Prepared
 from app.session.feed import Feed
@@ -23,6 +22,7 @@ from app.session.machine import MachineGauge
 from app.session.outlets import Outlets
 from app.session.outputs import KeptSink, RecordingSink
 from app.session.recent import RecentSink
+from app.session.report import LastWord, told, total_of
 from app.session_state import Choice, Figures, Notice, SessionState, Severity
 from app.stats import PipelineStats
 
@@ -94,7 +94,7 @@ class Session:
 
     def totals(self) -> PipelineStats | None:
         """Figures of the whole run: counts of all engines, the rest of the last one."""
-        return _sum(self._past)
+        return total_of(self._past)
 
     def cancel(self) -> None:
         """Give up what is being built beside the running engine."""
@@ -118,7 +118,7 @@ class Session:
             self._state = replace(self._state, notice=Notice(number, severity, text))
 
     def _run(self) -> None:
-        handler = _LastWord(self._hear)
+        handler = LastWord(self._hear)
         logging.getLogger("app").addHandler(handler)
         gauge = MachineGauge()
         next_figures_s = next_machine_s = 0.0
@@ -186,7 +186,7 @@ class Session:
         score, iou = (self._score, self._iou) if first or same_model else (None, None)
         done = sum(each.processed for each in self._past)
         if self._engine is not None and self._engine.pipeline is not None:
-            done += self._engine.pipeline.stats().processed
+            done += self._engine.pipeline.counts().processed
         limit = self._config.max_frames
         self._candidate = Engine(
             choice,
@@ -212,7 +212,7 @@ class Session:
             self._take_over(candidate, candidate.prepared)
 
     def _refused(self, choice: Choice, error: BaseException) -> None:
-        text = _text(error)
+        text = told(error)
         if self._engine is not None:
             self.tell(f"{text} — going on with {self._state.model_name}", "error")
         elif choice != (self._state.running or self._first):
@@ -262,7 +262,7 @@ class Session:
         if error is None:  # --max-frames, or the reader of --json - left
             self._stop.set()
         elif isinstance(error, DeviceError) or engine.choice.engine not in ("cpu", "auto"):
-            self.tell(f"{_text(error)} — going on with the CPU engine", "error")
+            self.tell(f"{told(error)} — going on with the CPU engine", "error")
             self.error = error
             self._build(replace(engine.choice, engine="cpu"))
         else:
@@ -270,7 +270,7 @@ class Session:
 
     def _fail(self, error: BaseException) -> None:
         self.error = error
-        self._note(failure=_text(error), figures=replace(self._state.figures, fps=0.0))
+        self._note(failure=told(error), figures=replace(self._state.figures, fps=0.0))
 
     def _watch_end(self) -> None:
         """Without ``stay`` the run is over when its recording is."""
@@ -293,9 +293,9 @@ class Session:
         parts = list(self._past)
         now = None
         if self._engine is not None and self._engine.pipeline is not None:
-            now = self._engine.pipeline.stats()
+            now = self._engine.pipeline.counts()
             parts.append(now)
-        total = _sum(parts)
+        total = total_of(parts)
         if total is None:
             return Figures()
         p50, p95 = self._recent.ages_ms()
@@ -317,34 +317,3 @@ class Session:
     def _note(self, **changes: object) -> None:
         with self._lock:
             self._state = replace(self._state, **changes)  # type: ignore[arg-type]
-
-
-class _LastWord(logging.Handler):
-    """Passes on what is logged: while something is built, that is what is being done."""
-
-    def __init__(self, hear: Callable[[str], None]) -> None:
-        super().__init__(logging.INFO)
-        self._hear_text = hear
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._hear_text(record.getMessage())
-
-
-def _text(error: BaseException) -> str:
-    if isinstance(error, KestrelError):
-        return " ".join(str(error).split())
-    return f"internal error: {type(error).__name__}: {error} (KESTREL_LOG=DEBUG shows where)"
-
-
-def _sum(parts: Sequence[PipelineStats]) -> PipelineStats | None:
-    if not parts:
-        return None
-    dropped: Counter[str] = Counter()
-    for each in parts:
-        dropped.update(each.dropped)
-    return replace(
-        parts[-1],
-        captured=sum(each.captured for each in parts),
-        processed=sum(each.processed for each in parts),
-        dropped=dict(dropped),
-    )

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic, monotonic_ns
-from typing import Any
 
 from PyQt5.QtCore import QSize, Qt, QTimer
 from PyQt5.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeyEvent, QPalette
 from PyQt5.QtWidgets import (
     QApplication,
-    QDockWidget,
     QMainWindow,
     QMenu,
     QVBoxLayout,
@@ -29,6 +27,7 @@ from app.gui.dialogs import (
     show_about,
     show_keys,
 )
+from app.gui.docks import Docks
 from app.gui.geometry import STEP
 from app.gui.hud import Hud, figures_of
 from app.gui.icons import icon
@@ -62,7 +61,6 @@ class MainWindow(QMainWindow):
         self.desk, self.settings, self._ended = desk, settings, ended
         self._next_slow_s = 0.0
         self._result_ns = 0
-        self._filling = False  # the screen
         self.view, self.hud, self.timeline = ResultView(texts.WAITING), Hud(), Timeline()
         self.view.setAccessibleName(texts.VIEW_NAME)
         self.actions_ = Actions(self)
@@ -99,27 +97,13 @@ class MainWindow(QMainWindow):
         column.addWidget(self.hud)
         self.setCentralWidget(centre)
         self.addToolBar(self.tools)
-        self.docks = {
-            "controls": self._dock(
-                texts.CONTROLS, self.controls, Qt.DockWidgetArea.RightDockWidgetArea
-            ),
-            "instruments": self._dock(
-                texts.INSTRUMENTS, self.instruments, Qt.DockWidgetArea.BottomDockWidgetArea
-            ),
-        }
-        self.docks["instruments"].hide()
+        self.docks = Docks(
+            self, self.actions_, controls=self.controls, instruments=self.instruments
+        )
         bar = self.menuBar()
         assert bar is not None
         self._themes = self.actions_.fill(bar, self._choose_theme)
         self.resize(1200, 760)
-
-    def _dock(self, title: str, content: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
-        dock = QDockWidget(title, self)
-        dock.setObjectName(title)
-        dock.setWidget(content)
-        dock.setFeatures(_DOCK)
-        self.addDockWidget(area, dock)
-        return dock
 
     def _connect(self) -> None:
         acts = self.actions_
@@ -143,18 +127,13 @@ class MainWindow(QMainWindow):
                 "zoom_out": lambda: self.view.zoom_by(1 / STEP),
                 "full_screen": self._full_screen,
                 "hud": self.hud.setVisible,
-                "controls": self.docks["controls"].setVisible,
-                "instruments": self._show_instruments,
+                "instruments": self._prepare_instruments,
                 "shortcuts": lambda: show_keys(self),
                 "reset": self.ask_reset,
                 "about": lambda: show_about(self),
                 **{name: self._toggle_drawn(name) for name in _DRAWN},
             }
         )
-        for name, dock in self.docks.items():
-            toggle = dock.toggleViewAction()
-            assert toggle is not None
-            toggle.toggled.connect(self._follow_dock(name))
         self.tools.source_chosen.connect(self.run.show_source)
         self.tools.choice_made.connect(self.run.choose)
         self.timeline.moved.connect(self.desk.seek)
@@ -191,7 +170,6 @@ class MainWindow(QMainWindow):
             self.actions_[name].setChecked(self.settings.flag(name))
         self.view.set_options(OverlayOptions(*(self.settings.flag(name) for name in _DRAWN)))
         self.actions_["controls"].setChecked(self.settings.flag("controls_open"))
-        self.docks["controls"].setVisible(self.settings.flag("controls_open"))
         self.hud.setVisible(self.settings.flag("hud"))
         self._choose_theme(self.settings.text("theme"))
         if self.settings.flag("instruments_open"):
@@ -301,29 +279,18 @@ class MainWindow(QMainWindow):
 
         return toggle
 
-    def _show_instruments(self, on: bool) -> None:
+    def _prepare_instruments(self, on: bool) -> None:
         if on:
             self.instruments.build()
             self._restyle()
-        self.docks["instruments"].setVisible(on)
-
-    def _follow_dock(self, name: str) -> Callable[[bool], None]:
-        def follow(visible: bool) -> None:
-            if not self._filling and not self.isMinimized():
-                self.actions_[name].setChecked(visible)
-
-        return follow
 
     def _full_screen(self, on: bool) -> None:
-        self._filling = True  # the docks go for a while, their switches stay
         bar = self.menuBar()
         assert bar is not None
         for each in (bar, self.tools):
             each.setVisible(not on)
-        for name, dock in self.docks.items():
-            dock.setVisible(self.actions_[name].isChecked() and not on)
+        self.docks.put_away(on)
         self.showFullScreen() if on else self.showNormal()
-        self._filling = on
 
     def _choose_theme(self, choice: str) -> None:
         choice = choice if choice in texts.THEMES else "system"
@@ -385,10 +352,6 @@ class MainWindow(QMainWindow):
         return QSize(1200, 760)
 
 
-_DOCK: Any = (
-    QDockWidget.DockWidgetFeature.DockWidgetMovable
-    | QDockWidget.DockWidgetFeature.DockWidgetClosable
-)
 _ARROWS: dict[int, tuple[int, int]] = {
     Qt.Key.Key_Left: (-1, 0),
     Qt.Key.Key_Right: (1, 0),

@@ -434,7 +434,7 @@ def test_docks_open_and_close_by_key_and_by_their_own_cross(window, name: str) -
 def test_full_screen_hides_everything_else_and_brings_it_back(window, settings) -> None:
     window.actions_["instruments"].setChecked(True)
     press(window, Qt.Key.Key_F11)
-    others = (window.menuBar(), window.tools, *window.docks.values())
+    others = (window.menuBar(), window.tools, *(window.docks[name] for name in window.docks))
     assert not any(each.isVisible() for each in others)
     assert window.actions_["controls"].isChecked()
     press(window, Qt.Key.Key_F11)

@@ -11,6 +11,7 @@ from app.session_state import Choice, FeedState, SessionState, Severity
 
 SILENT_S = 2.0  # a camera that gives nothing for so long is said to be silent
 STUCK_S = 3.0  # so is an engine
+OPENING_SHOWN_S = 0.7  # a source that opens quicker needs no banner
 BUILD_SHOWN_S = 0.7  # a switch that is quicker needs no banner
 
 Deed = Literal["reopen", "retry_engine", "cancel"]
@@ -38,6 +39,9 @@ class Messages:
 def messages(state: SessionState, *, now_ns: int, result_ns: int) -> Messages:
     """``result_ns`` is when the newest result came; all times are monotonic."""
     source = _of_source(state.feed, now_ns)
+    if source is None and result_ns and _opens_long(state.feed, now_ns):
+        # until the first picture the hint in the middle says so
+        source = Message(texts.OPENING.format(label=state.feed.label), "info")
     engine = _of_engine(state, now_ns)
     dimmed = source is not None or bool(state.failure)
     if source is None and engine is None and _is_stuck(state, now_ns, result_ns):
@@ -75,6 +79,10 @@ def _of_source(feed: FeedState, now_ns: int) -> Message | None:
         text = _since(texts.SILENT, feed.last_frame_ns, now_ns, label=feed.label)
         return Message(text, "warning")
     return None
+
+
+def _opens_long(feed: FeedState, now_ns: int) -> bool:
+    return feed.phase == "opening" and now_ns - feed.since_ns > OPENING_SHOWN_S * 1e9
 
 
 def _of_engine(state: SessionState, now_ns: int) -> Message | None:

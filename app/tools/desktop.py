@@ -55,12 +55,14 @@ class Desk:
         loop: bool = False,
     ) -> None:
         self._config = config
-        names = ("model", "score", "iou")
-        self.given = frozenset(name for name in names if getattr(config, name) is not None)
-        if config.engine != "auto":
-            self.given |= {"engine"}
-        # a run with an output or a limit is a job that ends with its recording
+        # a run with an output or a limit is a job: it ends with its recording, and what the window
+        # remembers changes nothing in it
         stays = not (config.json or config.record or config.max_frames)
+        names = ("model", "engine", "score", "iou")
+        default = Config()
+        self.given = frozenset(
+            name for name in names if not stays or getattr(config, name) != getattr(default, name)
+        )
         self._latest = LatestSink()
         self._recording = RecordingSink(VideoFileSink, self._tell)
         self._snapshots = Snapshots(self._tell)
@@ -145,8 +147,7 @@ def run_desktop(desk: Desk, config: Config, uri: str) -> bool:
     """
     from app.gui.window import run_window
 
-    if is_recording(uri):
-        make_source(uri, realtime=True)
+    make_source(uri, realtime=True)
     if config.model is not None:
         locate(config.model)
     with _noted_signals() as struck:

@@ -246,11 +246,15 @@ def prepare_engine(config: Config) -> Prepared:
 
 
 def _run_desktop(config: Config) -> int:
-    from app.shelf import locate
+    from app.shelf import list_models, locate
     from app.tools.desktop import Desk, run_desktop
 
     uri = _choose_source(config)
-    outputs = _outputs(config, locate(config.model) if config.model else None)
+    if config.model is not None:
+        model: Model | None = locate(config.model)
+    else:
+        model = next((each for each in list_models() if each.spec.default), None)
+    outputs = _outputs(config, model)
     summary = SummarySink()
     desk = Desk(config, prepare=prepare_engine, sinks=[KeptSink(summary)], outputs=outputs)
     stopped = run_desktop(desk, config, uri)

@@ -48,6 +48,13 @@ def test_camera_that_never_opened_claims_no_last_picture() -> None:
     assert message is not None and "since" not in message.text
 
 
+def test_source_that_takes_long_to_open_is_told_over_the_old_picture() -> None:
+    opening = with_feed(phase="opening", since_ns=NOW - 2 * S, last_frame_ns=0)
+    assert said(opening).source.text == "Opening camera:0…" and said(opening).dimmed
+    assert said(opening, result_ns=0).source is None
+    assert said(with_feed(phase="opening", since_ns=NOW, last_frame_ns=0)).source is None
+
+
 def test_silent_camera_is_told_but_not_one_that_is_paused_or_a_recording() -> None:
     silent = with_feed(last_frame_ns=NOW - 3 * S)
     assert "no frames since" in said(silent).source.text and said(silent).dimmed

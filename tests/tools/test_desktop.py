@@ -128,6 +128,8 @@ def test_given_flags_win_over_what_is_remembered() -> None:
     assert Desk(Config(), prepare=prepared()).given == frozenset()
     given = Desk(Config(model="m", engine="cpu", score=0.5), prepare=prepared()).given
     assert given == {"model", "engine", "score"}
+    job = Desk(Config(json="out.jsonl"), prepare=prepared()).given
+    assert job == {"model", "engine", "score", "iou"}, "what is remembered changes a job"
 
 
 def test_headless_and_window_exclude_each_other() -> None:

@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--source", help="camera:0, rtsp://…, http://…, FILE, pattern:, sample:")
     _common(run)
     run.add_argument("--headless", action="store_true", help="no window, no Qt")
+    run.add_argument("--window", action="store_true", help="a window, or exit code 2 without one")
     run.add_argument("--max-age-ms", type=float, help="drop frames that waited longer (ms)")
     _outputs(run)
     run.set_defaults(func=_run)

@@ -39,6 +39,7 @@ class Config:
     engine: Engine = "auto"
     precision: Precision = "auto"
     headless: bool = False
+    window: bool = False
     json: str | None = None
     expect: str | None = None
     max_frames: int | None = None
@@ -64,6 +65,8 @@ class Config:
         if self.precision not in PRECISIONS:
             known = ", ".join(PRECISIONS)
             raise ConfigError(f"precision is {self.precision!r}; choose one of {known}")
+        if self.headless and self.window:
+            raise ConfigError("headless and window exclude each other; leave one of them out")
         for name, low, high in _LIMITS:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:

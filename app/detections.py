@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,17 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def without(self, labels: Sequence[str], hidden: Collection[str]) -> Detections:
+        """Those whose label is not hidden; the same object where none is."""
+        if not hidden or not len(self):
+            return self
+        gone = [i for i, label in enumerate(labels) if label in hidden]
+        kept = ~np.isin(self.class_ids, gone)
+        if kept.all():
+            return self
+        points = None if self.keypoints is None else self.keypoints[kept]
+        return Detections(self.xyxy[kept], self.scores[kept], self.class_ids[kept], points)
 
     @classmethod
     def empty(cls) -> Detections:

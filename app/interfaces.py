@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from app.detections import Detections, Result
 from app.frame import Frame, SourceInfo
@@ -25,6 +25,18 @@ class FrameSource(Protocol):
 
     def close(self) -> None:
         """Let go of everything; idempotent; never raises."""
+
+
+@runtime_checkable
+class Seekable(Protocol):
+    """A source of a recording in which one may move. Called on the thread that reads."""
+
+    @property
+    def can_seek(self) -> bool:
+        """Known once it is open."""
+
+    def seek(self, media_ns: int) -> None:
+        """The next frame read is the one shown at this position, or the nearest that there is."""
 
 
 class Slot(Protocol):
@@ -56,6 +68,14 @@ class Backend(Protocol):
         """For the report at the end: what the engine chose and measured while it ran."""
 
 
+@runtime_checkable
+class Tunable(Protocol):
+    """A backend whose thresholds may be changed while it runs; others are built anew for it."""
+
+    def tune(self, *, score: float, iou: float) -> None:
+        """From the next frame on; any thread."""
+
+
 # Entered on the pipeline thread. The argument wakes that thread: a slot calls it, from any
 # thread, when it has become ready.
 BackendFactory = Callable[[Callable[[], None]], AbstractContextManager[Backend]]
@@ -76,3 +96,11 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Finish what was written so that it can be read; idempotent."""
+
+
+@runtime_checkable
+class Updatable(Protocol):
+    """A sink that goes on when another source or model takes over, instead of a new start."""
+
+    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """What comes from now on is of these; between two results, on the emitting thread."""

@@ -96,6 +96,10 @@ class Pipeline:
         waiting = not self._built and stats.state in ("live", "replay")
         return replace(stats, state="building") if waiting else stats
 
+    def counts(self) -> PipelineStats:
+        """The same without percentiles, at a fraction of the cost; any thread."""
+        return self._meter.counts()
+
     def wait(self, timeout_s: float = 0.1) -> bool:
         """Wait a little for the end; True when it has come. Watches for reads that never return."""
         if self._done.wait(timeout_s):

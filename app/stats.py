@@ -138,11 +138,20 @@ class Meter:
 
     def snapshot(self) -> PipelineStats:
         """All figures at this moment."""
-        now_ns = monotonic_ns()
         with self._lock:  # copies only: sorting takes long, and the pipeline waits for the lock
             ages = self._age.values()
             stages = {name: quantiles.values() for name, quantiles in self._stages.items()}
-            counted = PipelineStats(
+        return replace(
+            self.counts(),
+            age_ms=_triple(ages),
+            stages_ms={name: _triple(values) for name, values in stages.items()},
+        )
+
+    def counts(self) -> PipelineStats:
+        """Counts and rates alone: cheap enough to be asked several times a second."""
+        now_ns = monotonic_ns()
+        with self._lock:
+            return PipelineStats(
                 captured=self._captured.count + self._skipped,
                 processed=self._processed.count,
                 dropped=dict(self._dropped),
@@ -153,11 +162,6 @@ class Meter:
                 stages_ms={},
                 state=self.state,
             )
-        return replace(
-            counted,
-            age_ms=_triple(ages),
-            stages_ms={name: _triple(values) for name, values in stages.items()},
-        )
 
     def _stage(self, name: str, value_ns: int) -> None:
         quantiles = self._stages.get(name)

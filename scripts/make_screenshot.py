@@ -3,7 +3,7 @@
 
 Needs Xvfb (Debian: xvfb). The picture is taken once three people are in the clip's view.
 
-    python scripts/make_screenshot.py [OUT.png]
+    python scripts/make_screenshot.py [OUT.png] [dark|light]
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -25,7 +26,7 @@ shot = app.primaryScreen().grabWindow(0)
 image = shot.toImage()
 # the window lies on a black screen: its first column and row that are not black end it
 w = max(x for x in range(image.width()) if image.pixel(x, 5) & 0xFFFFFF) + 1
-h = max(y for y in range(image.height()) if image.pixel(5, y) & 0xFFFFFF) + 1
+h = max(y for y in range(image.height()) if image.pixel(w - 5, y) & 0xFFFFFF) + 1
 sys.exit(0 if shot.copy(0, 0, w, h).save(sys.argv[1]) else 1)
 """
 
@@ -33,15 +34,25 @@ sys.exit(0 if shot.copy(0, 0, w, h).save(sys.argv[1]) else 1)
 def main() -> int:
     """Display, application, picture; all of them ended again."""
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else OUT
+    theme = sys.argv[2] if len(sys.argv) > 2 else "dark"
+    with tempfile.TemporaryDirectory() as home:
+        # nothing of the user's own window is in the picture, and no hint of the first run
+        ini = Path(home, "kestrel", "kestrel.ini")
+        ini.parent.mkdir()
+        ini.write_text(f"[General]\nhint_seen=true\ntheme={theme}\n")
+        return _take(out, {**os.environ, "XDG_CONFIG_HOME": home})
+
+
+def _take(out: Path, env: dict[str, str]) -> int:
     read_fd, write_fd = os.pipe()
     xvfb = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write_fd), "-screen", "0", "1200x800x24"],
+        ["Xvfb", "-displayfd", str(write_fd), "-screen", "0", "1280x860x24"],
         pass_fds=(write_fd,),
         stderr=subprocess.DEVNULL,
     )
     os.close(write_fd)
     with os.fdopen(read_fd) as number:
-        env = {**os.environ, "DISPLAY": f":{number.readline().strip()}"}
+        env["DISPLAY"] = f":{number.readline().strip()}"
     env.pop("QT_QPA_PLATFORM", None)
     app = subprocess.Popen(
         [sys.executable, "-m", "app", "--source", "sample:"],

@@ -487,11 +487,37 @@ def run_with_window(tiny_model: Path, env: dict[str, str], *words: str) -> tuple
     return process.returncode, out, told
 
 
-def test_a_run_with_a_window_shows_results_and_ends_with_its_source(tiny_model: Path) -> None:
-    env = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "PYTHONPATH": str(ROOT)}
-    code, out, told = run_with_window(tiny_model, env)
+def offscreen(tmp_path: Path) -> dict[str, str]:
+    """A window that nobody sees, with settings of its own."""
+    own = {"QT_QPA_PLATFORM": "offscreen", "XDG_CONFIG_HOME": str(tmp_path)}
+    return {**os.environ, **own, "PYTHONPATH": str(ROOT)}
+
+
+def test_a_run_with_a_window_and_an_output_ends_with_its_source(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    out_file = tmp_path / "out.jsonl"
+    code, out, told = run_with_window(tiny_model, offscreen(tmp_path), "--json", str(out_file))
     assert code == 0, told
     assert "headless" not in told and "processed" in out
+    lines = [json.loads(line) for line in out_file.read_text().splitlines()]
+    assert lines and lines[-1]["frame"] == 59
+    assert lines[0]["detections"][0]["label"] == "thing"
+
+
+def test_max_frames_counts_in_a_window_too(tiny_model: Path, tmp_path: Path) -> None:
+    code, out, told = run_with_window(tiny_model, offscreen(tmp_path), "--max-frames", "7")
+    assert code == 0, told
+    assert "7 processed" in out
+
+
+def test_a_window_that_was_asked_for_and_cannot_be_is_exit_code_2(tiny_model: Path) -> None:
+    env = {k: v for k, v in os.environ.items() if k not in ("QT_QPA_PLATFORM", "WAYLAND_DISPLAY")}
+    code, _, told = run_with_window(
+        tiny_model, {**env, "DISPLAY": ":9876", "PYTHONPATH": str(ROOT)}, "--window"
+    )
+    assert code == 2
+    assert "cannot open a window: there is no display" in told and "use --headless" in told
 
 
 def test_a_display_that_is_not_there_means_headless_not_an_abort(tiny_model: Path) -> None:

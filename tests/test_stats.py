@@ -75,3 +75,13 @@ def test_percentiles_are_computed_while_the_pipeline_goes_on(monkeypatch) -> Non
     assert blocked == [False, False]
     assert stats.age_ms == (5.0, 5.0, 5.0) and stats.stages_ms == {"infer": (3.0, 3.0, 3.0)}
     assert not stats.dropped  # all of one moment
+
+
+def test_counts_are_the_snapshot_without_percentiles() -> None:
+    meter = Meter()
+    meter.captured(1)
+    meter.processed(5_000_000, {"network": 1_000_000})
+    meter.dropped("stale")
+    counts, whole = meter.counts(), meter.snapshot()
+    assert (counts.captured, counts.processed, counts.dropped) == (1, 1, {"stale": 1})
+    assert counts.stages_ms == {} and whole.stages_ms["network"][0] == 1.0

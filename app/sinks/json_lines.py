@@ -36,8 +36,12 @@ class JsonLinesSink:
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Open the target; raises SinkError with the cure."""
-        self._line.open(source, labels)
+        self.update(source, labels)
         self._out = _open_stdout() if self._path is None else open_output(self._path, truncate=True)
+
+    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """See interfaces.Updatable."""
+        self._line.open(source, labels)
 
     def emit(self, result: Result) -> None:
         """Write one line; raises SinkError when the disk is full, ReaderGone when nobody reads."""

@@ -18,6 +18,7 @@ class LatestSink:
     def __init__(self) -> None:
         self._lock = Lock()
         self._waiting: Result | None = None
+        self._labels: Sequence[str] = ()
         self._count = 0
 
     @property
@@ -26,7 +27,9 @@ class LatestSink:
         return self._count
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Nothing to prepare."""
+        """From here on results are of these classes; an older one that waits is let go."""
+        with self._lock:
+            self._labels, self._waiting = labels, None
 
     def emit(self, result: Result) -> None:
         """Replace what is waiting."""
@@ -39,6 +42,12 @@ class LatestSink:
         with self._lock:
             result, self._waiting = self._waiting, None
             return result
+
+    def take_labelled(self) -> tuple[Result, Sequence[str]] | None:
+        """``take``, with the labels of the model that the result is from."""
+        with self._lock:
+            result, self._waiting = self._waiting, None
+            return None if result is None else (result, self._labels)
 
     def close(self) -> None:
         """The last result stays, to be shown a last time."""

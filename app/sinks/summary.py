@@ -30,10 +30,14 @@ class SummarySink:
     def __init__(self) -> None:
         self.frames = 0
         self._labels: Sequence[str] = ()
-        self._seen: dict[int, tuple[int, int, float]] = {}  # class_id: frames, most, best
+        self._seen: dict[str, tuple[int, int, float]] = {}  # label: frames, most, best
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Take the names."""
+        self._labels = labels
+
+    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """See interfaces.Updatable: labels that both models have are counted together."""
         self._labels = labels
 
     def emit(self, result: Result) -> None:
@@ -47,18 +51,16 @@ class SummarySink:
         for class_id, score in zip(class_ids, detections.scores.tolist(), strict=True):
             best.setdefault(class_id, score)  # scores are falling: the first is the best
         for class_id, count in Counter(class_ids).items():
-            frames, most, top = self._seen.get(class_id, (0, 0, 0.0))
-            self._seen[class_id] = (frames + 1, max(most, count), max(top, best[class_id]))
+            label = label_of(self._labels, class_id)
+            frames, most, top = self._seen.get(label, (0, 0, 0.0))
+            self._seen[label] = (frames + 1, max(most, count), max(top, best[class_id]))
 
     def close(self) -> None:
         """The counts stay readable."""
 
     def labels(self) -> list[LabelSummary]:
         """All labels that were seen, the most frequent first."""
-        seen = [
-            LabelSummary(printable(label_of(self._labels, class_id)), *counts)
-            for class_id, counts in self._seen.items()
-        ]
+        seen = [LabelSummary(printable(label), *counts) for label, counts in self._seen.items()]
         return sorted(seen, key=lambda each: (-each.frames, -each.best_score, each.label))
 
     def lines(self, limit: int = 12) -> list[str]:

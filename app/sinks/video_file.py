@@ -65,6 +65,10 @@ class VideoFileSink:
         open_output(self._path, truncate=False).close()
         self._open, self._made_file, self._earlier = True, not existed, self._mark()
 
+    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """See interfaces.Updatable; frames of another size are letterboxed."""
+        self._labels = labels
+
     def emit(self, result: Result) -> None:
         """Draw on a copy, encode and write; raises SinkError when the disk is full."""
         if not self._open:

@@ -83,6 +83,16 @@ class FolderSource:
             pixels = self._decode(self._paths[index])
         return Frame(pixels, index, time.monotonic_ns(), round(index * 1e9 / FOLDER_FPS))
 
+    @property
+    def can_seek(self) -> bool:
+        """See interfaces.Seekable."""
+        return True
+
+    def seek(self, media_ns: int) -> None:
+        """See interfaces.Seekable."""
+        self._index = min(round(media_ns * FOLDER_FPS / 1e9), len(self._paths) - 1)
+        self._first = None
+
     def close(self) -> None:
         """Forget the pictures."""
         self._paths = ()

@@ -29,6 +29,14 @@ class MediaClock:
         self._last_ns = 0
         self._trusted = True
 
+    def position_ms(self, media_ns: int) -> float:
+        """The container's own position for one of ours."""
+        return (self._origin_ms or 0.0) + media_ns / 1e6
+
+    def jump(self, media_ns: int) -> None:
+        """The next frame comes from there: positions may fall this once."""
+        self._last_ns = -1 if self._trusted else max(-1, media_ns - self.period_ns)
+
     def place(self, position_ms: float) -> int:
         """media_ns of the next frame in order, given its reported position."""
         if self._origin_ms is None:

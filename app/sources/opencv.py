@@ -44,7 +44,7 @@ class FfmpegSource:
         self._index = 0
         self._damaged = 0
         self._media_ns = 0
-        self._ended = False
+        self._ended = self._sought = False
 
     def open(self) -> SourceInfo:
         """Open file or stream; raises SourceError with the cure."""
@@ -71,6 +71,18 @@ class FfmpegSource:
             media_ns = self._media_ns = self._clock.place(position_ms)
         self._index += 1
         return Frame(pixels, self._index - 1, captured_ns, media_ns)
+
+    @property
+    def can_seek(self) -> bool:
+        """See interfaces.Seekable."""
+        return not self._remote and self._cap is not None
+
+    def seek(self, media_ns: int) -> None:
+        """See interfaces.Seekable; FFmpeg decodes on from the key frame before."""
+        cap_ms = self._clock.position_ms(media_ns)
+        self._cap.set(load_cv2().CAP_PROP_POS_MSEC, cap_ms)
+        self._clock.jump(media_ns)
+        self._sought = True
 
     def close(self) -> None:
         """Close file or connection."""
@@ -150,6 +162,8 @@ class FfmpegSource:
             )
         if self._index == 0:
             raise SourceError(f"{self._label} has no frame that can be decoded: convert it to MP4")
+        if self._sought:  # what was passed over is not missing
+            raise SourceEnded
         raise self._cut_off() or SourceEnded
 
     def _cut_off(self) -> SourceError | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from app.frame import Frame, SourceInfo
-from app.interfaces import FrameSource
+from app.interfaces import FrameSource, Seekable
 
 MAX_LATE_NS = 500_000_000  # later than that, the clock restarts: no burst to catch up
 
@@ -57,6 +57,17 @@ class Paced:
                 return None
         self._held = None
         return replace(frame, captured_ns=self._now_ns())
+
+    @property
+    def can_seek(self) -> bool:
+        """See interfaces.Seekable."""
+        return isinstance(self.inner, Seekable) and self.inner.can_seek
+
+    def seek(self, media_ns: int) -> None:
+        """Go on from there; the clock starts again."""
+        if isinstance(self.inner, Seekable):
+            self.inner.seek(media_ns)
+        self._held = self._origin_ns = None
 
     def close(self) -> None:
         """Close the recording."""

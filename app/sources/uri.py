@@ -29,6 +29,14 @@ _KINDS = (
 )
 
 
+def is_recording(uri: str) -> bool:
+    """Whether it has an end of its own: a file, a folder, a pattern of so many frames."""
+    scheme, rest = _split(uri)
+    if scheme == "pattern":
+        return "frames=" in rest
+    return scheme not in ("camera", *_STREAMS)
+
+
 def make_source(
     uri: str,
     *,

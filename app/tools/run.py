@@ -6,8 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from types import FrameType
 from typing import NamedTuple, TextIO
 
@@ -17,9 +16,10 @@ from app.errors import ConfigError, KestrelError
 from app.handoff import Policy
 from app.interfaces import FrameSource, Sink
 from app.pipeline import Pipeline
+from app.session.engine import Prepared
+from app.session.outputs import KeptSink
 from app.shelf import Model, default_model, find_model
 from app.sinks.golden import GoldenSink
-from app.sinks.latest import LatestSink
 from app.sinks.progress import ProgressSink
 from app.sinks.summary import SummarySink
 from app.sources.discover import first_camera
@@ -34,14 +34,13 @@ log = logging.getLogger(__name__)
 
 def run_live(config: Config) -> int:
     """Newest frame wins; a window if there is a display, else headless."""
-    latest = None if config.headless or not _window_possible() else LatestSink()
+    if _wants_window(config):
+        return _run_desktop(config)
     source, model = _source(config, Policy.LATEST), choose_model(config)
-    extra = [latest] if latest else []
-    pipeline, summary, outputs = _compose(config, source, model, Policy.LATEST, extra)
-    show = partial(_show, pipeline, latest) if latest else None
+    pipeline, summary, outputs = _compose(config, source, model, Policy.LATEST, [])
     with outputs.running():
-        ending = conduct(pipeline, show)
-    _report(config, ending, pipeline, summary)
+        ending = conduct(pipeline)
+    _report(config, ending.error, pipeline.stats(), summary, pipeline.backend_remarks)
     return 0
 
 
@@ -62,7 +61,7 @@ def run_replay(config: Config) -> int:
     pipeline, summary, outputs = _compose(config, source, model, Policy.LOSSLESS, extra)
     with outputs.running():
         ending = conduct(pipeline)
-    _report(config, ending, pipeline, summary)
+    _report(config, ending.error, pipeline.stats(), summary, pipeline.backend_remarks)
     if golden:
         log.info("%s", golden.check(stopped=ending.stopped))
     return 0
@@ -75,8 +74,8 @@ class Ending(NamedTuple):
     error: BaseException | None
 
 
-def conduct(pipeline: Pipeline, show: Callable[[Callable[[], bool]], None] | None = None) -> Ending:
-    """Start, wait for the end or a signal, stop, join. ``show`` waits instead, with a window."""
+def conduct(pipeline: Pipeline) -> Ending:
+    """Start, wait for the end or a signal, stop, join."""
     stopped = False
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -88,19 +87,13 @@ def conduct(pipeline: Pipeline, show: Callable[[Callable[[], bool]], None] | Non
     def ended() -> bool:
         if stopped:
             pipeline.stop()
-        return pipeline.wait(0 if show else 0.1)
+        return pipeline.wait(0.1)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         pipeline.start()
-        try:
-            if show:
-                show(lambda: not ended())
-                pipeline.stop()
-            while not stopped and not ended():
-                pass
-        except BaseException as error:  # of the window; what was recorded is still finished
-            pipeline.fail(error)
+        while not stopped and not ended():
+            pass
         pipeline.stop()
         pipeline.join()
         return Ending(stopped, None)
@@ -133,9 +126,8 @@ def _source(config: Config, policy: Policy) -> FrameSource:
     )
 
 
-def _compose(
-    config: Config, source: FrameSource, model: Model, policy: Policy, extra: Sequence[Sink]
-) -> tuple[Pipeline, SummarySink, Outputs]:
+def _refuse_clashes(config: Config, model: Model | None) -> None:
+    """No output may be an input."""
     record = config.record.path
     if record is not None and is_folder(record):
         record = None  # names there are new ones
@@ -144,10 +136,16 @@ def _compose(
         inputs={
             "the source": config.source,
             "--expect": config.expect,
-            "the model": str(model.weights),
-            "the model's manifest": str(model.manifest) if model.manifest else None,
+            "the model": str(model.weights) if model else None,
+            "the model's manifest": str(model.manifest) if model and model.manifest else None,
         },
     )
+
+
+def _compose(
+    config: Config, source: FrameSource, model: Model, policy: Policy, extra: Sequence[Sink]
+) -> tuple[Pipeline, SummarySink, Outputs]:
+    _refuse_clashes(config, model)
     summary = SummarySink()
     outputs = Outputs(
         config,
@@ -184,53 +182,87 @@ def _choose_source(config: Config) -> str:
     return "sample:"
 
 
-def _window_possible() -> bool:
+def _wants_window(config: Config) -> bool:
+    """Whether there will be a window; with ``--window`` ConfigError says why there cannot be."""
+    if config.headless:
+        return False
     from app.display import find_display
 
     found = find_display()
-    if not found.usable:
+    if not found.usable and not config.window:
         log.info("headless, as %s", found.reason)
         return False
     try:
         from app.gui.qt_env import prepare_qt
 
         prepare_qt()
-    except (ImportError, ConfigError) as error:
+    except ImportError as error:
+        if config.window:
+            raise ConfigError(
+                f"cannot open a window: {error}; install PyQt5, or use --headless"
+            ) from error
+        log.info("headless, as no window can be opened: %s", error)
+        return False
+    except ConfigError as error:
+        if config.window:
+            raise
         log.info("headless, as no window can be opened: %s", error)
         return False
     return True
 
 
-def _show(pipeline: Pipeline, latest: LatestSink, is_running: Callable[[], bool]) -> None:
-    from app.gui.window import run_window
+def prepare_engine(config: Config) -> Prepared:
+    """Find the configuration's model, fetched and verified, and how to run it; may take long."""
+    model = choose_model(config)
+    spec = model.spec
+    score = spec.score if config.score is None else config.score
+    iou = spec.iou if config.iou is None else config.iou
+    factory = backend_factory(config, model, Policy.LATEST)
+    return Prepared(factory, spec.name, spec.labels, score, iou, spec.score, spec.iou)
 
-    def hud() -> str:
-        stats = pipeline.stats()
-        dropped = sum(stats.dropped.values())
-        return (
-            f"{stats.fps:.1f} FPS   age {stats.age_ms[0]:.0f} / {stats.age_ms[1]:.0f} ms   "
-            f"dropped {dropped}   {pipeline.backend_description}"
-        )
 
-    run_window(
-        latest,
-        labels=pipeline.labels,
-        title="Kestrel",
-        hud=hud,
-        is_running=is_running,
-        request_stop=pipeline.stop,
-        hint="Opening the source and the model…",
+def _run_desktop(config: Config) -> int:
+    from app.shelf import list_models, locate
+    from app.tools.desktop import Desk, run_desktop
+
+    uri = _choose_source(config)
+    if config.model is not None:
+        model: Model | None = locate(config.model)
+    else:
+        model = next((each for each in list_models() if each.spec.default), None)
+    _refuse_clashes(config, model)
+    summary = SummarySink()
+    outputs = Outputs(
+        config,
+        Policy.LATEST,
+        stats=lambda: desk.session.stats(),
+        engine=lambda: desk.session.state().engine_text,
     )
+    desk = Desk(config, prepare=prepare_engine, sinks=[KeptSink(summary)], outputs=outputs.sinks)
+    with outputs.running():
+        stopped = run_desktop(desk, config, uri)
+    log.debug("stopped by a signal" if stopped else "window closed")
+    error, stats = desk.session.error, desk.session.totals()
+    if stats is not None:
+        _report(config, error, stats, summary, ())
+    elif error is not None:
+        raise error
+    return 0
 
 
-def _report(config: Config, ending: Ending, pipeline: Pipeline, summary: SummarySink) -> None:
+def _report(
+    config: Config,
+    error: BaseException | None,
+    stats: PipelineStats,
+    summary: SummarySink,
+    remarks: Sequence[str],
+) -> None:
     """Say what was seen, also when the run ended by an error; then raise that."""
-    stats = pipeline.stats()
-    if stats.processed or ending.error is None:
+    if stats.processed or error is None:
         out = sys.stderr if config.json == "-" else sys.stdout
-        _print_summary(stats, summary, pipeline.backend_remarks, out)
-    if ending.error is not None:
-        raise ending.error
+        _print_summary(stats, summary, remarks, out)
+    if error is not None:
+        raise error
 
 
 def _print_summary(

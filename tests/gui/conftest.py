@@ -1,9 +1,10 @@
-"""Windows in these tests open off screen."""
+"""Windows in these tests open off screen, and remember nothing of the user's."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +26,32 @@ def qt_app() -> Iterator[object]:
         del os.environ["QT_QPA_PLATFORM"]
     else:
         os.environ["QT_QPA_PLATFORM"] = before
+
+
+@pytest.fixture
+def settings(tmp_path: Path):
+    """The window's memory, in a file of the test's own."""
+    from app.gui.settings import Settings
+
+    return Settings(tmp_path / "settings.ini")
+
+
+@pytest.fixture
+def open_window(qtbot, settings) -> Iterator[Callable]:
+    """``open_window(desk)``: a real window on the offscreen platform, closed again at the end."""
+    from app.gui.main_window import MainWindow
+
+    opened = []
+
+    def make(desk, kept=None):
+        window = MainWindow(desk, kept or settings, ended=lambda: None)
+        opened.append(window)
+        window.show()
+        window.tick()
+        window.tick()
+        return window
+
+    yield make
+    for window in opened:
+        window.close()
+        window.deleteLater()

@@ -23,18 +23,23 @@ import cv2
 if sys.argv[1] == "as OpenCV left it":
     import app.gui.qt_env
     app.gui.qt_env.drop_opencv_plugins = lambda: None
+from pathlib import Path
 from app.gui.window import run_window
-from app.sinks.latest import LatestSink
+from tests.gui.kit import FakeDesk
 from tests.sinks.kit import result
 def platform():
     from PyQt5.QtWidgets import QApplication
     return QApplication.platformName()
 seen = set()
-latest = LatestSink()
-latest.emit(result())
 end = time.monotonic() + 0.3
-run_window(latest, labels=[], title="t", hud=lambda: seen.add(platform()) or "",
-           is_running=lambda: time.monotonic() < end, request_stop=lambda: None)
+class Desk(FakeDesk):
+    def state(self):
+        seen.add(platform())
+        self.set(ended=time.monotonic() > end)
+        return super().state()
+desk = Desk()
+desk.latest.emit(result())
+run_window(desk, settings_file=Path(sys.argv[2]))
 print("platform", *seen)
 """
 
@@ -78,14 +83,14 @@ def xcb_plugin() -> None:
         pytest.skip(f"Qt's X11 plugin cannot be loaded here ({error})")
 
 
-def test_window_opens_off_screen_after_cv2_was_imported() -> None:
-    done = python(CLASH, "cured", env=plain_env(QT_QPA_PLATFORM="offscreen"))
+def test_window_opens_off_screen_after_cv2_was_imported(tmp_path) -> None:
+    done = python(CLASH, "cured", str(tmp_path / "ini"), env=plain_env(QT_QPA_PLATFORM="offscreen"))
     assert done.returncode == 0, done.stderr
     assert done.stdout == "platform offscreen\n"
 
 
-def test_window_opens_on_x11_after_cv2_was_imported(x_server: str, xcb_plugin: None) -> None:
-    done = python(CLASH, "cured", env=plain_env(DISPLAY=x_server))
+def test_window_opens_on_x11_after_cv2_was_imported(x_server, xcb_plugin, tmp_path) -> None:
+    done = python(CLASH, "cured", str(tmp_path / "ini"), env=plain_env(DISPLAY=x_server))
     assert done.returncode == 0, done.stderr
     assert done.stdout == "platform xcb\n"
 

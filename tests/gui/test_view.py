@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PyQt5.QtCore import QPoint
 from PyQt5.QtGui import QImage
 
 from app.detections import Result
 from app.frame import Frame
-from app.gui.view import ResultView, fit
+from app.gui.geometry import fit
+from app.gui.view import ResultView, with_toggle
 from app.overlay import colour_of
 from tests.sinks.kit import LABELS, found, gray, result
 
 PERSON, DOG = np.array(colour_of(0)), np.array(colour_of(1))
 BACKDROP = (18, 18, 20)
+VIEWS: list[ResultView] = []
 
 
 def painted(view: ResultView, ratio: int = 1) -> np.ndarray:
@@ -32,18 +36,35 @@ def painted(view: ResultView, ratio: int = 1) -> np.ndarray:
     return rows[:, : image.width() * 3].reshape(image.height(), image.width(), 3).astype(int)
 
 
-def view_of(shown: Result, width: int, height: int, hud: str = "") -> ResultView:
-    """A view whose room for the frame, above the status line, has this size."""
-    view = ResultView(LABELS)
-    view.resize(width, height + view.hud_height)
-    view.set_result(shown)
-    view.set_hud(hud)
+@pytest.fixture(autouse=True)
+def ended_presenters() -> Iterator[None]:
+    yield
+    while VIEWS:
+        VIEWS.pop().close_presenter()
+
+
+def a_view(hint: str = "") -> ResultView:
+    VIEWS.append(ResultView(hint))
+    return VIEWS[-1]
+
+
+def view_of(shown: Result, width: int, height: int) -> ResultView:
+    view = a_view()
+    view.resize(width, height)
+    show(view, shown)
     return view
+
+
+def show(view: ResultView, shown: Result) -> None:
+    """At once, without the thread that scales."""
+    view.set_result(shown, LABELS)
+    view.present_now()
 
 
 @given(*[st.integers(1, 8000)] * 4)
 def test_frame_fits_and_is_centred(frame_w: int, frame_h: int, width: int, height: int) -> None:
-    scale, x0, y0 = fit((frame_w, frame_h), (width, height))
+    placed = fit((frame_w, frame_h), (width, height))
+    scale, x0, y0 = placed.scale, placed.x0, placed.y0
     assert x0 >= -1e-6 and y0 >= -1e-6
     assert x0 < 1e-6 or y0 < 1e-6  # as large as it fits
     assert abs(2 * x0 + frame_w * scale - width) < 1e-6
@@ -105,19 +126,11 @@ def test_keypoints_are_painted() -> None:
     assert (shown[260, 250] == 128).all()
 
 
-def test_status_line_has_its_own_strip_and_hides_nothing() -> None:
-    view = view_of(result(0, found((0, 0.9, 0, 0, 320, 240))), 320, 240, "30.0 FPS")
-    shown = painted(view)
-    assert np.abs(shown[239, 160] - PERSON).max() < 8  # the box's lower edge
-    assert shown[241:, 8:80].max() > 180
-    assert (shown[241:, 200:] == BACKDROP).all()
-
-
 def test_hint_is_shown_until_the_first_result() -> None:
-    view = ResultView(LABELS, "opening the camera")
+    view = a_view("opening the camera")
     view.resize(320, 240)
     assert painted(view).max() > 180
-    view.set_result(result())
+    show(view, result())
     assert (painted(view)[100:140, 60:260] == 128).all()
 
 
@@ -129,25 +142,95 @@ def test_other_pixel_layouts_are_shown(layout, shape) -> None:
     assert np.abs(painted(view)[:240] - 129).max() < 6
 
 
-def test_frame_is_shown_without_a_copy_and_let_go_with_the_next() -> None:
+def test_frame_is_let_go_with_the_next() -> None:
     pixels = gray()
     view = view_of(result(0, pixels=pixels), 320, 240)
-    pixels[50, 50] = 255  # seen only if the view looks at this very memory
-    assert (painted(view)[50, 50] == 255).all()
     gone = weakref.ref(pixels)
     del pixels
-    gc.collect()
-    assert gone() is not None
-    assert (painted(view)[50, 50] == 255).all()
-    view.set_result(result(1))
+    show(view, result(1))
     gc.collect()
     assert gone() is None
 
 
 def test_widget_of_almost_no_size_paints() -> None:
-    view = ResultView(LABELS)
+    view = a_view()
     view.setMinimumSize(0, 0)
-    view.set_result(result(0, found((0, 0.9, 100, 80, 200, 180))))
+    view.resize(20, 20)
+    show(view, result(0, found((0, 0.9, 100, 80, 200, 180))))
     for size in ((1, 1), (3, 200), (200, 3)):
         view.resize(*size)
+        view.present_now()
         assert painted(view).shape[:2] == (view.height(), view.width())
+
+
+def test_one_to_one_shows_single_pixels_and_panning_moves_them() -> None:
+    pixels = gray(1000, 800)
+    pixels[400, 500] = 255
+    view = view_of(result(0, pixels=pixels), 200, 100)
+    view.one_to_one()
+    view.present_now()
+    assert (painted(view)[50, 100] == 255).all()
+    view.pan(-30, 20)
+    view.present_now()
+    assert (painted(view)[70, 70] == 255).all()
+    view.fit()
+    view.present_now()
+    assert view.zoom is None and (painted(view)[:, :30] == BACKDROP).all()
+
+
+def test_zoom_keeps_the_point_under_the_pointer() -> None:
+    view = view_of(result(0, pixels=gray(400, 300)), 400, 300)
+    before = view.placement().to_frame(300, 200)
+    view.zoom_by(2.0, QPoint(300, 200))
+    after = view.placement().to_frame(300, 200)
+    assert after == pytest.approx(before, abs=1.0)
+    assert view.placement().scale == pytest.approx(2.0)
+
+
+def test_box_stays_at_its_place_when_zoomed() -> None:
+    view = view_of(result(0, found((0, 0.9, 100, 80, 200, 180))), 320, 240)
+    view.zoom_by(4.0, QPoint(100, 80))
+    view.present_now()
+    shown = painted(view)
+    assert np.abs(shown[120, 100] - PERSON).max() < 8  # its left edge, still as thin as before
+    assert np.abs(shown[120, 104] - 128).max() < 3
+
+
+@pytest.mark.parametrize("name", ["boxes", "labels", "scores", "keypoints"])
+def test_each_layer_can_be_switched_off(name: str) -> None:
+    detections = found((0, 0.9, 100, 80, 200, 180), keypoints=[[[150, 130]]])
+    view = view_of(result(0, detections), 320, 240)
+    before = painted(view)
+    view.set_options(with_toggle(view.options, name, False))
+    assert (painted(view) != before).any()
+    view.set_options(with_toggle(view.options, name, True))
+    assert (painted(view) == before).all()
+
+
+def test_hidden_class_is_not_drawn() -> None:
+    view = view_of(result(0, found((0, 0.9, 100, 80, 200, 180))), 320, 240)
+    view.set_hidden(frozenset({"person"}))
+    assert (painted(view) == 128).all()
+
+
+def test_tag_stays_in_sight_when_its_corner_is_not() -> None:
+    view = view_of(result(0, found((0, 0.9, 0, 0, 320, 240))), 320, 240)
+    view.zoom_by(4.0, QPoint(160, 120))
+    view.present_now()
+    assert (np.abs(painted(view)[0:14, 0:40] - PERSON).max(axis=2) < 8).mean() > 0.3
+
+
+def test_dimmed_picture_is_darker() -> None:
+    view = view_of(result(0), 320, 240)
+    view.set_dimmed(True)
+    assert 30 < painted(view)[100, 100].max() < 100
+
+
+def test_the_thread_scales_and_shows_the_newest(qtbot) -> None:
+    view = a_view()
+    view.resize(320, 240)
+    view.show()
+    for level in (10, 20, 200):
+        view.set_result(result(level, pixels=gray(level=level)), LABELS)
+    qtbot.waitUntil(lambda: view.placement() is not None and painted(view).max() == 200)
+    view.hide()

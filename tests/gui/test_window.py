@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -16,119 +17,132 @@ from PyQt5.QtWidgets import QApplication
 
 from app.errors import ConfigError
 from app.gui.window import run_window
-from app.sinks.latest import LatestSink
+from tests.gui.kit import FakeDesk
 from tests.sinks.kit import LABELS, ROOT, found, gray, result
 
-LIMIT_S = 10.0  # a run that nobody ends is a failed test, not a hung one
+LIMIT_S = 20.0  # a run that nobody ends is a failed test, not a hung one
 
 
-class Run:
-    """What the window sees of a run; ends when ``stop`` is called."""
+class Run(FakeDesk):
+    """Ends by ``stop``."""
 
     def __init__(self) -> None:
-        self.latest = LatestSink()
-        self.running, self.stops = True, 0
+        super().__init__()
+        self.interrupted = False
         self._until_s = monotonic() + LIMIT_S
 
-    def is_running(self) -> bool:
+    def state(self):
         assert monotonic() < self._until_s, "the window did not end"
-        return self.running
+        return super().state()
 
     def stop(self) -> None:
-        self.running = False
-        self.stops += 1
+        self.set(ended=True)
 
-    def show(self, hud: Callable[[], str] = lambda: "30.0 FPS", labels=LABELS) -> None:
-        run_window(
-            self.latest,
-            labels=labels,
-            title="Kestrel",
-            hud=hud,
-            is_running=self.is_running,
-            request_stop=self.stop,
-        )
+    def show(self, settings: Path) -> None:
+        run_window(self, interrupted=lambda: self.interrupted, settings_file=settings)
+
+
+@pytest.fixture
+def ini(tmp_path: Path) -> Path:
+    return tmp_path / "settings.ini"
 
 
 def window():
-    (shown,) = [w for w in QApplication.topLevelWidgets() if w.isVisible()]
+    (shown,) = [w for w in QApplication.topLevelWidgets() if w.isVisible() and w.isWindow()]
     return shown
+
+
+def in_turn(*actions: Callable[[], object]) -> QTimer:
+    """One after the other, once the window is there and has the keyboard."""
+    todo, timer = list(actions), QTimer()
+
+    def act() -> None:
+        if QApplication.activeWindow() is not None and todo:
+            todo.pop(0)()
+
+    timer.timeout.connect(act)
+    timer.start(50)
+    return timer
 
 
 def later(ms: int, action: Callable[[], object]) -> None:
     QTimer.singleShot(ms, action)
 
 
-def test_window_closes_itself_after_showing_the_last_result() -> None:
+def test_window_closes_itself_after_showing_the_last_result(
+    ini: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.gui.main_window import MainWindow
+
     run, shown = Run(), []
+    original = MainWindow.closeEvent
+
+    def close(self, event) -> None:
+        picture = self.view.grab().toImage()
+        shown.append(picture.pixelColor(picture.width() // 2, picture.height() // 2).red())
+        original(self, event)
 
     def end() -> None:
         run.latest.emit(result(0, pixels=gray(level=200)))
-        run.running = False
-        shown.append(window())
+        run.stop()
 
-    later(100, end)
-    run.show()
-    assert run.stops >= 1
-    assert not shown[0].isVisible()
-    assert shown[0].grab().toImage().pixelColor(100, 100).red() == 200
+    monkeypatch.setattr(MainWindow, "closeEvent", close)
+    kept = in_turn(end)
+    run.show(ini)
+    kept.stop()
+    assert shown[0] == 200
     assert run.latest.take() is None
 
 
-def test_run_that_ended_before_the_window_opened_returns() -> None:
+def test_run_that_ended_before_the_window_opened_returns(ini: Path) -> None:
     run = Run()
     run.latest.emit(result())
-    run.running = False
-    run.show()
+    run.stop()
+    run.show(ini)
 
 
 @pytest.mark.parametrize("key", [Qt.Key.Key_Escape, Qt.Key.Key_Q])
-def test_key_stops_the_run(key) -> None:
+def test_key_closes_the_window(ini: Path, key) -> None:
+    kept = in_turn(lambda: QTest.keyClick(window(), key))
+    Run().show(ini)
+    kept.stop()
+
+
+def test_closing_the_window_returns(ini: Path) -> None:
+    kept = in_turn(lambda: window().close())
+    Run().show(ini)
+    kept.stop()
+
+
+def test_interrupt_returns(ini: Path) -> None:
     run = Run()
-    later(100, lambda: QTest.keyClick(window(), key))
-    run.show()
-    assert run.stops == 1
+    later(100, lambda: setattr(run, "interrupted", True))
+    run.show(ini)
 
 
-def test_closing_the_window_stops_the_run() -> None:
-    run = Run()
-    later(100, lambda: window().close())
-    run.show()
-    assert run.stops == 1
-
-
-def test_f11_is_full_screen_and_back() -> None:
+def test_f11_is_full_screen_and_escape_leaves_it_before_it_closes(ini: Path) -> None:
     run, states = Run(), []
 
-    def press() -> None:
-        QTest.keyClick(window(), Qt.Key.Key_F11)
-        states.append(window().isFullScreen())
+    def press(key) -> Callable[[], None]:
+        def action() -> None:
+            QTest.keyClick(window(), key)
+            states.append(window().isFullScreen())
 
-    for ms in (100, 200):
-        later(ms, press)
-    later(300, lambda: QTest.keyClick(window(), Qt.Key.Key_Escape))
-    run.show()
-    assert states == [True, False]
+        return action
 
-
-def test_window_takes_the_first_frames_size() -> None:
-    run, sizes = Run(), []
-    run.latest.emit(result(pixels=gray(400, 300)))
-    later(200, lambda: sizes.append((window().width(), window().height() - window().hud_height)))
-    later(250, run.stop)
-    run.show()
-    assert sizes == [(400, 300)]
-
-
-def test_frame_larger_than_the_screen_is_scaled_into_it() -> None:
-    run, fits = Run(), []
-    run.latest.emit(result(pixels=gray(4000, 3000)))
-    later(200, lambda: fits.append(window().height() < window().screen().size().height()))
-    later(250, run.stop)
-    run.show()
-    assert fits == [True]
+    kept = in_turn(
+        press(Qt.Key.Key_F11),
+        press(Qt.Key.Key_Escape),
+        press(Qt.Key.Key_F11),
+        press(Qt.Key.Key_F11),
+        lambda: QTest.keyClick(window(), Qt.Key.Key_Escape),
+    )
+    run.show(ini)
+    kept.stop()
+    assert states == [True, False, True, False]
 
 
-def test_nothing_new_repaints_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_new_repaints_nothing(ini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from app.gui.view import ResultView
 
     run, paints = Run(), []
@@ -138,32 +152,75 @@ def test_nothing_new_repaints_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     run.latest.emit(result())
     before: list[int] = []
-    later(200, lambda: before.append(len(paints)))
-    later(600, lambda: before.append(len(paints)))
-    later(650, run.stop)
-    run.show()
-    assert before[0] == before[1]
+
+    def note() -> None:
+        before.append(len(paints))
+
+    idle = [lambda: None] * 12  # 50 ms each: what start-up paints is painted by then
+    kept = in_turn(*idle, note, *idle, note, run.stop)
+    run.show(ini)
+    kept.stop()
+    assert before[0] == before[1] and before[0] >= 1
 
 
-def test_status_line_goes_on_while_no_frames_come() -> None:
-    run, calls = Run(), []
-    later(800, run.stop)
-    run.show(hud=lambda: calls.append(1) or f"{len(calls)}")
-    assert 3 <= len(calls) <= 6
+def test_slow_painting_builds_no_queue(ini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A paint of 200 ms: what is shown is still the newest, and nothing waits."""
+    import time
+
+    from app.gui.view import ResultView
+
+    run, shown, waiting = Run(), [], []
+    original = ResultView.paintEvent
+
+    def slow(self, event) -> None:
+        if self.newest is not None:
+            shown.append((self.newest[0].frame.index, emitted[-1]))
+            time.sleep(0.2)
+        original(self, event)
+
+    monkeypatch.setattr(ResultView, "paintEvent", slow)
+    emitted, pixels = [0], gray()
+
+    def emit() -> None:
+        emitted.append(emitted[-1] + 1)
+        run.latest.emit(result(emitted[-1], pixels=pixels))
+        waiting.append(sys.getrefcount(pixels))
+
+    import threading
+
+    ended = threading.Event()
+
+    def feed() -> None:
+        while not ended.wait(0.01):
+            emit()
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    later(2500, run.stop)
+    try:
+        run.show(ini)
+    finally:
+        ended.set()
+        thread.join()
+    late = [now - index for index, now in shown]
+    assert len(shown) >= 4 and emitted[-1] > 3 * len(shown)
+    # one paint and one tick behind at the most: about 22 frames of 10 ms; a queue would grow
+    assert max(waiting) <= waiting[0] + 6, "frames are being kept"
+    assert late[-1] <= max(late[:3]) + 30, late
 
 
-def test_exception_in_a_callback_stops_the_run_and_comes_out() -> None:
+def test_exception_in_the_desk_comes_out(ini: Path) -> None:
     run = Run()
 
-    def broken() -> str:
-        raise RuntimeError("no status")
+    def broken():
+        raise RuntimeError("no state")
 
-    with pytest.raises(RuntimeError, match="no status"):
-        run.show(hud=broken)
-    assert run.stops == 1 and sys.excepthook is not None
+    run.state = broken
+    with pytest.raises(RuntimeError, match="no state"):
+        run.show(ini)
 
 
-def test_exception_while_painting_stops_the_run_and_comes_out() -> None:
+def test_exception_while_painting_comes_out(ini: Path) -> None:
     class Broken(tuple):
         __slots__ = ()
 
@@ -171,47 +228,50 @@ def test_exception_while_painting_stops_the_run_and_comes_out() -> None:
             raise LookupError("no labels")
 
     run = Run()
+    run.latest.open(run.now.feed.info, Broken(LABELS))
     run.latest.emit(result(0, found((0, 0.9, 100, 80, 200, 180))))
     with pytest.raises(LookupError, match="no labels"):
-        run.show(labels=Broken(LABELS))
-    assert run.stops == 1
+        run.show(ini)
 
 
-def test_several_windows_one_after_another() -> None:
+def test_several_windows_one_after_another(ini: Path) -> None:
     for _ in range(3):
         run = Run()
         run.latest.emit(result())
         later(50, run.stop)
-        run.show()
+        run.show(ini)
 
 
-def test_no_display_is_an_error_message_not_an_abort(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_display_is_an_error_message_not_an_abort(
+    ini: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("QT_QPA_PLATFORM", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigError, match=r"cannot open a window: .* use --headless"):
-        Run().show()
+        Run().show(ini)
 
 
 INTERRUPTED = """
-import os, signal, sys, threading
+import signal, sys, threading
+from pathlib import Path
 from app.gui.window import run_window
-from app.sinks.latest import LatestSink
+from tests.gui.kit import FakeDesk
 stopped = threading.Event()
 if sys.argv[1] == "handler":
     signal.signal(signal.SIGINT, lambda number, frame: stopped.set())
-def hud():
-    print("up", flush=True)
-    return ""
-run_window(LatestSink(), labels=[], title="t", hud=hud, is_running=lambda: not stopped.is_set(),
-           request_stop=stopped.set)
-print("returned", stopped.is_set())
+class Desk(FakeDesk):
+    def state(self):
+        print("up", flush=True)
+        return super().state()
+run_window(Desk(), interrupted=stopped.is_set, settings_file=Path(sys.argv[2]))
+print("returned")
 """
 
 
 @pytest.mark.parametrize("kind", ["handler", "default"])
-def test_sigint_ends_the_window(kind: str) -> None:
+def test_sigint_ends_the_window(ini: Path, kind: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, kind],
+        [sys.executable, "-c", INTERRUPTED, kind, str(ini)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -222,10 +282,10 @@ def test_sigint_ends_the_window(kind: str) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=20)
     finally:
         process.kill()
         process.communicate()
     assert process.returncode == 0, err
-    assert out.splitlines()[-1] == "returned True"
+    assert out.splitlines()[-1] == "returned"
     assert "Traceback" not in err

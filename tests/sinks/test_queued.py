@@ -5,11 +5,14 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from collections.abc import Sequence
 
 import pytest
 
 import app.sinks.queued as queued
+from app.detections import Result
 from app.errors import SinkError
+from app.frame import SourceInfo
 from app.output_meter import OutputMeter
 from app.sinks.queued import QueuedSink
 from tests.fakes import FakeSink
@@ -98,3 +101,51 @@ def test_a_frame_that_was_delivered_is_let_go() -> None:
     sink.close()
     gc.collect()
     assert gone() is None
+
+
+class Noting:
+    """Notes what is asked of it."""
+
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        self.seen.append(f"open {source.uri}")
+
+    def emit(self, each: Result) -> None:
+        self.seen.append(each.frame.index)
+
+    def close(self) -> None:
+        self.seen.append("close")
+
+
+class Going(Noting):
+    """Goes on with another source."""
+
+    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        self.seen.append(f"update {source.uri}, {labels[0]}")
+
+
+@pytest.mark.parametrize(
+    ("inner", "told"),
+    [(Noting(), ["close", "open b"]), (Going(), ["update b, dog"])],
+    ids=["begins anew", "goes on"],
+)
+def test_another_source_is_told_in_turn_with_the_results(inner: Noting, told: list[str]) -> None:
+    sink = QueuedSink(inner, OutputMeter("x"))
+    sink.open(SourceInfo("a", live=True), ("cat",))
+    sink.emit(result(0))
+    sink.update(SourceInfo("b", live=True), ("dog",))
+    sink.emit(result(1))
+    sink.close()
+    assert inner.seen == ["open a", 0, *told, 1, "close"]
+
+
+def test_it_can_be_opened_again() -> None:
+    inner = Noting()
+    sink = QueuedSink(inner, OutputMeter("x"))
+    for i in range(2):
+        sink.open(SourceInfo("a", live=True), LABELS)
+        sink.emit(result(i))
+        sink.close()
+    assert inner.seen == ["open a", 0, "close", "open a", 1, "close"]

@@ -1,0 +1,133 @@
+"""What do the controls ask of the run, and what of it is remembered?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from app.gui import texts
+from app.gui.banners import Banners
+from app.gui.messages import Deed
+from app.gui.ports import Desk
+from app.gui.settings import Settings
+from app.gui.view import ResultView
+from app.session_state import Choice, SessionState
+
+
+class RunControls:
+    """Between the controls and the desk; on the GUI thread, and never waiting."""
+
+    def __init__(self, desk: Desk, settings: Settings, view: ResultView) -> None:
+        self._desk, self._settings, self._view = desk, settings, view
+        self.hidden = frozenset(settings.words("hidden"))
+        self._model_name = ""
+        self._new_uri = ""  # remembered once it has opened
+        view.set_hidden(self.hidden)
+        desk.hide(self.hidden)
+        model, engine = settings.text("model"), settings.text("engine")
+        if (model or engine) and not desk.given & {"model", "engine"}:
+            desk.choose(Choice(model or None, engine or "auto"))
+
+    def follow(self, state: SessionState) -> None:
+        """See what has come up: a model gets its thresholds, a source is remembered."""
+        self._model_came(state)
+        feed = state.feed
+        if self._new_uri and self._new_uri == feed.uri and feed.info:
+            self._new_uri = ""
+            if feed.label == feed.uri:  # nothing in it is secret
+                self._settings.add_recent(feed.uri)
+
+    def show_source(self, uri: str) -> None:
+        """Change to this source."""
+        self._new_uri = uri
+        self._settings.set("hint_seen", True)
+        self._desk.show_source(uri)
+        self._view.fit()
+
+    def snapshot(self, banners: Banners) -> None:
+        """Save what is shown now."""
+        shown = self._view.newest
+        if shown is None:
+            banners.tell(texts.NOTHING_TO_SAVE, "info")
+            return
+        result, labels = shown
+        visible = replace(result, detections=result.detections.without(labels, self.hidden))
+        stem = self._settings.folder("pictures") / f"kestrel_{_stamp()}"
+        self._desk.snapshot(str(stem), (visible, labels))
+
+    def record(self, on: bool) -> None:
+        """Begin or end a recording."""
+        path = self._settings.folder("videos") / f"kestrel_{_stamp()}.mp4"
+        self._desk.record(str(path) if on else "")
+
+    def save_to(self, folder: str) -> None:
+        """Snapshots and recordings go there from now on."""
+        self._settings.set("pictures_folder", folder)
+        self._settings.set("videos_folder", folder)
+
+    def move(self, seconds: float) -> None:
+        """Back or forward in a recording."""
+        feed = self._desk.state().feed
+        if feed.seekable:
+            self._desk.seek(max(0, (feed.position_ns or 0) + round(seconds * 1e9)))
+
+    def restart(self) -> None:
+        """A recording from its beginning; anything else is opened anew."""
+        feed = self._desk.state().feed
+        plays = feed.recording and feed.phase in ("playing", "ended")
+        if plays and (feed.seekable or feed.phase == "ended"):
+            self._desk.seek(0)
+        else:
+            self._desk.reopen()
+
+    def choose(self, choice: Choice) -> None:
+        """Change model and engine, also for the next time."""
+        self._settings.set("model", choice.model or "")
+        self._settings.set("engine", choice.engine)
+        self._desk.choose(choice)
+
+    def set_thresholds(self, score: float, iou: float) -> None:
+        """Also for the next time that this model runs."""
+        if self._model_name:
+            self._settings.set(f"score/{self._model_name}", score)
+            self._settings.set(f"iou/{self._model_name}", iou)
+        self._desk.set_thresholds(score, iou)
+
+    def default_thresholds(self) -> None:
+        """The model's own."""
+        for name in ("score", "iou"):
+            self._settings.forget(f"{name}/{self._model_name}")
+        state = self._desk.state()
+        if state.default_score is not None and state.default_iou is not None:
+            self._desk.set_thresholds(state.default_score, state.default_iou)
+
+    def hide(self, hidden: frozenset[str]) -> None:
+        """These classes are neither drawn nor saved from here."""
+        self.hidden = hidden
+        self._view.set_hidden(hidden)
+        self._desk.hide(hidden)
+
+    def do(self, deed: Deed) -> None:
+        """What a banner's button offers."""
+        if deed == "reopen":
+            self._desk.reopen()
+        elif deed == "cancel":
+            self._desk.cancel()
+        else:
+            self._desk.choose(self._desk.state().running or Choice())
+
+    def _model_came(self, state: SessionState) -> None:
+        """A model that comes up gets the thresholds that it had the last time."""
+        if state.model_name == self._model_name or state.score is None or state.iou is None:
+            return
+        self._model_name = state.model_name
+        if self._desk.given & {"score", "iou"}:
+            return
+        score = self._settings.number(f"score/{state.model_name}", state.score)
+        iou = self._settings.number(f"iou/{state.model_name}", state.iou)
+        if 0.001 <= score <= 1 and 0 <= iou <= 1 and (score, iou) != (state.score, state.iou):
+            self._desk.set_thresholds(score, iou)
+
+
+def _stamp() -> str:
+    return datetime.now().strftime("%Y%m%d_%H%M%S_%f")[:-3]

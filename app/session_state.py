@@ -1,0 +1,100 @@
+"""What does a window know of the run behind it? Immutable values, made there and read here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from app.frame import SourceInfo
+
+# opening: for the first time; lost: it ran, and is tried again; failed: it is not tried again
+Phase = Literal["opening", "playing", "ended", "lost", "failed"]
+Severity = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which model on which engine; ``model`` None is the shelf's default."""
+
+    model: str | None = None
+    engine: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class FeedState:
+    """The source. Times ``*_ns`` are monotonic but for ``position_ns`` and ``duration_ns``."""
+
+    uri: str = ""  # as given: it may hold credentials and is never shown
+    label: str = ""  # the same with credentials masked
+    phase: Phase = "opening"
+    since_ns: int = 0  # when the phase began
+    info: SourceInfo | None = None
+    recording: bool = False
+    seekable: bool = False
+    position_ns: int | None = None  # in the recording
+    duration_ns: int | None = None
+    paused: bool = False
+    error: str = ""
+    next_try_ns: int | None = None
+    last_frame_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the run measures. Ages and stages cover the last few seconds; NaN where none."""
+
+    fps: float = 0.0
+    capture_fps: float = 0.0
+    age_p50_ms: float = float("nan")
+    age_p95_ms: float = float("nan")
+    stages_ms: Mapping[str, float] = field(default_factory=dict)  # medians
+    captured: int = 0
+    processed: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)  # by reason
+
+
+@dataclass(frozen=True, slots=True)
+class MachineLoad:
+    """What the machine tells of itself. None: it does not tell; never a stand-in such as 0."""
+
+    cpu_percent: float | None = None  # of all cores
+    process_cpu_percent: float | None = None  # of one core
+    memory_mb: float | None = None  # resident, of this process
+    gpu_percent: float | None = None
+    gpu_memory_mb: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something to tell once. A higher number is newer."""
+
+    number: int
+    severity: Severity
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """Everything at one moment."""
+
+    feed: FeedState = field(default_factory=FeedState)
+    running: Choice | None = None  # what makes the results; None until the first engine is up
+    model_name: str = ""
+    engine_text: str = ""  # engine, device and threads, as the engine describes itself
+    labels: Sequence[str] = ()
+    score: float | None = None
+    iou: float | None = None
+    default_score: float | None = None  # the model's own
+    default_iou: float | None = None
+    building: Choice | None = None  # what is being prepared beside it
+    building_since_ns: int = 0
+    building_text: str = ""  # the latest word of what is being done
+    failure: str = ""  # why nothing is being detected, with the cure; "" while all is well
+    recording_to: str = ""
+    figures: Figures = field(default_factory=Figures)
+    machine: MachineLoad = field(default_factory=MachineLoad)
+    notice: Notice | None = None
+    ended: bool = False  # the run is over: close the window

@@ -1,0 +1,203 @@
+"""`run` with a window: what stands behind it?"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from app.catalogue import Catalogue, Offer
+from app.config import ENGINES, Config
+from app.credentials import mask_credentials
+from app.detections import Result
+from app.errors import KestrelError
+from app.interfaces import Sink
+from app.session.engine import Prepared
+from app.session.feed import Feed
+from app.session.feeder import Opening
+from app.session.outputs import KeptSink, RecordingSink
+from app.session.session import Session
+from app.session_state import Choice, SessionState
+from app.shelf import Model, list_models, locate
+from app.sinks.latest import LatestSink
+from app.sinks.video_file import VideoFileSink
+from app.sources.uri import SourceOptions, is_recording, make_source
+from app.sources.v4l2 import list_cameras
+from app.tools.snapshots import Snapshots
+
+log = logging.getLogger(__name__)
+
+CLOSE_S = 1.5  # of the 2 s within which everything has ended after the window is closed
+SAMPLE = "sample:"
+
+
+class Desk:
+    """A run as the window sees it (``app.gui.ports.Desk``): every method returns at once.
+
+    ``prepare`` finds the model of a configuration and how to run it; it may take its time.
+    ``outputs`` are those of the command line; ``sinks`` are others that get every result.
+    ``loop``: every recording begins again at its end, not only the bundled clip.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        prepare: Callable[[Config], Prepared],
+        sinks: Sequence[Sink] = (),
+        outputs: Sequence[Sink] = (),
+        loop: bool = False,
+    ) -> None:
+        self._config = config
+        # a run with an output or a limit is a job: it ends with its recording, and what the window
+        # remembers changes nothing in it
+        stays = not (config.json or config.record.path or config.max_frames)
+        names = ("model", "engine", "score", "iou")
+        default = Config()
+        self.given = frozenset(
+            name for name in names if not stays or getattr(config, name) != getattr(default, name)
+        )
+        self._latest = LatestSink()
+        self._recording = RecordingSink(VideoFileSink, self._tell)
+        self._snapshots = Snapshots(self._tell)
+        self.feed = Feed(
+            self._open,
+            tell=lambda text: self._tell(text, "error"),
+            loops=lambda uri: loop or (stays and uri == SAMPLE),
+        )
+
+        def prepare_choice(choice: Choice, score: float | None, iou: float | None) -> Prepared:
+            changes: dict[str, Any] = {"model": choice.model, "engine": choice.engine}
+            return prepare(replace(config, score=score, iou=iou, **changes))
+
+        self.session = Session(
+            self.feed,
+            prepare_choice,
+            choice=Choice(config.model, config.engine),
+            config=config,
+            sinks=[self._latest, *sinks],
+            kept=[KeptSink(sink, self._output_failed) for sink in outputs],
+            recording=self._recording,
+            stay=stays,
+        )
+        self.state: Callable[[], SessionState] = self.session.state
+        self.take: Callable[[], tuple[Result, Sequence[str]] | None] = self._latest.take_labelled
+        self.show_source, self.reopen = self.feed.show, self.feed.reopen
+        self.pause, self.step, self.seek = self.feed.pause, self.feed.step, self.feed.seek
+        self.choose, self.cancel = self.session.choose, self.session.cancel
+        self.set_thresholds = self.session.set_thresholds
+        self.record = self._recording.switch
+        self._catalogue = Catalogue(engines=tuple(Offer(name, name) for name in ENGINES))
+        self._looking: threading.Thread | None = None
+
+    def hide(self, labels: frozenset[str]) -> None:
+        """See gui.ports."""
+        self._recording.hidden = labels
+
+    def snapshot(self, stem: str, shown: tuple[Result, Sequence[str]]) -> None:
+        """See gui.ports."""
+        result, labels = shown
+        source = self.feed.info_of(result.frame.index)
+        self._snapshots.save(Path(stem), result, labels, source)
+
+    def catalogue(self) -> Catalogue:
+        """See gui.ports."""
+        return self._catalogue
+
+    def refresh(self) -> None:
+        """See gui.ports; on a thread, as drivers may block."""
+        if self._looking is None or not self._looking.is_alive():
+            self._looking = threading.Thread(target=self._look, name="catalogue", daemon=True)
+            self._looking.start()
+
+    def _look(self) -> None:
+        models = tuple(_model_offer(model) for model in list_models())
+        self._catalogue = replace(self._catalogue, models=models)
+        self._catalogue = replace(self._catalogue, cameras=_camera_offers())
+
+    def _open(self, uri: str) -> Opening:
+        config = self._config
+        source = make_source(
+            uri,
+            realtime=True,
+            isolate=config.isolate if uri == config.source else None,
+            options=SourceOptions(
+                open_timeout_s=config.open_timeout_s, read_timeout_s=config.read_timeout_s
+            ),
+        )
+        return Opening(source, mask_credentials(uri), is_recording(uri))
+
+    def _tell(self, text: str, severity: Any) -> None:
+        self.session.tell(text, severity)
+
+    def _output_failed(self, error: KestrelError) -> None:
+        self._tell(" ".join(str(error).split()), "error")
+
+
+def run_desktop(desk: Desk, config: Config, uri: str) -> bool:
+    """Show the window until it is closed or the run has ended; whether a signal ended it.
+
+    Raises at once what cannot be cured in the window: a file or a model that is not there.
+    """
+    from app.gui.window import run_window
+
+    make_source(uri, realtime=True)
+    if config.model is not None:
+        locate(config.model)
+    with _noted_signals() as struck:
+        desk.session.start(uri)
+        try:
+            run_window(desk, interrupted=lambda: bool(struck))
+        finally:
+            desk.session.stop()
+            if not desk.session.join(CLOSE_S):
+                log.warning("not everything ended in time; leaving it behind")
+        return bool(struck)
+
+
+@contextmanager
+def _noted_signals() -> Iterator[list[int]]:
+    """SIGINT and SIGTERM are noted; the second one ends the process at once."""
+    struck: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if struck:
+            os._exit(128 + number)
+        struck.append(number)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield struck
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _model_offer(model: Model) -> Offer:
+    spec = model.spec
+    classes = spec.labels[0] if len(spec.labels) == 1 else f"{len(spec.labels)} classes"
+    width, height = spec.input.size_wh
+    ready = "" if model.weights.is_file() else "; its weights are fetched first"
+    return Offer(spec.name, model.ref, f"{classes}, {width} × {height}{ready}")
+
+
+def _camera_offers() -> tuple[Offer, ...]:
+    offers = []
+    for camera in list_cameras():
+        modes = tuple(
+            Offer(
+                f"{mode.wh_px[0]} × {mode.wh_px[1]}  {mode.fourcc}"
+                + (f"  {mode.fps:g} FPS" if mode.fps else ""),
+                f"{camera.uri}?{mode.query}",
+            )
+            for mode in camera.modes
+        )
+        offers.append(Offer(camera.name, camera.uri, "", modes))
+    return tuple(offers)

@@ -1,0 +1,114 @@
+"""What does the window see of a run that is none?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from app.catalogue import Catalogue, Offer
+from app.frame import SourceInfo
+from app.session_state import Choice, FeedState, Figures, SessionState
+from app.sinks.latest import LatestSink
+from tests.sinks.kit import CAMERA, LABELS
+
+CLIP_INFO = SourceInfo("clip.mp4", live=True, wh_px=(320, 240), fps=25.0, frame_count=250)
+RUNNING = SessionState(
+    feed=FeedState(
+        uri="clip.mp4",
+        label="clip.mp4",
+        phase="playing",
+        info=CLIP_INFO,
+        recording=True,
+        seekable=True,
+        position_ns=2_000_000_000,
+        duration_ns=10_000_000_000,
+    ),
+    running=Choice(None, "auto"),
+    model_name="small",
+    engine_text="cpu (fake)",
+    labels=LABELS,
+    score=0.35,
+    iou=0.45,
+    default_score=0.35,
+    default_iou=0.45,
+    figures=Figures(fps=25.0, capture_fps=25.0, age_p50_ms=7.0, age_p95_ms=12.0),
+)
+CATALOGUE = Catalogue(
+    cameras=(
+        Offer("Front camera", "camera:0", "", (Offer("640 × 480  YUYV", "camera:0?size=640x480"),)),
+        Offer("Back camera", "camera:2"),
+    ),
+    models=(Offer("small", "small", "3 classes"), Offer("large", "large", "80 classes")),
+    engines=(Offer("auto", "auto"), Offer("cpu", "cpu"), Offer("cuda", "cuda")),
+)
+
+
+class FakeDesk:
+    """Notes what it is asked for, and does of it what shows at once."""
+
+    def __init__(self, state: SessionState = RUNNING, given: frozenset[str] = frozenset()) -> None:
+        self.now, self.given = state, given
+        self.asked: list[tuple] = []
+        self.latest = LatestSink()
+        self.latest.open(CAMERA, LABELS)
+        self.offers = CATALOGUE
+
+    def state(self) -> SessionState:
+        return self.now
+
+    def take(self):
+        return self.latest.take_labelled()
+
+    def set_feed(self, **changes) -> None:
+        self.now = replace(self.now, feed=replace(self.now.feed, **changes))
+
+    def set(self, **changes) -> None:
+        self.now = replace(self.now, **changes)
+
+    def last(self, name: str) -> tuple:
+        return next(each for each in reversed(self.asked) if each[0] == name)
+
+    def was_asked(self, name: str) -> bool:
+        return any(each[0] == name for each in self.asked)
+
+    def show_source(self, uri: str) -> None:
+        self.asked.append(("show_source", uri))
+
+    def reopen(self) -> None:
+        self.asked.append(("reopen",))
+
+    def pause(self, paused: bool) -> None:
+        self.asked.append(("pause", paused))
+        self.set_feed(paused=paused)
+
+    def step(self) -> None:
+        self.asked.append(("step",))
+        self.set_feed(paused=True)
+
+    def seek(self, position_ns: int) -> None:
+        self.asked.append(("seek", position_ns))
+
+    def choose(self, choice: Choice) -> None:
+        self.asked.append(("choose", choice))
+
+    def cancel(self) -> None:
+        self.asked.append(("cancel",))
+
+    def set_thresholds(self, score: float, iou: float) -> None:
+        self.asked.append(("set_thresholds", score, iou))
+        self.set(score=score, iou=iou)
+
+    def hide(self, labels: frozenset[str]) -> None:
+        self.asked.append(("hide", labels))
+
+    def record(self, path: str) -> None:
+        self.asked.append(("record", path))
+        self.set(recording_to=path)
+
+    def snapshot(self, stem: str, shown) -> None:
+        self.asked.append(("snapshot", stem, shown))
+
+    def catalogue(self) -> Catalogue:
+        return self.offers
+
+    def refresh(self) -> None:
+        self.asked.append(("refresh",))

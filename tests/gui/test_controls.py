@@ -1,0 +1,567 @@
+"""Does every control ask for what it says, and show what holds?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PyQt5.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QUrl
+from PyQt5.QtGui import QDropEvent, QMouseEvent
+from PyQt5.QtTest import QTest
+from PyQt5.QtWidgets import (
+    QAbstractButton,
+    QAbstractSlider,
+    QApplication,
+    QComboBox,
+    QFileDialog,
+    QInputDialog,
+    QLineEdit,
+    QListWidget,
+    QMessageBox,
+    QWidget,
+)
+
+from app.gui import texts
+from app.gui.actions import CHECKABLE, keys_text
+from app.gui.sources import dropped_source
+from app.session_state import Choice, Notice
+from tests.gui.kit import RUNNING, FakeDesk
+from tests.sinks.kit import LABELS, found, gray, result
+
+
+@pytest.fixture
+def desk() -> FakeDesk:
+    return FakeDesk()
+
+
+@pytest.fixture
+def window(open_window, desk):
+    shown = open_window(desk)
+    QApplication.setActiveWindow(shown)
+    return shown
+
+
+def refresh(window) -> None:
+    """The slow part of the clock, now."""
+    window._next_slow_s = 0.0
+    window.tick()
+
+
+def press(window, key, modifier=Qt.KeyboardModifier.NoModifier) -> None:
+    QTest.keyClick(window.view, key, modifier)
+
+
+# --- source ---------------------------------------------------------------------------------------
+
+
+def menu_actions(menu) -> dict[str, object]:
+    found = {}
+    for action in menu.actions():
+        if action.menu():
+            found.update(menu_actions(action.menu()))
+        elif action.data():
+            found[action.data()] = action
+    return found
+
+
+def test_source_menu_offers_cameras_with_formats_files_clip_pattern_and_recent(
+    window, desk, settings
+) -> None:
+    settings.add_recent("/videos/yesterday.mp4")
+    window.tools.source.fill()
+    offered = menu_actions(window.tools.source.menu())
+    assert {"camera:0", "camera:0?size=640x480", "camera:2", "sample:"} <= set(offered)
+    assert any(uri.startswith("pattern:") for uri in offered)
+    assert offered["/videos/yesterday.mp4"].text() == "yesterday.mp4"
+    everything = [action.text() for action in window.tools.source.menu().actions()]
+    assert "Front camera  (camera:0)" in everything
+    for name in ("open_file", "open_folder", "open_url"):
+        assert window.actions_[name].text() in everything
+    for uri, action in offered.items():
+        action.trigger()
+        assert desk.last("show_source") == ("show_source", uri)
+
+
+def test_source_menu_without_cameras_says_so_and_can_look_again(window, desk) -> None:
+    desk.offers = replace(desk.offers, cameras=())
+    window.tools.source.fill()
+    actions = {action.text(): action for action in window.tools.source.menu().actions()}
+    assert not actions[texts.NO_CAMERAS].isEnabled()
+    desk.asked.clear()
+    actions[texts.LOOK_AGAIN].trigger()
+    assert desk.was_asked("refresh")
+
+
+def test_source_that_opened_is_remembered_but_no_password(window, desk, settings) -> None:
+    window.run.show_source("/videos/a.mp4")
+    desk.set_feed(uri="/videos/a.mp4", label="/videos/a.mp4")
+    refresh(window)
+    window.run.show_source("rtsp://u:p@cam/1")
+    desk.set_feed(uri="rtsp://u:p@cam/1", label="rtsp://***@cam/1")
+    refresh(window)
+    assert settings.words("recent") == ["/videos/a.mp4"]
+    assert window.tools.source.text() == "rtsp://***@cam/1"
+
+
+def test_source_that_never_opened_is_not_remembered(window, desk, settings) -> None:
+    window.run.show_source("/videos/broken.mp4")
+    desk.set_feed(uri="/videos/broken.mp4", label="/videos/broken.mp4", info=None, phase="failed")
+    refresh(window)
+    assert settings.words("recent") == []
+
+
+@pytest.mark.parametrize("name", ["open_file", "open_folder"])
+def test_file_dialog_holds_nothing_up_and_its_choice_is_shown(
+    window, desk, tmp_path: Path, name: str
+) -> None:
+    window.actions_[name].trigger()
+    (dialog,) = window.findChildren(QFileDialog)
+    dialog.fileSelected.emit(str(tmp_path))
+    dialog.close()
+    assert desk.last("show_source") == ("show_source", str(tmp_path))
+
+
+def test_url_dialog(window, desk) -> None:
+    window.actions_["open_url"].trigger()
+    (dialog,) = window.findChildren(QInputDialog)
+    dialog.setTextValue(" rtsp://camera/1 ")
+    dialog.accept()
+    assert desk.last("show_source") == ("show_source", "rtsp://camera/1")
+
+
+def drop(window, mime: QMimeData) -> None:
+    event = QDropEvent(
+        QPointF(10, 10),
+        Qt.DropAction.CopyAction,
+        mime,
+        Qt.MouseButton.LeftButton,
+        Qt.KeyboardModifier.NoModifier,
+    )
+    window.dropEvent(event)
+
+
+def test_dropped_file_is_shown(window, desk, tmp_path: Path) -> None:
+    mime = QMimeData()
+    mime.setUrls([QUrl.fromLocalFile(str(tmp_path / "a clip.mp4"))])
+    drop(window, mime)
+    assert desk.last("show_source") == ("show_source", str(tmp_path / "a clip.mp4"))
+
+
+def test_dropped_nonsense_is_left_alone(window, desk) -> None:
+    mime = QMimeData()
+    mime.setText("hello")
+    drop(window, mime)
+    assert not desk.was_asked("show_source")
+    assert dropped_source(None) is None
+    mime.setText("rtsp://camera/1")
+    assert dropped_source(mime) == "rtsp://camera/1"
+
+
+# --- model and engine -----------------------------------------------------------------------------
+
+
+def test_pickers_show_what_runs_and_ask_for_what_is_chosen(window, desk, settings) -> None:
+    refresh(window)
+    tools = window.tools
+    assert (tools.model.currentText(), tools.engine.currentText()) == ("small", "auto")
+    tools.model.setCurrentIndex(tools.model.findText("large"))
+    tools.model.activated.emit(tools.model.currentIndex())
+    assert desk.last("choose") == ("choose", Choice("large", "auto"))
+    assert settings.text("model") == "large"
+    desk.set(running=Choice("large", "auto"), model_name="large")
+    tools.engine.setCurrentIndex(tools.engine.findText("cuda"))
+    tools.engine.activated.emit(tools.engine.currentIndex())
+    assert desk.last("choose") == ("choose", Choice("large", "cuda"))
+
+
+def test_pickers_go_back_when_the_switch_fails(window, desk) -> None:
+    desk.set(building=Choice("large", "cuda"))
+    refresh(window)
+    assert window.tools.model.currentText() == "large"
+    desk.set(building=None, notice=Notice(1, "error", "no GPU — going on with small"))
+    refresh(window)
+    assert window.tools.model.currentText() == "small"
+    assert window.tools.engine.currentText() == "auto"
+    assert window.banners.notice.text == "no GPU — going on with small"
+
+
+def test_slow_build_shows_progress_and_can_be_cancelled(window, desk) -> None:
+    desk.set(building=Choice("large", "auto"), building_since_ns=1, building_text="fetching")
+    refresh(window)
+    assert "Preparing large (auto)" in window.banners.engine.text
+    assert "small goes on" in window.banners.engine.text
+    assert "fetching" in window.banners.engine.text
+    window.banners.engine.button.click()
+    assert desk.was_asked("cancel")
+
+
+def test_model_of_the_last_time_comes_back_unless_another_is_given(open_window, settings) -> None:
+    settings.set("model", "large")
+    settings.set("engine", "cpu")
+    desk = FakeDesk()
+    open_window(desk)
+    assert desk.last("choose") == ("choose", Choice("large", "cpu"))
+    given = FakeDesk(given=frozenset({"model"}))
+    open_window(given)
+    assert not given.was_asked("choose")
+
+
+# --- thresholds and classes -----------------------------------------------------------------------
+
+
+def test_sliders_ask_once_they_settle_and_are_remembered_by_model(
+    window, desk, qtbot, settings
+) -> None:
+    refresh(window)
+    window.controls.score.slider.setValue(60)
+    window.controls.iou.box.setValue(0.7)
+    qtbot.waitUntil(lambda: desk.was_asked("set_thresholds"))
+    assert desk.last("set_thresholds") == ("set_thresholds", 0.6, 0.7)
+    assert settings.number("score/small", 0) == 0.6
+    assert window.controls.score.box.value() == 0.6 and window.controls.iou.slider.value() == 70
+
+
+def test_sliders_show_what_holds_and_go_back_to_the_models_own(window, desk, settings) -> None:
+    desk.set(score=0.8, iou=0.5)
+    refresh(window)
+    assert window.controls.score.slider.value() == 80
+    settings.set("score/small", 0.8)
+    window.controls.reset.click()
+    assert desk.last("set_thresholds") == ("set_thresholds", 0.35, 0.45)
+    assert settings.number("score/small", -1) == -1
+    refresh(window)
+    assert window.controls.score.slider.value() == 35
+
+
+def test_thresholds_of_the_last_time_come_back_with_their_model(open_window, settings) -> None:
+    settings.set("score/small", 0.9)
+    desk = FakeDesk()
+    refresh(open_window(desk))
+    assert desk.last("set_thresholds") == ("set_thresholds", 0.9, 0.45)
+    given = FakeDesk(given=frozenset({"score"}))
+    refresh(open_window(given))
+    assert not given.was_asked("set_thresholds")
+
+
+def test_classes_can_be_hidden_singly_and_together(window, desk) -> None:
+    refresh(window)
+    controls = window.controls
+    assert [controls.list.item(i).text() for i in range(3)] == list(LABELS)
+    controls.list.item(1).setCheckState(Qt.CheckState.Unchecked)
+    assert desk.last("hide") == ("hide", frozenset({"dog"}))
+    controls.none.click()
+    assert desk.last("hide") == ("hide", frozenset(LABELS))
+    controls.all.click()
+    assert desk.last("hide") == ("hide", frozenset())
+
+
+def test_class_is_found_by_name(window) -> None:
+    refresh(window)
+    window.controls.search.setText("FA")
+    hidden = [window.controls.list.item(i).isHidden() for i in range(3)]
+    assert hidden == [True, True, False]
+
+
+@pytest.mark.parametrize("name", ["boxes", "labels", "scores", "keypoints"])
+def test_overlay_toggles_by_tick_and_by_key(window, name: str) -> None:
+    window.controls.toggles[name].click()
+    assert getattr(window.view.options, name) is False
+    assert not window.actions_[name].isChecked()
+    press(window, getattr(Qt.Key, f"Key_{texts.ACTIONS[name][1][0]}"))
+    assert getattr(window.view.options, name) is True
+    assert window.controls.toggles[name].isChecked()
+
+
+def test_status_line_can_be_hidden(window) -> None:
+    press(window, Qt.Key.Key_H)
+    assert not window.hud.isVisible()
+    press(window, Qt.Key.Key_H)
+    assert window.hud.isVisible()
+
+
+# --- playing --------------------------------------------------------------------------------------
+
+
+def test_pause_by_space_key_and_button(window, desk) -> None:
+    window.view.setFocus()
+    press(window, Qt.Key.Key_Space)
+    assert desk.last("pause") == ("pause", True)
+    refresh(window)
+    assert window.actions_["pause"].isChecked() and texts.PAUSED in window.hud.badges
+    press(window, Qt.Key.Key_P)
+    assert desk.last("pause") == ("pause", False)
+    window.tools.widgetForAction(window.actions_["pause"]).click()
+    assert desk.last("pause") == ("pause", True)
+
+
+def test_single_step_pauses(window, desk) -> None:
+    press(window, Qt.Key.Key_Period)
+    assert desk.was_asked("step")
+    refresh(window)
+    assert window.actions_["pause"].isChecked()
+
+
+def test_timeline_follows_and_moves(window, desk) -> None:
+    refresh(window)
+    assert window.timeline.isVisible() and window.timeline.slider.value() == 2000
+    assert window.timeline.clock.text() == "0:02 / 0:10"
+    bar = window.timeline.slider
+    QTest.mouseClick(
+        bar, Qt.MouseButton.LeftButton, pos=QPoint(bar.width() // 2, bar.height() // 2)
+    )
+    position_ns = desk.last("seek")[1]
+    assert 4_500_000_000 < position_ns < 5_500_000_000
+
+
+def test_timeline_is_for_recordings_only(window, desk) -> None:
+    desk.set_feed(recording=False, duration_ns=None, last_frame_ns=2**62)
+    refresh(window)
+    assert not window.timeline.isVisible()
+    desk.set_feed(recording=True, duration_ns=10**10, seekable=False)
+    refresh(window)
+    assert window.timeline.isVisible() and not window.timeline.slider.isEnabled()
+    assert not window.actions_["forward"].isEnabled()
+
+
+def test_keys_move_in_a_recording(window, desk) -> None:
+    refresh(window)
+    press(window, Qt.Key.Key_Right, Qt.KeyboardModifier.ShiftModifier)
+    assert desk.last("seek") == ("seek", 7_000_000_000)
+    press(window, Qt.Key.Key_Left)
+    assert desk.last("seek") == ("seek", 1_000_000_000)
+    press(window, Qt.Key.Key_Home)
+    assert desk.last("seek") == ("seek", 0)
+    desk.set_feed(recording=False, seekable=False)
+    press(window, Qt.Key.Key_Home)
+    assert desk.was_asked("reopen")
+
+
+# --- view -----------------------------------------------------------------------------------------
+
+
+def test_zoom_keys_wheel_and_double_click(window, desk, qtbot) -> None:
+    desk.latest.emit(result(0, pixels=gray(2000, 1500)))
+    window.tick()
+    qtbot.waitUntil(lambda: window.view.placement() is not None)
+    press(window, Qt.Key.Key_1)
+    assert window.view.zoom == 1.0
+    press(window, Qt.Key.Key_Plus)
+    assert window.view.zoom == 1.25
+    press(window, Qt.Key.Key_Minus)
+    assert window.view.zoom == pytest.approx(1.0)
+    before = window.view.placement()
+    press(window, Qt.Key.Key_Right)
+    assert window.view.placement().x0 < before.x0 and not desk.was_asked("seek")
+    press(window, Qt.Key.Key_F)
+    assert window.view.zoom is None
+    QTest.mouseDClick(window.view, Qt.MouseButton.LeftButton)
+    assert window.view.zoom == 1.0
+    before = window.view.placement()
+    QTest.mousePress(window.view, Qt.MouseButton.LeftButton, pos=QPoint(100, 100))
+    QApplication.sendEvent(
+        window.view,
+        QMouseEvent(
+            QEvent.Type.MouseMove,
+            QPointF(60, 80),
+            Qt.MouseButton.NoButton,
+            Qt.MouseButton.LeftButton,
+            Qt.KeyboardModifier.NoModifier,
+        ),
+    )
+    QTest.mouseRelease(window.view, Qt.MouseButton.LeftButton, pos=QPoint(60, 80))
+    after = window.view.placement()
+    assert (before.x0 - after.x0, before.y0 - after.y0) == (40, 20)
+
+
+# --- saving ---------------------------------------------------------------------------------------
+
+
+def test_snapshot_saves_what_is_visible(window, desk, settings, tmp_path: Path) -> None:
+    settings.set("pictures_folder", str(tmp_path))
+    press(window, Qt.Key.Key_S)
+    assert not desk.was_asked("snapshot") and window.banners.notice.text == texts.NOTHING_TO_SAVE
+    boxes = found((0, 0.9, 10, 10, 90, 90), (1, 0.8, 50, 50, 80, 80))
+    desk.latest.emit(result(0, boxes))
+    window.tick()
+    window.controls.show_classes(LABELS, frozenset())
+    window.controls.list.item(1).setCheckState(Qt.CheckState.Unchecked)
+    press(window, Qt.Key.Key_S)
+    _, stem, (saved, labels) = desk.last("snapshot")
+    assert Path(stem).parent == tmp_path and labels == LABELS
+    assert saved.detections.class_ids.tolist() == [0]
+
+
+def test_record_on_and_off_and_off_by_itself(window, desk, settings, tmp_path: Path) -> None:
+    settings.set("videos_folder", str(tmp_path))
+    press(window, Qt.Key.Key_R)
+    path = Path(desk.last("record")[1])
+    assert path.parent == tmp_path and path.suffix == ".mp4"
+    refresh(window)
+    assert texts.RECORDING in window.hud.badges
+    press(window, Qt.Key.Key_R)
+    assert desk.last("record") == ("record", "")
+    press(window, Qt.Key.Key_R)
+    desk.set(recording_to="", notice=Notice(1, "error", "the disk is full"))
+    refresh(window)
+    assert not window.actions_["record"].isChecked()
+    assert window.banners.notice.text == "the disk is full"
+
+
+def test_folder_for_saving_can_be_chosen(window, settings, tmp_path: Path) -> None:
+    window.actions_["folder"].trigger()
+    (dialog,) = window.findChildren(QFileDialog)
+    dialog.fileSelected.emit(str(tmp_path))
+    dialog.close()
+    assert settings.folder("pictures") == settings.folder("videos") == tmp_path
+
+
+# --- docks, theme, help, settings -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["controls", "instruments"])
+def test_docks_open_and_close_by_key_and_by_their_own_cross(window, name: str) -> None:
+    dock, action = window.docks[name], window.actions_[name]
+    before = dock.isVisible()
+    action.toggle()
+    assert dock.isVisible() is not before
+    action.toggle()
+    action.setChecked(True)
+    dock.close()
+    assert not action.isChecked()
+
+
+def test_full_screen_hides_everything_else_and_brings_it_back(window, settings) -> None:
+    window.actions_["instruments"].setChecked(True)
+    press(window, Qt.Key.Key_F11)
+    others = (window.menuBar(), window.tools, *(window.docks[name] for name in window.docks))
+    assert not any(each.isVisible() for each in others)
+    assert window.actions_["controls"].isChecked()
+    press(window, Qt.Key.Key_F11)
+    assert all(each.isVisible() for each in others)
+    press(window, Qt.Key.Key_F11)
+    window.close()
+    assert settings.flag("controls_open") and settings.flag("instruments_open")
+
+
+def test_theme_can_be_chosen_and_is_remembered(window, settings) -> None:
+    lightness = {}
+    for choice in ("dark", "light"):
+        next(a for a in window._themes.actions() if a.data() == choice).trigger()
+        lightness[choice] = window.palette().window().color().lightness()
+        assert settings.text("theme") == choice
+    assert lightness["dark"] < 100 < lightness["light"]
+
+
+def test_theme_follows_the_system_until_one_is_chosen(window) -> None:
+    window._choose_theme("system")
+    window.theme.system_wants(True)
+    assert window.theme.is_dark
+    window.theme.system_wants(False)
+    assert not window.theme.is_dark
+    window._choose_theme("light")
+    window.theme.system_wants(True)
+    assert not window.theme.is_dark
+
+
+def test_keys_and_about_open_beside_the_running_window(window) -> None:
+    for name in ("shortcuts", "about"):
+        window.actions_[name].trigger()
+    boxes = window.findChildren(QMessageBox)
+    assert len(boxes) == 2 and not any(box.isModal() for box in boxes)
+    for box in boxes:
+        box.close()
+    assert "F11" in keys_text() and "Snapshot" not in keys_text().replace("Save", "")
+
+
+def test_settings_survive_the_window_and_reset_forgets_them(open_window, settings) -> None:
+    first = open_window(FakeDesk())
+    first.actions_["scores"].setChecked(False)
+    first.actions_["hud"].setChecked(False)
+    first.actions_["controls"].setChecked(False)
+    first.run.hide(frozenset({"dog"}))
+    first.close()
+    second = open_window(FakeDesk())
+    assert second.view.options.scores is False
+    assert not second.hud.isVisible() and not second.docks["controls"].isVisible()
+    assert second.desk.last("hide") == ("hide", frozenset({"dog"}))
+    refresh(second)
+    second.reset()
+    assert second.view.options.scores is True
+    assert second.hud.isVisible() and second.docks["controls"].isVisible()
+    assert second.desk.last("hide") == ("hide", frozenset())
+    assert settings.words("hidden") == [] and settings.words("recent") == []
+
+
+def test_reset_asks_first(window, settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.set("theme", "dark")
+    for answer, kept in (
+        (QMessageBox.StandardButton.No, "dark"),
+        (QMessageBox.StandardButton.Yes, "system"),
+    ):
+        monkeypatch.setattr(QMessageBox, "question", lambda *args, answer=answer: answer)
+        window.actions_["reset"].trigger()
+        assert settings.text("theme") == kept
+
+
+def test_hint_of_the_first_run_goes_for_good(open_window, settings) -> None:
+    sample = replace(RUNNING, feed=replace(RUNNING.feed, uri="sample:", label="sample:"))
+    first = open_window(FakeDesk(sample))
+    refresh(first)
+    assert "camera" in first.banners.hint.text
+    first.banners.hint.button.click()
+    refresh(first)
+    assert first.banners.hint.text == ""
+    second = open_window(FakeDesk(sample))
+    refresh(second)
+    assert second.banners.hint.text == ""
+
+
+# --- for everybody --------------------------------------------------------------------------------
+
+
+def test_every_action_has_a_tooltip_and_lies_in_a_menu(window) -> None:
+    in_menus = set()
+    for entry in window.menuBar().actions():
+        in_menus |= {action.objectName() for action in entry.menu().actions()}
+    assert set(texts.ACTIONS) <= in_menus
+    assert set(texts.ACTIONS) >= CHECKABLE
+    for name in texts.ACTIONS:
+        assert window.actions_[name].toolTip(), name
+
+
+def test_no_key_means_two_things(window) -> None:
+    keys = [key for _, keys, _ in texts.ACTIONS.values() for key in keys]
+    assert len(keys) == len(set(keys))
+
+
+def test_every_control_is_reached_by_tab_and_has_a_name(window) -> None:
+    refresh(window)
+    kinds = (QAbstractButton, QAbstractSlider, QComboBox, QLineEdit, QListWidget)
+    wanted = [
+        each
+        for each in (*window.controls.findChildren(QWidget), *window.tools.findChildren(QWidget))
+        if isinstance(each, kinds)
+        and each.isVisible()
+        and each.isEnabled()
+        and each.objectName() not in ("qt_spinbox_lineedit", "qt_toolbar_ext_button")
+        and "ScrollBar" not in type(each).__name__
+        and not isinstance(each.parent(), (QLineEdit, QListWidget))
+    ]
+    assert len(wanted) > 15
+    reached, focus = set(), window.view
+    for _ in range(300):
+        focus = focus.nextInFocusChain()
+        if focus.focusPolicy() & Qt.FocusPolicy.TabFocus:
+            reached.add(focus)
+    for each in wanted:
+        assert each in reached, each
+        name = each.accessibleName() or (each.text() if hasattr(each, "text") else "")
+        assert name, each
+
+
+def test_status_line_is_read_out(window) -> None:
+    refresh(window)
+    spoken = window.hud.accessibleName()
+    assert "FPS 25.0" in spoken and "7 / 12 ms" in spoken and "320 × 240" in spoken
+    assert "cpu (fake)" in spoken

@@ -1,0 +1,145 @@
+"""Do the instruments show what is measured, and say what is not told?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PyQt5.QtCore import Qt
+from PyQt5.QtGui import QColor
+
+from app.gui import instruments as module
+from app.gui import texts
+from app.gui.counts import counts_of
+from app.gui.instruments import Instruments
+from app.session_state import Figures, MachineLoad
+from tests.gui.kit import RUNNING
+from tests.sinks.kit import LABELS, found, result
+
+STATE = replace(
+    RUNNING,
+    figures=Figures(
+        fps=25.0,
+        capture_fps=30.0,
+        age_p50_ms=7.0,
+        age_p95_ms=12.0,
+        stages_ms={"preprocess": 0.5, "network": 5.0},
+        dropped={"replaced": 10},
+    ),
+    machine=MachineLoad(cpu_percent=55.0, memory_mb=180.0, temperature_c=None, power_w=None),
+)
+
+
+@pytest.fixture
+def shown(qtbot, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("pyqtgraph")
+    monkeypatch.setattr(module, "SAMPLE_S", 0.0)
+    widget = Instruments()
+    qtbot.addWidget(widget)
+    widget.build()
+    widget.restyle(ground=QColor("black"), ink=QColor("white"))
+    for _ in range(6):
+        widget.tick(STATE)
+    widget._drops = None
+    widget.resize(1100, 260)
+    widget.show()
+    return widget
+
+
+def plot(widget, title: str):
+    (found_plot,) = [each for each in widget.plots if each.title == title]
+    return found_plot
+
+
+def fill(widget, state=STATE, times: int = 3) -> None:
+    for _ in range(times):
+        widget.tick(state)
+        for each in widget.plots:
+            each.redraw(module.monotonic())
+
+
+def test_figures_are_in_the_plots(shown) -> None:
+    fill(shown)
+    assert plot(shown, texts.PLOT_AGE).spoken() == "p50 7.0, p95 12.0"
+    assert plot(shown, texts.PLOT_STAGES).spoken() == "preprocess 0.5, network 5.0"
+    assert "FPS 25.0, camera 30.0, drops / s 0.0" in plot(shown, texts.PLOT_FPS).spoken()
+    curve = plot(shown, texts.PLOT_AGE)._curves["age_p95"]
+    assert curve.getData()[1].tolist() == [12.0] * 3
+
+
+def test_what_the_machine_does_not_tell_is_unavailable_and_never_zero(shown) -> None:
+    fill(shown)
+    assert plot(shown, texts.PLOT_LOAD).spoken() == "CPU 55.0, GPU unavailable"
+    heat = plot(shown, texts.PLOT_HEAT)
+    assert heat.spoken() == "°C unavailable, W unavailable"
+    assert heat._curves == {}, "a curve was drawn for what is not known"
+    assert "unavailable" in heat.legend.text()
+
+
+def test_gap_stays_a_gap(shown) -> None:
+    fill(shown, times=1)
+    fill(shown, replace(STATE, figures=replace(STATE.figures, age_p50_ms=float("nan"))), times=1)
+    fill(shown, times=1)
+    values = plot(shown, texts.PLOT_AGE)._curves["age_p50"].getData()[1]
+    assert np.isnan(values[1]) and values[0] == values[2] == 7.0
+
+
+def test_drops_are_a_rate(shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(module, "monotonic", lambda: clock[0])
+    fill(shown, times=1)
+    clock[0] += 2.0
+    more = replace(STATE.figures, dropped={"replaced": 14, "stale": 2})
+    fill(shown, replace(STATE, figures=more), times=1)
+    assert "drops / s 3.0" in plot(shown, texts.PLOT_FPS).spoken()
+
+
+def test_memory_of_a_long_run_is_bounded(shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(module, "monotonic", lambda: clock[0])
+    for _ in range(400):
+        clock[0] += 1.0
+        shown.tick(STATE)
+    assert all(len(points) <= 61 for each in shown.plots for points in each._series.values())
+
+
+def test_one_plot_a_tick(shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(module, "SAMPLE_S", 100.0)
+    for each in shown.plots:
+        monkeypatch.setattr(each, "redraw", lambda now_s, title=each.title: drawn.append(title))
+    for _ in range(4):
+        shown.tick(STATE)
+    assert len(drawn) == 4 and len(set(drawn)) == 4
+
+
+def test_table_counts_what_is_in_the_picture(shown) -> None:
+    boxes = found(
+        (1, 0.91, 0, 0, 9, 9), (0, 0.8, 0, 0, 9, 9), (1, 0.7, 0, 0, 9, 9), (2, 0.6, 0, 0, 9, 9)
+    )
+    shown.show_result((result(0, boxes), LABELS), frozenset({"face"}))
+    rows = [
+        [shown.table.item(row, column).text() for column in range(3)]
+        for row in range(shown.table.rowCount())
+    ]
+    assert rows == [["dog", "2", "0.91"], ["person", "1", "0.80"]]
+    shown.show_result((result(1), LABELS), frozenset())
+    assert shown.table.rowCount() == 0
+    assert counts_of(result(0, boxes), (), frozenset())[0][1] == "class 1"
+
+
+def test_without_pyqtgraph_the_table_stays_and_the_cure_is_told(
+    qtbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pyqtgraph", None)
+    widget = Instruments()
+    qtbot.addWidget(widget)
+    widget.build()
+    widget.build()
+    assert widget.plots == [] and widget.table.parent() is not None
+    labels = [each.text() for each in widget.findChildren(module.QLabel)]
+    assert any("pip install" in text for text in labels)
+    assert widget.table.focusPolicy() != Qt.FocusPolicy.NoFocus

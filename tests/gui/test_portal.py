@@ -1,0 +1,77 @@
+"""Does the window hear of dark and light from a desktop's portal? On a message bus of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.sinks.kit import ROOT
+
+pytest.importorskip("PyQt5.QtDBus", reason="this PyQt5 comes without D-Bus")
+
+DESKTOP = """
+import sys
+from PyQt5.QtCore import Q_CLASSINFO, QCoreApplication, QObject, QTimer, pyqtSlot
+from PyQt5.QtDBus import QDBusAbstractAdaptor, QDBusConnection, QDBusVariant, QDBusMessage
+from app.gui import portal
+
+app = QCoreApplication([])
+
+class Settings(QDBusAbstractAdaptor):
+    Q_CLASSINFO("D-Bus Interface", "org.freedesktop.portal.Settings")
+
+    @pyqtSlot(str, str, result=QDBusVariant)
+    def Read(self, namespace, key):
+        assert (namespace, key) == ("org.freedesktop.appearance", "color-scheme")
+        return QDBusVariant(1)
+
+served = QDBusConnection.connectToBus(QDBusConnection.SessionBus, "desktop")
+owner = QObject()
+adaptor = Settings(owner)
+assert served.registerObject("/org/freedesktop/portal/desktop", owner)
+assert served.registerService("org.freedesktop.portal.Desktop")
+
+heard = []
+def hear(dark):
+    heard.append(dark)
+    print(dark, flush=True)
+    if len(heard) == 1:
+        signal = QDBusMessage.createSignal("/org/freedesktop/portal/desktop",
+            "org.freedesktop.portal.Settings", "SettingChanged")
+        signal.setArguments(["org.freedesktop.appearance", "color-scheme", QDBusVariant(2)])
+        served.send(signal)
+    else:
+        app.quit()
+
+asked = portal.Portal(hear)
+QTimer.singleShot(8000, app.quit)
+app.exec_()
+"""
+
+
+def test_desktops_wish_and_its_change_are_heard() -> None:
+    program = shutil.which("dbus-run-session")
+    if program is None:
+        pytest.skip("no dbus-run-session here (apt install dbus)")
+    done = subprocess.run(
+        [program, "--", sys.executable, "-c", DESKTOP],
+        cwd=ROOT,
+        env=os.environ | {"QT_QPA_PLATFORM": "offscreen"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["True", "False"], done.stderr
+
+
+def test_no_bus_is_no_fault(qtbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    from app.gui.portal import Portal
+
+    heard: list[bool] = []
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")
+    Portal(heard.append)
+    assert heard == []

@@ -1,0 +1,79 @@
+"""Sources that are told what to do, and how long to wait for what happens on other threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from time import monotonic_ns
+
+import numpy as np
+
+from app.errors import SourceEnded, SourceError
+from app.frame import Frame, SourceInfo
+from app.session.feeder import Opening
+
+LIMIT_S = 20.0
+
+
+def until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
+    """Wait for what another thread will do."""
+    deadline_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not happen in time"
+        time.sleep(0.005)
+
+
+class ToldSource:
+    """Gives a frame for each permit; fails, ends or hangs when told."""
+
+    def __init__(self, uri: str = "told:", *, count: int | None = None, seekable: bool = False):
+        self.uri, self._count, self.can_seek = uri, count, seekable
+        self.permits = threading.Semaphore(0)
+        self.next = 0
+        self.fail, self.hang = threading.Event(), threading.Event()
+        self.open_error: Exception | None = None
+        self.opened = self.closed = 0
+
+    def open(self) -> SourceInfo:
+        self.opened += 1
+        self.next = 0
+        if self.open_error is not None:
+            raise self.open_error
+        return SourceInfo(self.uri, True, (4, 3), 10.0, self._count)
+
+    def seek(self, media_ns: int) -> None:
+        self.next = round(media_ns * 10 / 1e9)
+
+    def read(self, timeout_s: float) -> Frame | None:
+        while self.hang.is_set():
+            time.sleep(0.01)
+        if self.fail.is_set():
+            raise SourceError(f"{self.uri} was unplugged")
+        if self._count is not None and self.next >= self._count:
+            raise SourceEnded
+        if not self.permits.acquire(timeout=min(timeout_s, 0.02)):
+            return None
+        self.next += 1
+        pixels = np.full((3, 4, 3), self.next % 256, np.uint8)
+        return Frame(pixels, self.next - 1, monotonic_ns(), (self.next - 1) * 100_000_000)
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def let(self, count: int) -> None:
+        for _ in range(count):
+            self.permits.release()
+
+
+class Shop:
+    """Makes sources by name; the same object each time a name is asked for."""
+
+    def __init__(self, **sources: ToldSource) -> None:
+        self.sources = sources
+        self.recordings: set[str] = set()
+
+    def __call__(self, uri: str) -> Opening:
+        if uri not in self.sources:
+            raise SourceError(f"there is no {uri}")
+        return Opening(self.sources[uri], uri, uri in self.recordings)

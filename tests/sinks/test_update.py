@@ -1,0 +1,95 @@
+"""Do outputs go on when another source or model takes over?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app.errors import SinkError
+from app.interfaces import Updatable
+from app.session.outputs import KeptSink
+from app.sinks.json_lines import JsonLinesSink
+from app.sinks.latest import LatestSink
+from app.sinks.summary import SummarySink
+from app.sinks.video_file import VideoFileSink
+from tests.fakes import FakeSink
+from tests.sinks.kit import CAMERA, CLIP, LABELS, found, result
+
+BOX = (0, 0.9, 10, 10, 90, 90)
+
+
+def test_json_lines_go_on_with_the_new_names(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    sink = KeptSink(JsonLinesSink(str(path)))
+    for i, (source, labels) in enumerate(((CLIP, LABELS), (CAMERA, ("cat",)))):
+        sink.open(source, labels)
+        sink.emit(result(i, found(BOX)))
+        sink.close()
+    sink.finish()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["source"] for line in lines] == ["clip.mp4", "camera:0"]
+    assert [line["detections"][0]["label"] for line in lines] == ["person", "cat"]
+
+
+def test_summary_counts_labels_of_both_models_together() -> None:
+    sink = SummarySink()
+    sink.open(CLIP, ("person",))
+    sink.emit(result(0, found(BOX)))
+    sink.update(CLIP, ("cat", "person"))
+    sink.emit(result(1, found((1, 0.95, *BOX[2:]), BOX)))
+    assert {each.label: each.frames for each in sink.labels()} == {"person": 2, "cat": 1}
+
+
+def test_files_can_be_updated_and_the_rest_is_opened_anew() -> None:
+    assert isinstance(VideoFileSink("x.mp4"), Updatable)
+    network = FakeSink()
+    sink = KeptSink(network)
+    sink.open(CLIP, LABELS)
+    sink.close()
+    assert network.closed == 0
+    sink.open(CAMERA, LABELS)
+    assert network.closed == 1 and network.opened == CAMERA
+    sink.finish()
+    sink.finish()
+    assert network.closed == 2
+
+
+def test_output_that_cannot_be_opened_is_told_once() -> None:
+    class Closed(FakeSink):
+        def open(self, source, labels) -> None:
+            raise SinkError("no such folder")
+
+    told: list[str] = []
+    sink = KeptSink(Closed(), lambda error: told.append(str(error)))
+    for _ in range(2):
+        sink.open(CLIP, LABELS)
+        sink.emit(result())
+    assert told == ["no such folder"] and isinstance(sink.error, SinkError)
+
+
+def test_mailbox_gives_each_result_with_the_names_of_its_model() -> None:
+    sink = LatestSink()
+    sink.open(CLIP, LABELS)
+    sink.emit(result(0))
+    sink.open(CLIP, ("cat",))  # another model: what waits is not its own
+    assert sink.take_labelled() is None
+    sink.emit(result(1))
+    newest = sink.take_labelled()
+    assert newest is not None and newest[0].frame.index == 1 and newest[1] == ("cat",)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "kept"), [((), [0, 1, 0]), (("person",), [1]), (("person", "dog"), [])]
+)
+def test_hidden_classes_leave_with_their_keypoints(hidden, kept) -> None:
+    detections = found(
+        (0, 0.9, 0, 0, 9, 9),
+        (1, 0.8, 0, 0, 9, 9),
+        (0, 0.7, 0, 0, 9, 9),
+        keypoints=[[[1, 1]], [[2, 2]], [[3, 3]]],
+    )
+    left = detections.without(LABELS, frozenset(hidden))
+    assert left.class_ids.tolist() == kept and len(left.keypoints) == len(kept)
+    assert detections.without(LABELS, ()) is detections

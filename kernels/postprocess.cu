@@ -42,6 +42,7 @@ extern "C" __global__ void candidates_yolov8(const float* __restrict__ raw,
         if (v > best) best = v, label = c;
         if (isnan(v)) none = true;
     }
+    for (int k = 0; k < 4; ++k) none |= isnan(raw[k * cells + i]);
     if (none) atomicAdd(count + 1, 1);
     if (best >= least)
         keep(found, cells_of, count, i, raw[i], raw[cells + i], raw[2 * cells + i],
@@ -55,7 +56,7 @@ extern "C" __global__ void candidates_yolox(const float* __restrict__ raw,
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= cells) return;
     const float* row = raw + (long long)i * (5 + classes);
-    if (isnan(row[4])) atomicAdd(count + 1, 1);
+    if (isnan(row[0] + row[1] + row[2] + row[3] + row[4])) atomicAdd(count + 1, 1);
     if (!(row[4] >= least)) return;
     float best = -1;
     int label = 0;

@@ -33,15 +33,17 @@ typedef float output_t;
 enum { NONE, CLIP, LEAKY, EXP, SIGMOID, SILU, HARDSIGMOID, HARDSILU };
 enum { ADD, SUB, MUL, DIV };
 
+__device__ inline float unit(float v) { return v < 0 ? 0 : v > 1 ? 1 : v; }
+
 __device__ inline float activate(float v, int kind, float p, float q) {
     switch (kind) {
-        case CLIP: return fminf(fmaxf(v, p), q);
+        case CLIP: return v < p ? p : v > q ? q : v;  // NaN stays NaN, as fmaxf would not have it
         case LEAKY: return v >= 0 ? v : v * p;
         case EXP: return expf(v);
         case SIGMOID: return 1.0f / (1.0f + expf(-v));
         case SILU: return v / (1.0f + expf(-v));
-        case HARDSIGMOID: return fminf(fmaxf(v * p + q, 0.0f), 1.0f);
-        case HARDSILU: return v * fminf(fmaxf(v * p + q, 0.0f), 1.0f);
+        case HARDSIGMOID: return unit(v * p + q);
+        case HARDSILU: return v * unit(v * p + q);
         default: return v;
     }
 }
@@ -86,7 +88,7 @@ extern "C" __global__ void pool(const input_t* __restrict__ x, output_t* __restr
     for (int i = max(top, 0); i < min(top + kh, in_h); ++i)
         for (int j = max(left, 0); j < min(left + kw, in_w); ++j) {
             float v = number(plane[i * in_w + j]);
-            best = fmaxf(best, v);
+            best = v > best || isnan(v) ? v : best;  // once NaN it stays: nothing is above it
             sum += v;
             ++inside;
         }

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from app.backends.decoders import STRIDES
 from app.backends.decoders.common import Candidates, cells
 from app.backends.postprocess import Postprocessor, in_source
 from app.detections import Detections
-from app.frame import Frame
+from app.frame import Frame, PixelFormat
 from app.gpu.boxes import DeviceBoxes, grid_table, knows, output_cells
 from app.gpu.context import GpuContext, lost
 from app.gpu.kernel_files import load_kernel, load_module
@@ -117,9 +118,11 @@ class CudaBackend:
                 raise lost(self._context.name, fault) from fault
         finally:
             self._slots, self._engine = [], None
-            self._context.__exit__(kind, error, trace)
-            if self._bell is not None:  # its semaphore outlives whatever may still post it
-                self._bell.close()
+            try:
+                self._context.__exit__(kind, error, trace)
+            finally:
+                if self._bell is not None:  # its semaphore outlives whatever may still post it
+                    self._bell.close()
 
     @property
     def remarks(self) -> Sequence[str]:
@@ -156,6 +159,10 @@ class CudaSlot:
         self._varies = any(not address for address, _ in self._network.outputs)
         module = load_module(context, "preprocess", defines=["HALF"] * self._network.input_half)
         self._preprocess = load_kernel(module, "preprocess", SIGNATURE)
+        # first: it refuses outputs that are not of the family
+        self._postprocess = Postprocessor(
+            spec, [shape for _, shape in self._network.outputs], score=score, iou=iou
+        )
         # the raw outputs come to the host only where the device cannot find the boxes
         self._boxes = self._device_boxes(context, score, iou)
         self._outputs = [
@@ -163,9 +170,6 @@ class CudaSlot:
             for address, shape in self._network.outputs
             if address
         ]
-        self._postprocess = Postprocessor(
-            spec, [shape for _, shape in self._network.outputs], score=score, iou=iou
-        )
         self._input: PinnedArray | None = None
         self._bell, self._strategy, self._timeline = bell, strategy, timeline
         self._frame: Frame | None = None
@@ -203,7 +207,9 @@ class CudaSlot:
         if layout != self._recorded:
             if self._boxes is not None:
                 self._boxes.put_results(mapped=mapped)
-            self._recorder.record(partial(self._issue, frame, memory, self._placement))
+            # without its pixels, which would otherwise live as long as the recording
+            like = _Layout(frame.wh_px, frame.pixels.strides[0], frame.format, frame.pixels.nbytes)
+            self._recorder.record(partial(self._issue, like, memory, self._placement))
             self._recorded = layout
 
     def _trial_ns(self, frame: Frame, mapped: bool) -> float:
@@ -216,11 +222,11 @@ class CudaSlot:
             times.append(self._recorder.between_ns(0, len(STAGES)))
         return median(times[1:])
 
-    def _issue(self, frame: Frame, memory: PinnedArray, placement: Placement, mark: Mark) -> None:
+    def _issue(self, frame: _Layout, memory: PinnedArray, placement: Placement, mark: Mark) -> None:
         """Put one frame's work on the stream, or into the recording that is made of it."""
         stream = self._stream
         mark(0)
-        memory.upload(stream, frame.pixels.nbytes)
+        memory.upload(stream, frame.nbytes)
         mark(1)
         self._launch_preprocess(frame, memory, placement)
         mark(2)
@@ -249,7 +255,8 @@ class CudaSlot:
         try:
             self._done.synchronize()
             times = {name: self._recorder.between_ns(i, i + 1) for i, name in enumerate(STAGES)}
-            self._timeline.add(self._recorder)
+            if not self._strategy.mapped:  # else nothing is copied
+                self._timeline.add(self._recorder)
         except self._driver.Error as fault:
             raise lost(self._context.name, fault) from fault
         return self._detections(self._placement), times
@@ -310,7 +317,7 @@ class CudaSlot:
         assert self._input is not None
         return self._input
 
-    def _launch_preprocess(self, frame: Frame, memory: PinnedArray, p: Placement) -> None:
+    def _launch_preprocess(self, frame: _Layout, memory: PinnedArray, p: Placement) -> None:
         spec = self._spec.input
         out_w, out_h = spec.size_wh
         grid = (-(-out_w // BLOCK[0]), -(-out_h // BLOCK[1]))
@@ -321,13 +328,22 @@ class CudaSlot:
             memory.device,
             self._network.input,
             *frame.wh_px,
-            frame.pixels.strides[0],
+            frame.pitch,
             FORMATS.index(frame.format),
             *spec.size_wh,
             *(p.x, p.y, p.w, p.h),
             int(spec.channels == "RGB"),
             *self._constants,
         )
+
+
+class _Layout(NamedTuple):
+    """How a frame lies in memory."""
+
+    wh_px: tuple[int, int]
+    pitch: int  # bytes of a line
+    format: PixelFormat
+    nbytes: int
 
 
 def _normalisation(spec: ModelSpec) -> list[np.float32]:

@@ -32,7 +32,9 @@ class Compiler(Protocol):
 
 def find_compiler() -> Compiler | None:
     """nvcc if it is there, else NVRTC, else None."""
-    if found := shutil.which("nvcc"):
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda"
+    # a service's PATH, and a Jetson's, often lack the toolkit
+    if found := shutil.which("nvcc") or shutil.which("nvcc", path=str(Path(home) / "bin")):
         return Nvcc(found)
     try:
         return Nvrtc()

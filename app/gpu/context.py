@@ -108,8 +108,12 @@ class GpuContext:
         context, self._context = self._context, None
         self.at_exit.close()
         self.modules.clear()
-        context.pop()
-        context.detach()
+        try:
+            context.pop()
+            context.detach()
+        except self.driver.Error as fault:  # the end may tell what went wrong before
+            if error is None:
+                raise lost(self.name, fault) from fault
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@ same work is put on the stream call by call.
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -36,12 +37,7 @@ class Recorder:
         self._events: list[Any] = []
         context.at_exit.callback(self.close)
         if capture:
-            try:
-                from cuda.bindings import driver
-
-                self._bindings = driver
-            except ImportError:
-                log.info("no cuda-bindings: frames are launched call by call, not as one graph")
+            self._bindings = _graph_calls()
         for _ in range(marks):
             if self._bindings is None:
                 self._events.append(context.driver.Event())
@@ -68,10 +64,20 @@ class Recorder:
         # other threads of the process may go on using CUDA meanwhile
         mode = d.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         self._call(d.cuStreamBeginCapture, self._stream.handle, mode)
+        # freeing something on the device would spoil the capture, and the collector may want to
+        collecting = gc.isenabled()
+        gc.disable()
         try:
             work(mark)
+        except BaseException:
+            _, graph = d.cuStreamEndCapture(self._stream.handle)
+            if graph:
+                d.cuGraphDestroy(graph)
+            raise
         finally:
-            graph = self._call(d.cuStreamEndCapture, self._stream.handle)
+            if collecting:
+                gc.enable()
+        graph = self._call(d.cuStreamEndCapture, self._stream.handle)
         try:
             self._graph = self._call(d.cuGraphInstantiate, graph, 0)
         finally:
@@ -124,3 +130,23 @@ class Recorder:
             what = f"{function.__name__}: {code.name}"
             raise DeviceError(f"{self._name} failed: {what}; the process ends, start it anew")
         return result[0] if result else None
+
+
+def _graph_calls() -> Any:
+    """NVIDIA's bindings, where they are here and fit this driver; needs a current context."""
+    try:
+        from cuda.bindings import driver
+    except ImportError:
+        log.info("no cuda-bindings: frames are launched call by call, not as one graph")
+        return None
+    _, event = driver.cuEventCreate(0)
+    try:
+        driver.cuEventElapsedTime(event, event)  # an error is fine, a missing symbol is not
+    except RuntimeError as fault:
+        # the text alone: the fault would keep alive what its frames see
+        told = str(fault)
+        log.warning("cuda-bindings do not fit this driver (%s): frames go call by call", told)
+        return None
+    finally:
+        driver.cuEventDestroy(event)
+    return driver

@@ -5,6 +5,7 @@ Each is opened once and called with one frame at a time; it answers with how man
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -64,7 +65,10 @@ def torch_peer(model: Model, *, compiled: bool) -> Iterator[Detect]:
         raise NotHere(str(fault)) from fault
     if not torch.cuda.is_available():
         raise NotHere("PyTorch finds no GPU")
-    spec = model.spec
+    spec, wanted = model.spec, model.spec.input
+    if (wanted.channels, wanted.resize, wanted.align) != ("BGR", "letterbox", "center"):
+        raise NotHere("the comparison is written for the default model's preprocessing")
+    _as_others_find_it()
     device = torch.device("cuda")
     network = _torch_network(model).to(device).half().eval()
     network = network.to(memory_format=torch.channels_last)
@@ -99,6 +103,14 @@ def torch_peer(model: Model, *, compiled: bool) -> Iterator[Detect]:
         torch.cuda.synchronize()
 
 
+def _as_others_find_it() -> None:
+    """Kestrel's CPU engine takes cv2's threads and Python's switching into its own hands."""
+    import cv2
+
+    cv2.setNumThreads(-1)
+    sys.setswitchinterval(0.005)
+
+
 def _torch_network(model: Model) -> Any:
     """The default model as PyTorch has it, with the weights of its ONNX file."""
     import onnx
@@ -131,6 +143,7 @@ def ort_peer(model: Model, provider: str) -> Iterator[Detect]:
     from app.backends.postprocess import Postprocessor
     from app.backends.preprocess import CpuPreprocessor
 
+    _as_others_find_it()
     if provider not in onnxruntime.get_available_providers():
         raise NotHere(f"this onnxruntime has no {provider}")
     session = onnxruntime.InferenceSession(str(model.weights), providers=[provider])

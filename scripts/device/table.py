@@ -30,7 +30,8 @@ def table(report: dict[str, Any]) -> str:
     lines += ["| --- | --- | --- | --- |"]
     for name, figures in report["throughput"].items():
         stages = ", ".join(f"{k} {v:.3f}" for k, v in report["stages_ms"][name].items())
-        lines.append(f"| {name} | {figures['fps']} | {figures['of_slowest_part']} | {stages} |")
+        share = figures.get("of_slowest_part", "–")
+        lines.append(f"| {name} | {figures['fps']} | {share} | {stages} |")
     lines += [
         "",
         f"Preprocessing, 1920×1080 BGR to 640×640 half: {kernel['kernel_us']:.1f} µs, "

@@ -19,6 +19,7 @@ from app.pipeline import Pipeline
 from app.shelf import locate
 from app.sources.uri import make_source
 from tests.blob_detector import BOX, CELL, SIDE, save_blob_detector
+from tests.gpu.conftest import REAL
 from tests.reference import overlap
 from tests.shelf_kit import ASSETS
 
@@ -278,6 +279,20 @@ def test_nothing_is_allocated_or_made_for_a_frame_once_it_runs(device, blob, tra
         device.unplant()
 
 
+def test_bindings_newer_than_the_driver_are_done_without(device, blob, monkeypatch, caplog):
+    """They look a function up when it is first called, and raise where the driver lacks it."""
+    driver = pytest.importorskip("cuda.bindings.driver")
+
+    def missing(*_):
+        raise RuntimeError("function cuEventElapsedTime_v2 is not found")
+
+    monkeypatch.setattr(driver, "cuEventElapsedTime", missing)
+    with backend(blob) as running:
+        running.slots[0].enqueue(square_at(3))
+        assert place_of(running.slots[0].collect()[0]) == (3, 0)
+    assert "do not fit this driver" in caplog.text
+
+
 def test_use_from_another_thread_is_refused(device, blob):
     refused = []
     with backend(blob) as running:
@@ -296,7 +311,8 @@ def test_use_from_another_thread_is_refused(device, blob):
 
 @pytest.mark.slow
 def test_a_hundred_backends_one_after_the_other_leave_nothing(device, blob):
-    for i in range(100):
+    # a real context takes a second to make
+    for i in range(10 if REAL else 100):
         how = {"transfer": ("auto", "pinned", "mapped")[i % 3]}
         with backend(blob, **how) as running:
             running.slots[i % 2].enqueue(square_at(i))

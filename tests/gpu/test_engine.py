@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from app.backends.ort import open_session
+from app.errors import ModelError
 from app.gpu.context import GpuContext
 from app.gpu.network.engine import Network, Weights, download
 from app.gpu.network.graph import read_static_graph
@@ -141,3 +142,60 @@ def test_tiles_are_measured_once_and_remembered(device, small, monkeypatch, tmp_
     monkeypatch.setattr(Tiles, "_fastest", lambda *_: TILES[-1])
     compare(small, 3e-3, half=True, tune=True)
     assert set(map(tuple, json.loads(file.read_text()).values())) == {TILES[-1]}
+
+
+@pytest.mark.parametrize("op", ["Add", "Mul"])
+def test_a_part_that_is_made_after_another_was_read_is_half_as_the_whole(device, tmp_path, op):
+    """Both parts of "y" lie in one buffer; a convolution reads only the first of them."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("Conv", ["a", "v"], ["b"]),
+        helper.make_node("Conv", ["a", "u"], ["c"]),
+        helper.make_node(op, ["b", "c"], ["s"]),
+        helper.make_node("Concat", ["a", "s"], ["y"], axis=1),
+    ]
+    weights = {name: square(8 if name != "w" else 3) for name in "wvu"}
+    compare(saved(tmp_path, nodes, weights, (1, 16, 33, 33)), 3e-3, half=True)
+
+
+def test_numbers_beyond_half_precision_are_refused_with_the_cure(device, tmp_path):
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
+    path = saved(tmp_path, nodes, {"w": square(3) * 1e6}, (1, 8, 33, 33))
+    with pytest.raises(ModelError, match=r"beyond 65504.*--precision fp32"):
+        compare(path, 1, half=True)
+    compare(path, 1e-5)
+
+
+def test_nan_goes_through_activations_and_pools(device, tmp_path):
+    """As in ONNX Runtime; fmaxf would make numbers of it, and hide it."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("HardSigmoid", ["b"], ["c"]),
+        helper.make_node("MaxPool", ["c"], ["y"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+    ]
+    path = saved(tmp_path, nodes, {"w": square(3)}, (1, 8, 33, 33))
+    x = np.ones((1, 3, 33, 33), np.float32)
+    x[0, 1, 10, 20] = np.nan
+    (found,) = on_device(path, (33, 33), x)
+    assert np.isnan(found[0, :, 9:12, 19:22]).all()
+    assert np.isfinite(found[0, :, 20:]).all()
+
+
+def square(channels):
+    return np.random.default_rng(channels).standard_normal((8, channels, 1, 1)).astype(np.float32)
+
+
+def saved(folder, nodes, weights, y_shape):
+    """An ONNX file from "x" (1,3,33,33) to "y"."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [value("x", TensorProto.FLOAT, (1, 3, 33, 33))],
+        [value("y", TensorProto.FLOAT, y_shape)],
+        [numpy_helper.from_array(v, k) for k, v in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, str(folder / "net.onnx"))
+    return folder / "net.onnx"

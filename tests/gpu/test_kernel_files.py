@@ -1,5 +1,6 @@
 """Compilers and the cubin cache: what is compiled when, and what is said where nothing can be."""
 
+import shutil
 import subprocess
 import sys
 
@@ -86,6 +87,11 @@ def test_nvcc_comes_first_then_nvrtc_then_nothing(nvrtc, monkeypatch, tmp_path):
     found = find_compiler()
     assert isinstance(found, Nvcc) and (found.version, found.release) == ("12.4.131", (12, 4))
     monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "home"))
+    (tmp_path / "home/bin").mkdir(parents=True)
+    shutil.copy(fake, tmp_path / "home/bin/nvcc")
+    assert isinstance(find_compiler(), Nvcc)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "none"))
     assert find_compiler().version == nvrtc.version == "nvrtc-{}.{}".format(*nvrtc.release)
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     assert find_compiler() is None
@@ -104,7 +110,7 @@ def test_nvrtc_compiles_every_kernel(nvrtc, name, arch):
 
 def test_a_cache_filled_elsewhere_is_all_that_a_device_needs(nvrtc, tmp_path, monkeypatch):
     words = [sys.executable, "scripts/compile_kernels.py", str(tmp_path / "cubins"), "8.7"]
-    env = {"PATH": "", "PYTHONPATH": str(tmp_path)}  # no nvcc
+    env = {"PATH": "", "CUDA_HOME": str(tmp_path), "PYTHONPATH": str(tmp_path)}  # no nvcc
     subprocess.run(words, cwd=KERNEL_DIR.parent, env=env, check=True, capture_output=True)
     monkeypatch.setenv("KESTREL_CUBIN_CACHE", str(tmp_path / "cubins"))
     monkeypatch.setattr(kernel_files, "find_compiler", lambda: None)

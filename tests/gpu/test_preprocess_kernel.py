@@ -67,7 +67,7 @@ def test_kernel_and_twin_agree(device, pixel_format, source_wh, out_wh, kind):
     found = on_device(pixels, pixel_format, **words)
     wanted = twins.preprocess(pixels, pixel_format, **words)
     assert np.abs(found - wanted).max() <= ONE_LEVEL
-    assert (np.abs(found - wanted) > 1e-3).mean() < 1e-3
+    assert (np.abs(found - wanted) > 1e-3).mean() < 5e-3
 
 
 @pytest.mark.parametrize("half", [False, True])

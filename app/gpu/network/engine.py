@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import ModelError
 from app.gpu.context import GpuContext
 from app.gpu.network.arena import Arena, plan
 from app.gpu.network.launches import Kernels, Launch, Places, launches_of, row_step
@@ -16,6 +17,7 @@ from app.gpu.network.steps import Conv, View
 from app.gpu.network.tiles import Tiles
 
 ALIGNMENT = 256  # bytes
+LARGEST_HALF = 65504
 
 
 class Weights:
@@ -35,8 +37,8 @@ class Weights:
         convolutions = [step for step in program.steps if isinstance(step, Conv)]
         parts: list[NDArray[Any]] = []
         for step in convolutions:
-            dtype = np.float16 if step.x.buffer in program.half else np.float32
-            parts += [_rows(step).astype(dtype), step.bias.astype(np.float32)]
+            rows = _stored(_rows(step), step.x.buffer in program.half)
+            parts += [rows, step.bias.astype(np.float32)]
         ends = np.cumsum([0, *(-(-part.nbytes // ALIGNMENT) * ALIGNMENT for part in parts)])
         self._memory = context.driver.mem_alloc(max(int(ends[-1]), ALIGNMENT))
         starts = [int(self._memory) + int(end) for end in ends]
@@ -69,8 +71,7 @@ class Network:
         weights, program = self._weights, self._weights.program
         for buffer, values in program.constants.items():
             address = int(self._memory) + weights.arena.offsets[buffer]
-            dtype = np.float16 if buffer in program.half else np.float32
-            context.driver.memcpy_htod(address, np.ascontiguousarray(values, dtype))
+            context.driver.memcpy_htod(address, _stored(values, buffer in program.half))
         self.input = self.address(program.input)
         self.input_half = program.input.buffer in program.half
         self.outputs = [(self.address(v), v.shape) for v in program.outputs]
@@ -99,6 +100,16 @@ class Network:
     def address(self, view: View) -> int:
         offset = view.offset * self._weights.program.itemsize(view.buffer)
         return int(self._memory) + self._weights.arena.offsets[view.buffer] + offset
+
+
+def _stored(values: NDArray[np.float32], half: bool) -> NDArray[Any]:
+    """In the type that kernels read. Raises ModelError for numbers that no half is."""
+    if half and np.abs(values).max(initial=0) > LARGEST_HALF:
+        raise ModelError(
+            f"the network has numbers beyond {LARGEST_HALF}, the largest in half precision: "
+            "use --precision fp32"
+        )
+    return np.ascontiguousarray(values, np.float16 if half else np.float32)
 
 
 def _rows(step: Conv) -> NDArray[np.float32]:

@@ -11,12 +11,12 @@ import numpy as np
 
 from app.gpu.context import GpuContext
 from app.gpu.kernel_files import load_kernel, load_module
-from app.gpu.network.steps import Binary, Conv, Pool, Resize, Softmax, Step, Unary, View
+from app.gpu.network.lower import AXES
+from app.gpu.network.steps import Binary, Conv, Pool, Resize, Softmax, Step, Unary, View, reads
 from app.gpu.network.tiles import Tile, Tiles
 
 KINDS = ("none", "clip", "leaky", "exp", "sigmoid", "silu", "hardsigmoid", "hardsilu")
 OPERATIONS = ("add", "sub", "mul", "div")
-AXES = 6  # that the strided kernels know
 THREADS = 256
 ROW = 32  # a row of weights is filled up to a multiple of so many: kernels read whole pieces
 SIGNATURES = {  # of the kernels in tensor.cu; all of conv.cu take the same
@@ -77,6 +77,11 @@ class Places:
 
 def launches_of(step: Step, kernels: Kernels, places: Places, tiles: Tiles) -> Iterator[Launch]:
     """What a step puts on the stream."""
+    types = {view.buffer in places.half for view in reads(step)}
+    alike = len(types) == 1 or isinstance(step, Conv)
+    if isinstance(step, Conv) and step.added is not None:
+        alike = (step.added.buffer in places.half) == (step.y.buffer in places.half)
+    assert alike, f"{step} mixes half precision and float32; please report this"
     if isinstance(step, Conv):
         yield _convolution(step, kernels, places, tiles)
         return

@@ -29,6 +29,8 @@ from app.gpu.network.steps import (
     row_major,
 )
 
+AXES = 6  # of a tensor, at most: what the strided kernels know
+
 
 @dataclass(frozen=True, slots=True)
 class Program:
@@ -85,6 +87,8 @@ class _Builder:
         made = handler(node)
         made = made if isinstance(made, list) else [made]
         for name, view in zip(node.outputs, made, strict=False):
+            if len(view.shape) > AXES:
+                raise self.unable(node, f"gives a tensor of more than {AXES} axes")
             if view.shape != self.graph.shapes[name]:
                 raise self.unable(node, f"gives {view.shape}, not {self.graph.shapes[name]}")
             self.views[name] = view

@@ -49,11 +49,17 @@ def halved(program: Program) -> Program:
 
 
 def _before_convolutions(program: Program) -> set[int]:
-    """The buffers that a convolution reads, at once or by way of other steps."""
+    """The buffers that a convolution reads, at once or by way of other steps.
+
+    Several steps may write one buffer, before and after its parts are read: until nothing changes.
+    """
     found: set[int] = set()
-    for step in reversed(program.steps):
-        if step.y.buffer in found:
-            found.update(view.buffer for view in reads(step))
-        elif isinstance(step, Conv):
-            found.add(step.x.buffer)
+    before = -1
+    while before != len(found):
+        before = len(found)
+        for step in reversed(program.steps):
+            if step.y.buffer in found:
+                found.update(view.buffer for view in reads(step))
+            elif isinstance(step, Conv):
+                found.add(step.x.buffer)
     return found

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from app.cache import write_whole
 from app.gpu.context import GpuContext
 from app.gpu.kernel_files import KERNEL_DIR, cubin_dir
+from app.gpu.recording import Mark, Recorder
 
 log = logging.getLogger(__name__)
 
@@ -78,24 +79,36 @@ class Tiles:
     def _fastest(self, tiles: list[Tile], launch: Callable[[Tile], Any]) -> Tile:
         if len(tiles) == 1:
             return tiles[0]
-        driver = self._context.driver
-        stream, first, last = driver.Stream(), driver.Event(), driver.Event()
-        times = {}
-        for tile in tiles:
-            work = launch(tile)
+        stream = self._context.driver.Stream()
+        recorder = Recorder(self._context, stream, 2)
 
-            def timed_ms(count: int, work: Callable[[Any], None] = work) -> float:
-                first.record(stream)
+        def timed_ms(work: Callable[[Any], None], count: int) -> float:
+            """As one recording: launched one by one, the host's pace would be measured."""
+
+            def several(mark: Mark) -> None:
+                mark(0)
                 for _ in range(count):
                     work(stream)
-                last.record(stream)
-                last.synchronize()
-                return float(first.time_till(last)) / count
+                mark(1)
 
-            timed_ms(1)  # the first launch loads the kernel
-            count = max(1, min(LAUNCHES, int(ROUND_MS / max(timed_ms(1), 1e-4))))
-            times[tile] = min(timed_ms(count) for _ in range(ROUNDS))
-        return min(times, key=lambda tile: times[tile])
+            recorder.record(several)
+            times = []
+            for _ in range(ROUNDS):
+                recorder.launch()
+                recorder.wait()
+                times.append(recorder.between_ns(0, 1) / 1e6 / count)
+            return min(times)
+
+        works = {tile: launch(tile) for tile in tiles}
+        for work in works.values():
+            work(stream)  # the first launch loads the kernel, and wakes the clocks
+        stream.synchronize()
+        found = {}
+        for tile, work in works.items():
+            count = max(1, min(LAUNCHES, int(ROUND_MS / max(timed_ms(work, 1), 1e-4))))
+            found[tile] = timed_ms(work, count)
+        recorder.close()
+        return min(found, key=lambda tile: found[tile])
 
 
 def _sensible(channels: int) -> list[Tile]:

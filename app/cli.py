@@ -120,6 +120,12 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--seconds", type=float, default=10.0, help="length of the overload run")
     bench.set_defaults(func=_bench)
 
+    doctor = commands.add_parser(
+        "doctor", allow_abbrev=False, help="what this machine has, what is wrong, and the cures"
+    )
+    doctor.add_argument("--json", action="store_true", help="for machines")
+    doctor.set_defaults(func=_doctor)
+
     from app.tools.models import register
 
     register(commands)
@@ -172,3 +178,9 @@ def _bench(args: argparse.Namespace) -> int:
     from app.tools.bench import run_bench
 
     return run_bench(_config(args), seconds=args.seconds)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from app.tools.doctor import run_doctor
+
+    return run_doctor(as_json=args.json)

@@ -19,7 +19,7 @@ PURE = {
 }
 CORE = {"capture", "pipeline"}
 # leaves may import value types and pure modules, and themselves, never each other
-LEAVES = {"sources", "backends", "sinks", "gui", "shelf", "gpu"}
+LEAVES = {"sources", "backends", "sinks", "gui", "shelf", "gpu", "power", "service"}
 ALLOWED: dict[str, set[str]] = {
     **dict.fromkeys(VALUES, VALUES),
     **dict.fromkeys(PURE, VALUES | PURE),
@@ -57,6 +57,7 @@ THIRD_PARTY_HOMES = {
     "pycuda": ("gpu", "backends"),
     "tensorrt": ("backends",),
     "av": ("sinks", "sources"),
+    "pynvml": ("power",),
 }
 FILES = sorted(APP.rglob("*.py"))
 

@@ -16,6 +16,7 @@ from app.errors import ConfigError, KestrelError
 from app.handoff import Policy
 from app.interfaces import FrameSource, Sink
 from app.pipeline import Pipeline
+from app.power import EnergySink
 from app.shelf import Model, default_model, find_model
 from app.sinks.golden import GoldenSink
 from app.sinks.json_lines import JsonLinesSink
@@ -37,9 +38,10 @@ def run_live(config: Config) -> int:
     latest = None if config.headless or not _window_possible() else LatestSink()
     source, model = _source(config, Policy.LATEST), choose_model(config)
     extra = [latest] if latest else []
-    pipeline, summary = _compose(config, source, model, Policy.LATEST, extra)
+    energy = EnergySink()
+    pipeline, summary = _compose(config, source, model, Policy.LATEST, [energy, *extra])
     show = partial(_show, pipeline, latest) if latest else None
-    _report(config, conduct(pipeline, show), pipeline, summary)
+    _report(config, conduct(pipeline, show), pipeline, summary, energy)
     return 0
 
 
@@ -55,11 +57,12 @@ def run_replay(config: Config) -> int:
         threshold = model.spec.score if config.score is None else config.score
         whole = config.max_frames is None
         golden = GoldenSink(config.expect, threshold=threshold, whole=whole)
-    extra: list[Sink] = [ProgressSink()]
+    energy = EnergySink()
+    extra: list[Sink] = [energy, ProgressSink()]
     extra += [golden] if golden else []
     pipeline, summary = _compose(config, source, model, Policy.LOSSLESS, extra)
     ending = conduct(pipeline)
-    _report(config, ending, pipeline, summary)
+    _report(config, ending, pipeline, summary, energy)
     if golden:
         log.info("%s", golden.check(stopped=ending.stopped))
     return 0
@@ -216,18 +219,28 @@ def _show(pipeline: Pipeline, latest: LatestSink, is_running: Callable[[], bool]
     )
 
 
-def _report(config: Config, ending: Ending, pipeline: Pipeline, summary: SummarySink) -> None:
+def _report(
+    config: Config,
+    ending: Ending,
+    pipeline: Pipeline,
+    summary: SummarySink,
+    energy: EnergySink,
+) -> None:
     """Say what was seen, also when the run ended by an error; then raise that."""
     stats = pipeline.stats()
     if stats.processed or ending.error is None:
         out = sys.stderr if config.json == "-" else sys.stdout
-        _print_summary(stats, summary, pipeline.backend_remarks, out)
+        _print_summary(stats, summary, pipeline.backend_remarks, energy, out)
     if ending.error is not None:
         raise ending.error
 
 
 def _print_summary(
-    stats: PipelineStats, summary: SummarySink, remarks: Sequence[str], out: TextIO
+    stats: PipelineStats,
+    summary: SummarySink,
+    remarks: Sequence[str],
+    energy: EnergySink,
+    out: TextIO,
 ) -> None:
     dropped = ", ".join(f"{n} {reason}" for reason, n in sorted(stats.dropped.items())) or "none"
     counts = f"{stats.processed} processed, {stats.captured} captured"
@@ -236,6 +249,7 @@ def _print_summary(
         p50, p95, p99 = stats.age_ms
         lines.append(f"FPS      {stats.overall_fps:.1f}")
         lines.append(f"age      p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms")
+        lines.append(f"energy   {energy.energy().line()}")
     lines += [f"{'engine' if i == 0 else '':8} {line}" for i, line in enumerate(remarks)]
     for i, line in enumerate(summary.lines()):
         lines.append(f"{'seen' if i == 0 else '':8} {line}")

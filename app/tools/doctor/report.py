@@ -25,7 +25,8 @@ from app.tools.doctor import (
 from app.tools.doctor.finding import Section, warning
 from app.tools.doctor.probe import Probe
 
-SUBJECTS: tuple[Callable[[Probe], Section], ...] = (
+Subject = Callable[[Probe], Section]
+SUBJECTS: tuple[Subject, ...] = (
     *(system.look, gpu.look, inference.look, opencv.look, cameras.look, gstreamer.look),
     *(window.look, jetson.look, power.look, storage.look, models.look),
 )
@@ -33,20 +34,18 @@ AT_ONCE = 4  # most of the time is children that load libraries
 MARKS = {"error": "WRONG", "warning": "warning"}
 
 
-def run_doctor(*, as_json: bool, probe: Probe | None = None) -> int:
+def run_doctor(*, as_json: bool, subjects: Sequence[Subject] = SUBJECTS) -> int:
     """Look, tell, and give the exit code."""
-    sections = examine(probe or Probe())
+    sections = examine(Probe(), subjects)
     healthy = not any(f.level == "error" for section in sections for f in section.findings)
     print(_json(sections, healthy) if as_json else "\n".join(_lines(sections)))
     return 0 if healthy else ConfigError.exit_code
 
 
-def examine(
-    probe: Probe, subjects: Sequence[Callable[[Probe], Section]] = SUBJECTS
-) -> list[Section]:
+def examine(probe: Probe, subjects: Sequence[Subject]) -> list[Section]:
     """All subjects in order. One that meets something unforeseen is told, and the others go on."""
 
-    def look(subject: Callable[[Probe], Section]) -> Section:
+    def look(subject: Subject) -> Section:
         try:
             return subject(probe)
         except Exception as fault:

@@ -10,12 +10,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from app import __version__
 from app.config import ENGINES, PRECISIONS, Config, make_config
 from app.errors import ConfigError, KestrelError, ReaderGone, SinkError
+from app.service.journal import configure_logging, into_journal, journal_line
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code of README, "Exit codes"."""
     words = list(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(_with_command(words))
-    logging.basicConfig(format="kestrel: %(message)s", stream=sys.stderr)
+    configure_logging()
     command: Callable[[argparse.Namespace], int] = args.func
     try:
         with _signals_interrupt():
@@ -48,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _told(text: str, code: int) -> int:
-    sys.stderr.write(f"kestrel: {' '.join(text.split())}\n")
+    line = f"kestrel: {' '.join(text.split())}"
+    sys.stderr.write((journal_line(line, logging.ERROR) if into_journal() else line) + "\n")
     return code
 
 
@@ -99,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     _common(run)
     run.add_argument("--headless", action="store_true", help="no window, no Qt")
     run.add_argument("--max-age-ms", type=float, help="drop frames that waited longer (ms)")
+    run.add_argument(
+        "--canary-s", type=float, help="every so often a known picture must give its known boxes"
+    )
     run.set_defaults(func=_run)
 
     replay = commands.add_parser(
@@ -147,6 +153,9 @@ def _common(parser: argparse.ArgumentParser) -> None:
         help="decode in a child process (default: for streams)",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
+    parser.add_argument(
+        "--check", action="store_true", help="check settings and model, run nothing"
+    )
 
 
 def _config(args: argparse.Namespace) -> Config:
@@ -163,15 +172,28 @@ def _config(args: argparse.Namespace) -> Config:
 
 
 def _run(args: argparse.Namespace) -> int:
+    config = _config(args)
+    if args.check:
+        return _check(config, live=True)
     from app.tools.run import run_live
 
-    return run_live(_config(args))
+    return run_live(config, reload=partial(_config, args) if args.config else None)
 
 
 def _replay(args: argparse.Namespace) -> int:
+    config = _config(args)
+    if args.check:
+        return _check(config, live=False)
     from app.tools.run import run_replay
 
-    return run_replay(_config(args))
+    return run_replay(config)
+
+
+def _check(config: Config, *, live: bool) -> int:
+    from app.handoff import Policy
+    from app.tools.check import check
+
+    return check(config, Policy.LATEST if live else Policy.LOSSLESS)
 
 
 def _bench(args: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from app.detections import Detections, Result
 from app.frame import Frame, SourceInfo
@@ -54,6 +54,24 @@ class Backend(Protocol):
     @property
     def remarks(self) -> Sequence[str]:
         """For the report at the end: what the engine chose and measured while it ran."""
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A backend whose thresholds may be changed while it runs; others are built anew for it."""
+
+    def tune(self, *, score: float, iou: float) -> None:
+        """From the next frame on; any thread."""
+
+
+class Canary(Protocol):
+    """A known frame between the others, to see that the engine still works; pipeline thread."""
+
+    def due(self) -> Frame | None:
+        """The frame, with a negative index, when it is time for it."""
+
+    def judge(self, detections: Detections) -> None:
+        """What it gave, which no sink sees; raises DeviceError or ModelError if that is wrong."""
 
 
 # Entered on the pipeline thread. The argument wakes that thread: a slot calls it, from any

@@ -19,7 +19,15 @@ from app.detections import Result
 from app.errors import ReaderGone, SinkError, SourceError
 from app.frame import Frame, SourceInfo
 from app.handoff import Handoff, Policy
-from app.interfaces import BackendFactory, FrameSource, Sink, Slot
+from app.interfaces import (
+    Backend,
+    BackendFactory,
+    Canary,
+    FrameSource,
+    Sink,
+    Slot,
+    Tunable,
+)
 from app.stats import Meter, PipelineStats
 
 log = logging.getLogger(__name__)
@@ -43,7 +51,10 @@ class Pipeline:
         max_age_ms: float | None = None,
         max_frames: int | None = None,
         stall_s: float = 15.0,
+        canary: Canary | None = None,
     ) -> None:
+        self._canary = canary
+        self._backend: Backend | None = None
         self._make_backend, self._sinks, self.labels = make_backend, sinks, labels
         self._max_age_ns = None if max_age_ms is None else int(max_age_ms * 1e6)
         self._max_frames, self._stall_s = max_frames, stall_s
@@ -79,6 +90,15 @@ class Pipeline:
         """Ask for an orderly end; frames in flight are still delivered."""
         self._stop.set()
         self._handoff.wake()
+
+    def tune(self, *, score: float, iou: float, max_age_ms: float | None) -> bool:
+        """Other limits from the next frame on; any thread. False: the engine cannot, or is not."""
+        self._max_age_ns = None if max_age_ms is None else int(max_age_ms * 1e6)
+        backend: object = self._backend
+        if not isinstance(backend, Tunable):
+            return False
+        backend.tune(score=score, iou=iou)
+        return True
 
     def fail(self, error: BaseException) -> None:
         """Keep the first error and stop."""
@@ -164,6 +184,7 @@ class Pipeline:
             with self._make_backend(self._handoff.wake) as backend:
                 self.backend_description = backend.description
                 self._built = True
+                self._backend = backend
                 log.info("engine %s", backend.description)
                 if self._source_ready():
                     self._feed_sinks(backend.slots)
@@ -171,6 +192,7 @@ class Pipeline:
         except BaseException as error:
             self.fail(error)
         finally:
+            self._backend = None
             self._handoff.abandon("stopped")
             self.stop()
             self._done.set()
@@ -211,8 +233,9 @@ class Pipeline:
         try:
             self._keep_busy(idle, busy)
         finally:
-            for _ in busy:  # an error or a reader that left: these never reach the sinks
-                self._meter.dropped("stopped")
+            for _, frame in busy:  # an error or a reader that left: these never reach the sinks
+                if frame.index >= 0:
+                    self._meter.dropped("stopped")
 
     def _keep_busy(self, idle: deque[Slot], busy: deque[tuple[Slot, Frame]]) -> None:
         while True:
@@ -220,22 +243,28 @@ class Pipeline:
                 slot, frame = busy[0]
                 result = self._collect(slot, frame)
                 idle.append(busy.popleft()[0])
-                self._emit(result)
+                if result is not None:
+                    self._emit(result)
                 continue
             enough = self._taken == self._max_frames
             ended = self._stop.is_set() or enough or self._handoff.drained()
             if ended and not busy:
                 return
             wants_frame = bool(idle) and not ended
-            fresh = self._take_fresh() if wants_frame else None
+            fresh = self._next_frame() if wants_frame else None
             if fresh is not None:
                 slot = idle.popleft()
                 slot.enqueue(fresh)
                 busy.append((slot, fresh))
-                self._taken += 1
+                self._taken += fresh.index >= 0
                 continue
             until = busy[0][0].ready if busy else self._stop.is_set
             self._handoff.wait(for_frame=wants_frame, until=until, timeout_s=WAIT_S)
+
+    def _next_frame(self) -> Frame | None:
+        """The canary's frame when it is time for that, else the source's."""
+        known = None if self._canary is None else self._canary.due()
+        return self._take_fresh() if known is None else known
 
     def _take_fresh(self) -> Frame | None:
         frame = self._handoff.take()
@@ -246,8 +275,12 @@ class Pipeline:
         self._meter.dropped("stale")
         return None
 
-    def _collect(self, slot: Slot, frame: Frame) -> Result:
+    def _collect(self, slot: Slot, frame: Frame) -> Result | None:
+        """The result; None of the canary's frame, which is judged and neither counted nor told."""
         detections, stages_ns = slot.collect()
+        if frame.index < 0 and self._canary is not None:
+            self._canary.judge(detections)
+            return None
         result = Result(frame, detections, monotonic_ns() - frame.captured_ns, stages_ns)
         self._meter.processed(result.age_ns, stages_ns)
         return result

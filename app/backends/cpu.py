@@ -105,6 +105,11 @@ class CpuBackend:
         while (slot := self._queue.get()) is not None:
             slot.work()
 
+    def tune(self, *, score: float, iou: float) -> None:
+        """See interfaces.Tunable."""
+        for slot in self._slots:
+            slot.tune(score=score, iou=iou)
+
     @property
     def slots(self) -> Sequence[CpuSlot]:
         """See interfaces.Backend."""
@@ -146,6 +151,10 @@ class CpuSlot:
         self._frame: Frame | None = None
         self._answer: tuple[Detections, Mapping[str, int]] | BaseException | None = None
         self._done = threading.Event()
+
+    def tune(self, *, score: float, iou: float) -> None:
+        """See interfaces.Tunable."""
+        self._postprocess.tune(score=score, iou=iou)
 
     def enqueue(self, frame: Frame) -> None:
         """See interfaces.Slot."""

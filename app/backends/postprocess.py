@@ -28,6 +28,10 @@ class Postprocessor:
         self._score, self._iou = score, iou
         self.sanity = Sanity(spec.name)
 
+    def tune(self, *, score: float, iou: float) -> None:
+        """Other thresholds from the next frame on; any thread."""
+        self._score, self._iou = score, iou
+
     def __call__(self, outputs: Sequence[NDArray[Any]], placement: Placement) -> Detections:
         """Outputs in graph order for one frame. Boxes without area in the frame are left out."""
         # Garbage from a network may overflow; unsound boxes are sorted out below.

@@ -17,6 +17,7 @@ from app.handoff import Policy
 from app.interfaces import FrameSource, Sink
 from app.pipeline import Pipeline
 from app.power import EnergySink
+from app.service import KnownPicture, Notifier, Supervised
 from app.shelf import Model, default_model, find_model
 from app.sinks.golden import GoldenSink
 from app.sinks.json_lines import JsonLinesSink
@@ -29,19 +30,31 @@ from app.sources.uri import SourceOptions, make_source, mask_credentials
 from app.stats import PipelineStats
 from app.tools.clashes import refuse_clashes
 from app.tools.engines import backend_factory
+from app.tools.supervision import Reloader, make_canary
 
 log = logging.getLogger(__name__)
 
 
-def run_live(config: Config) -> int:
-    """Newest frame wins; a window if there is a display, else headless."""
+def run_live(config: Config, *, reload: Callable[[], Config] | None = None) -> int:
+    """Newest frame wins; a window if there is a display, else headless.
+
+    ``reload`` reads the configuration again, on SIGHUP.
+    """
     latest = None if config.headless or not _window_possible() else LatestSink()
     source, model = _source(config, Policy.LATEST), choose_model(config)
     extra = [latest] if latest else []
-    energy = EnergySink()
-    pipeline, summary = _compose(config, source, model, Policy.LATEST, [energy, *extra])
+    energy, supervised = EnergySink(), Supervised(Notifier())
+    canary = make_canary(config, model.spec, supervised)
+    pipeline, summary = _compose(
+        config, source, model, Policy.LATEST, [energy, *extra], supervised, canary
+    )
+    reloader = None
+    if reload is not None:
+        reloader = Reloader(config, reload, pipeline, model.spec, supervised, canary)
     show = partial(_show, pipeline, latest) if latest else None
-    _report(config, conduct(pipeline, show), pipeline, summary, energy)
+    with supervised:
+        ending = conduct(pipeline, show, reloader)
+    _report(config, ending, pipeline, summary, energy)
     return 0
 
 
@@ -75,9 +88,16 @@ class Ending(NamedTuple):
     error: BaseException | None
 
 
-def conduct(pipeline: Pipeline, show: Callable[[Callable[[], bool]], None] | None = None) -> Ending:
-    """Start, wait for the end or a signal, stop, join. ``show`` waits instead, with a window."""
-    stopped = False
+def conduct(
+    pipeline: Pipeline,
+    show: Callable[[Callable[[], bool]], None] | None = None,
+    reload: Callable[[], None] | None = None,
+) -> Ending:
+    """Start, wait for the end or a signal, stop, join. ``show`` waits instead, with a window.
+
+    ``reload`` is called on SIGHUP, which without it ends the process: its terminal has gone.
+    """
+    stopped = hung_up = False
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal stopped  # only a note: no lock may be taken in here
@@ -85,12 +105,22 @@ def conduct(pipeline: Pipeline, show: Callable[[Callable[[], bool]], None] | Non
             os._exit(128 + number)  # asked twice: at once
         stopped = True
 
+    def hang_up(number: int, frame: FrameType | None) -> None:
+        nonlocal hung_up
+        hung_up = True
+
     def ended() -> bool:
+        nonlocal hung_up
         if stopped:
             pipeline.stop()
+        if hung_up and reload:
+            hung_up = False
+            reload()
         return pipeline.wait(0 if show else 0.1)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    if reload is not None and not os.isatty(0):
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, hang_up)
     try:
         pipeline.start()
         try:
@@ -134,7 +164,13 @@ def _source(config: Config, policy: Policy) -> FrameSource:
 
 
 def _compose(
-    config: Config, source: FrameSource, model: Model, policy: Policy, extra: Sequence[Sink]
+    config: Config,
+    source: FrameSource,
+    model: Model,
+    policy: Policy,
+    extra: Sequence[Sink],
+    supervised: Supervised | None = None,
+    canary: KnownPicture | None = None,
 ) -> tuple[Pipeline, SummarySink]:
     refuse_clashes(
         outputs={"--json": config.json, "--record": config.record},
@@ -151,6 +187,8 @@ def _compose(
         sinks.append(JsonLinesSink(config.json))
     if config.record is not None:
         sinks.append(VideoFileSink(config.record))
+    if supervised is not None:  # last: a result counts once every output has taken it
+        sinks.append(supervised)
     pipeline = Pipeline(
         source,
         backend_factory(config, model, policy),
@@ -161,7 +199,12 @@ def _compose(
         max_frames=config.max_frames,
         # the source's own time-out comes first; this one is for a driver that never returns
         stall_s=config.read_timeout_s * 1.5,
+        canary=canary,
     )
+    if supervised is not None:
+        supervised.watch(pipeline.stats)
+    if canary is not None:
+        canary.on_gpu = lambda: not pipeline.backend_description.startswith("cpu")
     return pipeline, summary
 
 

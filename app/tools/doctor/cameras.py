@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import grp
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from app.sources.camera_formats import CameraFormats, camera_formats
-from app.sources.discover import cameras
+from app.sources.v4l2 import Ioctl, Mode, list_cameras
 from app.tools.doctor.finding import Finding, Section, only, warning
 from app.tools.doctor.probe import Probe
 
@@ -21,10 +20,11 @@ class Camera:
     """One V4L2 device; ``by_id`` is a name that stays when it is plugged in elsewhere."""
 
     path: str
+    name: str
     usable: bool  # by its permissions
+    answers: bool  # to the question what it can
     by_id: str | None
-    formats: CameraFormats | None
-    fault: str = ""
+    modes: tuple[Mode, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +35,21 @@ class CameraFacts:
     groups: tuple[str, ...]
 
 
-def gather(
-    probe: Probe, *, ask: Callable[[Path], CameraFormats | None] = camera_formats
-) -> CameraFacts:
+def gather(probe: Probe, *, ioctl: Ioctl = fcntl.ioctl) -> CameraFacts:
     """Ask every device that may be opened."""
     found = []
-    for number in cameras(probe.path("/dev")):
-        path = probe.path(f"/dev/video{number}")
-        usable, formats, fault = probe.may_use(path), None, ""
-        try:
-            formats = ask(path) if usable else None
-            if usable and formats is None:
-                continue  # a metadata device
-        except OSError as error:
-            fault = str(error.strerror)
-        found.append(Camera(f"/dev/video{number}", usable, _by_id(probe, path), formats, fault))
+    for camera in list_cameras(probe.path("/dev"), ioctl):
+        path = probe.path(f"/dev/video{camera.number}")
+        found.append(
+            Camera(
+                f"/dev/video{camera.number}",
+                camera.name,
+                usable=probe.may_use(path),
+                answers=camera.name != str(path),
+                by_id=_by_id(probe, path),
+                modes=camera.modes,
+            )
+        )
     return CameraFacts(tuple(found), _groups())
 
 
@@ -86,7 +86,7 @@ def check_permission(facts: CameraFacts) -> Finding | None:
 
 def check_answers(facts: CameraFacts) -> Finding | None:
     """A device that is there, and does not say what it can."""
-    mute = [f"{camera.path} ({camera.fault})" for camera in facts.cameras if camera.fault]
+    mute = [camera.path for camera in facts.cameras if camera.usable and not camera.answers]
     if not mute:
         return None
     return warning(
@@ -106,13 +106,15 @@ def look(probe: Probe) -> Section:
 
 
 def _lines(camera: Camera) -> list[str]:
-    name = camera.formats.name if camera.formats else "closed to this user"
-    lines = [f"{camera.path}: {camera.fault or name}"]
+    name = camera.name if camera.answers else "does not answer"
+    lines = [f"{camera.path}: {name if camera.usable else 'closed to this user'}"]
     if camera.by_id:
         lines.append(f"  --source camera:{camera.by_id}")
-    if camera.formats:
-        for code, sizes in camera.formats.formats.items():
-            shown = ", ".join(f"{w}x{h}" for w, h in sizes[:SHOWN_SIZES])
-            more = f" and {len(sizes) - SHOWN_SIZES} more" if len(sizes) > SHOWN_SIZES else ""
-            lines.append(f"  {code} {shown}{more}".rstrip())
+    by_code: dict[str, list[str]] = {}
+    for mode in camera.modes:
+        rate = f"@{mode.fps:g}" if mode.fps else ""
+        by_code.setdefault(mode.fourcc, []).append(f"{mode.wh_px[0]}x{mode.wh_px[1]}{rate}")
+    for code, sizes in by_code.items():
+        more = f" and {len(sizes) - SHOWN_SIZES} more" if len(sizes) > SHOWN_SIZES else ""
+        lines.append(f"  {code} {', '.join(sizes[:SHOWN_SIZES])}{more}")
     return lines

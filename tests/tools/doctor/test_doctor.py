@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from app.cli import main
-from app.sources.camera_formats import CameraFormats
+from app.sources import v4l2
+from app.sources.v4l2 import Mode
 from app.tools.doctor import (
     cameras,
     gpu,
@@ -202,41 +203,49 @@ def test_an_opencv_that_does_not_load_prevents_every_run(
 
 # --- cameras -------------------------------------------------------------------------------------
 
-WEBCAM = CameraFormats("USB Camera", "usb-1", {"MJPG": [(1920, 1080), (640, 480)], "YUYV": []})
+WEBCAM = v4l2.Camera(
+    0, "USB Camera", (Mode("MJPG", (1920, 1080), 30.0), Mode("YUYV", (640, 480), None))
+)
 
 
-def seen(machine: MadeUp, *groups: str, fault: OSError | None = None) -> cameras.CameraFacts:
-    def ask(path: Path) -> CameraFormats | None:
-        if fault:
-            raise fault
-        return WEBCAM if path.name == "video0" else None  # video1: metadata
+@pytest.fixture
+def webcam(machine: MadeUp, monkeypatch: pytest.MonkeyPatch) -> MadeUp:
+    """One camera; what the kernel says of formats is tested with v4l2.py."""
+    machine.file("/dev/video0")
+    monkeypatch.setattr(cameras, "list_cameras", lambda dev, ioctl: [WEBCAM])
+    return machine
 
-    return replace(cameras.gather(machine.probe(), ask=ask), groups=groups)
 
-
-def test_a_camera_is_told_with_formats_and_its_lasting_name(machine: MadeUp) -> None:
-    machine.file("/dev/video0").file("/dev/video1")
-    by_id = machine.root / "dev/v4l/by-id/usb-Cam-index0"
+def test_a_camera_is_told_with_formats_and_its_lasting_name(webcam: MadeUp) -> None:
+    by_id = webcam.root / "dev/v4l/by-id/usb-Cam-index0"
     by_id.parent.mkdir(parents=True)
     by_id.symlink_to("../../video0")
-    (camera,) = seen(machine).cameras
-    assert camera.by_id == "/dev/v4l/by-id/usb-Cam-index0"
-    assert "  MJPG 1920x1080, 640x480" in cameras._lines(camera)
-    assert cameras.check_permission(seen(machine)) is None
+    section = cameras.look(webcam.probe())
+    assert list(section.lines[:4]) == [
+        "/dev/video0: USB Camera",
+        "  --source camera:/dev/v4l/by-id/usb-Cam-index0",
+        "  MJPG 1920x1080@30",
+        "  YUYV 640x480",
+    ]
+    assert not section.findings and json.dumps(section.facts)
 
 
-def test_a_closed_camera_needs_the_video_group_or_better_permissions(machine: MadeUp) -> None:
-    machine.file("/dev/video0").closed.add("/dev/video0")
-    outside = cameras.check_permission(seen(machine, "users"))
+def test_a_closed_camera_needs_the_video_group_or_better_permissions(webcam: MadeUp) -> None:
+    webcam.closed.add("/dev/video0")
+    facts = cameras.gather(webcam.probe())
+    outside = cameras.check_permission(replace(facts, groups=("users",)))
     assert outside is not None and "usermod -aG video" in outside.cure
-    inside = cameras.check_permission(seen(machine, "video"))
+    inside = cameras.check_permission(replace(facts, groups=("video",)))
     assert inside is not None and "chmod g+rw" in inside.cure
 
 
 def test_a_camera_that_does_not_answer_is_told(machine: MadeUp) -> None:
+    def busy(fd: int, request: int, data: bytearray) -> int:
+        raise OSError(16, "Device or resource busy")
+
     machine.file("/dev/video0")
-    finding = cameras.check_answers(seen(machine, fault=OSError(16, "Device or resource busy")))
-    assert finding is not None and "resource busy" in finding.what
+    finding = cameras.check_answers(cameras.gather(machine.probe(), ioctl=busy))
+    assert finding is not None and "/dev/video0" in finding.what
 
 
 # --- GStreamer, window ---------------------------------------------------------------------------

@@ -105,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--canary-s", type=float, help="every so often a known picture must give its known boxes"
     )
+    run.add_argument("--trace", metavar="FILE", help="record what happens to each frame (a ring)")
     run.set_defaults(func=_run)
 
     replay = commands.add_parser(
@@ -114,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     _common(replay)
     replay.add_argument("--realtime", action="store_true", help="at the pace of the clip's clock")
     replay.add_argument("--expect", metavar="GOLDEN.jsonl", help="compare; exit 6 if it differs")
+    replay.add_argument("--trace", metavar="FILE", help="drop the frames that were dropped in it")
+    replay.add_argument("--max-age-ms", type=float, help="with --trace: what if it had been this")
     replay.set_defaults(func=_replay, headless=True)
 
     bench = commands.add_parser("bench", allow_abbrev=False, help="measure this device")

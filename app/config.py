@@ -43,6 +43,7 @@ class Config:
     open_timeout_s: float = 10.0
     read_timeout_s: float = 10.0
     canary_s: float | None = None
+    trace: str | None = None  # run: written, replay: repeated
     workers: int | None = None
     threads: int | None = None
 

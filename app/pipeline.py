@@ -18,7 +18,7 @@ from app.capture import Capture
 from app.detections import Result
 from app.errors import ReaderGone, SinkError, SourceError
 from app.frame import Frame, SourceInfo
-from app.handoff import Handoff, Policy
+from app.handoff import Handoff, Note, Policy, is_stale, note_nothing
 from app.interfaces import (
     Backend,
     BackendFactory,
@@ -52,7 +52,9 @@ class Pipeline:
         max_frames: int | None = None,
         stall_s: float = 15.0,
         canary: Canary | None = None,
+        note: Note = note_nothing,
     ) -> None:
+        self._note = note
         self._canary = canary
         self._backend: Backend | None = None
         self._make_backend, self._sinks, self.labels = make_backend, sinks, labels
@@ -67,7 +69,7 @@ class Pipeline:
         self._in_sinks = False
         self._watched_ns = self._watch_from_ns = monotonic_ns()
         self._error_lock = threading.Lock()
-        self._handoff = Handoff(policy, on_drop=self._meter.dropped)
+        self._handoff = Handoff(policy, on_drop=self._meter.dropped, note=note)
         self._capture = Capture(
             source,
             self._handoff,
@@ -110,11 +112,15 @@ class Pipeline:
                 log.debug("after the first error: %s", error)
         self.stop()
 
+    @property
+    def state(self) -> str:
+        """As in ``stats``, without its figures; any thread."""
+        state = self._meter.state
+        return "building" if not self._built and state in ("live", "replay") else state
+
     def stats(self) -> PipelineStats:
         """A snapshot; any thread. The state is "building" while only the engine is awaited."""
-        stats = self._meter.snapshot()
-        waiting = not self._built and stats.state in ("live", "replay")
-        return replace(stats, state="building") if waiting else stats
+        return replace(self._meter.snapshot(), state=self.state)
 
     def wait(self, timeout_s: float = 0.1) -> bool:
         """Wait a little for the end; True when it has come. Watches for reads that never return."""
@@ -268,10 +274,13 @@ class Pipeline:
 
     def _take_fresh(self) -> Frame | None:
         frame = self._handoff.take()
-        if frame is None or self._max_age_ns is None:
+        if frame is None:
+            return None
+        now_ns = monotonic_ns()
+        if not is_stale(frame.captured_ns, now_ns, self._max_age_ns):
+            self._note("kept", frame.index, now_ns)
             return frame
-        if monotonic_ns() - frame.captured_ns <= self._max_age_ns:
-            return frame
+        self._note("stale", frame.index, now_ns)
         self._meter.dropped("stale")
         return None
 

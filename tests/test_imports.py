@@ -19,7 +19,7 @@ PURE = {
 }
 CORE = {"capture", "pipeline"}
 # leaves may import value types and pure modules, and themselves, never each other
-LEAVES = {"sources", "backends", "sinks", "gui", "shelf", "gpu", "power", "service"}
+LEAVES = {"sources", "backends", "sinks", "gui", "shelf", "gpu", "power", "service", "flight"}
 ALLOWED: dict[str, set[str]] = {
     **dict.fromkeys(VALUES, VALUES),
     **dict.fromkeys(PURE, VALUES | PURE),

@@ -82,7 +82,11 @@ class Supervised:
 
     def tick(self) -> None:
         """Tell what there is to tell."""
-        now_s, stats = self._clock(), self._stats() if self._stats else None
+        now_s = self._clock()
+        status_due = now_s - self._told_s >= STATUS_S
+        # percentiles over an hour's frames take milliseconds: not every second
+        wanted = self._stats is not None and (status_due or not self._ready)
+        stats = self._stats() if wanted and self._stats is not None else None
         if not self._ready and self._results:
             self._ready = True
             self._notifier.send("READY=1")
@@ -90,7 +94,7 @@ class Supervised:
         if building and now_s - self._started_s < BUILDING_S:
             self._notifier.send(EXTENSION)
         self._feed(now_s)
-        if stats is not None and now_s - self._told_s >= STATUS_S:
+        if stats is not None and status_due:
             self._told_s = now_s
             self._notifier.send(f"STATUS={status_line(stats)}")
 

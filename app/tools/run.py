@@ -7,13 +7,16 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, TextIO
 
 from app.config import Config
 from app.errors import ConfigError, KestrelError
-from app.handoff import Policy
+from app.flight import DecidedSource, read_trace
+from app.handoff import Note, Policy, note_nothing
 from app.interfaces import FrameSource, Sink
 from app.pipeline import Pipeline
 from app.power import EnergySink
@@ -30,7 +33,7 @@ from app.sources.uri import SourceOptions, make_source, mask_credentials
 from app.stats import PipelineStats
 from app.tools.clashes import refuse_clashes
 from app.tools.engines import backend_factory
-from app.tools.supervision import Reloader, make_canary
+from app.tools.supervision import Reloader, make_canary, make_recorder
 
 log = logging.getLogger(__name__)
 
@@ -45,26 +48,42 @@ def run_live(config: Config, *, reload: Callable[[], Config] | None = None) -> i
     extra = [latest] if latest else []
     energy, supervised = EnergySink(), Supervised(Notifier())
     canary = make_canary(config, model.spec, supervised)
+    recorder = make_recorder(config, model.spec)
     pipeline, summary = _compose(
-        config, source, model, Policy.LATEST, [energy, *extra], supervised, canary
+        config,
+        source,
+        model,
+        Policy.LATEST,
+        [energy, recorder, *extra],
+        supervised=supervised,
+        canary=canary,
+        note=recorder.note,
     )
+    recorder.watch(lambda: pipeline.state)
     reloader = None
     if reload is not None:
         reloader = Reloader(config, reload, pipeline, model.spec, supervised, canary)
     show = partial(_show, pipeline, latest) if latest else None
-    with supervised:
+    with recorder, supervised:
         ending = conduct(pipeline, show, reloader)
+        if ending.error is not None:
+            recorder.error(ending.error)
     _report(config, ending, pipeline, summary, energy)
     return 0
 
 
 def run_replay(config: Config) -> int:
     """Every frame, reproducibly; with ``--expect`` also the verdict."""
-    if config.max_age_ms is not None:
+    if config.max_age_ms is not None and config.trace is None:
         raise ConfigError("replay drops nothing, so max_age_ms has no meaning there; use run")
     if (config.source or "").split(":")[0] in ("camera", "rtsp", "rtsps"):
         raise ConfigError(f"replay is for recordings; use run --source {_label(config)}")
     source, model = _source(config, Policy.LOSSLESS), choose_model(config)
+    decided = None
+    if config.trace is not None:
+        trace = read_trace(Path(config.trace))
+        source = decided = DecidedSource(source, trace, max_age_ms=config.max_age_ms)
+        config = replace(config, max_age_ms=None)  # decided by the source
     golden = None
     if config.expect is not None:
         threshold = model.spec.score if config.score is None else config.score
@@ -78,6 +97,8 @@ def run_replay(config: Config) -> int:
     _report(config, ending, pipeline, summary, energy)
     if golden:
         log.info("%s", golden.check(stopped=ending.stopped))
+    if decided:
+        log.info("%s", decided.verdict())
     return 0
 
 
@@ -169,14 +190,21 @@ def _compose(
     model: Model,
     policy: Policy,
     extra: Sequence[Sink],
+    *,
     supervised: Supervised | None = None,
     canary: KnownPicture | None = None,
+    note: Note = note_nothing,
 ) -> tuple[Pipeline, SummarySink]:
     refuse_clashes(
-        outputs={"--json": config.json, "--record": config.record},
+        outputs={
+            "--json": config.json,
+            "--record": config.record,
+            "--trace": config.trace if policy is Policy.LATEST else None,
+        },
         inputs={
             "the source": config.source,
             "--expect": config.expect,
+            "the trace": config.trace if policy is Policy.LOSSLESS else None,
             "the model": str(model.weights),
             "the model's manifest": str(model.manifest) if model.manifest else None,
         },
@@ -200,6 +228,7 @@ def _compose(
         # the source's own time-out comes first; this one is for a driver that never returns
         stall_s=config.read_timeout_s * 1.5,
         canary=canary,
+        note=note,
     )
     if supervised is not None:
         supervised.watch(pipeline.stats)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.cache import cache_dir
 from app.config import Config
 from app.errors import ConfigError
+from app.flight import FlightRecorder
 from app.model_spec import ModelSpec
 from app.pipeline import Pipeline
 from app.service import KnownAnswer, KnownPicture, Supervised, plan_reload
-from app.sources.uri import make_source
+from app.sources.uri import make_source, mask_credentials
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +56,18 @@ def known_pixels() -> NDArray[np.uint8]:
         return pixels
     finally:
         source.close()
+
+
+def make_recorder(config: Config, spec: ModelSpec) -> FlightRecorder:
+    """The flight recorder: always on, in memory; with ``--trace`` in a file."""
+    header = {
+        "source": None if config.source is None else mask_credentials(config.source),
+        "model": spec.name,
+        "engine": config.engine,
+        "max_age_ms": config.max_age_ms,
+    }
+    path = None if config.trace is None else Path(config.trace)
+    return FlightRecorder(path, header, last_words=cache_dir("flight") / "last.jsonl")
 
 
 class Reloader:

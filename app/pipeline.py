@@ -268,8 +268,10 @@ class Pipeline:
             self._handoff.wait(for_frame=wants_frame, until=until, timeout_s=WAIT_S)
 
     def _next_frame(self) -> Frame | None:
-        """The canary's frame when it is time for that, else the source's."""
-        known = None if self._canary is None else self._canary.due()
+        """The canary's frame when it is time for that, else the source's, which also is the first:
+        by it an engine measures what suits it.
+        """
+        known = None if self._canary is None or not self._taken else self._canary.due()
         return self._take_fresh() if known is None else known
 
     def _take_fresh(self) -> Frame | None:

@@ -97,9 +97,9 @@ class FlightRecorder:
         """The rest is written when it is left."""
 
     def error(self, error: BaseException) -> None:
-        """The run ended by it: write down what is kept, unless that is in a file already."""
+        """The run ended by it: write down what is kept, if no file has it and frames had come."""
         self._add("error", self._clock_ns(), -1, str(error))
-        if self._path is not None:
+        if self._path is not None or not any(event[0] == "put" for event in self._kept):
             return
         try:
             self._last_words.parent.mkdir(parents=True, exist_ok=True)

@@ -185,8 +185,9 @@ def test_without_a_file_the_last_events_are_saved_when_a_run_fails(
     monkeypatch.setattr(recorder_module, "KEPT", 10)
     flight = recorder(tmp_path, to_file=False)
     with flight:
+        flight.error(SourceError("there is no camera"))  # no frame ever came: nothing to save
         for index in range(100):
-            flight.note("take", index, 0)
+            flight.note("put", index, 0)
     assert not list(tmp_path.iterdir())
     flight.error(SourceError("the camera is gone"))
     events = read_trace(tmp_path / "cache" / "last.jsonl").events
@@ -355,3 +356,10 @@ def test_the_trace_is_no_input_of_the_run_and_no_output_of_the_replay(
     assert main(["replay", "pattern:?frames=5", *words]) == 2
     assert trace.read_text() == '{"trace":1}\n'
     assert "would overwrite" in capsys.readouterr().err
+
+
+def test_an_age_limit_without_a_trace_has_no_meaning_in_a_replay(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["replay", "pattern:?frames=5", "--max-age-ms", "5"]) == 2
+    assert "replay drops nothing" in capsys.readouterr().err

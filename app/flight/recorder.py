@@ -16,14 +16,14 @@ from time import monotonic_ns
 from typing import Any
 
 from app import __version__
-from app.detections import Result
+from app.detections import Detections, Result
 from app.errors import KestrelError, SinkError
 from app.flight.trace_file import Event, TraceWriter
 from app.frame import SourceInfo
 
 log = logging.getLogger(__name__)
 
-KEPT = 20_000  # events in memory: a few minutes, a few megabytes
+KEPT = 10_000  # events in memory: a minute or more, a few megabytes
 PERIOD_S = 0.5
 
 
@@ -84,14 +84,10 @@ class FlightRecorder:
         """Nothing to open."""
 
     def emit(self, result: Result) -> None:
-        """Keep times and boxes."""
-        found = result.detections
-        boxes = [
-            [int(class_id), round(float(score), 4), *(round(float(v), 2) for v in box)]
-            for class_id, score, box in zip(found.class_ids, found.scores, found.xyxy, strict=True)
-        ]
+        """Keep times and boxes; they are spelt out where they are written, off this thread."""
         now_ns, index = self._clock_ns(), result.frame.index
-        self._add("result", now_ns, index, result.age_ns, dict(result.stages_ns), boxes)
+        stages_ns = dict(result.stages_ns)
+        self._add("result", now_ns, index, result.age_ns, stages_ns, result.detections)
 
     def close(self) -> None:
         """The rest is written when it is left."""
@@ -104,7 +100,7 @@ class FlightRecorder:
         try:
             self._last_words.parent.mkdir(parents=True, exist_ok=True)
             writer = TraceWriter(self._last_words, self._header)
-            writer.write(list(self._kept))
+            writer.write(map(_spelt_out, list(self._kept)))
             writer.close()
         except (SinkError, OSError) as fault:
             log.debug("the flight recorder could not be saved: %s", fault)
@@ -126,7 +122,7 @@ class FlightRecorder:
 
     def _write(self) -> None:
         """A full disk ends the recording, not the run."""
-        events = [self._unwritten.popleft() for _ in range(len(self._unwritten))]
+        events = [_spelt_out(self._unwritten.popleft()) for _ in range(len(self._unwritten))]
         if self._writer is None or not events:
             return
         try:
@@ -135,3 +131,17 @@ class FlightRecorder:
             log.warning("%s; nothing more is traced", fault)
             self._writer.close()
             self._writer = None
+
+
+def _spelt_out(event: Event) -> Event:
+    """As it stands in the file."""
+    if event[0] != "result":
+        return event
+    found: Detections = event[5]
+    boxes = [
+        [class_id, round(score, 4), *(round(value, 2) for value in box)]
+        for class_id, score, box in zip(
+            found.class_ids.tolist(), found.scores.tolist(), found.xyxy.tolist(), strict=True
+        )
+    ]
+    return (*event[:5], boxes)

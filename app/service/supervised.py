@@ -73,7 +73,10 @@ class Supervised:
         self._notifier.send("STOPPING=1", "STATUS=stopping")
 
     def reloading(self, apply: Callable[[], None]) -> None:
-        """Tell, ``apply``, and tell that it is done."""
+        """Tell, ``apply``, and tell that it is done; before it is ready only ``apply``."""
+        if not self._ready:
+            apply()
+            return
         self._notifier.reloading()
         try:
             apply()

@@ -222,8 +222,17 @@ def test_status_before_the_first_result_has_no_figures() -> None:
 def test_a_reload_is_told_before_and_after_also_when_it_fails(
     supervised: Supervised, listener: Systemd
 ) -> None:
+    def fail() -> None:
+        raise ValueError
+
     with pytest.raises(ValueError):
-        supervised.reloading(lambda: int("no number"))  # type: ignore[arg-type, return-value]
+        supervised.reloading(fail)
+    assert listener.heard() == []  # not ready, so it must not seem to be
+    supervised.emit(RESULT)
+    supervised.tick()
+    listener.heard()
+    with pytest.raises(ValueError):
+        supervised.reloading(fail)
     heard = listener.heard()
     assert heard[0] == "RELOADING=1" and heard[-1] == "READY=1"
 

@@ -7,6 +7,8 @@ a run ends by an error; with ``--trace FILE`` all go there, written by a thread 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -99,9 +101,11 @@ class FlightRecorder:
             return
         try:
             self._last_words.parent.mkdir(parents=True, exist_ok=True)
-            writer = TraceWriter(self._last_words, self._header)
+            part = self._last_words.with_name(f"{self._last_words.name}.{os.getpid()}.part")
+            writer = TraceWriter(part, self._header, segment_bytes=sys.maxsize)
             writer.write(map(_spelt_out, list(self._kept)))
             writer.close()
+            part.replace(self._last_words)  # never half of it, or two processes' in one
         except (SinkError, OSError) as fault:
             log.debug("the flight recorder could not be saved: %s", fault)
         else:

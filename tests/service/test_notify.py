@@ -282,6 +282,32 @@ def test_a_run_tells_its_life_its_reload_and_its_end(
     assert re.search(r"changed score = 0.95; after a restart only: source", told), told
 
 
+@pytest.mark.slow
+def test_an_output_that_hangs_starves_the_watchdog(listener: Systemd, tiny_model: Path) -> None:
+    words = ["--source", "pattern:?size=64x64&fps=1000", "--model", str(tiny_model), "--json", "-"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app", "run", "--headless", "--canary-s", "1", *words],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,  # never read: it is full after some hundred frames
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **listener.environ(WATCHDOG_USEC="1000000")},
+    )
+    try:
+        stuck = ""
+        while " 0.0 FPS" not in stuck:  # so it is two seconds after the last result
+            stuck = listener.next()[0]
+        heard = []
+        while not any(line.startswith("STATUS=") for line in heard):  # five seconds later
+            heard += listener.next()
+        assert "WATCHDOG=1" not in heard
+        process.send_signal(signal.SIGABRT)  # as systemd does now
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == -signal.SIGABRT
+
+
 def test_a_wrong_file_changes_nothing_and_the_run_goes_on(tiny_model: Path, tmp_path: Path) -> None:
     settings = tmp_path / "kestrel.toml"
     settings.write_text(

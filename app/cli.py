@@ -10,13 +10,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from app import __version__
 from app.config import ENGINES, PRECISIONS, Config, make_config
-from app.credentials import MaskingFormatter, mask_text
+from app.credentials import mask_text
 from app.errors import ConfigError, KestrelError, ReaderGone, SinkError
+from app.service.journal import configure_logging, into_journal, journal_line
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code of README, "Exit codes"."""
     words = list(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(_with_command(words))
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(MaskingFormatter("kestrel: %(message)s"))
-    logging.basicConfig(handlers=[handler])
+    configure_logging()
     command: Callable[[argparse.Namespace], int] = args.func
     try:
         with _signals_interrupt():
@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _told(text: str, code: int) -> int:
-    sys.stderr.write(f"kestrel: {mask_text(' '.join(text.split()))}\n")
+    line = f"kestrel: {mask_text(' '.join(text.split()))}"
+    sys.stderr.write((journal_line(line, logging.ERROR) if into_journal() else line) + "\n")
     return code
 
 
@@ -103,6 +104,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--headless", action="store_true", help="no window, no Qt")
     run.add_argument("--window", action="store_true", help="a window, or exit code 2 without one")
     run.add_argument("--max-age-ms", type=float, help="drop frames that waited longer (ms)")
+    run.add_argument(
+        "--canary-s", type=float, help="every so often a known picture must give its known boxes"
+    )
+    run.add_argument("--trace", metavar="FILE", help="record what happens to each frame (a ring)")
     _outputs(run)
     run.set_defaults(func=_run)
 
@@ -113,6 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     _common(replay)
     replay.add_argument("--realtime", action="store_true", help="at the pace of the clip's clock")
     replay.add_argument("--expect", metavar="GOLDEN.jsonl", help="compare; exit 6 if it differs")
+    replay.add_argument("--trace", metavar="FILE", help="drop the frames that were dropped in it")
+    replay.add_argument("--max-age-ms", type=float, help="with --trace: what if it had been this")
     _outputs(replay)
     replay.set_defaults(func=_replay, headless=True)
 
@@ -132,6 +139,12 @@ def _parser() -> argparse.ArgumentParser:
         help="two reports, side by side",
     )
     bench.set_defaults(func=_bench)
+
+    doctor = commands.add_parser(
+        "doctor", allow_abbrev=False, help="what this machine has, what is wrong, and the cures"
+    )
+    doctor.add_argument("--json", action="store_true", help="for machines")
+    doctor.set_defaults(func=_doctor)
 
     from app.tools.models import register
 
@@ -156,6 +169,9 @@ def _common(parser: argparse.ArgumentParser) -> None:
         help="decode in a child process (default: for streams)",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
+    parser.add_argument(
+        "--check", action="store_true", help="check settings and model, run nothing"
+    )
 
 
 def _outputs(parser: argparse.ArgumentParser) -> None:
@@ -185,15 +201,28 @@ def _config(args: argparse.Namespace) -> Config:
 
 
 def _run(args: argparse.Namespace) -> int:
+    config = _config(args)
+    if args.check:
+        return _check(config, live=True)
     from app.tools.run import run_live
 
-    return run_live(_config(args))
+    return run_live(config, reload=partial(_config, args) if args.config else None)
 
 
 def _replay(args: argparse.Namespace) -> int:
+    config = _config(args)
+    if args.check:
+        return _check(config, live=False)
     from app.tools.run import run_replay
 
-    return run_replay(_config(args))
+    return run_replay(config)
+
+
+def _check(config: Config, *, live: bool) -> int:
+    from app.handoff import Policy
+    from app.tools.check import check
+
+    return check(config, Policy.LATEST if live else Policy.LOSSLESS)
 
 
 def _bench(args: argparse.Namespace) -> int:
@@ -204,3 +233,9 @@ def _bench(args: argparse.Namespace) -> int:
     from app.tools.bench import run_bench
 
     return run_bench(_config(args), seconds=args.seconds)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from app.tools.doctor import run_doctor
+
+    return run_doctor(as_json=args.json)

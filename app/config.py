@@ -50,6 +50,8 @@ class Config:
     realtime: bool = False
     open_timeout_s: float = 10.0
     read_timeout_s: float = 10.0
+    canary_s: float | None = None
+    trace: str | None = None  # run: written, replay: repeated
     workers: int | None = None
     threads: int | None = None
     record: RecordOptions = field(default_factory=RecordOptions)
@@ -80,6 +82,7 @@ _LIMITS: tuple[tuple[str, float, float], ...] = (
     ("iou", 0, 1),
     ("open_timeout_s", 0.1, 3600),
     ("read_timeout_s", 0.1, 3600),
+    ("canary_s", 1, 86_400),
     ("workers", 1, 64),
     ("threads", 1, 256),
 )

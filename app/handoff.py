@@ -15,6 +15,19 @@ from collections.abc import Callable
 
 from app.frame import Frame
 
+# What happened to a frame: (kind, its index, a time where the decision depends on one). Called
+# under the lock, so that the order of the notes is that of the decisions; it must not block.
+Note = Callable[[str, int, int], None]
+
+
+def note_nothing(kind: str, index: int, time_ns: int) -> None:
+    """Nobody listens."""
+
+
+def is_stale(captured_ns: int, now_ns: int, max_age_ns: int | None) -> bool:
+    """Whether a frame has waited too long to be worth an inference."""
+    return max_age_ns is not None and now_ns - captured_ns > max_age_ns
+
 
 class Policy(enum.Enum):
     """What to do with a frame for which the consumer has no time yet."""
@@ -27,8 +40,14 @@ class Handoff:
     """One producer, one consumer. ``on_drop`` is called with the reason, outside the lock."""
 
     def __init__(
-        self, policy: Policy, *, on_drop: Callable[[str], None], capacity: int = 2
+        self,
+        policy: Policy,
+        *,
+        on_drop: Callable[[str], None],
+        capacity: int = 2,
+        note: Note = note_nothing,
     ) -> None:
+        self._note = note
         self._policy = policy
         self._on_drop = on_drop
         self._capacity = 1 if policy is Policy.LATEST else capacity
@@ -46,7 +65,9 @@ class Handoff:
         dropped = None
         with self._lock:
             if self._policy is Policy.LATEST:
-                dropped = "replaced" if self._frames else None
+                for old in self._frames:
+                    dropped = "replaced"
+                    self._note(dropped, old.index, 0)
                 self._frames.clear()
             elif not self._has_room() and not self._room.wait_for(self._has_room, timeout_s):
                 return False
@@ -54,6 +75,7 @@ class Handoff:
                 dropped = self._abandoned
             else:
                 self._frames.append(frame)
+                self._note("put", frame.index, frame.captured_ns)
                 self._notify()
         if dropped:
             self._on_drop(dropped)
@@ -71,7 +93,9 @@ class Handoff:
             if not self._frames:
                 return None
             self._room.notify()
-            return self._frames.popleft()
+            frame = self._frames.popleft()
+            self._note("take", frame.index, 0)
+            return frame
 
     def wait(self, *, for_frame: bool, until: Callable[[], bool], timeout_s: float) -> None:
         """Wait until ``until()``, or, with ``for_frame``, until there is a frame or the end."""

@@ -76,6 +76,16 @@ class Tunable(Protocol):
         """From the next frame on; any thread."""
 
 
+class Canary(Protocol):
+    """A known frame between the others, to see that the engine still works; pipeline thread."""
+
+    def due(self) -> Frame | None:
+        """The frame, with a negative index, when it is time for it."""
+
+    def judge(self, detections: Detections) -> None:
+        """What it gave, which no sink sees; raises DeviceError or ModelError if that is wrong."""
+
+
 # Entered on the pipeline thread. The argument wakes that thread: a slot calls it, from any
 # thread, when it has become ready.
 BackendFactory = Callable[[Callable[[], None]], AbstractContextManager[Backend]]

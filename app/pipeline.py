@@ -18,8 +18,16 @@ from app.capture import Capture
 from app.detections import Result
 from app.errors import ReaderGone, SinkError, SourceError
 from app.frame import Frame, SourceInfo
-from app.handoff import Handoff, Policy
-from app.interfaces import BackendFactory, FrameSource, Sink, Slot
+from app.handoff import Handoff, Note, Policy, is_stale, note_nothing
+from app.interfaces import (
+    Backend,
+    BackendFactory,
+    Canary,
+    FrameSource,
+    Sink,
+    Slot,
+    Tunable,
+)
 from app.stats import Meter, PipelineStats
 
 log = logging.getLogger(__name__)
@@ -43,7 +51,12 @@ class Pipeline:
         max_age_ms: float | None = None,
         max_frames: int | None = None,
         stall_s: float = 15.0,
+        canary: Canary | None = None,
+        note: Note = note_nothing,
     ) -> None:
+        self._note = note
+        self._canary = canary
+        self._backend: Backend | None = None
         self._make_backend, self._sinks, self.labels = make_backend, sinks, labels
         self._max_age_ns = None if max_age_ms is None else int(max_age_ms * 1e6)
         self._max_frames, self._stall_s = max_frames, stall_s
@@ -56,7 +69,7 @@ class Pipeline:
         self._in_sinks = False
         self._watched_ns = self._watch_from_ns = monotonic_ns()
         self._error_lock = threading.Lock()
-        self._handoff = Handoff(policy, on_drop=self._meter.dropped)
+        self._handoff = Handoff(policy, on_drop=self._meter.dropped, note=note)
         self._capture = Capture(
             source,
             self._handoff,
@@ -80,6 +93,15 @@ class Pipeline:
         self._stop.set()
         self._handoff.wake()
 
+    def tune(self, *, score: float, iou: float, max_age_ms: float | None) -> bool:
+        """Other limits from the next frame on; any thread. False: the engine cannot, or is not."""
+        self._max_age_ns = None if max_age_ms is None else int(max_age_ms * 1e6)
+        backend: object = self._backend
+        if not isinstance(backend, Tunable):
+            return False
+        backend.tune(score=score, iou=iou)
+        return True
+
     def fail(self, error: BaseException) -> None:
         """Keep the first error and stop."""
         with self._error_lock:
@@ -90,11 +112,15 @@ class Pipeline:
                 log.debug("after the first error: %s", error)
         self.stop()
 
+    @property
+    def state(self) -> str:
+        """As in ``stats``, without its figures; any thread."""
+        state = self._meter.state
+        return "building" if not self._built and state in ("live", "replay") else state
+
     def stats(self) -> PipelineStats:
         """A snapshot; any thread. The state is "building" while only the engine is awaited."""
-        stats = self._meter.snapshot()
-        waiting = not self._built and stats.state in ("live", "replay")
-        return replace(stats, state="building") if waiting else stats
+        return replace(self._meter.snapshot(), state=self.state)
 
     def counts(self) -> PipelineStats:
         """The same without percentiles, at a fraction of the cost; any thread."""
@@ -168,6 +194,7 @@ class Pipeline:
             with self._make_backend(self._handoff.wake) as backend:
                 self.backend_description = backend.description
                 self._built = True
+                self._backend = backend
                 log.info("engine %s", backend.description)
                 if self._source_ready():
                     self._feed_sinks(backend.slots)
@@ -175,6 +202,7 @@ class Pipeline:
         except BaseException as error:
             self.fail(error)
         finally:
+            self._backend = None
             self._handoff.abandon("stopped")
             self.stop()
             self._done.set()
@@ -215,8 +243,9 @@ class Pipeline:
         try:
             self._keep_busy(idle, busy)
         finally:
-            for _ in busy:  # an error or a reader that left: these never reach the sinks
-                self._meter.dropped("stopped")
+            for _, frame in busy:  # an error or a reader that left: these never reach the sinks
+                if frame.index >= 0:
+                    self._meter.dropped("stopped")
 
     def _keep_busy(self, idle: deque[Slot], busy: deque[tuple[Slot, Frame]]) -> None:
         while True:
@@ -224,34 +253,49 @@ class Pipeline:
                 slot, frame = busy[0]
                 result = self._collect(slot, frame)
                 idle.append(busy.popleft()[0])
-                self._emit(result)
+                if result is not None:
+                    self._emit(result)
                 continue
             enough = self._taken == self._max_frames
             ended = self._stop.is_set() or enough or self._handoff.drained()
             if ended and not busy:
                 return
             wants_frame = bool(idle) and not ended
-            fresh = self._take_fresh() if wants_frame else None
+            fresh = self._next_frame() if wants_frame else None
             if fresh is not None:
                 slot = idle.popleft()
                 slot.enqueue(fresh)
                 busy.append((slot, fresh))
-                self._taken += 1
+                self._taken += fresh.index >= 0
                 continue
             until = busy[0][0].ready if busy else self._stop.is_set
             self._handoff.wait(for_frame=wants_frame, until=until, timeout_s=WAIT_S)
 
+    def _next_frame(self) -> Frame | None:
+        """The canary's frame when it is time for that, else the source's, which also is the first:
+        by it an engine measures what suits it.
+        """
+        known = None if self._canary is None or not self._taken else self._canary.due()
+        return self._take_fresh() if known is None else known
+
     def _take_fresh(self) -> Frame | None:
         frame = self._handoff.take()
-        if frame is None or self._max_age_ns is None:
+        if frame is None:
+            return None
+        now_ns = monotonic_ns()
+        if not is_stale(frame.captured_ns, now_ns, self._max_age_ns):
+            self._note("kept", frame.index, now_ns)
             return frame
-        if monotonic_ns() - frame.captured_ns <= self._max_age_ns:
-            return frame
+        self._note("stale", frame.index, now_ns)
         self._meter.dropped("stale")
         return None
 
-    def _collect(self, slot: Slot, frame: Frame) -> Result:
+    def _collect(self, slot: Slot, frame: Frame) -> Result | None:
+        """The result; None of the canary's frame, which is judged and neither counted nor told."""
         detections, stages_ns = slot.collect()
+        if frame.index < 0 and self._canary is not None:
+            self._canary.judge(detections)
+            return None
         result = Result(frame, detections, monotonic_ns() - frame.captured_ns, stages_ns)
         self._meter.processed(result.age_ns, stages_ns)
         return result

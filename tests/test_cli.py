@@ -72,6 +72,7 @@ def test_replay_ends_with_a_summary(tiny_model: Path, capsys: pytest.CaptureFixt
     assert main(["replay", "pattern:?frames=12", "--model", str(tiny_model)]) == 0
     told = capsys.readouterr().out
     assert "12 processed" in told and "FPS" in told and "age" in told
+    assert re.search(r"energy   (\d+\.\d W on average|unavailable: \w)", told)
     assert re.search(r"seen\s+thing in 12 of 12 frames", told)
 
 
@@ -449,7 +450,6 @@ def test_a_disk_that_fills_while_recording_leaves_a_playable_file(
         ["run", "--engine", "gpu"],
         ["run", "--no-such-flag"],
         ["fly"],
-        ["replay", "pattern:", "--max-age-ms", "5"],
         ["replay", "pattern:", "--max-fr", "5"],
     ],
 )
@@ -501,7 +501,7 @@ def test_a_run_with_a_window_and_an_output_ends_with_its_source(
     assert code == 0, told
     assert "headless" not in told and "processed" in out
     lines = [json.loads(line) for line in out_file.read_text().splitlines()]
-    assert lines and lines[-1]["frame"] == 59
+    assert lines  # which ones depends on the load
     assert lines[0]["detections"][0]["label"] == "thing"
 
 

@@ -20,7 +20,7 @@ PURE = {
 }
 CORE = {"capture", "pipeline"}
 # leaves may import value types and pure modules, and themselves, never each other
-LEAVES = {"sources", "backends", "sinks", "gui", "shelf", "gpu"}
+LEAVES = {"sources", "backends", "sinks", "gui", "shelf", "gpu", "power", "service", "flight"}
 # behind a window: it starts and ends pipelines, and is handed its leaves by the tools
 ALLOWED: dict[str, set[str]] = {
     **dict.fromkeys(VALUES, VALUES),
@@ -54,7 +54,7 @@ THIRD_PARTY_HOMES = {
     "PyQt5": ("gui",),
     "pyqtgraph": ("gui",),
     "psutil": ("session",),
-    "pynvml": ("session",),
+    "pynvml": ("session", "power"),
     "onnxruntime": ("backends",),
     "onnx": ("backends", "gpu/network/graph.py"),
     "pycocotools": ("accuracy.py",),

@@ -124,6 +124,11 @@ class CudaBackend:
                 if self._bell is not None:  # its semaphore outlives whatever may still post it
                     self._bell.close()
 
+    def tune(self, *, score: float, iou: float) -> None:
+        """See interfaces.Tunable."""
+        for slot in self._slots:
+            slot.tune(score=score, iou=iou)
+
     @property
     def remarks(self) -> Sequence[str]:
         """See interfaces.Backend."""
@@ -175,6 +180,11 @@ class CudaSlot:
         self._frame: Frame | None = None
         self._placement: Placement | None = None
         self._constants = _normalisation(spec)
+        self._tuned: tuple[float, float] | None = None  # thresholds that wait for the next frame
+
+    def tune(self, *, score: float, iou: float) -> None:
+        """See interfaces.Tunable."""
+        self._tuned = (score, iou)
 
     def enqueue(self, frame: Frame) -> None:
         """See interfaces.Slot."""
@@ -199,6 +209,12 @@ class CudaSlot:
     def _prepare(self, frame: Frame, *, mapped: bool) -> None:
         """The frame into the slot's memory, and a recording that fits both."""
         assert self._placement is not None
+        if self._tuned is not None:
+            (score, iou), self._tuned = self._tuned, None
+            self._postprocess.tune(score=score, iou=iou)
+            if self._boxes is not None:
+                self._boxes.tune(score=score, iou=iou)
+                self._recorded = ()  # thresholds are arguments of the recorded launches
         memory = self._memory_for(frame, mapped=mapped)
         memory.check()
         flat = frame.pixels.reshape(-1)

@@ -61,6 +61,12 @@ class DeviceBoxes:
             *(np.int32(len(spec.labels)), np.float32(score)),
         )
 
+    def tune(self, *, score: float, iou: float) -> None:
+        """Other thresholds for what is enqueued from now on."""
+        self._iou = np.float32(iou)
+        self._decode_with = (*self._decode_with[:-1], np.float32(score))
+        self._nms_with = (*self._nms_with[:-1], self._iou) if self._nms_with else ()
+
     def put_results(self, *, mapped: bool) -> None:
         """Give the results their memory, of one kind or the other; nothing may be pending."""
         if self._result is not None and self._result.mapped == mapped:

@@ -28,6 +28,7 @@ from app.frame import SourceInfo
 from app.handoff import Policy
 from app.interfaces import Sink
 from app.pipeline import Pipeline
+from app.power import EnergySink
 from app.shelf import Model
 from app.sources.uri import make_source
 from app.stats import PipelineStats
@@ -52,7 +53,8 @@ def run_bench(config: Config, *, seconds: float) -> int:
     model = choose_model(config)
     config = replace(config, max_frames=config.max_frames or FRAMES)
     source = config.source or "sample:"
-    throughput, engine, remarks = _measure(config, model, source, Policy.LOSSLESS)
+    energy = EnergySink()
+    throughput, engine, remarks = _measure(config, model, source, Policy.LOSSLESS, [energy])
     if throughput.processed < 2:
         raise ConfigError(
             f"{mask_credentials(source)} has too few frames to measure; choose a longer recording"
@@ -71,6 +73,7 @@ def run_bench(config: Config, *, seconds: float) -> int:
         "remarks": list(remarks),
         "model": model.spec.name,
         "throughput": {"source": mask_credentials(source), **_figures(throughput)},
+        "energy": energy.energy().figures(),
         "overload": {"source": pattern, **_figures(overload), **ages.drift(), **_ratio(overload)},
         "rss_mb": round(rss_mb, 1),
         # the kernel keeps the two counts apart, and lets the peak lag behind
@@ -80,7 +83,7 @@ def run_bench(config: Config, *, seconds: float) -> int:
     if config.json == "-":
         print(text)
         return 0
-    print(_table(report))
+    print(_table(report, energy.energy().line()))
     if config.json is not None:
         try:
             Path(config.json).write_text(text + "\n", encoding="utf-8")
@@ -157,7 +160,7 @@ def _rounded(triple: tuple[float, float, float]) -> dict[str, float]:
     return {name: round(v, 3) for name, v in zip(("p50", "p95", "p99"), triple, strict=True)}
 
 
-def _table(report: dict[str, Any]) -> str:
+def _table(report: dict[str, Any], energy: str) -> str:
     run, over = report["throughput"], report["overload"]
     device = report["device"]
     lines = [
@@ -173,6 +176,7 @@ def _table(report: dict[str, Any]) -> str:
         "",
         f"throughput    {run['overall_fps']:.1f} FPS over {run['processed']} frames of "
         f"{run['source']}, none lost",
+        f"energy        {energy}",
         f"overload      {over['overall_fps']:.1f} FPS, {over['offered_times']:.1f} times as many "
         f"offered; {sum(over['dropped'].values())} of {over['captured']} dropped",
         f"{'age (ms)':14}" + _row(over["age_ms"]),

@@ -6,16 +6,21 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, TextIO
 
 from app.config import Config
 from app.credentials import mask_credentials
 from app.errors import ConfigError, KestrelError
-from app.handoff import Policy
+from app.flight import DecidedSource, read_trace
+from app.handoff import Note, Policy, note_nothing
 from app.interfaces import FrameSource, Sink
 from app.pipeline import Pipeline
+from app.power import EnergySink
+from app.service import KnownPicture, Notifier, Supervised
 from app.session.engine import Prepared
 from app.session.outputs import KeptSink
 from app.shelf import Model, default_model, find_model
@@ -28,42 +33,72 @@ from app.stats import PipelineStats
 from app.tools.clashes import refuse_clashes
 from app.tools.engines import backend_factory
 from app.tools.outputs import Outputs, is_folder
+from app.tools.supervision import Reloader, make_canary, make_recorder
 
 log = logging.getLogger(__name__)
 
 
-def run_live(config: Config) -> int:
-    """Newest frame wins; a window if there is a display, else headless."""
+def run_live(config: Config, *, reload: Callable[[], Config] | None = None) -> int:
+    """Newest frame wins; a window if there is a display, else headless.
+
+    ``reload`` reads the configuration again, on SIGHUP.
+    """
     if _wants_window(config):
         return _run_desktop(config)
     source, model = _source(config, Policy.LATEST), choose_model(config)
-    pipeline, summary, outputs = _compose(config, source, model, Policy.LATEST, [])
-    with outputs.running():
-        ending = conduct(pipeline)
-    _report(config, ending.error, pipeline.stats(), summary, pipeline.backend_remarks)
+    energy, supervised = EnergySink(), Supervised(Notifier())
+    canary = make_canary(config, model.spec, supervised)
+    recorder = make_recorder(config, model.spec)
+    pipeline, summary, outputs = _compose(
+        config,
+        source,
+        model,
+        Policy.LATEST,
+        [energy, recorder],
+        supervised=supervised,
+        canary=canary,
+        note=recorder.note,
+    )
+    recorder.watch(lambda: pipeline.state)
+    reloader = None
+    if reload is not None:
+        reloader = Reloader(config, reload, pipeline, model.spec, supervised, canary)
+    with outputs.running(), recorder, supervised:
+        ending = conduct(pipeline, reloader)
+        if ending.error is not None:
+            recorder.error(ending.error)
+    _report(config, ending.error, pipeline.stats(), summary, pipeline.backend_remarks, energy)
     return 0
 
 
 def run_replay(config: Config) -> int:
     """Every frame, reproducibly; with ``--expect`` also the verdict."""
-    if config.max_age_ms is not None:
+    if config.max_age_ms is not None and config.trace is None:
         raise ConfigError("replay drops nothing, so max_age_ms has no meaning there; use run")
     if (config.source or "").split(":")[0] in ("camera", "rtsp", "rtsps"):
         raise ConfigError(f"replay is for recordings; use run --source {_label(config)}")
     source, model = _source(config, Policy.LOSSLESS), choose_model(config)
+    decided = None
+    if config.trace is not None:
+        trace = read_trace(Path(config.trace))
+        source = decided = DecidedSource(source, trace, max_age_ms=config.max_age_ms)
+        config = replace(config, max_age_ms=None)  # decided by the source
     golden = None
     if config.expect is not None:
         threshold = model.spec.score if config.score is None else config.score
         whole = config.max_frames is None
         golden = GoldenSink(config.expect, threshold=threshold, whole=whole)
-    extra: list[Sink] = [ProgressSink()]
+    energy = EnergySink()
+    extra: list[Sink] = [energy, ProgressSink()]
     extra += [golden] if golden else []
     pipeline, summary, outputs = _compose(config, source, model, Policy.LOSSLESS, extra)
     with outputs.running():
         ending = conduct(pipeline)
-    _report(config, ending.error, pipeline.stats(), summary, pipeline.backend_remarks)
+    _report(config, ending.error, pipeline.stats(), summary, pipeline.backend_remarks, energy)
     if golden:
         log.info("%s", golden.check(stopped=ending.stopped))
+    if decided:
+        log.info("%s", decided.verdict())
     return 0
 
 
@@ -74,9 +109,12 @@ class Ending(NamedTuple):
     error: BaseException | None
 
 
-def conduct(pipeline: Pipeline) -> Ending:
-    """Start, wait for the end or a signal, stop, join."""
-    stopped = False
+def conduct(pipeline: Pipeline, reload: Callable[[], None] | None = None) -> Ending:
+    """Start, wait for the end or a signal, stop, join.
+
+    ``reload`` is called on SIGHUP, which without it ends the process: its terminal has gone.
+    """
+    stopped = hung_up = False
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal stopped  # only a note: no lock may be taken in here
@@ -84,12 +122,22 @@ def conduct(pipeline: Pipeline) -> Ending:
             os._exit(128 + number)  # asked twice: at once
         stopped = True
 
+    def hang_up(number: int, frame: FrameType | None) -> None:
+        nonlocal hung_up
+        hung_up = True
+
     def ended() -> bool:
+        nonlocal hung_up
         if stopped:
             pipeline.stop()
+        if hung_up and reload:
+            hung_up = False
+            reload()
         return pipeline.wait(0.1)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    if reload is not None and not os.isatty(0):
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, hang_up)
     try:
         pipeline.start()
         while not stopped and not ended():
@@ -126,16 +174,21 @@ def _source(config: Config, policy: Policy) -> FrameSource:
     )
 
 
-def _refuse_clashes(config: Config, model: Model | None) -> None:
+def _refuse_clashes(config: Config, model: Model | None, policy: Policy) -> None:
     """No output may be an input."""
     record = config.record.path
     if record is not None and is_folder(record):
         record = None  # names there are new ones
     refuse_clashes(
-        outputs={"--json": config.json, "--record": record},
+        outputs={
+            "--json": config.json,
+            "--record": record,
+            "--trace": config.trace if policy is Policy.LATEST else None,
+        },
         inputs={
             "the source": config.source,
             "--expect": config.expect,
+            "the trace": config.trace if policy is Policy.LOSSLESS else None,
             "the model": str(model.weights) if model else None,
             "the model's manifest": str(model.manifest) if model and model.manifest else None,
         },
@@ -143,9 +196,17 @@ def _refuse_clashes(config: Config, model: Model | None) -> None:
 
 
 def _compose(
-    config: Config, source: FrameSource, model: Model, policy: Policy, extra: Sequence[Sink]
+    config: Config,
+    source: FrameSource,
+    model: Model,
+    policy: Policy,
+    extra: Sequence[Sink],
+    *,
+    supervised: Supervised | None = None,
+    canary: KnownPicture | None = None,
+    note: Note = note_nothing,
 ) -> tuple[Pipeline, SummarySink, Outputs]:
-    _refuse_clashes(config, model)
+    _refuse_clashes(config, model, policy)
     summary = SummarySink()
     outputs = Outputs(
         config,
@@ -153,17 +214,24 @@ def _compose(
         stats=lambda: pipeline.stats(),
         engine=lambda: pipeline.backend_description,
     )
+    last = [] if supervised is None else [supervised]  # counts once every output has taken it
     pipeline = Pipeline(
         source,
         backend_factory(config, model, policy),
-        [summary, *extra, *outputs.sinks],
+        [summary, *extra, *outputs.sinks, *last],
         labels=model.spec.labels,
         policy=policy,
         max_age_ms=config.max_age_ms,
         max_frames=config.max_frames,
         # the source's own time-out comes first; this one is for a driver that never returns
         stall_s=config.read_timeout_s * 1.5,
+        canary=canary,
+        note=note,
     )
+    if supervised is not None:
+        supervised.watch(pipeline.stats)
+    if canary is not None:
+        canary.on_gpu = lambda: not pipeline.backend_description.startswith("cpu")
     return pipeline, summary, outputs
 
 
@@ -230,7 +298,7 @@ def _run_desktop(config: Config) -> int:
         model: Model | None = locate(config.model)
     else:
         model = next((each for each in list_models() if each.spec.default), None)
-    _refuse_clashes(config, model)
+    _refuse_clashes(config, model, Policy.LATEST)
     summary = SummarySink()
     outputs = Outputs(
         config,
@@ -256,17 +324,22 @@ def _report(
     stats: PipelineStats,
     summary: SummarySink,
     remarks: Sequence[str],
+    energy: EnergySink | None = None,
 ) -> None:
     """Say what was seen, also when the run ended by an error; then raise that."""
     if stats.processed or error is None:
         out = sys.stderr if config.json == "-" else sys.stdout
-        _print_summary(stats, summary, remarks, out)
+        _print_summary(stats, summary, remarks, energy, out)
     if error is not None:
         raise error
 
 
 def _print_summary(
-    stats: PipelineStats, summary: SummarySink, remarks: Sequence[str], out: TextIO
+    stats: PipelineStats,
+    summary: SummarySink,
+    remarks: Sequence[str],
+    energy: EnergySink | None,
+    out: TextIO,
 ) -> None:
     dropped = ", ".join(f"{n} {reason}" for reason, n in sorted(stats.dropped.items())) or "none"
     counts = f"{stats.processed} processed, {stats.captured} captured"
@@ -275,6 +348,8 @@ def _print_summary(
         p50, p95, p99 = stats.age_ms
         lines.append(f"FPS      {stats.overall_fps:.1f}")
         lines.append(f"age      p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms")
+        if energy is not None:
+            lines.append(f"energy   {energy.energy().line()}")
     lines += [f"{'engine' if i == 0 else '':8} {line}" for i, line in enumerate(remarks)]
     for i, line in enumerate(summary.lines()):
         lines.append(f"{'seen' if i == 0 else '':8} {line}")

@@ -349,3 +349,16 @@ def test_replay_with_the_engine_cuda(device, blob, tmp_path):
         assert main([*words, "--json", str(out), "--model", str(blob.manifest)]) == 0
     first, second = (out.read_text().splitlines() for out in outs)
     assert len(first) == len(second) == 20
+
+
+@pytest.mark.parametrize("frames_before", [0, 1])
+def test_thresholds_change_between_frames(device, blob, frames_before):
+    with backend(blob) as made:
+        slot = made.slots[0]
+        for index in range(frames_before):
+            slot.enqueue(square_at(index))
+            assert len(slot.collect()[0])
+        for score, found in ((0.999, 0), (0.5, 1)):
+            made.tune(score=score, iou=0.3)
+            slot.enqueue(square_at(3))
+            assert len(slot.collect()[0]) == found

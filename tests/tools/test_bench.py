@@ -27,6 +27,8 @@ def test_table_and_json_hold_every_figure(
     for stage in throughput["stages_ms"].values():
         assert 0 <= stage["p50"] <= stage["p95"] <= stage["p99"]
     assert report["rss_peak_mb"] >= report["rss_mb"] > 10
+    energy = report["energy"]
+    assert (energy["watts"] is None) == bool(energy["reason"]) and energy["watts"] != 0
     assert report["device"]["cores"] >= 1 and report["time"].endswith("+00:00")
 
 

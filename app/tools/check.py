@@ -1,0 +1,73 @@
+"""`--check`: would this configuration run, as far as can be said without running it?"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from app.config import Config
+from app.credentials import mask_credentials
+from app.errors import ConfigError, KestrelError, ModelError
+from app.handoff import Policy
+from app.shelf import Model, list_models, locate
+from app.shelf.fetch import sha256_fault
+from app.sources.uri import make_source
+from app.tools.engines import backend_factory
+
+log = logging.getLogger(__name__)
+
+
+def check(config: Config, policy: Policy) -> int:
+    """Opens no camera and fetches nothing. Every fault is told; exit code 2 if there is one."""
+    faults = 0
+
+    def holds(step: Callable[[], object]) -> None:
+        nonlocal faults
+        try:
+            step()
+        except KestrelError as fault:
+            faults += 1
+            log.error("%s", fault)
+
+    source = config.source or "the first camera, or sample:"
+    if config.source is not None:
+        holds(lambda: make_source(source, realtime=policy is Policy.LATEST))
+    for name, path in (("--json", config.json), ("--record", config.record)):
+        holds(lambda name=name, path=path: _output(name, path))  # type: ignore[misc]
+    holds(lambda: _model(config, policy))
+    if faults:
+        return ConfigError.exit_code
+    model = config.model or "the default model"
+    print(f"sound: {mask_credentials(source)}, {model}, engine {config.engine}")
+    return 0
+
+
+def _model(config: Config, policy: Policy) -> None:
+    model = locate(config.model) if config.model is not None else _default()
+    if not model.weights.is_file():
+        log.warning(
+            "model %s: its weights are not here yet; `python -m app models fetch %s` gets them",
+            *(model.spec.name, model.ref),
+        )
+    elif fault := sha256_fault(model.spec, model.weights):
+        raise ModelError(f"{model.weights}: {fault}; fetch it anew")
+    backend_factory(config, model, policy)
+
+
+def _default() -> Model:
+    found = [model for model in list_models() if model.spec.default]
+    if not found:
+        raise ModelError("no model is the default one; name one with --model")
+    return found[0]
+
+
+def _output(name: str, path: str | None) -> None:
+    if path is None or path == "-":
+        return
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise ConfigError(f"{name} {path}: the folder does not exist; make it first")
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"{name} {path}: no permission to write there")

@@ -1,0 +1,110 @@
+"""What of the service is put around a run: known picture, reload, the word to the supervisor?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.cache import cache_dir
+from app.config import Config
+from app.credentials import mask_credentials
+from app.errors import ConfigError
+from app.flight import FlightRecorder
+from app.model_spec import ModelSpec
+from app.pipeline import Pipeline
+from app.service import KnownAnswer, KnownPicture, Supervised, plan_reload
+from app.sources.uri import make_source
+
+log = logging.getLogger(__name__)
+
+KNOWN_FRAME = 190  # of sample: two people, each with a face, all of them sure
+# what kestrel_320 finds there: python -m app replay sample: --json -
+KNOWN_BOXES = {
+    "kestrel_320": (
+        KnownAnswer(1, 0.929, (501.2, 103.6, 575.1, 189.9)),
+        KnownAnswer(0, 0.878, (433.4, 72.5, 636.0, 293.7)),
+        KnownAnswer(1, 0.836, (297.9, 106.4, 334.1, 149.4)),
+        KnownAnswer(0, 0.786, (222.7, 92.1, 383.3, 284.4)),
+    )
+}
+
+
+def make_canary(config: Config, spec: ModelSpec, supervised: Supervised) -> KnownPicture | None:
+    """The known picture, if it was asked for."""
+    if config.canary_s is None:
+        return None
+    return KnownPicture(
+        known_pixels(),
+        every_s=config.canary_s,
+        threshold=spec.score if config.score is None else config.score,
+        expected=KNOWN_BOXES.get(spec.name),
+        on_answer=supervised.inferred,
+    )
+
+
+def known_pixels() -> NDArray[np.uint8]:
+    """The frame of the bundled clip."""
+    source = make_source("sample:", realtime=False)
+    source.open()
+    try:
+        while (frame := source.read(1.0)) is None or frame.index < KNOWN_FRAME:
+            pass
+        pixels: NDArray[np.uint8] = frame.pixels.copy()
+        return pixels
+    finally:
+        source.close()
+
+
+def make_recorder(config: Config, spec: ModelSpec) -> FlightRecorder:
+    """The flight recorder: always on, in memory; with ``--trace`` in a file."""
+    header = {
+        "source": None if config.source is None else mask_credentials(config.source),
+        "model": spec.name,
+        "engine": config.engine,
+        "max_age_ms": config.max_age_ms,
+    }
+    path = None if config.trace is None else Path(config.trace)
+    return FlightRecorder(path, header, last_words=cache_dir("flight") / "last.jsonl")
+
+
+class Reloader:
+    """Reads the configuration again and takes up what can be; what is wrong changes nothing."""
+
+    def __init__(
+        self,
+        config: Config,
+        read: Callable[[], Config],
+        pipeline: Pipeline,
+        spec: ModelSpec,
+        supervised: Supervised,
+        canary: KnownPicture | None,
+    ) -> None:
+        self._config, self._read, self._spec = config, read, spec
+        self._pipeline, self._supervised, self._canary = pipeline, supervised, canary
+
+    def __call__(self) -> None:
+        """On SIGHUP, on the main thread."""
+        self._supervised.reloading(self._apply)
+
+    def _apply(self) -> None:
+        try:
+            plan = plan_reload(self._config, self._read())
+        except ConfigError as fault:
+            log.error("configuration read again, and nothing changed, as it is wrong: %s", fault)
+            return
+        config, spec = plan.config, self._spec
+        score = spec.score if config.score is None else config.score
+        iou = spec.iou if config.iou is None else config.iou
+        if plan.changed and not self._pipeline.tune(
+            score=score, iou=iou, max_age_ms=config.max_age_ms
+        ):
+            log.error("configuration read again, but the engine does not run yet: try again")
+            return
+        if plan.changed and self._canary is not None:
+            self._canary.tune(score)
+        self._config = config
+        log.info("%s", plan.line())

@@ -1,0 +1,176 @@
+"""The known picture: an engine that computes something else ends the run, and no sink sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.cli import main
+from app.detections import Detections
+from app.errors import DeviceError, ModelError
+from app.frame import Frame
+from app.handoff import Policy
+from app.pipeline import Pipeline
+from app.service import KnownAnswer, KnownPicture
+from app.tools import supervision
+from tests.fakes import FakeBackend, FakeSink, FakeSource
+from tests.test_pipeline import finish
+
+PIXELS = np.zeros((4, 4, 3), np.uint8)
+PERSON = KnownAnswer(0, 0.9, (10, 10, 50, 90))
+FACE = KnownAnswer(1, 0.8, (20, 15, 30, 25))
+
+
+def answer(*found: KnownAnswer) -> Detections:
+    ordered = sorted(found, key=lambda one: -one.score)
+    if not ordered:
+        return Detections.empty()
+    return Detections(
+        np.array([one.box for one in ordered], np.float32),
+        np.array([one.score for one in ordered], np.float32),
+        np.array([one.class_id for one in ordered], np.int32),
+    )
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def picture(expected: Sequence[KnownAnswer] | None = (PERSON, FACE), **more: Any) -> KnownPicture:
+    return KnownPicture(PIXELS, every_s=60, threshold=0.4, expected=expected, **more)
+
+
+def test_it_is_due_at_once_and_then_every_so_often() -> None:
+    clock = Clock()
+    canary = picture(clock=clock)
+    due = []
+    for second in range(0, 130, 10):
+        clock.now_s = second
+        frame = canary.due()
+        if frame is not None:
+            assert frame.index < 0
+            due.append(second)
+    assert due == [0, 60, 120]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        (PERSON, FACE),
+        (FACE._replace(score=0.72), PERSON._replace(box=(12, 10, 52, 90), score=0.95)),
+        (PERSON, FACE, KnownAnswer(0, 0.45, (60, 60, 70, 70))),  # hardly above the threshold
+    ],
+)
+def test_what_engines_and_precisions_differ_by_is_no_fault(found: tuple[KnownAnswer, ...]) -> None:
+    heard: list[int] = []
+    canary = picture(on_answer=lambda: heard.append(1))
+    canary.judge(answer(*found))
+    assert canary.judged == 1 and heard == [1]
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ((PERSON,), "class 1 at [20, 15, 30, 25] with score 0.80 is missing"),
+        ((), "class 0 at .* is missing"),
+        ((PERSON, FACE._replace(score=0.5)), "is missing"),
+        ((PERSON._replace(box=(30, 10, 70, 90)), FACE), "is missing"),
+        ((PERSON._replace(class_id=3), FACE), "is missing"),
+        ((PERSON, FACE, KnownAnswer(0, 0.7, (60, 60, 70, 70))), "score 0.70 is new"),
+        ((PERSON, PERSON, FACE), "is new"),
+    ],
+)
+def test_a_box_that_is_missing_or_new_is_a_fault(found: tuple[KnownAnswer, ...], told: str) -> None:
+    canary = picture()
+    with pytest.raises(ModelError, match=told.replace("[", r"\[")):
+        canary.judge(answer(*found))
+    canary.on_gpu = lambda: True
+    with pytest.raises(DeviceError, match="the GPU computes wrongly"):
+        canary.judge(answer(*found))
+
+
+def test_a_threshold_above_the_known_scores_expects_less() -> None:
+    canary = KnownPicture(PIXELS, every_s=1, threshold=0.85, expected=[PERSON, FACE])
+    canary.judge(answer(PERSON))
+
+
+def test_other_models_are_held_to_their_first_answer() -> None:
+    canary = picture(None)
+    canary.judge(answer(FACE))
+    canary.judge(answer(FACE))
+    with pytest.raises(ModelError):
+        canary.judge(answer())
+    canary.tune(0.1)  # a lower threshold reports more: held to the next answer
+    canary.judge(answer(PERSON, FACE))
+    with pytest.raises(ModelError):
+        canary.judge(answer(FACE))
+
+
+class Always:
+    """A canary between any two frames; ``wrong_at`` is the answer that it refuses."""
+
+    def __init__(self, wrong_at: int | None = None) -> None:
+        self.judged: list[int] = []
+        self._wrong_at = wrong_at
+        self._turn = 0
+
+    def due(self) -> Frame | None:
+        self._turn += 1
+        return Frame(np.zeros((3, 4, 3), np.uint8), -1, 0) if self._turn % 2 else None
+
+    def judge(self, detections: Detections) -> None:
+        self.judged.append(int(detections.class_ids[0]))
+        if len(self.judged) == self._wrong_at:
+            raise DeviceError("wrong")
+
+
+def run(canary: Always, *sinks: FakeSink, **options: Any) -> Pipeline:
+    def factory(wake: Callable[[], None]) -> FakeBackend:
+        return FakeBackend(wake)
+
+    source = FakeSource(50)
+    return Pipeline(
+        source, factory, sinks, labels=("a",), policy=Policy.LOSSLESS, canary=canary, **options
+    )
+
+
+def test_the_known_frame_is_neither_counted_nor_given_to_sinks() -> None:
+    canary, sink = Always(), FakeSink()
+    stats = finish(run(canary, sink))
+    assert sink.frames == list(range(50)) and stats.processed == stats.captured == 50
+    assert len(canary.judged) > 20 and set(canary.judged) == {-1}
+    assert not stats.dropped
+
+
+def test_the_known_frame_does_not_count_as_one_of_max_frames() -> None:
+    sink = FakeSink()
+    assert finish(run(Always(), sink, max_frames=7)).processed == 7
+
+
+def test_a_wrong_answer_ends_the_run_with_its_error() -> None:
+    sink = FakeSink()
+    with pytest.raises(DeviceError, match="wrong"):
+        finish(run(Always(wrong_at=5), sink))
+    assert sink.closed == 1 and len(sink.frames) < 50
+
+
+def test_the_default_model_gives_its_known_boxes(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "--headless", "--source", "pattern:?fps=50&size=320x240", "--engine", "cpu"]
+    assert main([*words, "--max-frames", "20", "--canary-s", "1"]) == 0
+    assert "20 processed" in capsys.readouterr().out
+
+
+def test_an_engine_that_computes_otherwise_ends_with_the_models_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ghost = KnownAnswer(0, 0.9, (5, 5, 50, 50))
+    monkeypatch.setattr(supervision, "KNOWN_BOXES", {"kestrel_320": (ghost,)})
+    words = ["run", "--headless", "--source", "pattern:?fps=50&size=320x240", "--engine", "cpu"]
+    assert main([*words, "--max-frames", "500", "--canary-s", "1"]) == 4
+    assert "canary: in the known picture class 0 at" in capsys.readouterr().err

@@ -99,6 +99,12 @@ def _parser() -> argparse.ArgumentParser:
     _common(run)
     run.add_argument("--headless", action="store_true", help="no window, no Qt")
     run.add_argument("--max-age-ms", type=float, help="drop frames that waited longer (ms)")
+    run.add_argument("--wait", action="store_true", help="wait for a source that is not there yet")
+    run.add_argument(
+        "--reconnect",
+        action=argparse.BooleanOptionalAction,
+        help="open a camera or stream again when it is lost (default: yes)",
+    )
     run.set_defaults(func=_run)
 
     replay = commands.add_parser(
@@ -151,8 +157,9 @@ def _config(args: argparse.Namespace) -> Config:
         for name, value in vars(args).items()
         if name in known and value is not None and value is not False
     }
-    if getattr(args, "isolate", None) is False:
-        flags["isolate"] = False
+    for name in ("isolate", "reconnect"):  # --no-isolate is another thing than nothing said
+        if getattr(args, name, None) is False:
+            flags[name] = False
     return make_config(flags, getattr(args, "config", None))
 
 

@@ -20,6 +20,8 @@ Engine = Literal["auto", "cpu", "cuda", "ort-cuda", "ort-tensorrt"]
 ENGINES: tuple[str, ...] = get_args(Engine)
 Precision = Literal["auto", "fp32", "fp16", "int8"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
+RtspTransport = Literal["auto", "tcp", "udp"]
+RTSP_TRANSPORTS: tuple[str, ...] = get_args(RtspTransport)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +44,11 @@ class Config:
     realtime: bool = False
     open_timeout_s: float = 10.0
     read_timeout_s: float = 10.0
+    rtsp_transport: RtspTransport = "auto"
+    reconnect: bool = True  # run: a camera or stream that is lost is opened again
+    wait: bool = False  # run: also wait for one that is not there at the start
+    retry_s: float = 2.0  # longest wait between two attempts
+    freeze_s: float = 30.0  # the very same picture for so long is a lost source; 0: never
     workers: int | None = None
     threads: int | None = None
 
@@ -51,6 +58,11 @@ class Config:
         if self.precision not in PRECISIONS:
             known = ", ".join(PRECISIONS)
             raise ConfigError(f"precision is {self.precision!r}; choose one of {known}")
+        if self.rtsp_transport not in RTSP_TRANSPORTS:
+            known = ", ".join(RTSP_TRANSPORTS)
+            raise ConfigError(f"rtsp_transport is {self.rtsp_transport!r}; choose one of {known}")
+        if self.wait and not self.reconnect:
+            raise ConfigError("wait means to try again, which reconnect = false forbids; drop one")
         for name, low, high in _LIMITS:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
@@ -64,6 +76,8 @@ _LIMITS: tuple[tuple[str, float, float], ...] = (
     ("iou", 0, 1),
     ("open_timeout_s", 0.1, 3600),
     ("read_timeout_s", 0.1, 3600),
+    ("retry_s", 0.1, 3600),
+    ("freeze_s", 0, 86_400),
     ("workers", 1, 64),
     ("threads", 1, 256),
 )
@@ -74,6 +88,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "bool": bool,
     "Engine": str,
     "Precision": str,
+    "RtspTransport": str,
 }
 
 

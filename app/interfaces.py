@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from app.detections import Detections, Result
 from app.frame import Frame, SourceInfo
@@ -25,6 +25,24 @@ class FrameSource(Protocol):
 
     def close(self) -> None:
         """Let go of everything; idempotent; never raises."""
+
+
+class SourceListener(Protocol):
+    """Hears how a source is; called on the thread that reads it."""
+
+    def state_changed(self, state: str) -> None:
+        """ "opening", "live", "stalled", "reconnecting" or "failed"."""
+
+    def noticed(self, event: str) -> None:
+        """Something to be counted: "reconnects", "stalls", "freezes", "black", …"""
+
+
+@runtime_checkable
+class TellsItsState(Protocol):
+    """A source that outlives its faults, and so has more to say than that it is open."""
+
+    def listen(self, listener: SourceListener) -> None:
+        """Tell this one from now on; called before ``open``."""
 
 
 class Slot(Protocol):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import get_args
 from urllib.parse import parse_qsl, unquote
 
 from app.errors import ConfigError
@@ -11,9 +14,10 @@ from app.interfaces import FrameSource
 from app.sources.camera import CameraMode, CameraSource
 from app.sources.diagnose import missing_file, missing_sample
 from app.sources.folder import PICTURE_SUFFIXES, FolderSource
-from app.sources.isolated import IsolatedSource
+from app.sources.isolated import START_S, IsolatedSource
+from app.sources.lasting import Endurance, LastingSource
 from app.sources.opencv import FfmpegSource
-from app.sources.options import SourceOptions
+from app.sources.options import RtspTransport, SourceOptions
 from app.sources.paced import Paced
 from app.sources.pattern import PatternOptions, PatternSource
 
@@ -22,6 +26,7 @@ __all__ = ["SAMPLE_PATH", "SourceOptions", "make_source", "mask_credentials"]
 SAMPLE_PATH = Path(__file__).parent / "sample.mp4"
 
 _STREAMS = ("rtsp", "rtsps", "http", "https")
+_LASTING = ("camera", *_STREAMS)
 _KINDS = (
     "camera:0, camera:/dev/v4l/by-id/…, rtsp://, rtsps://, http://, https://, file://, "
     "a file, a folder of pictures, pattern:, sample:"
@@ -50,16 +55,30 @@ def make_source(
     realtime: bool,
     isolate: bool | None = None,
     options: SourceOptions | None = None,
+    endurance: Endurance | None = None,
 ) -> FrameSource:
     """The source that ``uri`` means, not opened yet.
 
     ``realtime``: recordings play at their own speed and the pattern ticks like a camera; else
     frames come as fast as they are taken. Cameras and streams are live either way.
     ``isolate``: decode in a child process, which a broken file can end without harm; None: for
-    network streams only. Raises ConfigError for a URI that means nothing, SourceError for a
-    recording that is not there.
+    network streams only. ``endurance``: a camera or stream that is lost is opened again; None: its
+    fault is its end. Raises ConfigError for a URI that means nothing, SourceError for a recording
+    that is not there.
     """
     options = options or SourceOptions()
+    make = partial(_once, uri, realtime=realtime, isolate=isolate, options=options)
+    source = make()  # what is wrong with the URI is told here, not by the thread that opens it
+    scheme, _ = _split(uri)
+    if endurance is None or scheme not in _LASTING:
+        return source
+    in_child = isolate or (isolate is None and scheme != "camera")
+    patience = replace(endurance, open_s=endurance.open_s + (START_S if in_child else 0))
+    return LastingSource(make, label=mask_credentials(uri), endurance=patience)
+
+
+def _once(uri: str, *, realtime: bool, isolate: bool | None, options: SourceOptions) -> FrameSource:
+    """The source itself, whose fault is its end."""
     label = mask_credentials(uri)
     scheme, rest = _split(uri)
     if scheme == "pattern":
@@ -72,8 +91,8 @@ def make_source(
         where = uri
         source = CameraSource(device, label=label, mode=mode)
     elif scheme in _STREAMS:
-        where = uri
-        source = FfmpegSource(uri, label=label, remote=True, options=options)
+        where, options = _transport(uri, options)
+        source = FfmpegSource(where, label=label, remote=True, options=options)
     else:
         path = SAMPLE_PATH if scheme == "sample" else Path(rest)
         if not path.exists():
@@ -109,6 +128,21 @@ def _split(uri: str) -> tuple[str, str]:
     if scheme and not Path(uri).exists():
         raise ConfigError(f"no source for {mask_credentials(uri)}; it can be {_KINDS}")
     return "file", uri
+
+
+def _transport(uri: str, options: SourceOptions) -> tuple[str, SourceOptions]:
+    """Takes ``rtsp_transport=`` out of an RTSP address; all else belongs to the server."""
+    match = re.search(r"(?<=[?&])rtsp_transport=([^&#]*)&?", uri)
+    if match is None or not uri.lower().startswith("rtsp"):
+        return uri, options
+    transport: RtspTransport
+    for transport in get_args(RtspTransport):
+        if match[1] == transport:
+            break
+    else:
+        raise ConfigError(f"rtsp_transport must be auto, tcp or udp, is {match[1]!r}")
+    rest = (uri[: match.start()] + uri[match.end() :]).rstrip("?&")
+    return rest, replace(options, rtsp_transport=transport)
 
 
 def _recording(path: Path, *, label: str, options: SourceOptions) -> FrameSource:

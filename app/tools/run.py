@@ -24,6 +24,7 @@ from app.sinks.progress import ProgressSink
 from app.sinks.summary import SummarySink
 from app.sinks.video_file import VideoFileSink
 from app.sources.discover import first_camera
+from app.sources.lasting import Endurance
 from app.sources.uri import SourceOptions, make_source, mask_credentials
 from app.stats import PipelineStats
 from app.tools.clashes import refuse_clashes
@@ -126,7 +127,21 @@ def _source(config: Config, policy: Policy) -> FrameSource:
             open_timeout_s=config.open_timeout_s,
             read_timeout_s=config.read_timeout_s,
             raw=config.engine in ("cuda", "ort-cuda", "ort-tensorrt"),
+            rtsp_transport=config.rtsp_transport,
         ),
+        endurance=_endurance(config) if policy is Policy.LATEST and config.reconnect else None,
+    )
+
+
+def _endurance(config: Config) -> Endurance:
+    """How long a live source may be silent, frozen or away."""
+    return Endurance(
+        open_s=config.open_timeout_s + 2,  # its own time-out comes first, and says more
+        stall_s=min(2.0, config.read_timeout_s / 2),
+        silent_s=config.read_timeout_s,
+        freeze_s=config.freeze_s or None,
+        retry_s=config.retry_s,
+        wait=config.wait,
     )
 
 
@@ -237,6 +252,9 @@ def _print_summary(
         lines.append(f"FPS      {stats.overall_fps:.1f}")
         lines.append(f"age      p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms")
     lines += [f"{'engine' if i == 0 else '':8} {line}" for i, line in enumerate(remarks)]
+    if stats.events:
+        happened = ", ".join(f"{n} {event}" for event, n in sorted(stats.events.items()))
+        lines.append(f"events   {happened}")
     for i, line in enumerate(summary.lines()):
         lines.append(f"{'seen' if i == 0 else '':8} {line}")
     print("\n".join(lines), file=out)

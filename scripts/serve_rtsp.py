@@ -17,9 +17,7 @@ PICTURE = (
     "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=20 bitrate=500 ! "
     "rtph264pay name=pay0 pt=96 config-interval=-1"
 )
-CLIP = (
-    'filesrc location="{}" ! qtdemux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1'
-)
+CLIP = 'filesrc location="{}" ! qtdemux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1'
 
 
 def main() -> int:

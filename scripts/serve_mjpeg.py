@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import http.server
 import itertools
-import sys
 import time
 from pathlib import Path
 
@@ -23,7 +22,7 @@ FRAMES = 200  # of the clip's start, encoded once
 def jpegs(clip: Path) -> list[bytes]:
     """The clip's first frames, compressed."""
     capture = cv2.VideoCapture(str(clip))
-    frames = []
+    frames: list[bytes] = []
     while len(frames) < FRAMES:
         ok, pixels = capture.read()
         if not ok:
@@ -65,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -14,6 +14,7 @@ from app.interfaces import FrameSource
 from app.sources.camera import CameraMode, CameraSource
 from app.sources.diagnose import missing_file, missing_sample
 from app.sources.folder import PICTURE_SUFFIXES, FolderSource
+from app.sources.gstreamer import GstSource, csi_pipeline
 from app.sources.isolated import START_S, IsolatedSource
 from app.sources.lasting import Endurance, LastingSource
 from app.sources.opencv import FfmpegSource
@@ -26,10 +27,10 @@ __all__ = ["SAMPLE_PATH", "SourceOptions", "make_source", "mask_credentials"]
 SAMPLE_PATH = Path(__file__).parent / "sample.mp4"
 
 _STREAMS = ("rtsp", "rtsps", "http", "https")
-_LASTING = ("camera", *_STREAMS)
+_LASTING = ("camera", "gst", "csi", *_STREAMS)
 _KINDS = (
-    "camera:0, camera:/dev/v4l/by-id/…, rtsp://, rtsps://, http://, https://, file://, "
-    "a file, a folder of pictures, pattern:, sample:"
+    "camera:0, camera:/dev/v4l/by-id/…, csi:0, gst:PIPELINE, rtsp://, rtsps://, http://, https://, "
+    "file://, a file, a folder of pictures, pattern:, sample:"
 )
 
 
@@ -86,6 +87,12 @@ def _once(uri: str, *, realtime: bool, isolate: bool | None, options: SourceOpti
     if scheme == "sample" and rest:
         raise ConfigError(f"{uri!a} is no source: the bundled clip is sample: and takes no more")
     source: FrameSource
+    if scheme == "gst":
+        if not rest.strip():
+            raise ConfigError("gst: wants a pipeline, such as gst:v4l2src ! decodebin")
+        return GstSource(rest, label=label, options=options)
+    if scheme == "csi":
+        return GstSource(_csi(rest), label=label, options=options)
     if scheme == "camera":
         device, mode = _camera(rest, raw=options.raw)
         where = uri
@@ -111,7 +118,9 @@ def _split(uri: str) -> tuple[str, str]:
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", uri)
     scheme = match[1].lower() if match else ""
     rest = uri[len(scheme) + 1 :] if match else uri
-    if scheme in ("camera", "pattern", "sample") or (scheme in _STREAMS and rest[:2] == "//"):
+    if scheme in ("camera", "pattern", "sample", "gst", "csi") or (
+        scheme in _STREAMS and rest[:2] == "//"
+    ):
         return scheme, rest
     if scheme == "file" and rest.startswith("/"):
         local = re.sub(r"^//(localhost)?(?=/)", "", rest)
@@ -120,11 +129,6 @@ def _split(uri: str) -> tuple[str, str]:
         return "file", unquote(local)
     if re.match(r"/dev/(video\d+|v4l/.+)$", uri):
         return "camera", uri
-    if scheme == "csi":
-        raise ConfigError(
-            "csi: sources are not available in this version; use camera:N where the driver "
-            "offers the sensor as /dev/videoN, or stream it by RTSP"
-        )
     if scheme and not Path(uri).exists():
         raise ConfigError(f"no source for {mask_credentials(uri)}; it can be {_KINDS}")
     return "file", uri
@@ -171,6 +175,19 @@ def _camera(rest: str, *, raw: bool) -> tuple[int | str, CameraMode]:
     if name.startswith("/"):
         return name, mode
     raise ConfigError(f"camera:{name} is no camera; write camera:0 or camera:/dev/v4l/by-id/…")
+
+
+def _csi(rest: str) -> str:
+    name, _, query = rest.partition("?")
+    given = _query(query, ("size", "fps", "flip"), example="csi:0?size=1280x720&fps=30&flip=2")
+    if not re.fullmatch(r"[0-9]{1,2}", name) or not re.fullmatch("[0-7]", given.get("flip", "0")):
+        raise ConfigError(f"csi:{rest} is no camera; write csi:0, or csi:0?flip=2 (0 to 7)")
+    return csi_pipeline(
+        int(name),
+        wh_px=_size(given["size"]) if "size" in given else None,
+        fps=_number(given["fps"], "fps") if "fps" in given else None,
+        flip=int(given.get("flip", "0")),
+    )
 
 
 def _pattern_options(rest: str) -> PatternOptions:

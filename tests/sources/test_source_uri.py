@@ -94,7 +94,7 @@ def test_pattern_is_live_only_when_realtime():
         "camera:x",
         "camera:0?format=MJPEG",
         "camera:0?fps=x",
-        "csi:0",
+        "csi:x",
         "ftp://host/x",
         "rtsp:host",
         "nonsense:1",

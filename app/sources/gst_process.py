@@ -13,6 +13,7 @@ from typing import Any
 
 from app.errors import SourceEnded, SourceError
 from app.sources.child import Picture, serve
+from app.sources.mask import mask_credentials
 
 # One frame waits, and a newer one replaces it.
 APPSINK = "appsink name=kestrel max-buffers=1 drop=true"
@@ -171,6 +172,7 @@ def _without_padding(data: bytes, row_bytes: int, height: int) -> bytes:
 
 def _cure(text: str) -> str:
     """What GStreamer says, and which package it lacks."""
+    text = mask_credentials(f"gst:{text}").removeprefix("gst:")
     missing = re.search(r'no element "([\w-]+)"', text)
     package = PLUGINS.get(missing[1]) if missing else None
     if package:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import replace
 from functools import partial
@@ -13,16 +14,20 @@ from app.errors import ConfigError
 from app.interfaces import FrameSource
 from app.sources.camera import CameraMode, CameraSource
 from app.sources.diagnose import missing_file, missing_sample
+from app.sources.discover import stable_name
 from app.sources.folder import PICTURE_SUFFIXES, FolderSource
 from app.sources.gstreamer import GstSource, csi_pipeline
 from app.sources.isolated import START_S, IsolatedSource
 from app.sources.lasting import Endurance, LastingSource
+from app.sources.mask import mask_credentials
 from app.sources.opencv import FfmpegSource
 from app.sources.options import RtspTransport, SourceOptions
 from app.sources.paced import Paced
 from app.sources.pattern import PatternOptions, PatternSource
 
 __all__ = ["SAMPLE_PATH", "SourceOptions", "make_source", "mask_credentials"]
+
+log = logging.getLogger(__name__)
 
 SAMPLE_PATH = Path(__file__).parent / "sample.mp4"
 
@@ -32,22 +37,6 @@ _KINDS = (
     "camera:0, camera:/dev/v4l/by-id/…, csi:0, gst:PIPELINE, rtsp://, rtsps://, http://, https://, "
     "file://, a file, a folder of pictures, pattern:, sample:"
 )
-
-
-def mask_credentials(uri: str) -> str:
-    """The URI with ``user:password@`` as ``***@``: the one place that hides credentials.
-
-    Passwords are often written with raw "@" or "/" in them, so everything up to the last "@" is
-    hidden: rather a part of the path too much than a part of the password.
-    """
-    if uri[:7].lower() == "file://":
-        return uri
-    masked = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://).*@", r"\1***@", uri, flags=re.DOTALL)
-    return re.sub(
-        r"(?i)([?&](?:user(?:name)?|pass(?:word|wd)?|pwd|token|secret|api_?key|key)=)[^&#\s]*",
-        r"\1***",
-        masked,
-    )
 
 
 def make_source(
@@ -68,19 +57,34 @@ def make_source(
     that is not there.
     """
     options = options or SourceOptions()
-    make = partial(_once, uri, realtime=realtime, isolate=isolate, options=options)
+    followed = uri if endurance is None else _follow(uri)
+    label = mask_credentials(uri)
+    make = partial(
+        _once, followed, label=label, realtime=realtime, isolate=isolate, options=options
+    )
     source = make()  # what is wrong with the URI is told here, not by the thread that opens it
     scheme, _ = _split(uri)
     if endurance is None or scheme not in _LASTING:
         return source
     in_child = isolate or (isolate is None and scheme != "camera")
     patience = replace(endurance, open_s=endurance.open_s + (START_S if in_child else 0))
-    return LastingSource(make, label=mask_credentials(uri), endurance=patience)
+    return LastingSource(make, label=label, endurance=patience)
 
 
-def _once(uri: str, *, realtime: bool, isolate: bool | None, options: SourceOptions) -> FrameSource:
+def _follow(uri: str) -> str:
+    """A camera's number may be another one once it is plugged in again; its name stays."""
+    match = re.fullmatch(r"camera:([0-9]{1,4})(\?.*)?", uri)
+    name = stable_name(int(match[1])) if match else None
+    if match is None or name is None:
+        return uri
+    log.info("camera:%s is followed by its name %s", match[1], name)
+    return f"camera:{name}{match[2] or ''}"
+
+
+def _once(
+    uri: str, *, label: str, realtime: bool, isolate: bool | None, options: SourceOptions
+) -> FrameSource:
     """The source itself, whose fault is its end."""
-    label = mask_credentials(uri)
     scheme, rest = _split(uri)
     if scheme == "pattern":
         return PatternSource(_pattern_options(rest), label=label, live=realtime)

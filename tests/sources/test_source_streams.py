@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from clip_maker import FRAMES, picture
 from stream_servers import RtspServer, free_port, http_server, silent_server, wait_until
 
 from app.errors import SourceEnded, SourceError
+from app.sources.lasting import Endurance
 from app.sources.options import SourceOptions
 from app.sources.uri import make_source
 
@@ -189,3 +192,31 @@ def test_end_of_a_recording_over_http_is_an_end(jpegs, clip):
             for _ in range(FRAMES + 1):
                 assert source.read(5.0) is not None
         source.close()
+
+
+@pytest.mark.parametrize(("transport", "asked"), [("auto", "TCP"), ("tcp", "TCP"), ("udp", "UDP")])
+def test_rtsp_asks_for_the_transport_that_is_wanted(transport, asked):
+    with RtspServer() as server:
+        uri = f"rtsp://127.0.0.1:{server.port}/x?rtsp_transport={transport}"
+        source = make(uri, isolate=False, limit_s=2)
+        with contextlib.suppress(SourceError):  # this server has no UDP
+            source.open()
+        source.close()
+    first = server.transports[0]
+    assert ("TCP" in first) == (asked == "TCP")
+    assert "OPENCV_FFMPEG_CAPTURE_OPTIONS" not in os.environ
+
+
+def test_lost_stream_is_live_again_and_keeps_counting():
+    with RtspServer(frames=30) as server:  # each opening gives 30 frames and then the other end
+        source = make_source(
+            f"rtsp://127.0.0.1:{server.port}/x",
+            realtime=True,
+            options=SourceOptions(open_timeout_s=5, read_timeout_s=5),
+            endurance=Endurance(open_s=5, silent_s=5, freeze_s=None),
+        )
+        source.open()
+        frames = take(source, 40)
+        source.close()
+    indices = [frame.index for frame in frames]
+    assert len(frames) == 40 and indices == sorted(set(indices)) and len(server.transports) >= 2

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from app.errors import ConfigError
+from app.ladder import parse_ladder
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -38,6 +39,7 @@ class Config:
     expect: str | None = None
     max_frames: int | None = None
     max_age_ms: float | None = None
+    ladder: tuple[str, ...] = ()  # run: what to spare when frames grow older than max_age_ms
     score: float | None = None
     iou: float | None = None
     isolate: bool | None = None
@@ -63,6 +65,9 @@ class Config:
             raise ConfigError(f"rtsp_transport is {self.rtsp_transport!r}; choose one of {known}")
         if self.wait and not self.reconnect:
             raise ConfigError("wait means to try again, which reconnect = false forbids; drop one")
+        if self.ladder and self.max_age_ms is None:
+            raise ConfigError("a ladder is for frames older than max_age_ms: set that too")
+        parse_ladder(self.ladder)
         for name, low, high in _LIMITS:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
@@ -107,12 +112,17 @@ def read_config_file(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config {path} is not valid TOML: {error}") from error
     kinds = {field.name: str(field.type).removesuffix(" | None") for field in fields(Config)}
-    for key, value in data.items():
+    for key, value in list(data.items()):
         if key not in kinds:
             close = difflib.get_close_matches(key, kinds, n=1)
             meant = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(kinds)}"
             raise ConfigError(f"--config {path}: {key!r} is not a setting; {meant}")
         kind = kinds[key]
+        if kind == "tuple[str, ...]":
+            if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+                raise ConfigError(f"--config {path}: {key} must be a list of texts, is {value!r}")
+            data[key] = tuple(value)
+            continue
         if not isinstance(value, _TYPES[kind]) or (kind != "bool" and isinstance(value, bool)):
             raise ConfigError(f"--config {path}: {key} must be a {kind}, is {value!r}")
     return data

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import monotonic_ns
 
@@ -20,6 +20,7 @@ from app.errors import ReaderGone, SinkError, SourceError
 from app.frame import Frame, SourceInfo
 from app.handoff import Handoff, Policy
 from app.interfaces import BackendFactory, FrameSource, Sink, Slot
+from app.ladder import Ladder
 from app.stats import Meter, PipelineStats
 
 log = logging.getLogger(__name__)
@@ -43,11 +44,13 @@ class Pipeline:
         max_age_ms: float | None = None,
         max_frames: int | None = None,
         stall_s: float = 15.0,
+        make_ladder: Callable[[Callable[[str], None]], Ladder] | None = None,
     ) -> None:
         self._make_backend, self._sinks, self.labels = make_backend, sinks, labels
         self._max_age_ns = None if max_age_ms is None else int(max_age_ms * 1e6)
         self._max_frames, self._stall_s = max_frames, stall_s
         self._meter = Meter()
+        self._ladder = make_ladder(self._meter.noticed) if make_ladder else None
         self._stop, self._done, self._opened = (threading.Event() for _ in range(3))
         self._info: SourceInfo | None = None
         self._error: BaseException | None = None
@@ -239,17 +242,25 @@ class Pipeline:
 
     def _take_fresh(self) -> Frame | None:
         frame = self._handoff.take()
-        if frame is None or self._max_age_ns is None:
-            return frame
-        if monotonic_ns() - frame.captured_ns <= self._max_age_ns:
+        if frame is None:
+            return None
+        if self._ladder and not self._ladder.wants():
+            self._meter.dropped("ladder")
+            return None
+        age_ns = monotonic_ns() - frame.captured_ns
+        if self._max_age_ns is None or age_ns <= self._max_age_ns:
             return frame
         self._meter.dropped("stale")
+        if self._ladder:
+            self._ladder.took(age_ns)
         return None
 
     def _collect(self, slot: Slot, frame: Frame) -> Result:
         detections, stages_ns = slot.collect()
         result = Result(frame, detections, monotonic_ns() - frame.captured_ns, stages_ns)
         self._meter.processed(result.age_ns, stages_ns)
+        if self._ladder:
+            self._ladder.took(result.age_ns)
         return result
 
     def _emit(self, result: Result) -> None:

@@ -15,7 +15,7 @@ APP = ROOT / "app"
 VALUES = {"frame", "detections", "letterbox", "model_spec", "errors"}
 PURE = {
     *("interfaces", "handoff", "stats", "config", "overlay", "recognise", "display", "frame_pool"),
-    *("accuracy", "cache"),
+    *("accuracy", "cache", "ladder", "thermal"),
 }
 CORE = {"capture", "pipeline"}
 # leaves may import value types and pure modules, and themselves, never each other

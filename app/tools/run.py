@@ -15,6 +15,7 @@ from app.config import Config
 from app.errors import ConfigError, KestrelError
 from app.handoff import Policy
 from app.interfaces import FrameSource, Sink
+from app.ladder import Ladder, parse_ladder
 from app.pipeline import Pipeline
 from app.shelf import Model, default_model, find_model
 from app.sinks.golden import GoldenSink
@@ -27,6 +28,7 @@ from app.sources.discover import first_camera
 from app.sources.lasting import Endurance
 from app.sources.uri import SourceOptions, make_source, mask_credentials
 from app.stats import PipelineStats
+from app.thermal import Thermal
 from app.tools.clashes import refuse_clashes
 from app.tools.engines import backend_factory
 
@@ -173,8 +175,16 @@ def _compose(
         max_frames=config.max_frames,
         # the source's own time-out comes first; this one is for a driver that never returns
         stall_s=config.read_timeout_s * 1.5,
+        make_ladder=_ladder(config) if policy is Policy.LATEST else None,
     )
     return pipeline, summary
+
+
+def _ladder(config: Config) -> Callable[[Callable[[str], None]], Ladder] | None:
+    if not config.ladder or config.max_age_ms is None:
+        return None
+    steps, budget_ms = parse_ladder(config.ladder), config.max_age_ms
+    return lambda on_step: Ladder(steps, budget_ms=budget_ms, on_step=on_step, hot=Thermal())
 
 
 def _label(config: Config) -> str:

@@ -33,6 +33,7 @@ MOST_LEFT_BEHIND = 3  # readers that hang in a driver; more are not started unti
 BACKLOG_NS = (
     2_000_000_000  # for so long after an opening or a stall a burst is taken for old frames
 )
+OLDEST_NS = 60_000_000_000  # no buffer keeps a frame for longer: an older stamp is a wrong one
 GOODBYE_S = 1.2
 
 
@@ -100,7 +101,7 @@ class LastingSource:
         self._lost_ns = self._dropped_ns = 0
         self._looked_ns = now_ns()
         self._next_index = self._base = 0
-        self._recording = False
+        self._recording = self._clock_off = False
         self._info: SourceInfo | None = None
         self._wh_px: tuple[int, int] | None = None
         self._last: Frame | None = None  # while a backlog may still come
@@ -231,7 +232,9 @@ class LastingSource:
 
     def _examined(self, frame: Frame) -> Frame | None:
         self._alive_ns = now_ns = self._now_ns()
-        frame = replace(frame, index=self._base + frame.index)
+        frame = replace(
+            frame, index=self._base + frame.index, captured_ns=self._on_our_clock(frame, now_ns)
+        )
         self._next_index = frame.index + 1
         if self.state == "stalled":
             self._last, self._backlog_until_ns = None, now_ns + BACKLOG_NS
@@ -252,6 +255,15 @@ class LastingSource:
         if seen is not None:
             self._tell_black(seen)
         return None if self._is_backlog(frame, now_ns) else frame
+
+    def _on_our_clock(self, frame: Frame, now_ns: int) -> int:
+        """A stamp of the future, or of long ago, is on a clock that was set meanwhile."""
+        known = -1_000_000 <= now_ns - frame.captured_ns < OLDEST_NS
+        if not known and not self._clock_off:
+            self._count("clock steps")
+            log.warning("source %s: its clock is off; frames count from arrival", self._label)
+        self._clock_off = not known
+        return min(frame.captured_ns, now_ns) if known else now_ns
 
     def _is_backlog(self, frame: Frame, now_ns: int) -> bool:
         """Servers send what they have kept in a burst; those frames are older than they say.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import parse_qsl, unquote
 from app.errors import ConfigError
 from app.interfaces import FrameSource
 from app.sources.camera import CameraMode, CameraSource
+from app.sources.chaos import ChaosSource, Schedule
 from app.sources.diagnose import missing_file, missing_sample
 from app.sources.discover import stable_name
 from app.sources.folder import PICTURE_SUFFIXES, FolderSource
@@ -35,7 +37,7 @@ _STREAMS = ("rtsp", "rtsps", "http", "https")
 _LASTING = ("camera", "gst", "csi", *_STREAMS)
 _KINDS = (
     "camera:0, camera:/dev/v4l/by-id/…, csi:0, gst:PIPELINE, rtsp://, rtsps://, http://, https://, "
-    "file://, a file, a folder of pictures, pattern:, sample:"
+    "file://, chaos:SCRIPT:SOURCE, a file, a folder of pictures, pattern:, sample:"
 )
 
 
@@ -57,18 +59,42 @@ def make_source(
     that is not there.
     """
     options = options or SourceOptions()
+    script, uri, whole = _chaos(uri)
     followed = uri if endurance is None else _follow(uri)
-    label = mask_credentials(uri)
-    make = partial(
+    label = mask_credentials(whole)
+    make: Callable[[], FrameSource] = partial(
         _once, followed, label=label, realtime=realtime, isolate=isolate, options=options
     )
+    if script is not None:
+        if not realtime:
+            raise ConfigError("chaos: is for run and soak: what happens is timed by the clock")
+        make = _with_chaos(make, Schedule(script), label)
     source = make()  # what is wrong with the URI is told here, not by the thread that opens it
     scheme, _ = _split(uri)
-    if endurance is None or scheme not in _LASTING:
+    if endurance is None or (scheme not in _LASTING and script is None):
         return source
     in_child = isolate or (isolate is None and scheme != "camera")
     patience = replace(endurance, open_s=endurance.open_s + (START_S if in_child else 0))
     return LastingSource(make, label=label, endurance=patience)
+
+
+def _chaos(uri: str) -> tuple[str | None, str, str]:
+    """(script, the source it happens to, all of it)."""
+    match = re.fullmatch(r"(?i)chaos:([^:]*):(.*)", uri, flags=re.DOTALL)
+    if match is None or match[2].lower().startswith("chaos:"):
+        if uri[:6].lower() == "chaos:":
+            raise ConfigError(
+                "chaos wants a script or a seed and one source, such as chaos:7:camera:0"
+            )
+        return None, uri, uri
+    return match[1], match[2], uri
+
+
+def _with_chaos(
+    make: Callable[[], FrameSource], schedule: Schedule, label: str
+) -> Callable[[], FrameSource]:
+    """One schedule for all openings of the source."""
+    return lambda: ChaosSource(make(), schedule, label=label)
 
 
 def _follow(uri: str) -> str:

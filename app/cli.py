@@ -126,6 +126,22 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--seconds", type=float, default=10.0, help="length of the overload run")
     bench.set_defaults(func=_bench)
 
+    soak = commands.add_parser(
+        "soak", allow_abbrev=False, help="hours of chaos in one verdict: does anything leak or age?"
+    )
+    soak.add_argument("--source", help="what chaos happens to (default: a test pattern)")
+    soak.add_argument("--model", help="name on the shelf, .onnx or .toml file")
+    soak.add_argument("--engine", choices=ENGINES)
+    soak.add_argument("--precision", choices=PRECISIONS)
+    length = soak.add_mutually_exclusive_group(required=True)
+    length.add_argument("--hours", type=float, help="at the pace of life: an event a minute")
+    length.add_argument("--minutes", type=float, help="accelerated: everything 20 times as often")
+    soak.add_argument("--seed", type=int, default=1, help="of the chaos (default: 1)")
+    soak.add_argument("--max-age-ms", type=float, help="drop frames that waited longer (ms)")
+    soak.add_argument("--json", metavar="FILE", help="write all figures there")
+    soak.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
+    soak.set_defaults(func=_soak)
+
     from app.tools.models import register
 
     register(commands)
@@ -179,3 +195,11 @@ def _bench(args: argparse.Namespace) -> int:
     from app.tools.bench import run_bench
 
     return run_bench(_config(args), seconds=args.seconds)
+
+
+def _soak(args: argparse.Namespace) -> int:
+    from app.tools.soak import run_soak
+
+    fast = args.hours is None
+    seconds = args.minutes * 60 if fast else args.hours * 3600
+    return run_soak(_config(args), seconds=seconds, fast=fast, seed=args.seed)

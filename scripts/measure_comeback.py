@@ -12,9 +12,7 @@ memory or descriptors have grown.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -24,6 +22,10 @@ import threading
 import time
 from pathlib import Path
 from typing import IO, Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from app.tools.holdings import holdings
 
 ROOT = Path(__file__).parents[1]
 READ_TIMEOUT_S = 3.0
@@ -88,20 +90,6 @@ class Lines(threading.Thread):
         return self.last_s - moment_s
 
 
-def memory_and_descriptors(pid: int) -> tuple[float, int]:
-    """Resident MB and open descriptors of a process and its children."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        children += (task / "children").read_text().split()
-    mb, descriptors = 0.0, 0
-    for each in {str(pid), *children}:
-        with contextlib.suppress(OSError):
-            pages = int(Path(f"/proc/{each}/statm").read_text().split()[1])
-            mb += pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-            descriptors += len(list(Path(f"/proc/{each}/fd").iterdir()))
-    return mb, descriptors
-
-
 def play_round(server: Server, lines: Lines, number: int, limit_s: float) -> dict[str, Any]:
     """Take the server away, bring it back, and wait for the next frame."""
     kill = number % 2 == 1
@@ -152,7 +140,8 @@ def main() -> int:
             time.sleep(2.0)
             for number in range(1, args.rounds + 1):
                 played = play_round(server, lines, number, args.limit)
-                played["mb"], played["descriptors"] = memory_and_descriptors(run.pid)
+                held = holdings(run.pid)
+                played |= {"mb": held.rss_mb, "descriptors": held.descriptors}
                 rounds.append(played)
                 print(
                     "{round:3}  {did:6} away {away_s:4.1f} s  back after {back_s:5.2f} s  "

@@ -21,6 +21,7 @@ from app.errors import SourceEnded, SourceError
 from app.frame import Frame, SourceInfo, describe
 from app.interfaces import FrameSource, SourceListener
 from app.sources.diagnose import no_frame
+from app.sources.freshness import Freshness
 from app.sources.picture_watch import PictureWatch, Seen
 from app.sources.reader import Reader
 
@@ -30,10 +31,6 @@ FIRST_WAIT_S = 0.2  # before the first attempt to open it again; doubles up to E
 JITTER = 0.5  # a wait is shortened by up to this part: many clients must not come back as one
 SLEPT_NS = 2_000_000_000  # nobody has read for so long: this process was stopped, not the source
 MOST_LEFT_BEHIND = 3  # readers that hang in a driver; more are not started until one returns
-BACKLOG_NS = (
-    2_000_000_000  # for so long after an opening or a stall a burst is taken for old frames
-)
-OLDEST_NS = 60_000_000_000  # no buffer keeps a frame for longer: an older stamp is a wrong one
 GOODBYE_S = 1.2
 
 
@@ -101,11 +98,10 @@ class LastingSource:
         self._lost_ns = self._dropped_ns = 0
         self._looked_ns = now_ns()
         self._next_index = self._base = 0
-        self._recording = self._clock_off = False
+        self._recording = False
         self._info: SourceInfo | None = None
         self._wh_px: tuple[int, int] | None = None
-        self._last: Frame | None = None  # while a backlog may still come
-        self._backlog_until_ns: int | None = None
+        self._freshness = Freshness()
 
     def listen(self, listener: SourceListener) -> None:
         """Tell it of every change of state and every event from now on."""
@@ -207,7 +203,7 @@ class LastingSource:
     def _opened(self, info: SourceInfo) -> None:
         self._alive_ns = now_ns = self._now_ns()
         self._recording = info.frame_count is not None
-        self._last, self._backlog_until_ns = None, now_ns + BACKLOG_NS
+        self._freshness.restart(now_ns, info.fps)
         self._watch.restart(now_ns)
         if self._info is not None and (info.wh_px, info.fps) != (self._info.wh_px, self._info.fps):
             log.info("source %s has changed: %s", self._label, describe(info))
@@ -232,12 +228,15 @@ class LastingSource:
 
     def _examined(self, frame: Frame) -> Frame | None:
         self._alive_ns = now_ns = self._now_ns()
-        frame = replace(
-            frame, index=self._base + frame.index, captured_ns=self._on_our_clock(frame, now_ns)
-        )
+        was_off = self._freshness.clock_is_off
+        captured_ns = self._freshness.captured_ns(frame, now_ns)
+        if self._freshness.clock_is_off and not was_off:
+            self._count("clock steps")
+            log.warning("source %s: its clock is off; frames count from arrival", self._label)
+        frame = replace(frame, index=self._base + frame.index, captured_ns=captured_ns)
         self._next_index = frame.index + 1
         if self.state == "stalled":
-            self._last, self._backlog_until_ns = None, now_ns + BACKLOG_NS
+            self._freshness.restart(now_ns, self._info.fps if self._info else None)
         if self.state != "live":
             self._to("live", self._how_it_came_back(now_ns))
             self._failures = 0
@@ -254,34 +253,7 @@ class LastingSource:
             return None
         if seen is not None:
             self._tell_black(seen)
-        return None if self._is_backlog(frame, now_ns) else frame
-
-    def _on_our_clock(self, frame: Frame, now_ns: int) -> int:
-        """A stamp of the future, or of long ago, is on a clock that was set meanwhile."""
-        known = -1_000_000 <= now_ns - frame.captured_ns < OLDEST_NS
-        if not known and not self._clock_off:
-            self._count("clock steps")
-            log.warning("source %s: its clock is off; frames count from arrival", self._label)
-        self._clock_off = not known
-        return min(frame.captured_ns, now_ns) if known else now_ns
-
-    def _is_backlog(self, frame: Frame, now_ns: int) -> bool:
-        """Servers send what they have kept in a burst; those frames are older than they say.
-
-        After an opening or a stall a frame counts from when they come at their own pace.
-        """
-        if self._backlog_until_ns is None:
-            return False
-        fps, last = self._info.fps if self._info else None, self._last
-        self._last = frame
-        if fps and now_ns < self._backlog_until_ns:
-            if last is None:
-                return True
-            took_ns = (frame.captured_ns - last.captured_ns) / max(1, frame.index - last.index)
-            if took_ns < 0.5e9 / fps:
-                return True
-        self._backlog_until_ns = self._last = None
-        return False
+        return None if self._freshness.is_backlog(frame, now_ns) else frame
 
     def _lose(self, why: str) -> None:
         """Give this opening up, and open again after a while."""

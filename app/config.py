@@ -49,7 +49,7 @@ class Config:
     rtsp_transport: RtspTransport = "auto"
     reconnect: bool = True  # run: a camera or stream that is lost is opened again
     wait: bool = False  # run: also wait for one that is not there at the start
-    retry_s: float = 2.0  # longest wait between two attempts
+    retry_s: float = 1.0  # longest wait between two attempts
     freeze_s: float = 30.0  # the very same picture for so long is a lost source; 0: never
     workers: int | None = None
     threads: int | None = None

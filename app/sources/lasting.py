@@ -43,7 +43,7 @@ class Endurance:
     silent_s: float = 10.0  # and for so long it ends this opening
     freeze_s: float | None = 30.0  # the same picture, byte for byte
     black_s: float | None = 5.0
-    retry_s: float = 2.0  # longest wait between two attempts
+    retry_s: float = 1.0  # longest wait between two attempts
     wait: bool = False  # also wait for a source that is not there at the start
     loop: bool = False  # a recording that ends starts again
 

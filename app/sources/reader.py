@@ -35,7 +35,7 @@ class Reader(threading.Thread):
     def take(self, timeout_s: float) -> Frame | None:
         """The newest frame not taken yet; None when there is none in time, or on opening.
 
-        Raises what the source raised, after its last frame was taken.
+        Raises what the source raised, once, after its last frame was taken.
         """
         with self._changed:
             was_open = self.info is not None
@@ -43,9 +43,13 @@ class Reader(threading.Thread):
                 lambda: self._frame or self._error or (self.info and not was_open), timeout_s
             )
             frame, self._frame = self._frame, None
-            if frame is None and self._error is not None:
-                raise self._error
-            return frame
+            if frame is not None or self._error is None:
+                return frame
+            error, self._error = self._error, None
+        try:
+            raise error
+        finally:
+            del error  # its traceback holds this very frame of the stack
 
     def leave(self) -> None:
         """Nobody wants it any more: it closes its source as soon as the driver lets it."""
@@ -75,7 +79,9 @@ class Reader(threading.Thread):
             if not isinstance(error, SourceEnded):
                 log.debug("source reader: %s", error)
             with self._changed:
-                self._error = error
+                # without the traceback, whose frames would keep the source and its memory until
+                # the garbage collector comes by, which counts objects and not megabytes
+                self._error = error.with_traceback(None)
                 self._changed.notify()
 
     def _keep(self, frame: Frame | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 from collections.abc import Callable
@@ -10,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
-from app.errors import ConfigError
+from app.errors import ConfigError, SourceError
 from app.interfaces import FrameSource
 from app.sources.camera import CameraSource
 from app.sources.chaos import ChaosSource, Schedule
-from app.sources.diagnose import missing_file, missing_sample
+from app.sources.diagnose import REFUSED, missing_file, missing_sample, port_fault
 from app.sources.discover import stable_name
 from app.sources.folder import PICTURE_SUFFIXES, FolderSource
 from app.sources.gstreamer import GstSource
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 SAMPLE_PATH = Path(__file__).parent / "sample.mp4"
 
+KNOCK_S, KNOCKS = 1.0, 5
 _STREAMS = ("rtsp", "rtsps", "http", "https")
 _LASTING = ("camera", "gst", "csi", *_STREAMS)
 _KINDS = (
@@ -73,6 +75,8 @@ def make_source(
     scheme, _ = _split(uri)
     if endurance is None or (scheme not in _LASTING and script is None):
         return source
+    if scheme in _STREAMS and script is None:
+        make = _knocking(make, uri, label)
     in_child = isolate or (isolate is None and scheme != "camera")
     patience = replace(endurance, open_s=endurance.open_s + (START_S if in_child else 0))
     return LastingSource(make, label=label, endurance=patience)
@@ -95,6 +99,22 @@ def _with_chaos(
 ) -> Callable[[], FrameSource]:
     """One schedule for all openings of the source."""
     return lambda: ChaosSource(make(), schedule, label=label)
+
+
+def _knocking(make: Callable[[], FrameSource], uri: str, label: str) -> Callable[[], FrameSource]:
+    """Before most openings but the first look whether the port is shut.
+
+    While a server is away this costs nothing, where a decoder that starts costs half a second. The
+    decoder has the last word, as it may go another way (a proxy).
+    """
+    openings = itertools.count()
+
+    def knock_and_make() -> FrameSource:
+        if next(openings) % KNOCKS and port_fault(uri, KNOCK_S) == REFUSED:
+            raise SourceError(f"cannot open {label}: {REFUSED}")
+        return make()
+
+    return knock_and_make
 
 
 def _follow(uri: str) -> str:

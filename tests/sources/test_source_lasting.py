@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -424,3 +426,29 @@ def test_reader_that_cannot_open_tells_why():
     reader = Reader(make)
     with pytest.raises(SourceError, match="why"):
         reader.take(5)
+
+
+def test_a_lost_opening_keeps_no_memory():
+    """Not even until the garbage collector comes by, which counts objects and not megabytes."""
+    openings = []
+
+    class Failing(Driver):
+        def read(self, timeout_s):
+            if self.count > 2:
+                raise SourceError("lost")
+            return super().read(timeout_s)
+
+    def make():
+        driver = Failing()
+        openings.append(weakref.ref(driver))
+        return driver
+
+    gc.disable()
+    try:
+        source = LastingSource(make, label="x", endurance=Endurance(retry_s=0.05))
+        source.open()
+        assert wait_until(lambda: source.read(0.05) or len(openings) > 5, 20)
+        assert sum(opening() is not None for opening in openings) <= 1
+        source.close()
+    finally:
+        gc.enable()

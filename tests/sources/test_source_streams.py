@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import pytest
@@ -220,3 +222,24 @@ def test_lost_stream_is_live_again_and_keeps_counting():
         source.close()
     indices = [frame.index for frame in frames]
     assert len(frames) == 40 and indices == sorted(set(indices)) and len(server.transports) >= 2
+
+
+def test_server_that_is_away_is_asked_cheaply_and_found_again(jpegs, clip, monkeypatch):
+    started = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *args, **kw: started.append(1) or popen(*args, **kw)
+    )
+    with http_server(jpegs, clip, then="close") as port:
+        source = make_source(
+            f"http://127.0.0.1:{port}/live",
+            realtime=True,
+            endurance=Endurance(retry_s=0.1, freeze_s=None),
+        )
+        source.open()
+        assert take(source, 3)
+    heard = []
+    source.listen(SimpleNamespace(state_changed=heard.append, noticed=heard.append))
+    assert wait_until(lambda: source.read(0.05) or heard.count("reconnects") >= 12, 30)
+    assert len(started) <= 5  # the first, one that lost its server, and every fifth of the others
+    source.close()

@@ -34,7 +34,7 @@ class SourceListener(Protocol):
         """ "opening", "live", "stalled", "reconnecting" or "failed"."""
 
     def noticed(self, event: str) -> None:
-        """Something to be counted: "reconnects", "stalls", "freezes", "black", …"""
+        """Something to be counted: "losses", "reconnects", "stalls", …"""
 
 
 @runtime_checkable

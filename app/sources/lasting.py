@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 FIRST_WAIT_S = 0.2  # before the first attempt to open it again; doubles up to Endurance.retry_s
 JITTER = 0.5  # a wait is shortened by up to this part: many clients must not come back as one
 SLEPT_NS = 2_000_000_000  # nobody has read for so long: this process was stopped, not the source
+STEADY_NS = 5_000_000_000  # live for so long: the next loss is a new one, tried again at once
 MOST_LEFT_BEHIND = 3  # readers that hang in a driver; more are not started until one returns
 GOODBYE_S = 1.2
 
@@ -92,10 +93,11 @@ class LastingSource:
             freeze_s=self._endurance.freeze_s, black_s=self._endurance.black_s
         )
         self.state = "opening"
-        self._failures = 0  # since it was last live
+        self._failures = 0  # openings that failed, or were live only for a moment, in a row
+        self._attempts = 0  # openings since it was last live
         self._retry_ns = 0
         self._alive_ns = 0  # when it last gave a frame, or this attempt began
-        self._lost_ns = self._dropped_ns = 0
+        self._lost_ns = self._live_ns = self._dropped_ns = 0
         self._looked_ns = now_ns()
         self._next_index = self._base = 0
         self._recording = False
@@ -158,6 +160,7 @@ class LastingSource:
 
     def _start(self) -> None:
         self._attempt = self._begin_attempt(self._make)
+        self._attempts += 1
         self._alive_ns = self._now_ns()
         self._base = self._next_index
 
@@ -205,8 +208,10 @@ class LastingSource:
         self._recording = info.frame_count is not None
         self._freshness.restart(now_ns, info.fps)
         self._watch.restart(now_ns)
-        if self._info is not None and (info.wh_px, info.fps) != (self._info.wh_px, self._info.fps):
-            log.info("source %s has changed: %s", self._label, describe(info))
+        known = self._info
+        first = self.state == "opening"  # then who opened it tells
+        if not first and (known is None or (info.wh_px, info.fps) != (known.wh_px, known.fps)):
+            log.info("source %s: %s", self._label, describe(info))
         self._info = info
 
     def _check_deadlines(self) -> None:
@@ -238,8 +243,11 @@ class LastingSource:
         if self.state == "stalled":
             self._freshness.restart(now_ns, self._info.fps if self._info else None)
         if self.state != "live":
+            if self.state != "stalled":
+                self._live_ns = now_ns
+            if self.state == "reconnecting":
+                self._count("reconnects")
             self._to("live", self._how_it_came_back(now_ns))
-            self._failures = 0
         if frame.media_ns is not None:  # a recording: its end is its own, and stills are no fault
             return frame
         if self._wh_px is not None and frame.wh_px != self._wh_px:
@@ -259,12 +267,14 @@ class LastingSource:
         """Give this opening up, and open again after a while."""
         now_ns = self._now_ns()
         if self.state != "reconnecting":
-            self._lost_ns = now_ns
+            self._lost_ns, self._attempts = now_ns, 0
+            if now_ns - self._live_ns > STEADY_NS:
+                self._failures = 0
+            self._count("losses")
             self._to("reconnecting", why)
         else:
             log.debug("source %s: %s", self._label, why)
         self._drop_attempt()
-        self._count("reconnects")
         wait_s = min(FIRST_WAIT_S * 2.0**self._failures, self._endurance.retry_s)
         self._failures = min(self._failures + 1, 30)
         self._retry_ns = now_ns + round(wait_s * (1 - JITTER * self._rng.random()) * 1e9)
@@ -281,7 +291,7 @@ class LastingSource:
             return "frames come again"
         if self.state == "reconnecting":
             away_s = (now_ns - self._lost_ns) / 1e9
-            return f"again after {away_s:.1f} s and {self._failures} attempts"
+            return f"again after {away_s:.1f} s, at attempt {self._attempts}"
         return None
 
     def _tell_black(self, seen: Seen) -> None:

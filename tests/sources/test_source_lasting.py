@@ -170,6 +170,7 @@ def test_a_lost_source_is_opened_again_and_its_frames_are_numbered_on(make, came
     assert indices == sorted(set(indices)) and second
     assert source.heard.states == ["live", "reconnecting", "live"]
     assert all(each.left for each in camera.attempts[:-1])
+    assert source.heard.events == ["losses", "reconnects"]  # however many attempts it took
 
 
 def test_back_off_doubles_is_bounded_and_has_jitter(make, camera, clock):
@@ -184,6 +185,20 @@ def test_back_off_doubles_is_bounded_and_has_jitter(make, camera, clock):
     gaps_s = np.diff(begun) / 1e9
     assert gaps_s[0] < 4 * FIRST_WAIT_S and gaps_s.max() <= 4.01
     assert (gaps_s[6:] >= 1.99).all() and len(set(gaps_s[6:].round(3))) > 5
+
+
+def test_source_that_dies_after_each_opening_is_not_asked_all_the_time(make, camera, clock):
+    source = make(retry_s=4.0)
+    source.open()
+    for _ in range(20):
+        camera.error = None
+        while source.state != "live" or not camera.attempts[-1].index:
+            source.read(0.2)
+        camera.error = SourceError("flaps")
+        while source.state == "live":
+            source.read(0.2)
+    assert clock.now_ns() > 40e9
+    assert source.heard.events.count("losses") == 20
 
 
 def test_silence_is_told_then_ended(make, camera, clock):
@@ -242,7 +257,7 @@ def test_frozen_picture_is_a_lost_source(make, camera, clock):
     watch(source, clock, 9)
     assert source.heard.events == []
     watch(source, clock, 3)
-    assert source.heard.events == ["freezes", "reconnects"]
+    assert source.heard.events == ["freezes", "losses"]
     camera.kind = NOISY
     assert watch(source, clock, 3) and source.state == "live"
 

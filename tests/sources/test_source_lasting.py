@@ -257,7 +257,7 @@ def test_frozen_picture_is_a_lost_source(make, camera, clock):
     watch(source, clock, 9)
     assert source.heard.events == []
     watch(source, clock, 3)
-    assert source.heard.events == ["freezes", "losses"]
+    assert source.heard.events == ["freezes", "losses", "reconnects"]
     camera.kind = NOISY
     assert watch(source, clock, 3) and source.state == "live"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -240,3 +241,30 @@ def test_server_that_is_away_is_asked_cheaply_and_found_again(jpegs, clip, monke
     assert wait_until(lambda: source.read(0.05) or source._attempts >= 12, 30)
     assert len(started) <= 5  # the first, one that lost its server, and every fifth of the others
     source.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_decoder_that_is_killed_or_stopped_is_replaced(jpegs, clip, monkeypatch, number):
+    started = []
+    popen = subprocess.Popen
+
+    def noted(*args, **kw):
+        started.append(popen(*args, **kw))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", noted)
+    with http_server(jpegs, clip) as port:
+        source = make_source(
+            f"http://127.0.0.1:{port}/live",
+            realtime=True,
+            options=SourceOptions(read_timeout_s=2),
+            endurance=Endurance(stall_s=0.5, silent_s=2, freeze_s=None),
+        )
+        source.open()
+        before = take(source, 3)
+        os.kill(started[0].pid, number)
+        assert wait_until(lambda: source.read(0.2) is None and source.state != "live", 20)
+        after = take(source, 3)
+        source.close()
+    assert after[0].index > before[-1].index and len(started) == 2
+    assert all(child.poll() is not None for child in started)

@@ -504,6 +504,10 @@ def test_wrong_usage_exits_with_2(words: list[str]) -> None:
         ["replay", "pattern:?frames=2", "--score", "7"],
         ["replay", "pattern:?frames=2", "--engine", "cpu", "--precision", "fp16"],
         ["replay", "camera:0"],
+        ["replay", "gst:videotestsrc"],
+        ["replay", "chaos:7:sample:"],
+        ["run", "--source", "chaos:sulk@1+2:sample:"],
+        ["run", "--source", "rtsp://h/x?rtsp_transport=pigeon"],
         ["replay", "pattern:?frames=2", "--config", "/no/such/file.toml"],
     ],
 )

@@ -50,7 +50,7 @@ def run_replay(config: Config) -> int:
     """Every frame, reproducibly; with ``--expect`` also the verdict."""
     if config.max_age_ms is not None:
         raise ConfigError("replay drops nothing, so max_age_ms has no meaning there; use run")
-    if (config.source or "").split(":")[0] in ("camera", "rtsp", "rtsps"):
+    if (config.source or "").split(":")[0] in ("camera", "csi", "gst", "rtsp", "rtsps"):
         raise ConfigError(f"replay is for recordings; use run --source {_label(config)}")
     source, model = _source(config, Policy.LOSSLESS), choose_model(config)
     golden = None

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from fake_clock import FakeClock
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.errors import ConfigError, SourceError
 from app.sources.chaos import ChaosSource, Kind, Schedule
@@ -113,7 +117,7 @@ def test_same_seed_same_chaos_and_rate_is_a_factor():
     assert {event.kind for event in happened("7*10")} == set(Kind)
 
 
-def test_a_lasting_source_outlives_an_hour_of_every_kind_of_chaos():
+def test_a_lasting_source_outlives_every_kind_of_chaos():
     clock = FakeClock()
     schedule = Schedule("7*10", now_ns=clock.now_ns)
     sources = []
@@ -149,7 +153,7 @@ def test_a_lasting_source_outlives_an_hour_of_every_kind_of_chaos():
     )
     lasting.open()
     indices, live_s, last_s = [], 0.0, clock.now_ns() / 1e9
-    while clock.now_ns() < 3600e9:
+    while clock.now_ns() < 1200e9:
         frame = lasting.read(0.2)
         now_s = clock.now_ns() / 1e9
         if frame is not None:
@@ -157,8 +161,8 @@ def test_a_lasting_source_outlives_an_hour_of_every_kind_of_chaos():
             assert 0 <= clock.now_ns() - frame.captured_ns < 2e9
             live_s += min(0.2, now_s - last_s)
             last_s = now_s
-    assert indices == sorted(set(indices)) and len(sources) > 50
-    assert live_s > 900
+    assert indices == sorted(set(indices)) and len(sources) > 15
+    assert live_s > 300
 
 
 def test_chaos_in_a_uri():
@@ -175,3 +179,11 @@ def test_chaos_in_a_uri():
             make_source(wrong, realtime=True)
     with pytest.raises(ConfigError, match="run and soak"):
         make_source("chaos:7:sample:", realtime=False)
+
+
+@given(st.one_of(st.text(max_size=30), st.from_regex(r"[a-z@+,/*.0-9]{0,30}", fullmatch=True)))
+def test_any_other_script_is_a_configuration_error(text):
+    with contextlib.suppress(ConfigError):
+        schedule = Schedule(text, now_ns=FakeClock().now_ns)
+        schedule.begin()
+        schedule.now()

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from time import monotonic_ns
 
 from app.errors import SourceEnded
-from app.frame import SourceInfo
+from app.frame import SourceInfo, describe
 from app.handoff import Handoff
-from app.interfaces import FrameSource
+from app.interfaces import FrameSource, TellsItsState
 from app.stats import Meter
 
 log = logging.getLogger(__name__)
@@ -42,11 +42,15 @@ class Capture(threading.Thread):
 
     def run(self) -> None:
         """Until the source ends, fails, or the run is stopped."""
+        teller = self._source if isinstance(self._source, TellsItsState) else None
         try:
+            if teller:
+                teller.listen(self._meter)
             info = self._source.open()
             log.info("source %s: %s", info.uri, describe(info))
             self._on_open(info)
-            self._meter.state = "live" if info.live else "replay"
+            if not teller:
+                self._meter.state = "live" if info.live else "replay"
             self._read_all()
         except SourceEnded:
             log.debug("source ended")
@@ -74,17 +78,3 @@ class Capture(threading.Thread):
                 if self._stop_event.is_set():
                     self._meter.dropped("stopped")
                     return
-
-
-def describe(info: SourceInfo) -> str:
-    """One line for the log: size, rate, length, codec."""
-    parts = []
-    if info.wh_px:
-        parts.append(f"{info.wh_px[0]}x{info.wh_px[1]}")
-    if info.fps:
-        parts.append(f"{info.fps:g} frames/s")
-    if info.frame_count:
-        parts.append(f"{info.frame_count} frames")
-    if info.detail:
-        parts.append(info.detail)
-    return ", ".join(parts) or "open"

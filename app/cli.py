@@ -108,6 +108,12 @@ def _parser() -> argparse.ArgumentParser:
         "--canary-s", type=float, help="every so often a known picture must give its known boxes"
     )
     run.add_argument("--trace", metavar="FILE", help="record what happens to each frame (a ring)")
+    run.add_argument("--wait", action="store_true", help="wait for a source that is not there yet")
+    run.add_argument(
+        "--reconnect",
+        action=argparse.BooleanOptionalAction,
+        help="open a camera or stream again when it is lost (default: yes)",
+    )
     _outputs(run)
     run.set_defaults(func=_run)
 
@@ -145,6 +151,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="for machines")
     doctor.set_defaults(func=_doctor)
+    soak = commands.add_parser(
+        "soak", allow_abbrev=False, help="hours of chaos in one verdict: does anything leak or age?"
+    )
+    soak.add_argument("--source", help="what chaos happens to (default: a test pattern)")
+    soak.add_argument("--model", help="name on the shelf, .onnx or .toml file")
+    soak.add_argument("--engine", choices=ENGINES)
+    soak.add_argument("--precision", choices=PRECISIONS)
+    length = soak.add_mutually_exclusive_group(required=True)
+    length.add_argument("--hours", type=float, help="at the pace of life: an event a minute")
+    length.add_argument("--minutes", type=float, help="accelerated: everything 20 times as often")
+    soak.add_argument("--seed", type=int, default=1, help="of the chaos (default: 1)")
+    soak.add_argument("--max-age-ms", type=float, help="drop frames that waited longer (ms)")
+    soak.add_argument("--json", metavar="FILE", help="write all figures there")
+    soak.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
+    soak.set_defaults(func=_soak)
 
     from app.tools.models import register
 
@@ -195,8 +216,9 @@ def _config(args: argparse.Namespace) -> Config:
         for name, value in vars(args).items()
         if name.partition(".")[0] in known and value is not None and value is not False
     }
-    if getattr(args, "isolate", None) is False:
-        flags["isolate"] = False
+    for name in ("isolate", "reconnect"):  # --no-isolate is another thing than nothing said
+        if getattr(args, name, None) is False:
+            flags[name] = False
     return make_config(flags, getattr(args, "config", None))
 
 
@@ -239,3 +261,11 @@ def _doctor(args: argparse.Namespace) -> int:
     from app.tools.doctor import run_doctor
 
     return run_doctor(as_json=args.json)
+
+
+def _soak(args: argparse.Namespace) -> int:
+    from app.tools.soak import run_soak
+
+    fast = args.hours is None
+    seconds = args.minutes * 60 if fast else args.hours * 3600
+    return run_soak(_config(args), seconds=seconds, fast=fast, seed=args.seed)

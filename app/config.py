@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from app.errors import ConfigError
+from app.ladder import parse_ladder
 from app.output_options import (
     ClipOptions,
     EventOptions,
@@ -28,6 +29,8 @@ Engine = Literal["auto", "cpu", "cuda", "ort-cuda", "ort-tensorrt"]
 ENGINES: tuple[str, ...] = get_args(Engine)
 Precision = Literal["auto", "fp32", "fp16", "int8"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
+RtspTransport = Literal["auto", "tcp", "udp"]
+RTSP_TRANSPORTS: tuple[str, ...] = get_args(RtspTransport)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +47,7 @@ class Config:
     expect: str | None = None
     max_frames: int | None = None
     max_age_ms: float | None = None
+    ladder: tuple[str, ...] = ()  # run: what to spare when frames grow older than max_age_ms
     score: float | None = None
     iou: float | None = None
     isolate: bool | None = None
@@ -52,6 +56,11 @@ class Config:
     read_timeout_s: float = 10.0
     canary_s: float | None = None
     trace: str | None = None  # run: written, replay: repeated
+    rtsp_transport: RtspTransport = "auto"
+    reconnect: bool = True  # run: a camera or stream that is lost is opened again
+    wait: bool = False  # run: also wait for one that is not there at the start
+    retry_s: float = 1.0  # longest wait between two attempts
+    freeze_s: float = 30.0  # the very same picture for so long is a lost source; 0: never
     workers: int | None = None
     threads: int | None = None
     record: RecordOptions = field(default_factory=RecordOptions)
@@ -69,6 +78,14 @@ class Config:
             raise ConfigError(f"precision is {self.precision!r}; choose one of {known}")
         if self.headless and self.window:
             raise ConfigError("headless and window exclude each other; leave one of them out")
+        if self.rtsp_transport not in RTSP_TRANSPORTS:
+            known = ", ".join(RTSP_TRANSPORTS)
+            raise ConfigError(f"rtsp_transport is {self.rtsp_transport!r}; choose one of {known}")
+        if self.wait and not self.reconnect:
+            raise ConfigError("wait means to try again, which reconnect = false forbids; drop one")
+        if self.ladder and self.max_age_ms is None:
+            raise ConfigError("a ladder is for frames older than max_age_ms: set that too")
+        parse_ladder(self.ladder)
         for name, low, high in _LIMITS:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
@@ -83,6 +100,8 @@ _LIMITS: tuple[tuple[str, float, float], ...] = (
     ("open_timeout_s", 0.1, 3600),
     ("read_timeout_s", 0.1, 3600),
     ("canary_s", 1, 86_400),
+    ("retry_s", 0.1, 3600),
+    ("freeze_s", 0, 86_400),
     ("workers", 1, 64),
     ("threads", 1, 256),
 )
@@ -94,6 +113,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "list[str]": list,
     "Engine": str,
     "Precision": str,
+    "RtspTransport": str,
 }
 _TABLES: dict[str, type] = {
     "record": RecordOptions,
@@ -148,6 +168,10 @@ def _check_keys(data: Mapping[str, Any], kind: type, where: str) -> None:
             meant = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known)}"
             raise ConfigError(f"{where}{key!r} is not a setting; {meant}")
         wanted = known[key]
+        if wanted == "tuple[str, ...]":
+            if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+                raise ConfigError(f"{where}{key} must be a list of texts, is {value!r}")
+            continue
         if wanted not in _TYPES:
             wanted = "table"
         fits = isinstance(value, _TYPES.get(wanted, dict))

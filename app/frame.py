@@ -43,3 +43,17 @@ class SourceInfo:
     fps: float | None = None
     frame_count: int | None = None  # a container's own word; may be wrong by one
     detail: str = ""  # for the log: codec, driver, pixel format
+
+
+def describe(info: SourceInfo) -> str:
+    """One line for the log: size, rate, length, codec."""
+    parts = []
+    if info.wh_px:
+        parts.append(f"{info.wh_px[0]}x{info.wh_px[1]}")
+    if info.fps:
+        parts.append(f"{info.fps:g} frames/s")
+    if info.frame_count:
+        parts.append(f"{info.frame_count} frames")
+    if info.detail:
+        parts.append(info.detail)
+    return ", ".join(parts) or "open"

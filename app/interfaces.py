@@ -39,6 +39,24 @@ class Seekable(Protocol):
         """The next frame read is the one shown at this position, or the nearest that there is."""
 
 
+class SourceListener(Protocol):
+    """Hears how a source is; called on the thread that reads it."""
+
+    def state_changed(self, state: str) -> None:
+        """ "opening", "live", "stalled", "reconnecting" or "failed"."""
+
+    def noticed(self, event: str) -> None:
+        """Something to be counted: "losses", "reconnects", "stalls", …"""
+
+
+@runtime_checkable
+class TellsItsState(Protocol):
+    """A source that outlives its faults, and so has more to say than that it is open."""
+
+    def listen(self, listener: SourceListener) -> None:
+        """Tell this one from now on; called before ``open``."""
+
+
 class Slot(Protocol):
     """The buffers and the worker of one frame in flight. Used from the pipeline thread."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import monotonic_ns
 
@@ -28,6 +28,7 @@ from app.interfaces import (
     Slot,
     Tunable,
 )
+from app.ladder import Ladder
 from app.stats import Meter, PipelineStats
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Pipeline:
         stall_s: float = 15.0,
         canary: Canary | None = None,
         note: Note = note_nothing,
+        make_ladder: Callable[[Callable[[str], None]], Ladder] | None = None,
     ) -> None:
         self._note = note
         self._canary = canary
@@ -61,6 +63,7 @@ class Pipeline:
         self._max_age_ns = None if max_age_ms is None else int(max_age_ms * 1e6)
         self._max_frames, self._stall_s = max_frames, stall_s
         self._meter = Meter()
+        self._ladder = make_ladder(self._meter.noticed) if make_ladder else None
         self._stop, self._done, self._opened = (threading.Event() for _ in range(3))
         self._info: SourceInfo | None = None
         self._error: BaseException | None = None
@@ -282,12 +285,17 @@ class Pipeline:
         frame = self._handoff.take()
         if frame is None:
             return None
+        if self._ladder and frame.index >= 0 and not self._ladder.wants():
+            self._meter.dropped("ladder")
+            return None
         now_ns = monotonic_ns()
         if not is_stale(frame.captured_ns, now_ns, self._max_age_ns):
             self._note("kept", frame.index, now_ns)
             return frame
         self._note("stale", frame.index, now_ns)
         self._meter.dropped("stale")
+        if self._ladder:
+            self._ladder.took(now_ns - frame.captured_ns)
         return None
 
     def _collect(self, slot: Slot, frame: Frame) -> Result | None:
@@ -298,6 +306,8 @@ class Pipeline:
             return None
         result = Result(frame, detections, monotonic_ns() - frame.captured_ns, stages_ns)
         self._meter.processed(result.age_ns, stages_ns)
+        if self._ladder:
+            self._ladder.took(result.age_ns)
         return result
 
     def _emit(self, result: Result) -> None:

@@ -6,7 +6,7 @@ import threading
 from array import array
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import monotonic_ns
 
 import numpy as np
@@ -91,6 +91,7 @@ class PipelineStats:
     age_ms: tuple[float, float, float]
     stages_ms: Mapping[str, tuple[float, float, float]]
     state: str
+    events: Mapping[str, int] = field(default_factory=dict)  # "reconnects", "stalls", …
 
 
 class Meter:
@@ -101,6 +102,7 @@ class Meter:
         self._captured, self._processed = Rate(), Rate()
         self._skipped = 0
         self._dropped: Counter[str] = Counter()
+        self._events: Counter[str] = Counter()
         self._age = Quantiles()
         self._stages: dict[str, Quantiles] = {}
         self.state = "opening"
@@ -122,6 +124,15 @@ class Meter:
         """A captured frame will never be processed."""
         with self._lock:
             self._dropped[reason] += 1
+
+    def noticed(self, event: str) -> None:
+        """Something to be counted happened to the source or the run."""
+        with self._lock:
+            self._events[event] += 1
+
+    def state_changed(self, state: str) -> None:
+        """The source is in another state."""
+        self.state = state
 
     def processed(self, age_ns: int, stages_ns: Mapping[str, int]) -> None:
         """A result is about to leave the pipeline."""
@@ -161,6 +172,7 @@ class Meter:
                 age_ms=NO_FIGURES,
                 stages_ms={},
                 state=self.state,
+                events=dict(self._events),
             )
 
     def _stage(self, name: str, value_ns: int) -> None:

@@ -302,6 +302,45 @@ def test_a_silent_stream_is_a_source_error(
     assert code == 3 and "127.0.0.1" in told
 
 
+def test_a_lost_source_comes_back_unless_told_otherwise(
+    tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", "--headless", "--model", str(tiny_model)]
+    words += ["--source", "chaos:disconnect@1+0.5/2:pattern:?size=64x48&fps=50"]
+    assert main([*words, "--max-frames", "100"]) == 0  # more than there are before the first loss
+    assert "reconnects" in capsys.readouterr().out
+    code, told = fails(capsys, *words, "--no-reconnect")
+    assert code == 3 and "disconnected" in told
+
+
+def test_a_source_that_is_not_there_yet_is_waited_for_if_asked(
+    tiny_model: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["run", "--headless", "--model", str(tiny_model), "--max-frames", "5"]
+    words += ["--source", "chaos:disconnect@0+1:pattern:?size=64x48&fps=50"]
+    code, told = fails(capsys, *words)
+    assert code == 3 and "disconnected" in told
+    assert main([*words, "--wait"]) == 0
+    assert "5 processed" in capsys.readouterr().out
+    settings = tmp_path / "k.toml"
+    settings.write_text("wait = true\nreconnect = false\n")
+    assert main([*words, "--config", str(settings)]) == 2
+
+
+def test_a_ladder_comes_from_the_file_and_is_checked(
+    tiny_model: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    settings = tmp_path / "k.toml"
+    words = ["run", "--headless", "--model", str(tiny_model), "--config", str(settings)]
+    words += ["--source", "pattern:?size=64x48&fps=50&frames=10"]
+    settings.write_text('max_age_ms = 500\nladder = ["every 2nd frame"]\n')
+    assert main(words) == 0
+    for wrong in ('ladder = "every 2nd frame"', 'ladder = ["less"]', "ladder = [2]"):
+        settings.write_text(f"max_age_ms = 500\n{wrong}\n")
+        assert main(words) == 2, wrong
+    assert main(["replay", "sample:", "--config", str(settings)]) == 2
+
+
 def test_a_camera_that_is_not_there(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["run", "--headless", "--source", "camera:97", "--model", str(tiny_model)]
     code, told = fails(capsys, *words)
@@ -467,6 +506,10 @@ def test_wrong_usage_exits_with_2(words: list[str]) -> None:
         ["replay", "pattern:?frames=2", "--score", "7"],
         ["replay", "pattern:?frames=2", "--engine", "cpu", "--precision", "fp16"],
         ["replay", "camera:0"],
+        ["replay", "gst:videotestsrc"],
+        ["replay", "chaos:7:sample:"],
+        ["run", "--source", "chaos:sulk@1+2:sample:"],
+        ["run", "--source", "rtsp://h/x?rtsp_transport=pigeon"],
         ["replay", "pattern:?frames=2", "--config", "/no/such/file.toml"],
     ],
 )

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from app.errors import ReaderGone, SinkError, SourceError
-from app.frame import Frame
+from app.frame import Frame, SourceInfo
 from app.handoff import Policy
+from app.interfaces import SourceListener, TellsItsState
 from app.pipeline import Pipeline
 from app.stats import PipelineStats
 from tests.fakes import FakeBackend, FakeSink, FakeSource
@@ -215,6 +216,29 @@ def test_the_state_tells_that_only_the_engine_is_awaited() -> None:
         pass
     assert pipeline.join().state != "building"
     assert pipeline.backend_remarks == ("nothing much",)
+
+
+def test_a_source_that_tells_its_state_is_heard() -> None:
+    """What it says stands; "live" is not put over it when it opens."""
+
+    class Telling(FakeSource):
+        def listen(self, listener: SourceListener) -> None:
+            self.listener = listener
+
+        def open(self) -> SourceInfo:
+            assert self.listener is not None  # told before it opens
+            return super().open()
+
+        def read(self, timeout_s: float) -> Frame | None:
+            frame = super().read(timeout_s)
+            if frame is not None and frame.index == 5:
+                self.listener.state_changed("stalled")
+                self.listener.noticed("stalls")
+            return frame
+
+    stats = finish(build(Telling(20, live=True))[0])
+    assert stats.state == "stalled" and stats.events == {"stalls": 1}
+    assert isinstance(Telling(1), TellsItsState) and not isinstance(FakeSource(1), TellsItsState)
 
 
 def test_a_backend_that_does_not_start_ends_the_run() -> None:

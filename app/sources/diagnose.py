@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from app.errors import SourceError
 from app.sources.container import look_into
 
+REFUSED = "connection refused: check the port and that the server runs"
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 
 
@@ -63,24 +64,28 @@ def unreachable(uri: str, label: str, *, waited_s: float, limit_s: float) -> Sou
             f"{label} did not answer for {limit_s:g} s: check the address and that the device "
             "streams, or raise the open timeout"
         )
+    why = port_fault(uri, limit_s) or (
+        "the server answers, but gives no video there: check the path, the user name and the "
+        "password"
+    )
+    return SourceError(f"cannot open {label}: {why}")
+
+
+def port_fault(uri: str, limit_s: float) -> str | None:
+    """Why nobody answers at the address's port; None where somebody does."""
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
         socket.create_connection((host, port), timeout=min(1.0, limit_s)).close()
     except socket.gaierror:
-        why = "the host name is not known: check the address and the network"
+        return "the host name is not known: check the address and the network"
     except ConnectionRefusedError:
-        why = "connection refused: check the port and that the server runs"
+        return REFUSED
     except TimeoutError:
-        why = "the host does not answer: check the address and the network"
+        return "the host does not answer: check the address and the network"
     except (OSError, ValueError) as error:
-        why = f"{error}: check the address"
-    else:
-        why = (
-            "the server answers, but gives no video there: check the path, the user name and the "
-            "password"
-        )
-    return SourceError(f"cannot open {label}: {why}")
+        return f"{error}: check the address"
+    return None
 
 
 def no_frame(label: str, limit_s: float) -> SourceError:

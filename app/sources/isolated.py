@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,6 +30,11 @@ GOODBYE_S = 0.8
 ROOT = Path(__file__).parents[2]
 
 
+def decoder_command() -> list[str]:
+    """The process that decodes by OpenCV; it gets two file descriptors as arguments."""
+    return [sys.executable, "-m", "app.sources.decoder_process"]
+
+
 class IsolatedSource:
     """A source that lives in a child process. Its frames are the same, bit for bit.
 
@@ -36,8 +42,15 @@ class IsolatedSource:
     thread, which must stay until ``close``: the child dies with it.
     """
 
-    def __init__(self, uri: str, *, label: str, options: SourceOptions) -> None:
-        self._uri = uri
+    def __init__(
+        self,
+        uri: str,
+        *,
+        label: str,
+        options: SourceOptions,
+        command: Callable[[], Sequence[str]] = decoder_command,
+    ) -> None:
+        self._uri, self._command = uri, command
         self._label = label
         self._options = options
         self._pool = FramePool()
@@ -144,7 +157,7 @@ class IsolatedSource:
         places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         noisy = log.isEnabledFor(logging.DEBUG)
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "app.sources.decoder_process", *map(str, fds)],
+            [*self._command(), *map(str, fds)],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
             pass_fds=fds,

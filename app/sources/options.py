@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Literal
 
 from app.errors import ConfigError
+
+RtspTransport = Literal["auto", "tcp", "udp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,7 @@ class SourceOptions:
     read_timeout_s: float = 10.0  # a stream that gives no frame for so long is lost
     decode_threads: int | None = None  # None: chosen by the cores this process may use
     raw: bool = False  # cameras hand over YUYV and NV12 as they are, where they give these
+    rtsp_transport: RtspTransport = "auto"  # TCP first; UDP loses packets rather than time
 
     def __post_init__(self) -> None:
         for name in ("open_timeout_s", "read_timeout_s"):

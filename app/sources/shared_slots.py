@@ -11,10 +11,11 @@ import mmap
 import os
 import select
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SLOTS = 4
 Message = dict[str, Any]
@@ -69,15 +70,15 @@ class SlotWriter:
         self._free: set[int] = set()
         self._offsets: set[int] = set()
 
-    def put(self, pixels: NDArray[np.uint8]) -> int | None:
+    def put(self, pixels: memoryview) -> int | None:
         """Copy pixels into a free slot and tell its offset; None when there is none."""
-        if pixels.nbytes > self._slot_bytes:
-            self._grow(pixels.nbytes)
+        flat = pixels.cast("B")
+        if flat.nbytes > self._slot_bytes:
+            self._grow(flat.nbytes)
         if not self._free or self._map is None:
             return None
         offset = self._free.pop()
-        place = np.frombuffer(self._map, np.uint8, pixels.nbytes, offset)
-        np.copyto(place, pixels.reshape(-1))
+        self._map[offset : offset + flat.nbytes] = flat
         return offset
 
     def give_back(self, offset: int) -> None:
@@ -104,6 +105,8 @@ class SlotReader:
 
     def copy_to(self, pixels: NDArray[np.uint8], offset: int) -> None:
         """Fill pixels with the bytes at the offset."""
+        import numpy as np  # not at the top: the other end may run where there is none
+
         if self._map is None or offset + pixels.nbytes > len(self._map):
             self.close()
             self._map = mmap.mmap(self._fd, 0, mmap.MAP_SHARED, mmap.PROT_READ)

@@ -18,6 +18,7 @@ from app.errors import ConfigError, KestrelError
 from app.flight import DecidedSource, read_trace
 from app.handoff import Note, Policy, note_nothing
 from app.interfaces import FrameSource, Sink
+from app.ladder import Ladder, parse_ladder
 from app.pipeline import Pipeline
 from app.power import EnergySink
 from app.service import KnownPicture, Notifier, Supervised
@@ -28,8 +29,10 @@ from app.sinks.golden import GoldenSink
 from app.sinks.progress import ProgressSink
 from app.sinks.summary import SummarySink
 from app.sources.discover import first_camera
+from app.sources.lasting import Endurance
 from app.sources.uri import SourceOptions, make_source
 from app.stats import PipelineStats
+from app.thermal import Thermal
 from app.tools.clashes import refuse_clashes
 from app.tools.engines import backend_factory
 from app.tools.outputs import Outputs, is_folder
@@ -75,7 +78,7 @@ def run_replay(config: Config) -> int:
     """Every frame, reproducibly; with ``--expect`` also the verdict."""
     if config.max_age_ms is not None and config.trace is None:
         raise ConfigError("replay drops nothing, so max_age_ms has no meaning there; use run")
-    if (config.source or "").split(":")[0] in ("camera", "rtsp", "rtsps"):
+    if (config.source or "").split(":")[0] in ("camera", "csi", "gst", "rtsp", "rtsps"):
         raise ConfigError(f"replay is for recordings; use run --source {_label(config)}")
     source, model = _source(config, Policy.LOSSLESS), choose_model(config)
     decided = None
@@ -109,9 +112,15 @@ class Ending(NamedTuple):
     error: BaseException | None
 
 
-def conduct(pipeline: Pipeline, reload: Callable[[], None] | None = None) -> Ending:
+def conduct(
+    pipeline: Pipeline,
+    reload: Callable[[], None] | None = None,
+    *,
+    beside: Callable[[Callable[[], bool]], None] | None = None,
+) -> Ending:
     """Start, wait for the end or a signal, stop, join.
 
+    ``beside`` waits instead, as long as what it is given says that the run goes on.
     ``reload`` is called on SIGHUP, which without it ends the process: its terminal has gone.
     """
     stopped = hung_up = False
@@ -133,13 +142,16 @@ def conduct(pipeline: Pipeline, reload: Callable[[], None] | None = None) -> End
         if hung_up and reload:
             hung_up = False
             reload()
-        return pipeline.wait(0.1)
+        return pipeline.wait(0 if beside else 0.1)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     if reload is not None and not os.isatty(0):
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, hang_up)
     try:
         pipeline.start()
+        if beside:
+            beside(lambda: not ended())
+            pipeline.stop()
         while not stopped and not ended():
             pass
         pipeline.stop()
@@ -170,7 +182,21 @@ def _source(config: Config, policy: Policy) -> FrameSource:
             open_timeout_s=config.open_timeout_s,
             read_timeout_s=config.read_timeout_s,
             raw=config.engine in ("cuda", "ort-cuda", "ort-tensorrt"),
+            rtsp_transport=config.rtsp_transport,
         ),
+        endurance=_endurance(config) if policy is Policy.LATEST and config.reconnect else None,
+    )
+
+
+def _endurance(config: Config) -> Endurance:
+    """How long a live source may be silent, frozen or away."""
+    return Endurance(
+        open_s=config.open_timeout_s + 2,  # its own time-out comes first, and says more
+        stall_s=min(2.0, config.read_timeout_s / 2),
+        silent_s=config.read_timeout_s,
+        freeze_s=config.freeze_s or None,
+        retry_s=config.retry_s,
+        wait=config.wait,
     )
 
 
@@ -227,12 +253,20 @@ def _compose(
         stall_s=config.read_timeout_s * 1.5,
         canary=canary,
         note=note,
+        make_ladder=_ladder(config) if policy is Policy.LATEST else None,
     )
     if supervised is not None:
         supervised.watch(pipeline.stats)
     if canary is not None:
         canary.on_gpu = lambda: not pipeline.backend_description.startswith("cpu")
     return pipeline, summary, outputs
+
+
+def _ladder(config: Config) -> Callable[[Callable[[str], None]], Ladder] | None:
+    if not config.ladder or config.max_age_ms is None:
+        return None
+    steps, budget_ms = parse_ladder(config.ladder), config.max_age_ms
+    return lambda on_step: Ladder(steps, budget_ms=budget_ms, on_step=on_step, hot=Thermal())
 
 
 def _label(config: Config) -> str:
@@ -351,6 +385,9 @@ def _print_summary(
         if energy is not None:
             lines.append(f"energy   {energy.energy().line()}")
     lines += [f"{'engine' if i == 0 else '':8} {line}" for i, line in enumerate(remarks)]
+    if stats.events:
+        happened = ", ".join(f"{n} {event}" for event, n in sorted(stats.events.items()))
+        lines.append(f"events   {happened}")
     for i, line in enumerate(summary.lines()):
         lines.append(f"{'seen' if i == 0 else '':8} {line}")
     print("\n".join(lines), file=out)

@@ -116,6 +116,7 @@ class RtspServer:
         self._stop = threading.Event()
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
+        self.transports: list[str] = []  # asked for by clients
         self.saw_teardown = threading.Event()
         self._threads = [threading.Thread(target=self._accept)]
 
@@ -178,6 +179,7 @@ class RtspServer:
             )
             extra = "Content-Type: application/sdp\r\n"
         elif verb.endswith("SETUP"):
+            self.transports.append(headers.get("Transport", ""))
             extra = "Session: 1\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
         elif verb.endswith("PLAY"):
             extra = "Session: 1\r\nRange: npt=0.000-\r\n"

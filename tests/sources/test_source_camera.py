@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import cv2
 import numpy as np
 import pytest
+from stream_servers import wait_until
 
 import app.sources.camera as camera_module
 from app.errors import SourceError
 from app.overlay import bgr_pixels
 from app.sources.camera import CameraMode, CameraSource
+from app.sources.lasting import Endurance, LastingSource
 from app.sources.uri import make_source
 
 
@@ -184,3 +187,52 @@ def test_absent_camera_on_this_machine(uri, capfd):
         source.open()
     source.close()
     assert capfd.readouterr() == ("", "")
+
+
+def test_camera_that_vanishes_comes_back_also_from_a_read_that_hangs(dev):
+    """Two ways to be unplugged: the read fails, or, as V4L2 does, does not return for long."""
+    hang = threading.Event()
+    pixels = np.random.default_rng(3).integers(0, 255, (48, 64, 3), np.uint8)
+
+    class Plugged(FakeDriver):
+        def read(self, buffer):
+            if state["hangs"]:
+                assert hang.wait(30)
+            time.sleep(0.005)
+            return (True, pixels) if state["there"] else (False, None)
+
+    state, drivers = {"there": True, "hangs": False}, []
+
+    def opened(device):
+        drivers.append(Plugged())
+        return drivers[-1]
+
+    source = LastingSource(
+        lambda: CameraSource(0, label="camera:0", dev=dev, open_capture=opened),
+        label="camera:0",
+        endurance=Endurance(stall_s=0.2, silent_s=0.5, retry_s=0.2, freeze_s=None),
+    )
+    source.open()
+
+    def live():
+        return source.read(0.05) is not None and source.state == "live"
+
+    def away():
+        return source.read(0.05) is None and source.state == "reconnecting"
+
+    assert wait_until(live, 10)
+    state["there"] = False
+    (dev / "video0").unlink()
+    assert wait_until(away, 10)
+    (dev / "video0").touch()
+    state["there"] = True
+    assert wait_until(live, 10)
+    before = drivers[-1]
+    state["hangs"] = True
+    assert wait_until(away, 10) and not before.released
+    state["hangs"] = False  # the next opening works, while the first still hangs
+    assert wait_until(live, 10) and not before.released
+    hang.set()
+    assert wait_until(lambda: before.released, 10)
+    source.close()
+    assert all(driver.released for driver in drivers)

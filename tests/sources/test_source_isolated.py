@@ -226,9 +226,9 @@ def test_slots_in_use_are_never_written_again():
     fd = os.memfd_create("test")
     writer, reader = SlotWriter(fd), SlotReader(fd)
     frames = [np.full((4, 4, 3), i, np.uint8) for i in range(SLOTS)]
-    offsets = [writer.put(frame) for frame in frames]
-    assert writer.put(frames[0]) is None
-    large = writer.put(np.full((90, 90, 3), 99, np.uint8))  # the layout grows meanwhile
+    offsets = [writer.put(frame.data) for frame in frames]
+    assert writer.put(frames[0].data) is None
+    large = writer.put(np.full((90, 90, 3), 99, np.uint8).data)  # the layout grows meanwhile
     for frame, offset in zip(frames, offsets, strict=True):
         out = np.empty_like(frame)
         reader.copy_to(out, offset)
@@ -237,8 +237,8 @@ def test_slots_in_use_are_never_written_again():
     out = np.empty((90, 90, 3), np.uint8)
     reader.copy_to(out, large)
     assert (out == 99).all()
-    assert large not in [writer.put(frames[0]) for _ in range(SLOTS - 1)]
-    assert writer.put(frames[0]) is None
+    assert large not in [writer.put(frames[0].data) for _ in range(SLOTS - 1)]
+    assert writer.put(frames[0].data) is None
     reader.close()
     os.close(fd)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
+import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from clip_maker import FRAMES, picture
 from stream_servers import RtspServer, free_port, http_server, silent_server, wait_until
 
 from app.errors import SourceEnded, SourceError
+from app.sources.lasting import Endurance
 from app.sources.options import SourceOptions
 from app.sources.uri import make_source
 
@@ -189,3 +194,77 @@ def test_end_of_a_recording_over_http_is_an_end(jpegs, clip):
             for _ in range(FRAMES + 1):
                 assert source.read(5.0) is not None
         source.close()
+
+
+@pytest.mark.parametrize(("transport", "asked"), [("auto", "TCP"), ("tcp", "TCP"), ("udp", "UDP")])
+def test_rtsp_asks_for_the_transport_that_is_wanted(transport, asked):
+    with RtspServer() as server:
+        uri = f"rtsp://127.0.0.1:{server.port}/x?rtsp_transport={transport}"
+        source = make(uri, isolate=False, limit_s=2)
+        with contextlib.suppress(SourceError):  # this server has no UDP
+            source.open()
+        source.close()
+    first = server.transports[0]
+    assert ("TCP" in first) == (asked == "TCP")
+    assert "OPENCV_FFMPEG_CAPTURE_OPTIONS" not in os.environ
+
+
+def test_lost_stream_is_live_again_and_keeps_counting():
+    with RtspServer(frames=30) as server:  # each opening gives 30 frames and then the other end
+        source = make_source(
+            f"rtsp://127.0.0.1:{server.port}/x",
+            realtime=True,
+            options=SourceOptions(open_timeout_s=5, read_timeout_s=5),
+            endurance=Endurance(open_s=5, silent_s=5, freeze_s=None),
+        )
+        source.open()
+        frames = take(source, 40)
+        source.close()
+    indices = [frame.index for frame in frames]
+    assert len(frames) == 40 and indices == sorted(set(indices)) and len(server.transports) >= 2
+
+
+def test_server_that_is_away_is_asked_cheaply_and_found_again(jpegs, clip, monkeypatch):
+    started = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *args, **kw: started.append(1) or popen(*args, **kw)
+    )
+    with http_server(jpegs, clip, then="close") as port:
+        source = make_source(
+            f"http://127.0.0.1:{port}/live",
+            realtime=True,
+            endurance=Endurance(retry_s=0.1, freeze_s=None),
+        )
+        source.open()
+        assert take(source, 3)
+    assert wait_until(lambda: source.read(0.05) or source._attempts >= 12, 30)
+    assert len(started) <= 5  # the first, one that lost its server, and every fifth of the others
+    source.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_decoder_that_is_killed_or_stopped_is_replaced(jpegs, clip, monkeypatch, number):
+    started = []
+    popen = subprocess.Popen
+
+    def noted(*args, **kw):
+        started.append(popen(*args, **kw))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", noted)
+    with http_server(jpegs, clip) as port:
+        source = make_source(
+            f"http://127.0.0.1:{port}/live",
+            realtime=True,
+            options=SourceOptions(read_timeout_s=2),
+            endurance=Endurance(stall_s=0.5, silent_s=2, freeze_s=None),
+        )
+        source.open()
+        before = take(source, 3)
+        os.kill(started[0].pid, number)
+        assert wait_until(lambda: source.read(0.2) is None and source.state != "live", 20)
+        after = take(source, 3)
+        source.close()
+    assert after[0].index > before[-1].index and len(started) == 2
+    assert all(child.poll() is not None for child in started)

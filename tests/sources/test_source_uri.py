@@ -10,8 +10,10 @@ import app.sources.uri as uri_module
 from app.credentials import mask_credentials
 from app.errors import ConfigError, SourceError
 from app.sources.camera import CameraSource
+from app.sources.discover import stable_name
 from app.sources.folder import FolderSource
 from app.sources.isolated import IsolatedSource
+from app.sources.lasting import Endurance, LastingSource
 from app.sources.opencv import FfmpegSource
 from app.sources.options import SourceOptions
 from app.sources.paced import Paced
@@ -95,7 +97,7 @@ def test_pattern_is_live_only_when_realtime():
         "camera:x",
         "camera:0?format=MJPEG",
         "camera:0?fps=x",
-        "csi:0",
+        "csi:x",
         "ftp://host/x",
         "rtsp:host",
         "nonsense:1",
@@ -153,6 +155,11 @@ def test_sample_means_the_bundled_clip(clip, tmp_path, monkeypatch, read_all):
         ("/home/a@b/clip.mp4", "/home/a@b/clip.mp4"),
         ("file:///home/a@b/clip.mp4", "file:///home/a@b/clip.mp4"),
         ("camera:0", "camera:0"),
+        ("chaos:7:rtsp://u:p@host/x", "chaos:7:rtsp://***@host/x"),
+        (
+            "gst:rtspsrc location=rtsp://u:p@host/x user-pw=hush ! decodebin",
+            "gst:rtspsrc location=rtsp://***@host/x user-pw=*** ! decodebin",
+        ),
     ],
 )
 def test_masking(uri, masked):
@@ -197,3 +204,38 @@ def test_decoder_threads_leave_a_core_free():
 def test_sample_takes_nothing_more(uri):
     with pytest.raises(ConfigError, match="is no source: the bundled clip is sample:"):
         make_source(uri, realtime=False)
+
+
+def test_transport_is_taken_out_of_an_rtsp_address_and_all_else_stays():
+    given = {
+        "rtsp://h/x?rtsp_transport=udp": ("rtsp://h/x", "udp"),
+        "rtsp://h/x?a=1&rtsp_transport=tcp&b=2": ("rtsp://h/x?a=1&b=2", "tcp"),
+        "rtsp://h/x?a=1": ("rtsp://h/x?a=1", "auto"),
+        "http://h/x?rtsp_transport=udp": ("http://h/x?rtsp_transport=udp", "auto"),
+    }
+    for uri, (where, transport) in given.items():
+        source = make(uri, isolate=True)
+        assert (source._uri, source._options.rtsp_transport) == (where, transport)
+    with pytest.raises(ConfigError, match="auto, tcp or udp"):
+        make("rtsp://h/x?rtsp_transport=quic")
+
+
+def test_only_what_is_live_comes_back(clip):
+    uris = {"camera:97": True, "rtsp://h/x": True, "http://h/x": True, str(clip): False}
+    for uri, lasts in {**uris, "pattern:": False, "sample:": False}.items():
+        source = make_source(uri, realtime=True, endurance=Endurance())
+        assert isinstance(source, LastingSource) == lasts
+        assert not isinstance(make_source(uri, realtime=True), LastingSource)
+
+
+def test_camera_is_followed_by_the_name_that_it_keeps(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    (tmp_path / "video3").touch()
+    (tmp_path / "v4l/by-id").mkdir(parents=True)
+    link = tmp_path / "v4l/by-id/usb-Cam-index0"
+    link.symlink_to("../../video3")
+    monkeypatch.setattr(uri_module, "stable_name", lambda n: stable_name(n, tmp_path))
+    assert stable_name(0, tmp_path) is None
+    assert uri_module._follow("camera:3?fps=30") == f"camera:{link}?fps=30"
+    assert uri_module._follow("camera:0") == "camera:0"
+    assert "followed by its name" in caplog.text

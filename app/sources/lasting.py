@@ -1,0 +1,315 @@
+"""How does a source come back?
+
+A wrapper around any live source. The source itself runs on a thread of its own (reader.py); here
+its deadlines are kept: one that is silent, frozen or broken is closed, or left behind where it
+hangs in its driver, and opened anew until it is live again. Nothing ever takes the place of a
+missing frame.
+
+    opening -> live <-> stalled -> reconnecting -> live …       failed: its first opening failed
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from app.errors import SourceEnded, SourceError
+from app.frame import Frame, SourceInfo, describe
+from app.interfaces import FrameSource, SourceListener
+from app.sources.diagnose import no_frame
+from app.sources.freshness import Freshness
+from app.sources.picture_watch import PictureWatch, Seen
+from app.sources.reader import Reader
+
+log = logging.getLogger(__name__)
+
+FIRST_WAIT_S = 0.2  # before the first attempt to open it again; doubles up to Endurance.retry_s
+JITTER = 0.5  # a wait is shortened by up to this part: many clients must not come back as one
+SLEPT_NS = 2_000_000_000  # nobody has read for so long: this process was stopped, not the source
+STEADY_NS = 5_000_000_000  # live for so long: the next loss is a new one, tried again at once
+MOST_LEFT_BEHIND = 3  # readers that hang in a driver; more are not started until one returns
+GOODBYE_S = 1.2
+
+
+@dataclass(frozen=True, slots=True)
+class Endurance:
+    """How long may a source take, be silent, frozen, black? All in seconds; None: for ever."""
+
+    open_s: float = 12.0  # an opening that takes longer is given up; a back-stop behind its own
+    stall_s: float = 2.0  # no frame for so long is told
+    silent_s: float = 10.0  # and for so long it ends this opening
+    freeze_s: float | None = 30.0  # the same picture, byte for byte
+    black_s: float | None = 5.0
+    retry_s: float = 1.0  # longest wait between two attempts
+    wait: bool = False  # also wait for a source that is not there at the start
+    loop: bool = False  # a recording that ends starts again
+
+
+class Attempt(Protocol):
+    """One opening of a source, as Reader does it."""
+
+    info: SourceInfo | None
+
+    def take(self, timeout_s: float) -> Frame | None:
+        """The newest frame, None if there is none in time; raises the source's error."""
+
+    def leave(self) -> None:
+        """Ask it to close; never waits."""
+
+    def gone(self, timeout_s: float = 0.0) -> bool:
+        """True once it is closed."""
+
+
+class LastingSource:
+    """A live source that is opened again whenever it is lost.
+
+    Frames are numbered on across openings. Only an error of the first opening (without
+    ``Endurance.wait``), the end of a recording, and what is no SourceError end it.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], FrameSource],
+        *,
+        label: str,
+        endurance: Endurance | None = None,
+        begin: Callable[[Callable[[], FrameSource]], Attempt] = Reader,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+        sleep: Callable[[float], None] = time.sleep,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._make, self._label = make, label
+        self._endurance = endurance or Endurance()
+        self._begin_attempt, self._now_ns, self._sleep = begin, now_ns, sleep
+        self._rng = rng or random.Random()
+        self._listener: SourceListener | None = None
+        self._attempt: Attempt | None = None
+        self._left_behind: list[Attempt] = []
+        self._watch = PictureWatch(
+            freeze_s=self._endurance.freeze_s, black_s=self._endurance.black_s
+        )
+        self.state = "opening"
+        self._failures = 0  # openings that failed, or were live only for a moment, in a row
+        self._attempts = 0  # openings since it was last live
+        self._retry_ns = 0
+        self._alive_ns = 0  # when it last gave a frame, or this attempt began
+        self._lost_ns = self._live_ns = self._dropped_ns = 0
+        self._looked_ns = now_ns()
+        self._next_index = self._base = 0
+        self._recording = False
+        self._info: SourceInfo | None = None
+        self._wh_px: tuple[int, int] | None = None
+        self._freshness = Freshness()
+
+    def listen(self, listener: SourceListener) -> None:
+        """Tell it of every change of state and every event from now on."""
+        self._listener = listener
+
+    def open(self) -> SourceInfo:
+        """Open for the first time. With ``wait`` a source that is not there is no error."""
+        self._start()
+        while self._attempt is not None and self._attempt.info is None:
+            try:
+                self._attempt.take(0.2)
+                self._check_deadlines()
+            except SourceEnded:
+                raise
+            except SourceError as error:
+                if not self._endurance.wait:
+                    self._to("failed", None)
+                    raise
+                self._lose(str(error))
+        if self._attempt is None or self._attempt.info is None:
+            return SourceInfo(self._label, live=True, detail="waiting for it")
+        self._opened(self._attempt.info)
+        return self._attempt.info
+
+    def read(self, timeout_s: float) -> Frame | None:
+        """The next frame of whichever opening gives one, None if none came in time."""
+        now_ns = self._now_ns()
+        deadline_ns = now_ns + round(timeout_s * 1e9)
+        if now_ns - self._looked_ns > SLEPT_NS:
+            self._alive_ns = now_ns
+            self._watch.restart(now_ns)
+        try:
+            while True:
+                self._looked_ns = now_ns
+                if self._attempt is None:
+                    self._wait_to_retry(min(deadline_ns, self._retry_ns))
+                else:
+                    frame = self._next(self._attempt, max(0, deadline_ns - now_ns) / 1e9)
+                    if frame is not None:
+                        return frame
+                now_ns = self._now_ns()
+                if now_ns >= deadline_ns:
+                    return None
+        finally:
+            self._looked_ns = self._now_ns()
+
+    def close(self) -> None:
+        """Close the source, or leave it behind when its driver does not return."""
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.leave()
+            if not attempt.gone(GOODBYE_S):
+                log.warning("%s does not return from its driver; leaving it behind", self._label)
+
+    def _start(self) -> None:
+        self._attempt = self._begin_attempt(self._make)
+        self._attempts += 1
+        self._alive_ns = self._now_ns()
+        self._base = self._next_index
+
+    def _wait_to_retry(self, until_ns: int) -> None:
+        wait_ns = until_ns - self._now_ns()
+        if wait_ns > 0:
+            self._sleep(wait_ns / 1e9)
+        now_ns = self._now_ns()
+        if now_ns < self._retry_ns:
+            return
+        self._left_behind = [each for each in self._left_behind if not each.gone()]
+        count = len(self._left_behind)
+        closing = count > 0 and now_ns - self._dropped_ns < GOODBYE_S * 1e9
+        if closing:  # a camera has one owner at a time: give it the time to let go
+            self._retry_ns = now_ns + 50_000_000
+        elif count < MOST_LEFT_BEHIND:
+            self._start()
+        else:
+            self._retry_ns = now_ns + round(self._endurance.retry_s * 1e9)
+
+    def _next(self, attempt: Attempt, timeout_s: float) -> Frame | None:
+        """A frame to hand on, or None: nothing came, it is not worth it, or the source is lost."""
+        was_open = attempt.info is not None
+        try:
+            frame = attempt.take(timeout_s)
+            if not was_open and attempt.info is not None:
+                self._opened(attempt.info)
+            if frame is None:
+                self._check_deadlines()
+        except SourceEnded:
+            if not self._endurance.loop:
+                raise
+            self._drop_attempt()
+            self._retry_ns = self._now_ns() + round(FIRST_WAIT_S * 1e9)  # it may hold no frame
+            return None
+        except SourceError as error:
+            if self._recording and not self._endurance.loop:
+                raise
+            self._lose(str(error))
+            return None
+        return None if frame is None else self._examined(frame)
+
+    def _opened(self, info: SourceInfo) -> None:
+        self._alive_ns = now_ns = self._now_ns()
+        self._recording = info.frame_count is not None
+        self._freshness.restart(now_ns, info.fps)
+        self._watch.restart(now_ns)
+        known = self._info
+        first = self.state == "opening"  # then who opened it tells
+        if not first and (known is None or (info.wh_px, info.fps) != (known.wh_px, known.fps)):
+            log.info("source %s: %s", self._label, describe(info))
+        self._info = info
+
+    def _check_deadlines(self) -> None:
+        """Raises SourceError when this opening is to be given up."""
+        assert self._attempt is not None
+        silent_s = (self._now_ns() - self._alive_ns) / 1e9
+        patience = self._endurance
+        if self._attempt.info is None:
+            if silent_s > patience.open_s:
+                raise SourceError(
+                    f"{self._label} did not open within {patience.open_s:g} s: check the device, "
+                    "its cable and the network"
+                )
+        elif silent_s > patience.silent_s:
+            raise no_frame(self._label, patience.silent_s)
+        elif silent_s > patience.stall_s and self.state == "live":
+            self._count("stalls")
+            self._to("stalled", f"no frame for {patience.stall_s:g} s")
+
+    def _examined(self, frame: Frame) -> Frame | None:
+        self._alive_ns = now_ns = self._now_ns()
+        was_off = self._freshness.clock_is_off
+        captured_ns = self._freshness.captured_ns(frame, now_ns)
+        if self._freshness.clock_is_off and not was_off:
+            self._count("clock steps")
+            log.warning("source %s: its clock is off; frames count from arrival", self._label)
+        frame = replace(frame, index=self._base + frame.index, captured_ns=captured_ns)
+        self._next_index = frame.index + 1
+        if self.state == "stalled":
+            self._freshness.restart(now_ns, self._info.fps if self._info else None)
+        if self.state != "live":
+            if self.state != "stalled":
+                self._live_ns = now_ns
+            if self.state == "reconnecting":
+                self._count("reconnects")
+            self._to("live", self._how_it_came_back(now_ns))
+        if frame.media_ns is not None:  # a recording: its end is its own, and stills are no fault
+            return frame
+        if self._wh_px is not None and frame.wh_px != self._wh_px:
+            self._count("size changes")
+            log.info("source %s: frames are %dx%d from here on", self._label, *frame.wh_px)
+        self._wh_px = frame.wh_px
+        seen = self._watch.look(frame, now_ns)
+        if seen is Seen.FROZEN:
+            self._count("freezes")
+            self._lose("it shows the very same picture for too long")
+            return None
+        if seen is not None:
+            self._tell_black(seen)
+        return None if self._freshness.is_backlog(frame, now_ns) else frame
+
+    def _lose(self, why: str) -> None:
+        """Give this opening up, and open again after a while."""
+        now_ns = self._now_ns()
+        if self.state != "reconnecting":
+            self._lost_ns, self._attempts = now_ns, 0
+            if now_ns - self._live_ns > STEADY_NS:
+                self._failures = 0
+            self._count("losses")
+            self._to("reconnecting", why)
+        else:
+            log.debug("source %s: %s", self._label, why)
+        self._drop_attempt()
+        wait_s = min(FIRST_WAIT_S * 2.0**self._failures, self._endurance.retry_s)
+        self._failures = min(self._failures + 1, 30)
+        self._retry_ns = now_ns + round(wait_s * (1 - JITTER * self._rng.random()) * 1e9)
+
+    def _drop_attempt(self) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.leave()
+            self._left_behind.append(attempt)
+            self._dropped_ns = self._now_ns()
+
+    def _how_it_came_back(self, now_ns: int) -> str | None:
+        if self.state == "stalled":
+            return "frames come again"
+        if self.state == "reconnecting":
+            away_s = (now_ns - self._lost_ns) / 1e9
+            return f"again after {away_s:.1f} s, at attempt {self._attempts}"
+        return None
+
+    def _tell_black(self, seen: Seen) -> None:
+        if seen is Seen.BLACK:
+            self._count("black")
+            log.warning("source %s shows a black picture: check lens and light", self._label)
+        else:
+            log.info("source %s is no longer black", self._label)
+
+    def _to(self, state: str, why: str | None) -> None:
+        """The one place that changes the state; one log line each."""
+        self.state = state
+        if self._listener is not None:
+            self._listener.state_changed(state)
+        if why is not None:
+            level = logging.INFO if state == "live" else logging.WARNING
+            log.log(level, "source %s %s: %s", self._label, state, why)
+
+    def _count(self, event: str) -> None:
+        if self._listener is not None:
+            self._listener.noticed(event)

@@ -54,7 +54,7 @@ THIRD_PARTY_HOMES = {
     "PyQt5": ("gui",),
     "pyqtgraph": ("gui",),
     "psutil": ("session",),
-    "pynvml": ("session", "power"),
+    "pynvml": ("session", "power", "tools/holdings.py"),
     "onnxruntime": ("backends",),
     "onnx": ("backends", "gpu/network/graph.py"),
     "pycocotools": ("accuracy.py",),

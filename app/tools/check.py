@@ -34,7 +34,7 @@ def check(config: Config, policy: Policy) -> int:
     source = config.source or "the first camera, or sample:"
     if config.source is not None:
         holds(lambda: make_source(source, realtime=policy is Policy.LATEST))
-    for name, path in (("--json", config.json), ("--record", config.record)):
+    for name, path in (("--json", config.json), ("--record", config.record.path)):
         holds(lambda name=name, path=path: _output(name, path))  # type: ignore[misc]
     holds(lambda: _model(config, policy))
     if faults:

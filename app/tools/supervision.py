@@ -25,10 +25,10 @@ KNOWN_FRAME = 190  # of sample: two people, each with a face, all of them sure
 # what kestrel_320 finds there: python -m app replay sample: --json -
 KNOWN_BOXES = {
     "kestrel_320": (
-        KnownAnswer(1, 0.929, (501.2, 103.6, 575.1, 189.9)),
-        KnownAnswer(0, 0.878, (433.4, 72.5, 636.0, 293.7)),
-        KnownAnswer(1, 0.836, (297.9, 106.4, 334.1, 149.4)),
-        KnownAnswer(0, 0.786, (222.7, 92.1, 383.3, 284.4)),
+        KnownAnswer(1, 0.913, (500.4, 102.2, 575.3, 190.4)),
+        KnownAnswer(0, 0.896, (429.9, 72.4, 634.9, 294.2)),
+        KnownAnswer(1, 0.871, (296.4, 106.8, 333.8, 150.8)),
+        KnownAnswer(0, 0.808, (221.3, 93.1, 383.4, 290.4)),
     )
 }
 

@@ -61,19 +61,28 @@ def preprocess(
     x0, y0, w, h = placed
     left, right, fx = _taps(width, w)
     top, bottom, fy = _taps(height, h)
-    fx, fy = fx[None, :, None], fy[:, None, None]
-    resized = (
-        (1 - fx) * (1 - fy) * frame[top][:, left]
-        + fx * (1 - fy) * frame[top][:, right]
-        + (1 - fx) * fy * frame[bottom][:, left]
-        + fx * fy * frame[bottom][:, right]
-    )
+    resized = _blend(frame.astype(np.int32), (left, right, fx), (top, bottom, fy))
     canvas = np.full((out_wh[1], out_wh[0], 3), pad, np.float32)
-    canvas[y0 : y0 + h, x0 : x0 + w] = np.rint(resized)
+    canvas[y0 : y0 + h, x0 : x0 + w] = resized
     if swap:
         canvas = canvas[..., ::-1]
     values: Floats = (canvas * scale + shift).transpose(2, 0, 1).astype(np.float32)
     return values
+
+
+def _blend(
+    frame: NDArray[np.int32],
+    across: tuple[NDArray[np.int64], NDArray[np.int64], Floats],
+    down: tuple[NDArray[np.int64], NDArray[np.int64], Floats],
+) -> NDArray[np.int32]:
+    """In whole numbers, with the bits that cv2.resize keeps: 11 a share, 4 dropped between."""
+    (left, right, fx), (top, bottom, fy) = across, down
+    a, b = (
+        np.rint((1 - f) * 2048).astype(np.int32) for f in (fx[None, :, None], fy[:, None, None])
+    )
+    c, d = (np.rint(f * 2048).astype(np.int32) for f in (fx[None, :, None], fy[:, None, None]))
+    upper, lower = (frame[row][:, left] * a + frame[row][:, right] * c for row in (top, bottom))
+    return ((b * (upper >> 4) >> 16) + (d * (lower >> 4) >> 16) + 2) >> 2
 
 
 def _taps(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:

@@ -156,7 +156,7 @@ class ResultView(QWidget):
         if self._newest is None:
             return None
         result, labels = self._newest
-        frame_wh_px = _shown_size(result)
+        frame_wh_px = result.frame.wh_px
         placed, ratio = self._place(frame_wh_px), self.devicePixelRatioF()
         x0, y0, x1, y1 = visible_part(placed, frame_wh_px, self._room())
         size_px = tuple(max(1, round(n * placed.scale * ratio)) for n in (x1 - x0, y1 - y0))
@@ -254,12 +254,6 @@ class ResultView(QWidget):
     def mouseDoubleClickEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802
         """Between fit and one to one."""
         self._look(1.0 if self._camera.zoom is None else None)
-
-
-def _shown_size(result: Result) -> tuple[int, int]:
-    """The frame's size once it is BGR: NV12 keeps its colours in extra rows."""
-    width, height = result.frame.wh_px
-    return (width, height * 2 // 3) if result.frame.format == "nv12" else (width, height)
 
 
 def with_toggle(options: OverlayOptions, name: str, on: bool) -> OverlayOptions:

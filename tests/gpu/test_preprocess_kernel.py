@@ -88,9 +88,9 @@ def test_the_twin_agrees_with_opencvs_resize():
     words = {"out_wh": (64, 64), "placed": (p.x, p.y, p.w, p.h), "swap": False, **PLAIN}
     ours = twins.preprocess(pixels, "bgr8", **words)[:, p.y : p.y + p.h, p.x : p.x + p.w]
     theirs = cv2.resize(pixels, (p.w, p.h), interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)
-    # OpenCV computes with 11-bit weights
+    # shares may be rounded the other way, as ours are float32
     assert np.abs(ours - theirs).max() <= 1
-    assert np.abs(ours - theirs).mean() < 0.2
+    assert np.abs(ours - theirs).mean() < 0.01
 
 
 @pytest.mark.parametrize(

@@ -259,6 +259,8 @@ from tests.gui.kit import FakeDesk
 stopped = threading.Event()
 if sys.argv[1] == "handler":
     signal.signal(signal.SIGINT, lambda number, frame: stopped.set())
+else:  # a shell's background job inherits it ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 class Desk(FakeDesk):
     def state(self):
         print("up", flush=True)

@@ -46,7 +46,7 @@ from app.sinks.h264 import H264Writer
 from app.sources.uri import SAMPLE_PATH
 from app.tools.desktop import CLOSE_S, Desk
 from app.tools.machine import device
-from app.tools.run import prepare_engine
+from app.tools.windowed import prepare_engine
 
 ROOT = Path(__file__).parents[1]
 BEAT_MS = 4

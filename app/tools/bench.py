@@ -32,9 +32,10 @@ from app.power import EnergySink
 from app.shelf import Model
 from app.sources.uri import make_source
 from app.stats import PipelineStats
+from app.tools.conduct import conduct
 from app.tools.engines import backend_factory
+from app.tools.inputs import choose_model
 from app.tools.machine import device
-from app.tools.run import choose_model, conduct
 
 log = logging.getLogger(__name__)
 

@@ -28,8 +28,9 @@ from app.session_state import Choice, SessionState
 from app.shelf import Model, list_models, locate
 from app.sinks.latest import LatestSink
 from app.sinks.video_file import VideoFileSink
-from app.sources.uri import SourceOptions, is_recording, make_source
+from app.sources.uri import is_recording, make_source
 from app.sources.v4l2 import list_cameras
+from app.tools.inputs import source_options
 from app.tools.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
@@ -128,9 +129,7 @@ class Desk:
             uri,
             realtime=True,
             isolate=config.isolate if uri == config.source else None,
-            options=SourceOptions(
-                open_timeout_s=config.open_timeout_s, read_timeout_s=config.read_timeout_s
-            ),
+            options=source_options(config),
         )
         return Opening(source, mask_credentials(uri), is_recording(uri))
 

@@ -15,12 +15,14 @@ from app.errors import ConfigError
 from app.handoff import Policy
 from app.interfaces import Sink
 from app.output_meter import OutputMeter
+from app.shelf import Model
 from app.sinks.events import Event, EventSink
 from app.sinks.instruments import instruments
 from app.sinks.json_lines import JsonLinesSink
 from app.sinks.queued import QueuedSink
 from app.sinks.video_file import VideoFileSink
 from app.stats import PipelineStats
+from app.tools.clashes import refuse_clashes
 
 if TYPE_CHECKING:
     from app.sinks.http.service import HttpService
@@ -188,3 +190,24 @@ def _secret(value: str | None, file: str | None) -> str | None:
         return Path(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read token_file {file} of [http]: {error}") from error
+
+
+def refuse_own_inputs(config: Config, model: Model | None, policy: Policy) -> None:
+    """No output may be an input."""
+    record = config.record.path
+    if record is not None and is_folder(record):
+        record = None  # names there are new ones
+    refuse_clashes(
+        outputs={
+            "--json": config.json,
+            "--record": record,
+            "--trace": config.trace if policy is Policy.LATEST else None,
+        },
+        inputs={
+            "the source": config.source,
+            "--expect": config.expect,
+            "the trace": config.trace if policy is Policy.LOSSLESS else None,
+            "the model": str(model.weights) if model else None,
+            "the model's manifest": str(model.manifest) if model and model.manifest else None,
+        },
+    )

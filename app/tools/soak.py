@@ -30,10 +30,11 @@ from app.pipeline import Pipeline
 from app.sources.lasting import Endurance
 from app.sources.uri import SourceOptions, make_source
 from app.stats import PipelineStats
+from app.tools.conduct import conduct
 from app.tools.engines import backend_factory
 from app.tools.holdings import gpu_memory_mb, holdings
+from app.tools.inputs import choose_model
 from app.tools.machine import device
-from app.tools.run import choose_model, conduct
 from app.tools.trend import Trend, trend
 
 log = logging.getLogger(__name__)

@@ -6,6 +6,7 @@ import builtins
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -77,6 +78,11 @@ def ask(port: int, path: str) -> tuple[int, bytes]:
         connection.close()
 
 
+def inferences(metrics: str) -> float:
+    found = re.search(r"^kestrel_frames_processed_total (\S+)$", metrics, re.MULTILINE)
+    return float(found[1]) if found else 0
+
+
 def test_health_is_told_while_the_source_opens_and_the_outputs_never_slow_the_pipeline(
     tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -100,6 +106,7 @@ def test_health_is_told_while_the_source_opens_and_the_outputs_never_slow_the_pi
         health = json.loads(ask(port, "/healthz")[1])
         assert health["status"] == "ok"
         until(lambda: len(json.loads(ask(port, "/healthz")[1])["warnings"]) == 2, 60)
+        until(lambda: inferences(ask(port, "/metrics")[1].decode()) > 10, 60)
         metrics = ask(port, "/metrics")[1].decode()
         assert 'kestrel_output_trouble{output="mqtt"} 1.0' in metrics
         assert 'kestrel_output_dropped_total{output="record"' not in metrics

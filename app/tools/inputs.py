@@ -1,0 +1,69 @@
+"""Which source and which model does a configuration mean?"""
+
+from __future__ import annotations
+
+import logging
+
+from app.config import Config
+from app.handoff import Policy
+from app.interfaces import FrameSource
+from app.shelf import Model, default_model, find_model
+from app.sources.discover import first_camera
+from app.sources.lasting import Endurance
+from app.sources.uri import SourceOptions, make_source
+
+log = logging.getLogger(__name__)
+
+
+def choose_model(config: Config) -> Model:
+    """The model asked for, or the default; one log line says which."""
+    if config.model is not None:
+        return find_model(config.model)
+    model = default_model()
+    log.info("model %s (--model chooses another)", model.spec.name)
+    return model
+
+
+def choose_source(config: Config) -> str:
+    """The URI asked for, or the first camera, or the bundled clip; one log line says which."""
+    if config.source is not None:
+        return config.source
+    camera = first_camera()
+    if camera is not None:
+        log.info("source %s, the first camera (--source chooses another)", camera)
+        return camera
+    log.info("source sample:, the bundled clip, as there is no camera (--source chooses another)")
+    return "sample:"
+
+
+def source_options(config: Config) -> SourceOptions:
+    """What the configuration says of all sources."""
+    return SourceOptions(
+        open_timeout_s=config.open_timeout_s,
+        read_timeout_s=config.read_timeout_s,
+        raw=config.engine in ("cuda", "ort-cuda", "ort-tensorrt"),
+        rtsp_transport=config.rtsp_transport,
+    )
+
+
+def make_input(config: Config, policy: Policy) -> FrameSource:
+    """The source, not opened yet; a live one comes back, unless the configuration forbids it."""
+    return make_source(
+        choose_source(config),
+        realtime=policy is Policy.LATEST or config.realtime,
+        isolate=config.isolate,
+        options=source_options(config),
+        endurance=_endurance(config) if policy is Policy.LATEST and config.reconnect else None,
+    )
+
+
+def _endurance(config: Config) -> Endurance:
+    """How long a live source may be silent, frozen or away."""
+    return Endurance(
+        open_s=config.open_timeout_s + 2,  # its own time-out comes first, and says more
+        stall_s=min(2.0, config.read_timeout_s / 2),
+        silent_s=config.read_timeout_s,
+        freeze_s=config.freeze_s or None,
+        retry_s=config.retry_s,
+        wait=config.wait,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic_ns
 
 from app.errors import SourceEnded
@@ -21,7 +22,8 @@ READ_TIMEOUT_S = 0.2  # how soon a stop is noticed while nothing comes
 class Capture(threading.Thread):
     """Opens, reads and closes the source, all on this thread.
 
-    A daemon: a driver that never returns from a read must not keep the process alive.
+    A daemon: a driver that never returns from a read must not keep the process alive. ``lane`` is
+    written on its frames, ``name`` told in the log.
     """
 
     def __init__(
@@ -33,8 +35,11 @@ class Capture(threading.Thread):
         stop: threading.Event,
         on_open: Callable[[SourceInfo], None],
         on_error: Callable[[BaseException], None],
+        lane: int = 0,
+        name: str = "",
     ) -> None:
-        super().__init__(name="capture", daemon=True)
+        super().__init__(name=f"capture-{lane}" if lane else "capture", daemon=True)
+        self._lane, self._name = lane, name
         self._source, self._handoff, self._meter = source, handoff, meter
         self._stop_event, self._on_open, self._on_error = stop, on_open, on_error
         # when the read that is under way began; None between reads. For who watches from outside.
@@ -47,7 +52,7 @@ class Capture(threading.Thread):
             if teller:
                 teller.listen(self._meter)
             info = self._source.open()
-            log.info("source %s: %s", info.uri, describe(info))
+            log.info("source %s: %s", self._called(info), describe(info))
             self._on_open(info)
             if not teller:
                 self._meter.state = "live" if info.live else "replay"
@@ -59,6 +64,9 @@ class Capture(threading.Thread):
         finally:
             self._handoff.end()
             self._source.close()
+
+    def _called(self, info: SourceInfo) -> str:
+        return f"{self._name}={info.uri}" if self._name else info.uri
 
     def _read_all(self) -> None:
         expected: int | None = None
@@ -74,6 +82,8 @@ class Capture(threading.Thread):
             if expected is not None and frame.index > expected:
                 self._meter.skipped(frame.index - expected)
             expected = frame.index + 1
+            if self._lane:
+                frame = replace(frame, lane=self._lane)
             while not self._handoff.put(frame, READ_TIMEOUT_S):
                 if self._stop_event.is_set():
                     self._meter.dropped("stopped")

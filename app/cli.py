@@ -99,7 +99,13 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser(
         "run", allow_abbrev=False, help="live: a camera, a stream, or a clip at its own pace"
     )
-    run.add_argument("--source", help="camera:0, rtsp://…, http://…, FILE, pattern:, sample:")
+    run.add_argument(
+        "--source",
+        action="append",
+        metavar="[NAME=]URI",
+        help="camera:0, rtsp://…, http://…, FILE, pattern:, sample:; several: repeat it",
+    )
+    run.add_argument("--batch", type=int, help="frames of several sources in one inference")
     _common(run)
     run.add_argument("--headless", action="store_true", help="no window, no Qt")
     run.add_argument("--window", action="store_true", help="a window, or exit code 2 without one")
@@ -216,6 +222,9 @@ def _config(args: argparse.Namespace) -> Config:
         for name, value in vars(args).items()
         if name.partition(".")[0] in known and value is not None and value is not False
     }
+    if isinstance(given := flags.get("source"), list):
+        flags["source"] = given[0] if len(given) == 1 else None
+        flags["sources"] = tuple(given) if len(given) > 1 else ()
     for name in ("isolate", "reconnect"):  # --no-isolate is another thing than nothing said
         if getattr(args, name, None) is False:
             flags[name] = False

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from app.errors import ConfigError
 from app.ladder import parse_ladder
+from app.named_sources import parse_sources
 from app.output_options import (
     ClipOptions,
     EventOptions,
@@ -38,6 +39,8 @@ class Config:
     """One run. None means: chosen by what is there, and told in the log."""
 
     source: str | None = None
+    sources: tuple[str, ...] = ()  # run: several at once, each URI or NAME=URI
+    batch: int | None = None  # frames of several sources that go through the network at once
     model: str | None = None
     engine: Engine = "auto"
     precision: Precision = "auto"
@@ -76,6 +79,11 @@ class Config:
         if self.precision not in PRECISIONS:
             known = ", ".join(PRECISIONS)
             raise ConfigError(f"precision is {self.precision!r}; choose one of {known}")
+        if self.source is not None and self.sources:
+            raise ConfigError("source is for one, sources for several: leave one of them out")
+        parse_sources(self.sources)
+        if self.sources and self.trace is not None:
+            raise ConfigError("trace records one source; leave it out, or run each by itself")
         if self.headless and self.window:
             raise ConfigError("headless and window exclude each other; leave one of them out")
         if self.rtsp_transport not in RTSP_TRANSPORTS:
@@ -103,6 +111,7 @@ _LIMITS: tuple[tuple[str, float, float], ...] = (
     ("retry_s", 0.1, 3600),
     ("freeze_s", 0, 86_400),
     ("workers", 1, 64),
+    ("batch", 1, 64),
     ("threads", 1, 256),
 )
 _TYPES: dict[str, type | tuple[type, ...]] = {
@@ -131,6 +140,8 @@ def make_config(flags: Mapping[str, Any], file: Path | None = None) -> Config:
     A flag named ``table.key`` sets one key of a table; a table's plain name stands for its first.
     """
     values = read_config_file(file) if file else {}
+    if "source" in flags:  # in place of all that the file names
+        values.pop("sources", None)
     tables: dict[str, dict[str, Any]] = {name: values.pop(name, {}) for name in _TABLES}
     for flag, value in flags.items():
         table, _, key = flag.partition(".")

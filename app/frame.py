@@ -17,7 +17,8 @@ class Frame:
 
     ``pixels`` is uint8, C-contiguous; by ``format`` (H, W, 3) "bgr8", (H, W, 4) "bgra8", (H, W)
     "gray8", (H, W, 2) "yuyv" or (H·3/2, W) "nv12". ``captured_ns`` is on the monotonic clock;
-    ``media_ns`` is the position in the recording, None when live.
+    ``media_ns`` is the position in the recording, None when live. ``lane``: the number of its
+    source among those of a run.
     """
 
     pixels: NDArray[np.uint8]
@@ -25,6 +26,7 @@ class Frame:
     captured_ns: int
     media_ns: int | None = None
     format: PixelFormat = "bgr8"
+    lane: int = 0
 
     @property
     def wh_px(self) -> tuple[int, int]:
@@ -43,6 +45,7 @@ class SourceInfo:
     fps: float | None = None
     frame_count: int | None = None  # a container's own word; may be wrong by one
     detail: str = ""  # for the log: codec, driver, pixel format
+    name: str = ""  # among several sources of a run
 
 
 def describe(info: SourceInfo) -> str:

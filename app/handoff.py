@@ -36,8 +36,32 @@ class Policy(enum.Enum):
     LOSSLESS = "lossless"
 
 
+class Doorbell:
+    """Where the one consumer waits, for one producer or for many."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._rung = threading.Condition(self.lock)
+        self._awaited: Callable[[], bool] | None = None  # for what it waits
+
+    def wait(self, until: Callable[[], bool], timeout_s: float) -> None:
+        """Until ``until()``, which is asked with the lock held, or until the time is over."""
+        with self.lock:
+            self._awaited = until
+            self._rung.wait_for(until, timeout_s)
+            self._awaited = None
+
+    def ring(self) -> None:
+        """Wake the consumer if its condition has become true; the lock is held."""
+        if self._awaited is not None and self._awaited():
+            self._rung.notify()
+
+
 class Handoff:
-    """One producer, one consumer. ``on_drop`` is called with the reason, outside the lock."""
+    """One producer, one consumer. ``on_drop`` is called with the reason, outside the lock.
+
+    Several with one ``bell`` have one consumer, who waits for all of them at once.
+    """
 
     def __init__(
         self,
@@ -46,6 +70,7 @@ class Handoff:
         on_drop: Callable[[str], None],
         capacity: int = 2,
         note: Note = note_nothing,
+        bell: Doorbell | None = None,
     ) -> None:
         self._note = note
         self._policy = policy
@@ -54,11 +79,9 @@ class Handoff:
         self._frames: deque[Frame] = deque()
         self._ended = False
         self._abandoned: str | None = None
-        lock = threading.Lock()
-        self._room = threading.Condition(lock)  # the producer waits here
-        self._work = threading.Condition(lock)  # the consumer waits here
-        self._awaited: Callable[[], bool] | None = None  # for what it waits
-        self._lock = lock
+        self._bell = bell or Doorbell()
+        self._lock = self._bell.lock
+        self._room = threading.Condition(self._lock)  # the producer waits here
 
     def put(self, frame: Frame, timeout_s: float) -> bool:
         """Hand a frame over; False if LOSSLESS found no room in time: try again."""
@@ -76,7 +99,7 @@ class Handoff:
             else:
                 self._frames.append(frame)
                 self._note("put", frame.index, frame.captured_ns)
-                self._notify()
+                self._bell.ring()
         if dropped:
             self._on_drop(dropped)
         return True
@@ -85,7 +108,7 @@ class Handoff:
         """The producer has no more frames."""
         with self._lock:
             self._ended = True
-            self._notify()
+            self._bell.ring()
 
     def take(self) -> Frame | None:
         """The next frame, or None; never waits."""
@@ -99,19 +122,27 @@ class Handoff:
 
     def wait(self, *, for_frame: bool, until: Callable[[], bool], timeout_s: float) -> None:
         """Wait until ``until()``, or, with ``for_frame``, until there is a frame or the end."""
+        self._bell.wait(lambda: until() or (for_frame and self.stirs), timeout_s)
 
-        def awaited() -> bool:
-            return until() or (for_frame and (bool(self._frames) or self._ended))
+    @property
+    def stirs(self) -> bool:
+        """There is a frame, or the end; ask with the lock held."""
+        return bool(self._frames) or self._ended
 
-        with self._lock:
-            self._awaited = awaited
-            self._work.wait_for(awaited, timeout_s)
-            self._awaited = None
+    @property
+    def first(self) -> Frame | None:
+        """The frame that is next, left where it is; ask with the lock held."""
+        return self._frames[0] if self._frames else None
+
+    @property
+    def ended(self) -> bool:
+        """No more frames come, though some may wait."""
+        return self._ended
 
     def wake(self) -> None:
         """A slot has become ready, or a stop was asked for; from any thread."""
         with self._lock:
-            self._notify()
+            self._bell.ring()
 
     def drained(self) -> bool:
         """True when the producer has ended and every frame has been taken."""
@@ -127,11 +158,6 @@ class Handoff:
             self._room.notify()
         for _ in range(count):
             self._on_drop(reason)
-
-    def _notify(self) -> None:
-        """Wake the consumer if its condition has become true; the lock is held."""
-        if self._awaited is not None and self._awaited():
-            self._work.notify()
 
     def _has_room(self) -> bool:
         return len(self._frames) < self._capacity

@@ -70,6 +70,21 @@ class Slot(Protocol):
         """Wait for the enqueued frame; detections in source pixels and stage times in ns."""
 
 
+@runtime_checkable
+class BatchSlot(Protocol):
+    """A slot that takes several frames at once; it is ``ready`` when all are done."""
+
+    @property
+    def capacity(self) -> int:
+        """The most that it takes."""
+
+    def enqueue_all(self, frames: Sequence[Frame]) -> None:
+        """As ``enqueue``, for 1 to ``capacity`` frames, each of a size of its own."""
+
+    def collect_all(self) -> Sequence[tuple[Detections, Mapping[str, int]]]:
+        """As ``collect``, for each frame in turn. Stages of the whole are shared out evenly."""
+
+
 class Backend(Protocol):
     """An engine and its slots. Created, entered, used and left on the pipeline thread."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic_ns
@@ -73,7 +74,7 @@ class Ladder:
         self._budget_ns = round(budget_ms * 1e6)
         self._on_step, self._hot, self._now_ns = on_step, hot, now_ns
         self._at = 0
-        self._offered = 0  # frames since the step began
+        self._offered: Counter[int] = Counter()  # frames of each source since the step began
         self._seen = self._late = 0
         self._window_ns = self._calm_since_ns = now_ns()
         self._calm_ns = CALM_NS
@@ -84,10 +85,10 @@ class Ladder:
         """Where it is now."""
         return self._steps[self._at]
 
-    def wants(self) -> bool:
-        """Whether the next frame is to be processed. Call once for every frame."""
-        self._offered += 1
-        return (self._offered - 1) % self.step.every == 0
+    def wants(self, lane: int = 0) -> bool:
+        """Whether the next frame of a source is to be processed. Call once for every frame."""
+        self._offered[lane] += 1
+        return (self._offered[lane] - 1) % self.step.every == 0
 
     def took(self, age_ns: int) -> None:
         """A frame was processed, or dropped as stale, at this age."""
@@ -124,7 +125,7 @@ class Ladder:
 
     def _move(self, by: int, way: str, why: str) -> None:
         self._at += by
-        self._offered = 0
+        self._offered.clear()
         log.warning("ladder: a step %s to %s, as %s", way, self.step.name, why)
         self._on_step(f"ladder steps {way}")
 

@@ -5,7 +5,7 @@ The first field of each is what its flag gives: ``--mqtt URL`` is ``url`` in ``[
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.errors import ConfigError
@@ -49,6 +49,14 @@ class MqttOptions:
 
     def __post_init__(self) -> None:
         _check(self, "mqtt", stats_s=(0, 86_400), keepalive_s=(2, 3600), spool_mb=(0.01, 100_000))
+
+    def apart(self, name: str) -> MqttOptions:
+        """For one of several sources: a connection and a spool of its own."""
+        return replace(
+            self,
+            client_id=self.client_id and f"{self.client_id}-{name}",
+            spool=self.spool and f"{self.spool}.{name}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -92,6 +92,12 @@ class PipelineStats:
     stages_ms: Mapping[str, tuple[float, float, float]]
     state: str
     events: Mapping[str, int] = field(default_factory=dict)  # "reconnects", "stalls", …
+    # each source by its name, where there are several; stages are told for all together only
+    sources: Mapping[str, PipelineStats] = field(default_factory=dict)
+
+
+STATES = ("live", "replay", "stalled", "reconnecting", "opening", "failed")  # best first
+LANE_AGES = 4096  # kept of each of many sources
 
 
 class Meter:
@@ -99,13 +105,30 @@ class Meter:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._lanes: list[LaneMeter] = []
         self._captured, self._processed = Rate(), Rate()
         self._skipped = 0
         self._dropped: Counter[str] = Counter()
         self._events: Counter[str] = Counter()
         self._age = Quantiles()
         self._stages: dict[str, Quantiles] = {}
-        self.state = "opening"
+        self._state = "opening"
+
+    def lane(self) -> LaneMeter:
+        """A meter of one source among many: all that it takes counts here, too."""
+        self._lanes.append(LaneMeter(self))
+        return self._lanes[-1]
+
+    @property
+    def state(self) -> str:
+        """Of the source; of several that of the one which is best off."""
+        if not self._lanes or self._state == "failed":
+            return self._state
+        return min((lane.state for lane in self._lanes), key=STATES.index)
+
+    @state.setter
+    def state(self, state: str) -> None:
+        self._state = state
 
     def captured(self, read_ns: int) -> None:
         """A frame came out of the source; ``read_ns`` is how long reading it took."""
@@ -180,6 +203,43 @@ class Meter:
         if quantiles is None:
             quantiles = self._stages[name] = Quantiles()
         quantiles.add(value_ns / 1e6)
+
+
+class LaneMeter(Meter):
+    """Of one source among many; what it takes is taken by ``total``, too."""
+
+    def __init__(self, total: Meter) -> None:
+        super().__init__()
+        self._total = total
+        self._age = Quantiles(LANE_AGES)
+
+    def captured(self, read_ns: int) -> None:
+        """See Meter."""
+        super().captured(read_ns)
+        self._total.captured(read_ns)
+
+    def skipped(self, count: int) -> None:
+        """See Meter."""
+        super().skipped(count)
+        self._total.skipped(count)
+
+    def dropped(self, reason: str) -> None:
+        """See Meter."""
+        super().dropped(reason)
+        self._total.dropped(reason)
+
+    def noticed(self, event: str) -> None:
+        """See Meter."""
+        super().noticed(event)
+        self._total.noticed(event)
+
+    def processed(self, age_ns: int, stages_ns: Mapping[str, int]) -> None:
+        """See Meter."""
+        super().processed(age_ns, {})
+        self._total.processed(age_ns, stages_ns)
+
+    def _stage(self, name: str, value_ns: int) -> None:
+        """Not kept for each source: the engine's stages are the same for all."""
 
 
 def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -16,9 +16,9 @@ VALUES = {"frame", "detections", "letterbox", "model_spec", "errors"}
 PURE = {
     *("interfaces", "handoff", "stats", "config", "overlay", "recognise", "display", "frame_pool"),
     *("accuracy", "cache", "credentials", "output_meter", "output_options"),
-    *("session_state", "catalogue", "ladder", "thermal"),
+    *("session_state", "catalogue", "ladder", "thermal", "gather", "named_sources"),
 }
-CORE = {"capture", "pipeline"}
+CORE = {"capture", "intake", "delivery", "pipeline"}
 # leaves may import value types and pure modules, and themselves, never each other
 LEAVES = {"sources", "backends", "sinks", "gui", "shelf", "gpu", "power", "service", "flight"}
 # behind a window: it starts and ends pipelines, and is handed its leaves by the tools

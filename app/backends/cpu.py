@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from time import perf_counter_ns
@@ -22,10 +23,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.backends.cpu_batch import BatchCpuSlot
 from app.backends.ort import one_line, open_session
 from app.backends.ort_io import NetworkIO, network_io
 from app.backends.postprocess import Postprocessor
 from app.backends.preprocess import CpuPreprocessor
+from app.backends.worker_slot import WorkerSlot
 from app.detections import Detections
 from app.errors import ModelError
 from app.frame import Frame
@@ -34,6 +37,7 @@ from app.model_spec import ModelSpec
 log = logging.getLogger(__name__)
 
 WORKERS = 2
+Answer = tuple[Detections, Mapping[str, int]]
 
 
 def cores() -> int:
@@ -45,6 +49,7 @@ class CpuBackend:
     """``workers`` frames at a time on one ONNX Runtime session; a context manager.
 
     ``spare_slots`` more frames may wait their turn: 0 keeps the age low, 1 the workers busy.
+    ``batch``: so many frames go through the network at once.
     """
 
     def __init__(
@@ -58,19 +63,22 @@ class CpuBackend:
         workers: int = WORKERS,
         threads: int | None = None,
         spare_slots: int = 0,
+        batch: int = 1,
     ) -> None:
         self._spec, self._weights, self._wake = spec, weights, wake
         self._score, self._iou = score, iou
         self._workers, self._slot_count = workers, workers + spare_slots
+        self._batch = batch
         self._threads = threads or max(1, cores() // workers)
-        self._queue: SimpleQueue[CpuSlot | None] = SimpleQueue()
+        self._queue: SimpleQueue[Any] = SimpleQueue()
         self._running: list[threading.Thread] = []
-        self._slots: list[CpuSlot] = []
+        self._slots: list[CpuSlot] | list[BatchCpuSlot] = []
 
     def __enter__(self) -> CpuBackend:
         session = open_session(self._weights, threads=self._threads)
+        kind: Any = CpuSlot if self._batch == 1 else partial(BatchCpuSlot, capacity=self._batch)
         self._slots = [
-            CpuSlot(
+            kind(
                 self._spec,
                 session,
                 queue=self._queue,
@@ -111,7 +119,7 @@ class CpuBackend:
             slot.tune(score=score, iou=iou)
 
     @property
-    def slots(self) -> Sequence[CpuSlot]:
+    def slots(self) -> Sequence[CpuSlot] | Sequence[BatchCpuSlot]:
         """See interfaces.Backend."""
         return self._slots
 
@@ -123,11 +131,12 @@ class CpuBackend:
     @property
     def description(self) -> str:
         """See interfaces.Backend."""
-        workers = f"{self._workers} workers × {self._threads} thread"
-        return f"cpu (ONNX Runtime), {workers}{'s' * (self._threads > 1)}, {self._spec.name}"
+        workers = f"{self._workers} workers × {self._threads} thread{'s' * (self._threads > 1)}"
+        batch = f" × {self._batch} frames" if self._batch > 1 else ""
+        return f"cpu (ONNX Runtime), {workers}{batch}, {self._spec.name}"
 
 
-class CpuSlot:
+class CpuSlot(WorkerSlot[Frame, Answer]):
     """One frame in flight and its buffers, bound once."""
 
     def __init__(
@@ -135,22 +144,19 @@ class CpuSlot:
         spec: ModelSpec,
         session: Any,
         *,
-        queue: SimpleQueue[CpuSlot | None],
+        queue: SimpleQueue[Any],
         wake: Callable[[], None],
         score: float,
         iou: float,
     ) -> None:
-        self._session, self._queue, self._wake = session, queue, wake
-        self._name = spec.name
+        super().__init__(queue=queue, wake=wake)
+        self._session, self._name = session, spec.name
         self._preprocess = CpuPreprocessor(spec.input)
         io = network_io(session, spec)
         self._tensor = np.zeros(io.shape, np.float32)
         self._binding, self._outputs = _bind(session, self._tensor, io)
         shapes = [array.shape for array in self._run_network()]
         self._postprocess = Postprocessor(spec, shapes, score=score, iou=iou)
-        self._frame: Frame | None = None
-        self._answer: tuple[Detections, Mapping[str, int]] | BaseException | None = None
-        self._done = threading.Event()
 
     def tune(self, *, score: float, iou: float) -> None:
         """See interfaces.Tunable."""
@@ -158,36 +164,14 @@ class CpuSlot:
 
     def enqueue(self, frame: Frame) -> None:
         """See interfaces.Slot."""
-        assert self._frame is None, "the slot is busy"
-        self._frame = frame
-        self._done.clear()
-        self._queue.put(self)
+        self.put(frame)
 
-    def ready(self) -> bool:
+    def collect(self) -> Answer:
         """See interfaces.Slot."""
-        return self._done.is_set()
+        return self.get()
 
-    def collect(self) -> tuple[Detections, Mapping[str, int]]:
-        """See interfaces.Slot."""
-        assert self._frame is not None, "nothing was enqueued"
-        self._done.wait()
-        answer, self._answer, self._frame = self._answer, None, None
-        if isinstance(answer, BaseException):
-            raise answer
-        assert answer is not None
-        return answer
-
-    def work(self) -> None:
-        """The whole frame, on a worker thread; an error is kept for ``collect``."""
-        assert self._frame is not None
-        try:
-            self._answer = self._process(self._frame)
-        except BaseException as error:
-            self._answer = error
-        self._done.set()
-        self._wake()
-
-    def _process(self, frame: Frame) -> tuple[Detections, Mapping[str, int]]:
+    def process(self, frame: Frame) -> Answer:
+        """On a worker thread."""
         start_ns = perf_counter_ns()
         placement = self._preprocess(frame, self._tensor)
         ready_ns = perf_counter_ns()

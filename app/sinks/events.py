@@ -52,7 +52,7 @@ class EventSink:
         self._wanted = set(options.labels)
         self._gone_ns = int(options.gone_s * 1e9)
         self._labels: Sequence[str] = ()
-        self._source = ""
+        self._source: dict[str, str] = {}
         self._line = LineFormatter()
         self._run, self._count = uuid.uuid4().hex[:12], 0
         self._seen: dict[str, _Seen] = {}
@@ -66,7 +66,8 @@ class EventSink:
                 f"labels in [events] has {unknown[0]!r}, which the model does not know; it knows "
                 f"{', '.join(labels[:20])}{', …' if len(labels) > 20 else ''}"
             )
-        self._source, self._labels = source.uri, labels
+        named = {"name": source.name} if source.name else {}
+        self._source, self._labels = {"source": source.uri, **named}, labels
         self._line.open(source, labels)
 
     def emit(self, result: Result) -> None:
@@ -118,7 +119,7 @@ class EventSink:
                 "id": f"{self._run}-e{self._count}",
                 "event": kind,
                 "label": label,
-                "source": self._source,
+                **self._source,
                 "frame": frame.index,
                 "media_ms": None if frame.media_ns is None else round(frame.media_ns / 1e6, 3),
                 "time": self._line.time(frame.captured_ns),

@@ -25,13 +25,15 @@ class LineFormatter:
 
     def __init__(self, *, wall_offset_ns: Callable[[], int] = wall_offset_ns) -> None:
         self._wall_offset_ns = wall_offset_ns
-        self._source = '""'
+        self._source = '"source": ""'
         self._labels: list[str] = []
         self._second, self._second_text = -1, ""
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Take what is the same in all lines."""
-        self._source = quoted(source.uri)
+        self._source = f'"source": {quoted(source.uri)}'
+        if source.name:
+            self._source += f', "name": {quoted(source.name)}'
         self._labels = [quoted(label) for label in labels]
 
     def __call__(self, result: Result) -> str:
@@ -40,7 +42,7 @@ class LineFormatter:
         media = "null" if frame.media_ns is None else str(round(frame.media_ns / 1e6, 3))
         width, height = frame.wh_px
         return (
-            f'{{"source": {self._source}, "frame": {frame.index}, "media_ms": {media}, '
+            f'{{{self._source}, "frame": {frame.index}, "media_ms": {media}, '
             f'"time": "{self.time(frame.captured_ns)}", '
             f'"age_ms": {round(result.age_ns / 1e6, 2)}, "size": [{width}, {height}], '
             f'"detections": [{self._detections(result.detections)}]}}'

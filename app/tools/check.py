@@ -11,6 +11,7 @@ from app.config import Config
 from app.credentials import mask_credentials
 from app.errors import ConfigError, KestrelError, ModelError
 from app.handoff import Policy
+from app.named_sources import parse_sources
 from app.shelf import Model, list_models, locate
 from app.shelf.fetch import sha256_fault
 from app.sources.uri import make_source
@@ -31,16 +32,18 @@ def check(config: Config, policy: Policy) -> int:
             faults += 1
             log.error("%s", fault)
 
-    source = config.source or "the first camera, or sample:"
-    if config.source is not None:
-        holds(lambda: make_source(source, realtime=policy is Policy.LATEST))
+    named = parse_sources(config.sources)
+    uris = [each.uri for each in named] if config.source is None else [config.source]
+    for uri in uris:
+        holds(lambda uri=uri: make_source(uri, realtime=policy is Policy.LATEST))  # type: ignore[misc]
+    source = ", ".join(map(mask_credentials, uris)) or "the first camera, or sample:"
     for name, path in (("--json", config.json), ("--record", config.record.path)):
         holds(lambda name=name, path=path: _output(name, path))  # type: ignore[misc]
     holds(lambda: _model(config, policy))
     if faults:
         return ConfigError.exit_code
     model = config.model or "the default model"
-    print(f"sound: {mask_credentials(source)}, {model}, engine {config.engine}")
+    print(f"sound: {source}, {model}, engine {config.engine}")
     return 0
 
 

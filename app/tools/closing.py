@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from app.config import Config
@@ -16,21 +16,21 @@ def report(
     config: Config,
     error: BaseException | None,
     stats: PipelineStats,
-    summary: SummarySink,
+    summaries: Mapping[str, SummarySink],
     remarks: Sequence[str],
     energy: EnergySink | None = None,
 ) -> None:
-    """Say what was seen, also when the run ended by an error; then raise that."""
+    """Say what was seen, source by source, also when an error ended the run; then raise that."""
     if stats.processed or error is None:
         out = sys.stderr if config.json == "-" else sys.stdout
-        _print_summary(stats, summary, remarks, energy, out)
+        _print_summary(stats, summaries, remarks, energy, out)
     if error is not None:
         raise error
 
 
 def _print_summary(
     stats: PipelineStats,
-    summary: SummarySink,
+    summaries: Mapping[str, SummarySink],
     remarks: Sequence[str],
     energy: EnergySink | None,
     out: TextIO,
@@ -48,6 +48,16 @@ def _print_summary(
     if stats.events:
         happened = ", ".join(f"{n} {event}" for event, n in sorted(stats.events.items()))
         lines.append(f"events   {happened}")
-    for i, line in enumerate(summary.lines()):
-        lines.append(f"{'seen' if i == 0 else '':8} {line}")
+    for name, each in stats.sources.items():
+        lost = sum(each.dropped.values())
+        figures = f"{each.processed} processed, {lost} dropped, {each.overall_fps:.1f} FPS"
+        if each.processed:
+            figures += f", age p50 {each.age_ms[0]:.1f} ms, p99 {each.age_ms[2]:.1f} ms"
+        lines.append(f"{'source':8} {name} ({each.state}): {figures}")
+    seen = [
+        f"{name + ': ' if name else ''}{line}"
+        for name, summary in summaries.items()
+        for line in summary.lines()
+    ]
+    lines += [f"{'seen' if i == 0 else '':8} {line}" for i, line in enumerate(seen)]
     print("\n".join(lines), file=out)

@@ -91,7 +91,7 @@ def choose_from(config: Config, model: Model, policy: Policy) -> Choice:
         "onnxruntime": machine["onnxruntime"] or machine["onnxruntime-gpu"],
         "engines": list(engines),
         "policy": policy.name,
-        "settings": [config.precision, config.workers, config.threads],
+        "settings": [config.precision, config.workers, config.threads, config.batch],
     }
     return Choice(engines, skipped, key)
 
@@ -139,6 +139,7 @@ def _cpu(config: Config, model: Model, policy: Policy) -> BackendFactory:
         workers=config.workers or WORKERS,
         threads=config.threads,
         spare_slots=1 if policy is Policy.LOSSLESS else 0,
+        batch=config.batch or 1,
     )
 
 
@@ -158,6 +159,8 @@ def _cuda(config: Config, model: Model) -> BackendFactory:
             "precision int8: --engine cuda computes in half precision or float32; "
             "use --engine ort-tensorrt"
         )
+    if config.batch is not None and config.batch > 1:
+        raise ConfigError(f"batch {config.batch}: --engine {config.engine} takes one frame a slot")
     score, iou = _thresholds(config, model)
     return lambda wake: CudaBackend(
         model.spec, model.weights, wake=wake, score=score, iou=iou, make_engine=make_engine

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from typing import NamedTuple
 
 from app.config import Config
 from app.handoff import Policy
 from app.interfaces import FrameSource
+from app.named_sources import parse_sources
 from app.shelf import Model, default_model, find_model
 from app.sources.discover import first_camera
 from app.sources.lasting import Endurance
@@ -44,6 +47,24 @@ def source_options(config: Config) -> SourceOptions:
         raw=config.engine in ("cuda", "ort-cuda", "ort-tensorrt"),
         rtsp_transport=config.rtsp_transport,
     )
+
+
+class NamedInput(NamedTuple):
+    """A source, not opened yet, and its name among others."""
+
+    name: str
+    source: FrameSource
+
+
+def make_inputs(config: Config, policy: Policy) -> list[NamedInput]:
+    """All sources, at least one. Of several, one that is not there yet is waited for."""
+    if not config.sources:
+        return [NamedInput("", make_input(config, policy))]
+    patient = replace(config, wait=config.wait or config.reconnect)
+    return [
+        NamedInput(each.name, make_input(replace(patient, source=each.uri, sources=()), policy))
+        for each in parse_sources(config.sources)
+    ]
 
 
 def make_input(config: Config, policy: Policy) -> FrameSource:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,11 +15,13 @@ from app.config import Config
 from app.errors import ConfigError
 from app.handoff import Policy
 from app.interfaces import Sink
+from app.named_sources import parse_sources
 from app.output_meter import OutputMeter
 from app.shelf import Model
 from app.sinks.events import Event, EventSink
 from app.sinks.instruments import instruments
 from app.sinks.json_lines import JsonLinesSink
+from app.sinks.lines_file import LinesFile
 from app.sinks.queued import QueuedSink
 from app.sinks.video_file import VideoFileSink
 from app.stats import PipelineStats
@@ -27,6 +30,7 @@ from app.tools.clashes import refuse_clashes
 if TYPE_CHECKING:
     from app.sinks.http.service import HttpService
     from app.sinks.mqtt.publisher import MqttPublisher
+    from app.sinks.webhook import Webhook
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +45,9 @@ class _Service(Protocol):
 class Outputs:
     """All outputs of a run. ``sinks`` go into the pipeline; ``running`` goes around it.
 
-    ``stats`` and ``engine`` are asked later, from other threads: they may speak of a pipeline that
-    is made of these very sinks.
+    ``names``: of its sources, "" for a single one. What is written apart for each of several gets
+    a folder or topic of its name. ``stats`` and ``engine`` are asked later, from other threads:
+    they may speak of a pipeline that is made of these very sinks.
     """
 
     def __init__(
@@ -52,29 +57,47 @@ class Outputs:
         *,
         stats: Callable[[], PipelineStats],
         engine: Callable[[], str],
+        names: Sequence[str] = ("",),
     ) -> None:
-        self._config, self._policy = config, policy
+        self._config, self._policy, self._names = config, policy, names
         self._stats, self._engine = stats, engine
-        self.sinks: list[Sink] = []
         self.meters: list[OutputMeter] = []
         self._services: list[_Service] = []
+        self._lines = None if config.json is None else LinesFile(config.json)
+        self._webhook = None if config.webhook.url is None else self._make_webhook()
+        http = config.http.address
+        self._http = None if http is None else self._make_http(http)
+        self._sinks = {name: self._sinks_of(name) for name in names}
+
+    @property
+    def sinks(self) -> list[Sink]:
+        """Of the first source."""
+        return self.of(self._names[0])
+
+    def of(self, name: str) -> list[Sink]:
+        """Of the source with this name."""
+        return self._sinks[name]
+
+    def _sinks_of(self, name: str) -> list[Sink]:
+        config, sinks = self._config, list[Sink]()
         listeners: list[Callable[[Event], None]] = []
-        if config.json is not None:
-            self.sinks.append(JsonLinesSink(config.json))
+        if self._lines is not None:
+            sinks.append(JsonLinesSink(self._lines))
         if config.record.path is not None:
-            self.sinks.append(self._recording())
+            sinks.append(self._recording(name))
         if config.clips.path is not None:
-            self.sinks.append(self._clips(listeners))
-        if config.webhook.url is not None:
-            listeners.append(self._webhook())
+            sinks.append(self._clips(name, listeners))
+        if self._webhook is not None:
+            listeners.append(self._webhook.notice)
         if config.mqtt.url is not None:
-            publisher = self._mqtt(config.mqtt.url)
-            self.sinks.append(publisher)
+            publisher = self._mqtt(config.mqtt.url, name)
+            sinks.append(publisher)
             listeners.append(publisher.notice)
-        if config.http.address is not None:
-            self.sinks.append(self._http(config.http.address))
+        if self._http is not None:
+            sinks.append(self._http.feed(name))
         if listeners:
-            self.sinks.append(EventSink(config.events, listeners))  # last, so closed first
+            sinks.append(EventSink(config.events, listeners))  # last, so closed first
+        return sinks
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -98,24 +121,34 @@ class Outputs:
                         lost,
                     )
 
-    def _meter(self, name: str) -> OutputMeter:
-        self.meters.append(OutputMeter(name))
+    def _meter(self, output: str, source: str = "") -> OutputMeter:
+        self.meters.append(OutputMeter(f"{output}-{source}" if source else output))
         return self.meters[-1]
 
-    def _recording(self) -> Sink:
-        assert self._config.record.path is not None
-        path, meter = self._config.record.path, self._meter("record")
-        if not is_folder(path):
-            return self._beside(VideoFileSink(path), meter)
+    def _recording(self, name: str) -> Sink:
+        options = self._config.record
+        assert options.path is not None
+        meter = self._meter("record", name)
+        if not is_folder(options.path):
+            if name:
+                raise ConfigError(
+                    f"--record {options.path}: several sources do not go into one video; name a "
+                    f"folder ({options.path}/), in which each gets one of its own"
+                )
+            return self._beside(VideoFileSink(options.path), meter)
         from app.sinks.segments import SegmentsSink
 
-        return self._beside(SegmentsSink(self._config.record, meter), meter)
+        options = replace(options, path=f"{Path(options.path, name)}{os.sep}")
+        return self._beside(SegmentsSink(options, meter), meter)
 
-    def _clips(self, listeners: list[Callable[[Event], None]]) -> Sink:
+    def _clips(self, name: str, listeners: list[Callable[[Event], None]]) -> Sink:
         from app.sinks.clips import ClipSink
 
-        meter = self._meter("clips")
-        sink = ClipSink(self._config.clips, meter)
+        meter, options = self._meter("clips", name), self._config.clips
+        assert options.path is not None
+        if name:
+            options = replace(options, path=str(Path(options.path, name)))
+        sink = ClipSink(options, meter)
         listeners.append(sink.notice)
         return self._beside(sink, meter, capacity=CLIP_QUEUE)
 
@@ -125,27 +158,31 @@ class Outputs:
             return sink
         return QueuedSink(sink, meter, capacity=capacity)
 
-    def _webhook(self) -> Callable[[Event], None]:
+    def _make_webhook(self) -> Webhook:
         from app.sinks.webhook import Webhook
 
         webhook = Webhook(self._config.webhook, self._meter("webhook"))
         self._services.append(webhook)
-        return webhook.notice
+        return webhook
 
-    def _mqtt(self, url: str) -> MqttPublisher:
+    def _mqtt(self, url: str, name: str) -> MqttPublisher:
         _need("paho.mqtt.client", "--mqtt")
         from app.sinks.mqtt.address import parse_address
         from app.sinks.mqtt.publisher import MqttPublisher
 
         def figures() -> Mapping[str, Any]:
-            return instruments(self._stats(), self.meters)
+            stats = self._stats()
+            return instruments(stats.sources.get(name, stats), self.meters)
 
-        address, meter = parse_address(url), self._meter("mqtt")
-        publisher = MqttPublisher(address, self._config.mqtt, meter, figures=figures)
+        address, options, meter = parse_address(url), self._config.mqtt, self._meter("mqtt", name)
+        if name:
+            address = replace(address, prefix=f"{address.prefix}/{name}")
+            options = options.apart(name)
+        publisher = MqttPublisher(address, options, meter, figures=figures)
         self._services.append(publisher)
         return publisher
 
-    def _http(self, text: str) -> HttpService:
+    def _make_http(self, text: str) -> HttpService:
         for module in ("aiohttp", "prometheus_client"):
             _need(module, "--http")
         from app.sinks.http.address import parse_address
@@ -160,6 +197,7 @@ class Outputs:
             stats=self._stats,
             outputs=self.meters,
             engine=self._engine,
+            names=self._names,
         )
         self._services.insert(0, service)  # up first, down last: it tells of the others
         return service
@@ -205,6 +243,7 @@ def refuse_own_inputs(config: Config, model: Model | None, policy: Policy) -> No
         },
         inputs={
             "the source": config.source,
+            **{f"source {each.name}": each.uri for each in parse_sources(config.sources)},
             "--expect": config.expect,
             "the trace": config.trace if policy is Policy.LOSSLESS else None,
             "the model": str(model.weights) if model else None,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from app.config import Config
 from app.credentials import mask_credentials
 from app.errors import ConfigError
-from app.flight import DecidedSource, read_trace
-from app.handoff import Note, Policy, note_nothing
-from app.interfaces import FrameSource, Sink
+from app.flight import DecidedSource, FlightRecorder, read_trace
+from app.handoff import Policy, note_nothing
+from app.intake import Lane
+from app.interfaces import Sink
 from app.ladder import Ladder, parse_ladder
 from app.pipeline import Pipeline
 from app.power import EnergySink
@@ -20,12 +22,13 @@ from app.service import KnownPicture, Notifier, Supervised
 from app.shelf import Model
 from app.sinks.golden import GoldenSink
 from app.sinks.progress import ProgressSink
+from app.sinks.shared import Shared
 from app.sinks.summary import SummarySink
 from app.thermal import Thermal
 from app.tools.closing import report
 from app.tools.conduct import conduct
 from app.tools.engines import backend_factory
-from app.tools.inputs import choose_model, make_input
+from app.tools.inputs import NamedInput, choose_model, make_input, make_inputs
 from app.tools.outputs import Outputs, refuse_own_inputs
 from app.tools.supervision import Reloader, make_canary, make_recorder
 from app.tools.windowed import run_windowed, wants_window
@@ -40,29 +43,34 @@ def run_live(config: Config, *, reload: Callable[[], Config] | None = None) -> i
     """
     if wants_window(config):
         return run_windowed(config)
-    source, model = make_input(config, Policy.LATEST), choose_model(config)
+    inputs, model = make_inputs(config, Policy.LATEST), choose_model(config)
     energy, supervised = EnergySink(), Supervised(Notifier())
     canary = make_canary(config, model.spec, supervised)
-    recorder = make_recorder(config, model.spec)
-    pipeline, summary, outputs = _compose(
+    recorders = [make_recorder(config, model.spec, each.name) for each in inputs]
+    pipeline, summaries, outputs = _compose(
         config,
-        source,
+        inputs,
         model,
         Policy.LATEST,
-        [energy, recorder],
+        [energy],
         supervised=supervised,
         canary=canary,
-        note=recorder.note,
+        recorders=recorders,
     )
-    recorder.watch(lambda: pipeline.state)
     reloader = None
     if reload is not None:
         reloader = Reloader(config, reload, pipeline, model.spec, supervised, canary)
-    with outputs.running(), recorder, supervised:
+    with ExitStack() as stack:
+        stack.enter_context(outputs.running())
+        for recorder in recorders:
+            recorder.watch(lambda: pipeline.state)
+            stack.enter_context(recorder)
+        stack.enter_context(supervised)
         ending = conduct(pipeline, reloader)
         if ending.error is not None:
-            recorder.error(ending.error)
-    report(config, ending.error, pipeline.stats(), summary, pipeline.backend_remarks, energy)
+            for recorder in recorders:
+                recorder.error(ending.error)
+    report(config, ending.error, pipeline.stats(), summaries, pipeline.backend_remarks, energy)
     return 0
 
 
@@ -86,10 +94,12 @@ def run_replay(config: Config) -> int:
     energy = EnergySink()
     extra: list[Sink] = [energy, ProgressSink()]
     extra += [golden] if golden else []
-    pipeline, summary, outputs = _compose(config, source, model, Policy.LOSSLESS, extra)
+    pipeline, summaries, outputs = _compose(
+        config, [NamedInput("", source)], model, Policy.LOSSLESS, extra
+    )
     with outputs.running():
         ending = conduct(pipeline)
-    report(config, ending.error, pipeline.stats(), summary, pipeline.backend_remarks, energy)
+    report(config, ending.error, pipeline.stats(), summaries, pipeline.backend_remarks, energy)
     if golden:
         log.info("%s", golden.check(stopped=ending.stopped))
     if decided:
@@ -99,43 +109,54 @@ def run_replay(config: Config) -> int:
 
 def _compose(
     config: Config,
-    source: FrameSource,
+    inputs: Sequence[NamedInput],
     model: Model,
     policy: Policy,
     extra: Sequence[Sink],
     *,
     supervised: Supervised | None = None,
     canary: KnownPicture | None = None,
-    note: Note = note_nothing,
-) -> tuple[Pipeline, SummarySink, Outputs]:
+    recorders: Sequence[FlightRecorder] = (),
+) -> tuple[Pipeline, dict[str, SummarySink], Outputs]:
+    """``extra`` sinks serve all sources; of the others each has its own."""
     refuse_own_inputs(config, model, policy)
-    summary = SummarySink()
+    names = [each.name for each in inputs]
+    summaries = {name: SummarySink() for name in names}
     outputs = Outputs(
         config,
         policy,
         stats=lambda: pipeline.stats(),
         engine=lambda: pipeline.backend_description,
+        names=names,
     )
-    last = [] if supervised is None else [supervised]  # counts once every output has taken it
+    shared = [Shared(sink) for sink in extra]
+    last = [] if supervised is None else [Shared(supervised)]  # counts once every output has it
+    lanes = []
+    for i, (name, source) in enumerate(inputs):
+        own = recorders[i : i + 1]
+        sinks: list[Sink] = [summaries[name], *shared, *own, *outputs.of(name), *last]
+        lanes.append(Lane(source, sinks, name, own[0].note if own else note_nothing))
     pipeline = Pipeline(
-        source,
+        lanes[0].source,
         backend_factory(config, model, policy),
-        [summary, *extra, *outputs.sinks, *last],
+        lanes[0].sinks,
         labels=model.spec.labels,
         policy=policy,
+        name=lanes[0].name,
+        note=lanes[0].note,
+        more=lanes[1:],
         max_age_ms=config.max_age_ms,
         max_frames=config.max_frames,
         # the source's own time-out comes first; this one is for a driver that never returns
         stall_s=config.read_timeout_s * 1.5,
         canary=canary,
-        note=note,
         make_ladder=_ladder(config) if policy is Policy.LATEST else None,
     )
     if supervised is not None:
         supervised.watch(pipeline.stats)
     if canary is not None:
         canary.on_gpu = lambda: not pipeline.backend_description.startswith("cpu")
-    return pipeline, summary, outputs
+    return pipeline, summaries, outputs
 
 
 def _ladder(config: Config) -> Callable[[Callable[[str], None]], Ladder] | None:

@@ -59,16 +59,18 @@ def known_pixels() -> NDArray[np.uint8]:
         source.close()
 
 
-def make_recorder(config: Config, spec: ModelSpec) -> FlightRecorder:
-    """The flight recorder: always on, in memory; with ``--trace`` in a file."""
+def make_recorder(config: Config, spec: ModelSpec, name: str = "") -> FlightRecorder:
+    """The flight recorder of a source: always on, in memory; with ``--trace`` in a file."""
     header = {
         "source": None if config.source is None else mask_credentials(config.source),
+        **({"name": name} if name else {}),
         "model": spec.name,
         "engine": config.engine,
         "max_age_ms": config.max_age_ms,
     }
     path = None if config.trace is None else Path(config.trace)
-    return FlightRecorder(path, header, last_words=cache_dir("flight") / "last.jsonl")
+    file = f"last-{name}.jsonl" if name else "last.jsonl"
+    return FlightRecorder(path, header, last_words=cache_dir("flight") / file)
 
 
 class Reloader:

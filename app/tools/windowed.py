@@ -81,7 +81,7 @@ def run_windowed(config: Config) -> int:
     log.debug("stopped by a signal" if stopped else "window closed")
     error, stats = desk.session.error, desk.session.totals()
     if stats is not None:
-        report(config, error, stats, summary, ())
+        report(config, error, stats, {"": summary}, ())
     elif error is not None:
         raise error
     return 0

@@ -59,13 +59,14 @@ class Subscriber:
 
 
 class Feed:
-    """``open`` and ``emit`` on the pipeline thread, all else on the event loop's."""
+    """Of one source: a sink on the pipeline thread, all else on the event loop's."""
 
     def __init__(self, meter: OutputMeter, *, jpeg_quality: int) -> None:
         self._meter, self._quality = meter, jpeg_quality
         self._loop: asyncio.AbstractEventLoop | None = None
         self._line = LineFormatter()
         self._labels: Sequence[str] = ()
+        self.source = ""
         self._latest: Result | None = None
         self.last_ns: int | None = None  # when the last inference had completed
         self._pending: deque[str] = deque(maxlen=QUEUE)
@@ -82,7 +83,7 @@ class Feed:
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Take the names."""
         self._line.open(source, labels)
-        self._labels = labels
+        self.source, self._labels = source.uri, labels
 
     def emit(self, result: Result) -> None:
         """Keep the newest; format and wake only where somebody looks. Never waits."""
@@ -98,6 +99,9 @@ class Feed:
             self._announced = True
             with suppress(RuntimeError):  # the loop has just been closed
                 loop.call_soon_threadsafe(self._distribute)
+
+    def close(self) -> None:
+        """The run's frames have ended; the page stays."""
 
     # -- event loop -------------------------------------------------------------------------------
 

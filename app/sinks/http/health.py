@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.output_meter import OutputMeter
+
+WORKING = ("live", "replay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +24,17 @@ class Health:
 
 
 def judge(
-    state: str, idle_s: float | None, *, stale_s: float, outputs: Sequence[OutputMeter] = ()
+    state: str,
+    idle_s: float | None,
+    *,
+    stale_s: float,
+    outputs: Sequence[OutputMeter] = (),
+    sources: Mapping[str, str] | None = None,
 ) -> Health:
-    """``idle_s``: since the last completed inference, None if there was none yet."""
+    """``idle_s``: since the last completed inference, None if there was none yet.
+
+    ``sources``: the state of each of several: while one of them works, the others are warnings.
+    """
     reasons = []
     if state == "failed":
         reasons.append("the run has failed; see the log")
@@ -33,6 +43,7 @@ def judge(
     elif idle_s > stale_s:
         reasons.append(f"no inference completed for {idle_s:.0f} s ({state})")
     troubles = (meter.figures() for meter in outputs)
-    return Health(
-        tuple(reasons), tuple(f"{each.name}: {each.trouble}" for each in troubles if each.trouble)
-    )
+    warnings = [f"{each.name}: {each.trouble}" for each in troubles if each.trouble]
+    away = [(name, is_) for name, is_ in (sources or {}).items() if is_ not in WORKING]
+    warnings += [f"source {name}: {is_}" for name, is_ in away]
+    return Health(tuple(reasons), tuple(warnings))

@@ -49,6 +49,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """All metrics at this moment."""
         yield from self._pipeline()
+        yield from self._of_sources()
         yield from self._of_outputs()
         info = InfoMetricFamily("kestrel", "What runs here")
         info.add_metric([], {"version": __version__, **self._about()})
@@ -97,6 +98,44 @@ class Metrics(Collector):
         state = GaugeMetricFamily("kestrel_state", "1 for the present one", labels=["state"])
         state.add_metric([stats.state], 1)
         yield state
+
+    def _of_sources(self) -> Iterator[Metric]:
+        """Each of several sources; what they have in common is told above."""
+        sources = self._stats().sources
+        counted = {
+            "captured": "Out of the source",
+            "processed": "Inferences",
+        }
+        for name, text in counted.items():
+            family = CounterMetricFamily(f"kestrel_source_frames_{name}", text, labels=["source"])
+            for source, stats in sources.items():
+                family.add_metric([source], getattr(stats, name))
+            yield family
+        dropped = CounterMetricFamily(
+            "kestrel_source_frames_dropped",
+            "Captured but never processed",
+            labels=["source", "reason"],
+        )
+        fps = GaugeMetricFamily(
+            "kestrel_source_fps", "Processed frames per second", labels=["source"]
+        )
+        age = GaugeMetricFamily(
+            "kestrel_source_frame_age_seconds",
+            "From capture to boxes, recent",
+            labels=["source", "quantile"],
+        )
+        state = GaugeMetricFamily(
+            "kestrel_source_state", "1 for the present one", labels=["source", "state"]
+        )
+        for source, stats in sources.items():
+            for reason, count in stats.dropped.items():
+                dropped.add_metric([source, reason], count)
+            fps.add_metric([source], stats.fps)
+            for quantile, value_ms in zip(QUANTILES, stats.age_ms, strict=True):
+                if not math.isnan(value_ms):
+                    age.add_metric([source, quantile], value_ms / 1e3)
+            state.add_metric([source, stats.state], 1)
+        yield from (dropped, fps, age, state)
 
     def _of_outputs(self) -> Iterator[Metric]:
         delivered = CounterMetricFamily(

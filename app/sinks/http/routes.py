@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,18 @@ _PAGE = Path(__file__).with_name("page.html")
 
 
 class Routes:
-    """One method a path; all on the event loop."""
+    """One method a path; all on the event loop. ``?source=NAME`` says whose, the first's if not."""
 
     def __init__(
         self,
-        feed: Feed,
+        feeds: Mapping[str, Feed],
         metrics: Metrics,
         *,
         health: Callable[[], Health],
-        instruments: Callable[[], Mapping[str, Any]],
+        instruments: Callable[[str], Mapping[str, Any]],
         stream_fps: float,
     ) -> None:
-        self._feed, self._metrics = feed, metrics
+        self._feeds, self._metrics = feeds, metrics
         self._health, self._instruments = health, instruments
         self._pause_s = 1 / stream_fps
         self._page = _PAGE.read_text(encoding="utf-8").replace("__PALETTE__", json.dumps(PALETTE))
@@ -65,7 +66,7 @@ class Routes:
 
     async def snapshot(self, request: web.Request) -> web.Response:
         """The newest frame; with ``?overlay=1`` everything is drawn in."""
-        picture = await self._feed.picture(overlay=_wants_overlay(request))
+        picture = await self._feed(request).picture(overlay=_wants_overlay(request))
         if picture is None:
             return web.Response(status=503, text="503: no frame yet\n")
         headers = {"X-Frame": str(picture.index)}
@@ -73,47 +74,49 @@ class Routes:
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Frames as they come, at most ``stream_fps``; a slow client gets fewer."""
-        if self._feed.viewers["pictures"] >= STREAMS:
+        feed, overlay = self._feed(request), _wants_overlay(request)
+        if viewers(self._feeds.values())["pictures"] >= STREAMS:
             return _busy()
-        overlay = _wants_overlay(request)
         response = web.StreamResponse()
         response.content_type = "multipart/x-mixed-replace"
         response.headers["Content-Type"] += f"; boundary={_BOUNDARY}"
         await response.prepare(request)
         loop, shown = asyncio.get_running_loop(), None
-        with self._feed.watch():
+        with feed.watch():
             await _write(request, response, f"--{_BOUNDARY}\r\n".encode())
             while True:
                 began_s = loop.time()
-                if await self._feed.newer(shown, QUIET_S):
-                    picture = await self._feed.picture(overlay=overlay)
+                if await feed.newer(shown, QUIET_S):
+                    picture = await feed.picture(overlay=overlay)
                     if picture is not None:
                         shown = picture
                         if not await _write(request, response, _part(picture)):
                             return response
-                        self._feed.delivered()
+                        feed.delivered()
                 await asyncio.sleep(max(0.0, self._pause_s - (loop.time() - began_s)))
 
     async def detections(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: a JSON line a frame, and once a second ``stats``."""
-        if self._feed.viewers["detections"] >= STREAMS:
+        name = self._name(request)
+        feed = self._feeds[name]
+        if viewers(self._feeds.values())["detections"] >= STREAMS:
             return _busy()
         response = web.StreamResponse()
         response.content_type = "text/event-stream"
         await response.prepare(request)
-        with self._feed.subscribe() as subscriber:
-            subscriber.offer(self.stats_event())
+        with feed.subscribe() as subscriber:
+            subscriber.offer(self.stats_event(name))
             while True:
                 text = await subscriber.take(QUIET_S) or ": still here\n\n"
                 if not await _write(request, response, text.encode()):
                     return response
-                self._feed.delivered()
+                feed.delivered()
 
-    def stats_event(self) -> str:
-        """The instruments as one server-sent event."""
+    def stats_event(self, name: str) -> str:
+        """The instruments of a source as one server-sent event."""
         health = self._health()
         told = {
-            **self._instruments(),
+            **self._instruments(name),
             "healthy": health.ok,
             "reasons": health.reasons,
             "warnings": health.warnings,
@@ -130,9 +133,29 @@ class Routes:
         }
         return web.json_response(told, status=200 if health.ok else 503)
 
+    def _name(self, request: web.Request) -> str:
+        name = request.query.get("source")
+        if name is None:
+            return next(iter(self._feeds))
+        if name not in self._feeds:
+            known = ", ".join(filter(None, self._feeds)) or "only one source, without a name"
+            raise web.HTTPNotFound(reason=f"no such source; there is {known}")
+        return name
+
+    def _feed(self, request: web.Request) -> Feed:
+        return self._feeds[self._name(request)]
+
     async def metrics(self, request: web.Request) -> web.Response:
         """For Prometheus."""
         return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+
+def viewers(feeds: Iterable[Feed]) -> dict[str, int]:
+    """How many look at any of them, by kind."""
+    counts: Counter[str] = Counter()
+    for feed in feeds:
+        counts.update(feed.viewers)
+    return dict(counts)
 
 
 def _wants_overlay(request: web.Request) -> bool:

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
+from dataclasses import replace
 from time import monotonic, monotonic_ns
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from app.detections import Result
 from app.errors import ConfigError
-from app.frame import SourceInfo
 from app.output_meter import OutputMeter
 from app.output_options import HttpOptions
 from app.sinks.http.access import SILENT_S, Guard
@@ -25,7 +25,7 @@ from app.sinks.http.address import Address
 from app.sinks.http.feed import Feed
 from app.sinks.http.health import Health, judge
 from app.sinks.http.metrics import Metrics
-from app.sinks.http.routes import Routes
+from app.sinks.http.routes import Routes, viewers
 from app.sinks.instruments import instruments
 from app.stats import PipelineStats
 
@@ -40,7 +40,7 @@ class HttpService:
     """An event loop on a thread of its own.
 
     ``start`` before the run, so that health can be asked while the source is still opening, and
-    ``stop`` after it; ``open`` and ``emit`` on the pipeline thread in between.
+    ``stop`` after it; in between each source's results go into its ``feed``.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class HttpService:
         stats: Callable[[], PipelineStats],
         outputs: Sequence[OutputMeter],
         engine: Callable[[], str],
+        names: Sequence[str] = ("",),
     ) -> None:
         self._address, self._options, self._outputs = address, options, outputs
         self._stats, self._engine = _Held(stats), engine
-        self._feed = Feed(meter, jpeg_quality=options.jpeg_quality)
-        self._source = ""
+        self._feeds = {name: Feed(meter, jpeg_quality=options.jpeg_quality) for name in names}
         self._began_s = monotonic()
         self._tls = _tls(options)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
@@ -94,19 +94,12 @@ class HttpService:
                 self._loop.call_soon_threadsafe(self._end.set)
         if self._thread.ident is not None:
             self._thread.join(STOP_S)
-        self._feed.detach()
+        for feed in self._feeds.values():
+            feed.detach()
 
-    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """The source has opened."""
-        self._source = source.uri
-        self._feed.open(source, labels)
-
-    def emit(self, result: Result) -> None:
-        """An inference has completed."""
-        self._feed.emit(result)
-
-    def close(self) -> None:
-        """The run's frames have ended; the page stays until ``stop``."""
+    def feed(self, name: str = "") -> Feed:
+        """The sink for a source's results."""
+        return self._feeds[name]
 
     def _run(self) -> None:
         try:
@@ -119,7 +112,8 @@ class HttpService:
 
     async def _serve(self) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
-        self._feed.attach(self._loop)
+        for feed in self._feeds.values():
+            feed.attach(self._loop)
         routes, guard = self._routes(), Guard(self._address)
         app = web.Application(middlewares=[guard.middleware()], client_max_size=MAX_REQUEST_BYTES)
         app.on_response_prepare.append(guard.add_headers)
@@ -158,35 +152,59 @@ class HttpService:
             outputs=self._outputs,
             idle_s=self._idle_s,
             healthy=lambda: self._health().ok,
-            viewers=lambda: self._feed.viewers,
-            about=lambda: {"source": self._source, "engine": self._engine()},
+            viewers=lambda: viewers(self._feeds.values()),
+            about=lambda: {"source": self._first.source, "engine": self._engine()},
         )
         return Routes(
-            self._feed,
+            self._feeds,
             metrics,
             health=self._health,
-            instruments=lambda: {
-                "source": self._source,
-                "engine": self._engine(),
-                "uptime_s": round(monotonic() - self._began_s),
-                **instruments(self._stats(), self._outputs),
-            },
+            instruments=self._instruments,
             stream_fps=self._options.stream_fps,
         )
+
+    @property
+    def _first(self) -> Feed:
+        return next(iter(self._feeds.values()))
+
+    def _instruments(self, name: str) -> dict[str, Any]:
+        """Of the source with this name: its own counts, and the stages, which all share."""
+        stats, several = self._stats(), len(self._feeds) > 1
+        own = stats.sources.get(name, stats)
+        told = {
+            "source": self._feeds[name].source,
+            "engine": self._engine(),
+            "uptime_s": round(monotonic() - self._began_s),
+            **instruments(replace(own, stages_ms=stats.stages_ms), self._outputs),
+        }
+        if several:
+            told["name"] = name
+            told["sources"] = [
+                {"name": each, "state": each_stats.state, "fps": round(each_stats.fps, 2)}
+                for each, each_stats in stats.sources.items()
+            ]
+        return told
 
     async def _tell_stats(self, routes: Routes) -> None:
         while True:
             await asyncio.sleep(STATS_S)
-            if self._feed.viewers["detections"]:
-                self._feed.broadcast(routes.stats_event())
+            for name, feed in self._feeds.items():
+                if feed.viewers["detections"]:
+                    feed.broadcast(routes.stats_event(name))
 
     def _idle_s(self) -> float | None:
-        last_ns = self._feed.last_ns
-        return None if last_ns is None else (monotonic_ns() - last_ns) / 1e9
+        times = [feed.last_ns for feed in self._feeds.values() if feed.last_ns is not None]
+        return (monotonic_ns() - max(times)) / 1e9 if times else None
 
     def _health(self) -> Health:
-        state = self._stats().state
-        return judge(state, self._idle_s(), stale_s=self._options.stale_s, outputs=self._outputs)
+        stats = self._stats()
+        return judge(
+            stats.state,
+            self._idle_s(),
+            stale_s=self._options.stale_s,
+            outputs=self._outputs,
+            sources={name: each.state for name, each in stats.sources.items()},
+        )
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

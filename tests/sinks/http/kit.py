@@ -41,7 +41,9 @@ class Site:
         for _ in range(count):
             self.stats.captured(1000)
             self.stats.processed(9_000_000, {"network": 7_000_000})
-            self.service.emit(result(self._next, found(BOX), textured(self._next), live=True))
+            self.service.feed().emit(
+                result(self._next, found(BOX), textured(self._next), live=True)
+            )
             self._next += 1
 
     def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, dict]:
@@ -70,7 +72,7 @@ def ask(path: str) -> str:
 def site(address: str = "0", token: str | None = None, **options) -> Iterator[Site]:
     made = Site(address, token, **options)
     made.service.start()
-    made.service.open(CAMERA, LABELS)
+    made.service.feed().open(CAMERA, LABELS)
     made.stats.state = "live"
     try:
         yield made

@@ -194,7 +194,7 @@ def test_metrics_are_read_by_a_real_parser() -> None:
 
 def test_detections_come_as_events_with_the_figures() -> None:
     with site() as made, made.connect(ask("/detections")) as client:
-        until(lambda: made.service._feed.viewers["detections"] == 1)
+        until(lambda: made.service.feed().viewers["detections"] == 1)
         made.feed(20)
         text = b""
         while text.count(b'"frame": 19') < 1 or b"event: stats" not in text:
@@ -231,10 +231,10 @@ def test_the_stream_is_whole_pictures_with_their_frame_numbers() -> None:
 def test_nothing_is_encoded_or_kept_while_nobody_looks() -> None:
     with site() as made:
         made.feed(10)
-        assert not made.service._feed._pending and not made.service._feed._encoded
+        assert not made.service.feed()._pending and not made.service.feed()._encoded
         pixels = textured(0)
         gone = weakref.ref(pixels)
-        made.service.emit(result(0, found(BOX), pixels, live=True))
+        made.service.feed().emit(result(0, found(BOX), pixels, live=True))
         made.get("/snapshot.jpg")
         del pixels
         made.feed()
@@ -251,14 +251,14 @@ def test_a_client_that_reads_nothing_slows_nobody_and_is_let_go(
         made.connect(ask("/detections"), buffer=4096),
         made.connect(ask("/stream.mjpg"), buffer=4096),
     ):
-        viewers = made.service._feed
+        viewers = made.service.feed()
         until(lambda: set(viewers.viewers.values()) == {1})
         longest = 0.0
         end_s = time.monotonic() + 150
         while any(viewers.viewers.values()):
             began_s = time.perf_counter()
             for _ in range(20):
-                made.service.emit(result(1, found(*[BOX] * 300), textured(1), live=True))
+                made.service.feed().emit(result(1, found(*[BOX] * 300), textured(1), live=True))
             longest = max(longest, time.perf_counter() - began_s)
             made.feed()
             time.sleep(0.01)
@@ -287,7 +287,7 @@ def test_a_stream_is_not_taken_for_a_silent_connection(monkeypatch: pytest.Monke
 def test_too_many_streams_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routes, "STREAMS", 1)
     with site() as made, made.connect(ask("/detections")):
-        until(lambda: made.service._feed.viewers["detections"] == 1)
+        until(lambda: made.service.feed().viewers["detections"] == 1)
         assert made.get("/detections")[0] == 503
 
 
@@ -303,13 +303,13 @@ def test_clients_that_come_and_go_leave_nothing_behind() -> None:
             with made.connect(ask("/detections" if i % 2 else "/stream.mjpg")) as client:
                 client.recv(100)
             made.feed()
-        until(lambda: set(made.service._feed.viewers.values()) == {0})
+        until(lambda: set(made.service.feed().viewers.values()) == {0})
         until(lambda: descriptors() <= before)
 
 
 def test_stop_ends_streams_and_thread_quickly() -> None:
     with site() as made, made.connect(ask("/detections")), made.connect(ask("/stream.mjpg")):
-        until(lambda: set(made.service._feed.viewers.values()) == {1})
+        until(lambda: set(made.service.feed().viewers.values()) == {1})
         made.service.stop()
         assert not any(thread.name == "http" for thread in threading.enumerate())
         made.feed()  # the pipeline may still be at work

@@ -1,0 +1,53 @@
+"""What several sources are called."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.config import Config, make_config
+from app.errors import ConfigError
+from app.named_sources import MOST, parse_sources
+
+
+def test_names_are_given_or_numbers() -> None:
+    texts = ["front=rtsp://a/b?x=1", "camera:0", "/a=b/clip.mp4", "pattern:?fps=5"]
+    assert parse_sources(texts) == (
+        ("front", "rtsp://a/b?x=1"),
+        ("2", "camera:0"),
+        ("3", "/a=b/clip.mp4"),
+        ("4", "pattern:?fps=5"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (["a=pattern:", "a=sample:"], "two sources are called 'a'"),
+        (["2=pattern:", "sample:"], "two sources are called '2'"),
+        (["pattern:"] * (MOST + 1), "more than"),
+    ],
+)
+def test_what_cannot_be_told_apart_is_refused(texts: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Config(sources=tuple(texts))
+
+
+def test_a_password_is_not_repeated() -> None:
+    with pytest.raises(ConfigError) as told:
+        parse_sources(["a=sample:", "a=rtsp://user:hush@host/x"])
+    assert "hush" not in str(told.value)
+
+
+def test_one_or_several_but_not_both_and_the_flag_wins(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="leave one of them out"):
+        Config(source="sample:", sources=("pattern:",))
+    file = tmp_path / "kestrel.toml"
+    file.write_text('sources = ["front=pattern:", "back=pattern:"]\n')
+    assert list(make_config({}, file).sources) == ["front=pattern:", "back=pattern:"]
+    config = make_config({"source": "sample:"}, file)
+    assert config.source == "sample:" and not config.sources
+
+
+def test_a_trace_is_of_one_source() -> None:
+    with pytest.raises(ConfigError, match="trace records one source"):
+        Config(sources=("pattern:", "pattern:"), trace="x")

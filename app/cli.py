@@ -27,12 +27,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code of README, "Exit codes"."""
     words = list(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(_with_command(words))
-    configure_logging()
     command: Callable[[argparse.Namespace], int] = args.func
+    return _guarded(lambda: command(args))
+
+
+def share() -> int:
+    """The process of one device (--devices): runs what its parent gives it."""
+    from app.tools.run import run_live
+    from app.tools.spread import receive_share
+
+    return _guarded(lambda: run_live(receive_share()))
+
+
+def _guarded(command: Callable[[], int]) -> int:
+    """The exit code; what goes wrong is told in one line."""
+    configure_logging()
     try:
         with _signals_interrupt():
             logging.getLogger().setLevel(_log_level())
-            code = command(args)
+            code = command()
             sys.stdout.flush()
             return code
     except KestrelError as error:
@@ -104,6 +117,9 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         metavar="[NAME=]URI",
         help="camera:0, rtsp://…, http://…, FILE, pattern:, sample:; several: repeat it",
+    )
+    run.add_argument(
+        "--devices", type=_numbers, metavar="0,1", help="GPUs over which the sources are spread"
     )
     run.add_argument("--batch", type=int, help="frames of several sources in one inference")
     _common(run)
@@ -179,6 +195,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 0,1") from None
+
+
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="name on the shelf, .onnx or .toml file")
     parser.add_argument("--engine", choices=ENGINES, help="auto chooses by what is there")
@@ -235,6 +258,10 @@ def _run(args: argparse.Namespace) -> int:
     config = _config(args)
     if args.check:
         return _check(config, live=True)
+    if config.devices:
+        from app.tools.spread import run_spread
+
+        return run_spread(config)
     from app.tools.run import run_live
 
     return run_live(config, reload=partial(_config, args) if args.config else None)

@@ -40,6 +40,7 @@ class Config:
 
     source: str | None = None
     sources: tuple[str, ...] = ()  # run: several at once, each URI or NAME=URI
+    devices: tuple[int, ...] = ()  # run: GPUs, one process each, over which sources are spread
     batch: int | None = None  # frames of several sources that go through the network at once
     model: str | None = None
     engine: Engine = "auto"
@@ -82,6 +83,12 @@ class Config:
         if self.source is not None and self.sources:
             raise ConfigError("source is for one, sources for several: leave one of them out")
         parse_sources(self.sources)
+        if self.devices and not self.sources:
+            raise ConfigError("devices are for several sources: give sources, or leave devices out")
+        if len(set(self.devices)) < len(self.devices) or min(self.devices, default=0) < 0:
+            raise ConfigError(f"devices is {list(self.devices)}; write each GPU's number once")
+        if self.devices and self.window:
+            raise ConfigError("devices run headless; leave window out")
         if self.sources and self.trace is not None:
             raise ConfigError("trace records one source; leave it out, or run each by itself")
         if self.headless and self.window:
@@ -124,6 +131,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "Precision": str,
     "RtspTransport": str,
 }
+_LISTS = {"tuple[str, ...]": (str, "texts"), "tuple[int, ...]": (int, "whole numbers")}
 _TABLES: dict[str, type] = {
     "record": RecordOptions,
     "clips": ClipOptions,
@@ -179,9 +187,10 @@ def _check_keys(data: Mapping[str, Any], kind: type, where: str) -> None:
             meant = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known)}"
             raise ConfigError(f"{where}{key!r} is not a setting; {meant}")
         wanted = known[key]
-        if wanted == "tuple[str, ...]":
-            if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-                raise ConfigError(f"{where}{key} must be a list of texts, is {value!r}")
+        if wanted in _LISTS:
+            kind, word = _LISTS[wanted]
+            if not isinstance(value, list) or not all(type(each) is kind for each in value):
+                raise ConfigError(f"{where}{key} must be a list of {word}, is {value!r}")
             continue
         if wanted not in _TYPES:
             wanted = "table"

@@ -41,7 +41,8 @@ EXCEPTIONS = {
     ("gpu/network/graph.py", "app.backends.ort"),
     ("backends/ort_gpu.py", "app.gpu.context"),
     *(
-        ("backends/cuda.py", f"app.gpu.{name}")
+        (f"backends/{file}.py", f"app.gpu.{name}")
+        for file in ("cuda", "cuda_slot")
         for name in (
             *("boxes", "context", "recording", "strategy", "timeline"),
             *("kernel_files", "transfer"),

@@ -37,6 +37,14 @@ def cubin_dir() -> Path:
     return Path(named) if named else cache_dir("cubins")
 
 
+def kernels_digest() -> str:
+    """Of all kernels' sources: what was measured with others says nothing of these."""
+    digest = hashlib.sha256()
+    for path in sorted(KERNEL_DIR.glob("*.cu")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def load_module(context: GpuContext, name: str, *, defines: Sequence[str] = ()) -> Any:
     """The module of ``kernels/NAME.cu``, built with -D ``defines``. Raises DeviceError."""
     context.check_thread()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
@@ -33,10 +34,14 @@ class Timeline:
         if monotonic() - self._marked_s > RENEW_S:
             self._mark()
 
-    def add(self, recorder: Recorder) -> None:
-        """A slot's launch is done: marks around upload, preprocess … download."""
+    def marks_ns(self, recorder: Recorder) -> list[int]:
+        """When a slot's launch, which is done, came to each of its marks."""
         assert self._origin is not None
-        up, start, *_, end, down = recorder.after_ns(self._origin)
+        return recorder.after_ns(self._origin)
+
+    def add(self, marks_ns: Sequence[int]) -> None:
+        """Those around upload, preprocess … download."""
+        up, start, *_, end, down = marks_ns
         self.overlap.add([Span(up, start), Span(end, down)], Span(start, end))
 
     def close(self) -> None:

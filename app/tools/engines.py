@@ -63,6 +63,7 @@ def choose_from(config: Config, model: Model, policy: Policy) -> Choice:
     """The engines worth a measurement; the CPU is the last, and always one."""
     from app.backends.auto import Choice
     from app.gpu.context import find_gpu
+    from app.gpu.kernel_files import kernels_digest
 
     engines: dict[str, BackendFactory] = {}
     skipped: dict[str, str] = {}
@@ -89,6 +90,8 @@ def choose_from(config: Config, model: Model, policy: Policy) -> Choice:
         "gpu": gpu,
         "kestrel": __version__,
         "onnxruntime": machine["onnxruntime"] or machine["onnxruntime-gpu"],
+        "kernels": kernels_digest(),
+        "bindings": [machine["pycuda"], machine["cuda-bindings"]],
         "engines": list(engines),
         "policy": policy.name,
         "settings": [config.precision, config.workers, config.threads, config.batch],

@@ -13,7 +13,6 @@ from app.errors import ConfigError
 from app.flight import DecidedSource, read_trace
 from app.handoff import Note, Policy, note_nothing
 from app.interfaces import FrameSource, Sink
-from app.ladder import Ladder, parse_ladder
 from app.pipeline import Pipeline
 from app.power import EnergySink
 from app.service import KnownPicture, Notifier, Supervised
@@ -21,11 +20,10 @@ from app.shelf import Model
 from app.sinks.golden import GoldenSink
 from app.sinks.progress import ProgressSink
 from app.sinks.summary import SummarySink
-from app.thermal import Thermal
 from app.tools.closing import report
 from app.tools.conduct import conduct
-from app.tools.engines import backend_factory
 from app.tools.inputs import choose_model, make_input
+from app.tools.laddered import with_ladder
 from app.tools.outputs import Outputs, refuse_own_inputs
 from app.tools.supervision import Reloader, make_canary, make_recorder
 from app.tools.windowed import run_windowed, wants_window
@@ -39,6 +37,8 @@ def run_live(config: Config, *, reload: Callable[[], Config] | None = None) -> i
     ``reload`` reads the configuration again, on SIGHUP.
     """
     if wants_window(config):
+        if config.ladder:
+            log.warning("the ladder is for runs without a window; this one takes no steps")
         return run_windowed(config)
     source, model = make_input(config, Policy.LATEST), choose_model(config)
     energy, supervised = EnergySink(), Supervised(Notifier())
@@ -109,6 +109,7 @@ def _compose(
     note: Note = note_nothing,
 ) -> tuple[Pipeline, SummarySink, Outputs]:
     refuse_own_inputs(config, model, policy)
+    make_backend, make_ladder = with_ladder(config, model, policy)
     summary = SummarySink()
     outputs = Outputs(
         config,
@@ -119,7 +120,7 @@ def _compose(
     last = [] if supervised is None else [supervised]  # counts once every output has taken it
     pipeline = Pipeline(
         source,
-        backend_factory(config, model, policy),
+        make_backend,
         [summary, *extra, *outputs.sinks, *last],
         labels=model.spec.labels,
         policy=policy,
@@ -129,20 +130,13 @@ def _compose(
         stall_s=config.read_timeout_s * 1.5,
         canary=canary,
         note=note,
-        make_ladder=_ladder(config) if policy is Policy.LATEST else None,
+        make_ladder=make_ladder,
     )
     if supervised is not None:
         supervised.watch(pipeline.stats)
     if canary is not None:
         canary.on_gpu = lambda: not pipeline.backend_description.startswith("cpu")
     return pipeline, summary, outputs
-
-
-def _ladder(config: Config) -> Callable[[Callable[[str], None]], Ladder] | None:
-    if not config.ladder or config.max_age_ms is None:
-        return None
-    steps, budget_ms = parse_ladder(config.ladder), config.max_age_ms
-    return lambda on_step: Ladder(steps, budget_ms=budget_ms, on_step=on_step, hot=Thermal())
 
 
 def _label(config: Config) -> str:

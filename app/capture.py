@@ -39,7 +39,7 @@ class Capture(threading.Thread):
         name: str = "",
     ) -> None:
         super().__init__(name=f"capture-{lane}" if lane else "capture", daemon=True)
-        self._lane, self._name = lane, name
+        self._lane, self._source_name = lane, name
         self._source, self._handoff, self._meter = source, handoff, meter
         self._stop_event, self._on_open, self._on_error = stop, on_open, on_error
         # when the read that is under way began; None between reads. For who watches from outside.
@@ -66,7 +66,7 @@ class Capture(threading.Thread):
             self._source.close()
 
     def _called(self, info: SourceInfo) -> str:
-        return f"{self._name}={info.uri}" if self._name else info.uri
+        return f"{self._source_name}={info.uri}" if self._source_name else info.uri
 
     def _read_all(self) -> None:
         expected: int | None = None

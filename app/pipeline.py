@@ -99,6 +99,8 @@ class Pipeline:
         self._max_age_ns = None if max_age_ms is None else int(max_age_ms * 1e6)
         if self._gather:
             self._gather.budget_ns = self._max_age_ns
+        if self._ladder and max_age_ms is not None:
+            self._ladder.set_budget(max_age_ms)
         backend: object = self._backend
         if not isinstance(backend, Tunable):
             return False

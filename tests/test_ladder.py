@@ -11,7 +11,7 @@ import pytest
 from app.config import Config
 from app.errors import ConfigError
 from app.handoff import Policy
-from app.ladder import CALM_NS, WINDOW_NS, Ladder, parse_ladder
+from app.ladder import CALM_NS, WINDOW_NS, Ladder, Network, Step, parse_ladder
 from app.thermal import LOOK_NS, Thermal
 from tests.fakes import FakeBackend, FakeSource
 from tests.test_pipeline import build, finish
@@ -114,7 +114,13 @@ def test_a_hot_device_steps_down_and_stays_there_while_it_is_hot() -> None:
         ["every frame"],
         ["every 1st frame"],
         ["every 4th frame", "every 2nd frame"],
-        ["model small"],
+        ["model "],
+        ["input 256x256", "input 320x320"],
+        ["input 256", "input 256x256"],
+        ["input 0x3"],
+        ["input 256x"],
+        ["model a", "model a"],
+        ["every 2nd frame", "every 2nd frame"],
         ["every 0th frame"],
     ],
 )
@@ -130,6 +136,36 @@ def test_ladder_needs_a_budget() -> None:
         "every 2nd frame",
         "every 23rd frame",
     ]
+
+
+def test_a_step_keeps_what_the_one_above_it_spares() -> None:
+    texts = ["every 2nd frame", "input 256x192", "model tiny", "every 3rd frame", "input 96"]
+    assert [step.name for step in parse_ladder(texts)] == [
+        "every 2nd frame",
+        "every 2nd frame, input 256x192",
+        "every 2nd frame, model tiny",
+        "every 3rd frame, model tiny",
+        "every 3rd frame, model tiny, input 96x96",
+    ]
+
+
+def test_a_budget_that_is_changed_while_it_runs_is_the_one_that_counts() -> None:
+    world = World()
+    world.ladder.set_budget(200)
+    world.play(30, age_ms=150)
+    assert not world.events
+    world.ladder.set_budget(100)
+    world.play(4.2, age_ms=150)
+    assert world.ladder.step.every == 2
+
+
+def test_where_a_network_is_missing_the_step_keeps_the_one_above() -> None:
+    world = World(("model gone", "every 2nd frame"))
+    world.ladder._missing = {Network("gone")}
+    world.play(2.2, age_ms=150)
+    assert world.ladder.step == Step(every=2), "the first step would spare nothing"
+    world.play(30, age_ms=20)
+    assert world.ladder.step == Step() and world.events["ladder steps up"] == 1
 
 
 def test_in_the_pipeline_frames_are_dropped_by_the_ladder_and_counted() -> None:

@@ -14,9 +14,9 @@ from app.detections import Detections, Result
 from app.errors import SourceError
 from app.frame import Frame, SourceInfo
 from app.handoff import Policy
-from app.intake import Lane
+from app.intake import Intake, Lane
 from app.pipeline import Pipeline
-from app.stats import PipelineStats
+from app.stats import Meter, PipelineStats
 from tests.fakes import FakeBackend, FakeSink, FakeSource
 
 
@@ -120,22 +120,27 @@ def test_each_frame_reaches_the_sinks_of_its_own_source_in_order() -> None:
 
 def test_turns_go_round_while_all_have_frames() -> None:
     """One that floods gets no more than its share."""
-    begun = threading.Event()
+    lanes = [Lane(FakeSource(9), [], name) for name in "abc"]
+    stop = threading.Event()
+    intake = Intake(lanes, Policy.LOSSLESS, meter=Meter(), stop=stop, stall_s=1)
+    pixels = np.zeros((2, 2, 3), np.uint8)
 
-    def run(frame: Frame, done: Callable[[], None]) -> None:
-        begun.wait(10)  # until every hand-off is full
-        done()
+    def put(lane: int, *indices: int) -> None:
+        for index in indices:
+            assert intake.inlets[lane].handoff.put(Frame(pixels, index, index, lane=lane), 1)
 
-    sources = {name: FakeSource(30) for name in "abc"}
-    pipeline, got = build(sources, make_backend=lambda wake: FakeBackend(wake, slots=1, run=run))
-    threading.Timer(0.3, begun.set).start()
-    finish(pipeline)
-    # the first frame may find only its own source open; from then on each round has all three
-    rounds = [g[0] for g in got[1:46]]
-    for start in range(0, 45, 3):
-        counts = Counter(rounds[start : start + 3])
-        assert max(counts.values()) <= 2, rounds
-    assert Counter(rounds)["a"] in range(13, 18)
+    def take(count: int) -> list[tuple[int, int]]:
+        frames = [intake.take() for _ in range(count)]
+        return [(frame.lane, frame.index) for frame in frames if frame is not None]
+
+    for lane in range(3):
+        put(lane, 7, 8)
+    assert intake.waiting() == (3, 3, 7)
+    assert take(6) == [(0, 7), (1, 7), (2, 7), (0, 8), (1, 8), (2, 8)]
+    put(1, 9, 10)
+    assert take(1) == [(1, 9)]
+    put(0, 9)
+    assert take(3) == [(0, 9), (1, 10)], "it goes on behind the one that was served last"
 
 
 def test_one_source_that_fails_leaves_the_others_running_and_is_told_at_the_end() -> None:

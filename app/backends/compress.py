@@ -55,7 +55,7 @@ def to_int8(
             quantization.shape_inference.quant_pre_process(
                 str(ready), str(ready), skip_symbolic_shape=True
             )
-            graph = _onnx().load(str(ready)).graph
+            graph = load_onnx().load(str(ready)).graph
             quantization.quantize_static(
                 str(ready),
                 str(out),
@@ -94,7 +94,7 @@ def unquantised(graph: Any) -> list[str]:
 def to_fp16(weights: Path, out: Path) -> None:
     """Compute in half precision; inputs and outputs stay float32. For GPUs. Raises ModelError."""
     load_onnxruntime()
-    onnx = _onnx()
+    onnx = load_onnx()
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     try:
@@ -109,7 +109,7 @@ def to_half_weights(weights: Path, out: Path) -> None:
 
     Engines fold the cast into the constant when they load the graph. Raises ModelError.
     """
-    onnx = _onnx()
+    onnx = load_onnx()
     try:
         model = onnx.load(str(weights))
         graph = model.graph
@@ -138,7 +138,7 @@ def to_half_weights(weights: Path, out: Path) -> None:
 
 def _renewed(weights: Path, out: Path) -> None:
     """The same network in a version of ONNX that QDQ can be written in."""
-    onnx = _onnx()
+    onnx = load_onnx()
     model = onnx.load(str(weights))
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     if opset < QDQ_OPSET:
@@ -170,16 +170,18 @@ class _quiet:  # noqa: N801 - reads as a statement
 
 def _quantization() -> Any:
     load_onnxruntime()
-    _onnx()
+    load_onnx()
     import onnxruntime.quantization as quantization
 
     return quantization
 
 
-def _onnx() -> Any:
+def load_onnx() -> Any:
+    """The module ``onnx``; ConfigError with the cure where it is missing."""
     try:
         import onnx
         import onnx.numpy_helper
+        import onnx.shape_inference
         import onnx.version_converter
     except ImportError as error:
         raise ConfigError(

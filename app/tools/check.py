@@ -16,6 +16,7 @@ from app.shelf import Model, list_models, locate
 from app.shelf.fetch import sha256_fault
 from app.sources.uri import make_source
 from app.tools.engines import backend_factory
+from app.tools.laddered import check_ladder
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def _model(config: Config, policy: Policy) -> None:
     elif fault := sha256_fault(model.spec, model.weights):
         raise ModelError(f"{model.weights}: {fault}; fetch it anew")
     backend_factory(config, model, policy)
+    check_ladder(config, model)
 
 
 def _default() -> Model:

@@ -15,7 +15,6 @@ from app.flight import DecidedSource, FlightRecorder, read_trace
 from app.handoff import Policy, note_nothing
 from app.intake import Lane
 from app.interfaces import Sink
-from app.ladder import Ladder, parse_ladder
 from app.pipeline import Pipeline
 from app.power import EnergySink
 from app.service import KnownPicture, Notifier, Supervised
@@ -24,11 +23,10 @@ from app.sinks.golden import GoldenSink
 from app.sinks.progress import ProgressSink
 from app.sinks.shared import Shared
 from app.sinks.summary import SummarySink
-from app.thermal import Thermal
 from app.tools.closing import report
 from app.tools.conduct import conduct
-from app.tools.engines import backend_factory
 from app.tools.inputs import NamedInput, choose_model, make_input, make_inputs
+from app.tools.laddered import with_ladder
 from app.tools.outputs import Outputs, refuse_own_inputs
 from app.tools.supervision import Reloader, make_canary, make_recorder
 from app.tools.windowed import run_windowed, wants_window
@@ -42,6 +40,8 @@ def run_live(config: Config, *, reload: Callable[[], Config] | None = None) -> i
     ``reload`` reads the configuration again, on SIGHUP.
     """
     if wants_window(config):
+        if config.ladder:
+            log.warning("the ladder is for runs without a window; this one takes no steps")
         return run_windowed(config)
     inputs, model = make_inputs(config, Policy.LATEST), choose_model(config)
     energy, supervised = EnergySink(), Supervised(Notifier())
@@ -120,6 +120,7 @@ def _compose(
 ) -> tuple[Pipeline, dict[str, SummarySink], Outputs]:
     """``extra`` sinks serve all sources; of the others each has its own."""
     refuse_own_inputs(config, model, policy)
+    make_backend, make_ladder = with_ladder(config, model, policy)
     names = [each.name for each in inputs]
     summaries = {name: SummarySink() for name in names}
     outputs = Outputs(
@@ -138,7 +139,7 @@ def _compose(
         lanes.append(Lane(source, sinks, name, own[0].note if own else note_nothing))
     pipeline = Pipeline(
         lanes[0].source,
-        backend_factory(config, model, policy),
+        make_backend,
         lanes[0].sinks,
         labels=model.spec.labels,
         policy=policy,
@@ -150,20 +151,13 @@ def _compose(
         # the source's own time-out comes first; this one is for a driver that never returns
         stall_s=config.read_timeout_s * 1.5,
         canary=canary,
-        make_ladder=_ladder(config) if policy is Policy.LATEST else None,
+        make_ladder=make_ladder,
     )
     if supervised is not None:
         supervised.watch(pipeline.stats)
     if canary is not None:
         canary.on_gpu = lambda: not pipeline.backend_description.startswith("cpu")
     return pipeline, summaries, outputs
-
-
-def _ladder(config: Config) -> Callable[[Callable[[str], None]], Ladder] | None:
-    if not config.ladder or config.max_age_ms is None:
-        return None
-    steps, budget_ms = parse_ladder(config.ladder), config.max_age_ms
-    return lambda on_step: Ladder(steps, budget_ms=budget_ms, on_step=on_step, hot=Thermal())
 
 
 def _label(config: Config) -> str:

@@ -77,6 +77,12 @@ class Metrics(Collector):
         for reason, count in stats.dropped.items():
             dropped.add_metric([reason], count)
         yield dropped
+        events = CounterMetricFamily(
+            "kestrel_events", "Of the source and the ladder", labels=["event"]
+        )
+        for event, count in stats.events.items():
+            events.add_metric([event], count)
+        yield events
         yield GaugeMetricFamily("kestrel_fps", "Processed frames per second", stats.fps)
         yield GaugeMetricFamily(
             "kestrel_capture_fps", "Captured frames per second", stats.capture_fps

@@ -15,7 +15,7 @@ REFERENCE = "kestrel"
 # float32 on the same pixels: engines add in another order, Kestrel's lines round to 0.01 px
 FLOAT32 = Tolerance(score=1e-3, corner_px=0.5)
 # another decoder's or resizer's pixels, or half precision: the same objects, somewhat elsewhere
-NEAR = Tolerance(score=0.05, corner_px=6.0)
+NEAR = Tolerance(score=0.1, corner_px=2.0, iou=0.5, share=0.02)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def summarise(
             row["boxes"] = "another network: not compared"
             continue
         verdict = compare(ours.frames, outcome.frames, tolerance, threshold=threshold)
-        row["boxes"] = {"same": verdict.same, "tolerance": asdict(tolerance), **asdict(verdict)}
+        row["boxes"] = {"tolerance": asdict(tolerance), **asdict(verdict)}
     return rows
 
 
@@ -80,8 +80,9 @@ def _boxes(boxes: Any) -> str:
     if not isinstance(boxes, dict):
         return boxes or ""
     near = f", {boxes['borderline']} at the threshold" if boxes["borderline"] else ""
-    if boxes["same"]:
-        return f"the same {boxes['compared']} (≤ {boxes['worst_px']:.2f} px{near})"
     if not boxes["compared"]:
         return "none to compare"
-    return f"{boxes['alone']} of {boxes['compared']} DIFFER{near}; {boxes['example']}"
+    if not boxes["same"]:
+        return f"{boxes['alone']} of {boxes['compared']} DIFFER{near}; {boxes['example']}"
+    but = f" but {boxes['alone']}" if boxes["alone"] else ""
+    return f"the same {boxes['compared']}{but} (≤ {boxes['worst_px']:.2f} px{near})"

@@ -55,28 +55,27 @@ class Handoff:
         self._ended = False
         self._abandoned: str | None = None
         lock = threading.Lock()
-        self._room = threading.Condition(lock)  # the producer waits here
-        self._work = threading.Condition(lock)  # the consumer waits here
-        self._awaited: Callable[[], bool] | None = None  # for what it waits
+        self._room = _Gate(lock)  # the producer waits here
+        self._work = _Gate(lock)  # the consumer waits here
         self._lock = lock
 
     def put(self, frame: Frame, timeout_s: float) -> bool:
         """Hand a frame over; False if LOSSLESS found no room in time: try again."""
-        dropped = None
+        dropped, live = None, self._policy is Policy.LATEST
+        if not live and not self._room.wait(self._has_room, timeout_s):
+            return False
         with self._lock:
-            if self._policy is Policy.LATEST:
+            if live:
                 for old in self._frames:
                     dropped = "replaced"
                     self._note(dropped, old.index, 0)
                 self._frames.clear()
-            elif not self._has_room() and not self._room.wait_for(self._has_room, timeout_s):
-                return False
             if self._abandoned:
                 dropped = self._abandoned
             else:
                 self._frames.append(frame)
                 self._note("put", frame.index, frame.captured_ns)
-                self._notify()
+                self._work.notify()
         if dropped:
             self._on_drop(dropped)
         return True
@@ -85,15 +84,15 @@ class Handoff:
         """The producer has no more frames."""
         with self._lock:
             self._ended = True
-            self._notify()
+            self._work.notify()
 
     def take(self) -> Frame | None:
         """The next frame, or None; never waits."""
         with self._lock:
             if not self._frames:
                 return None
-            self._room.notify()
             frame = self._frames.popleft()
+            self._room.notify()
             self._note("take", frame.index, 0)
             return frame
 
@@ -103,15 +102,12 @@ class Handoff:
         def awaited() -> bool:
             return until() or (for_frame and (bool(self._frames) or self._ended))
 
-        with self._lock:
-            self._awaited = awaited
-            self._work.wait_for(awaited, timeout_s)
-            self._awaited = None
+        self._work.wait(awaited, timeout_s)
 
     def wake(self) -> None:
         """A slot has become ready, or a stop was asked for; from any thread."""
         with self._lock:
-            self._notify()
+            self._work.notify()
 
     def drained(self) -> bool:
         """True when the producer has ended and every frame has been taken."""
@@ -128,10 +124,40 @@ class Handoff:
         for _ in range(count):
             self._on_drop(reason)
 
-    def _notify(self) -> None:
-        """Wake the consumer if its condition has become true; the lock is held."""
-        if self._awaited is not None and self._awaited():
-            self._work.notify()
-
     def _has_room(self) -> bool:
         return len(self._frames) < self._capacity
+
+
+class _Gate:
+    """Where one thread waits until a condition, looked at under ``lock``, is true.
+
+    A lock that is held is all there is to wait for: a threading.Condition makes a new one for each
+    wait and does the rest in Python, several times a frame.
+    """
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+        self._closed = threading.Lock()
+        self._closed.acquire()
+        self._awaited: Callable[[], bool] | None = None
+
+    def wait(self, awaited: Callable[[], bool], timeout_s: float) -> bool:
+        """Whether it came true in time."""
+        with self._lock:
+            if awaited():
+                return True
+            self._awaited = awaited
+        if self._closed.acquire(timeout=timeout_s):
+            return True
+        with self._lock:
+            if self._awaited is None:  # it came true at the last moment: close the gate again
+                self._closed.acquire()
+                return True
+            self._awaited = None
+            return False
+
+    def notify(self) -> None:
+        """Let the waiting thread go if its condition has come true; the lock is held."""
+        if self._awaited is not None and self._awaited():
+            self._awaited = None
+            self._closed.release()

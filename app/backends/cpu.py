@@ -150,7 +150,7 @@ class CpuSlot:
         self._postprocess = Postprocessor(spec, shapes, score=score, iou=iou)
         self._frame: Frame | None = None
         self._answer: tuple[Detections, Mapping[str, int]] | BaseException | None = None
-        self._done = threading.Event()
+        self._busy = threading.Lock()  # held until the frame is done; an Event costs three of it
 
     def tune(self, *, score: float, iou: float) -> None:
         """See interfaces.Tunable."""
@@ -160,17 +160,18 @@ class CpuSlot:
         """See interfaces.Slot."""
         assert self._frame is None, "the slot is busy"
         self._frame = frame
-        self._done.clear()
+        self._busy.acquire()
         self._queue.put(self)
 
     def ready(self) -> bool:
         """See interfaces.Slot."""
-        return self._done.is_set()
+        return not self._busy.locked()
 
     def collect(self) -> tuple[Detections, Mapping[str, int]]:
         """See interfaces.Slot."""
         assert self._frame is not None, "nothing was enqueued"
-        self._done.wait()
+        with self._busy:
+            pass
         answer, self._answer, self._frame = self._answer, None, None
         if isinstance(answer, BaseException):
             raise answer
@@ -184,7 +185,7 @@ class CpuSlot:
             self._answer = self._process(self._frame)
         except BaseException as error:
             self._answer = error
-        self._done.set()
+        self._busy.release()
         self._wake()
 
     def _process(self, frame: Frame) -> tuple[Detections, Mapping[str, int]]:

@@ -150,11 +150,8 @@ class _Gate:
         if self._closed.acquire(timeout=timeout_s):
             return True
         with self._lock:
-            if self._awaited is None:  # it came true at the last moment: close the gate again
-                self._closed.acquire()
-                return True
             self._awaited = None
-            return False
+            return self._closed.acquire(blocking=False)  # it may have come true at the last moment
 
     def notify(self) -> None:
         """Let the waiting thread go if its condition has come true; the lock is held."""

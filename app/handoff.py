@@ -36,31 +36,42 @@ class Policy(enum.Enum):
     LOSSLESS = "lossless"
 
 
-class Doorbell:
-    """Where the one consumer waits, for one producer or for many."""
+class Gate:
+    """Where one thread waits until a condition, looked at under ``lock``, is true.
 
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._rung = threading.Condition(self.lock)
-        self._awaited: Callable[[], bool] | None = None  # for what it waits
+    A lock that is held is all there is to wait for: a threading.Condition makes a new one for each
+    wait and does the rest in Python, several times a frame.
+    """
 
-    def wait(self, until: Callable[[], bool], timeout_s: float) -> None:
-        """Until ``until()``, which is asked with the lock held, or until the time is over."""
+    def __init__(self, lock: threading.Lock | None = None) -> None:
+        self.lock = lock or threading.Lock()
+        self._closed = threading.Lock()
+        self._closed.acquire()
+        self._awaited: Callable[[], bool] | None = None
+
+    def wait(self, awaited: Callable[[], bool], timeout_s: float) -> bool:
+        """Whether it came true in time."""
         with self.lock:
-            self._awaited = until
-            self._rung.wait_for(until, timeout_s)
+            if awaited():
+                return True
+            self._awaited = awaited
+        if self._closed.acquire(timeout=timeout_s):
+            return True
+        with self.lock:
             self._awaited = None
+            return self._closed.acquire(blocking=False)  # it may have come true at the last moment
 
-    def ring(self) -> None:
-        """Wake the consumer if its condition has become true; the lock is held."""
+    def notify(self) -> None:
+        """Let the waiting thread go if its condition has come true; the lock is held."""
         if self._awaited is not None and self._awaited():
-            self._rung.notify()
+            self._awaited = None
+            self._closed.release()
 
 
 class Handoff:
     """One producer, one consumer. ``on_drop`` is called with the reason, outside the lock.
 
-    Several with one ``bell`` have one consumer, who waits for all of them at once.
+    Several with one ``gate`` have one consumer, who waits for all of them at once.
     """
 
     def __init__(
@@ -70,7 +81,7 @@ class Handoff:
         on_drop: Callable[[str], None],
         capacity: int = 2,
         note: Note = note_nothing,
-        bell: Doorbell | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self._note = note
         self._policy = policy
@@ -79,27 +90,27 @@ class Handoff:
         self._frames: deque[Frame] = deque()
         self._ended = False
         self._abandoned: str | None = None
-        self._bell = bell or Doorbell()
-        self._lock = self._bell.lock
-        self._room = threading.Condition(self._lock)  # the producer waits here
+        self._work = gate or Gate()  # the consumer waits here
+        self._lock = self._work.lock
+        self._room = Gate(self._lock)  # the producer waits here
 
     def put(self, frame: Frame, timeout_s: float) -> bool:
         """Hand a frame over; False if LOSSLESS found no room in time: try again."""
-        dropped = None
+        dropped, live = None, self._policy is Policy.LATEST
+        if not live and not self._room.wait(self._has_room, timeout_s):
+            return False
         with self._lock:
-            if self._policy is Policy.LATEST:
+            if live:
                 for old in self._frames:
                     dropped = "replaced"
                     self._note(dropped, old.index, 0)
                 self._frames.clear()
-            elif not self._has_room() and not self._room.wait_for(self._has_room, timeout_s):
-                return False
             if self._abandoned:
                 dropped = self._abandoned
             else:
                 self._frames.append(frame)
                 self._note("put", frame.index, frame.captured_ns)
-                self._bell.ring()
+                self._work.notify()
         if dropped:
             self._on_drop(dropped)
         return True
@@ -108,21 +119,21 @@ class Handoff:
         """The producer has no more frames."""
         with self._lock:
             self._ended = True
-            self._bell.ring()
+            self._work.notify()
 
     def take(self) -> Frame | None:
         """The next frame, or None; never waits."""
         with self._lock:
             if not self._frames:
                 return None
-            self._room.notify()
             frame = self._frames.popleft()
+            self._room.notify()
             self._note("take", frame.index, 0)
             return frame
 
     def wait(self, *, for_frame: bool, until: Callable[[], bool], timeout_s: float) -> None:
         """Wait until ``until()``, or, with ``for_frame``, until there is a frame or the end."""
-        self._bell.wait(lambda: until() or (for_frame and self.stirs), timeout_s)
+        self._work.wait(lambda: until() or (for_frame and self.stirs), timeout_s)
 
     @property
     def stirs(self) -> bool:
@@ -142,7 +153,7 @@ class Handoff:
     def wake(self) -> None:
         """A slot has become ready, or a stop was asked for; from any thread."""
         with self._lock:
-            self._bell.ring()
+            self._work.notify()
 
     def drained(self) -> bool:
         """True when the producer has ended and every frame has been taken."""

@@ -15,7 +15,7 @@ from time import monotonic, monotonic_ns
 from app.capture import Capture
 from app.errors import SourceError
 from app.frame import Frame, SourceInfo
-from app.handoff import Doorbell, Handoff, Note, Policy, note_nothing
+from app.handoff import Gate, Handoff, Note, Policy, note_nothing
 from app.interfaces import FrameSource, Sink
 from app.stats import Meter
 
@@ -43,7 +43,7 @@ class Inlet:
         number: int,
         policy: Policy,
         *,
-        bell: Doorbell,
+        gate: Gate,
         meter: Meter,
         stop: threading.Event,
         on_open: Callable[[], None],
@@ -53,7 +53,7 @@ class Inlet:
         self.info: SourceInfo | None = None
         self.error: BaseException | None = None
         self._on_open = on_open
-        self.handoff = Handoff(policy, on_drop=meter.dropped, note=lane.note, bell=bell)
+        self.handoff = Handoff(policy, on_drop=meter.dropped, note=lane.note, gate=gate)
         self.capture = Capture(
             lane.source,
             self.handoff,
@@ -88,14 +88,14 @@ class Intake:
     ) -> None:
         self._stop, self._stall_s = stop, stall_s
         self.error: BaseException | None = None
-        self._bell, self._opened = Doorbell(), threading.Event()
+        self._gate, self._opened = Gate(), threading.Event()
         alone = len(lanes) == 1
         self.inlets = [
             Inlet(
                 lane,
                 number,
                 policy,
-                bell=self._bell,
+                gate=self._gate,
                 meter=meter if alone else meter.lane(),
                 stop=stop,
                 on_open=self._opened.set,
@@ -127,7 +127,7 @@ class Intake:
 
     def waiting(self) -> tuple[int, int, int]:
         """(sources with a frame that waits, sources that have not ended, oldest captured_ns)."""
-        with self._bell.lock:
+        with self._gate.lock:
             firsts = [inlet.handoff.first for inlet in self.inlets]
             going = sum(not inlet.handoff.ended for inlet in self.inlets)
         times = [frame.captured_ns for frame in firsts if frame is not None]
@@ -135,7 +135,7 @@ class Intake:
 
     def wait(self, *, frames: int, until: Callable[[], bool], timeout_s: float) -> None:
         """Until ``until()``, or until so many sources have a frame or all have ended; 0: never."""
-        self._bell.wait(lambda: until() or (frames > 0 and self._stirs(frames)), timeout_s)
+        self._gate.wait(lambda: until() or (frames > 0 and self._stirs(frames)), timeout_s)
 
     def _stirs(self, frames: int) -> bool:
         """With the lock held."""
@@ -147,8 +147,8 @@ class Intake:
 
     def wake(self) -> None:
         """A slot has become ready, or a stop was asked for; from any thread."""
-        with self._bell.lock:
-            self._bell.ring()
+        with self._gate.lock:
+            self._gate.notify()
 
     def drained(self) -> bool:
         """True when every source has ended and every frame has been taken."""

@@ -92,3 +92,31 @@ def test_what_waits_at_a_stop_is_counted() -> None:
     lossless.abandon("stopped")
     assert lossless.put(frame(2), 0), "a producer that has not noticed yet is not held up"
     assert counter == {"stopped": 3} and lossless.take() is None
+
+
+def test_a_wait_that_times_out_as_its_condition_comes_true_leaves_the_gate_closed() -> None:
+    """Time-outs and notices meet in every order: no wait passes early, none breaks the gate."""
+    _, _, lossless = drops()
+    stop = threading.Event()
+
+    def nudge() -> None:
+        while not stop.is_set():
+            lossless.wake()
+
+    thread = threading.Thread(target=nudge)
+    thread.start()
+    try:
+        for i in range(2000):
+            flags = iter([False])  # false at the first look, true at the next
+            lossless.wait(for_frame=False, until=lambda flags=flags: next(flags, True), timeout_s=0)
+            if i % 100 == 0:
+                looks: list[int] = []
+                lossless.wait(
+                    for_frame=False,
+                    until=lambda looks=looks: bool(looks.append(1)) or len(looks) > 3,
+                    timeout_s=5,
+                )
+                assert len(looks) > 3, "passed before it was true"
+    finally:
+        stop.set()
+        thread.join()

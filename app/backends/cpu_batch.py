@@ -56,7 +56,8 @@ class BatchCpuSlot(WorkerSlot[Sequence[Frame], Answers]):
         self._tensor = np.zeros((capacity, *io.shape[1:]), np.float32)
         self._outputs = [np.empty((capacity, *shape[1:]), np.float32) for shape in shapes]
         self._bindings = [self._bind(count) for count in range(1, capacity + 1)]
-        # one for each place in the batch: it may keep what suits its frame's size
+        self._places = [self._tensor[i : i + 1] for i in range(capacity)]
+        # one for each place in the batch: it keeps what suits its frame's size, and the padding
         self._preprocess = [CpuPreprocessor(spec.input) for _ in range(capacity)]
         self._postprocess = Postprocessor(spec, shapes, score=score, iou=iou)
         self._run(capacity)
@@ -87,8 +88,10 @@ class BatchCpuSlot(WorkerSlot[Sequence[Frame], Answers]):
         count = len(frames)
         start_ns = perf_counter_ns()
         placements = [
-            preprocess(frame, self._tensor[i : i + 1])
-            for i, (frame, preprocess) in enumerate(zip(frames, self._preprocess, strict=False))
+            preprocess(frame, place)
+            for frame, preprocess, place in zip(
+                frames, self._preprocess, self._places, strict=False
+            )
         ]
         ready_ns = perf_counter_ns()
         self._run(count)

@@ -26,8 +26,7 @@ class Sanity:
 
     def check(self, outputs: Sequence[NDArray[Any]]) -> None:
         """Look at raw outputs on the host. The sum of squares is NaN when any value is."""
-        flat = (output.reshape(-1) for output in outputs if output.dtype.kind == "f")
-        self.note(any(math.isnan(np.dot(values, values)) for values in flat))
+        self.note(any(map(_has_nan, outputs)))
 
     def note(self, bad: bool) -> None:
         """One more frame. Raises ModelError after MOST_IN_A_ROW bad ones."""
@@ -44,3 +43,10 @@ class Sanity:
         if self._row >= MOST_IN_A_ROW:
             raise ModelError(f"{told} (on {self._row} frames in a row)")
         log.log(logging.DEBUG if self._seen > 1 else logging.ERROR, "%s", told)
+
+
+def _has_nan(output: NDArray[Any]) -> bool:
+    if output.dtype.kind != "f":
+        return False
+    values = output.reshape(-1)
+    return math.isnan(np.dot(values, values))

@@ -24,7 +24,7 @@ class WorkerSlot(Generic[Job, Answer]):
         self._queue, self._wake = queue, wake
         self._job: Job | None = None
         self._answer: Answer | BaseException | None = None
-        self._done = threading.Event()
+        self._busy = threading.Lock()  # held until it is done; an Event costs three of it
 
     @abstractmethod
     def process(self, job: Job) -> Answer:
@@ -34,17 +34,18 @@ class WorkerSlot(Generic[Job, Answer]):
         """Start; the slot must be idle."""
         assert self._job is None, "the slot is busy"
         self._job = job
-        self._done.clear()
+        self._busy.acquire()
         self._queue.put(self)
 
     def ready(self) -> bool:
         """See interfaces.Slot."""
-        return self._done.is_set()
+        return not self._busy.locked()
 
     def get(self) -> Answer:
         """Wait for the answer, or raise what went wrong."""
         assert self._job is not None, "nothing was enqueued"
-        self._done.wait()
+        with self._busy:
+            pass
         answer, self._answer, self._job = self._answer, None, None
         if isinstance(answer, BaseException):
             raise answer
@@ -58,5 +59,5 @@ class WorkerSlot(Generic[Job, Answer]):
             self._answer = self.process(self._job)
         except BaseException as error:
             self._answer = error
-        self._done.set()
+        self._busy.release()
         self._wake()

@@ -56,8 +56,17 @@ def by_slot(backend: Any) -> Detect:
 
 @contextmanager
 def torch_peer(model: Model, *, compiled: bool) -> Iterator[Detect]:
-    """PyTorch doing the same work on the same GPU: upload, preprocess, network in half precision,
-    NMS; what is found comes back. ``compiled``: max-autotune, with CUDA graphs."""
+    """PyTorch doing the same work on the same GPU; see ``torch_boxes``."""
+    with torch_boxes(model, compiled=compiled) as boxes_of:
+        yield lambda pixels: len(boxes_of(pixels))
+
+
+@contextmanager
+def torch_boxes(
+    model: Model, *, compiled: bool
+) -> Iterator[Callable[[Pixels], NDArray[np.float32]]]:
+    """Upload, preprocess, network in half precision, NMS; what is found comes back as rows of
+    x0, y0, x1, y1 in source pixels, score, class. ``compiled``: max-autotune, with CUDA graphs."""
     try:
         import torch
         import torchvision
@@ -80,7 +89,7 @@ def torch_peer(model: Model, *, compiled: bool) -> Iterator[Detect]:
     score, iou = spec.score, spec.iou
 
     @torch.inference_mode()
-    def detect(pixels: Pixels) -> int:
+    def detect(pixels: Pixels) -> NDArray[np.float32]:
         p = place((pixels.shape[1], pixels.shape[0]), spec.input.size_wh)
         frame = torch.from_numpy(pixels).to(device, non_blocking=True)
         planes = frame.permute(2, 0, 1)[None].float()
@@ -94,8 +103,10 @@ def torch_peer(model: Model, *, compiled: bool) -> Iterator[Detect]:
         centre, size = raw[:2, kept].T, raw[2:4, kept].T
         boxes = torch.cat([centre - size / 2, centre + size / 2], 1)
         chosen = torchvision.ops.batched_nms(boxes, best[kept], label[kept], iou)
-        found = torch.cat([boxes[chosen], best[kept][chosen, None]], 1).cpu()
-        return len(found)
+        values = torch.stack([best[kept][chosen], label[kept][chosen].float()], 1)
+        found: NDArray[np.float32] = torch.cat([boxes[chosen], values], 1).cpu().numpy()
+        found[:, :4] = p.to_source(found[:, :4].reshape(-1, 2, 2)).reshape(-1, 4)
+        return found
 
     try:
         yield detect

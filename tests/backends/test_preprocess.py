@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -72,8 +74,24 @@ def test_writes_into_the_given_tensor_and_keeps_its_own_memory() -> None:
     tensor = np.zeros((1, 3, 48, 64), np.float32)
     pixels = np.zeros((100, 100, 3), np.uint8)
     preprocess(Frame(pixels, 0, 0), tensor)
-    buffers = {id(preprocess._canvas), id(preprocess._planes)}
+    buffers = {id(preprocess._content), id(preprocess._planes)}
     address = tensor.ctypes.data
     preprocess(Frame(pixels + 1, 1, 0), tensor)
     assert tensor.ctypes.data == address and tensor.any()
-    assert {id(preprocess._canvas), id(preprocess._planes)} == buffers
+    assert {id(preprocess._content), id(preprocess._planes)} == buffers
+
+
+@pytest.mark.parametrize("align", ["center", "top-left"])
+@pytest.mark.parametrize("wh", [(90, 50), (50, 90), (61, 47)])
+def test_sizes_and_tensors_in_turn_are_as_with_a_fresh_preprocessor(
+    align: Any, wh: tuple[int, int]
+) -> None:
+    spec = InputSpec((64, 48), "RGB", 1 / 255, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), "letterbox", align)
+    rng, shared = np.random.default_rng(1), CpuPreprocessor(spec)
+    tensors = [np.full((1, 3, 48, 64), np.nan, np.float32) for _ in range(2)]
+    for turn, size in enumerate([wh, wh, (64, 48), wh, wh, wh]):
+        pixels = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        fresh = np.full((1, 3, 48, 64), np.nan, np.float32)
+        CpuPreprocessor(spec)(Frame(pixels, 0, 0), fresh)
+        shared(Frame(pixels, turn, 0), tensors[turn % 3 // 2])
+        assert tensors[turn % 3 // 2].tobytes() == fresh.tobytes()

@@ -34,6 +34,10 @@ class Candidates(NamedTuple):
         )
 
 
+# what an empty frame gives; nobody writes to it
+NOTHING = Candidates(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.intp))
+
+
 class Decoder(Protocol):
     """One family's reading of the raw outputs. Pure, and safe to share between threads."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.backends.decoders.common import Candidates, Shapes, best_class, cells, refuse
+from app.backends.decoders.common import NOTHING, Candidates, Shapes, best_class, cells, refuse
 
 
 class NanoDet:
@@ -52,9 +52,7 @@ class NanoDet:
                 scores.append(best_scores)
                 raw.append(outputs[level + self._levels][0][rows])
         if not kept:
-            return Candidates(
-                np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.intp)
-            )
+            return NOTHING
         index = np.concatenate(kept)
         logits = np.concatenate(raw).reshape(len(index), 4, len(self._bins))
         weights = np.exp(logits - logits.max(axis=2, keepdims=True))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.backends.decoders.common import (
+    NOTHING,
     Array,
     Candidates,
     Shapes,
@@ -76,10 +77,13 @@ class YoloV8:
 
     def __call__(self, outputs: Sequence[NDArray[Any]], score: float) -> Candidates:
         columns: Array = outputs[0][0]
-        kept = np.flatnonzero(columns[4:].max(axis=0) >= score)
-        rows = columns[:, kept].T
-        class_ids, scores = best_class(rows[:, 4:])
-        return Candidates(corners(rows[:, :2], rows[:, 2:4]), scores, class_ids)
+        peaks = columns[4:].max(axis=0)
+        kept = np.flatnonzero(peaks >= score)
+        if not len(kept):
+            return NOTHING
+        block = columns[:, kept]
+        class_ids = block[4:].argmax(axis=0)
+        return Candidates(corners(block[:2].T, block[2:4].T), peaks[kept], class_ids)
 
 
 class EndToEnd:

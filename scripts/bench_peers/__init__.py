@@ -1,0 +1,1 @@
+"""Kestrel and its peers over the same clip, side by side in one run."""

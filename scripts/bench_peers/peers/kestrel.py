@@ -1,0 +1,61 @@
+"""Kestrel: a replay as the application runs it, JSON lines to a file."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import cast
+
+from app.config import Config, Engine
+from app.detections import Result
+from app.errors import ConfigError, DeviceError
+from app.handoff import Policy
+from app.pipeline import Pipeline
+from app.shelf import Model
+from app.sinks.json_lines import JsonLinesSink
+from app.tools.engines import backend_factory
+from app.tools.inputs import make_input
+from scripts.bench_peers.contract import Box, Clock, NotHere, Run
+
+
+class _Ticker(Clock):
+    """The clock as the last sink."""
+
+    def open(self, *args: object) -> None:
+        """Nothing to open."""
+
+    def emit(self, result: Result) -> None:
+        """After the line has been written."""
+        self.tick()
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def run(clip: str, model: Model, *, engine: str) -> Run:
+    """``engine`` as in ``--engine``."""
+    config = Config(source=clip, engine=cast(Engine, engine), headless=True)
+    ticker = _Ticker()
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "lines.jsonl"
+        try:
+            pipeline = Pipeline(
+                make_input(config, Policy.LOSSLESS),
+                backend_factory(config, model, Policy.LOSSLESS),
+                [JsonLinesSink(str(out)), ticker],
+                labels=model.spec.labels,
+                policy=Policy.LOSSLESS,
+            )
+            pipeline.start()
+            while not pipeline.wait():
+                pass
+            pipeline.join()
+        except (ConfigError, DeviceError) as fault:
+            raise NotHere(str(fault)) from fault
+        lines = [json.loads(line) for line in out.read_text().splitlines()]
+    frames = [
+        [Box(found["class_id"], found["score"], *found["box"]) for found in line["detections"]]
+        for line in lines
+    ]
+    return ticker.run(frames, engine=pipeline.backend_description)

@@ -1,0 +1,87 @@
+"""Which peers are there, where does each live, and how near must its boxes be?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+
+from app.shelf import Model
+from scripts.bench_peers.boxes import Tolerance
+from scripts.bench_peers.contract import Run
+
+REFERENCE = "kestrel"
+
+# float32 on the same pixels: engines add in another order, Kestrel's lines round to 0.01 px
+FLOAT32 = Tolerance(score=1e-3, corner_px=0.5)
+# another decoder's or resizer's pixels, or half precision: the same objects, somewhat elsewhere
+NEAR = Tolerance(score=0.1, corner_px=2.0, iou=0.5, share=0.02)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """``tolerance`` None: its network is another one, so its boxes prove nothing."""
+
+    name: str
+    what: str
+    module: str
+    tolerance: Tolerance | None = FLOAT32
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    def run(self, clip: str, model: Model) -> Run:
+        """Once over the clip, in this process; raises NotHere."""
+        module = import_module(f"scripts.bench_peers.peers.{self.module}")
+        answer = module.run(clip, model, **self.options)
+        assert isinstance(answer, Run)
+        return answer
+
+
+PEERS: dict[str, Peer] = {
+    peer.name: peer
+    for peer in (
+        Peer(REFERENCE, "Kestrel's replay, --engine cpu", "kestrel", options={"engine": "cpu"}),
+        Peer(
+            "plain",
+            "read, cv2, session.run, decode, NMS in one loop",
+            "ort_loop",
+            options={"provider": "CPUExecutionProvider"},
+        ),
+        Peer("opencv-async", "OpenCV DNN, threads and queues as its sample", "opencv_async"),
+        Peer(
+            "ultralytics",
+            "predict(stream=True), an untrained YOLO of the same cost in ONNX",
+            "ultralytics_stream",
+            tolerance=None,
+        ),
+        Peer("openvino", "OpenVINO's AsyncInferQueue, throughput hint", "openvino_async"),
+        Peer("gstreamer", "GStreamer's decoder and appsink", "gstreamer", tolerance=NEAR),
+        Peer(
+            "kestrel-cuda",
+            "Kestrel's replay, --engine cuda",
+            "kestrel",
+            tolerance=NEAR,
+            options={"engine": "cuda"},
+        ),
+        Peer(
+            "torch-eager",
+            "PyTorch on the GPU in half precision",
+            "torch_gpu",
+            tolerance=NEAR,
+            options={"compiled": False},
+        ),
+        Peer(
+            "torch-compiled",
+            "the same through torch.compile(max-autotune)",
+            "torch_gpu",
+            tolerance=NEAR,
+            options={"compiled": True},
+        ),
+        Peer(
+            "ort-cuda",
+            "the plain loop on ONNX Runtime's CUDA provider",
+            "ort_loop",
+            tolerance=NEAR,
+            options={"provider": "CUDAExecutionProvider"},
+        ),
+    )
+}

@@ -1,0 +1,30 @@
+"""The search for a network of the same cost, without building one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scripts.bench_peers import same_cost
+from scripts.bench_peers.contract import NotHere
+
+
+def test_the_width_whose_cost_is_nearest_is_found_even_where_widths_come_in_steps():
+    def measure(width):
+        step = round(width * 64) / 64
+        return (step / 0.11) ** 2, Path(f"{width}.onnx")
+
+    width, ratio, path = same_cost.nearest(measure)
+    assert abs(ratio - 1) <= same_cost.TOLERANCE and path == Path(f"{width}.onnx")
+
+
+def test_where_none_is_near_enough_that_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("KESTREL_CACHE", str(tmp_path))
+    monkeypatch.setattr(same_cost, "version", lambda name: "1")
+    monkeypatch.setattr(same_cost, "_measured", lambda width, model, folder: (3.0, folder / "x"))
+    (tmp_path / "bench_peers").mkdir()
+    (tmp_path / "w.onnx").write_bytes(b"w")
+    model = type("Model", (), {"weights": tmp_path / "w.onnx"})
+    with pytest.raises(NotHere, match=r"the nearest is 3\.00 times ours"):
+        same_cost.network_of_cost(model)

@@ -20,13 +20,14 @@ from app.backends.cuda_engine import Engine, NativeEngine
 from app.backends.decoders import STRIDES
 from app.backends.decoders.common import Candidates, cells
 from app.backends.postprocess import Postprocessor, in_source
+from app.config import Transfer
 from app.detections import Detections
 from app.frame import Frame, PixelFormat
 from app.gpu.boxes import DeviceBoxes, grid_table, knows, output_cells
 from app.gpu.context import GpuContext, lost
 from app.gpu.kernel_files import load_kernel, load_module
 from app.gpu.recording import Mark, Recorder
-from app.gpu.strategy import Strategy, Transfer
+from app.gpu.strategy import Strategy
 from app.gpu.timeline import Timeline
 from app.gpu.transfer import Bell, PinnedArray
 from app.letterbox import Placement, place

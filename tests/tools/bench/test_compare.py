@@ -7,7 +7,7 @@ import pytest
 
 from app.cli import main
 from app.errors import ConfigError
-from app.tools.compare import compare
+from app.tools.bench.compare import compare
 
 REPORT = {
     "kestrel": "0.1.0",

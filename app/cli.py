@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code of README, "Exit codes"."""
     words = list(sys.argv[1:] if argv is None else argv)
-    args = _parser().parse_args(_with_command(words))
+    words = _with_command(words)
+    args = _parser(words[0]).parse_args(words)
     configure_logging()
     command: Callable[[argparse.Namespace], int] = args.func
     try:
@@ -85,7 +86,8 @@ def _with_command(words: list[str]) -> list[str]:
     return ["run", *words]
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(command: str) -> argparse.ArgumentParser:
+    """All commands; the sub-commands of `models` only for it, as they take long to import."""
     parser = argparse.ArgumentParser(
         prog="python -m app",
         allow_abbrev=False,
@@ -185,9 +187,13 @@ def _parser() -> argparse.ArgumentParser:
     soak.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
     soak.set_defaults(func=_soak)
 
-    from app.tools.models import register
+    models = commands.add_parser(
+        "models", help="the model shelf: list, info, fetch, add, quantize, evaluate"
+    )
+    if command == "models":
+        from app.tools.models import register
 
-    register(commands)
+        register(models)
     return parser
 
 

@@ -140,9 +140,8 @@ def _cpu(config: Config, model: Model, policy: Policy) -> BackendFactory:
     score, iou = _thresholds(config, model)
     workers = config.workers or min(WORKERS, config.slots or WORKERS)
     spare_slots = 1 if policy is Policy.LOSSLESS else 0
-    if config.slots is not None:
-        if (spare_slots := config.slots - workers) < 0:
-            raise ConfigError(f"slots is {config.slots}, which keeps {workers} workers idle")
+    if config.slots is not None and (spare_slots := config.slots - workers) < 0:
+        raise ConfigError(f"slots is {config.slots}, which keeps {workers} workers idle")
     return lambda wake: CpuBackend(
         model.spec,
         model.weights,

@@ -71,8 +71,12 @@ def network_work(path: Path, shape: Shape) -> Work:
 def _operations(node: Mapping[str, Any]) -> int:
     """Multiplications and additions of a node; one an element where it is not a product of sums."""
     name = node["op_name"]
-    inputs = [shape for kinds in node["input_type_shape"] for shape in kinds.values()]
-    outputs = [shape for kinds in node["output_type_shape"] for shape in kinds.values()]
+    inputs: list[list[int]] = [
+        shape for kinds in node["input_type_shape"] for shape in kinds.values()
+    ]
+    outputs: list[list[int]] = [
+        shape for kinds in node["output_type_shape"] for shape in kinds.values()
+    ]
     made = sum(math.prod(shape) for shape in outputs)
     if name in ("Conv", "ConvInteger"):  # weights: (out, in / groups, height, width)
         return 2 * made * math.prod(inputs[1][1:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,15 +37,21 @@ def run_compare(first: Path, second: Path) -> int:
 def compare(first: Path, second: Path) -> str:
     """The table for people. Raises ConfigError for what is no report of `bench`."""
     a, b = (_read(path) for path in (first, second))
+    kinds = [report.get("kind", "run") for report in (a, b)]
+    if kinds[0] != kinds[1]:
+        raise ConfigError(f"{first} is of kind {kinds[0]}, {second} of kind {kinds[1]}")
     lines = []
     for key in ("model", "engine", "kestrel"):
-        lines.append(_both(key, a.get(key), b.get(key)))
-    lines.append(_both("source", a["throughput"].get("source"), b["throughput"].get("source")))
+        if key in a or key in b:
+            lines.append(_both(key, a.get(key), b.get(key)))
+    lines.append(_both("source", *(_source(report) for report in (a, b))))
     lines.append(_both("cpu", a["device"].get("cpu"), b["device"].get("cpu")))
-    lines += ["", f"{'':24}{'A':>10}{'B':>10}{'B / A':>9}"]
-    for row in _rows(a, b):
+    rows = list(_ROWS[kinds[0]](a, b))
+    width = max(24, *(len(row.name) + 1 for row in rows)) if rows else 24
+    lines += ["", f"{'':{width}}{'A':>10}{'B':>10}{'B / A':>9}"]
+    for row in rows:
         ratio = f"{row.b / row.a:9.2f}" if row.a else f"{'–':>9}"
-        lines.append(f"{row.name:24}{row.a:10.2f}{row.b:10.2f}{ratio}  {row.verdict}".rstrip())
+        lines.append(f"{row.name:{width}}{row.a:10.2f}{row.b:10.2f}{ratio}  {row.verdict}".rstrip())
     lines += [
         "",
         f"differences up to {NOISE:.0%} are noise, larger ones may be: measure interleaved",
@@ -61,7 +67,8 @@ def _read(path: Path) -> dict[str, Any]:
     except ValueError as fault:
         raise ConfigError(f"{path} is no JSON: {fault}") from fault
     parts: dict[str, Any] = report if isinstance(report, dict) else {}
-    if not all(isinstance(parts.get(k), dict) for k in ("throughput", "overload", "device")):
+    wanted = _PARTS.get(parts.get("kind", "run"), {"kind": dict})
+    if not all(isinstance(parts.get(k), kind) for k, kind in wanted.items()):
         raise ConfigError(f"{path} is no report of `bench --json`")
     return parts
 
@@ -70,22 +77,59 @@ def _both(name: str, a: Any, b: Any) -> str:
     return f"{name:10}{a}" if a == b else f"{name:10}A: {a}\n{'':10}B: {b}"
 
 
-def _rows(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Row]:
+def _source(report: dict[str, Any]) -> Any:
+    return report.get("source") or report.get("throughput", {}).get("source")
+
+
+def _run_rows(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Row]:
     """The figures that both have."""
-    for stage, ms in a["throughput"].get("stages_ms", {}).items():
-        other = b["throughput"].get("stages_ms", {}).get(stage)
-        if other is not None:
-            yield Row(f"{stage} p50, ms", ms["p50"], other["p50"], "less")
+    stages = (report["throughput"].get("stages_ms", {}) for report in (a, b))
+    yield from _pairs(
+        *({f"{stage} p50, ms": ms and ms["p50"] for stage, ms in each.items()} for each in stages)
+    )
     for part, key, name, better in (
         ("throughput", "overall_fps", "throughput, FPS", "more"),
         ("overload", "overall_fps", "overload, FPS", "more"),
         ("overload", "service_ms", "service time, ms", "less"),
+        ("alone", "work_ms", "work alone, ms", "less"),
+        ("energy", "joules_per_frame", "energy, J a frame", "less"),
     ):
-        if key in a[part] and key in b[part]:
-            yield Row(name, a[part][key], b[part][key], better)
-    for quantile in ("p50", "p99"):
-        before, after = (r["overload"].get("age_ms", {}).get(quantile) for r in (a, b))
+        yield from _pairs(*({name: r.get(part, {}).get(key)} for r in (a, b)), better=better)
+    for part, name in (("live", "age live"), ("overload", "age under load")):
+        ages = (r.get(part, {}).get("age_ms", {}) for r in (a, b))
+        yield from _pairs(
+            *({f"{name} {q}, ms": each.get(q) for q in ("p50", "p99")} for each in ages)
+        )
+    yield from _pairs(*({"memory, MB": r.get("rss_mb")} for r in (a, b)))
+
+
+def _sweep_rows(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Row]:
+    """Configurations that ran in both."""
+    points = ({f"{p['name']}, FPS": p["fps"] for p in r["points"]} for r in (a, b))
+    yield from _pairs(*points, better="more")
+
+
+def _startup_rows(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Row]:
+    parts = (
+        {name.removesuffix("_ms").replace("_", " ") + ", ms": ms for name, ms in each.items()}
+        for each in (r["parts_ms"] | {"command to first boxes": r["total_ms"]} for r in (a, b))
+    )
+    yield from _pairs(*parts)
+
+
+def _pairs(
+    a: Mapping[str, float | None], b: Mapping[str, float | None], *, better: str = "less"
+) -> Iterator[Row]:
+    """What both know."""
+    for name, before in a.items():
+        after = b.get(name)
         if before is not None and after is not None:
-            yield Row(f"age under load {quantile}, ms", before, after, "less")
-    if "rss_mb" in a and "rss_mb" in b:
-        yield Row("memory, MB", a["rss_mb"], b["rss_mb"], "less")
+            yield Row(name, before, after, better)
+
+
+_ROWS = {"run": _run_rows, "sweep": _sweep_rows, "startup": _startup_rows}
+_PARTS: Mapping[str, Mapping[str, type]] = {
+    "run": {"throughput": dict, "overload": dict, "device": dict},
+    "sweep": {"points": list, "device": dict},
+    "startup": {"parts_ms": dict, "device": dict},
+}

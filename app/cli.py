@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code of README, "Exit codes"."""
     words = list(sys.argv[1:] if argv is None else argv)
-    args = _parser().parse_args(_with_command(words))
+    words = _with_command(words)
+    args = _parser(words[0]).parse_args(words)
     command: Callable[[argparse.Namespace], int] = args.func
     return _guarded(lambda: command(args))
 
@@ -98,7 +99,8 @@ def _with_command(words: list[str]) -> list[str]:
     return ["run", *words]
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(command: str) -> argparse.ArgumentParser:
+    """All commands; the sub-commands of `models` only for it, as they take long to import."""
     parser = argparse.ArgumentParser(
         prog="python -m app",
         allow_abbrev=False,
@@ -158,8 +160,26 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--precision", choices=PRECISIONS)
     bench.add_argument("--json", metavar="FILE", help="write all figures there")
     bench.add_argument("--max-frames", type=int, help="frames of the throughput run (default: 500)")
-    bench.add_argument("--seconds", type=float, default=10.0, help="length of the overload run")
     bench.add_argument(
+        "--seconds", type=float, default=10.0, help="length of the live and the overload run"
+    )
+    bench.add_argument("--html", type=Path, metavar="FILE", help="a page with plots")
+    bench.add_argument("--rounds", type=int, default=5, help="of --sweep and --startup")
+    bench.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
+    what = bench.add_mutually_exclusive_group()
+    what.add_argument(
+        "--sweep",
+        action="append",
+        metavar="KEY=A,B,C",
+        help="throughput with each of several engines, models, precisions, sizes, batches, slots, "
+        "workers, threads or transfers, in turn; repeated: with every combination",
+    )
+    what.add_argument(
+        "--startup",
+        action="store_true",
+        help="fresh processes: from the command to the first boxes",
+    )
+    what.add_argument(
         "--compare",
         nargs=2,
         type=Path,
@@ -189,9 +209,13 @@ def _parser() -> argparse.ArgumentParser:
     soak.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
     soak.set_defaults(func=_soak)
 
-    from app.tools.models import register
+    models = commands.add_parser(
+        "models", help="the model shelf: list, info, fetch, add, quantize, evaluate"
+    )
+    if command == "models":
+        from app.tools.models import register
 
-    register(commands)
+        register(models)
     return parser
 
 
@@ -285,12 +309,23 @@ def _check(config: Config, *, live: bool) -> int:
 
 def _bench(args: argparse.Namespace) -> int:
     if args.compare:
-        from app.tools.compare import run_compare
+        from app.tools.bench.compare import run_compare
 
         return run_compare(*args.compare)
-    from app.tools.bench import run_bench
+    from app.tools.bench.report import Destination
 
-    return run_bench(_config(args), seconds=args.seconds)
+    config, destination = _config(args), Destination(args.json, args.html)
+    if args.sweep:
+        from app.tools.bench.sweep import run_sweep
+
+        return run_sweep(config, destination, keys=args.sweep, rounds=args.rounds)
+    if args.startup:
+        from app.tools.bench.startup import run_startup
+
+        return run_startup(config, destination, rounds=args.rounds)
+    from app.tools.bench.run import run_bench
+
+    return run_bench(config, destination, seconds=args.seconds)
 
 
 def _doctor(args: argparse.Namespace) -> int:

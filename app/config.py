@@ -30,6 +30,8 @@ Engine = Literal["auto", "cpu", "cuda", "ort-cuda", "ort-tensorrt"]
 ENGINES: tuple[str, ...] = get_args(Engine)
 Precision = Literal["auto", "fp32", "fp16", "int8"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
+Transfer = Literal["auto", "pinned", "mapped"]
+TRANSFERS: tuple[str, ...] = get_args(Transfer)
 RtspTransport = Literal["auto", "tcp", "udp"]
 RTSP_TRANSPORTS: tuple[str, ...] = get_args(RtspTransport)
 
@@ -67,6 +69,8 @@ class Config:
     freeze_s: float = 30.0  # the very same picture for so long is a lost source; 0: never
     workers: int | None = None
     threads: int | None = None
+    slots: int | None = None  # frames in flight at most
+    transfer: Transfer = "auto"  # of frames to a GPU: copied, or reached into by it
     record: RecordOptions = field(default_factory=RecordOptions)
     clips: ClipOptions = field(default_factory=ClipOptions)
     mqtt: MqttOptions = field(default_factory=MqttOptions)
@@ -91,6 +95,9 @@ class Config:
             raise ConfigError("devices run headless; leave window out")
         if self.sources and self.trace is not None:
             raise ConfigError("trace records one source; leave it out, or run each by itself")
+        if self.transfer not in TRANSFERS:
+            known = ", ".join(TRANSFERS)
+            raise ConfigError(f"transfer is {self.transfer!r}; choose one of {known}")
         if self.headless and self.window:
             raise ConfigError("headless and window exclude each other; leave one of them out")
         if self.rtsp_transport not in RTSP_TRANSPORTS:
@@ -120,6 +127,7 @@ _LIMITS: tuple[tuple[str, float, float], ...] = (
     ("workers", 1, 64),
     ("batch", 1, 64),
     ("threads", 1, 256),
+    ("slots", 1, 65),
 )
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "str": str,
@@ -129,6 +137,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "list[str]": list,
     "Engine": str,
     "Precision": str,
+    "Transfer": str,
     "RtspTransport": str,
 }
 _LISTS = {"tuple[str, ...]": (str, "texts"), "tuple[int, ...]": (int, "whole numbers")}

@@ -106,7 +106,7 @@ def test_the_table_knows_every_room() -> None:
 
 def test_a_headless_run_imports_no_qt_and_starts_without_heavy_modules() -> None:
     code = (
-        "import sys, app.cli, app.tools.run, app.tools.bench, app.pipeline\n"
+        "import sys, app.cli, app.tools.run, app.tools.bench.run, app.pipeline\n"
         "heavy = {'PyQt5', 'onnxruntime', 'onnx', 'av', 'pycuda', 'pycocotools',"
         " 'aiohttp', 'paho', 'prometheus_client'}\n"
         "heavy |= {'pyqtgraph', 'psutil', 'pynvml'}\n"

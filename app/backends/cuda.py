@@ -13,8 +13,9 @@ from types import TracebackType
 
 from app.backends.cuda_engine import Engine, NativeEngine
 from app.backends.cuda_slot import CudaSlot
+from app.config import Transfer
 from app.gpu.context import GpuContext, lost
-from app.gpu.strategy import Strategy, Transfer
+from app.gpu.strategy import Strategy
 from app.gpu.timeline import Timeline
 from app.gpu.transfer import Bell
 from app.model_spec import ModelSpec

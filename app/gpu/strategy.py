@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Literal
+
+from app.config import Transfer
 
 log = logging.getLogger(__name__)
-
-Transfer = Literal["auto", "pinned", "mapped"]
 
 
 class Strategy:

@@ -11,15 +11,15 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from typing import TYPE_CHECKING, Any
 
 from app.errors import ModelError
 from app.model_spec import ModelSpec
 from app.shelf.manifest import Model
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 MIRROR_ENV = "KESTREL_MODEL_MIRROR"
 _TIMEOUT_S = 20.0
@@ -122,6 +122,11 @@ def _download(model: Model, part: Path) -> None:
 
 def _get(model: Model, url: str, part: Path) -> bool:
     """Append to ``part`` what is missing. False if the connection broke on the way."""
+    # here, as every start of a run would pay for them
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
     offset = _size(part)
     headers = {"User-Agent": "kestrel", **({"Range": f"bytes={offset}-"} if offset else {})}
     try:
@@ -148,6 +153,8 @@ def _get(model: Model, url: str, part: Path) -> bool:
 
 
 def _receive(reply: HTTPResponse, out: Any, total: int | None, progress: _Progress) -> bool:
+    from http.client import HTTPException
+
     while True:
         try:
             chunk = reply.read1(_CHUNK)

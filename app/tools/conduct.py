@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import NamedTuple
 
 from app.errors import KestrelError
 from app.pipeline import Pipeline
+
+log = logging.getLogger(__name__)
 
 
 class Ending(NamedTuple):
@@ -55,6 +58,7 @@ def conduct(
     if reload is not None and not os.isatty(0):
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, hang_up)
     try:
+        log.debug("pipeline starts")  # `bench --startup` times by this line
         pipeline.start()
         if beside:
             beside(lambda: not ended())

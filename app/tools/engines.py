@@ -94,7 +94,10 @@ def choose_from(config: Config, model: Model, policy: Policy) -> Choice:
         "bindings": [machine["pycuda"], machine["cuda-bindings"]],
         "engines": list(engines),
         "policy": policy.name,
-        "settings": [config.precision, config.workers, config.threads, config.batch],
+        "settings": [
+            *(config.precision, config.workers, config.threads),
+            *(config.slots, config.transfer, config.batch),
+        ],
     }
     return Choice(engines, skipped, key)
 
@@ -124,6 +127,11 @@ def _thresholds(config: Config, model: Model) -> tuple[float, float]:
 
 def _cpu(config: Config, model: Model, policy: Policy) -> BackendFactory:
     _only_float32(config)
+    if config.transfer != "auto":
+        raise ConfigError(
+            f"transfer {config.transfer}: there is nothing to transfer with --engine cpu; "
+            "it is a setting of GPU engines"
+        )
     import cv2
 
     from app.backends.cpu import WORKERS, CpuBackend
@@ -133,21 +141,25 @@ def _cpu(config: Config, model: Model, policy: Policy) -> BackendFactory:
     # Python's 5 ms the slowest hundredth of frames pays that several times over.
     sys.setswitchinterval(SWITCH_S)
     score, iou = _thresholds(config, model)
+    workers = config.workers or min(WORKERS, config.slots or WORKERS)
+    spare_slots = 1 if policy is Policy.LOSSLESS else 0
+    if config.slots is not None and (spare_slots := config.slots - workers) < 0:
+        raise ConfigError(f"slots is {config.slots}, which keeps {workers} workers idle")
     return lambda wake: CpuBackend(
         model.spec,
         model.weights,
         wake=wake,
         score=score,
         iou=iou,
-        workers=config.workers or WORKERS,
+        workers=workers,
         threads=config.threads,
-        spare_slots=1 if policy is Policy.LOSSLESS else 0,
+        spare_slots=spare_slots,
         batch=config.batch or 1,
     )
 
 
 def _cuda(config: Config, model: Model) -> BackendFactory:
-    from app.backends.cuda import CudaBackend
+    from app.backends.cuda import SLOTS, CudaBackend
     from app.backends.cuda_engine import NativeEngine
 
     def make_engine(context: GpuContext, spec: ModelSpec, weights: Path) -> GpuEngine:
@@ -166,7 +178,14 @@ def _cuda(config: Config, model: Model) -> BackendFactory:
         raise ConfigError(f"batch {config.batch}: --engine {config.engine} takes one frame a slot")
     score, iou = _thresholds(config, model)
     return lambda wake: CudaBackend(
-        model.spec, model.weights, wake=wake, score=score, iou=iou, make_engine=make_engine
+        model.spec,
+        model.weights,
+        wake=wake,
+        score=score,
+        iou=iou,
+        make_engine=make_engine,
+        slots=config.slots or SLOTS,
+        transfer=config.transfer,
     )
 
 

@@ -19,13 +19,8 @@ from app.shelf.manifest import read_labels
 from app.tools import evaluate, quantize
 
 
-def register(
-    subparsers: argparse._SubParsersAction[argparse.ArgumentParser], *, shelf_dir: Path = SHELF_DIR
-) -> None:
-    """Add the command `models`; each sub-command sets ``func``, a callable(args) -> exit code."""
-    models = subparsers.add_parser(
-        "models", help="the model shelf: list, info, fetch, add, quantize, evaluate"
-    )
+def register(models: argparse.ArgumentParser, *, shelf_dir: Path = SHELF_DIR) -> None:
+    """Add the sub-commands of `models`; each sets ``func``, a callable(args) -> exit code."""
     commands = models.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, func: Any, text: str) -> argparse.ArgumentParser:

@@ -21,7 +21,7 @@ def shelf(tmp_path, monkeypatch):
 @pytest.fixture
 def models(shelf):
     parser = argparse.ArgumentParser()
-    register(parser.add_subparsers(), shelf_dir=shelf)
+    register(parser.add_subparsers().add_parser("models"), shelf_dir=shelf)
 
     def run(*words):
         args = parser.parse_args(["models", *map(str, words)])

@@ -26,7 +26,7 @@ def shelf(tmp_path, monkeypatch):
 def models(shelf):
     """Runs `models …` on the temporary shelf."""
     parser = argparse.ArgumentParser()
-    register(parser.add_subparsers(), shelf_dir=shelf)
+    register(parser.add_subparsers().add_parser("models"), shelf_dir=shelf)
 
     def run(*words):
         args = parser.parse_args(["models", *map(str, words)])

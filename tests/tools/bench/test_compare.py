@@ -7,7 +7,7 @@ import pytest
 
 from app.cli import main
 from app.errors import ConfigError
-from app.tools.compare import compare
+from app.tools.bench.compare import compare
 
 REPORT = {
     "kestrel": "0.1.0",
@@ -83,3 +83,34 @@ def test_what_is_no_report_is_told(tmp_path, content):
     path.write_text(content)
     with pytest.raises(ConfigError, match=r"x\.json is no"):
         compare(path, path)
+
+
+def test_sweeps_and_starts_are_compared_with_their_like(tmp_path):
+    def save(name, report):
+        path = tmp_path / name
+        path.write_text(json.dumps({"device": {}, "model": "m", **report}))
+        return path
+
+    def sweep(name, fps):
+        points = [{"name": "slots=1", "fps": fps}, {"name": "slots=2", "fps": None}]
+        return save(name, {"kind": "sweep", "points": points})
+
+    def start(name, ms):
+        parts = {"imports_ms": ms, "first_inference_ms": 10.0}
+        return save(name, {"kind": "startup", "parts_ms": parts, "total_ms": 2 * ms})
+
+    text = compare(sweep("a", 100.0), sweep("b", 80.0))
+    assert line(text, "slots=1, FPS").split()[-2:] == ["0.80", "worse"] and "slots=2" not in text
+    text = compare(start("c", 500.0), start("d", 400.0))
+    assert line(text, "command to first boxes").split()[-2:] == ["0.80", "better"]
+    with pytest.raises(ConfigError, match="of kind sweep"):
+        compare(tmp_path / "a", tmp_path / "c")
+
+
+def test_what_only_one_machine_tells_is_left_out(pair):
+    def change(report):
+        report["energy"] = {"joules_per_frame": 0.5}
+        report["throughput"]["stages_ms"]["upload"] = None
+
+    text = compare(*pair(change))
+    assert "energy" not in text and "upload" not in text

@@ -1,0 +1,104 @@
+"""`bench`: one configuration, stage by stage, and does the age stay bounded?
+
+Four runs: frame after frame on one thread (the bare work), the recording as fast as it goes
+(LOSSLESS: throughput and stages), then the test pattern at half of that rate and at three times it
+(LATEST: age when idle, age and drops under overload).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from app.backends.work import network_work
+from app.config import Config
+from app.credentials import mask_credentials
+from app.errors import ConfigError
+from app.handoff import Policy
+from app.shelf import Model
+from app.stats import PipelineStats
+from app.tools.bench.ages import AgeSink
+from app.tools.bench.ceilings import ceilings
+from app.tools.bench.measure import Measured, measure, measure_alone
+from app.tools.bench.report import Destination, header
+from app.tools.bench.roofline import bottleneck, figures, roofline
+from app.tools.bench.table import run_table
+from app.tools.inputs import choose_model
+
+OVERLOAD, IDLE = 3.0, 0.5  # times the rate that was sustained
+FRAMES = 500
+FASTEST_PATTERN_FPS = 5000.0  # drawing more is itself the load
+
+
+def run_bench(config: Config, destination: Destination, *, seconds: float) -> int:
+    """Measure, print the table, write JSON and HTML."""
+    destination.check()
+    if not 0 < seconds <= 86_400:
+        raise ConfigError(f"--seconds is {seconds:g}; it must lie between 0 and a day")
+    model = choose_model(config)
+    config = replace(config, max_frames=config.max_frames or FRAMES)
+    source = config.source or "sample:"
+    run = measure(config, model, source, Policy.LOSSLESS)
+    fps = run.stats.overall_fps
+    if run.stats.processed < 2:
+        raise ConfigError(
+            f"{mask_credentials(source)} has too few frames to measure; choose a longer recording"
+        )
+    alone = measure_alone(config, model, source)
+    live = _at_rate(config, model, min(fps * IDLE, FASTEST_PATTERN_FPS), seconds)
+    overload = _at_rate(config, model, min(fps * OVERLOAD, FASTEST_PATTERN_FPS), seconds)
+    # before the ceilings are measured, which takes memory that no run takes
+    rss_mb, peak_kb = _rss_mb(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    width, height = model.spec.input.size_wh
+    work, peak = network_work(model.weights, (1, 3, height, width)), ceilings()
+    lines = roofline(alone, model.spec, work, peak)
+    sentence = bottleneck(alone, lines, run, work)
+    report = {
+        **header("run"),
+        "engine": run.engine,
+        "remarks": list(run.remarks),
+        "model": model.spec.name,
+        "throughput": {"source": mask_credentials(source), **run.figures()},
+        "alone": alone.figures(fps),
+        "energy": run.energy.figures(),
+        "live": live,
+        "overload": overload,
+        "roofline": figures(lines, sentence, work, peak),
+        "rss_mb": round(rss_mb, 1),
+        # the kernel keeps the two counts apart, and lets the peak lag behind
+        "rss_peak_mb": round(max(rss_mb, peak_kb / 1024), 1),
+    }
+    table = run_table(report, energy=run.energy.line(), lines=lines)
+    return destination.give(report, table)
+
+
+def _at_rate(config: Config, model: Model, fps: float, seconds: float) -> dict[str, Any]:
+    """The test pattern as a live source: the age of what comes out."""
+    fps = max(1.0, fps)
+    ticks = max(2, int(fps * seconds))
+    pattern = f"pattern:?size=640x480&fps={fps:.0f}&frames={ticks}"
+    ages = AgeSink()
+    run = measure(replace(config, max_frames=None), model, pattern, Policy.LATEST, [ages])
+    return {"source": pattern, **run.figures(), **ages.drift(), **_ratios(run)}
+
+
+def _ratios(run: Measured) -> dict[str, float]:
+    """Service time (medians of preprocess, network, postprocess), ages over it, and the load."""
+    stats: PipelineStats = run.stats
+    service = sum(stats.stages_ms[name][0] for name in ("preprocess", "network", "postprocess"))
+    p50, _, p99 = stats.age_ms
+    return {
+        "service_ms": round(service, 3),
+        "age_p50_over_service": round(p50 / service, 2),
+        "age_p99_over_service": round(p99 / service, 2),
+        "age_p99_over_p50": round(p99 / p50, 2),
+        "offered_times": round(stats.captured / stats.processed, 2),
+    }
+
+
+def _rss_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -42,8 +42,8 @@ class Seekable(Protocol):
 class SourceListener(Protocol):
     """Hears how a source is; called on the thread that reads it."""
 
-    def state_changed(self, state: str) -> None:
-        """ "opening", "live", "stalled", "reconnecting" or "failed"."""
+    def state_changed(self, state: str, why: str) -> None:
+        """ "opening", "live", "stalled", "reconnecting" or "failed"; ``why`` is for people."""
 
     def noticed(self, event: str) -> None:
         """Something to be counted: "losses", "reconnects", "stalls", …"""

@@ -17,10 +17,8 @@ SAMPLE_HINT = (
 )
 
 # banners
-LOST = "The picture is lost: {error}\nNo picture since {clock} ({seconds} s). {action}"
-LOST_NEVER = "{error}\n{action}"
-TRYING_IN = "Trying again in {seconds} s."
-TRYING = "Reconnecting…"
+LOST = "The picture is lost: {error}\nNo picture since {clock} ({seconds} s). Reconnecting…"
+LOST_NEVER = "{error}\nTrying since {clock} ({seconds} s)…"
 SILENT = "{label} has given no frames since {clock} ({seconds} s). Waiting for it."
 FAILED_SOURCE = "{error}"
 TRY_NOW = "Try now"

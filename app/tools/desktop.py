@@ -30,7 +30,7 @@ from app.sinks.latest import LatestSink
 from app.sinks.video_file import VideoFileSink
 from app.sources.uri import is_recording, make_source
 from app.sources.v4l2 import list_cameras
-from app.tools.inputs import source_options
+from app.tools.inputs import endurance_of, source_options
 from app.tools.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Desk:
         self._config = config
         # a run with an output or a limit is a job: it ends with its recording, and what the window
         # remembers changes nothing in it
-        stays = not (config.json or config.record.path or config.max_frames)
+        self._stays = stays = not (config.json or config.record.path or config.max_frames)
         names = ("model", "engine", "score", "iou")
         default = Config()
         self.given = frozenset(
@@ -125,11 +125,16 @@ class Desk:
 
     def _open(self, uri: str) -> Opening:
         config = self._config
+        endurance = endurance_of(config)
+        if endurance is not None and self._stays:
+            # at a desk somebody reads the banner, plugs the camera in or chooses another source
+            endurance = replace(endurance, wait=True)
         source = make_source(
             uri,
             realtime=True,
             isolate=config.isolate if uri == config.source else None,
             options=source_options(config),
+            endurance=endurance,
         )
         return Opening(source, mask_credentials(uri), is_recording(uri))
 

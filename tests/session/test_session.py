@@ -42,7 +42,7 @@ class Bench:
         self.engines: dict[str | None, Callable[[], FakeBackend]] = {}
         self.prepare_error: dict[str | None, Exception] = {}
         self.gate: dict[str | None, threading.Event] = {}
-        self.feed = Feed(self.shop, tell=self.told.append, retry_s=(0.02,))
+        self.feed = Feed(self.shop, tell=self.told.append)
         self.kept = [KeptSink(sink, lambda error: self.told.append(str(error))) for sink in kept]
         self.session = Session(
             self.feed,

@@ -64,6 +64,7 @@ class MachineLoad:
     gpu_memory_mb: float | None = None
     temperature_c: float | None = None
     power_w: float | None = None
+    power_covers: str = ""  # what is in it: whole board, GPU, processors
 
 
 @dataclass(frozen=True, slots=True)

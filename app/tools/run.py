@@ -43,7 +43,7 @@ def run_live(config: Config, *, reload: Callable[[], Config] | None = None) -> i
     source, model = make_input(config, Policy.LATEST), choose_model(config)
     energy, supervised = EnergySink(), Supervised(Notifier())
     canary = make_canary(config, model.spec, supervised)
-    recorder = make_recorder(config, model.spec)
+    recorder = make_recorder(config, model.spec.name)
     pipeline, summary, outputs = _compose(
         config,
         source,

@@ -37,11 +37,15 @@ def make_canary(config: Config, spec: ModelSpec, supervised: Supervised) -> Know
     """The known picture, if it was asked for."""
     if config.canary_s is None:
         return None
+    score = spec.score if config.score is None else config.score
+    iou = spec.iou if config.iou is None else config.iou
+    holds = score >= spec.score and iou == spec.iou  # with others it shows what is not recorded
     return KnownPicture(
         known_pixels(),
         every_s=config.canary_s,
-        threshold=spec.score if config.score is None else config.score,
-        expected=KNOWN_BOXES.get(spec.name),
+        threshold=score,
+        iou=iou,
+        expected=KNOWN_BOXES.get(spec.name) if holds else None,
         on_answer=supervised.inferred,
     )
 
@@ -59,11 +63,11 @@ def known_pixels() -> NDArray[np.uint8]:
         source.close()
 
 
-def make_recorder(config: Config, spec: ModelSpec) -> FlightRecorder:
+def make_recorder(config: Config, model_name: str) -> FlightRecorder:
     """The flight recorder: always on, in memory; with ``--trace`` in a file."""
     header = {
         "source": None if config.source is None else mask_credentials(config.source),
-        "model": spec.name,
+        "model": model_name,
         "engine": config.engine,
         "max_age_ms": config.max_age_ms,
     }
@@ -105,6 +109,6 @@ class Reloader:
             log.error("configuration read again, but the engine does not run yet: try again")
             return
         if plan.changed and self._canary is not None:
-            self._canary.tune(score)
+            self._canary.tune(score=score, iou=iou)
         self._config = config
         log.info("%s", plan.line())

@@ -39,10 +39,10 @@ def run_live(config: Config, *, reload: Callable[[], Config] | None = None) -> i
     ``reload`` reads the configuration again, on SIGHUP.
     """
     if wants_window(config):
-        return run_windowed(config)
+        return run_windowed(config, reload=reload, make_ladder=_ladder(config))
     source, model = make_input(config, Policy.LATEST), choose_model(config)
     energy, supervised = EnergySink(), Supervised(Notifier())
-    canary = make_canary(config, model.spec, supervised)
+    canary = make_canary(config, model.spec, supervised.inferred)
     recorder = make_recorder(config, model.spec.name)
     pipeline, summary, outputs = _compose(
         config,

@@ -293,7 +293,7 @@ def test_max_frames_counts_over_engines(benches) -> None:
     until(lambda: bench.state.running == Choice("large", "auto"))
     until(lambda: bench.source.let(1) or bench.state.ended)
     assert len(bench.shown.frames) == 4
-    assert bench.session.totals().processed == 4
+    assert bench.session.stats().processed == 4
 
 
 def test_end_of_the_recording_ends_a_run_that_does_not_stay(benches) -> None:

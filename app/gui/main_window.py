@@ -231,6 +231,8 @@ class MainWindow(QMainWindow):
         self.view.set_hint(hint(state, now_ns))
         badges = [texts.RECORDING] if state.recording_to else []
         self.hud.set_figures(figures_of(state), [*badges, *([texts.PAUSED] * state.feed.paused)])
+        covers = state.machine.power_covers
+        self.hud.setToolTip(texts.POWER_COVERS.format(covers=covers) if covers else "")
         self.timeline.show_feed(state.feed)
         self.tools.show_state(state, self.desk.catalogue())
         self.controls.show_thresholds(state.score, state.iou)

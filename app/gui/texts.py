@@ -40,6 +40,8 @@ AGE = "Age p50 / p95"
 DROPPED = "Dropped"
 SIZE = "Frame"
 ENGINE = "Engine"
+POWER = "Power"
+POWER_COVERS = "Power of: {covers}; idle power included"
 RECORDING = "● REC"
 PAUSED = "Paused"
 NO_FIGURE = "–"
@@ -159,6 +161,8 @@ PLOT_LOAD = "Load (%)"
 PLOT_MEMORY = "Memory (MB)"
 PLOT_HEAT = "Temperature and power"
 SERIES = {
+    "preprocess": "pre",
+    "postprocess": "post",
     "age_p50": "p50",
     "age_p95": "p95",
     "fps": "FPS",

@@ -119,6 +119,8 @@ def _sheet(*, dark: bool) -> str:
         subcontrol-origin: padding; right: 8px; }}
     QDockWidget::title {{ padding: 6px 10px; background: palette(window);
         border-bottom: 1px solid {line}; }}
+    QDockWidget::close-button {{ subcontrol-origin: margin; subcontrol-position: top right;
+        right: 10px; top: 6px; width: 16px; height: 16px; }}
     QMainWindow::separator {{ background: {line}; width: 1px; height: 1px; }}
     QMenuBar {{ padding: 2px 4px; }}
     QGroupBox {{ border: 0; margin-top: 20px; font-weight: 600; }}

@@ -9,7 +9,6 @@ UNAVAILABLE = "unavailable"
 WAITING = "Opening the source and the model…"
 OPENING = "Opening {label}…"
 NO_ENGINE = "Preparing the model…"
-DROP_HERE = "Drop to open"
 VIEW_NAME = "Video with detections"
 SAMPLE_HINT = (
     "This is the bundled clip. To see your own: choose a camera under “Source”, or drop a video, "
@@ -20,7 +19,6 @@ SAMPLE_HINT = (
 LOST = "The picture is lost: {error}\nNo picture since {clock} ({seconds} s). Reconnecting…"
 LOST_NEVER = "{error}\nTrying since {clock} ({seconds} s)…"
 SILENT = "{label} has given no frames since {clock} ({seconds} s). Waiting for it."
-FAILED_SOURCE = "{error}"
 TRY_NOW = "Try now"
 OPEN_AGAIN = "Open again"
 STUCK = (
@@ -96,6 +94,7 @@ ABOUT = (
 )
 RESET_ASK = "Forget all settings of this window, recent sources included?"
 TOOLBAR = "Tools"
+MORE_TOOLS = "More tools"
 
 GOT_IT = "Got it"
 
@@ -152,7 +151,7 @@ TIMELINE_FIXED = "This source cannot be moved in"
 INSTRUMENTS = "Instruments"
 NO_PYQTGRAPH = "The plots need pyqtgraph: pip install 'pyqtgraph>=0.13.7,<0.15'"
 IN_PICTURE = "In the picture now"
-TABLE_HEAD = ("Class", "Count", "Best score")
+TABLE_HEAD = ("Class", "Count", "Best")
 TABLE_NAME = "What is in the picture now"
 PLOT_STAGES = "Stages (ms)"
 PLOT_AGE = "Age (ms)"
@@ -177,7 +176,4 @@ SERIES = {
 }
 
 # notices
-SAVED = "Saved {name}.png, _boxes.png and .json in {folder}"
 NOTHING_TO_SAVE = "There is no frame to save yet"
-RECORDED = "Recorded {name} in {folder}"
-NOT_A_SOURCE = "Nothing that was dropped is a file or an address"

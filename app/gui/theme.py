@@ -112,6 +112,7 @@ def _sheet(*, dark: bool) -> str:
     QToolBar QToolButton {{ border: 1px solid transparent; border-radius: 5px; padding: 4px 6px; }}
     QToolBar QToolButton:hover {{ background: {hover}; }}
     QToolBar QToolButton:checked {{ background: {on}; }}
+    QToolBar QToolButton#qt_toolbar_ext_button {{ padding: 0; border: 0; }}
     QToolBar QToolButton:focus {{ border-color: palette(highlight); }}
     QToolBar QToolButton#source {{ background: palette(button); border-color: {line};
         padding: 4px 24px 4px 10px; min-width: 130px; text-align: left; }}

@@ -27,6 +27,7 @@ class Display:
     usable: bool
     reason: str
     platform: str | None = None  # Qt's name for it; None leaves the choice to Qt
+    named: bool = True  # the environment speaks of one, though it may not answer
 
 
 def find_display(environ: Mapping[str, str] | None = None) -> Display:
@@ -56,7 +57,8 @@ def find_display(environ: Mapping[str, str] | None = None) -> Display:
         why.append(fault)
     if not why:
         why.append(f"QT_QPA_PLATFORM={asked} is no platform known here")
-    return Display(False, "there is no display: " + ", ".join(why))
+    named = any(env.get(name) for name in ("QT_QPA_PLATFORM", "DISPLAY", "WAYLAND_DISPLAY"))
+    return Display(False, "there is no display: " + ", ".join(why), named=named)
 
 
 def _wayland_fault(env: Mapping[str, str]) -> str | None:

@@ -42,8 +42,8 @@ class Seekable(Protocol):
 class SourceListener(Protocol):
     """Hears how a source is; called on the thread that reads it."""
 
-    def state_changed(self, state: str) -> None:
-        """ "opening", "live", "stalled", "reconnecting" or "failed"."""
+    def state_changed(self, state: str, why: str) -> None:
+        """ "opening", "live", "stalled", "reconnecting" or "failed"; ``why`` is for people."""
 
     def noticed(self, event: str) -> None:
         """Something to be counted: "losses", "reconnects", "stalls", …"""
@@ -112,11 +112,16 @@ class Tunable(Protocol):
 class Canary(Protocol):
     """A known frame between the others, to see that the engine still works; pipeline thread."""
 
+    on_gpu: Callable[[], bool]  # whether that is where the engine computes
+
     def due(self) -> Frame | None:
         """The frame, with a negative index, when it is time for it."""
 
     def judge(self, detections: Detections) -> None:
         """What it gave, which no sink sees; raises DeviceError or ModelError if that is wrong."""
+
+    def tune(self, *, score: float, iou: float) -> None:
+        """The engine has got other thresholds, just now; any thread."""
 
 
 # Entered on the pipeline thread. The argument wakes that thread: a slot calls it, from any

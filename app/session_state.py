@@ -8,8 +8,8 @@ from typing import Literal
 
 from app.frame import SourceInfo
 
-# opening: for the first time; lost: it ran, and is tried again; failed: it is not tried again
-Phase = Literal["opening", "playing", "ended", "lost", "failed"]
+# as a source tells its own state; ended: a recording stands at its end
+Phase = Literal["opening", "live", "stalled", "reconnecting", "ended", "failed"]
 Severity = Literal["info", "warning", "error"]
 
 
@@ -35,8 +35,7 @@ class FeedState:
     position_ns: int | None = None  # in the recording
     duration_ns: int | None = None
     paused: bool = False
-    error: str = ""
-    next_try_ns: int | None = None
+    error: str = ""  # why it is lost or has failed
     last_frame_ns: int = 0
 
 
@@ -65,6 +64,7 @@ class MachineLoad:
     gpu_memory_mb: float | None = None
     temperature_c: float | None = None
     power_w: float | None = None
+    power_covers: str = ""  # what is in it: whole board, GPU, processors
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,7 @@ class Meter:
         with self._lock:
             self._events[event] += 1
 
-    def state_changed(self, state: str) -> None:
+    def state_changed(self, state: str, why: str) -> None:
         """The source is in another state."""
         self.state = state
 

@@ -16,7 +16,7 @@ VALUES = {"frame", "detections", "letterbox", "model_spec", "errors"}
 PURE = {
     *("interfaces", "handoff", "stats", "config", "overlay", "recognise", "display", "frame_pool"),
     *("accuracy", "cache", "credentials", "output_meter", "output_options"),
-    *("session_state", "catalogue", "ladder", "thermal", "gather", "named_sources"),
+    *("session_state", "catalogue", "ladder", "nvml", "thermal", "gather", "named_sources"),
 }
 CORE = {"capture", "intake", "delivery", "pipeline"}
 # leaves may import value types and pure modules, and themselves, never each other
@@ -55,7 +55,7 @@ THIRD_PARTY_HOMES = {
     "PyQt5": ("gui",),
     "pyqtgraph": ("gui",),
     "psutil": ("session",),
-    "pynvml": ("session", "power", "tools/holdings.py"),
+    "pynvml": ("nvml",),
     "onnxruntime": ("backends",),
     "onnx": ("backends", "gpu/network/graph.py"),
     "pycocotools": ("accuracy.py",),

@@ -232,7 +232,7 @@ def test_a_source_that_tells_its_state_is_heard() -> None:
         def read(self, timeout_s: float) -> Frame | None:
             frame = super().read(timeout_s)
             if frame is not None and frame.index == 5:
-                self.listener.state_changed("stalled")
+                self.listener.state_changed("stalled", "no frame")
                 self.listener.noticed("stalls")
             return frame
 

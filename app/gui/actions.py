@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from PyQt5.QtGui import QKeySequence
+from PyQt5.QtGui import QColor, QKeySequence
 from PyQt5.QtWidgets import QAction, QActionGroup, QMenuBar, QWidget
 
 from app.gui import texts
+from app.gui.icons import icon
 
 CHECKABLE = {
     *("record", "pause", "full_screen", "boxes", "labels", "scores", "keypoints", "hud"),
     *("controls", "instruments"),
 }
+_DRAWN = ("snapshot", "full_screen", "fit", "controls", "instruments", "step")
+_TWO_FACED = {"pause": ("pause", "play"), "record": ("record", "recording")}  # off, on
 _MENUS: tuple[tuple[str, str], ...] = (
     (texts.MENU_FILE, "open_file open_folder open_url | snapshot record folder | quit"),
     (texts.MENU_PLAY, "pause step | back forward restart"),
@@ -41,6 +44,9 @@ class Actions:
             action.setObjectName(name)
             parent.addAction(action)  # its keys work without the menu bar too, in full screen
             self._all[name] = action
+        self._ink = QColor("gray")
+        for name in _TWO_FACED:
+            self[name].toggled.connect(lambda on, name=name: self.show_face(name))
 
     def __getitem__(self, name: str) -> QAction:
         return self._all[name]
@@ -52,6 +58,19 @@ class Actions:
                 self[name].toggled.connect(handler)
             else:
                 self[name].triggered.connect(lambda checked, do=handler: do())
+
+    def restyle(self, ink: QColor) -> None:
+        """Draw the icons in this colour."""
+        self._ink = ink
+        for name in _DRAWN:
+            self[name].setIcon(icon(name, ink))
+        for name in _TWO_FACED:
+            self.show_face(name)
+
+    def show_face(self, name: str) -> None:
+        """The icon of what a click would do, or does."""
+        action = self[name]
+        action.setIcon(icon(_TWO_FACED[name][action.isChecked()], self._ink))
 
     def fill(self, bar: QMenuBar, choose_theme: Callable[[str], None]) -> QActionGroup:
         """The menu bar; returns the group of the themes."""

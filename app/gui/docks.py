@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from PyQt5.QtCore import Qt
-from PyQt5.QtWidgets import QDockWidget, QMainWindow, QWidget
+from PyQt5.QtWidgets import QDockWidget, QFrame, QMainWindow, QScrollArea, QWidget
 
 from app.gui import texts
 from app.gui.actions import Actions
 
+BAR_PX = 14  # a scroll bar's width, always left free, so that nothing jumps
 _FEATURES: Any = (
     QDockWidget.DockWidgetFeature.DockWidgetMovable
     | QDockWidget.DockWidgetFeature.DockWidgetClosable
@@ -32,7 +33,7 @@ class Docks:
             Qt.DockWidgetArea.BottomDockWidgetArea,
         )
         self._docks = {
-            "controls": self._add(texts.CONTROLS, controls, right),
+            "controls": self._add(texts.CONTROLS, _scrolling(controls), right),
             "instruments": self._add(texts.INSTRUMENTS, instruments, below),
         }
         for name, dock in self._docks.items():
@@ -69,3 +70,15 @@ class Docks:
                 self._actions[name].setChecked(visible)
 
         return follow
+
+
+def _scrolling(content: QWidget) -> QScrollArea:
+    """In a small window what has no room is scrolled to."""
+    area = QScrollArea()
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidgetResizable(True)
+    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # its content is what one tabs to
+    area.setWidget(content)
+    area.setMinimumWidth(content.minimumSizeHint().width() + BAR_PX)
+    return area

@@ -75,14 +75,22 @@ def figures_of(state: SessionState) -> list[Figure]:
     """What the status line says."""
     now = state.figures
     wh_px = state.feed.info.wh_px if state.feed.info else None
+    watts = state.machine.power_w
+    power = [] if watts is None else [(texts.POWER, _power(watts, now.fps))]
     return [
         (texts.FPS, f"{now.fps:.1f}"),
         (texts.AGE, f"{milliseconds(now.age_p50_ms)} / {milliseconds(now.age_p95_ms)} ms"),
         (texts.DROPPED, f"{sum(now.dropped.values())}"),
         (texts.SIZE, f"{wh_px[0]} × {wh_px[1]}" if wh_px else texts.NO_FIGURE),
+        *power,
         # the model's name stands in its picker
         (texts.ENGINE, state.engine_text.removesuffix(f", {state.model_name}") or texts.NO_FIGURE),
     ]
+
+
+def _power(watts: float, fps: float) -> str:
+    """With what a frame costs, while there are any."""
+    return f"{watts:.1f} W" + (f", {watts / fps:.2g} J a frame" if fps else "")
 
 
 def milliseconds(value: float) -> str:

@@ -98,6 +98,11 @@ def _fit(painter: QPainter, colour: QColor) -> None:
     painter.drawRect(QRectF(6, 7.5, 8, 5))
 
 
+def _more(painter: QPainter, colour: QColor) -> None:
+    for x in (4, 10):
+        painter.drawPolyline(QPolygonF([QPointF(x, 4), QPointF(x + 6, 10), QPointF(x, 16)]))
+
+
 _DRAWINGS: dict[str, Draw] = {
     "pause": _pause,
     "play": _play,
@@ -109,4 +114,5 @@ _DRAWINGS: dict[str, Draw] = {
     "instruments": _instruments,
     "full_screen": _full_screen,
     "fit": _fit,
+    "more": _more,
 }

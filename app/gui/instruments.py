@@ -12,6 +12,7 @@ from PyQt5.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -51,6 +52,8 @@ class Instruments(QWidget):
         self._next_s = 0.0
         self._drops: tuple[float, int] | None = None
         self.table = CountsTable()
+        # the picture gets what room there is; who wants larger plots pulls them up
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
 
     def build(self) -> None:
         """Get ready to make the plots, once they are wanted."""

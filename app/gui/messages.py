@@ -9,8 +9,7 @@ from typing import Literal
 from app.gui import texts
 from app.session_state import Choice, FeedState, SessionState, Severity
 
-SILENT_S = 2.0  # a camera that gives nothing for so long is said to be silent
-STUCK_S = 3.0  # so is an engine
+STUCK_S = 3.0  # an engine that gives nothing for so long is said to be stuck
 OPENING_SHOWN_S = 0.7  # a source that opens quicker needs no banner
 BUILD_SHOWN_S = 0.7  # a switch that is quicker needs no banner
 
@@ -65,17 +64,11 @@ def hint(state: SessionState, now_ns: int) -> str:
 def _of_source(feed: FeedState, now_ns: int) -> Message | None:
     if feed.phase == "failed":
         return Message(feed.error, "error", "reopen", texts.OPEN_AGAIN)
-    if feed.phase == "lost":
-        action = texts.TRYING
-        if feed.next_try_ns is not None and feed.next_try_ns > now_ns:
-            seconds = -(-(feed.next_try_ns - now_ns) // 1_000_000_000)
-            action = texts.TRYING_IN.format(seconds=seconds)
+    if feed.phase == "reconnecting":
         form = texts.LOST if feed.last_frame_ns else texts.LOST_NEVER
         since_ns = feed.last_frame_ns or feed.since_ns
-        text = _since(form, since_ns, now_ns, error=feed.error, action=action)
-        return Message(text, "error", "reopen", texts.TRY_NOW)
-    silent_ns = now_ns - feed.last_frame_ns
-    if feed.phase == "playing" and not feed.recording and silent_ns > SILENT_S * 1e9:
+        return Message(_since(form, since_ns, now_ns, error=feed.error), "error")
+    if feed.phase == "stalled":
         text = _since(texts.SILENT, feed.last_frame_ns, now_ns, label=feed.label)
         return Message(text, "warning")
     return None
@@ -105,7 +98,7 @@ def _of_engine(state: SessionState, now_ns: int) -> Message | None:
 
 def _is_stuck(state: SessionState, now_ns: int, result_ns: int) -> bool:
     feed = state.feed
-    flows = feed.phase == "playing" and not feed.paused and now_ns - feed.last_frame_ns < 1e9
+    flows = feed.phase == "live" and not feed.paused and now_ns - feed.last_frame_ns < 1e9
     return flows and bool(result_ns) and now_ns - result_ns > STUCK_S * 1e9
 
 

@@ -13,6 +13,7 @@ from app.gui.geometry import Placement
 from app.overlay import colour_of, label_of, printable, text_colour_on
 
 LINE = 2.0  # logical pixels, whatever the zoom
+MOST_APART = 40  # tags that others keep clear of: in a crowd there is no room anyway
 HALO = QColor(0, 0, 0, 110)  # around every line, so that it shows on a ground of its own colour
 
 
@@ -66,15 +67,20 @@ def paint_detections(
         seen = QRectF(0, 0, frame_wh_px[0] * placed.scale, frame_wh_px[1] * placed.scale)
         seen &= QRectF(-placed.x0, -placed.y0, room_wh[0], room_wh[1])
         metrics = QFontMetricsF(painter.font())
-        for i in worst_first:
+        strips: dict[int, QRectF] = {}
+        captions = [
+            _caption(labels, *each, options) for each in zip(class_ids, scores, strict=True)
+        ]
+        for i in _largest_first(boxes):
             left, top, right, bottom = boxes[i]
-            if not seen.intersects(QRectF(left, top, right - left, bottom - top)):
-                continue
-            text = _caption(labels, class_ids[i], scores[i], options)
-            strip = _strip(metrics, text, boxes[i], seen)
-            painter.fillRect(strip, QColor(*colours[i]))
-            painter.setPen(QColor(*text_colour_on(colours[i])))
-            painter.drawText(strip, Qt.AlignmentFlag.AlignCenter, text)
+            if seen.intersects(QRectF(left, top, right - left, bottom - top)):
+                taken = list(strips.values())[:MOST_APART]
+                strips[i] = _strip(metrics, captions[i], boxes[i], seen, taken)
+        for i in worst_first:
+            if i in strips:
+                painter.fillRect(strips[i], QColor(*colours[i]))
+                painter.setPen(QColor(*text_colour_on(colours[i])))
+                painter.drawText(strips[i], Qt.AlignmentFlag.AlignCenter, captions[i])
     painter.restore()
 
 
@@ -90,9 +96,25 @@ def _caption(labels: Sequence[str], class_id: int, score: float, options: Overla
     return " ".join([*words, f"{score:.2f}"] if options.scores else words)
 
 
-def _strip(metrics: QFontMetricsF, text: str, box: Sequence[float], seen: QRectF) -> QRectF:
-    """Where the tag goes: above the box, or inside it at the upper edge of what is seen."""
+def _largest_first(boxes: Sequence[Sequence[float]]) -> list[int]:
+    """A box that lies in another gives way to it; sizes change less from frame to frame."""
+    areas = [(right - left) * (bottom - top) for left, top, right, bottom in boxes]
+    return sorted(range(len(boxes)), key=lambda i: -areas[i])
+
+
+def _strip(
+    metrics: QFontMetricsF, text: str, box: Sequence[float], seen: QRectF, taken: Sequence[QRectF]
+) -> QRectF:
+    """Where the tag goes: above the box, or inside it at the upper edge of what is seen.
+
+    Where another tag is, it goes below the box, or inside at its lower edge, if that is free.
+    """
     tag_w, tag_h = metrics.horizontalAdvance(text) + 10, metrics.height() + 3
     left = max(seen.left(), min(box[0] - LINE / 2, seen.right() - tag_w))
-    top = box[1] - tag_h
-    return QRectF(left, top if top >= seen.top() else max(seen.top(), box[1]), tag_w, tag_h)
+    above = box[1] - tag_h
+    first = QRectF(left, above if above >= seen.top() else max(seen.top(), box[1]), tag_w, tag_h)
+    others = (QRectF(left, top, tag_w, tag_h) for top in (box[3], box[3] - tag_h))
+    for strip in (first, *others):
+        if seen.contains(strip) and not any(strip.intersects(each) for each in taken):
+            return strip
+    return first

@@ -102,6 +102,7 @@ class Plot(QWidget):
         if text != self.legend.text():
             self.legend.setText(text)
             self.setAccessibleName(f"{self.title}: {self.spoken()}")
+            self.legend.setToolTip(self.spoken())  # the whole of it, where there is no room
 
     def spoken(self) -> str:
         """The latest figures in words."""

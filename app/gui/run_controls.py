@@ -74,7 +74,7 @@ class RunControls:
     def restart(self) -> None:
         """A recording from its beginning; anything else is opened anew."""
         feed = self._desk.state().feed
-        plays = feed.recording and feed.phase in ("playing", "ended")
+        plays = feed.recording and feed.phase in ("live", "ended")
         if plays and (feed.seekable or feed.phase == "ended"):
             self._desk.seek(0)
         else:

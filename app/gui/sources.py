@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from PyQt5.QtCore import QMimeData
-from PyQt5.QtWidgets import QMenu, QToolButton, QWidget
+from PyQt5.QtWidgets import QMenu, QToolButton
 
 from app.catalogue import Catalogue
 from app.gui import texts
@@ -113,8 +113,3 @@ def _short(label: str) -> str:
         return texts.PATTERN
     name = Path(label).name if "://" not in label and "/" in label else label
     return name if len(name) <= _LONGEST else "…" + name[-_LONGEST:]
-
-
-def widget_under(menu: QMenu) -> QWidget:
-    """The menu as a widget, for who only knows widgets."""
-    return menu

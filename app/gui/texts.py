@@ -9,7 +9,6 @@ UNAVAILABLE = "unavailable"
 WAITING = "Opening the source and the model…"
 OPENING = "Opening {label}…"
 NO_ENGINE = "Preparing the model…"
-DROP_HERE = "Drop to open"
 VIEW_NAME = "Video with detections"
 SAMPLE_HINT = (
     "This is the bundled clip. To see your own: choose a camera under “Source”, or drop a video, "
@@ -17,12 +16,9 @@ SAMPLE_HINT = (
 )
 
 # banners
-LOST = "The picture is lost: {error}\nNo picture since {clock} ({seconds} s). {action}"
-LOST_NEVER = "{error}\n{action}"
-TRYING_IN = "Trying again in {seconds} s."
-TRYING = "Reconnecting…"
+LOST = "The picture is lost: {error}\nNo picture since {clock} ({seconds} s). Reconnecting…"
+LOST_NEVER = "{error}\nTrying since {clock} ({seconds} s)…"
 SILENT = "{label} has given no frames since {clock} ({seconds} s). Waiting for it."
-FAILED_SOURCE = "{error}"
 TRY_NOW = "Try now"
 OPEN_AGAIN = "Open again"
 STUCK = (
@@ -42,6 +38,8 @@ AGE = "Age p50 / p95"
 DROPPED = "Dropped"
 SIZE = "Frame"
 ENGINE = "Engine"
+POWER = "Power"
+POWER_COVERS = "Power of: {covers}; idle power included"
 RECORDING = "● REC"
 PAUSED = "Paused"
 NO_FIGURE = "–"
@@ -96,6 +94,7 @@ ABOUT = (
 )
 RESET_ASK = "Forget all settings of this window, recent sources included?"
 TOOLBAR = "Tools"
+MORE_TOOLS = "More tools"
 
 GOT_IT = "Got it"
 
@@ -152,7 +151,7 @@ TIMELINE_FIXED = "This source cannot be moved in"
 INSTRUMENTS = "Instruments"
 NO_PYQTGRAPH = "The plots need pyqtgraph: pip install 'pyqtgraph>=0.13.7,<0.15'"
 IN_PICTURE = "In the picture now"
-TABLE_HEAD = ("Class", "Count", "Best score")
+TABLE_HEAD = ("Class", "Count", "Best")
 TABLE_NAME = "What is in the picture now"
 PLOT_STAGES = "Stages (ms)"
 PLOT_AGE = "Age (ms)"
@@ -161,6 +160,8 @@ PLOT_LOAD = "Load (%)"
 PLOT_MEMORY = "Memory (MB)"
 PLOT_HEAT = "Temperature and power"
 SERIES = {
+    "preprocess": "pre",
+    "postprocess": "post",
     "age_p50": "p50",
     "age_p95": "p95",
     "fps": "FPS",
@@ -175,7 +176,4 @@ SERIES = {
 }
 
 # notices
-SAVED = "Saved {name}.png, _boxes.png and .json in {folder}"
 NOTHING_TO_SAVE = "There is no frame to save yet"
-RECORDED = "Recorded {name} in {folder}"
-NOT_A_SOURCE = "Nothing that was dropped is a file or an address"

@@ -112,6 +112,7 @@ def _sheet(*, dark: bool) -> str:
     QToolBar QToolButton {{ border: 1px solid transparent; border-radius: 5px; padding: 4px 6px; }}
     QToolBar QToolButton:hover {{ background: {hover}; }}
     QToolBar QToolButton:checked {{ background: {on}; }}
+    QToolBar QToolButton#qt_toolbar_ext_button {{ padding: 0; border: 0; }}
     QToolBar QToolButton:focus {{ border-color: palette(highlight); }}
     QToolBar QToolButton#source {{ background: palette(button); border-color: {line};
         padding: 4px 24px 4px 10px; min-width: 130px; text-align: left; }}
@@ -119,6 +120,8 @@ def _sheet(*, dark: bool) -> str:
         subcontrol-origin: padding; right: 8px; }}
     QDockWidget::title {{ padding: 6px 10px; background: palette(window);
         border-bottom: 1px solid {line}; }}
+    QDockWidget::close-button {{ subcontrol-origin: margin; subcontrol-position: top right;
+        right: 10px; top: 6px; width: 16px; height: 16px; }}
     QMainWindow::separator {{ background: {line}; width: 1px; height: 1px; }}
     QMenuBar {{ padding: 2px 4px; }}
     QGroupBox {{ border: 0; margin-top: 20px; font-weight: 600; }}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from PyQt5.QtCore import QSize, Qt, pyqtSignal
-from PyQt5.QtGui import QKeySequence
+from PyQt5.QtGui import QColor, QKeySequence
 from PyQt5.QtWidgets import (
     QAction,
     QComboBox,
@@ -21,6 +21,7 @@ from PyQt5.QtWidgets import (
 from app.catalogue import Catalogue, Offer
 from app.gui import texts
 from app.gui.actions import Actions
+from app.gui.icons import icon
 from app.gui.ports import Desk
 from app.gui.settings import Settings
 from app.gui.sources import SourceButton
@@ -85,6 +86,15 @@ class ToolBar(QToolBar):
                     button.setAccessibleName(actions[name].text().replace("&", ""))
         for picker in (self.model, self.engine):
             picker.activated.connect(self._chosen)
+        more = self.findChild(QToolButton, "qt_toolbar_ext_button")
+        self._more = more if isinstance(more, QToolButton) else None
+
+    def restyle(self, ink: QColor) -> None:
+        """Follow the theme. The style's own arrow to what has no room is black on black."""
+        if self._more is not None:
+            self._more.setIcon(icon("more", ink))
+            self._more.setAccessibleName(texts.MORE_TOOLS)
+            self._more.setToolTip(texts.MORE_TOOLS)
 
     def show_state(self, state: SessionState, catalogue: Catalogue) -> None:
         """What runs, or is about to."""

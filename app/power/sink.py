@@ -53,6 +53,9 @@ class EnergySink:
         self._meter.__enter__()
         self._opened = True
 
+    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """See interfaces.Updatable: it is the machine that is measured."""
+
     def emit(self, result: Result) -> None:
         """Count."""
         self._frames += 1

@@ -6,6 +6,7 @@ A GPU can go wrong without any error, and then finds nothing, or ghosts, for eve
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import NamedTuple
@@ -34,8 +35,8 @@ class KnownAnswer(NamedTuple):
 class KnownPicture:
     """A ``Canary``: ``pixels`` (H, W, 3) BGR every ``every_s`` seconds, the first at once.
 
-    ``expected``: its boxes; None: those of the first answer. ``threshold`` is the score below which
-    the engine reports nothing. ``on_answer`` is called after every good one.
+    ``threshold`` and ``iou`` are the engine's. ``expected``: its boxes with these, or with a higher
+    threshold; None: those of the first answer. ``on_answer`` is called after every good one.
     """
 
     def __init__(
@@ -44,23 +45,29 @@ class KnownPicture:
         *,
         every_s: float,
         threshold: float,
+        iou: float,
         expected: Sequence[KnownAnswer] | None = None,
         on_answer: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._pixels, self._every_s, self._clock = pixels, every_s, clock
         self._expected, self._on_answer = expected, on_answer
-        self._known = expected is not None
+        self._recorded, self._recorded_with = expected, (threshold, iou)
         self.on_gpu: Callable[[], bool] = lambda: False  # decides the exit code
-        self._threshold, self._weak = threshold, threshold + SCORE
+        self._weak = threshold + SCORE
+        self._tuned = 0
+        self._asked: deque[int] = deque()  # of each picture under way: _tuned at its start
         self._next_s = float("-inf")
         self.judged = 0
 
-    def tune(self, threshold: float) -> None:
-        """The engine's threshold has changed; any thread."""
-        if not self._known:
-            self._expected = None  # taken anew: a lower one reports what was not recorded
-        self._threshold, self._weak = threshold, max(self._threshold, threshold) + SCORE
+    def tune(self, *, score: float, iou: float) -> None:
+        """See interfaces.Canary."""
+        threshold, recorded_iou = self._recorded_with
+        # else it is taken anew: such thresholds report what was not recorded
+        holds = score >= threshold and iou == recorded_iou
+        self._expected = self._recorded if holds else None
+        self._weak = score + SCORE
+        self._tuned += 1
 
     def due(self) -> Frame | None:
         """See interfaces.Canary."""
@@ -68,10 +75,14 @@ class KnownPicture:
         if now_s < self._next_s:
             return None
         self._next_s = now_s + self._every_s
+        self._asked.append(self._tuned)
         return Frame(self._pixels, -1, 0)
 
     def judge(self, detections: Detections) -> None:
         """See interfaces.Canary."""
+        if self._asked and self._asked.popleft() != self._tuned:
+            self._on_answer()  # the engine works; by which thresholds is not known
+            return
         found = [
             KnownAnswer(int(i), float(s), (float(b[0]), float(b[1]), float(b[2]), float(b[3])))
             for i, s, b in zip(

@@ -59,6 +59,9 @@ class Supervised:
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Nothing is known yet."""
 
+    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """See interfaces.Updatable."""
+
     def emit(self, result: Result) -> None:
         """A result has come."""
         self._results += 1

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from time import monotonic_ns
 from types import TracebackType
 
-from app.handoff import Policy
-from app.interfaces import Backend, BackendFactory, Sink, Tunable
+from app.handoff import Note, Policy
+from app.interfaces import Backend, BackendFactory, Canary, Sink
+from app.ladder import Ladder
 from app.pipeline import Pipeline
 from app.session.tap import Tap
 from app.session_state import Choice
@@ -30,6 +31,8 @@ class Prepared:
     iou: float
     default_score: float
     default_iou: float
+    canary: Canary | None = None
+    make_ladder: Callable[[Callable[[str], None]], Ladder] | None = None
 
 
 class Engine:
@@ -45,6 +48,7 @@ class Engine:
         prepare: Callable[[], Prepared],
         sink: Sink,
         *,
+        note: Note,
         max_age_ms: float | None,
         max_frames: int | None,
         stall_s: float,
@@ -53,7 +57,7 @@ class Engine:
         self.tap = Tap()
         self.prepared: Prepared | None = None
         self.pipeline: Pipeline | None = None
-        self._prepare, self._sink = prepare, sink
+        self._prepare, self._sink, self._note = prepare, sink, note
         self._limits = {"max_age_ms": max_age_ms, "max_frames": max_frames, "stall_s": stall_s}
         self._error: BaseException | None = None
         self._backend: Backend | None = None
@@ -81,13 +85,15 @@ class Engine:
                 self._error = error
         return self._error
 
-    def tune(self, score: float, iou: float) -> bool:
-        """Change the thresholds from the next frame on; False where it must be built anew."""
-        backend: object = self._backend
-        if isinstance(backend, Tunable):
-            backend.tune(score=score, iou=iou)
-            return True
-        return False
+    def tune(self, score: float, iou: float, max_age_ms: float | None) -> bool:
+        """Other limits from the next frame on; False where it must be built anew."""
+        pipeline, prepared = self.pipeline, self.prepared
+        if pipeline is None or prepared is None:
+            return False
+        tuned = pipeline.tune(score=score, iou=iou, max_age_ms=max_age_ms)
+        if tuned and prepared.canary is not None:
+            prepared.canary.tune(score=score, iou=iou)
+        return tuned
 
     def dismiss(self) -> None:
         """End it, in order, on its own threads; returns at once. Frames in flight are delivered."""
@@ -115,8 +121,13 @@ class Engine:
                 [self._sink],
                 labels=prepared.labels,
                 policy=Policy.LATEST,
+                canary=prepared.canary,
+                note=self._note,
+                make_ladder=prepared.make_ladder,
                 **self._limits,  # type: ignore[arg-type]
             )
+            if prepared.canary is not None:
+                prepared.canary.on_gpu = lambda: not pipeline.backend_description.startswith("cpu")
             if not self._dismissed.is_set():
                 self.pipeline = pipeline  # first: it may be up before the next line
                 pipeline.start()

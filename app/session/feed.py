@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from app.frame import Frame, SourceInfo
-from app.session.feeder import RETRY_S, Feeder, Opening
+from app.session.feeder import Feeder, Opening
 from app.session.tap import Tap
 from app.session_state import FeedState
 
@@ -29,10 +29,10 @@ class Feed:
         *,
         tell: Callable[[str], None],
         loops: Callable[[str], bool] = lambda uri: False,
-        retry_s: tuple[float, ...] = RETRY_S,
     ) -> None:
-        self._make, self._tell, self._loops, self._retry_s = make, tell, loops, retry_s
+        self._make, self._tell, self._loops = make, tell, loops
         self._lock = threading.RLock()
+        self._events: Counter[str] = Counter()
         self._feeder: Feeder | None = None
         self._before: str | None = None  # what ran before, to return to
         self._left: list[Feeder] = []
@@ -53,13 +53,10 @@ class Feed:
             self._start(uri, after=before)
 
     def reopen(self) -> None:
-        """Open the same source anew, at once: after its end, or while it is lost."""
+        """Open the same source anew: after its end or fault, or while it is lost."""
         with self._lock:
-            feeder = self._feeder
-            if feeder is not None and feeder.state.phase == "lost":
-                feeder.retry()
-            elif feeder is not None:
-                self.show(feeder.state.uri)
+            if self._feeder is not None:
+                self.show(self._feeder.state.uri)
 
     def _start(self, uri: str, *, after: Feeder | None) -> None:
         feeder = Feeder(
@@ -67,9 +64,9 @@ class Feed:
             self._make,
             lambda frame, info: self._give(feeder, frame, info),
             is_wanted=lambda: bool(self._taps),
+            on_event=self._noticed,
             loop=self._loops(uri),
             after=after,
-            retry_s=self._retry_s,
         )
         self._feeder = feeder
         feeder.start()
@@ -80,13 +77,18 @@ class Feed:
             feeder = self._feeder
         return feeder.state if feeder is not None else FeedState()
 
+    def events(self) -> Mapping[str, int]:
+        """What happened to the sources, counted: "losses", "reconnects", "stalls", …"""
+        with self._lock:
+            return dict(self._events)
+
     def return_if_failed(self) -> None:
         """Go back to the source before if the present one never opened and will not."""
         with self._lock:
             feeder, before = self._feeder, self._before
             if feeder is None or before is None or feeder.has_opened or before == feeder.state.uri:
                 return
-            if feeder.state.phase not in ("failed", "lost"):
+            if feeder.state.phase not in ("failed", "reconnecting"):
                 return
             feeder.leave()
             self._left.append(feeder)
@@ -146,6 +148,10 @@ class Feed:
         for feeder in self._left:
             feeder.join(timeout_s)
         return not any(feeder.is_alive() for feeder in self._left)
+
+    def _noticed(self, event: str) -> None:
+        with self._lock:
+            self._events[event] += 1
 
     def _on_feeder(self, action: Callable[[Feeder], object]) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""How is one source kept running: read, paused, moved in, tried again when it is lost?"""
+"""How is one source read, paused and moved in, and how is told how it is?"""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from typing import NamedTuple
 
 from app.errors import KestrelError, SourceEnded
 from app.frame import Frame, SourceInfo
-from app.interfaces import FrameSource, Seekable
+from app.interfaces import FrameSource, Seekable, TellsItsState
 from app.session_state import FeedState
 
 log = logging.getLogger(__name__)
 
 READ_S = 0.1  # how soon a command is noticed while no frame comes
 HAND_OVER_S = 2.0  # for the source before to be closed; a driver that hangs may take longer
-RETRY_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # pauses between attempts; the last one for ever
 
 
 class Opening(NamedTuple):
@@ -26,15 +25,17 @@ class Opening(NamedTuple):
 
     source: FrameSource
     label: str  # without credentials
-    recording: bool  # it has an end, and is not tried again
+    recording: bool  # it has an end
 
 
 class Feeder(threading.Thread):
     """Opens, reads and closes one source until it is told to leave, all on this thread.
 
     ``give`` takes each frame; a recording stands still until ``is_wanted``. ``state`` may be read
-    on any thread. A driver that never returns holds up this thread alone: whoever wants another
-    source leaves it behind and starts another, which waits for ``after`` a little.
+    on any thread. A source that outlives its faults says itself how it is (``SourceListener``);
+    any other one is over with its first fault. A driver that never returns holds up this thread
+    alone: whoever wants another source leaves it behind and starts another, which waits for
+    ``after`` a little.
     """
 
     def __init__(
@@ -44,19 +45,19 @@ class Feeder(threading.Thread):
         give: Callable[[Frame, SourceInfo], None],
         *,
         is_wanted: Callable[[], bool] = lambda: True,
+        on_event: Callable[[str], None] = lambda event: None,
         after: threading.Thread | None = None,
         loop: bool = False,
-        retry_s: tuple[float, ...] = RETRY_S,
     ) -> None:
         super().__init__(name="source", daemon=True)
         self._make, self._give, self._is_wanted = make, give, is_wanted
-        self._loop, self._retry_s, self._after = loop, retry_s, after
+        self._loop, self._after = loop, after
         self._uri = uri
         self._wake = threading.Condition()
         self._leaving = False
-        self._retry_now = False
         self._steps = 0
         self._seek_ns: int | None = None
+        self.noticed = on_event  # see SourceListener
         self.has_opened = False
         self.state = FeedState(uri=uri, label="", since_ns=monotonic_ns())
 
@@ -64,12 +65,6 @@ class Feeder(threading.Thread):
         """Close the source and end; returns at once."""
         with self._wake:
             self._leaving = True
-            self._wake.notify_all()
-
-    def retry(self) -> None:
-        """Wait no longer for the next attempt."""
-        with self._wake:
-            self._retry_now = True
             self._wake.notify_all()
 
     def pause(self, paused: bool) -> None:
@@ -92,42 +87,42 @@ class Feeder(threading.Thread):
             self._steps = 1 if self.state.paused else 0
             self._wake.notify_all()
 
+    def state_changed(self, state: str, why: str) -> None:
+        """See SourceListener; on this thread."""
+        lost = state in ("reconnecting", "failed")
+        self._enter(state, error=why if lost else "")
+
     def run(self) -> None:
-        """Attempt after attempt."""
+        """Until it is told to leave, or the source fails; a recording may begin again."""
         if self._after is not None:
             self._after.join(HAND_OVER_S)  # it may hold the very camera that is wanted
             self._after = None
-        failures = 0
-        while not self._leaving:
-            opened = self._attempt()
-            if self._leaving or self.state.phase == "failed":
-                return
-            if self.state.phase in ("ended", "playing"):  # moved back from its end, or a loop
-                failures = 0
-                continue
-            failures = 0 if opened else failures + 1
-            pause_s = self._retry_s[min(failures, len(self._retry_s) - 1)]
-            self._note(next_try_ns=monotonic_ns() + int(pause_s * 1e9))
-            with self._wake:
-                self._wake.wait_for(lambda: self._leaving or self._retry_now, pause_s)
-                self._retry_now = False
+        while not self._leaving and self.state.phase != "failed":
+            self._play()
 
-    def _attempt(self) -> bool:
-        """Open and play once; True if frames came. How it ended is in the state."""
+    def _play(self) -> None:
+        """Open and play once. How it ended is in the state."""
         opening: Opening | None = None
         came = False
         try:
             opening = self._make(self._uri)
             self._note(label=opening.label, recording=opening.recording)
+            if isinstance(opening.source, TellsItsState):
+                opening.source.listen(self)
             info = opening.source.open()
-            self._opened(opening, info)
+            if self.state.phase != "reconnecting":  # else it is waited for
+                self._opened(opening, info)
             while not self._leaving:
                 frame = self._next(opening.source)
                 if frame is None:
                     continue
-                if not came and self.state.phase != "playing":
-                    self._enter("playing", error="", next_try_ns=None)
-                came = True
+                if not came:
+                    came = True
+                    if self.state.phase != "live":
+                        self._enter("live", error="")
+                if not opening.recording and info.wh_px != frame.wh_px:
+                    info = replace(info, wh_px=frame.wh_px)  # it came back as another one
+                    self._opened(opening, info)
                 self._note(position_ns=frame.media_ns, last_frame_ns=monotonic_ns())
                 if self._lets_through():
                     self._give(frame, info)
@@ -135,16 +130,15 @@ class Feeder(threading.Thread):
             if came:
                 self._at_the_end()
             else:
-                self._fault(opening, "the recording has no frame")
+                self._fault("the recording has no frame")
         except KestrelError as error:
-            self._fault(opening, str(error))
+            self._fault(str(error))
         except Exception as error:  # a defect of a source must not take the window with it
             log.debug("source failed", exc_info=True)
-            self._fault(opening, f"{type(error).__name__}: {error}")
+            self._fault(f"{type(error).__name__}: {error}")
         finally:
             if opening is not None:
                 opening.source.close()
-        return came
 
     def _opened(self, opening: Opening, info: SourceInfo) -> None:
         self.has_opened = True
@@ -189,15 +183,10 @@ class Feeder(threading.Thread):
         with self._wake:
             self._wake.wait_for(lambda: self._leaving or self._seek_ns is not None)
 
-    def _fault(self, opening: Opening | None, text: str) -> None:
-        if self._leaving:
-            return
-        final = opening is None or opening.recording
-        log.warning("%s", text)
-        if not final and self.state.phase == "lost":
-            self._note(error=text)  # still the same loss: since when stays
-            return
-        self._enter("failed" if final else "lost", error=text)
+    def _fault(self, text: str) -> None:
+        if not self._leaving:
+            log.warning("%s", text)
+            self._enter("failed", error=text)
 
     def _enter(self, phase: str, **more: object) -> None:
         self._note(phase=phase, since_ns=monotonic_ns(), **more)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from app.nvml import open_nvml
 from app.session_state import MachineLoad
 
 log = logging.getLogger(__name__)
@@ -17,11 +19,33 @@ _CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal",
 _JETSON_LOADS = ("devices/gpu.0/load", "devices/platform/gpu.0/load", "devices/platform/*gpu*/load")
 
 
+class Draw(Protocol):
+    """What is drawn now. None: not told."""
+
+    @property
+    def watts(self) -> float | None:
+        """Of all that is covered."""
+
+    @property
+    def covers(self) -> str:
+        """What the figure includes."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownDraw:
+    """Nothing tells."""
+
+    watts: float | None = None
+    covers: str = ""
+
+
 class MachineGauge:
     """Reads the machine's own figures; on one thread. A call takes some milliseconds."""
 
-    def __init__(self, sys_dir: Path = Path("/sys")) -> None:
-        self._sys = sys_dir
+    def __init__(
+        self, sys_dir: Path = Path("/sys"), *, power: Callable[[], Draw] = UnknownDraw
+    ) -> None:
+        self._sys, self._power = sys_dir, power
         self._psutil = self._process = None
         with contextlib.suppress(ImportError):
             import psutil
@@ -30,7 +54,9 @@ class MachineGauge:
             # both measure from one call to the next, so the first answers mean nothing
             psutil.cpu_percent()
             self._process.cpu_percent()
-        self._nvml, self._gpu = _open_nvml()
+        self._gpu, reason = open_nvml()
+        if reason:
+            log.debug("no figures of a GPU: %s", reason)
 
     def read(self) -> MachineLoad:
         """All that can be told now."""
@@ -38,28 +64,20 @@ class MachineGauge:
         if self._psutil is not None and self._process is not None:
             cpu, process_cpu = self._psutil.cpu_percent(), self._process.cpu_percent()
             memory_mb = self._process.memory_info().rss / 1e6
-        gpu, gpu_memory_mb, gpu_power_w, gpu_c = self._nvidia()
+        load = memory_bytes = gpu_c = None
+        if self._gpu is not None:
+            load, gpu_c = _told(self._gpu.load_percent), _told(self._gpu.temperature_c)
+            memory_bytes = _told(self._gpu.memory_bytes)
+        power = self._power()
         return MachineLoad(
             cpu_percent=cpu,
             process_cpu_percent=process_cpu,
             memory_mb=memory_mb,
-            gpu_percent=self._jetson_gpu() if gpu is None else gpu,
-            gpu_memory_mb=gpu_memory_mb,
+            gpu_percent=self._jetson_gpu() if load is None else load,
+            gpu_memory_mb=None if memory_bytes is None else memory_bytes / 1e6,
             temperature_c=self._cpu_temperature() if gpu_c is None else gpu_c,
-            power_w=self._jetson_power() if gpu_power_w is None else gpu_power_w,
-        )
-
-    def _nvidia(self) -> tuple[float | None, ...]:
-        nvml = self._nvml
-        if nvml is None:
-            return (None,) * 4
-        return (
-            _told(lambda: float(nvml.nvmlDeviceGetUtilizationRates(self._gpu).gpu)),
-            _told(lambda: nvml.nvmlDeviceGetMemoryInfo(self._gpu).used / 1e6),
-            _told(lambda: nvml.nvmlDeviceGetPowerUsage(self._gpu) / 1e3),
-            _told(
-                lambda: float(nvml.nvmlDeviceGetTemperature(self._gpu, nvml.NVML_TEMPERATURE_GPU))
-            ),
+            power_w=power.watts,
+            power_covers=power.covers,
         )
 
     def _jetson_gpu(self) -> float | None:
@@ -68,15 +86,6 @@ class MachineGauge:
                 load = _number(path)  # in tenths of a percent
                 if load is not None:
                     return load / 10
-        return None
-
-    def _jetson_power(self) -> float | None:
-        """What the board draws: the first channel of its INA3221 is the input."""
-        for hwmon in self._sys.glob("class/hwmon/hwmon*"):
-            if _text(hwmon / "name") == "ina3221":
-                millivolts, milliamps = _number(hwmon / "in1_input"), _number(hwmon / "curr1_input")
-                if millivolts is not None and milliamps is not None:
-                    return millivolts * milliamps / 1e6
         return None
 
     def _cpu_temperature(self) -> float | None:
@@ -94,20 +103,6 @@ class MachineGauge:
                 millidegrees = _number(zone / "temp")
                 if millidegrees:
                     yield millidegrees / 1000
-
-
-def _open_nvml() -> tuple[Any, Any]:
-    """NVML and the first GPU, or (None, None)."""
-    try:
-        import pynvml
-    except ImportError:
-        return None, None
-    try:
-        pynvml.nvmlInit()
-        return pynvml, pynvml.nvmlDeviceGetHandleByIndex(0)
-    except pynvml.NVMLError as error:
-        log.debug("no figures of a GPU: %s", error)
-        return None, None
 
 
 def _told(ask: Any) -> Any:

@@ -120,7 +120,7 @@ class LastingSource:
                 raise
             except SourceError as error:
                 if not self._endurance.wait:
-                    self._to("failed", None)
+                    self._to("failed", "")  # who catches the error tells it
                     raise
                 self._lose(str(error))
         if self._attempt is None or self._attempt.info is None:
@@ -286,13 +286,13 @@ class LastingSource:
             self._left_behind.append(attempt)
             self._dropped_ns = self._now_ns()
 
-    def _how_it_came_back(self, now_ns: int) -> str | None:
+    def _how_it_came_back(self, now_ns: int) -> str:
         if self.state == "stalled":
             return "frames come again"
         if self.state == "reconnecting":
             away_s = (now_ns - self._lost_ns) / 1e9
             return f"again after {away_s:.1f} s, at attempt {self._attempts}"
-        return None
+        return ""
 
     def _tell_black(self, seen: Seen) -> None:
         if seen is Seen.BLACK:
@@ -301,12 +301,12 @@ class LastingSource:
         else:
             log.info("source %s is no longer black", self._label)
 
-    def _to(self, state: str, why: str | None) -> None:
+    def _to(self, state: str, why: str) -> None:
         """The one place that changes the state; one log line each."""
         self.state = state
         if self._listener is not None:
-            self._listener.state_changed(state)
-        if why is not None:
+            self._listener.state_changed(state, why)
+        if why:
             level = logging.INFO if state == "live" else logging.WARNING
             log.log(level, "source %s %s: %s", self._label, state, why)
 

@@ -45,10 +45,11 @@ _KINDS = (
 
 def is_recording(uri: str) -> bool:
     """Whether it has an end of its own: a file, a folder, a pattern of so many frames."""
+    script, uri, _ = _chaos(uri)
     scheme, rest = _split(uri)
     if scheme == "pattern":
-        return "frames=" in rest
-    return scheme not in ("chaos", *_LASTING)
+        return script is None and "frames=" in rest
+    return script is None and scheme not in _LASTING
 
 
 def make_source(

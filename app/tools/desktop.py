@@ -18,10 +18,12 @@ from app.config import ENGINES, Config
 from app.credentials import mask_credentials
 from app.detections import Result
 from app.errors import KestrelError
+from app.handoff import Note, note_nothing
 from app.interfaces import Sink
 from app.session.engine import Prepared
 from app.session.feed import Feed
 from app.session.feeder import Opening
+from app.session.machine import Draw, UnknownDraw
 from app.session.outputs import KeptSink, RecordingSink
 from app.session.session import Session
 from app.session_state import Choice, SessionState
@@ -30,7 +32,7 @@ from app.sinks.latest import LatestSink
 from app.sinks.video_file import VideoFileSink
 from app.sources.uri import is_recording, make_source
 from app.sources.v4l2 import list_cameras
-from app.tools.inputs import source_options
+from app.tools.inputs import endurance_of, source_options
 from app.tools.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
@@ -43,7 +45,8 @@ class Desk:
     """A run as the window sees it (``app.gui.ports.Desk``): every method returns at once.
 
     ``prepare`` finds the model of a configuration and how to run it; it may take its time.
-    ``outputs`` are those of the command line; ``sinks`` are others that get every result.
+    ``outputs`` are those of the command line; ``sinks`` are others that get every result, and are
+    opened once; ``note`` and ``power`` see Session.
     ``loop``: every recording begins again at its end, not only the bundled clip.
     """
 
@@ -54,12 +57,14 @@ class Desk:
         prepare: Callable[[Config], Prepared],
         sinks: Sequence[Sink] = (),
         outputs: Sequence[Sink] = (),
+        note: Note = note_nothing,
+        power: Callable[[], Draw] = UnknownDraw,
         loop: bool = False,
     ) -> None:
         self._config = config
         # a run with an output or a limit is a job: it ends with its recording, and what the window
         # remembers changes nothing in it
-        stays = not (config.json or config.record.path or config.max_frames)
+        self._stays = stays = not (config.json or config.record.path or config.max_frames)
         names = ("model", "engine", "score", "iou")
         default = Config()
         self.given = frozenset(
@@ -83,10 +88,12 @@ class Desk:
             prepare_choice,
             choice=Choice(config.model, config.engine),
             config=config,
-            sinks=[self._latest, *sinks],
-            kept=[KeptSink(sink, self._output_failed) for sink in outputs],
+            sinks=[self._latest],
+            kept=[KeptSink(sink, self._output_failed) for sink in (*sinks, *outputs)],
             recording=self._recording,
             stay=stays,
+            note=note,
+            power=power,
         )
         self.state: Callable[[], SessionState] = self.session.state
         self.take: Callable[[], tuple[Result, Sequence[str]] | None] = self._latest.take_labelled
@@ -125,11 +132,16 @@ class Desk:
 
     def _open(self, uri: str) -> Opening:
         config = self._config
+        endurance = endurance_of(config)
+        if endurance is not None and self._stays:
+            # at a desk somebody reads the banner, plugs the camera in or chooses another source
+            endurance = replace(endurance, wait=True)
         source = make_source(
             uri,
             realtime=True,
             isolate=config.isolate if uri == config.source else None,
             options=source_options(config),
+            endurance=endurance,
         )
         return Opening(source, mask_credentials(uri), is_recording(uri))
 
@@ -140,20 +152,30 @@ class Desk:
         self._tell(" ".join(str(error).split()), "error")
 
 
-def run_desktop(desk: Desk, config: Config, uri: str) -> bool:
+def run_desktop(
+    desk: Desk, config: Config, uri: str, *, reload: Callable[[], None] | None = None
+) -> bool:
     """Show the window until it is closed or the run has ended; whether a signal ended it.
 
     Raises at once what cannot be cured in the window: a file or a model that is not there.
+    ``reload`` is called on SIGHUP, which without it ends the process.
     """
     from app.gui.window import run_window
 
     make_source(uri, realtime=True)
     if config.model is not None:
         locate(config.model)
-    with _noted_signals() as struck:
+    with _noted_signals(hang_ups=reload is not None) as (struck, hung_up):
+
+        def interrupted() -> bool:
+            if hung_up and reload is not None:
+                hung_up.clear()
+                reload()
+            return bool(struck)
+
         desk.session.start(uri)
         try:
-            run_window(desk, interrupted=lambda: bool(struck))
+            run_window(desk, interrupted=interrupted)
         finally:
             desk.session.stop()
             if not desk.session.join(CLOSE_S):
@@ -162,18 +184,24 @@ def run_desktop(desk: Desk, config: Config, uri: str) -> bool:
 
 
 @contextmanager
-def _noted_signals() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM are noted; the second one ends the process at once."""
+def _noted_signals(*, hang_ups: bool) -> Iterator[tuple[list[int], list[int]]]:
+    """SIGINT and SIGTERM are noted, and the second one ends the process at once; so is SIGHUP."""
     struck: list[int] = []
+    hung_up: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         if struck:
             os._exit(128 + number)
         struck.append(number)
 
+    def hang_up(number: int, frame: FrameType | None) -> None:
+        hung_up.append(number)
+
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    if hang_ups and not os.isatty(0):
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, hang_up)
     try:
-        yield struck
+        yield struck, hung_up
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.nvml import open_nvml
+
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -33,15 +35,10 @@ def holdings(pid: int | str = "self") -> Holdings:
 
 def gpu_memory_mb() -> float | None:
     """In use on the first NVIDIA GPU, by all; None where there is none, or nothing that tells."""
+    gpu, _ = open_nvml()
     try:
-        import pynvml
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        return float(pynvml.nvmlDeviceGetMemoryInfo(handle).used) / 2**20
-    except pynvml.NVMLError:  # also on a Jetson: there it is the system's memory, counted above
+        return None if gpu is None else gpu.memory_bytes() / 2**20
+    except OSError:  # also on a Jetson: there it is the system's memory, counted above
         return None
 
 

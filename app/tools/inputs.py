@@ -74,12 +74,14 @@ def make_input(config: Config, policy: Policy) -> FrameSource:
         realtime=policy is Policy.LATEST or config.realtime,
         isolate=config.isolate,
         options=source_options(config),
-        endurance=_endurance(config) if policy is Policy.LATEST and config.reconnect else None,
+        endurance=endurance_of(config) if policy is Policy.LATEST else None,
     )
 
 
-def _endurance(config: Config) -> Endurance:
-    """How long a live source may be silent, frozen or away."""
+def endurance_of(config: Config) -> Endurance | None:
+    """How long a live source may be silent, frozen or away; None: its first fault is its end."""
+    if not config.reconnect:
+        return None
     return Endurance(
         open_s=config.open_timeout_s + 2,  # its own time-out comes first, and says more
         stall_s=min(2.0, config.read_timeout_s / 2),

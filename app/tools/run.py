@@ -40,13 +40,11 @@ def run_live(config: Config, *, reload: Callable[[], Config] | None = None) -> i
     ``reload`` reads the configuration again, on SIGHUP.
     """
     if wants_window(config):
-        if config.ladder:
-            log.warning("the ladder is for runs without a window; this one takes no steps")
-        return run_windowed(config)
+        return run_windowed(config, reload=reload)
     inputs, model = make_inputs(config, Policy.LATEST), choose_model(config)
     energy, supervised = EnergySink(), Supervised(Notifier())
-    canary = make_canary(config, model.spec, supervised)
-    recorders = [make_recorder(config, model.spec, each.name) for each in inputs]
+    canary = make_canary(config, model.spec, supervised.inferred)
+    recorders = [make_recorder(config, model.spec.name, each.name) for each in inputs]
     pipeline, summaries, outputs = _compose(
         config,
         inputs,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,6 @@ from app.credentials import mask_credentials
 from app.errors import ConfigError
 from app.flight import FlightRecorder
 from app.model_spec import ModelSpec
-from app.pipeline import Pipeline
 from app.service import KnownAnswer, KnownPicture, Supervised, plan_reload
 from app.sources.uri import make_source
 
@@ -33,16 +33,22 @@ KNOWN_BOXES = {
 }
 
 
-def make_canary(config: Config, spec: ModelSpec, supervised: Supervised) -> KnownPicture | None:
-    """The known picture, if it was asked for."""
+def make_canary(
+    config: Config, spec: ModelSpec, inferred: Callable[[], None]
+) -> KnownPicture | None:
+    """The known picture, if it was asked for; ``inferred`` is called after each good answer."""
     if config.canary_s is None:
         return None
+    score = spec.score if config.score is None else config.score
+    iou = spec.iou if config.iou is None else config.iou
+    holds = score >= spec.score and iou == spec.iou  # with others it shows what is not recorded
     return KnownPicture(
         known_pixels(),
         every_s=config.canary_s,
-        threshold=spec.score if config.score is None else config.score,
-        expected=KNOWN_BOXES.get(spec.name),
-        on_answer=supervised.inferred,
+        threshold=score,
+        iou=iou,
+        expected=KNOWN_BOXES.get(spec.name) if holds else None,
+        on_answer=inferred,
     )
 
 
@@ -59,12 +65,12 @@ def known_pixels() -> NDArray[np.uint8]:
         source.close()
 
 
-def make_recorder(config: Config, spec: ModelSpec, name: str = "") -> FlightRecorder:
+def make_recorder(config: Config, model_name: str, name: str = "") -> FlightRecorder:
     """The flight recorder of a source: always on, in memory; with ``--trace`` in a file."""
     header = {
         "source": None if config.source is None else mask_credentials(config.source),
         **({"name": name} if name else {}),
-        "model": spec.name,
+        "model": model_name,
         "engine": config.engine,
         "max_age_ms": config.max_age_ms,
     }
@@ -73,20 +79,30 @@ def make_recorder(config: Config, spec: ModelSpec, name: str = "") -> FlightReco
     return FlightRecorder(path, header, last_words=cache_dir("flight") / file)
 
 
+class Limited(Protocol):
+    """A pipeline, or all of them that stand behind a window."""
+
+    def tune(self, *, score: float, iou: float, max_age_ms: float | None) -> bool:
+        """Other limits from the next frame on; False: there is no engine yet."""
+
+
 class Reloader:
-    """Reads the configuration again and takes up what can be; what is wrong changes nothing."""
+    """Reads the configuration again and takes up what can be; what is wrong changes nothing.
+
+    ``canary``: one that the run itself does not tell of new thresholds.
+    """
 
     def __init__(
         self,
         config: Config,
         read: Callable[[], Config],
-        pipeline: Pipeline,
+        run: Limited,
         spec: ModelSpec,
         supervised: Supervised,
-        canary: KnownPicture | None,
+        canary: KnownPicture | None = None,
     ) -> None:
         self._config, self._read, self._spec = config, read, spec
-        self._pipeline, self._supervised, self._canary = pipeline, supervised, canary
+        self._run, self._supervised, self._canary = run, supervised, canary
 
     def __call__(self) -> None:
         """On SIGHUP, on the main thread."""
@@ -101,12 +117,10 @@ class Reloader:
         config, spec = plan.config, self._spec
         score = spec.score if config.score is None else config.score
         iou = spec.iou if config.iou is None else config.iou
-        if plan.changed and not self._pipeline.tune(
-            score=score, iou=iou, max_age_ms=config.max_age_ms
-        ):
+        if plan.changed and not self._run.tune(score=score, iou=iou, max_age_ms=config.max_age_ms):
             log.error("configuration read again, but the engine does not run yet: try again")
             return
         if plan.changed and self._canary is not None:
-            self._canary.tune(score)
+            self._canary.tune(score=score, iou=iou)
         self._config = config
         log.info("%s", plan.line())

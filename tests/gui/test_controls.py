@@ -44,7 +44,7 @@ def window(open_window, desk):
 
 def refresh(window) -> None:
     """The slow part of the clock, now."""
-    window._next_slow_s = 0.0
+    window.follower._next_slow_s = 0.0
     window.tick()
 
 
@@ -447,19 +447,19 @@ def test_full_screen_hides_everything_else_and_brings_it_back(window, settings) 
 def test_theme_can_be_chosen_and_is_remembered(window, settings) -> None:
     lightness = {}
     for choice in ("dark", "light"):
-        next(a for a in window._themes.actions() if a.data() == choice).trigger()
+        next(a for a in window.memory._themes.actions() if a.data() == choice).trigger()
         lightness[choice] = window.palette().window().color().lightness()
         assert settings.text("theme") == choice
     assert lightness["dark"] < 100 < lightness["light"]
 
 
 def test_theme_follows_the_system_until_one_is_chosen(window) -> None:
-    window._choose_theme("system")
+    window.memory.choose_theme("system")
     window.theme.system_wants(True)
     assert window.theme.is_dark
     window.theme.system_wants(False)
     assert not window.theme.is_dark
-    window._choose_theme("light")
+    window.memory.choose_theme("light")
     window.theme.system_wants(True)
     assert not window.theme.is_dark
 

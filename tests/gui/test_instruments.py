@@ -62,7 +62,7 @@ def fill(widget, state=STATE, times: int = 3) -> None:
 def test_figures_are_in_the_plots(shown) -> None:
     fill(shown)
     assert plot(shown, texts.PLOT_AGE).spoken() == "p50 7.0, p95 12.0"
-    assert plot(shown, texts.PLOT_STAGES).spoken() == "preprocess 0.5, network 5.0"
+    assert plot(shown, texts.PLOT_STAGES).spoken() == "pre 0.5, network 5.0"
     assert "FPS 25.0, camera 30.0, drops / s 0.0" in plot(shown, texts.PLOT_FPS).spoken()
     curve = plot(shown, texts.PLOT_AGE)._curves["age_p95"]
     assert curve.getData()[1].tolist() == [12.0] * 3

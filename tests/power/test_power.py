@@ -11,6 +11,7 @@ import pytest
 
 from app.detections import Detections, Result
 from app.frame import Frame, SourceInfo
+from app.nvml import open_nvml
 from app.power import EnergySink, PowerMeter, PowerSensor, find_sensors
 from app.power.ina3221 import find_ina3221
 from app.power.nvml import find_nvml
@@ -128,7 +129,7 @@ def test_closed_counters_name_the_cure(tmp_path: Path, monkeypatch: pytest.Monke
 # --- the GPU -------------------------------------------------------------------------------------
 
 
-class Nvml:
+class Library:
     """As pynvml, of one GPU."""
 
     class NVMLError(Exception):
@@ -151,17 +152,17 @@ class Nvml:
 
 
 def test_nvml_tells_the_gpus_watts() -> None:
-    sensor, _ = find_nvml(Nvml(72_500))
+    sensor, _ = find_nvml(open_nvml(Library(72_500)))
     assert sensor is not None and sensor.read() == {"GPU": 72.5}
 
 
 def test_a_gpu_that_does_not_tell_is_unavailable() -> None:
-    sensor, reason = find_nvml(Nvml(None))
+    sensor, reason = find_nvml(open_nvml(Library(None)))
     assert sensor is None and "Not Supported" in reason
 
 
 def test_nothing_is_asked_of_nvml_where_there_is_no_driver(tmp_path: Path) -> None:
-    assert find_nvml(driver=tmp_path / "none") == (None, "")
+    assert open_nvml(driver=tmp_path / "none") == (None, "")
 
 
 # --- which are taken -----------------------------------------------------------------------------

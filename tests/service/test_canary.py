@@ -43,7 +43,8 @@ class Clock:
 
 
 def picture(expected: Sequence[KnownAnswer] | None = (PERSON, FACE), **more: Any) -> KnownPicture:
-    return KnownPicture(PIXELS, every_s=60, threshold=0.4, expected=expected, **more)
+    options = {"every_s": 60, "threshold": 0.4, "iou": 0.5, **more}
+    return KnownPicture(PIXELS, expected=expected, **options)
 
 
 def test_it_is_due_at_once_and_then_every_so_often() -> None:
@@ -96,7 +97,7 @@ def test_a_box_that_is_missing_or_new_is_a_fault(found: tuple[KnownAnswer, ...],
 
 
 def test_a_threshold_above_the_known_scores_expects_less() -> None:
-    canary = KnownPicture(PIXELS, every_s=1, threshold=0.85, expected=[PERSON, FACE])
+    canary = picture(threshold=0.85)
     canary.judge(answer(PERSON))
 
 
@@ -106,10 +107,33 @@ def test_other_models_are_held_to_their_first_answer() -> None:
     canary.judge(answer(FACE))
     with pytest.raises(ModelError):
         canary.judge(answer())
-    canary.tune(0.1)  # a lower threshold reports more: held to the next answer
+    canary.tune(score=0.1, iou=0.5)  # a lower score reports more: held to the next answer
     canary.judge(answer(PERSON, FACE))
     with pytest.raises(ModelError):
         canary.judge(answer(FACE))
+
+
+def test_another_overlap_is_held_to_its_first_answer() -> None:
+    canary = picture()
+    canary.tune(score=0.5, iou=1.0)  # nothing is suppressed: the same box twice is no ghost
+    canary.judge(answer(PERSON, PERSON, FACE))
+    with pytest.raises(ModelError):
+        canary.judge(answer(PERSON, FACE))
+    canary.tune(score=0.5, iou=0.5)  # as recorded
+    with pytest.raises(ModelError):
+        canary.judge(answer(PERSON))
+
+
+def test_an_answer_from_before_a_change_is_not_judged() -> None:
+    heard: list[int] = []
+    canary = picture(on_answer=lambda: heard.append(1), clock=iter(range(0, 900, 100)).__next__)
+    assert canary.due() is not None
+    canary.tune(score=0.5, iou=1.0)
+    canary.judge(answer())
+    assert heard == [1] and canary.judged == 0
+    assert canary.due() is not None
+    canary.judge(answer(PERSON, PERSON))
+    assert canary.judged == 1
 
 
 class Always:
@@ -123,6 +147,11 @@ class Always:
     def due(self) -> Frame | None:
         self._turn += 1
         return Frame(np.zeros((3, 4, 3), np.uint8), -1, 0) if self._turn % 2 else None
+
+    def tune(self, *, score: float, iou: float) -> None:
+        """Not asked here."""
+
+    on_gpu = staticmethod(lambda: False)
 
     def judge(self, detections: Detections) -> None:
         self.judged.append(int(detections.class_ids[0]))

@@ -12,6 +12,7 @@ import numpy as np
 from app.errors import SourceEnded, SourceError
 from app.frame import Frame, SourceInfo
 from app.session.feeder import Opening
+from app.sources.lasting import Endurance, LastingSource
 
 LIMIT_S = 20.0
 
@@ -30,7 +31,7 @@ class ToldSource:
     def __init__(self, uri: str = "told:", *, count: int | None = None, seekable: bool = False):
         self.uri, self._count, self.can_seek = uri, count, seekable
         self.permits = threading.Semaphore(0)
-        self.next = 0
+        self.next, self.wh_px = 0, (4, 3)
         self.fail, self.hang = threading.Event(), threading.Event()
         self.open_error: Exception | None = None
         self.opened = self.closed = 0
@@ -40,7 +41,7 @@ class ToldSource:
         self.next = 0
         if self.open_error is not None:
             raise self.open_error
-        return SourceInfo(self.uri, True, (4, 3), 10.0, self._count)
+        return SourceInfo(self.uri, True, self.wh_px, 10.0, self._count)
 
     def seek(self, media_ns: int) -> None:
         self.next = round(media_ns * 10 / 1e9)
@@ -55,7 +56,7 @@ class ToldSource:
         if not self.permits.acquire(timeout=min(timeout_s, 0.02)):
             return None
         self.next += 1
-        pixels = np.full((3, 4, 3), self.next % 256, np.uint8)
+        pixels = np.full((self.wh_px[1], self.wh_px[0], 3), self.next % 256, np.uint8)
         return Frame(pixels, self.next - 1, monotonic_ns(), (self.next - 1) * 100_000_000)
 
     def close(self) -> None:
@@ -67,13 +68,22 @@ class ToldSource:
 
 
 class Shop:
-    """Makes sources by name; the same object each time a name is asked for."""
+    """Makes sources by name; the same object each time a name is asked for.
+
+    What is no recording comes back, as behind a window; what is ``mortal`` does not.
+    """
 
     def __init__(self, **sources: ToldSource) -> None:
         self.sources = sources
         self.recordings: set[str] = set()
+        self.mortal: set[str] = set()
+        self.endurance = Endurance(stall_s=0.2, retry_s=0.02, wait=True)
 
     def __call__(self, uri: str) -> Opening:
         if uri not in self.sources:
             raise SourceError(f"there is no {uri}")
-        return Opening(self.sources[uri], uri, uri in self.recordings)
+        source = self.sources[uri]
+        if uri in self.recordings | self.mortal:
+            return Opening(source, uri, uri in self.recordings)
+        lasting = LastingSource(lambda: source, label=uri, endurance=self.endurance)
+        return Opening(lasting, uri, False)

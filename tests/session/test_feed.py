@@ -12,8 +12,6 @@ from app.session.feed import Feed
 from app.session.tap import Tap
 from tests.session.kit import Shop, ToldSource, until
 
-QUICK = (0.01, 0.05)
-
 
 class Reader:
     """A tap, and what came out of it."""
@@ -40,7 +38,7 @@ def made() -> Iterator:
     told: list[str] = []
 
     def make(shop: Shop, **options) -> Feed:
-        feeds.append(Feed(shop, tell=told.append, retry_s=QUICK, **options))
+        feeds.append(Feed(shop, tell=told.append, **options))
         feeds[-1].told = told  # type: ignore[attr-defined]
         return feeds[-1]
 
@@ -57,7 +55,7 @@ def test_frames_flow_and_the_state_follows(made) -> None:
     feed.show("cam")
     source.let(1)
     assert reader.next() == (0, 1)
-    assert feed.state().phase == "playing" and feed.state().info.wh_px == (4, 3)
+    assert feed.state().phase == "live" and feed.state().info.wh_px == (4, 3)
     assert reader.tap.open().uri == "told:"
 
 
@@ -71,28 +69,79 @@ def test_lost_camera_is_opened_again_until_it_is_back(made) -> None:
     source.fail.set()
     until(lambda: source.opened >= 4)
     lost = feed.state()
-    assert lost.phase == "lost" and "unplugged" in lost.error and lost.last_frame_ns
+    assert lost.phase == "reconnecting" and "unplugged" in lost.error and lost.last_frame_ns
     since_ns = lost.since_ns
     until(lambda: source.opened >= 6)
     assert feed.state().since_ns == since_ns, "the loss began once"
     source.fail.clear()
     source.let(1)
     assert reader.next()[0] == 1, "frames are numbered through"
-    assert feed.state().phase == "playing" and feed.state().error == ""
+    assert feed.state().phase == "live" and feed.state().error == ""
     assert source.closed == source.opened - 1
+    assert feed.events() == {"losses": 1, "reconnects": 1}
 
 
-def test_attempt_can_be_made_at_once(made) -> None:
+def test_camera_that_is_not_there_yet_is_waited_for(made) -> None:
     source = ToldSource()
-    source.open_error = SourceError("gone")
-    feed = Feed(Shop(cam=source), tell=lambda text: None, retry_s=(60.0,))
+    source.open_error = SourceError("no such camera")
+    feed = made(Shop(cam=source))
+    reader = Reader(feed)
     feed.show("cam")
-    until(lambda: feed.state().phase == "lost")
+    until(lambda: feed.state().phase == "reconnecting")
+    assert feed.state().error == "no such camera" and feed.state().info is None
     source.open_error = None
+    source.let(1)
+    reader.next()
+    assert feed.state().phase == "live" and feed.state().info.wh_px == (4, 3)
+
+
+def test_camera_that_stalls_is_told_until_frames_come_again(made) -> None:
+    source = ToldSource()
+    feed = made(Shop(cam=source))
+    reader = Reader(feed)
+    feed.show("cam")
+    source.let(1)
+    reader.next()
+    until(lambda: feed.state().phase == "stalled")
+    source.let(1)
+    reader.next()
+    assert feed.state().phase == "live" and feed.events() == {"stalls": 1}
+    assert source.opened == 1
+
+
+def test_camera_that_is_not_to_come_back_has_failed_and_can_be_opened_again(made) -> None:
+    source = ToldSource()
+    shop = Shop(cam=source)
+    shop.mortal.add("cam")
+    feed = made(shop)
+    reader = Reader(feed)
+    feed.show("cam")
+    source.let(1)
+    reader.next()
+    source.fail.set()
+    until(lambda: feed.state().phase == "failed")
+    assert "unplugged" in feed.state().error and source.opened == 1
+    source.fail.clear()
     feed.reopen()
-    until(lambda: source.opened == 2)
-    feed.stop()
-    assert feed.join(5)
+    source.let(1)
+    reader.next()
+    assert source.opened == 2
+
+
+def test_camera_that_comes_back_as_another_is_told(made) -> None:
+    source = ToldSource()
+    feed = made(Shop(cam=source))
+    reader = Reader(feed)
+    feed.show("cam")
+    source.let(1)
+    first = reader.next()[0]
+    source.fail.set()
+    until(lambda: feed.state().phase == "reconnecting")
+    source.wh_px = (8, 6)
+    source.fail.clear()
+    source.let(1)
+    second = reader.next()[0]
+    assert feed.info_of(first).wh_px == (4, 3) and feed.info_of(second).wh_px == (8, 6)
 
 
 def test_source_is_changed_and_the_old_one_closed(made) -> None:
@@ -179,7 +228,7 @@ def test_recording_stands_at_its_end_and_can_be_moved_in(made) -> None:
     while reader.take():
         pass
     feed.seek(300_000_000)
-    until(lambda: feed.state().phase == "playing" or source.opened == 2)
+    until(lambda: feed.state().phase == "live" or source.opened == 2)
     until(lambda: feed.state().phase == "ended")
     assert reader.take()[0][1] == 5
 
@@ -189,7 +238,7 @@ def test_loop_begins_again(made) -> None:
     Reader(feed)
     feed.show("clip")
     until(lambda: source.opened >= 3)
-    assert feed.state().phase == "playing"
+    assert feed.state().phase == "live"
 
 
 def test_paused_recording_stands_steps_and_shows_where_it_is_moved(made) -> None:

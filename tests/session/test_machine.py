@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from app.nvml import open_nvml
+from app.power import PowerReading
 from app.session.machine import MachineGauge
 from app.session_state import MachineLoad
 
@@ -19,7 +21,7 @@ def write(path: Path, text: str) -> None:
 @pytest.fixture
 def gauge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MachineGauge:
     made = MachineGauge(tmp_path)
-    made._nvml = None
+    made._gpu = None
     if made._psutil is not None:
         monkeypatch.setattr(made._psutil, "sensors_temperatures", lambda: {}, raising=False)
     return made
@@ -31,38 +33,45 @@ def test_machine_that_tells_nothing_more(gauge: MachineGauge) -> None:
     assert (load.gpu_percent, load.gpu_memory_mb, load.temperature_c, load.power_w) == (None,) * 4
 
 
-def test_jetson_tells_gpu_power_and_temperature(gauge: MachineGauge, tmp_path: Path) -> None:
+def test_jetson_tells_gpu_and_temperature(gauge: MachineGauge, tmp_path: Path) -> None:
     write(tmp_path / "devices/gpu.0/load", "437")
-    write(tmp_path / "class/hwmon/hwmon3/name", "ina3221")
-    write(tmp_path / "class/hwmon/hwmon3/in1_input", "5000")
-    write(tmp_path / "class/hwmon/hwmon3/curr1_input", "1500")
     write(tmp_path / "class/thermal/thermal_zone0/type", "cpu-thermal")
     write(tmp_path / "class/thermal/thermal_zone0/temp", "51500")
     load = gauge.read()
-    assert load.gpu_percent == 43.7 and load.power_w == 7.5 and load.temperature_c == 51.5
+    assert load.gpu_percent == 43.7 and load.temperature_c == 51.5
 
 
-class Nvml:
+def test_power_is_what_the_meter_reads(tmp_path: Path) -> None:
+    gauge = MachineGauge(tmp_path, power=lambda: PowerReading(7.5, covers="GPU"))
+    assert (gauge.read().power_w, gauge.read().power_covers) == (7.5, "GPU")
+
+
+class Library:
     NVML_TEMPERATURE_GPU = 0
 
-    def nvmlDeviceGetUtilizationRates(self, gpu):  # noqa: N802 - NVML's names
+    class NVMLError(Exception):
+        pass
+
+    def nvmlInit(self):  # noqa: N802 - NVML's names
+        pass
+
+    def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802
+        return index
+
+    def nvmlDeviceGetUtilizationRates(self, gpu):  # noqa: N802
         return SimpleNamespace(gpu=80)
 
     def nvmlDeviceGetMemoryInfo(self, gpu):  # noqa: N802
         return SimpleNamespace(used=2_000_000_000)
 
-    def nvmlDeviceGetPowerUsage(self, gpu):  # noqa: N802
-        raise RuntimeError("Not Supported")
-
     def nvmlDeviceGetTemperature(self, gpu, kind):  # noqa: N802
-        return 61
+        raise self.NVMLError("Not Supported")
 
 
 def test_what_a_gpu_cannot_measure_is_none(gauge: MachineGauge) -> None:
-    gauge._nvml = Nvml()
+    gauge._gpu, _ = open_nvml(Library())
     load = gauge.read()
-    assert (load.gpu_percent, load.gpu_memory_mb, load.power_w) == (80.0, 2000.0, None)
-    assert load.temperature_c == 61.0
+    assert (load.gpu_percent, load.gpu_memory_mb, load.temperature_c) == (80.0, 2000.0, None)
 
 
 def test_without_psutil_there_are_no_figures(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:

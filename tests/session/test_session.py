@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 
 from app.config import Config
 from app.errors import DeviceError, ModelError, ReaderGone, SinkError
+from app.frame import Frame
 from app.session.engine import Prepared
 from app.session.feed import Feed
 from app.session.outputs import KeptSink, RecordingSink
@@ -42,7 +44,8 @@ class Bench:
         self.engines: dict[str | None, Callable[[], FakeBackend]] = {}
         self.prepare_error: dict[str | None, Exception] = {}
         self.gate: dict[str | None, threading.Event] = {}
-        self.feed = Feed(self.shop, tell=self.told.append, retry_s=(0.02,))
+        self.canary: Canary | None = None
+        self.feed = Feed(self.shop, tell=self.told.append)
         self.kept = [KeptSink(sink, lambda error: self.told.append(str(error))) for sink in kept]
         self.session = Session(
             self.feed,
@@ -70,7 +73,8 @@ class Bench:
             return backend
 
         labels = (f"{choice.model}-label",)
-        return Prepared(factory, str(choice.model), labels, score or 0.35, iou or 0.45, 0.35, 0.45)
+        name, score, iou = str(choice.model), score or 0.35, iou or 0.45
+        return Prepared(factory, name, labels, score, iou, 0.35, 0.45, self.canary)
 
     def start(self) -> Bench:
         self.session.start("cam")
@@ -293,7 +297,7 @@ def test_max_frames_counts_over_engines(benches) -> None:
     until(lambda: bench.state.running == Choice("large", "auto"))
     until(lambda: bench.source.let(1) or bench.state.ended)
     assert len(bench.shown.frames) == 4
-    assert bench.session.totals().processed == 4
+    assert bench.session.stats().processed == 4
 
 
 def test_end_of_the_recording_ends_a_run_that_does_not_stay(benches) -> None:
@@ -357,3 +361,59 @@ def test_source_whose_driver_hangs_is_left_behind_in_time(benches) -> None:
     assert not bench.session.join(1.5)
     assert time.monotonic() - began_s < 2.5
     bench.source.hang.clear()
+
+
+class Canary:
+    """Between any two frames; ``error`` is what its next answer raises."""
+
+    def __init__(self) -> None:
+        self.turn, self.judged, self.tuned = 0, 0, []
+        self.error: Exception | None = None
+        self.on_gpu = lambda: False
+
+    def due(self):
+        self.turn += 1
+        return Frame(np.zeros((3, 4, 3), np.uint8), -1, 0) if self.turn % 2 else None
+
+    def judge(self, detections) -> None:
+        self.judged += 1
+        if self.error is not None:
+            raise self.error
+
+    def tune(self, *, score: float, iou: float) -> None:
+        self.tuned.append((score, iou))
+
+
+def test_canary_goes_along_and_hears_of_thresholds(benches) -> None:
+    bench = benches()
+    bench.engines[None] = TunableBackend
+    canary = bench.canary = Canary()
+    bench.start()
+    bench.flow(2)
+    until(lambda: canary.judged)
+    assert bench.shown.frames == [0, 1], "the window saw the canary's picture"
+    bench.session.set_thresholds(0.6, 0.5)
+    until(lambda: canary.tuned == [(0.6, 0.5)])
+
+
+def test_gpu_that_computes_wrongly_gives_way_to_the_cpu(benches) -> None:
+    bench = benches()
+    canary = bench.canary = Canary()
+    bench.start()
+    bench.flow(1)
+    canary.error = DeviceError("canary: the GPU computes wrongly")
+    bench.source.let(2)
+    until(lambda: bench.state.notice is not None)
+    assert "computes wrongly" in bench.state.notice.text and "CPU" in bench.state.notice.text
+    canary.error = None
+    until(lambda: bench.state.running == Choice(None, "cpu"))
+    bench.flow(1)
+
+
+def test_age_limit_can_be_changed_while_it_runs(benches) -> None:
+    bench = benches()
+    bench.engines[None] = TunableBackend
+    bench.start()
+    assert bench.session.tune(score=0.6, iou=0.5, max_age_ms=0.000001)
+    until(lambda: bench.state.score == 0.6)
+    until(lambda: bench.source.let(1) or bench.state.figures.dropped.get("stale"))

@@ -81,7 +81,7 @@ class Heard:
     def __init__(self):
         self.states, self.events = [], []
 
-    def state_changed(self, state):
+    def state_changed(self, state, why):
         self.states.append(state)
 
     def noticed(self, event):

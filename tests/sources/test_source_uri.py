@@ -18,7 +18,7 @@ from app.sources.opencv import FfmpegSource
 from app.sources.options import SourceOptions
 from app.sources.paced import Paced
 from app.sources.pattern import PatternSource
-from app.sources.uri import make_source
+from app.sources.uri import is_recording, make_source
 
 
 def make(uri, *, realtime=False, isolate=None):
@@ -239,3 +239,20 @@ def test_camera_is_followed_by_the_name_that_it_keeps(tmp_path, monkeypatch, cap
     assert uri_module._follow("camera:3?fps=30") == f"camera:{link}?fps=30"
     assert uri_module._follow("camera:0") == "camera:0"
     assert "followed by its name" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("uri", "ends"),
+    [
+        ("sample:", True),
+        ("/some/clip.mp4", True),
+        ("pattern:?frames=5", True),
+        ("pattern:", False),
+        ("camera:0", False),
+        ("rtsp://host/x", False),
+        ("chaos:7:camera:0", False),
+        ("chaos:7:sample:", False),  # it comes back
+    ],
+)
+def test_what_has_an_end_of_its_own(uri: str, ends: bool) -> None:
+    assert is_recording(uri) is ends

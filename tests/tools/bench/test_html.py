@@ -51,7 +51,7 @@ def read(html: str) -> str:
     parser.feed(html)
     assert not parser.open
     assert not re.search(r"https?://|<script|<link|<img", html), "one file, nothing from elsewhere"
-    for number in re.findall(r'(?:x|y|width|height|cx|cy)="([^"]+)"', html):
+    for number in re.findall(r' (?:x|y|width|height|cx|cy)="([^"]+)"', html):
         assert 0 <= float(number) < 10_000
     return " ".join(parser.texts)
 

@@ -56,6 +56,7 @@ THIRD_PARTY_HOMES = {
     "psutil": ("session",),
     "pynvml": ("session", "power", "tools/holdings.py"),
     "onnxruntime": ("backends",),
+    "openvino": ("backends",),
     "onnx": ("backends", "gpu/network/graph.py"),
     "pycocotools": ("accuracy.py",),
     "torch": (),
@@ -106,7 +107,7 @@ def test_the_table_knows_every_room() -> None:
 def test_a_headless_run_imports_no_qt_and_starts_without_heavy_modules() -> None:
     code = (
         "import sys, app.cli, app.tools.run, app.tools.bench, app.pipeline\n"
-        "heavy = {'PyQt5', 'onnxruntime', 'onnx', 'av', 'pycuda', 'pycocotools',"
+        "heavy = {'PyQt5', 'onnxruntime', 'openvino', 'onnx', 'av', 'pycuda', 'pycocotools',"
         " 'aiohttp', 'paho', 'prometheus_client'}\n"
         "heavy |= {'pyqtgraph', 'psutil', 'pynvml'}\n"
         "heavy &= set(sys.modules)\n"

@@ -1,10 +1,10 @@
-"""The CPU engine: ONNX Runtime behind slots that share a few worker threads.
+"""The CPU engines: ONNX Runtime or OpenVINO behind slots that share a few worker threads.
 
 A worker does one frame's preprocessing, inference and postprocessing one after the other, so one
 frame's cv2 and Python work overlaps another's inference and nothing waits at a thread pool's
 barrier. Where throughput counts there is one slot more than workers: results leave in order, and a
 worker that is done before its predecessor finds the next frame already waiting (on 2 cores that
-gives 13 % more frames per second). Inputs and outputs are bound once to memory of ours.
+gives 13 % more frames per second). Inputs and outputs are bound once.
 """
 
 from __future__ import annotations
@@ -17,17 +17,11 @@ from pathlib import Path
 from queue import SimpleQueue
 from time import perf_counter_ns
 from types import TracebackType
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from app.backends.ort import one_line, open_session
-from app.backends.ort_io import NetworkIO, network_io
+from app.backends.cpu_network import BoundNetwork, OpenNetwork, OrtNetwork
 from app.backends.postprocess import Postprocessor
 from app.backends.preprocess import CpuPreprocessor
 from app.detections import Detections
-from app.errors import ModelError
 from app.frame import Frame
 from app.model_spec import ModelSpec
 
@@ -42,7 +36,7 @@ def cores() -> int:
 
 
 class CpuBackend:
-    """``workers`` frames at a time on one ONNX Runtime session; a context manager.
+    """``workers`` frames at a time on one network; a context manager.
 
     ``spare_slots`` more frames may wait their turn: 0 keeps the age low, 1 the workers busy.
     """
@@ -58,7 +52,10 @@ class CpuBackend:
         workers: int = WORKERS,
         threads: int | None = None,
         spare_slots: int = 0,
+        open_network: OpenNetwork = OrtNetwork,
+        engine: str = "ONNX Runtime",
     ) -> None:
+        self._open_network, self._engine = open_network, engine
         self._spec, self._weights, self._wake = spec, weights, wake
         self._score, self._iou = score, iou
         self._workers, self._slot_count = workers, workers + spare_slots
@@ -68,11 +65,11 @@ class CpuBackend:
         self._slots: list[CpuSlot] = []
 
     def __enter__(self) -> CpuBackend:
-        session = open_session(self._weights, threads=self._threads)
+        network = self._open_network(self._spec, self._weights, self._workers, self._threads)
         self._slots = [
             CpuSlot(
                 self._spec,
-                session,
+                network.bind(),
                 queue=self._queue,
                 wake=self._wake,
                 score=self._score,
@@ -124,7 +121,7 @@ class CpuBackend:
     def description(self) -> str:
         """See interfaces.Backend."""
         workers = f"{self._workers} workers × {self._threads} thread"
-        return f"cpu (ONNX Runtime), {workers}{'s' * (self._threads > 1)}, {self._spec.name}"
+        return f"cpu ({self._engine}), {workers}{'s' * (self._threads > 1)}, {self._spec.name}"
 
 
 class CpuSlot:
@@ -133,20 +130,16 @@ class CpuSlot:
     def __init__(
         self,
         spec: ModelSpec,
-        session: Any,
+        network: BoundNetwork,
         *,
         queue: SimpleQueue[CpuSlot | None],
         wake: Callable[[], None],
         score: float,
         iou: float,
     ) -> None:
-        self._session, self._queue, self._wake = session, queue, wake
-        self._name = spec.name
+        self._network, self._queue, self._wake = network, queue, wake
         self._preprocess = CpuPreprocessor(spec.input)
-        io = network_io(session, spec)
-        self._tensor = np.zeros(io.shape, np.float32)
-        self._binding, self._outputs = _bind(session, self._tensor, io)
-        shapes = [array.shape for array in self._run_network()]
+        shapes = [array.shape for array in network.run()]
         self._postprocess = Postprocessor(spec, shapes, score=score, iou=iou)
         self._frame: Frame | None = None
         self._answer: tuple[Detections, Mapping[str, int]] | BaseException | None = None
@@ -190,9 +183,9 @@ class CpuSlot:
 
     def _process(self, frame: Frame) -> tuple[Detections, Mapping[str, int]]:
         start_ns = perf_counter_ns()
-        placement = self._preprocess(frame, self._tensor)
+        placement = self._preprocess(frame, self._network.tensor)
         ready_ns = perf_counter_ns()
-        outputs = self._run_network()
+        outputs = self._network.run()
         done_ns = perf_counter_ns()
         detections = self._postprocess(outputs, placement)
         return detections, {
@@ -200,29 +193,3 @@ class CpuSlot:
             "network": done_ns - ready_ns,
             "postprocess": perf_counter_ns() - done_ns,
         }
-
-    def _run_network(self) -> Sequence[NDArray[Any]]:
-        try:
-            self._session.run_with_iobinding(self._binding)
-        except Exception as error:  # ONNX Runtime's own errors have no common root
-            raise ModelError(f"model {self._name}: inference failed: {one_line(error)}") from error
-        if self._outputs is not None:
-            return self._outputs
-        arrays: list[NDArray[Any]] = self._binding.copy_outputs_to_cpu()
-        return arrays
-
-
-def _bind(
-    session: Any, tensor: NDArray[np.float32], io: NetworkIO
-) -> tuple[Any, list[NDArray[Any]] | None]:
-    """Bind the session to ``tensor`` and, where all shapes are fixed, to outputs of ours."""
-    binding = session.io_binding()
-    binding.bind_input(io.input, "cpu", 0, np.float32, tensor.shape, tensor.ctypes.data)
-    if io.varies:
-        for name, _ in io.outputs:  # the number of boxes may differ from frame to frame
-            binding.bind_output(name, "cpu")
-        return binding, None
-    arrays: list[NDArray[Any]] = [np.empty(shape, np.float32) for _, shape in io.outputs]
-    for (name, _), array in zip(io.outputs, arrays, strict=True):
-        binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
-    return binding, arrays

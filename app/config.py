@@ -26,7 +26,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-Engine = Literal["auto", "cpu", "cuda", "ort-cuda", "ort-tensorrt"]
+Engine = Literal["auto", "cpu", "openvino", "cuda", "ort-cuda", "ort-tensorrt"]
 ENGINES: tuple[str, ...] = get_args(Engine)
 Precision = Literal["auto", "fp32", "fp16", "int8"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)

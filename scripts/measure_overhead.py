@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import cv2
 
-from app.backends import cpu, ort
+from app.backends import cpu_network, ort
 from app.config import Config
 from app.errors import KestrelError
 from app.handoff import Policy
@@ -124,7 +124,7 @@ def main() -> int:
         return Proxy(plain_open(*arguments, **options), "network", ("run_with_iobinding",))
 
     cv2.VideoCapture = capture  # type: ignore[misc,assignment]
-    setattr(cpu, "open_session", session)  # noqa: B010 - the name that the engine uses
+    setattr(cpu_network, "open_session", session)  # noqa: B010 - the name that the engine uses
     for home, names in ((cv2, ("resize", "split", "LUT")), (cv2.dnn, ("NMSBoxesBatched",))):
         for name in names:
             setattr(home, name, timed("cv2", getattr(home, name)))

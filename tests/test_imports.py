@@ -57,6 +57,7 @@ THIRD_PARTY_HOMES = {
     "psutil": ("session",),
     "pynvml": ("nvml",),
     "onnxruntime": ("backends",),
+    "openvino": ("backends",),
     "onnx": ("backends", "gpu/network/graph.py"),
     "pycocotools": ("accuracy.py",),
     "torch": (),
@@ -107,7 +108,7 @@ def test_the_table_knows_every_room() -> None:
 def test_a_headless_run_imports_no_qt_and_starts_without_heavy_modules() -> None:
     code = (
         "import sys, app.cli, app.tools.run, app.tools.bench.run, app.pipeline\n"
-        "heavy = {'PyQt5', 'onnxruntime', 'onnx', 'av', 'pycuda', 'pycocotools',"
+        "heavy = {'PyQt5', 'onnxruntime', 'openvino', 'onnx', 'av', 'pycuda', 'pycocotools',"
         " 'aiohttp', 'paho', 'prometheus_client'}\n"
         "heavy |= {'pyqtgraph', 'psutil', 'pynvml'}\n"
         "heavy &= set(sys.modules)\n"

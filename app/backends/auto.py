@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -16,6 +16,7 @@ from time import monotonic
 import numpy as np
 
 from app.cache import cache_dir, write_whole
+from app.detections import Detections
 from app.errors import DeviceError, KestrelError
 from app.frame import Frame
 from app.interfaces import Backend, BackendFactory
@@ -26,15 +27,22 @@ FRAME_WH = (1280, 720)
 MEASURE_S = 0.5
 WARM_ROUNDS = 3  # frames of each slot that do not count
 LEAST_FRAMES = 4
+SCORE_OFF, PX_OFF = 1e-3, 0.5
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The engines that can be tried, why others are not, and what a measurement depends on."""
+    """The engines that can be tried, why others are not, and what a measurement depends on.
+
+    ``agree``: engines that may be chosen only if they find, in ``known_frames``, the boxes that
+    another one finds.
+    """
 
     engines: Mapping[str, BackendFactory]
     skipped: Mapping[str, str] = field(default_factory=dict)
     key: Mapping[str, object] = field(default_factory=dict)
+    known_frames: Callable[[], Sequence[Frame]] = tuple
+    agree: Mapping[str, str] = field(default_factory=dict)
 
 
 @contextmanager
@@ -79,15 +87,21 @@ def _remembered(
 def _measured(choice: Choice, memory: Memory) -> BackendFactory:
     rates: dict[str, float] = {}
     faults: dict[str, KestrelError] = {}
+    found: dict[str, list[Detections]] = {}
+    frames = choice.known_frames() if choice.agree.keys() & choice.engines.keys() else ()
     for name, factory in choice.engines.items():
         try:
-            rates[name] = measure(factory)
+            rates[name], found[name] = measure(factory, frames)
         except KestrelError as fault:
             faults[name] = fault
     if not rates:
         raise faults[list(choice.engines)[-1]]
-    best = max(rates, key=lambda name: rates[name])
     skipped = {**choice.skipped, **{name: str(fault) for name, fault in faults.items()}}
+    for name, other in choice.agree.items():
+        if name in rates and other in rates and not same_boxes(found[name], found[other]):
+            del rates[name]
+            skipped[name] = f"it is not proved to find the boxes of {other}"
+    best = max(rates, key=lambda name: rates[name])
     why = "the fastest" if len(rates) > 1 else "the only one that opens"
     log.info("engine auto: %s, %s: %s%s", best, why, _told(rates), _not_tried(skipped))
     # a device that fails may do so today only; a model that an engine lacks an operator for stays
@@ -96,8 +110,8 @@ def _measured(choice: Choice, memory: Memory) -> BackendFactory:
     return choice.engines[best]
 
 
-def measure(factory: BackendFactory) -> float:
-    """Frames a second with every slot busy."""
+def measure(factory: BackendFactory, known: Sequence[Frame] = ()) -> tuple[float, list[Detections]]:
+    """Frames a second with every slot busy, and what is found in the known frames."""
     width, height = FRAME_WH
     frame = Frame(np.full((height, width, 3), 114, np.uint8), 0, 0)
     rung = threading.Event()  # nobody waits for it: collecting does
@@ -116,7 +130,36 @@ def measure(factory: BackendFactory) -> float:
         rate = count / (monotonic() - start_s)
         for slot in slots:
             slot.collect()
-    return rate
+        found = []
+        for frame in known:
+            slots[0].enqueue(frame)
+            found.append(slots[0].collect()[0])
+    return rate, found
+
+
+def same_boxes(ours: Sequence[Detections], theirs: Sequence[Detections]) -> bool:
+    """Whether float32 in another order explains all differences: ``SCORE_OFF``, ``PX_OFF``.
+
+    Without any box nothing is proved.
+    """
+    return any(map(len, ours)) and len(ours) == len(theirs) and all(map(_same, ours, theirs))
+
+
+def _same(a: Detections, b: Detections) -> bool:
+    """Each box has one of its class at its place; equals in score may have changed places."""
+    if len(a) != len(b):
+        return False
+    free = list(range(len(b)))
+    for i in range(len(a)):
+        for j in free:
+            if (
+                a.class_ids[i] == b.class_ids[j]
+                and abs(a.scores[i] - b.scores[j]) <= SCORE_OFF
+                and np.abs(a.xyxy[i] - b.xyxy[j]).max() <= PX_OFF
+            ):
+                free.remove(j)
+                break
+    return not free
 
 
 def _told(rates: Mapping[str, float]) -> str:

@@ -1,10 +1,10 @@
-"""The CPU engine: ONNX Runtime behind slots that share a few worker threads.
+"""The CPU engines: ONNX Runtime or OpenVINO behind slots that share a few worker threads.
 
 A worker does one frame's preprocessing, inference and postprocessing one after the other, so one
 frame's cv2 and Python work overlaps another's inference and nothing waits at a thread pool's
 barrier. Where throughput counts there is one slot more than workers: results leave in order, and a
 worker that is done before its predecessor finds the next frame already waiting (on 2 cores that
-gives 13 % more frames per second). Inputs and outputs are bound once to memory of ours.
+gives 13 % more frames per second). Inputs and outputs are bound once.
 """
 
 from __future__ import annotations
@@ -13,24 +13,18 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from time import perf_counter_ns
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from app.backends.cpu_batch import BatchCpuSlot
-from app.backends.ort import one_line, open_session
-from app.backends.ort_io import NetworkIO, network_io
+from app.backends.cpu_network import BoundNetwork, OpenNetwork, OrtNetwork
 from app.backends.postprocess import Postprocessor
 from app.backends.preprocess import CpuPreprocessor
 from app.backends.worker_slot import WorkerSlot
 from app.detections import Detections
-from app.errors import ModelError
 from app.frame import Frame
 from app.model_spec import ModelSpec
 
@@ -46,7 +40,7 @@ def cores() -> int:
 
 
 class CpuBackend:
-    """``workers`` frames at a time on one ONNX Runtime session; a context manager.
+    """``workers`` frames at a time on one network; a context manager.
 
     ``spare_slots`` more frames may wait their turn: 0 keeps the age low, 1 the workers busy.
     ``batch``: so many frames go through the network at once.
@@ -63,8 +57,11 @@ class CpuBackend:
         workers: int = WORKERS,
         threads: int | None = None,
         spare_slots: int = 0,
+        open_network: OpenNetwork = OrtNetwork,
+        engine: str = "ONNX Runtime",
         batch: int = 1,
     ) -> None:
+        self._open_network, self._engine = open_network, engine
         self._spec, self._weights, self._wake = spec, weights, wake
         self._score, self._iou = score, iou
         self._workers, self._slot_count = workers, workers + spare_slots
@@ -75,19 +72,20 @@ class CpuBackend:
         self._slots: list[CpuSlot] | list[BatchCpuSlot] = []
 
     def __enter__(self) -> CpuBackend:
-        session = open_session(self._weights, threads=self._threads)
-        kind: Any = CpuSlot if self._batch == 1 else partial(BatchCpuSlot, capacity=self._batch)
-        self._slots = [
-            kind(
-                self._spec,
-                session,
-                queue=self._queue,
-                wake=self._wake,
-                score=self._score,
-                iou=self._iou,
-            )
-            for _ in range(self._slot_count)
-        ]
+        network = self._open_network(self._spec, self._weights, self._workers, self._threads)
+        common: dict[str, Any] = {
+            **{"queue": self._queue, "wake": self._wake},
+            **{"score": self._score, "iou": self._iou},
+        }
+        if self._batch == 1:
+            self._slots = [
+                CpuSlot(self._spec, network.bind(), **common) for _ in range(self._slot_count)
+            ]
+        else:
+            self._slots = [
+                BatchCpuSlot(self._spec, network.bind_batch(self._batch), **common)
+                for _ in range(self._slot_count)
+            ]
         self._running = [
             threading.Thread(target=self._work, name=f"worker-{i}", daemon=True)
             for i in range(self._workers)
@@ -133,7 +131,7 @@ class CpuBackend:
         """See interfaces.Backend."""
         workers = f"{self._workers} workers × {self._threads} thread{'s' * (self._threads > 1)}"
         batch = f" × {self._batch} frames" if self._batch > 1 else ""
-        return f"cpu (ONNX Runtime), {workers}{batch}, {self._spec.name}"
+        return f"cpu ({self._engine}), {workers}{batch}, {self._spec.name}"
 
 
 class CpuSlot(WorkerSlot[Frame, Answer]):
@@ -142,7 +140,7 @@ class CpuSlot(WorkerSlot[Frame, Answer]):
     def __init__(
         self,
         spec: ModelSpec,
-        session: Any,
+        network: BoundNetwork,
         *,
         queue: SimpleQueue[Any],
         wake: Callable[[], None],
@@ -150,12 +148,9 @@ class CpuSlot(WorkerSlot[Frame, Answer]):
         iou: float,
     ) -> None:
         super().__init__(queue=queue, wake=wake)
-        self._session, self._name = session, spec.name
+        self._network = network
         self._preprocess = CpuPreprocessor(spec.input)
-        io = network_io(session, spec)
-        self._tensor = np.zeros(io.shape, np.float32)
-        self._binding, self._outputs = _bind(session, self._tensor, io)
-        shapes = [array.shape for array in self._run_network()]
+        shapes = [array.shape for array in network.run()]
         self._postprocess = Postprocessor(spec, shapes, score=score, iou=iou)
 
     def tune(self, *, score: float, iou: float) -> None:
@@ -173,9 +168,9 @@ class CpuSlot(WorkerSlot[Frame, Answer]):
     def process(self, frame: Frame) -> Answer:
         """On a worker thread."""
         start_ns = perf_counter_ns()
-        placement = self._preprocess(frame, self._tensor)
+        placement = self._preprocess(frame, self._network.tensor)
         ready_ns = perf_counter_ns()
-        outputs = self._run_network()
+        outputs = self._network.run()
         done_ns = perf_counter_ns()
         detections = self._postprocess(outputs, placement)
         return detections, {
@@ -183,29 +178,3 @@ class CpuSlot(WorkerSlot[Frame, Answer]):
             "network": done_ns - ready_ns,
             "postprocess": perf_counter_ns() - done_ns,
         }
-
-    def _run_network(self) -> Sequence[NDArray[Any]]:
-        try:
-            self._session.run_with_iobinding(self._binding)
-        except Exception as error:  # ONNX Runtime's own errors have no common root
-            raise ModelError(f"model {self._name}: inference failed: {one_line(error)}") from error
-        if self._outputs is not None:
-            return self._outputs
-        arrays: list[NDArray[Any]] = self._binding.copy_outputs_to_cpu()
-        return arrays
-
-
-def _bind(
-    session: Any, tensor: NDArray[np.float32], io: NetworkIO
-) -> tuple[Any, list[NDArray[Any]] | None]:
-    """Bind the session to ``tensor`` and, where all shapes are fixed, to outputs of ours."""
-    binding = session.io_binding()
-    binding.bind_input(io.input, "cpu", 0, np.float32, tensor.shape, tensor.ctypes.data)
-    if io.varies:
-        for name, _ in io.outputs:  # the number of boxes may differ from frame to frame
-            binding.bind_output(name, "cpu")
-        return binding, None
-    arrays: list[NDArray[Any]] = [np.empty(shape, np.float32) for _, shape in io.outputs]
-    for (name, _), array in zip(io.outputs, arrays, strict=True):
-        binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
-    return binding, arrays

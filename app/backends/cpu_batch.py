@@ -11,16 +11,11 @@ from queue import SimpleQueue
 from time import perf_counter_ns
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from app.backends.ort import one_line
-from app.backends.ort_io import network_io
+from app.backends.cpu_network import BoundBatch
 from app.backends.postprocess import Postprocessor
 from app.backends.preprocess import CpuPreprocessor
 from app.backends.worker_slot import WorkerSlot
 from app.detections import Detections
-from app.errors import ModelError
 from app.frame import Frame
 from app.model_spec import ModelSpec
 
@@ -28,39 +23,25 @@ Answers = list[tuple[Detections, Mapping[str, int]]]
 
 
 class BatchCpuSlot(WorkerSlot[Sequence[Frame], Answers]):
-    """``capacity`` frames in flight. Raises ModelError where the network takes one at a time."""
+    """As many frames in flight as the bound network has places."""
 
     def __init__(
         self,
         spec: ModelSpec,
-        session: Any,
+        network: BoundBatch,
         *,
-        capacity: int,
         queue: SimpleQueue[Any],
         wake: Callable[[], None],
         score: float,
         iou: float,
     ) -> None:
         super().__init__(queue=queue, wake=wake)
-        self.capacity = capacity
-        self._session, self._name = session, spec.name
-        io = network_io(session, spec)
-        shapes = [shape for _, shape in io.outputs]
-        fixed = isinstance(session.get_inputs()[0].shape[0], int)
-        if fixed or io.varies or any(shape[0] != 1 for shape in shapes):
-            raise ModelError(
-                f"model {spec.name}: its network takes one frame at a time; leave --batch out, or "
-                "export it with a dynamic first axis"
-            )
-        self._input, self._names = io.input, [name for name, _ in io.outputs]
-        self._tensor = np.zeros((capacity, *io.shape[1:]), np.float32)
-        self._outputs = [np.empty((capacity, *shape[1:]), np.float32) for shape in shapes]
-        self._bindings = [self._bind(count) for count in range(1, capacity + 1)]
-        self._places = [self._tensor[i : i + 1] for i in range(capacity)]
+        self._network, self.capacity = network, len(network.tensor)
+        self._places = [network.tensor[i : i + 1] for i in range(self.capacity)]
         # one for each place in the batch: it keeps what suits its frame's size, and the padding
-        self._preprocess = [CpuPreprocessor(spec.input) for _ in range(capacity)]
+        self._preprocess = [CpuPreprocessor(spec.input) for _ in range(self.capacity)]
+        shapes = [(1, *array.shape[1:]) for array in network.run(self.capacity)]
         self._postprocess = Postprocessor(spec, shapes, score=score, iou=iou)
-        self._run(capacity)
 
     def tune(self, *, score: float, iou: float) -> None:
         """See interfaces.Tunable."""
@@ -94,10 +75,10 @@ class BatchCpuSlot(WorkerSlot[Sequence[Frame], Answers]):
             )
         ]
         ready_ns = perf_counter_ns()
-        self._run(count)
+        outputs = self._network.run(count)
         done_ns = perf_counter_ns()
         found = [
-            self._postprocess([output[i : i + 1] for output in self._outputs], placement)
+            self._postprocess([output[i : i + 1] for output in outputs], placement)
             for i, placement in enumerate(placements)
         ]
         stages = {
@@ -106,21 +87,3 @@ class BatchCpuSlot(WorkerSlot[Sequence[Frame], Answers]):
             "postprocess": (perf_counter_ns() - done_ns) // count,
         }
         return [(detections, stages) for detections in found]
-
-    def _run(self, count: int) -> None:
-        try:
-            self._session.run_with_iobinding(self._bindings[count - 1])
-        except Exception as error:  # ONNX Runtime's own errors have no common root
-            raise ModelError(f"model {self._name}: inference failed: {one_line(error)}") from error
-
-    def _bind(self, count: int) -> Any:
-        """The first ``count`` places of our memory."""
-        binding = self._session.io_binding()
-        _bind_part(binding.bind_input, self._input, self._tensor[:count])
-        for name, output in zip(self._names, self._outputs, strict=True):
-            _bind_part(binding.bind_output, name, output[:count])
-        return binding
-
-
-def _bind_part(bind: Callable[..., None], name: str, part: NDArray[np.float32]) -> None:
-    bind(name, "cpu", 0, np.float32, part.shape, part.ctypes.data)

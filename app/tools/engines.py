@@ -8,15 +8,17 @@ import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app import __version__
 from app.config import Config, Engine
-from app.errors import ConfigError, DeviceError, KestrelError
+from app.errors import ConfigError, DeviceError, KestrelError, SourceEnded
+from app.frame import Frame
 from app.handoff import Policy
 from app.interfaces import BackendFactory
 from app.model_spec import ModelSpec
 from app.shelf import Model
+from app.sources.uri import make_source
 from app.tools.machine import device
 
 if TYPE_CHECKING:  # what runs without a GPU does not load its parts
@@ -28,7 +30,9 @@ log = logging.getLogger(__name__)
 
 # a driver makes one of these: desktop and server, Jetson, Jetson (newer), WSL
 GPU_NODES = ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/dxg")
-ENGINES_TRIED: tuple[Engine, ...] = ("ort-tensorrt", "cuda", "ort-cuda", "cpu")
+ENGINES_TRIED: tuple[Engine, ...] = ("ort-tensorrt", "cuda", "ort-cuda", "openvino", "cpu")
+ON_CPU: tuple[Engine, ...] = ("openvino", "cpu")
+PROVED_FRAMES = 8  # of the bundled clip, on which an engine must find the CPU's boxes
 SWITCH_S = 0.0005
 
 
@@ -42,12 +46,14 @@ def backend_factory(config: Config, model: Model, policy: Policy) -> BackendFact
 
 
 def _auto(config: Config, model: Model, policy: Policy) -> BackendFactory:
-    if reason := without_gpu():
+    from app.backends.openvino_network import openvino_version
+
+    if (reason := without_gpu()) and openvino_version() is None:
         log.info("engine auto: cpu, as %s", reason)
         return _cpu(replace(config, engine="cpu"), model, policy)
     from app.backends.auto import fastest
 
-    return lambda wake: fastest(lambda: choose_from(config, model, policy), wake)
+    return lambda wake: fastest(lambda: choose_from(config, model, policy, no_gpu=reason), wake)
 
 
 def without_gpu() -> str | None:
@@ -59,20 +65,31 @@ def without_gpu() -> str | None:
     return None
 
 
-def choose_from(config: Config, model: Model, policy: Policy) -> Choice:
-    """The engines worth a measurement; the CPU is the last, and always one."""
+def choose_from(
+    config: Config, model: Model, policy: Policy, *, no_gpu: str | None = None
+) -> Choice:
+    """The engines worth a measurement; the CPU is the last, and always one.
+
+    ``no_gpu``: why none is looked for.
+    """
     from app.backends.auto import Choice
+    from app.backends.openvino_network import openvino_version
     from app.gpu.context import find_gpu
     from app.gpu.kernel_files import kernels_digest
 
     engines: dict[str, BackendFactory] = {}
     skipped: dict[str, str] = {}
     gpu = None
-    try:
-        gpu = find_gpu()
-    except DeviceError as fault:
-        skipped["GPU"] = str(fault)
-    for engine in ENGINES_TRIED if gpu else ENGINES_TRIED[-1:]:
+    if no_gpu is None:
+        from app.gpu.context import find_gpu
+
+        try:
+            gpu = find_gpu()
+        except DeviceError as fault:
+            skipped["GPU"] = str(fault)
+    for engine in ENGINES_TRIED if gpu else ON_CPU:
+        if engine == "openvino" and openvino_version() is None:
+            continue  # an offer of its own, and no fault where it is not taken up
         try:
             if reason := _not_worth(engine, config, model, gpu):
                 skipped[engine] = reason
@@ -92,6 +109,7 @@ def choose_from(config: Config, model: Model, policy: Policy) -> Choice:
         "onnxruntime": machine["onnxruntime"] or machine["onnxruntime-gpu"],
         "kernels": kernels_digest(),
         "bindings": [machine["pycuda"], machine["cuda-bindings"]],
+        "openvino": openvino_version(),
         "engines": list(engines),
         "policy": policy.name,
         "settings": [
@@ -99,12 +117,30 @@ def choose_from(config: Config, model: Model, policy: Policy) -> Choice:
             *(config.slots, config.transfer, config.batch),
         ],
     }
-    return Choice(engines, skipped, key)
+    return Choice(engines, skipped, key, known_frames, {"openvino": "cpu"})
+
+
+def known_frames() -> list[Frame]:
+    """Frames of the bundled clip, spread over it."""
+    source = make_source("sample:", realtime=False)
+    frames: list[Frame] = []
+    try:
+        info = source.open()
+        step = max(1, (info.frame_count or 1) // PROVED_FRAMES)
+        while len(frames) < PROVED_FRAMES:
+            frame = source.read(1.0)
+            if frame is not None and frame.index % step == 0:
+                frames.append(replace(frame, pixels=frame.pixels.copy()))
+    except SourceEnded:
+        pass
+    finally:
+        source.close()
+    return frames
 
 
 def _not_worth(engine: str, config: Config, model: Model, gpu: Gpu | None) -> str | None:
     """Why an engine that is asked for by name only is not measured."""
-    if engine in ("cpu", "cuda") or gpu is None:
+    if engine in (*ON_CPU, "cuda") or gpu is None:
         return None
     from app.backends.ort_gpu import tensorrt_cache
     from app.backends.ort_providers import missing_provider
@@ -136,6 +172,12 @@ def _cpu(config: Config, model: Model, policy: Policy) -> BackendFactory:
 
     from app.backends.cpu import WORKERS, CpuBackend
 
+    chosen: dict[str, Any] = {}
+    if config.engine == "openvino":
+        from app.backends.openvino_network import OpenVinoNetwork, load_openvino
+
+        load_openvino()
+        chosen = {"open_network": OpenVinoNetwork, "engine": "OpenVINO"}
     cv2.setNumThreads(1)  # the workers are the parallelism; cv2's own pool would fight them
     # A worker that comes back from inference waits at most so long for the interpreter; with
     # Python's 5 ms the slowest hundredth of frames pays that several times over.
@@ -155,6 +197,7 @@ def _cpu(config: Config, model: Model, policy: Policy) -> BackendFactory:
         threads=config.threads,
         spare_slots=spare_slots,
         batch=config.batch or 1,
+        **chosen,
     )
 
 

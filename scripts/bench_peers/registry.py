@@ -56,6 +56,12 @@ PEERS: dict[str, Peer] = {
         Peer("openvino", "OpenVINO's AsyncInferQueue, throughput hint", "openvino_async"),
         Peer("gstreamer", "GStreamer's decoder and appsink", "gstreamer", tolerance=NEAR),
         Peer(
+            "kestrel-openvino",
+            "Kestrel's replay, --engine openvino",
+            "kestrel",
+            options={"engine": "openvino"},
+        ),
+        Peer(
             "kestrel-cuda",
             "Kestrel's replay, --engine cuda",
             "kestrel",

@@ -5,18 +5,21 @@ import logging
 import time
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 
-from app.backends.auto import Choice, fastest
+from app.backends.auto import Choice, fastest, same_boxes
 from app.detections import Detections
 from app.errors import DeviceError, ModelError
+from app.frame import Frame
 
 
 class SlowSlot:
     """A frame takes ``frame_s``."""
 
-    def __init__(self, frame_s):
+    def __init__(self, frame_s, found=None):
         self._frame_s, self._busy = frame_s, False
+        self._found = Detections.empty() if found is None else found
 
     def enqueue(self, frame):
         assert not self._busy
@@ -29,14 +32,14 @@ class SlowSlot:
         assert self._busy
         time.sleep(self._frame_s)
         self._busy = False
-        return Detections.empty(), {}
+        return self._found, {}
 
 
 class Engines:
     """Backends that are only as fast as they are told to be; notes what is opened and closed."""
 
-    def __init__(self, **frame_s):
-        self.log = []
+    def __init__(self, found=None, **frame_s):
+        self.log, self._found = [], found or {}
         self.factories = {name: self._factory(name, value) for name, value in frame_s.items()}
 
     def _factory(self, name, frame_s):
@@ -45,7 +48,7 @@ class Engines:
             if isinstance(frame_s, Exception):
                 raise frame_s
             self.log.append(f"+{name}")
-            slots = [SlowSlot(frame_s), SlowSlot(frame_s)]
+            slots = [SlowSlot(frame_s, self._found.get(name)) for _ in range(2)]
             yield type("Fake", (), {"slots": slots, "description": name})
             assert not any(slot.ready() for slot in slots)
             self.log.append(f"-{name}")
@@ -142,3 +145,46 @@ def test_an_error_in_the_run_leaves_through_the_engine(cache):
     with pytest.raises(RuntimeError, match="a sink"), fastest(lambda: choice, lambda: None):
         raise RuntimeError("a sink")
     assert len(list(cache.iterdir())) == 1
+
+
+def boxes(*rows):
+    """Detections of (class, score, x0)."""
+    ids, scores, left = (np.array(column) for column in zip(*rows, strict=True))
+    xyxy = np.stack([left, left, left + 10, left + 10], axis=1).astype(np.float32)
+    return Detections(xyxy, scores.astype(np.float32), ids.astype(np.int32))
+
+
+CPU_BOXES = boxes((0, 0.9, 10), (1, 0.5, 30), (1, 0.5, 50))
+
+
+def agreeing(found):
+    """Which of openvino and cpu is chosen if openvino is quicker and finds ``found``."""
+    engines = Engines({"openvino": found, "cpu": CPU_BOXES}, openvino=0.0005, cpu=0.05)
+    known = [Frame(np.zeros((8, 8, 3), np.uint8), 0, 0)]
+    choice = Choice(engines.factories, {}, {}, lambda: known, {"openvino": "cpu"})
+    with fastest(lambda: choice, lambda: None) as backend:
+        return backend.description
+
+
+def test_an_engine_with_the_cpus_boxes_may_win():
+    in_turn = boxes((0, 0.9005, 10.3), (1, 0.5, 50), (1, 0.5, 30))
+    assert agreeing(CPU_BOXES) == agreeing(in_turn) == "openvino"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        boxes((0, 0.9, 10), (1, 0.5, 30)),
+        boxes((0, 0.9, 10), (1, 0.5, 30), (1, 0.5, 30)),
+        boxes((0, 0.902, 10), (1, 0.5, 30), (1, 0.5, 50)),
+        boxes((0, 0.9, 10.6), (1, 0.5, 30), (1, 0.5, 50)),
+        boxes((1, 0.9, 10), (1, 0.5, 30), (1, 0.5, 50)),
+    ],
+)
+def test_an_engine_with_other_boxes_is_not_chosen_however_quick(other, caplog):
+    assert agreeing(other) == "cpu"
+    assert "; not openvino: it is not proved to find the boxes of cpu" in caplog.text
+
+
+def test_no_boxes_at_all_prove_nothing():
+    assert not same_boxes([Detections.empty()], [Detections.empty()])

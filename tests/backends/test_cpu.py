@@ -163,11 +163,12 @@ def test_nothing_is_bound_anew_per_frame(tmp_path: Path) -> None:
     path = network(tmp_path / "made.onnx", ONE_BOX)
     with CpuBackend(spec(), path, wake=lambda: None, score=0.5, iou=0.5) as backend:
         slot: Any = backend.slots[0]
-        before = (slot._tensor.ctypes.data, [o.ctypes.data for o in slot._outputs])
+        bound = slot._network
+        before = (bound.tensor.ctypes.data, [o.ctypes.data for o in bound._outputs])
         for i in range(5):
             slot.enqueue(Frame(np.zeros((H, W, 3), np.uint8), i, 0))
             slot.collect()
-        assert before == (slot._tensor.ctypes.data, [o.ctypes.data for o in slot._outputs])
+        assert before == (bound.tensor.ctypes.data, [o.ctypes.data for o in bound._outputs])
 
 
 def test_onnx_runtime_leaves_no_telemetry_behind(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from app.backends.openvino_network import load_openvino
+from app.errors import ConfigError
 from app.shelf import Model
 from scripts.bench_peers.contract import Box, Clock, NotHere, Run
 from scripts.bench_peers.plain import PlainParts, frames_of
@@ -12,8 +14,8 @@ from scripts.bench_peers.plain import PlainParts, frames_of
 def run(clip: str, model: Model) -> Run:
     """In float32: by default newer CPUs compute in bfloat16, with other boxes."""
     try:
-        import openvino as ov
-    except ImportError as fault:
+        ov = load_openvino()
+    except ConfigError as fault:
         raise NotHere(str(fault)) from fault
     core = ov.Core()
     hints = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}

@@ -1,0 +1,154 @@
+"""The engine openvino: OpenVINO in place of ONNX Runtime behind the CPU's slots.
+
+In float32, as the boxes are to be those of the other engines: left to itself it computes in
+bfloat16 where a CPU can. As many streams as workers, so that each worker's frame has its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.machinery import PathFinder
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.backends.cpu_network import Array, BoundBatch, BoundNetwork, failed
+from app.backends.ort import one_line
+from app.backends.ort_io import network_io
+from app.errors import ConfigError, ModelError
+from app.model_spec import ModelSpec
+
+CURE = "pip install -r requirements-openvino.txt, or use --engine cpu"
+_TELEMETRY = "openvino_telemetry"
+
+
+def openvino_version() -> str | None:
+    """What is installed, without importing it; None: nothing is."""
+    if PathFinder.find_spec("openvino") is None:
+        return None
+    try:
+        return version("openvino")
+    except PackageNotFoundError:  # a system's own build
+        return "unknown"
+
+
+def load_openvino() -> Any:
+    """The module ``openvino``; the one place that imports it.
+
+    On import it tells its maker so, by a package that it works without: while it is imported that
+    package is hidden. A camera's host must not talk to third parties unasked.
+    """
+    if openvino_version() is None and "openvino" not in sys.modules:
+        raise ConfigError(f"OpenVINO is missing: {CURE}")
+    seen = sys.modules.get(_TELEMETRY)
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment] # an import of it fails
+    try:
+        import openvino
+    except ImportError as fault:
+        raise ConfigError(f"OpenVINO does not load ({one_line(fault)}): {CURE}") from fault
+    finally:
+        del sys.modules[_TELEMETRY]
+        if seen is not None:
+            sys.modules[_TELEMETRY] = seen
+    return openvino
+
+
+class OpenVinoNetwork:
+    """One compiled network with ``workers`` streams of ``threads`` threads."""
+
+    def __init__(self, spec: ModelSpec, weights: Path, workers: int, threads: int) -> None:
+        self._ov, self._name = load_openvino(), spec.name
+        core = self._ov.Core()
+        width, height = spec.input.size_wh
+        try:
+            model = core.read_model(str(weights))
+            graph = _Graph(model)
+            if len(graph.inputs) == 1:
+                model.reshape([1, 3, height, width])
+        except Exception as fault:  # OpenVINO's own errors are RuntimeErrors of any kind
+            raise _refused(weights, fault) from fault
+        options = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "NUM_STREAMS": workers,
+            "INFERENCE_NUM_THREADS": workers * threads,
+            "ENABLE_CPU_PINNING": False,  # decoding shares the cores
+        }
+        try:
+            self._compiled = graph.compiled = core.compile_model(model, "CPU", options)
+        except Exception as fault:
+            raise _refused(weights, fault) from fault
+        self._io = network_io(graph, spec)
+
+    def bind(self) -> BoundNetwork:
+        """See CpuNetwork."""
+        tensor = np.zeros(self._io.shape, np.float32)
+        request = self._compiled.create_infer_request()
+        request.set_input_tensor(self._ov.Tensor(tensor, shared_memory=True))
+        return _OpenVinoBound(request, tensor, self._name, varies=self._io.varies)
+
+    def bind_batch(self, capacity: int) -> BoundBatch:
+        """See CpuNetwork. The streams have the frames side by side already."""
+        raise ConfigError(f"batch {capacity}: --engine openvino takes one frame at a time")
+
+
+class _OpenVinoBound:
+    def __init__(
+        self, request: Any, tensor: NDArray[np.float32], name: str, *, varies: bool
+    ) -> None:
+        self._request, self.tensor, self._name = request, tensor, name
+        self._outputs: Sequence[Array] | None = None
+        self._varies = varies
+
+    def run(self) -> Sequence[Array]:
+        try:
+            self._request.infer(share_outputs=True)
+        except Exception as error:
+            raise failed(self._name, error) from error
+        if self._outputs is None or self._varies:
+            self._outputs = [tensor.data for tensor in self._request.output_tensors]
+        return self._outputs
+
+
+class _Graph:
+    """A graph as ONNX Runtime's session tells of it, so that both are examined alike.
+
+    Its inputs as the file has them, its outputs for the size that it was given.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.inputs = [_told(port) for port in model.inputs]
+        self.compiled: Any = None
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        return self.inputs
+
+    def get_outputs(self) -> list[SimpleNamespace]:
+        return [_told(port) for port in self._model.outputs]
+
+    def run(self, _: None, feed: Mapping[str, Array]) -> list[Array]:
+        answer = self.compiled.create_infer_request().infer(dict(feed))
+        return [np.array(answer[port]) for port in self.compiled.outputs]
+
+
+def _told(port: Any) -> SimpleNamespace:
+    kinds = {"f32": "tensor(float)", "f16": "tensor(float16)"}
+    kind = port.get_element_type().get_type_name()
+    shape = port.get_partial_shape()
+    sizes = [] if shape.rank.is_dynamic else list(shape)
+    return SimpleNamespace(
+        name=port.any_name if port.names else "",
+        type=kinds.get(kind, f"tensor({kind})"),
+        shape=[None if size.is_dynamic else size.get_length() for size in sizes],
+    )
+
+
+def _refused(weights: Path, fault: Exception) -> ModelError:
+    return ModelError(
+        f"OpenVINO cannot take {weights}: {one_line(fault)}. Use --engine cpu, or export it anew"
+    )

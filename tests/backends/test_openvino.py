@@ -1,0 +1,149 @@
+"""The engine openvino: the CPU's boxes, its refusals, no word to anyone. Skips where it is absent.
+
+It is looked for in .venv/openvino too, where CI puts it: in the environment itself `--engine auto`
+would choose by measurement in every other test.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.backends.auto import same_boxes
+from app.backends.cpu import CpuBackend
+from app.backends.openvino_network import OpenVinoNetwork, load_openvino, openvino_version
+from app.config import Config
+from app.errors import ConfigError, ModelError
+from app.handoff import Policy
+from app.shelf import find_model
+from app.tools.engines import backend_factory, choose_from, known_frames
+from tests.backends.test_cpu import ONE_BOX, H, W, detect, network, spec
+
+ROOT = Path(__file__).parents[2]
+BESIDE = ROOT / ".venv/openvino"
+
+
+@pytest.fixture
+def openvino(monkeypatch):
+    if BESIDE.is_dir():
+        monkeypatch.syspath_prepend(str(BESIDE))
+    if PathFinder.find_spec("openvino") is None:
+        pytest.skip("OpenVINO is not here: pip install -r requirements-openvino.txt")
+
+
+@pytest.fixture
+def absent(monkeypatch):
+    monkeypatch.setattr("app.backends.openvino_network.openvino_version", lambda: None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "openvino"]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_without_it_the_error_names_the_cure_and_auto_does_not_mention_it(absent):
+    with pytest.raises(ConfigError, match="pip install -r requirements-openvino"):
+        backend_factory(Config(engine="openvino"), find_model("kestrel_320"), Policy.LATEST)
+    choice = choose_from(Config(), find_model("kestrel_320"), Policy.LATEST, no_gpu="none")
+    assert list(choice.engines) == ["cpu"] and not choice.skipped
+
+
+def test_it_computes_in_float32_only(openvino):
+    with pytest.raises(ConfigError, match="precision int8: --engine openvino computes"):
+        backend_factory(
+            Config(engine="openvino", precision="int8"), find_model("kestrel_320"), Policy.LATEST
+        )
+
+
+def test_it_finds_the_cpus_boxes_in_the_bundled_clip(openvino):
+    model = find_model("kestrel_320")
+    found = {}
+    for engine in ("cpu", "openvino"):
+        config = Config(engine=engine)
+        with backend_factory(config, model, Policy.LOSSLESS)(lambda: None) as backend:
+            slots, found[engine] = backend.slots, []
+            for i, frame in enumerate(known_frames()):
+                slots[i % len(slots)].enqueue(frame)
+                found[engine].append(slots[i % len(slots)].collect()[0])
+    assert backend.description.startswith("cpu (OpenVINO), 2 workers × ")
+    assert len(found["cpu"]) >= 8 and same_boxes(found["cpu"], found["openvino"])
+
+
+def test_auto_measures_it_beside_the_cpu(openvino):
+    choice = choose_from(Config(), find_model("kestrel_320"), Policy.LATEST, no_gpu="none")
+    assert list(choice.engines) == ["openvino", "cpu"] and choice.agree == {"openvino": "cpu"}
+    assert choice.key["openvino"] == openvino_version() is not None
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "output_shape"),
+    [(None, None), (["batch", 3, "h", "w"], ["batch", 6, "anchors"])],
+)
+def test_open_sizes_take_the_manifests(openvino, tmp_path, input_shape, output_shape):
+    path = network(
+        tmp_path / "made.onnx", ONE_BOX, input_shape=input_shape, output_shape=output_shape
+    )
+    for found in detect(path, spec(), open_network=OpenVinoNetwork):
+        assert found.xyxy.tolist() == [[24, 18, 40, 30]]
+
+
+def test_nms_in_the_graph_is_read_anew_each_frame(openvino, tmp_path):
+    rows = np.array([[[0, 0, 8, 8, 0.9, 0], [0, 0, 8, 8, 0.8, 0]]], np.float32)
+    path = network(tmp_path / "made.onnx", rows, output_shape=[1, "boxes", 6])
+    found = detect(path, spec(end_to_end=True), open_network=OpenVinoNetwork)
+    assert all(len(each) == 2 for each in found)
+
+
+@pytest.mark.parametrize("wrong", [{"input_shape": [1, 3]}, {"inputs": 2}])
+def test_what_is_no_detector_is_refused_as_on_the_cpu(openvino, tmp_path, wrong):
+    path = network(tmp_path / "made.onnx", ONE_BOX, **wrong)
+    with pytest.raises(ModelError):
+        detect(path, spec(), open_network=OpenVinoNetwork)
+
+
+def test_another_fixed_size_is_refused_and_not_reshaped(openvino, tmp_path):
+    path = network(tmp_path / "made.onnx", ONE_BOX, input_shape=[1, 3, 2 * H, 2 * W])
+    with pytest.raises(ModelError, match=r"input\.size"):
+        detect(path, spec(), open_network=OpenVinoNetwork)
+
+
+def test_a_damaged_file_is_told_in_one_line(openvino, tmp_path):
+    path = tmp_path / "made.onnx"
+    path.write_bytes(b"not an onnx file" * 100)
+    with pytest.raises(ModelError, match="OpenVINO cannot take") as caught:
+        detect(path, spec(), open_network=OpenVinoNetwork)
+    assert "\n" not in str(caught.value)
+
+
+def test_slots_share_no_memory_and_nothing_is_bound_anew(openvino, tmp_path):
+    path = network(tmp_path / "made.onnx", ONE_BOX)
+    options = {"score": 0.5, "iou": 0.5, "open_network": OpenVinoNetwork}
+    with CpuBackend(spec(), path, wake=lambda: None, **options) as backend:
+        first, second = (slot._network for slot in backend.slots)
+        assert first.tensor.ctypes.data != second.tensor.ctypes.data
+        one, other, again = first.run()[0], second.run()[0], first.run()[0]
+        assert one.ctypes.data == again.ctypes.data != other.ctypes.data
+
+
+def test_it_leaves_no_word_of_itself(openvino, tmp_path):
+    """On import it would tell its maker and keep an id of the device in the user's home."""
+    fake = tmp_path / "fake"
+    (fake / "openvino_telemetry").mkdir(parents=True)
+    (fake / "openvino_telemetry/__init__.py").write_text("raise SystemExit('telemetry ran')")
+    home = tmp_path / "home"
+    home.mkdir()
+    code = (
+        "from app.backends.openvino_network import load_openvino as load; load().Core();"
+        "import sys; sys.exit('openvino_telemetry' in sys.modules)"
+    )
+    where = os.pathsep.join([str(fake), *filter(None, sys.path)])
+    bare = {"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": where}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=bare, check=True, timeout=120)
+    assert list(home.rglob("*")) == []
+
+
+def test_load_gives_the_same_module_twice(openvino):
+    assert load_openvino() is load_openvino()

@@ -42,7 +42,7 @@ def run_live(config: Config, *, reload: Callable[[], Config] | None = None) -> i
         return run_windowed(config)
     source, model = make_input(config, Policy.LATEST), choose_model(config)
     energy, supervised = EnergySink(), Supervised(Notifier())
-    canary = make_canary(config, model.spec, supervised)
+    canary = make_canary(config, model, supervised)
     recorder = make_recorder(config, model.spec)
     pipeline, summary, outputs = _compose(
         config,

@@ -37,6 +37,15 @@ def run_compare(first: Path, second: Path) -> int:
 def compare(first: Path, second: Path) -> str:
     """The table for people. Raises ConfigError for what is no report of `bench`."""
     a, b = (_read(path) for path in (first, second))
+    try:
+        return _table(a, b)
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as fault:
+        raise ConfigError(
+            f"{first} and {second} are not two reports of `bench --json`: {fault!r}"
+        ) from fault
+
+
+def _table(a: dict[str, Any], b: dict[str, Any]) -> str:
     lines = []
     for key in ("model", "engine", "kestrel"):
         lines.append(_both(key, a.get(key), b.get(key)))
@@ -58,7 +67,7 @@ def _read(path: Path) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
     except OSError as fault:
         raise ConfigError(f"cannot read {path}: {fault.strerror}") from fault
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise ConfigError(f"{path} is no JSON: {fault}") from fault
     parts: dict[str, Any] = report if isinstance(report, dict) else {}
     if not all(isinstance(parts.get(k), dict) for k in ("throughput", "overload", "device")):

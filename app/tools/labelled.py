@@ -35,7 +35,7 @@ class LabelledSet:
             ids = [(i["id"], i["file_name"]) for i in images]
         except OSError as error:
             raise ConfigError(f"--data: cannot read {file}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(
                 f"--data: {file} is no COCO annotation file with images, annotations and "
                 f"categories: {error!r}"

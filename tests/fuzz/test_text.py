@@ -62,7 +62,8 @@ def spooled(path: Path) -> None:
     spool = Spool(path, max_bytes=10_000, on_drop=lambda reason: None)
     spool.open()
     spool.append("t", "new")
-    for message in spool.hand_out(3):
+    for message in spool.hand_out(30):
+        assert isinstance(message.text, str) and isinstance(message.topic, str)
         spool.remove(message.seq)
     spool.save()
     spool.close()
@@ -137,7 +138,7 @@ def test_a_thousand_malformed_files_give_clear_errors(name: str, tmp_path: Path)
     shared = Path("/dev/shm")  # SQLite waits for the disk a dozen times a file
     folder = tempfile.mkdtemp(dir=shared if shared.is_dir() else tmp_path)
     path, refused = Path(folder) / name, 0
-    for data in spoilt(sound(tmp_path)):
+    for data in spoilt(sound(tmp_path), 3 * COUNT):
         for left in path.parent.iterdir():
             left.unlink()
         path.write_bytes(data)
@@ -159,7 +160,7 @@ def test_a_thousand_malformed_words_give_clear_errors(name: str) -> None:
     refused = 0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for data in spoilt([text.encode() for text in sound]):
+        for data in spoilt([text.encode() for text in sound], 3 * COUNT):
             text = data.decode("utf-8", "surrogateescape")
             try:
                 parse(text)

@@ -165,6 +165,14 @@ _INPUT_KEYS = ("size", "layout", "channels", "scale", "mean", "std", "resize", "
 _REQUIRED: Any = object()
 
 
+def _is_finite(value: float) -> bool:
+    """Also of whole numbers that are too large for a float."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 class _Reader:
     """Typed look-ups by dotted key; every fault names the file and the key."""
 
@@ -211,8 +219,8 @@ class _Reader:
         value = self.get(key, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.fault(key, f"must be a number, is {value!r}")
-        if not math.isfinite(value):
-            raise self.fault(key, f"is {value}; write a finite number")
+        if not _is_finite(value):
+            raise self.fault(key, f"is {str(value)[:20]}; write a finite number")
         if not low <= value <= high:
             raise self.fault(key, f"is {value}; it must lie between {low} and {high}")
         return float(value)
@@ -223,6 +231,6 @@ class _Reader:
             raise self.fault(key, f"must be a list of {count} numbers, is {value!r}")
         if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value):
             raise self.fault(key, f"must hold numbers only, is {value!r}")
-        if not all(math.isfinite(v) for v in value):
+        if not all(map(_is_finite, value)):
             raise self.fault(key, f"must hold finite numbers, is {value!r}")
         return tuple(float(v) for v in value)

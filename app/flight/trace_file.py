@@ -97,7 +97,7 @@ def read_trace(path: Path) -> Trace:
     for number, line in enumerate(lines, 1):
         try:
             value = json.loads(line)
-        except ValueError as fault:
+        except (ValueError, RecursionError) as fault:
             if number == len(lines):
                 break
             raise ConfigError(f"--trace {path}, line {number}: is no JSON: {fault}") from fault

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from app.errors import DeviceError
 
 OLDEST_CAPABILITY = (7, 5)
+_here = threading.local()  # .contexts: GPU index to its context, where this thread has entered one
 
 
 def load_driver() -> Any:
@@ -70,7 +71,11 @@ def _device(driver: Any, index: int) -> Any:
 
 
 class GpuContext:
-    """The primary context of GPU ``index``, current on the thread that entered it."""
+    """The primary context of GPU ``index``, current on the thread that entered it.
+
+    Entered within another one of the same GPU and thread it is that one's context: PyCUDA ties
+    memory to the context object that is current, and does not free what outlives that object.
+    """
 
     def __init__(self, index: int = 0) -> None:
         self.index = index
@@ -90,12 +95,15 @@ class GpuContext:
                 f"{self.name} has compute capability {self.capability[0]}.{self.capability[1]}; "
                 "at least {}.{} is needed; use --engine cpu".format(*OLDEST_CAPABILITY)
             )
-        try:
-            self._context = self.device.retain_primary_context()
-            self._context.push()
-        except self.driver.Error as fault:
-            self._context = None
-            raise DeviceError(f"{self.name} cannot be used: {fault}") from fault
+        contexts = _here.__dict__.setdefault("contexts", {})
+        if self.index not in contexts:
+            try:
+                self._context = self.device.retain_primary_context()
+                self._context.push()
+            except self.driver.Error as fault:
+                self._context = None
+                raise DeviceError(f"{self.name} cannot be used: {fault}") from fault
+            contexts[self.index] = self._context
         self._thread = threading.get_ident()
         return self
 
@@ -108,6 +116,9 @@ class GpuContext:
         context, self._context = self._context, None
         self.at_exit.close()
         self.modules.clear()
+        if context is None:  # the outer one's
+            return
+        del _here.contexts[self.index]
         try:
             context.pop()
             context.detach()

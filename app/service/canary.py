@@ -32,6 +32,14 @@ class KnownAnswer(NamedTuple):
     box: tuple[float, float, float, float]
 
 
+def answers(detections: Detections) -> list[KnownAnswer]:
+    """The boxes, as the known picture has them."""
+    return [
+        KnownAnswer(int(i), float(s), (float(b[0]), float(b[1]), float(b[2]), float(b[3])))
+        for i, s, b in zip(detections.class_ids, detections.scores, detections.xyxy, strict=True)
+    ]
+
+
 class KnownPicture:
     """A ``Canary``: ``pixels`` (H, W, 3) BGR every ``every_s`` seconds, the first at once.
 
@@ -83,12 +91,7 @@ class KnownPicture:
         if self._asked and self._asked.popleft() != self._tuned:
             self._on_answer()  # the engine works; by which thresholds is not known
             return
-        found = [
-            KnownAnswer(int(i), float(s), (float(b[0]), float(b[1]), float(b[2]), float(b[3])))
-            for i, s, b in zip(
-                detections.class_ids, detections.scores, detections.xyxy, strict=True
-            )
-        ]
+        found = answers(detections)
         if self._expected is None:
             self._expected = found
             log.info("canary: the known picture gives %d boxes; it must go on to do so", len(found))

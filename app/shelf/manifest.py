@@ -56,7 +56,10 @@ def read_manifest(path: Path) -> Model:
 
 def parse_toml(text: str) -> dict[str, Any]:
     """Raises ValueError."""
-    data: dict[str, Any] = tomllib.loads(text)
+    try:
+        data: dict[str, Any] = tomllib.loads(text)
+    except RecursionError as fault:
+        raise ValueError("it is nested too deeply") from fault
     return data
 
 

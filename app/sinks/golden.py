@@ -155,7 +155,10 @@ def _read(path: Path) -> dict[int, list[Found]]:
                 )
                 for d in line["detections"]
             ]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            *(ValueError, KeyError, TypeError, AttributeError),
+            *(OverflowError, RecursionError),  # numbers and nesting without end
+        ) as error:
             raise ConfigError(
                 f"--expect {path}, line {number} is not a line that --json writes ({error!r})"
             ) from error

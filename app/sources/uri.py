@@ -161,7 +161,7 @@ def _once(
         source = FfmpegSource(where, label=label, remote=True, options=options)
     else:
         path = SAMPLE_PATH if scheme == "sample" else Path(rest)
-        if not path.exists():
+        if not _is_there(path):
             raise missing_sample(path) if scheme == "sample" else missing_file(rest)
         where = str(path.absolute())
         source = _recording(path, label=label, options=options)
@@ -188,9 +188,17 @@ def _split(uri: str) -> tuple[str, str]:
         return "file", unquote(local)
     if re.match(r"/dev/(video\d+|v4l/.+)$", uri):
         return "camera", uri
-    if scheme and not Path(uri).exists():
+    if scheme and not _is_there(Path(uri)):
         raise ConfigError(f"no source for {mask_credentials(uri)}; it can be {_KINDS}")
     return "file", uri
+
+
+def _is_there(path: Path) -> bool:
+    """False also for what cannot be a path: too long, or with a null character in it."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _recording(path: Path, *, label: str, options: SourceOptions) -> FrameSource:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,13 @@ import numpy as np
 
 from app.errors import ConfigError
 from app.frame import Frame
+
+
+def _file_name(name: object) -> str:
+    """Raises ValueError for what is the name of no file."""
+    if not isinstance(name, str) or not 0 < len(os.fsencode(name)) < 256 or "\0" in name:
+        raise ValueError(f"file_name is {str(name)[:40]!r}")
+    return name
 
 
 @dataclass
@@ -32,10 +40,10 @@ class LabelledSet:
             images = content["images"]
             _ = [(a["image_id"], a["category_id"], a["bbox"]) for a in content["annotations"]]
             _ = [(c["id"], c["name"]) for c in content["categories"]]
-            ids = [(i["id"], i["file_name"]) for i in images]
+            ids = [(i["id"], _file_name(i["file_name"])) for i in images]
         except OSError as error:
             raise ConfigError(f"--data: cannot read {file}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(
                 f"--data: {file} is no COCO annotation file with images, annotations and "
                 f"categories: {error!r}"

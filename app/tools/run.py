@@ -43,7 +43,7 @@ def run_live(config: Config, *, reload: Callable[[], Config] | None = None) -> i
         return run_windowed(config, reload=reload)
     inputs, model = make_inputs(config, Policy.LATEST), choose_model(config)
     energy, supervised = EnergySink(), Supervised(Notifier())
-    canary = make_canary(config, model.spec, supervised.inferred)
+    canary = make_canary(config, model, supervised.inferred)
     recorders = [make_recorder(config, model.spec.name, each.name) for each in inputs]
     pipeline, summaries, outputs = _compose(
         config,

@@ -59,7 +59,7 @@ def prepare_engine(config: Config, supervised: Supervised | None = None) -> Prep
     iou = spec.iou if config.iou is None else config.iou
     factory, make_ladder = with_ladder(config, model, Policy.LATEST)
     inferred = supervised.inferred if supervised is not None else lambda: None
-    canary = make_canary(config, spec, inferred)
+    canary = make_canary(config, model, inferred)
     limits = (score, iou, spec.score, spec.iou)
     return Prepared(factory, spec.name, spec.labels, *limits, canary, make_ladder)
 

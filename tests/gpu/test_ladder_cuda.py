@@ -44,4 +44,5 @@ def test_two_networks_take_turns_between_frames(device, tmp_path):
         rungs.use(Network())
         backend.slots[0].enqueue(square_at(1))
         backend.slots[0].collect()
+        del first, second  # nothing of the GPU outlives the backend
     assert device.holds() == before

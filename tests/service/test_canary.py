@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from app.cli import main
+from app.config import Config
 from app.detections import Detections
 from app.errors import DeviceError, ModelError
 from app.frame import Frame
 from app.handoff import Policy
 from app.pipeline import Pipeline
-from app.service import KnownAnswer, KnownPicture
+from app.service import KnownAnswer, KnownPicture, Notifier, Supervised
+from app.shelf import find_model
 from app.tools import supervision
 from tests.fakes import FakeBackend, FakeSink, FakeSource
 from tests.test_pipeline import finish
@@ -199,7 +202,42 @@ def test_an_engine_that_computes_otherwise_ends_with_the_models_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ghost = KnownAnswer(0, 0.9, (5, 5, 50, 50))
-    monkeypatch.setattr(supervision, "KNOWN_BOXES", {"kestrel_320": (ghost,)})
+    monkeypatch.setattr(supervision, "known_boxes", lambda *_, **__: [ghost])
     words = ["run", "--headless", "--source", "pattern:?fps=50&size=320x240", "--engine", "cpu"]
     assert main([*words, "--max-frames", "500", "--canary-s", "1"]) == 4
     assert "canary: in the known picture class 0 at" in capsys.readouterr().err
+
+
+def test_any_models_boxes_are_known_before_the_engine_gives_its_first(
+    tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An engine that is wrong from the start is not taken for right."""
+    config = Config(canary_s=60, model=str(tiny_model))
+    canary = supervision.make_canary(config, find_model(str(tiny_model)), Supervised(Notifier()))
+    assert canary is not None and not caplog.records
+    (thing,) = canary._expected
+    assert thing.class_id == 0 and round(thing.score, 2) == 0.9
+    canary.judge(answer(thing))
+    canary.on_gpu = lambda: True
+    with pytest.raises(DeviceError, match="is missing"):
+        canary.judge(answer())
+
+
+def test_a_picture_without_a_sure_box_is_told_as_a_poor_canary(
+    tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = Config(canary_s=60, score=0.95)
+    supervision.make_canary(config, find_model(str(tiny_model)), Supervised(Notifier()))
+    assert "goes unnoticed" in caplog.text
+
+
+def test_a_model_that_the_cpu_cannot_run_is_held_to_its_first_answer(
+    tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = find_model(str(tiny_model))
+    tiny_model.write_bytes(b"no network")
+    canary = supervision.make_canary(Config(canary_s=60), model, Supervised(Notifier()))
+    assert canary is not None and "its first answer is taken for right" in caplog.text
+    canary.judge(answer(FACE))
+    with pytest.raises(ModelError):
+        canary.judge(answer())

@@ -62,8 +62,12 @@ def parse_address(url: str) -> Address:
     if parts.scheme not in ("mqtt", "mqtts") or not host or re.search("[?#]", place):
         raise ConfigError(f"--mqtt must be {EXAMPLE} (mqtt:// is without TLS)")
     prefix = unquote(parts.path).strip("/") or DEFAULT_PREFIX
-    if any(c in prefix for c in "+#\0") or len(prefix.encode()) > 1000:
+    if any(c in prefix for c in "+#\0") or len(prefix.encode(errors="replace")) > 1000:
         raise ConfigError("the topic prefix of --mqtt must not contain + or #, nor be very long")
+    try:
+        f"{host}{prefix}".encode()
+    except UnicodeEncodeError:
+        raise ConfigError("--mqtt holds bytes that are no UTF-8; write them as %XX") from None
     user, colon, password = login.partition(":")
     tls = parts.scheme == "mqtts"
     return Address(

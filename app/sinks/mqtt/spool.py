@@ -101,7 +101,7 @@ class Spool:
                     "SELECT seq, topic, text FROM message WHERE seq > ? ORDER BY seq LIMIT ?",
                     (self._handed, count),
                 )
-                found = [Message(*row) for row in rows]
+                found = self._sound([Message(*row) for row in rows])
             except sqlite3.Error as error:
                 self._failed(error)
         with self._lock:
@@ -113,6 +113,15 @@ class Spool:
             if found:
                 self._handed = found[-1].seq
         return found
+
+    def _sound(self, messages: list[Message]) -> list[Message]:
+        """Without what a damaged file holds in place of texts, which is counted as lost."""
+        sound = [m for m in messages if isinstance(m.topic, str) and isinstance(m.text, str)]
+        for message in messages:
+            if message not in sound:
+                self._acked.add(message.seq)
+                self._on_drop("damaged")
+        return sound
 
     def remove(self, seq: int) -> None:
         """It has arrived."""
@@ -230,6 +239,9 @@ class Spool:
                     "CREATE TABLE IF NOT EXISTS message"
                     " (seq INTEGER PRIMARY KEY, topic TEXT NOT NULL, text TEXT NOT NULL)"
                 )
+        except UnicodeDecodeError as error:  # of SQLite's own words about a damaged file
+            db.close()
+            raise sqlite3.DatabaseError("its structure is damaged") from error
         except BaseException:
             db.close()
             raise

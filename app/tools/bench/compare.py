@@ -37,6 +37,15 @@ def run_compare(first: Path, second: Path) -> int:
 def compare(first: Path, second: Path) -> str:
     """The table for people. Raises ConfigError for what is no report of `bench`."""
     a, b = (_read(path) for path in (first, second))
+    try:
+        return _table(first, second, a, b)
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as fault:
+        raise ConfigError(
+            f"{first} and {second} are not two reports of `bench --json`: {fault!r}"
+        ) from fault
+
+
+def _table(first: Path, second: Path, a: dict[str, Any], b: dict[str, Any]) -> str:
     kinds = [report.get("kind", "run") for report in (a, b)]
     if kinds[0] != kinds[1]:
         raise ConfigError(f"{first} is of kind {kinds[0]}, {second} of kind {kinds[1]}")
@@ -64,7 +73,7 @@ def _read(path: Path) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
     except OSError as fault:
         raise ConfigError(f"cannot read {path}: {fault.strerror}") from fault
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise ConfigError(f"{path} is no JSON: {fault}") from fault
     parts: dict[str, Any] = report if isinstance(report, dict) else {}
     wanted = _PARTS.get(parts.get("kind", "run"), {"kind": dict})

@@ -80,6 +80,7 @@ class Subscriber:
         self, port: int, topic: str = "#", *, user: str | None = None, password: str | None = None
     ) -> None:
         self.messages: list[tuple[str, str, bool]] = []  # topic, text, retained
+        self.firsts: list[str] = []  # texts that the broker itself has not sent before
         self._ready = threading.Event()
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=f"test-{free_port()}", clean_session=False
@@ -88,13 +89,16 @@ class Subscriber:
         client.reconnect_delay_set(1, 1)
         client.on_connect = lambda c, *_: c.subscribe(topic, 1)
         client.on_subscribe = lambda *_: self._ready.set()
-        client.on_message = lambda c, u, m: self.messages.append(
-            (m.topic, m.payload.decode(), m.retain)
-        )
+        client.on_message = self._on_message
         client.connect("127.0.0.1", port, keepalive=10)
         client.loop_start()
         self._client = client
         assert self._ready.wait(20)
+
+    def _on_message(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
+        if not message.dup:  # else our acknowledgement had not reached the broker
+            self.firsts.append(message.payload.decode())
+        self.messages.append((message.topic, message.payload.decode(), message.retain))
 
     def texts(self, topic: str) -> list[str]:
         return [text for where, text, _ in list(self.messages) if where == topic]

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from app.tools.compare import compare
+from app.tools.bench.compare import compare
 
 from app.config import make_config
 from app.errors import KestrelError

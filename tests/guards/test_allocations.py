@@ -77,7 +77,7 @@ def peak_bytes(step: Callable[[], object]) -> int:
 def one_frame(slot: CpuSlot, frame: Frame) -> int:
     """As a worker and the pipeline do it, on one thread."""
     slot.enqueue(frame)
-    slot.work()
+    slot._queue.get().work()
     return len(slot.collect()[0].scores)
 
 
@@ -108,14 +108,14 @@ def test_a_whole_frame_allocates_for_its_candidates_only(slot: CpuSlot, frame: F
 
 @pytest.mark.usefixtures("traced")
 def test_nothing_is_kept_of_a_frame(slot: CpuSlot, frame: Frame) -> None:
-    for _ in range(50):
+    for _ in range(300):  # ONNX Runtime's binding fills a few caches at first
         one_frame(slot, frame)
     gc.collect()
     before, _ = tracemalloc.get_traced_memory()
-    for _ in range(200):
+    for _ in range(400):
         one_frame(slot, frame)
     gc.collect()
-    assert tracemalloc.get_traced_memory()[0] - before < 8 * KB, "less than 40 bytes a frame"
+    assert tracemalloc.get_traced_memory()[0] - before < 16 * KB, "40 bytes a frame at most"
 
 
 @pytest.mark.usefixtures("traced")

@@ -20,6 +20,7 @@ from app.tools.bench.measure import STAGES, Alone, Measured
 
 NEAR = 0.5  # of its ceiling: from here on a stage is limited by the machine, not by its program
 IDLE = 0.75  # of the bound: below, the stages wait for each other
+OTHERS_PERCENT = 15.0  # of all cores, used by other programs: no quiet machine
 TAP_OPERATIONS = 8  # of a bilinear value: three interpolations, and scaling
 NV12_BYTES_PER_PX = 1.5
 
@@ -107,10 +108,16 @@ def bottleneck(alone: Alone, lines: list[Line], run: Measured, work: Work) -> st
     stage = max(alone.stages_ms, key=lambda name: alone.stages_ms[name])
     share = alone.stages_ms[stage] / alone.work_ms
     if fps < IDLE * alone.bound_fps:
+        got = f"{fps:.0f} of the {alone.bound_fps:.0f} FPS that the work of a frame allows"
+        others = (run.load.machine_cpu_percent or 0) - (run.load.process_cpu_percent or 0)
+        if others > OTHERS_PERCENT:
+            return (
+                f"Other programs take {others:.0f} % of the processor, which leaves {got}: close "
+                "them and measure again."
+            )
         return (
-            f"The stages wait for each other: {fps:.0f} of the {alone.bound_fps:.0f} FPS that the "
-            "work of a frame allows; close what else runs on this machine, or try other slots, "
-            "workers and threads (--sweep)."
+            f"The stages wait for each other, {got}: other slots, workers and threads (--sweep) "
+            "or a longer recording may do better."
         )
     (line,) = (each for each in lines if each.stage == stage)
     return f"{_what(stage)} is {share:.0%} of the work of a frame{_cure(alone, line, work)}."

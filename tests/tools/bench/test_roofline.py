@@ -32,9 +32,9 @@ def alone(**stages_ms: float) -> Alone:
     return Alone(100, (640, 480), 640 * 480 * 3, {**ALONE_MS, **stages_ms})
 
 
-def measured(fps: float) -> Measured:
+def measured(fps: float, load: Load | None = None) -> Measured:
     stats = replace(Meter().snapshot(), overall_fps=fps)
-    return Measured(stats, "cpu", (), Load(), Energy("", "none"))
+    return Measured(stats, "cpu", (), load or Load(), Energy("", "none"))
 
 
 def test_operations_and_bytes_are_those_of_the_graph(blob: Path) -> None:
@@ -138,6 +138,13 @@ def test_one_sentence_names_the_bottleneck_and_what_helps(
     lines = roofline(work, find_model(str(blob)).spec, WORK, PEAK)
     sentence = bottleneck(work, lines, measured(share_of_bound * work.bound_fps), WORK)
     assert said in sentence and sentence.endswith(".") and sentence.count(". ") == 0
+
+
+def test_other_programs_are_named_before_the_pipeline_is_blamed(blob: Path) -> None:
+    lines = roofline(alone(), find_model(str(blob)).spec, WORK, PEAK)
+    busy = Load(process_cpu_percent=40.0, machine_cpu_percent=95.0)
+    sentence = bottleneck(alone(), lines, measured(50.0, busy), WORK)
+    assert sentence.startswith("Other programs take 55 % of the processor")
 
 
 def test_the_load_of_a_run_too_short_to_tell_is_unknown_and_not_0() -> None:

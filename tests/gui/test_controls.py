@@ -19,13 +19,14 @@ from PyQt5.QtWidgets import (
     QLineEdit,
     QListWidget,
     QMessageBox,
+    QToolButton,
     QWidget,
 )
 
 from app.gui import texts
 from app.gui.actions import CHECKABLE, keys_text
 from app.gui.sources import dropped_source
-from app.session_state import Choice, Notice
+from app.session_state import Choice, MachineLoad, Notice
 from tests.gui.kit import RUNNING, FakeDesk
 from tests.sinks.kit import LABELS, found, gray, result
 
@@ -565,3 +566,28 @@ def test_status_line_is_read_out(window) -> None:
     spoken = window.hud.accessibleName()
     assert "FPS 25.0" in spoken and "7 / 12 ms" in spoken and "320 × 240" in spoken
     assert "cpu (fake)" in spoken
+
+
+def test_power_is_told_where_it_is_known_with_what_it_covers(window, desk) -> None:
+    refresh(window)
+    assert texts.POWER not in dict(window.hud.figures) and window.hud.toolTip() == ""
+    desk.set(machine=MachineLoad(power_w=50.0, power_covers="GPU"))
+    refresh(window)
+    assert dict(window.hud.figures)[texts.POWER] == "50.0 W, 2 J a frame"  # at 25 FPS
+    assert "GPU" in window.hud.toolTip()
+
+
+def test_tools_that_have_no_room_are_behind_a_button_that_is_seen(window) -> None:
+    window.resize(520, 400)
+    QApplication.processEvents()
+    more = window.tools.findChild(QToolButton, "qt_toolbar_ext_button")
+    assert more.isVisible() and not more.icon().isNull()
+    assert more.accessibleName() == texts.MORE_TOOLS
+
+
+def test_controls_that_have_no_room_can_be_scrolled_to(window) -> None:
+    window.resize(800, 400)
+    QApplication.processEvents()
+    area = window.docks["controls"].widget()
+    assert area.verticalScrollBar().maximum() > 0
+    assert window.controls.all.isVisible()

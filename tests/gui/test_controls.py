@@ -169,6 +169,9 @@ def test_pickers_show_what_runs_and_ask_for_what_is_chosen(window, desk, setting
     tools.model.setCurrentIndex(tools.model.findText("large"))
     tools.model.activated.emit(tools.model.currentIndex())
     assert desk.last("choose") == ("choose", Choice("large", "auto"))
+    assert settings.text("model") == "", "it may be none that runs"
+    desk.set(running=Choice("large", "auto"), model_name="large")
+    refresh(window)
     assert settings.text("model") == "large"
     desk.set(running=Choice("large", "auto"), model_name="large")
     tools.engine.setCurrentIndex(tools.engine.findText("cuda"))
@@ -591,3 +594,15 @@ def test_controls_that_have_no_room_can_be_scrolled_to(window) -> None:
     area = window.docks["controls"].widget()
     assert area.verticalScrollBar().maximum() > 0
     assert window.controls.all.isVisible()
+
+
+def test_notice_goes_when_the_user_goes_on_to_another_source(window, desk) -> None:
+    desk.set(notice=Notice(1, "error", "cannot open that"))
+    refresh(window)
+    assert window.banners.notice.text
+    window.show_source("other.mp4")
+    refresh(window)
+    assert not window.banners.notice.text and desk.last("show_source") == (
+        "show_source",
+        "other.mp4",
+    )

@@ -21,6 +21,7 @@ import pytest
 pytest.importorskip("PyQt5.QtWidgets", reason="PyQt5 is not installed")
 
 from app.flight import read_trace
+from tests.gui.x11 import x_display
 from tests.service.test_notify import Systemd
 from tests.sinks.kit import ROOT
 from tests.sinks.mqtt.broker import Broker, Subscriber, find_mosquitto, free_port, until
@@ -223,6 +224,20 @@ def test_closing_ends_every_process_soon(start, state: str, silent_server, tmp_p
     if state == "recording":
         with av.open(str(clip)) as container:
             assert len(list(container.decode(video=0))) > 10
+
+
+def test_display_that_goes_away_ends_the_run_in_order(start, tmp_path: Path) -> None:
+    """Qt's own way is exit(1), which crashes in the midst of the threads."""
+    clip = tmp_path / "clip.mp4"
+    with x_display() as name:
+        process = start(
+            "--window", "--source", PATTERN, "--record", str(clip), display={"DISPLAY": name}
+        )
+        until(lambda: clip.exists() and clip.stat().st_size > 5000, 60)
+    _, told = ended(process, code=2)
+    assert "Did the X11 server die?" in told and "use --headless" in told
+    with av.open(str(clip)) as container:
+        assert len(list(container.decode(video=0))) > 10
 
 
 # --- which display -------------------------------------------------------------------------------

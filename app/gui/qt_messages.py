@@ -25,7 +25,11 @@ def heard_qt(on_display_lost: Callable[[str], None]) -> Iterator[None]:
         told = text or ""
         if told.endswith(LAST_WORDS):
             on_display_lost(told)
-        level = logging.ERROR if kind in (QtMsgType.QtCriticalMsg, QtMsgType.QtFatalMsg) else logging.DEBUG
+        level = (
+            logging.ERROR
+            if kind in (QtMsgType.QtCriticalMsg, QtMsgType.QtFatalMsg)
+            else logging.DEBUG
+        )
         log.log(level, "Qt: %s", told)
 
     before = qInstallMessageHandler(hear)

@@ -100,7 +100,7 @@ class Actions:
 def keys_text() -> str:
     """All keys, as HTML."""
     rows = [
-        (" ".join(keys[:2]), text.replace("&", "").replace("…", ""), tip)
+        (", ".join(keys[:2]), text.replace("&", "").replace("…", ""), tip)
         for text, keys, tip in texts.ACTIONS.values()
         if keys
     ]

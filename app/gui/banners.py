@@ -52,6 +52,11 @@ class Banners:
         self._until_s = monotonic() + (INFO_S if severity == "info" else ALERT_S)
         self.notice.tell(text, severity, may_go=True)
 
+    def forget_notice(self) -> None:
+        """The user has gone on to something else."""
+        self._until_s = 0.0
+        self.notice.hide()
+
     def show_hint(self, text: str, dismissed: Callable[[], None]) -> None:
         """The hint stays until somebody dismisses it, or "" takes it away."""
         if not text:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
+from PyQt5.QtCore import QSize
 from PyQt5.QtGui import QColor
 from PyQt5.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -52,8 +52,10 @@ class Instruments(QWidget):
         self._next_s = 0.0
         self._drops: tuple[float, int] | None = None
         self.table = CountsTable()
-        # the picture gets what room there is; who wants larger plots pulls them up
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Enough to read them: the picture gets the rest. Who wants larger plots pulls them up."""
+        return QSize(900, 230)
 
     def build(self) -> None:
         """Get ready to make the plots, once they are wanted."""

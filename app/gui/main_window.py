@@ -110,9 +110,9 @@ class MainWindow(QMainWindow):
         acts = self.actions_
         acts.connect(
             {
-                "open_file": lambda: ask_file(self, self.run.show_source),
-                "open_folder": lambda: ask_folder(self, texts.FOLDER_TITLE, self.run.show_source),
-                "open_url": lambda: ask_url(self, self.run.show_source),
+                "open_file": lambda: ask_file(self, self.show_source),
+                "open_folder": lambda: ask_folder(self, texts.FOLDER_TITLE, self.show_source),
+                "open_url": lambda: ask_url(self, self.show_source),
                 "snapshot": lambda: self.run.snapshot(self.banners),
                 "record": self.run.record,
                 "folder": lambda: ask_folder(self, texts.SAVE_TITLE, self.run.save_to),
@@ -135,12 +135,17 @@ class MainWindow(QMainWindow):
                 **{name: self._toggle_drawn(name) for name in DRAWN},
             }
         )
-        self.tools.source_chosen.connect(self.run.show_source)
+        self.tools.source_chosen.connect(self.show_source)
         self.tools.choice_made.connect(self.run.choose)
         self.timeline.moved.connect(self.desk.seek)
         self.controls.thresholds.connect(self.run.set_thresholds)
         self.controls.defaults.connect(self.run.default_thresholds)
         self.controls.hidden_changed.connect(self.run.hide)
+
+    def show_source(self, uri: str) -> None:
+        """Change to this source; what was said of another one is no news any more."""
+        self.banners.forget_notice()
+        self.run.show_source(uri)
 
     def ask_reset(self) -> None:
         """Forget everything, if the user means it."""
@@ -221,7 +226,7 @@ class MainWindow(QMainWindow):
         uri = dropped_source(event.mimeData()) if event is not None else None
         if event is not None and uri is not None:
             event.acceptProposedAction()
-            self.run.show_source(uri)
+            self.show_source(uri)
 
     def closeEvent(self, event: QCloseEvent | None) -> None:  # noqa: N802
         """The run ends with the window."""

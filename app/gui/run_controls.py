@@ -22,6 +22,7 @@ class RunControls:
         self.hidden = frozenset(settings.words("hidden"))
         self._model_name = ""
         self._new_uri = ""  # remembered once it has opened
+        self._new_choice: Choice | None = None
         view.set_hidden(self.hidden)
         desk.hide(self.hidden)
         model, engine = settings.text("model"), settings.text("engine")
@@ -29,8 +30,12 @@ class RunControls:
             desk.choose(Choice(model or None, engine or "auto"))
 
     def follow(self, state: SessionState) -> None:
-        """See what has come up: a model gets its thresholds, a source is remembered."""
+        """See what has come up: a model gets its thresholds; what was chosen is remembered."""
         self._model_came(state)
+        if self._new_choice is not None and self._new_choice == state.running:
+            self._settings.set("model", self._new_choice.model or "")
+            self._settings.set("engine", self._new_choice.engine)
+            self._new_choice = None
         feed = state.feed
         if self._new_uri and self._new_uri == feed.uri and feed.info:
             self._new_uri = ""
@@ -81,9 +86,8 @@ class RunControls:
             self._desk.reopen()
 
     def choose(self, choice: Choice) -> None:
-        """Change model and engine, also for the next time."""
-        self._settings.set("model", choice.model or "")
-        self._settings.set("engine", choice.engine)
+        """Change model and engine; also for the next time, once they run."""
+        self._new_choice = choice
         self._desk.choose(choice)
 
     def set_thresholds(self, score: float, iou: float) -> None:

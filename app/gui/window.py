@@ -19,15 +19,23 @@ def run_window(
     *,
     interrupted: Callable[[], bool] = lambda: False,
     settings_file: Path | None = None,
+    on_display_lost: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Show the window until the user closes it or the run has ended; main thread only.
 
     ``interrupted`` is asked at every tick and closes the window too, as does Ctrl-C where nobody
     else handles it. An exception in here or in a slot is raised again once the window is gone.
-    ``settings_file`` takes the place of the user's own. Raises ConfigError where no window can be
-    opened.
+    ``settings_file`` takes the place of the user's own. ``on_display_lost``: see heard_qt. Raises
+    ConfigError where no window can be opened.
     """
     prepare_qt()
+    from app.gui.qt_messages import heard_qt
+
+    with heard_qt(on_display_lost):
+        _run(desk, interrupted, settings_file)
+
+
+def _run(desk: Desk, interrupted: Callable[[], bool], settings_file: Path | None) -> None:
     from PyQt5.QtCore import Qt, QTimer
     from PyQt5.QtWidgets import QApplication
 

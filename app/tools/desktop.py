@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from app.catalogue import Catalogue, Offer
 from app.config import ENGINES, Config
 from app.credentials import mask_credentials
 from app.detections import Result
-from app.errors import KestrelError
+from app.errors import ConfigError, KestrelError
 from app.handoff import Note, note_nothing
 from app.interfaces import Sink
 from app.session.engine import Prepared
@@ -153,12 +154,19 @@ class Desk:
 
 
 def run_desktop(
-    desk: Desk, config: Config, uri: str, *, reload: Callable[[], None] | None = None
+    desk: Desk,
+    config: Config,
+    uri: str,
+    *,
+    reload: Callable[[], None] | None = None,
+    end_rest: Callable[[], None] = lambda: None,
 ) -> bool:
     """Show the window until it is closed or the run has ended; whether a signal ended it.
 
     Raises at once what cannot be cured in the window: a file or a model that is not there.
-    ``reload`` is called on SIGHUP, which without it ends the process.
+    ``reload`` is called on SIGHUP, which without it ends the process. A display that goes away ends
+    the process here, with exit code 2, once the run and ``end_rest`` have ended: Qt knows no way
+    back from it.
     """
     from app.gui.window import run_window
 
@@ -173,13 +181,26 @@ def run_desktop(
                 reload()
             return bool(struck)
 
-        desk.session.start(uri)
-        try:
-            run_window(desk, interrupted=interrupted)
-        finally:
+        def end() -> None:
             desk.session.stop()
             if not desk.session.join(CLOSE_S):
                 log.warning("not everything ended in time; leaving it behind")
+
+        def on_display_lost(told: str) -> None:
+            log.error("%s The run ends with it; use --headless for one that needs no display", told)
+            try:
+                end()
+                end_rest()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(ConfigError.exit_code)
+
+        desk.session.start(uri)
+        try:
+            run_window(desk, interrupted=interrupted, on_display_lost=on_display_lost)
+        finally:
+            end()
         return bool(struck)
 
 

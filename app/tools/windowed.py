@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
+from typing import Any
 
 from app.config import Config
 from app.errors import ConfigError
@@ -96,8 +98,11 @@ def run_windowed(config: Config, *, reload: Callable[[], Config] | None = None) 
     reloader = None
     if reload is not None and model is not None:
         reloader = Reloader(config, reload, session, model.spec, supervised)
-    with outputs.running(), recorder, supervised:
-        stopped = run_desktop(desk, config, uri, reload=reloader)
+    with ExitStack() as around:
+        parts: tuple[AbstractContextManager[Any], ...] = (outputs.running(), recorder, supervised)
+        for each in parts:
+            around.enter_context(each)
+        stopped = run_desktop(desk, config, uri, reload=reloader, end_rest=around.close)
         if session.error is not None:
             recorder.error(session.error)
     log.debug("stopped by a signal" if stopped else "window closed")

@@ -19,13 +19,14 @@ from PyQt5.QtWidgets import (
     QLineEdit,
     QListWidget,
     QMessageBox,
+    QToolButton,
     QWidget,
 )
 
 from app.gui import texts
 from app.gui.actions import CHECKABLE, keys_text
 from app.gui.sources import dropped_source
-from app.session_state import Choice, Notice
+from app.session_state import Choice, MachineLoad, Notice
 from tests.gui.kit import RUNNING, FakeDesk
 from tests.sinks.kit import LABELS, found, gray, result
 
@@ -168,6 +169,9 @@ def test_pickers_show_what_runs_and_ask_for_what_is_chosen(window, desk, setting
     tools.model.setCurrentIndex(tools.model.findText("large"))
     tools.model.activated.emit(tools.model.currentIndex())
     assert desk.last("choose") == ("choose", Choice("large", "auto"))
+    assert settings.text("model") == "", "it may be none that runs"
+    desk.set(running=Choice("large", "auto"), model_name="large")
+    refresh(window)
     assert settings.text("model") == "large"
     desk.set(running=Choice("large", "auto"), model_name="large")
     tools.engine.setCurrentIndex(tools.engine.findText("cuda"))
@@ -565,3 +569,40 @@ def test_status_line_is_read_out(window) -> None:
     spoken = window.hud.accessibleName()
     assert "FPS 25.0" in spoken and "7 / 12 ms" in spoken and "320 × 240" in spoken
     assert "cpu (fake)" in spoken
+
+
+def test_power_is_told_where_it_is_known_with_what_it_covers(window, desk) -> None:
+    refresh(window)
+    assert texts.POWER not in dict(window.hud.figures) and window.hud.toolTip() == ""
+    desk.set(machine=MachineLoad(power_w=50.0, power_covers="GPU"))
+    refresh(window)
+    assert dict(window.hud.figures)[texts.POWER] == "50.0 W, 2 J a frame"  # at 25 FPS
+    assert "GPU" in window.hud.toolTip()
+
+
+def test_tools_that_have_no_room_are_behind_a_button_that_is_seen(window) -> None:
+    window.resize(520, 400)
+    QApplication.processEvents()
+    more = window.tools.findChild(QToolButton, "qt_toolbar_ext_button")
+    assert more.isVisible() and not more.icon().isNull()
+    assert more.accessibleName() == texts.MORE_TOOLS
+
+
+def test_controls_that_have_no_room_can_be_scrolled_to(window) -> None:
+    window.resize(800, 400)
+    QApplication.processEvents()
+    area = window.docks["controls"].widget()
+    assert area.verticalScrollBar().maximum() > 0
+    assert window.controls.all.isVisible()
+
+
+def test_notice_goes_when_the_user_goes_on_to_another_source(window, desk) -> None:
+    desk.set(notice=Notice(1, "error", "cannot open that"))
+    refresh(window)
+    assert window.banners.notice.text
+    window.show_source("other.mp4")
+    refresh(window)
+    assert not window.banners.notice.text and desk.last("show_source") == (
+        "show_source",
+        "other.mp4",
+    )

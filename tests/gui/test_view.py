@@ -234,3 +234,14 @@ def test_the_thread_scales_and_shows_the_newest(qtbot) -> None:
         view.set_result(result(level, pixels=gray(level=level)), LABELS)
     qtbot.waitUntil(lambda: view.placement() is not None and painted(view).max() == 200)
     view.hide()
+
+
+def test_tag_of_a_box_in_another_leaves_its_tag_free() -> None:
+    outer, inner = (0, 0.9, 50, 60, 250, 200), (1, 0.8, 52, 62, 150, 150)
+
+    def tag_px(*boxes) -> int:
+        """Pixels of the outer one's colour above its box."""
+        shown = painted(view_of(result(0, found(*boxes)), 320, 240))
+        return int((np.abs(shown[30:58] - PERSON).max(axis=2) < 8).sum())
+
+    assert tag_px(outer, inner) == tag_px(outer) > 300

@@ -136,3 +136,28 @@ def test_headless_and_window_exclude_each_other() -> None:
     with pytest.raises(ConfigError, match="exclude each other"):
         Config(headless=True, window=True)
     assert os.environ["QT_QPA_PLATFORM"] == "offscreen"
+
+
+def test_slow_painting_makes_no_result_older(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A paint of 200 ms over a real run: it goes on at the source's pace, and no age grows."""
+    from app.gui.view import ResultView
+
+    paints: list[int] = []
+    original = ResultView.paintEvent
+
+    def slow(self, event) -> None:
+        if self.newest is not None:
+            paints.append(self.newest[0].frame.index)
+            time.sleep(0.2)
+        original(self, event)
+
+    monkeypatch.setattr(ResultView, "paintEvent", slow)
+    kept = FakeSink()
+    config = Config()
+    desk = Counting(config, prepare=prepared(), outputs=[kept], close_after_s=4.0)
+    show(desk, config)
+    stats = desk.session.stats()
+    assert len(paints) >= 5 and stats.processed > 3 * len(paints)
+    assert kept.frames == sorted(kept.frames) and len(kept.frames) == stats.processed
+    assert stats.age_ms[2] < 1000, "a queue would make frames as old as the run is long"
+    assert paints[-1] > 0.7 * kept.frames[-1], "what is painted last is not what came last"

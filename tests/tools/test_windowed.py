@@ -6,8 +6,10 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,6 +21,7 @@ import pytest
 pytest.importorskip("PyQt5.QtWidgets", reason="PyQt5 is not installed")
 
 from app.flight import read_trace
+from tests.gui.x11 import x_display
 from tests.service.test_notify import Systemd
 from tests.sinks.kit import ROOT
 from tests.sinks.mqtt.broker import Broker, Subscriber, find_mosquitto, free_port, until
@@ -174,6 +177,67 @@ def test_camera_that_is_not_there_ends_a_job_but_not_a_window(start, tmp_path: P
             break
     process.send_signal(signal.SIGTERM)
     ended(process)
+
+
+# --- closing -------------------------------------------------------------------------------------
+
+
+def children_of(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(each) for task in tasks for each in (task / "children").read_text().split()]
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """Takes connections and never says a word."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/live"
+
+
+@pytest.mark.parametrize("state", ["opening", "lost", "recording", "playing"])
+def test_closing_ends_every_process_soon(start, state: str, silent_server, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    words = {
+        "opening": ("--source", silent_server),
+        "lost": ("--source", f"chaos:disconnect@1+600/900:{PATTERN}"),
+        "recording": ("--source", PATTERN, "--record", str(clip)),
+        "playing": ("--source", "sample:", "--isolate"),
+    }[state]
+    process = start("--window", *words)
+    if state == "opening":
+        until(lambda: bool(children_of(process.pid)), 60)  # the decoder, which waits
+    elif state == "recording":
+        until(lambda: clip.exists() and clip.stat().st_size > 5000, 60)
+    else:
+        wanted = "reconnecting" if state == "lost" else "engine cpu"
+        assert any(wanted in line for line in process.stderr)
+    helpers = children_of(process.pid)
+    assert bool(helpers) == (state in ("opening", "playing"))
+    began_s = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    ended(process)
+    took_s = time.monotonic() - began_s
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in helpers), 5)
+    assert took_s < 6, "a bound for a busy machine; scripts/measure_gui.py measures it"
+    if state == "recording":
+        with av.open(str(clip)) as container:
+            assert len(list(container.decode(video=0))) > 10
+
+
+def test_display_that_goes_away_ends_the_run_in_order(start, tmp_path: Path) -> None:
+    """Qt's own way is exit(1), which crashes in the midst of the threads."""
+    clip = tmp_path / "clip.mp4"
+    with x_display() as name:
+        process = start(
+            "--window", "--source", PATTERN, "--record", str(clip), display={"DISPLAY": name}
+        )
+        until(lambda: clip.exists() and clip.stat().st_size > 5000, 60)
+    _, told = ended(process, code=2)
+    assert "Did the X11 server die?" in told and "use --headless" in told
+    with av.open(str(clip)) as container:
+        assert len(list(container.decode(video=0))) > 10
 
 
 # --- which display -------------------------------------------------------------------------------

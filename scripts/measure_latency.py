@@ -71,7 +71,8 @@ def live(clip: str, model: Model, config: Config, frames: int) -> list[float]:
 
 def bare(clip: str, model: Model, threads: int, frames: int) -> list[float]:
     """The bare sum at the same pace, ms."""
-    spec, spent = model.spec, []
+    spec = model.spec
+    spent: list[float] = []
     network = OrtNetwork(spec, model.weights, 1, threads).bind()
     preprocess = CpuPreprocessor(spec.input)
     shapes = [array.shape for array in network.run()]

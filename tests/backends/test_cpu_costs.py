@@ -22,8 +22,8 @@ from app.tools.engines import backend_factory, known_frames
 
 CPU = Config(engine="cpu")
 FRAMES = 60
-# Counted: 21 kB, most of it a maximum over the network's 2,100 cells, and 105 to 107 calls; the room
-# above is for other versions and for waits that end early.
+# Counted: 21 kB, most of it a maximum over the network's 2,100 cells, and 105 to 107 calls; the
+# room above is for other versions and for waits that end early.
 MOST_BYTES = 32_000
 MOST_CALLS = 125
 

@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from app.tools.bench.compare import compare
 
 from app.config import make_config
 from app.errors import KestrelError
@@ -25,6 +24,7 @@ from app.sinks.mqtt.address import parse_address as mqtt_address
 from app.sinks.mqtt.spool import Spool
 from app.sources.chaos import Schedule
 from app.sources.uri import make_source
+from app.tools.bench.compare import compare
 from app.tools.labelled import LabelledSet
 from tests.blob_detector import save_labelled_set
 from tests.fuzz.mutate import COUNT, spoilt

@@ -44,11 +44,6 @@ class Recorder:
             else:
                 self._events.append(self._call(self._bindings.cuEventCreate, 0))
 
-    @property
-    def recorded(self) -> bool:
-        """Whether there is something to launch."""
-        return self._work is not None
-
     def record(self, work: Work) -> None:
         """Keep what ``work`` puts on the stream, instead of what was kept; nothing runs yet."""
         self.forget()

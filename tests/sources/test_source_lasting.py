@@ -29,6 +29,7 @@ class FakeCamera:
         self.clock = clock
         self.open_error = self.error = None
         self.silent = self.hangs = self.bursts = False
+        self.clock_off_ns = 0  # of its time stamps
         self.kind, self.wh_px, self.fps, self.frame_count = NOISY, (64, 48), None, None
         self.attempts = []
         self.rng = np.random.default_rng(1)
@@ -68,7 +69,8 @@ class FakeAttempt:
             clock.sleep(1 / FPS)
         self.index += 1
         media_ns = 1 if camera.frame_count else None
-        return Frame(camera.picture(), self.index - 1, clock.now_ns(), media_ns)
+        stamp_ns = clock.now_ns() + camera.clock_off_ns
+        return Frame(camera.picture(), self.index - 1, stamp_ns, media_ns)
 
     def leave(self):
         self.left = True
@@ -134,6 +136,24 @@ def test_a_source_that_is_well_is_passed_on(make, clock):
     frames = watch(source, clock, 3)
     assert [f.index for f in frames] == list(range(len(frames))) and len(frames) >= 55
     assert source.heard.states == ["live"] and not source.heard.events
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_steps_by_an_hour_costs_no_frame_and_no_age(make, camera, clock, hours):
+    source = make()
+    source.open()
+    watch(source, clock, 2)
+    camera.clock_off_ns = round(hours * 3600e9)
+    frames = []
+    for _ in range(60):
+        frame = source.read(0.2)
+        if frame is not None:
+            frames.append(frame)
+            assert 0 <= clock.now_ns() - frame.captured_ns < 1e9
+    assert len(frames) >= 55 and source.state == "live"
+    assert source.heard.events == ["clock steps"]
+    camera.clock_off_ns = 0
+    assert len(watch(source, clock, 3)) >= 55 and source.heard.states == ["live"]
 
 
 def test_first_opening_that_fails_ends_it(make, camera):

@@ -58,7 +58,6 @@ class MachineLoad:
     """What the machine tells of itself. None: it does not tell; never a stand-in such as 0."""
 
     cpu_percent: float | None = None  # of all cores
-    process_cpu_percent: float | None = None  # of one core
     memory_mb: float | None = None  # resident, of this process
     gpu_percent: float | None = None
     gpu_memory_mb: float | None = None

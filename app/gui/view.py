@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from PyQt5.QtCore import QPoint, QRectF, Qt, pyqtSignal
+from PyQt5.QtCore import QPoint, QRectF, Qt
 from PyQt5.QtGui import (
     QColor,
     QMouseEvent,
@@ -29,8 +29,6 @@ _VEIL = QColor(18, 18, 20, 150)
 
 class ResultView(QWidget):
     """Shows a result, boxes drawn as vectors over the frame that they were computed from."""
-
-    zoomed = pyqtSignal()
 
     def __init__(self, hint: str = "") -> None:
         super().__init__()
@@ -143,7 +141,6 @@ class ResultView(QWidget):
     def _moved(self) -> None:
         self._submit()
         self.update()
-        self.zoomed.emit()
 
     def _room(self) -> tuple[int, int]:
         return max(1, self.width()), max(1, self.height())

@@ -51,18 +51,16 @@ class MachineGauge:
             import psutil
 
             self._psutil, self._process = psutil, psutil.Process()
-            # both measure from one call to the next, so the first answers mean nothing
-            psutil.cpu_percent()
-            self._process.cpu_percent()
+            psutil.cpu_percent()  # measures from one call to the next: the first means nothing
         self._gpu, reason = open_nvml()
         if reason:
             log.debug("no figures of a GPU: %s", reason)
 
     def read(self) -> MachineLoad:
         """All that can be told now."""
-        cpu = process_cpu = memory_mb = None
+        cpu = memory_mb = None
         if self._psutil is not None and self._process is not None:
-            cpu, process_cpu = self._psutil.cpu_percent(), self._process.cpu_percent()
+            cpu = self._psutil.cpu_percent()
             memory_mb = self._process.memory_info().rss / 1e6
         load = memory_bytes = gpu_c = None
         if self._gpu is not None:
@@ -71,7 +69,6 @@ class MachineGauge:
         power = self._power()
         return MachineLoad(
             cpu_percent=cpu,
-            process_cpu_percent=process_cpu,
             memory_mb=memory_mb,
             gpu_percent=self._jetson_gpu() if load is None else load,
             gpu_memory_mb=None if memory_bytes is None else memory_bytes / 1e6,

@@ -161,10 +161,6 @@ def test_a_gpu_that_does_not_tell_is_unavailable() -> None:
     assert sensor is None and "Not Supported" in reason
 
 
-def test_nothing_is_asked_of_nvml_where_there_is_no_driver(tmp_path: Path) -> None:
-    assert open_nvml(driver=tmp_path / "none") == (None, "")
-
-
 # --- which are taken -----------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""What does a network say of the samples of a pool, so that a narrower one can learn to say it, too?
+"""What does a network say of the samples of a pool, for a narrower one to learn to say it, too?
 
     python -m scripts.train.reteach CHECKPOINT --pool FOLDER --out FOLDER
 
@@ -35,9 +35,7 @@ def reteach(checkpoint: Path, pool: Path, out: Path) -> None:
         link = out / name
         link.unlink(missing_ok=True)
         link.symlink_to((pool / name).resolve())
-    new = np.lib.format.open_memmap(
-        out / "taught.npy", mode="w+", dtype=old.dtype, shape=old.shape
-    )
+    new = np.lib.format.open_memmap(out / "taught.npy", mode="w+", dtype=old.dtype, shape=old.shape)
     cells = cell_centres((trained.input_px, trained.input_px))
     for start in range(0, len(pixels), BATCH):
         raw = network(normalise(torch.from_numpy(pixels[start : start + BATCH])))

@@ -213,7 +213,7 @@ def test_any_models_boxes_are_known_before_the_engine_gives_its_first(
 ) -> None:
     """An engine that is wrong from the start is not taken for right."""
     config = Config(canary_s=60, model=str(tiny_model))
-    canary = supervision.make_canary(config, find_model(str(tiny_model)), Supervised(Notifier()))
+    canary = supervision.make_canary(config, find_model(str(tiny_model)), Supervised(Notifier()).inferred)
     assert canary is not None and not caplog.records
     (thing,) = canary._expected
     assert thing.class_id == 0 and round(thing.score, 2) == 0.9
@@ -227,7 +227,7 @@ def test_a_picture_without_a_sure_box_is_told_as_a_poor_canary(
     tiny_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = Config(canary_s=60, score=0.95)
-    supervision.make_canary(config, find_model(str(tiny_model)), Supervised(Notifier()))
+    supervision.make_canary(config, find_model(str(tiny_model)), Supervised(Notifier()).inferred)
     assert "goes unnoticed" in caplog.text
 
 
@@ -236,7 +236,7 @@ def test_a_model_that_the_cpu_cannot_run_is_held_to_its_first_answer(
 ) -> None:
     model = find_model(str(tiny_model))
     tiny_model.write_bytes(b"no network")
-    canary = supervision.make_canary(Config(canary_s=60), model, Supervised(Notifier()))
+    canary = supervision.make_canary(Config(canary_s=60), model, Supervised(Notifier()).inferred)
     assert canary is not None and "its first answer is taken for right" in caplog.text
     canary.judge(answer(FACE))
     with pytest.raises(ModelError):

@@ -131,9 +131,15 @@ class Pipeline:
         """The same without percentiles, at a fraction of the cost; any thread."""
         return self._meter.counts()
 
+    def lane_stats(self) -> list[PipelineStats]:
+        """Of each source, in order; stages are those of all together. Any thread."""
+        return [meter.snapshot() for meter in self._meters]
+
     def _sources(self) -> dict[str, PipelineStats]:
         inlets = self._intake.inlets
-        return {i.name: i.meter.snapshot() for i in inlets} if len(inlets) > 1 else {}
+        if len(inlets) == 1:
+            return {}
+        return {inlet.name: inlet.meter.snapshot() for inlet in inlets}
 
     def wait(self, timeout_s: float = 0.1) -> bool:
         """Wait a little for the end; True when it has come. Watches for reads that never return."""

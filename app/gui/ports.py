@@ -8,6 +8,7 @@ from typing import Protocol
 from app.catalogue import Catalogue
 from app.detections import Result
 from app.session_state import Choice, SessionState
+from app.stats import PipelineStats
 
 
 class Desk(Protocol):
@@ -61,3 +62,17 @@ class Desk(Protocol):
 
     def refresh(self) -> None:
         """Look again what there is."""
+
+
+class Seats(Protocol):
+    """A run of several sources, as the wall of their pictures sees it; every method is quick."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the sources, in order."""
+
+    def take(self, name: str) -> tuple[Result, Sequence[str]] | None:
+        """The newest result of a source and its labels, once."""
+
+    def stats(self) -> Sequence[PipelineStats]:
+        """Of each source, in order."""

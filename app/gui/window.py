@@ -9,9 +9,15 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
 
-from app.gui.ports import Desk
+from app.gui.ports import Desk, Seats
 from app.gui.qt_env import prepare_qt
+
+if TYPE_CHECKING:
+    from PyQt5.QtWidgets import QMainWindow
+
+TICK_MS = 16
 
 
 def run_window(
@@ -31,17 +37,46 @@ def run_window(
     prepare_qt()
     from app.gui.qt_messages import heard_qt
 
+    def make(ended: Callable[[], None]) -> QMainWindow:
+        from app.gui.main_window import MainWindow
+        from app.gui.settings import Settings
+
+        with contextlib.suppress(ImportError):
+            # Half a second that nobody notices while the engine is being built, and that would
+            # otherwise hold the window up when the instruments are opened.
+            import pyqtgraph  # noqa: F401
+        return MainWindow(desk, Settings(settings_file), ended)
+
     with heard_qt(on_display_lost):
-        _run(desk, interrupted, settings_file)
+        _run(make, interrupted)
 
 
-def _run(desk: Desk, interrupted: Callable[[], bool], settings_file: Path | None) -> None:
+def run_wall(
+    seats: Seats,
+    *,
+    interrupted: Callable[[], bool] = lambda: False,
+    on_display_lost: Callable[[str], None] = lambda text: None,
+) -> None:
+    """As ``run_window``, with a picture for each of several sources."""
+    prepare_qt()
+    from app.gui.qt_messages import heard_qt
+
+    def make(ended: Callable[[], None]) -> QMainWindow:
+        from app.gui.wall import Wall
+
+        return Wall(seats, ended)
+
+    with heard_qt(on_display_lost):
+        _run(make, interrupted)
+
+
+def _run(
+    make: Callable[[Callable[[], None]], QMainWindow], interrupted: Callable[[], bool]
+) -> None:
     from PyQt5.QtCore import Qt, QTimer
     from PyQt5.QtWidgets import QApplication
 
     from app.gui import texts
-    from app.gui.main_window import TICK_MS, MainWindow
-    from app.gui.settings import Settings
 
     faults: list[BaseException] = []
 
@@ -70,13 +105,8 @@ def _run(desk: Desk, interrupted: Callable[[], bool], settings_file: Path | None
     default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if default and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, on_interrupt)
-    with contextlib.suppress(ImportError):
-        # Half a second that nobody notices while the engine is being built, and that would
-        # otherwise hold the window up when the instruments are opened.
-        import pyqtgraph  # noqa: F401
-
     before, sys.excepthook = sys.excepthook, on_exception
-    window = MainWindow(desk, Settings(settings_file), ended=QApplication.quit)
+    window = make(QApplication.quit)
     watch = QTimer(window)
 
     def look() -> None:

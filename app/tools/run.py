@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from app.power import EnergySink
 from app.service import KnownPicture, Notifier, Supervised
 from app.shelf import Model
 from app.sinks.golden import GoldenSink
+from app.sinks.latest import LatestSink
 from app.sinks.progress import ProgressSink
 from app.sinks.shared import Shared
 from app.sinks.summary import SummarySink
@@ -28,6 +29,7 @@ from app.tools.conduct import conduct
 from app.tools.inputs import NamedInput, choose_model, make_input, make_inputs
 from app.tools.laddered import with_ladder
 from app.tools.outputs import Outputs, refuse_own_inputs
+from app.tools.seats import Seats
 from app.tools.supervision import Reloader, make_canary, make_recorder
 from app.tools.windowed import run_windowed, wants_window
 
@@ -39,18 +41,21 @@ def run_live(config: Config, *, reload: Callable[[], Config] | None = None) -> i
 
     ``reload`` reads the configuration again, on SIGHUP.
     """
-    if wants_window(config):
+    windowed = wants_window(config)
+    if windowed and not config.sources:
         return run_windowed(config, reload=reload)
     inputs, model = make_inputs(config, Policy.LATEST), choose_model(config)
     energy, supervised = EnergySink(), Supervised(Notifier())
     canary = make_canary(config, model, supervised.inferred)
     recorders = [make_recorder(config, model.spec.name, each.name) for each in inputs]
+    screens = {each.name: LatestSink() for each in inputs} if windowed else {}
     pipeline, summaries, outputs = _compose(
         config,
         inputs,
         model,
         Policy.LATEST,
         [energy],
+        screens=screens,
         supervised=supervised,
         canary=canary,
         recorders=recorders,
@@ -58,13 +63,14 @@ def run_live(config: Config, *, reload: Callable[[], Config] | None = None) -> i
     reloader = None
     if reload is not None:
         reloader = Reloader(config, reload, pipeline, model.spec, supervised, canary)
+    wall = Seats(pipeline, [each.name for each in inputs], screens) if windowed else None
     with ExitStack() as stack:
         stack.enter_context(outputs.running())
         for recorder in recorders:
             recorder.watch(lambda: pipeline.state)
             stack.enter_context(recorder)
         stack.enter_context(supervised)
-        ending = conduct(pipeline, reloader)
+        ending = conduct(pipeline, reloader, beside=wall.show if wall else None)
         if ending.error is not None:
             for recorder in recorders:
                 recorder.error(ending.error)
@@ -115,6 +121,7 @@ def _compose(
     supervised: Supervised | None = None,
     canary: KnownPicture | None = None,
     recorders: Sequence[FlightRecorder] = (),
+    screens: Mapping[str, Sink] | None = None,
 ) -> tuple[Pipeline, dict[str, SummarySink], Outputs]:
     """``extra`` sinks serve all sources; of the others each has its own."""
     refuse_own_inputs(config, model, policy)
@@ -134,6 +141,7 @@ def _compose(
     for i, (name, source) in enumerate(inputs):
         own = recorders[i : i + 1]
         sinks: list[Sink] = [summaries[name], *shared, *own, *outputs.of(name), *last]
+        sinks += [] if not screens else [screens[name]]
         lanes.append(Lane(source, sinks, name, own[0].note if own else note_nothing))
     pipeline = Pipeline(
         lanes[0].source,

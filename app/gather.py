@@ -26,7 +26,7 @@ class Gather:
     def wait_ns(self, *, waiting: int, going: int, oldest_ns: int, now_ns: int) -> int:
         """How much longer to wait for more frames; 0: start with what there is.
 
-        ``waiting``: sources with a frame, of ``going`` that may still send one.
+        ``waiting``: sources with a frame, of ``going`` from which one may come any moment.
         """
         if waiting == 0:
             self._since_ns = None

@@ -21,6 +21,7 @@ from app.stats import Meter
 
 log = logging.getLogger(__name__)
 
+FLOWING = ("live", "replay")  # states of a source
 SLEPT_S = 2.0  # no look at the clock for so long: the process was stopped, not the source
 
 
@@ -64,6 +65,11 @@ class Inlet:
             lane=number,
             name=lane.name,
         )
+
+    @property
+    def flows(self) -> bool:
+        """Whether a frame may come any moment: it is neither over nor away."""
+        return not self.handoff.ended and self.meter.state in FLOWING
 
     def _opened(self, info: SourceInfo) -> None:
         self.info = replace(info, name=self.name) if self.name else info
@@ -126,12 +132,12 @@ class Intake:
         return None
 
     def waiting(self) -> tuple[int, int, int]:
-        """(sources with a frame that waits, sources that have not ended, oldest captured_ns)."""
+        """(sources with a frame that waits, sources whose next may come, oldest captured_ns)."""
         with self._gate.lock:
             firsts = [inlet.handoff.first for inlet in self.inlets]
-            going = sum(not inlet.handoff.ended for inlet in self.inlets)
+            flowing = sum(inlet.flows for inlet in self.inlets)
         times = [frame.captured_ns for frame in firsts if frame is not None]
-        return len(times), going, min(times, default=0)
+        return len(times), flowing, min(times, default=0)
 
     def wait(self, *, frames: int, until: Callable[[], bool], timeout_s: float) -> None:
         """Until ``until()``, or until so many sources have a frame or all have ended; 0: never."""
@@ -142,8 +148,9 @@ class Intake:
         if len(self.inlets) == 1:
             return self.inlets[0].handoff.stirs
         waiting = sum(inlet.handoff.first is not None for inlet in self.inlets)
-        going = sum(not inlet.handoff.ended for inlet in self.inlets)
-        return waiting >= min(frames, max(going, 1)) or not going
+        flowing = sum(inlet.flows for inlet in self.inlets)
+        over = all(inlet.handoff.ended for inlet in self.inlets)
+        return waiting >= min(frames, max(flowing, 1)) or over
 
     def wake(self) -> None:
         """A slot has become ready, or a stop was asked for; from any thread."""

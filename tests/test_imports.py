@@ -18,7 +18,7 @@ PURE = {
     *("accuracy", "cache", "credentials", "output_meter", "output_options"),
     *("session_state", "catalogue", "ladder", "nvml", "thermal", "gather", "named_sources"),
 }
-CORE = {"capture", "intake", "delivery", "pipeline"}
+CORE = {"capture", "intake", "delivery", "loop", "pipeline"}
 # leaves may import value types and pure modules, and themselves, never each other
 LEAVES = {"sources", "backends", "sinks", "gui", "shelf", "gpu", "power", "service", "flight"}
 # behind a window: it starts and ends pipelines, and is handed its leaves by the tools

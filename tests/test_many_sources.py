@@ -134,6 +134,7 @@ def test_turns_go_round_while_all_have_frames() -> None:
         return [(frame.lane, frame.index) for frame in frames if frame is not None]
 
     for lane in range(3):
+        intake.inlets[lane].meter.state = "live"
         put(lane, 7, 8)
     assert intake.waiting() == (3, 3, 7)
     assert take(6) == [(0, 7), (1, 7), (2, 7), (0, 8), (1, 8), (2, 8)]
@@ -141,6 +142,8 @@ def test_turns_go_round_while_all_have_frames() -> None:
     assert take(1) == [(1, 9)]
     put(0, 9)
     assert take(3) == [(0, 9), (1, 10)], "it goes on behind the one that was served last"
+    intake.inlets[2].meter.state = "reconnecting"
+    assert intake.waiting() == (0, 2, 0), "nobody waits for the frames of one that is away"
 
 
 def test_one_source_that_fails_leaves_the_others_running_and_is_told_at_the_end() -> None:

@@ -1,0 +1,205 @@
+"""How does frame after frame go through the slots to the sinks, in order, with none idle?
+
+All of it on the pipeline thread, but what says so. With slots that take batches it waits a little
+for the frames of other sources (gather.py).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic_ns
+from typing import NamedTuple, cast
+
+from app.delivery import Outlet
+from app.detections import Result
+from app.frame import Frame
+from app.gather import Gather
+from app.handoff import Note, is_stale
+from app.intake import Intake
+from app.interfaces import BatchSlot, Canary, Slot
+from app.ladder import Ladder
+from app.stats import Meter
+
+WAIT_S = 0.2  # longest sleep of the pipeline thread; it is woken earlier by frames and slots
+
+
+class Loop:
+    """One run's processing. ``taken``: frames that went in; ``in_sinks``: an output is at work."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        outlets: Sequence[Outlet],
+        *,
+        notes: Sequence[Note],
+        meters: Sequence[Meter],
+        labels: Sequence[str],
+        stopped: Callable[[], bool],
+        max_age_ns: int | None,
+        max_frames: int | None,
+        canary: Canary | None,
+        ladder: Ladder | None,
+    ) -> None:
+        self._intake, self._outlets, self._labels = intake, outlets, labels
+        self._notes, self._meters, self._stopped = notes, meters, stopped
+        self._max_age_ns, self._max_frames = max_age_ns, max_frames
+        self._canary, self._ladder = canary, ladder
+        self._gather: Gather | None = None
+        self.taken = 0
+        self.in_sinks = False
+
+    def set_max_age(self, max_age_ns: int | None) -> None:
+        """Another limit from the next frame on; any thread."""
+        self._max_age_ns = max_age_ns
+        if self._gather:
+            self._gather.budget_ns = max_age_ns
+
+    def open_outlets(self) -> None:
+        """Of those sources that have opened meanwhile."""
+        self.in_sinks = True
+        for outlet, inlet in zip(self._outlets, self._intake.inlets, strict=True):
+            if inlet.info is not None and not outlet.is_open:
+                outlet.open(inlet.info, self._labels)
+        self.in_sinks = False
+
+    def close_outlets(self, on_error: Callable[[BaseException], None]) -> None:
+        """All of them, whatever the others do."""
+        self.in_sinks = True
+        for outlet in self._outlets:
+            outlet.close(on_error)
+        self.in_sinks = False
+
+    def run(self, slots: Sequence[Slot]) -> None:
+        """Keep every slot busy, deliver in order, until the sources are drained or a stop."""
+        if isinstance(slots[0], BatchSlot):
+            self._gather = Gather(slots[0].capacity, budget_ns=self._max_age_ns)
+        idle: deque[Slot] = deque(slots)
+        busy: deque[_Work] = deque()
+        try:
+            self._keep_busy(idle, busy)
+        finally:
+            for _, frames, _ in busy:  # an error or a reader that left: never to reach the sinks
+                for frame in frames:
+                    if frame.index >= 0:
+                        self._meters[frame.lane].dropped("stopped")
+
+    def _keep_busy(self, idle: deque[Slot], busy: deque[_Work]) -> None:
+        while True:
+            if busy and busy[0].slot.ready():
+                results = self._collect(busy[0])
+                idle.append(busy.popleft().slot)
+                for result in results:
+                    self._emit(result)
+                continue
+            enough = self.taken == self._max_frames
+            ended = self._stopped() or enough or self._intake.drained()
+            if ended and not busy:
+                return
+            wants_frame = bool(idle) and not ended
+            hold_ns = self._hold_ns() if wants_frame else 0
+            frames = self._next_frames() if wants_frame and not hold_ns else ()
+            if frames:
+                busy.append(_Work(idle.popleft(), frames, monotonic_ns()))
+                self._enqueue(busy[-1])
+                continue
+            self._intake.wait(
+                frames=0 if not wants_frame else self._batch if hold_ns else 1,
+                until=busy[0].slot.ready if busy else self._stopped,
+                timeout_s=hold_ns / 1e9 if hold_ns else WAIT_S,
+            )
+
+    @property
+    def _batch(self) -> int:
+        """The most frames that a slot takes."""
+        return self._gather.size if self._gather else 1
+
+    def _hold_ns(self) -> int:
+        """How long to wait for more frames; 0: as many as there are will do."""
+        if self._gather is None:
+            return 0
+        waiting, going, oldest_ns = self._intake.waiting()
+        now_ns = monotonic_ns()
+        return self._gather.wait_ns(
+            waiting=waiting, going=going, oldest_ns=oldest_ns, now_ns=now_ns
+        )
+
+    def _enqueue(self, work: _Work) -> None:
+        if self._gather is None:
+            work.slot.enqueue(work.frames[0])
+        else:
+            cast(BatchSlot, work.slot).enqueue_all(work.frames)
+        self.taken += sum(frame.index >= 0 for frame in work.frames)
+
+    def _next_frames(self) -> Sequence[Frame]:
+        """The canary's frame when it is time for that, else the sources', which also are the first:
+        by them an engine measures what suits it.
+        """
+        known = None if self._canary is None or not self.taken else self._canary.due()
+        if known is not None:
+            return (known,)
+        room = self._batch
+        if self._max_frames is not None:
+            room = min(room, self._max_frames - self.taken)
+        if room == 1:
+            fresh = self._take_fresh()
+            return () if fresh is None else (fresh,)
+        frames: list[Frame] = []
+        while len(frames) < room and self._intake.waiting()[0]:
+            fresh = self._take_fresh()
+            if fresh is not None:
+                frames.append(fresh)
+        return frames
+
+    def _take_fresh(self) -> Frame | None:
+        frame = self._intake.take()
+        if frame is None:
+            return None
+        meter, note = self._meters[frame.lane], self._notes[frame.lane]
+        if self._ladder and frame.index >= 0 and not self._ladder.wants(frame.lane):
+            meter.dropped("ladder")
+            return None
+        now_ns = monotonic_ns()
+        if not is_stale(frame.captured_ns, now_ns, self._max_age_ns):
+            note("kept", frame.index, now_ns)
+            return frame
+        note("stale", frame.index, now_ns)
+        meter.dropped("stale")
+        if self._ladder:
+            self._ladder.took(now_ns - frame.captured_ns)
+        return None
+
+    def _collect(self, work: _Work) -> list[Result]:
+        """The results, without the canary's, which is judged and neither counted nor told."""
+        if self._gather is None:
+            answers = [work.slot.collect()]
+        else:
+            answers = list(cast(BatchSlot, work.slot).collect_all())
+            self._gather.served(monotonic_ns() - work.since_ns)
+        results = []
+        for frame, (detections, stages_ns) in zip(work.frames, answers, strict=True):
+            if frame.index < 0 and self._canary is not None:
+                self._canary.judge(detections)
+                continue
+            result = Result(frame, detections, monotonic_ns() - frame.captured_ns, stages_ns)
+            self._meters[frame.lane].processed(result.age_ns, stages_ns)
+            if self._ladder:
+                self._ladder.took(result.age_ns)
+            results.append(result)
+        return results
+
+    def _emit(self, result: Result) -> None:
+        outlet = self._outlets[result.frame.lane]
+        if not outlet.is_open:
+            self.open_outlets()
+        self.in_sinks = True
+        outlet.emit(result)
+        self.in_sinks = False
+
+
+class _Work(NamedTuple):
+    """What a slot is doing."""
+
+    slot: Slot
+    frames: Sequence[Frame]
+    since_ns: int

@@ -1,8 +1,8 @@
 """The CUDA engine's slot that takes several frames at once, of one source or of many.
 
-A GPU that one frame leaves half idle computes several in hardly more time: the network runs once for
-all, its boxes are found and copied back at once. Each frame is preprocessed by a launch of its own,
-whatever its size and format.
+A GPU that one frame leaves half idle computes several in hardly more time: the network runs once
+for all, their boxes are found and copied back at once. Each frame is preprocessed by a launch of
+its own, whatever its size and format.
 """
 
 from __future__ import annotations

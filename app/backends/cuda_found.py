@@ -49,8 +49,8 @@ class Found:
             self._boxes = DeviceBoxes(context, spec, batch=batch, grid=grid, score=score, iou=iou)
         self._raw = [
             PinnedArray(context, (batch, *shape[1:]), np.float32, on_device=False)
-            for _, shape in network.run_for(batch).outputs
-            if not self._varies
+            for address, shape in network.run_for(batch).outputs
+            if address
         ]
         self._tuned: tuple[float, float] | None = None  # thresholds that wait for the next frame
 

@@ -1,4 +1,4 @@
-"""Which recordings does a slot keep? The latest few: frames of other sizes, or fewer, come again."""
+"""Which recordings does a slot keep? The latest: frames of other sizes, or fewer, come again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Recordings:
         self._spare = [first]
 
     def of(self, key: Hashable, work: Work) -> Recorder:
-        """The recording for ``key``, made of ``work`` where there is none; nothing may be running."""
+        """The recording for ``key``, made of ``work`` where there is none; none may be running."""
         recorder = self._kept.pop(key, None)
         if recorder is None:
             recorder = self._vacant()

@@ -52,8 +52,8 @@ def of_frames(family, raw, classes, score, iou):
         places += [driver.mem_alloc(frames * n) for n in sizes]
         raw_at, table_at, found, cells_of, count, kept, counts = places
         driver.memset_d32_async(count, 0, 2 * frames, stream)
-        decode((-(-cells // 256), frames), (256, 1, 1), stream, raw_at, table_at, found, cells_of, count,
-               np.int32(cells), np.int32(classes), np.float32(score))  # fmt: skip
+        decode((-(-cells // 256), frames), (256, 1, 1), stream, raw_at, table_at, found, cells_of,
+               count, np.int32(cells), np.int32(classes), np.float32(score))  # fmt: skip
         suppress((frames, 1), (256, 1, 1), stream, found, cells_of, count, kept, counts,
                  np.int32(STEP), np.float32(iou))  # fmt: skip
         stream.synchronize()

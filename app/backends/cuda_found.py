@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from app.backends.cuda_engine import NetworkRun, SlotNetwork
+from app.backends.cuda_engine import SlotNetwork
 from app.backends.decoders import STRIDES
 from app.backends.decoders.common import Candidates, cells
 from app.backends.postprocess import Postprocessor, in_source
@@ -27,11 +27,13 @@ class Found:
         context: GpuContext,
         spec: ModelSpec,
         network: SlotNetwork,
+        stream: Any,
         *,
         batch: int,
         score: float,
         iou: float,
     ) -> None:
+        self._network, self._stream = network, stream
         outputs = network.run_for(1).outputs
         self._varies = any(not address for address, _ in outputs)
         # first: it refuses outputs that are not of the family
@@ -71,32 +73,31 @@ class Found:
         self._boxes.tune(score=score, iou=iou)
         return True
 
-    def enqueue(self, stream: Any, run: NetworkRun, frames: int) -> None:
-        """Find the boxes of the run's first frames, where the device can."""
+    def enqueue(self, frames: int) -> None:
+        """Find the boxes of so many frames, where the device can."""
         if self._boxes is not None:
-            ((address, _),) = run.outputs
-            self._boxes.enqueue(stream, address, frames)
+            ((address, _),) = self._network.run_for(frames).outputs
+            self._boxes.enqueue(self._stream, address, frames)
 
-    def download(self, stream: Any, run: NetworkRun, frames: int) -> None:
+    def download(self, frames: int) -> None:
         """Enqueue the copy of what there is to the host."""
         if self._boxes is not None:
-            self._boxes.download(stream, frames)
+            self._boxes.download(self._stream, frames)
         else:
-            self._download_raw(stream, run, frames)
+            self._download_raw(frames)
 
-    def detections(
-        self, stream: Any, run: NetworkRun, placements: Sequence[Placement]
-    ) -> list[Detections]:
+    def detections(self, placements: Sequence[Placement]) -> list[Detections]:
         """Of each frame of a run that is done."""
         if self._varies:
-            return [self._postprocess(run.varying(), placement) for placement in placements]
+            (placement,) = placements
+            return [self._postprocess(self._network.run_for(1).varying(), placement)]
         boxes = self._boxes
         if boxes is None:
             return [self._decoded(i, placement) for i, placement in enumerate(placements)]
         rows = [boxes.rows(i) for i in range(len(placements))]
         if any(found is None for found in rows):  # more candidates than the device has room for
-            self._download_raw(stream, run, len(placements))
-            stream.synchronize()
+            self._download_raw(len(placements))
+            self._stream.synchronize()
         answers = []
         for i, (found, placement) in enumerate(zip(rows, placements, strict=True)):
             if found is None:
@@ -111,11 +112,12 @@ class Found:
     def _decoded(self, frame: int, placement: Placement) -> Detections:
         return self._postprocess([raw.host[frame : frame + 1] for raw in self._raw], placement)
 
-    def _download_raw(self, stream: Any, run: NetworkRun, frames: int) -> None:
+    def _download_raw(self, frames: int) -> None:
         if self._varies:
             return
-        for (address, _), raw in zip(run.outputs, self._raw, strict=True):
-            raw.download(stream, address, frames)
+        outputs = self._network.run_for(frames).outputs
+        for (address, _), raw in zip(outputs, self._raw, strict=True):
+            raw.download(self._stream, address, frames)
 
     def close(self) -> None:
         """Free everything; nothing may be pending."""
@@ -124,4 +126,4 @@ class Found:
         self._raw.clear()
         if self._boxes is not None:
             self._boxes.close()
-            self._boxes = None
+        self._boxes = self._stream = None  # an error on its way may still know of us

@@ -33,7 +33,8 @@ class FrameInput:
     """The memory of one frame of a slot; it grows with the frames that come."""
 
     def __init__(self, context: GpuContext, spec: InputSpec, kernel: Callable[..., None]) -> None:
-        self._context, self._spec, self._kernel = context, spec, kernel
+        self._context, self._spec = context, spec
+        self._kernel: Callable[..., None] | None = kernel
         self._constants = _normalisation(spec)
         self._memory: PinnedArray | None = None
         self._placement: Placement | None = None
@@ -49,7 +50,7 @@ class FrameInput:
 
     def make_room(self, frame: Frame, *, mapped: bool) -> None:
         """Other memory, for this frame; nothing may be pending."""
-        self.close()
+        self._free()
         self._memory = PinnedArray(self._context, (frame.pixels.nbytes,), np.uint8, mapped=mapped)
 
     def take(self, frame: Frame) -> Layout:
@@ -72,7 +73,7 @@ class FrameInput:
 
     def preprocess(self, stream: Any, layout: Layout, tensor: int) -> None:
         """Enqueue the kernel that writes the input tensor at an address."""
-        assert self._memory is not None
+        assert self._memory is not None and self._kernel is not None
         out_w, out_h = self._spec.size_wh
         p = layout.placement
         self._kernel(
@@ -91,8 +92,12 @@ class FrameInput:
         )
 
     def close(self) -> None:
-        """Free the memory; nothing may be pending."""
-        memory, self._memory = self._memory, None
+        """Free everything; nothing may be pending."""
+        self._free()
+        self._kernel = None  # an error on its way may still know of us
+
+    def _free(self) -> None:
+        memory, self._memory = self._memory, None  # should other memory fail, it is freed once
         if memory is not None:
             memory.close()
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from statistics import median
 
-from app.backends.cuda_engine import Engine, NetworkRun
+from app.backends.cuda_engine import Engine
 from app.backends.cuda_found import Found
 from app.backends.cuda_frame import FrameInput, Layout, preprocess_kernel
 from app.detections import Detections
@@ -54,7 +54,9 @@ class CudaSlot:
         self._inputs = [FrameInput(context, spec.input, kernel) for _ in range(engine.batch)]
         width, height = spec.input.size_wh
         self._frame_nbytes = 3 * width * height * (2 if half else 4)  # in the input tensor
-        self._found = Found(context, spec, self._network, batch=engine.batch, score=score, iou=iou)
+        self._found = Found(
+            context, spec, self._network, self._stream, batch=engine.batch, score=score, iou=iou
+        )
         self._bell, self._strategy, self._timeline = bell, strategy, timeline
         self._order: Sequence[int] = ()  # of the frames in flight: their places in the batch
         self._layouts: Sequence[Layout] = ()
@@ -101,9 +103,8 @@ class CudaSlot:
         self._layouts = tuple(
             place.take(frame) for place, frame in zip(self._inputs, frames, strict=False)
         )
-        run = self._network.run_for(len(frames))
         # without the pixels, which would otherwise live as long as the recording
-        return self._recordings.of(self._layouts, partial(self._issue, self._layouts, run))
+        return self._recordings.of(self._layouts, partial(self._issue, self._layouts))
 
     def _trial_ns(self, frames: Sequence[Frame], mapped: bool) -> float:
         """How long a frame takes, with these alone on the device: the median of a few runs."""
@@ -115,21 +116,21 @@ class CudaSlot:
             times.append(recorder.between_ns(0, len(STAGES)))
         return median(times[1:]) / len(frames)
 
-    def _issue(self, layouts: Sequence[Layout], run: NetworkRun, mark: Mark) -> None:
+    def _issue(self, layouts: Sequence[Layout], mark: Mark) -> None:
         """Put the frames' work on the stream, or into the recording that is made of it."""
-        stream, count = self._stream, len(layouts)
+        run = self._network.run_for(len(layouts))
         mark(0)
         for place, layout in zip(self._inputs, layouts, strict=False):
-            place.upload(stream, layout)
+            place.upload(self._stream, layout)
         mark(1)
         for i, layout in enumerate(layouts):
-            self._inputs[i].preprocess(stream, layout, run.input + i * self._frame_nbytes)
+            self._inputs[i].preprocess(self._stream, layout, run.input + i * self._frame_nbytes)
         mark(2)
-        run.enqueue(stream)
+        run.enqueue(self._stream)
         mark(3)
-        self._found.enqueue(stream, run, count)
+        self._found.enqueue(len(layouts))
         mark(4)
-        self._found.download(stream, run, count)
+        self._found.download(len(layouts))
         mark(5)
 
     def ready(self) -> bool:
@@ -152,11 +153,7 @@ class CudaSlot:
         if not self._strategy.mapped:  # else nothing is copied
             self._timeline.add(marks, frames=count)
         times = {name: (marks[i + 1] - marks[i]) // count for i, name in enumerate(STAGES)}
-        found = self._found.detections(
-            self._stream,
-            self._network.run_for(count),
-            [layout.placement for layout in self._layouts],
-        )
+        found = self._found.detections([layout.placement for layout in self._layouts])
         answers = dict(zip(order, found, strict=True))
         return [(answers[i], times) for i in range(count)]
 

@@ -114,6 +114,7 @@ class DeviceBoxes:
             self._result.close()
         for memory in (self._grid, self._found, self._cells, self._count):
             memory.free()
+        del self._decode, self._nms  # an error on its way may still know of us
 
 
 def grid_table(cells: NDArray[np.float32], strides: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -88,7 +88,8 @@ class Network:
     def close(self) -> None:
         """Free the memory."""
         self._memory.free()
-        self._runs.clear()
+        for run in self._runs:
+            run.close()
 
 
 class Run:
@@ -121,6 +122,10 @@ class Run:
     def varying(self) -> list[NDArray[np.float32]]:
         """None: every size is known."""
         return []
+
+    def close(self) -> None:
+        """Let go of the kernels."""
+        self._launches.clear()
 
 
 class _Store:

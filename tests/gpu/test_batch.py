@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from functools import partial
 
@@ -11,6 +12,7 @@ import pytest
 
 from app.backends.cuda import CudaBackend
 from app.backends.cuda_engine import NativeEngine
+from app.cli import main
 from app.errors import DeviceError, ModelError
 from app.frame import Frame
 from app.handoff import Policy
@@ -256,3 +258,38 @@ def test_a_network_for_single_frames_is_refused_with_the_cure(device, tmp_path):
 def test_more_frames_than_there_is_room_for_is_a_fault_of_ours(device, blob):
     with backend(blob, 2) as running, pytest.raises(AssertionError, match="more frames"):
         running.slots[0].enqueue_all([square_at(i) for i in range(3)])
+
+
+def test_a_run_over_several_sources_gives_the_lines_of_single_runs(device, tmp_path):
+    """Of a network that sees something in nearly every cell."""
+    blob = locate(str(save_blob_detector(tmp_path, gain=4.0, frames="frames")))
+    sources = {f"s{i}": f"pattern:?size=64x64&frames=12&boxes=1&seed={i}" for i in range(5)}
+    words = [
+        "run",
+        "--headless",
+        "--engine",
+        "cuda",
+        "--model",
+        str(blob.manifest),
+        "--score",
+        "0.1",
+    ]
+    named = [word for name, uri in sources.items() for word in ("--source", f"{name}={uri}")]
+    lines = {}
+    for batch in ("1", "4"):
+        out = tmp_path / f"{batch}.jsonl"
+        more = ["--batch", batch, "--json", str(out), "--max-age-ms", "60000"]
+        assert main([*words, *named, *more]) == 0
+        told = [json.loads(line) for line in out.read_text().splitlines()]
+        lines[batch] = {(t["name"], t["frame"]): t["detections"] for t in told}
+    both = lines["1"].keys() & lines["4"].keys()
+    assert {name for name, _ in both} == set(sources)
+    assert all(sum(len(lines["1"][k]) for k in both if k[0] == name) for name in sources)
+    assert all(lines["1"][key] == lines["4"][key] for key in both)
+
+
+def test_engines_that_take_one_frame_say_so(device, blob, capsys):
+    words = ["run", "--headless", "--model", str(blob.manifest), "--batch", "2"]
+    for engine in ("ort-cuda", "ort-tensorrt"):
+        assert main([*words, "--source", "pattern:?frames=1", "--engine", engine]) == 2
+        assert "use --engine cuda, or leave --batch out" in capsys.readouterr().err

@@ -3,14 +3,17 @@
 // Purpose    y = act(x * w + bias [+ added]), or act(x * w + bias) + added (`late`).
 // Types      x and w float, or half with -DHALF_IN: then the products are of the tensor cores (WMMA),
 //            summed in float; y and `added` float, or half with -DHALF_OUT
-// Input      x: (channels, in_h, in_w); rows and lines without gaps, channels `x_step` apart
+// Input      x: (frames, channels, in_h, in_w); rows and lines without gaps, channels `x_step`,
+//            frames `x_frame` apart
 //            w: (out, in * kh * kw), rows `w_step` apart (a multiple of 32), filled up with zeros
-//            bias: float, (out); added: as y, channels `added_step` apart; or null
-// Output     y: (out, out_h, out_w), channels `y_step` apart
+//            bias: float, (out); added: as y, channels `added_step`, frames `added_frame` apart;
+//            or null
+// Output     y: (frames, out, out_h, out_w), channels `y_step`, frames `y_frame` apart
 // Convention output pixel (oy, ox) sees input (oy * stride - pad + k * dilation); outside is 0
-// Grid       conv_MxN_S: x: N output pixels, y: M output channels of a group, z: group; block 256
-//            where M = N = 64 in float, else 128. S: the side of a square kernel, 0: any
-//            conv_depthwise: x: 256 output pixels, y: channel; block 256
+// Grid       conv_MxN_S: x: N output pixels, y: M output channels of a group, z: the `groups` of
+//            one frame after the other; block 256 where M = N = 64 in float, else 128. S: the side
+//            of a square kernel, 0: any
+//            conv_depthwise: x: 256 output pixels, y: channel, z: frame; block 256
 // Twin       tests/gpu/step_twins.py: convolved
 
 #if defined(HALF_IN) || defined(HALF_OUT)
@@ -39,7 +42,8 @@ struct Conv {
     const float* bias;
     const output_t* added;
     output_t* y;
-    int in_c, in_h, in_w, x_step, out_c, out_h, out_w, y_step, added_step, w_step;
+    int in_c, in_h, in_w, x_step, x_frame, out_c, out_h, out_w, y_step, y_frame;
+    int added_step, added_frame, w_step, groups;
     int kh, kw, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
     int kind;
     float p, q;
@@ -64,15 +68,16 @@ __device__ inline float activate(float v, int kind, float p, float q) {
 }
 
 // Bias, sum with another tensor and activation of one output value.
-__device__ inline void finish(const Conv& c, int channel, int pixel, float v) {
+__device__ inline void finish(const Conv& c, int frame, int channel, int pixel, float v) {
     v += c.bias[channel];
     if (c.added) {
-        float other = number(c.added[(long long)channel * c.added_step + pixel]);
+        long long at = (long long)frame * c.added_frame + (long long)channel * c.added_step;
+        float other = number(c.added[at + pixel]);
         v = c.late ? activate(v, c.kind, c.p, c.q) + other : activate(v + other, c.kind, c.p, c.q);
     } else {
         v = activate(v, c.kind, c.p, c.q);
     }
-    put(c.y + (long long)channel * c.y_step + pixel, v);
+    put(c.y + (long long)frame * c.y_frame + (long long)channel * c.y_step + pixel, v);
 }
 
 // What one thread gathers for its output pixel: the value number `at` of the pixel's sum.
@@ -83,8 +88,8 @@ struct Gather {
     int top, left, depth;
     bool inside;
 
-    __device__ Gather(const Conv& c, int pixel, int group) : c(c) {
-        x = c.x + (long long)group * c.in_c * c.x_step;
+    __device__ Gather(const Conv& c, int pixel, int frame, int group) : c(c) {
+        x = c.x + (long long)frame * c.x_frame + (long long)group * c.in_c * c.x_step;
         top = pixel / c.out_w * c.stride_h - c.pad_h;
         left = pixel % c.out_w * c.stride_w - c.pad_w;
         depth = c.in_c * c.kh * c.kw;
@@ -114,11 +119,12 @@ __device__ void convolve(const Conv& c) {
     __half* b = a + M * A_STEP;
     float* sums = reinterpret_cast<float*>(memory);
 
-    int t = threadIdx.x, warp = t / 32, group = blockIdx.z;
+    int t = threadIdx.x, warp = t / 32, frame = blockIdx.z / c.groups;
+    int group = blockIdx.z - frame * c.groups;
     int first_m = blockIdx.y * M, first_n = blockIdx.x * N;
     int row = warp / COLUMNS * WARP_M, column = warp % COLUMNS * WARP_N;
     const __half* w = c.w + (long long)group * c.out_c * c.w_step;
-    Gather<SIDE> gather(c, first_n + t % N, group);
+    Gather<SIDE> gather(c, first_n + t % N, frame, group);
     wmma::fragment<wmma::accumulator, 16, 16, 16, float> sum[FM][FN];
     for (int i = 0; i < FM; ++i)
         for (int j = 0; j < FN; ++j) wmma::fill_fragment(sum[i][j], 0.0f);
@@ -152,7 +158,7 @@ __device__ void convolve(const Conv& c) {
     for (int i = t; i < M * N; i += 128) {
         int m = first_m + i / N, pixel = first_n + i % N;
         if (m < c.out_c && pixel < c.out_h * c.out_w)
-            finish(c, group * c.out_c + m, pixel, sums[i / N * C_STEP + i % N]);
+            finish(c, frame, group * c.out_c + m, pixel, sums[i / N * C_STEP + i % N]);
     }
 }
 #else
@@ -163,10 +169,10 @@ __device__ void convolve(const Conv& c) {
     constexpr int MINE_M = M * N / THREADS / MINE_N, ACROSS = N / MINE_N;
     __shared__ float a[K][M + 4];
     __shared__ float b[K][N];
-    int t = threadIdx.x, group = blockIdx.z;
+    int t = threadIdx.x, frame = blockIdx.z / c.groups, group = blockIdx.z - frame * c.groups;
     int first_m = blockIdx.y * M, first_n = blockIdx.x * N;
     const float* w = c.w + (long long)group * c.out_c * c.w_step;
-    Gather<SIDE> gather(c, first_n + t % N, group);
+    Gather<SIDE> gather(c, first_n + t % N, frame, group);
     float sum[MINE_M][MINE_N] = {};
     int my_m = t / ACROSS * MINE_M, my_n = t % ACROSS * MINE_N;
     for (int k0 = 0; k0 < gather.depth; k0 += K) {
@@ -185,7 +191,7 @@ __device__ void convolve(const Conv& c) {
         for (int j = 0; j < MINE_N; ++j) {
             int m = first_m + my_m + i, pixel = first_n + my_n + j;
             if (m < c.out_c && pixel < c.out_h * c.out_w)
-                finish(c, group * c.out_c + m, pixel, sum[i][j]);
+                finish(c, frame, group * c.out_c + m, pixel, sum[i][j]);
         }
 }
 #endif
@@ -204,10 +210,10 @@ extern "C" __global__ void __launch_bounds__(128) conv_16x64_1(Conv c) { convolv
 extern "C" __global__ void __launch_bounds__(128) conv_16x64_3(Conv c) { convolve<16, 64, 3>(c); }
 
 extern "C" __global__ void __launch_bounds__(256) conv_depthwise(Conv c) {
-    int pixel = blockIdx.x * blockDim.x + threadIdx.x, channel = blockIdx.y;
+    int pixel = blockIdx.x * blockDim.x + threadIdx.x, channel = blockIdx.y, frame = blockIdx.z;
     if (pixel >= c.out_h * c.out_w) return;
     int top = pixel / c.out_w * c.stride_h - c.pad_h, left = pixel % c.out_w * c.stride_w - c.pad_w;
-    const input_t* plane = c.x + (long long)channel * c.x_step;
+    const input_t* plane = c.x + (long long)frame * c.x_frame + (long long)channel * c.x_step;
     const input_t* weight = c.w + (long long)channel * c.w_step;
     float sum = 0;
     for (int i = 0; i < c.kh; ++i) {
@@ -218,5 +224,5 @@ extern "C" __global__ void __launch_bounds__(256) conv_depthwise(Conv c) {
             if (x >= 0 && x < c.in_w) sum += number(plane[y * c.in_w + x]) * number(weight[i * c.kw + j]);
         }
     }
-    finish(c, channel, pixel, sum);
+    finish(c, frame, channel, pixel, sum);
 }

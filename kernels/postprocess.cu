@@ -1,16 +1,19 @@
 // From a network's raw outputs to the few boxes that survive, so that only they cross the bus.
 //
 // Purpose    decode, threshold, compaction (two kernels, one a family), then sort and class-aware NMS.
-// Input      yolov8: (4 + classes, cells) centre, size in input pixels, then scores 0..1
+// Input      for each of several frames, one after the other without gaps:
+//            yolov8: (4 + classes, cells) centre, size in input pixels, then scores 0..1
 //            yolox:  (cells, 5 + classes) raw xy, log wh, objectness, scores; `grid` (cells, 3) holds
 //                    each cell's column, row and stride
 // Output     found: the candidates, CAPACITY rows of 6 floats: x0, y0, x1, y1, score, class; `count`
 //            how many there were (more than CAPACITY: the host has to do it), and after it how
 //            many cells had a score that is no number; `cells_of` their cells
 //            kept: up to MOST rows like those of found, by falling score; `counts`: how many
-//            candidates there were, how many rows, and how many cells without a number
+//            candidates there were, how many rows, and how many cells without a number; of both
+//            the next frame's are `step` values further on, all else lies without gaps
 // Convention corners in input pixels; a box must be finite, of positive size below HUGE
-// Grid       candidates_*: one thread a cell, block 256; nms: one block of 256
+// Grid       candidates_*: x: 256 cells, y: frame; block 256
+//            nms: x: frame; block 256
 // Twin       app/backends/postprocess.py, before it maps to source pixels
 
 enum { CAPACITY = 1024, MOST = 300 };
@@ -34,6 +37,9 @@ extern "C" __global__ void candidates_yolov8(const float* __restrict__ raw,
                                              float least) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= cells) return;
+    int frame = blockIdx.y;
+    raw += (long long)frame * (4 + classes) * cells;
+    found += 6 * CAPACITY * frame, cells_of += CAPACITY * frame, count += 2 * frame;
     float best = -1;
     int label = 0;
     bool none = false;
@@ -55,7 +61,9 @@ extern "C" __global__ void candidates_yolox(const float* __restrict__ raw,
                                             float least) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= cells) return;
-    const float* row = raw + (long long)i * (5 + classes);
+    int frame = blockIdx.y;
+    const float* row = raw + ((long long)frame * cells + i) * (5 + classes);
+    found += 6 * CAPACITY * frame, cells_of += CAPACITY * frame, count += 2 * frame;
     if (isnan(row[0] + row[1] + row[2] + row[3] + row[4])) atomicAdd(count + 1, 1);
     if (!(row[4] >= least)) return;
     float best = -1;
@@ -78,10 +86,13 @@ __device__ inline bool before(const float* found, const int* cells_of, int a, in
 extern "C" __global__ void __launch_bounds__(256)
     nms(const float* __restrict__ found, const int* __restrict__ cells_of,
         const int* __restrict__ count, float* __restrict__ kept, int* __restrict__ counts,
-        float iou) {
+        int step, float iou) {
     __shared__ int order[CAPACITY];
     __shared__ unsigned char gone[CAPACITY];
     __shared__ int number;
+    int frame = blockIdx.x;
+    found += 6 * CAPACITY * frame, cells_of += CAPACITY * frame, count += 2 * frame;
+    kept += (long long)step * frame, counts += (long long)step * frame;
     int n = min(*count, (int)CAPACITY), t = threadIdx.x, size = 1;
     while (size < n) size *= 2;
     for (int i = t; i < size; i += blockDim.x) order[i] = i, gone[i] = 0;

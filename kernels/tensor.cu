@@ -4,10 +4,12 @@
 //            also copies and transposes; pooling, resizing, softmax.
 // Input      offsets are in the pointers; sizes s0..s5 of y, and for each tensor the distance d0..d5
 //            between neighbours along each axis, in elements (0: the same value again)
+//            pool, resize: x, y (frames, channels, h, w); rows and lines without gaps, channels
+//            `x_step`, `y_step` and frames `x_frame`, `y_frame` apart
 // Types      x, a, b: float, or half with -DHALF_IN; y: float, or half with -DHALF_OUT; all that is
 //            computed is float
 // Grid       unary, binary: one thread an element of y; block 256
-//            pool, resize: x: 256 output pixels, y: channel; block 256
+//            pool, resize: x: 256 output pixels, y: channel, z: frame; block 256
 //            softmax: one block of 32 a row
 // Twin       tests/gpu/step_twins.py
 
@@ -77,12 +79,13 @@ extern "C" __global__ void binary(const input_t* __restrict__ a, const input_t* 
 
 // `mean`: 0 the largest, 1 the mean of what lies inside, 2 the mean with padding counted
 extern "C" __global__ void pool(const input_t* __restrict__ x, output_t* __restrict__ y, int in_h,
-                                int in_w, int x_step, int out_h, int out_w, int y_step, int kh,
-                                int kw, int stride_h, int stride_w, int pad_h, int pad_w, int mean) {
-    int pixel = blockIdx.x * blockDim.x + threadIdx.x, channel = blockIdx.y;
+                                int in_w, int x_step, int x_frame, int out_h, int out_w, int y_step,
+                                int y_frame, int kh, int kw, int stride_h, int stride_w, int pad_h,
+                                int pad_w, int mean) {
+    int pixel = blockIdx.x * blockDim.x + threadIdx.x, channel = blockIdx.y, frame = blockIdx.z;
     if (pixel >= out_h * out_w) return;
     int top = pixel / out_w * stride_h - pad_h, left = pixel % out_w * stride_w - pad_w;
-    const input_t* plane = x + (long long)channel * x_step;
+    const input_t* plane = x + (long long)frame * x_frame + (long long)channel * x_step;
     float best = -INFINITY, sum = 0;
     int inside = 0;
     for (int i = max(top, 0); i < min(top + kh, in_h); ++i)
@@ -93,16 +96,17 @@ extern "C" __global__ void pool(const input_t* __restrict__ x, output_t* __restr
             ++inside;
         }
     float v = mean == 0 ? best : sum / (mean == 1 ? inside : kh * kw);
-    put(y + (long long)channel * y_step + pixel, v);
+    put(y + (long long)frame * y_frame + (long long)channel * y_step + pixel, v);
 }
 
 // `mode`: 0 nearest, 1 linear with half-pixel centres, 2 linear from the corner
 extern "C" __global__ void resize(const input_t* __restrict__ x, output_t* __restrict__ y, int in_h,
-                                  int in_w, int x_step, int out_h, int out_w, int y_step, int mode) {
-    int pixel = blockIdx.x * blockDim.x + threadIdx.x, channel = blockIdx.y;
+                                  int in_w, int x_step, int x_frame, int out_h, int out_w,
+                                  int y_step, int y_frame, int mode) {
+    int pixel = blockIdx.x * blockDim.x + threadIdx.x, channel = blockIdx.y, frame = blockIdx.z;
     if (pixel >= out_h * out_w) return;
     int oy = pixel / out_w, ox = pixel % out_w;
-    const input_t* plane = x + (long long)channel * x_step;
+    const input_t* plane = x + (long long)frame * x_frame + (long long)channel * x_step;
     float v;
     if (mode == 0) {
         v = number(plane[oy * in_h / out_h * in_w + ox * in_w / out_w]);
@@ -118,7 +122,7 @@ extern "C" __global__ void resize(const input_t* __restrict__ x, output_t* __res
         float lower = number(plane[y1 * in_w + x0]) * (1 - fx) + number(plane[y1 * in_w + x1]) * fx;
         v = upper * (1 - fy) + lower * fy;
     }
-    put(y + (long long)channel * y_step + pixel, v);
+    put(y + (long long)frame * y_frame + (long long)channel * y_step + pixel, v);
 }
 
 extern "C" __global__ void softmax(const input_t* __restrict__ x, output_t* __restrict__ y, int columns) {

@@ -20,9 +20,10 @@ MANIFEST = (
 
 
 def save_blob_detector(
-    folder: Path, name: str = "blob", *, gain: float = 24.0, **more: str
+    folder: Path, name: str = "blob", *, gain: float = 24.0, frames: int | str = 1, **more: str
 ) -> Path:
     """NAME.onnx and NAME.toml of family yolov8: (1, 5, 64), a box of 16 px around each bright cell.
+    ``frames``: the first axis, as 1 or as a name for any number.
 
     Mean brightness of a cell (one convolution, widened to 32 channels so that there is something
     to quantise), back to one channel, sigmoid. ``gain`` 0 blinds it.
@@ -37,7 +38,8 @@ def save_blob_detector(
         "narrow": narrow,
         "narrow_bias": np.array([-0.85 * gain - 1e-3], np.float32),
         "boxes": boxes.astype(np.float32),
-        "flat": np.array([1, 1, CELLS * CELLS], np.int64),
+        "flat": np.array([0, 1, CELLS * CELLS], np.int64),  # 0: as many as come
+        "nothing": np.zeros(1, np.float32),
     }
     node = helper.make_node
     nodes = [
@@ -46,13 +48,18 @@ def save_blob_detector(
         node("Conv", ["b", "narrow", "narrow_bias"], ["c"], "last"),
         node("Sigmoid", ["c"], ["d"], "sigmoid"),
         node("Reshape", ["d", "flat"], ["e"], "reshape"),
-        node("Concat", ["boxes", "e"], ["out"], "concat", axis=1),
     ]
+    each = "boxes"
+    if frames != 1:  # the same boxes for each frame
+        nodes.append(node("Mul", ["e", "nothing"], ["zeros"], "zeros"))
+        nodes.append(node("Add", ["boxes", "zeros"], ["each"], "each"))
+        each = "each"
+    nodes.append(node("Concat", [each, "e"], ["out"], "concat", axis=1))
     graph = helper.make_graph(
         nodes,
         "blob",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, (1, 3, SIDE, SIDE))],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, (1, 5, CELLS * CELLS))],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, (frames, 3, SIDE, SIDE))],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, (frames, 5, CELLS * CELLS))],
         [numpy_helper.from_array(value, key) for key, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)

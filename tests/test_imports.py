@@ -42,9 +42,9 @@ EXCEPTIONS = {
     ("backends/ort_gpu.py", "app.gpu.context"),
     *(
         (f"backends/{file}.py", f"app.gpu.{name}")
-        for file in ("cuda", "cuda_slot")
+        for file in ("cuda", "cuda_slot", "cuda_frame", "cuda_found")
         for name in (
-            *("boxes", "context", "recording", "strategy", "timeline"),
+            *("boxes", "context", "recording", "recordings", "strategy", "timeline"),
             *("kernel_files", "transfer"),
         )
     ),

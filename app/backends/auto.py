@@ -19,14 +19,14 @@ from app.cache import cache_dir, write_whole
 from app.detections import Detections
 from app.errors import DeviceError, KestrelError
 from app.frame import Frame
-from app.interfaces import Backend, BackendFactory
+from app.interfaces import Backend, BackendFactory, BatchSlot, Slot
 
 log = logging.getLogger(__name__)
 
 FRAME_WH = (1280, 720)
 MEASURE_S = 0.5
-WARM_ROUNDS = 3  # frames of each slot that do not count
-LEAST_FRAMES = 4
+WARM_ROUNDS = 3  # uses of each slot that do not count
+LEAST_USES = 4  # of slots, for a frame or a batch of them
 SCORE_OFF, PX_OFF = 1e-3, 0.5
 
 
@@ -117,23 +117,23 @@ def measure(factory: BackendFactory, known: Sequence[Frame] = ()) -> tuple[float
     rung = threading.Event()  # nobody waits for it: collecting does
     with factory(rung.set) as backend:
         slots = deque(backend.slots)
+        size = slots[0].capacity if isinstance(slots[0], BatchSlot) else 1
         for slot in slots:
-            slot.enqueue(frame)
+            _enqueue(slot, frame)
         count, start_s = -WARM_ROUNDS * len(slots), monotonic()
-        while count < LEAST_FRAMES or monotonic() - start_s < MEASURE_S:
-            slots[0].collect()
-            slots[0].enqueue(frame)
+        while count < LEAST_USES or monotonic() - start_s < MEASURE_S:
+            _collect(slots[0])
+            _enqueue(slots[0], frame)
             slots.rotate(-1)
             count += 1
             if count == 0:
                 start_s = monotonic()
-        rate = count / (monotonic() - start_s)
+        rate = count * size / (monotonic() - start_s)
         for slot in slots:
-            slot.collect()
+            _collect(slot)
         found = []
         for frame in known:
-            slots[0].enqueue(frame)
-            found.append(slots[0].collect()[0])
+            found.append(_alone(slots[0], frame))
     return rate, found
 
 
@@ -160,6 +160,28 @@ def _same(a: Detections, b: Detections) -> bool:
                 free.remove(j)
                 break
     return not free
+
+
+def _enqueue(slot: Slot, frame: Frame) -> None:
+    if isinstance(slot, BatchSlot):
+        slot.enqueue_all([frame] * slot.capacity)
+    else:
+        slot.enqueue(frame)
+
+
+def _collect(slot: Slot) -> None:
+    if isinstance(slot, BatchSlot):
+        slot.collect_all()
+    else:
+        slot.collect()
+
+
+def _alone(slot: Slot, frame: Frame) -> Detections:
+    if isinstance(slot, BatchSlot):
+        slot.enqueue_all([frame])
+        return slot.collect_all()[0][0]
+    slot.enqueue(frame)
+    return slot.collect()[0]
 
 
 def _told(rates: Mapping[str, float]) -> str:

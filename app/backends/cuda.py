@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from app.backends.cuda_batch import BatchCudaSlot
 from app.backends.cuda_engine import Engine, NativeEngine
 from app.backends.cuda_slot import CudaSlot
 from app.config import Transfer
@@ -24,7 +25,8 @@ SLOTS = 2
 
 
 class CudaBackend:
-    """``slots`` frames in flight on one GPU; a context manager for the pipeline thread.
+    """``slots`` frames, or batches of them where the engine takes several at once, in flight on
+    one GPU; a context manager for the pipeline thread.
 
     ``make_engine`` is called with the context current: our own kernels, or ONNX Runtime.
     ``transfer``: see strategy.py.
@@ -59,9 +61,10 @@ class CudaBackend:
             self._engine = self._make_engine(context, self._spec, self._file)
             self._bell = Bell(self._wake)
             self._timeline.open(context, capture=self._engine.captured)
+            kind = CudaSlot if self._engine.batch == 1 else BatchCudaSlot
             for _ in range(self._count):
                 self._slots.append(
-                    CudaSlot(
+                    kind(
                         context,
                         self._engine,
                         self._spec,

@@ -15,14 +15,11 @@ from app.gpu.network.lower import lower
 from app.model_spec import ModelSpec
 
 
-class SlotNetwork(Protocol):
-    """One slot's network: device addresses of its tensors, and its work on a stream.
+class NetworkRun(Protocol):
+    """The network over ``frames`` frames: addresses of its tensors, and its work on a stream."""
 
-    The outputs are float32; so is the input, unless ``input_half``.
-    """
-
+    frames: int
     input: int
-    input_half: bool
 
     @property
     def outputs(self) -> Sequence[tuple[int, tuple[int, ...]]]:
@@ -34,13 +31,27 @@ class SlotNetwork(Protocol):
     def varying(self) -> Sequence[NDArray[Any]]:
         """All outputs on the host, where ``outputs`` has no addresses."""
 
+
+class SlotNetwork(Protocol):
+    """One slot's network. Outputs are float32; so is the input, unless ``input_half``."""
+
+    input_half: bool
+
+    def run_for(self, frames: int) -> NetworkRun:
+        """The run with room for so many frames that costs least; its tensors may lie where
+        those of another run lie."""
+
     def close(self) -> None:
         """Free everything; nothing may be pending."""
 
 
 class Engine(Protocol):
-    """What the slots' networks share. ``captured``: their work may become a CUDA graph."""
+    """What the slots' networks share. ``captured``: their work may become a CUDA graph.
 
+    ``batch``: the most frames that go through a network at once.
+    """
+
+    batch: int
     captured: bool
     description: str
 
@@ -52,7 +63,7 @@ class Engine(Protocol):
 
 
 class NativeEngine:
-    """Our own kernels.
+    """Our own kernels, for 1 to ``batch`` frames at once.
 
     ``half``: convolve with the tensor cores, in half precision. ``tune``: measure which tile suits
     each convolution, once per device.
@@ -68,11 +79,15 @@ class NativeEngine:
         *,
         half: bool = True,
         tune: bool = True,
+        batch: int = 1,
     ) -> None:
-        program = lower(read_static_graph(weights, spec.input.size_wh))
-        self.description = f"cuda (native, {'half precision' if half else 'float32'})"
+        size_wh = spec.input.size_wh
+        programs = [lower(read_static_graph(weights, size_wh, frames=n)) for n in runs_for(batch)]
+        together = f", {batch} frames at once" if batch > 1 else ""
+        self.description = f"cuda (native, {'half precision' if half else 'float32'}{together})"
+        self.batch = batch
         self._context = context
-        self._weights = Weights(context, program, half=half, tune=tune)
+        self._weights = Weights(context, programs, half=half, tune=tune)
 
     def network(self, stream: Any) -> Network:
         """See Engine."""
@@ -81,3 +96,12 @@ class NativeEngine:
     def close(self) -> None:
         """See Engine."""
         self._weights.close()
+
+
+def runs_for(batch: int) -> list[int]:
+    """For how many frames there is a run: 1, 2, 4 … and ``batch``.
+
+    Fewer frames than a run has room for leave its last places as they were: computed, and looked
+    at by nobody, at the price of less than as many frames again.
+    """
+    return [*(n for n in (1 << i for i in range(batch.bit_length())) if n < batch), batch]

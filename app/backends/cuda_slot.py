@@ -1,39 +1,34 @@
-"""One frame in flight on the GPU: its page-locked memory, stream, events and recorded launch."""
+"""What is in flight on the GPU: a slot's frames, stream, events and recorded launches."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from statistics import median
-from typing import NamedTuple
-
-import numpy as np
 
 from app.backends.cuda_engine import Engine
-from app.backends.decoders import STRIDES
-from app.backends.decoders.common import Candidates, cells
-from app.backends.postprocess import Postprocessor, in_source
+from app.backends.cuda_found import Found
+from app.backends.cuda_frame import FrameInput, Layout, preprocess_kernel
 from app.detections import Detections
-from app.frame import Frame, PixelFormat
-from app.gpu.boxes import DeviceBoxes, grid_table, knows, output_cells
+from app.frame import Frame
 from app.gpu.context import GpuContext, lost
-from app.gpu.kernel_files import load_kernel, load_module
 from app.gpu.recording import Mark, Recorder
+from app.gpu.recordings import Recordings
 from app.gpu.strategy import Strategy
 from app.gpu.timeline import Timeline
-from app.gpu.transfer import Bell, PinnedArray
-from app.letterbox import Placement, place
+from app.gpu.transfer import Bell
 from app.model_spec import ModelSpec
 
 STAGES = ("upload", "preprocess", "network", "postprocess", "download")
-FORMATS = ("bgr8", "bgra8", "gray8", "yuyv", "nv12")
 TRIALS = 7  # runs of the first frame with each way of transfer; the first does not count
-SIGNATURE = "PP" + "i" * 11 + "f" * 7
-BLOCK = (32, 8, 1)
+# of a slot for batches: their numbers of frames, and mixtures of sizes, come again
+RECORDINGS = 32
+
+Answer = tuple[Detections, Mapping[str, int]]
 
 
 class CudaSlot:
-    """One frame in flight: its memory, stream and events."""
+    """One frame in flight. What is common with batches works on up to ``engine.batch`` frames."""
 
     def __init__(
         self,
@@ -47,106 +42,95 @@ class CudaSlot:
         score: float,
         iou: float,
     ) -> None:
-        self._context, self._driver, self._spec = context, context.driver, spec
+        self._context, self._driver = context, context.driver
         self._stream = self._driver.Stream()
         self._done = self._driver.Event()
-        self._recorder = Recorder(context, self._stream, len(STAGES) + 1, capture=engine.captured)
-        self._recorded: tuple[object, ...] = ()
+        first = Recorder(context, self._stream, len(STAGES) + 1, capture=engine.captured)
+        self._recordings = Recordings(context, first, RECORDINGS if engine.batch > 1 else 1)
+        self._running: Recorder | None = None
         self._network = engine.network(self._stream)
-        self._varies = any(not address for address, _ in self._network.outputs)
-        module = load_module(context, "preprocess", defines=["HALF"] * self._network.input_half)
-        self._preprocess = load_kernel(module, "preprocess", SIGNATURE)
-        # first: it refuses outputs that are not of the family
-        self._postprocess = Postprocessor(
-            spec, [shape for _, shape in self._network.outputs], score=score, iou=iou
+        half = self._network.input_half
+        kernel = preprocess_kernel(context, half=half)
+        self._inputs = [FrameInput(context, spec.input, kernel) for _ in range(engine.batch)]
+        width, height = spec.input.size_wh
+        self._frame_nbytes = 3 * width * height * (2 if half else 4)  # in the input tensor
+        self._found = Found(
+            context, spec, self._network, self._stream, batch=engine.batch, score=score, iou=iou
         )
-        # the raw outputs come to the host only where the device cannot find the boxes
-        self._boxes = self._device_boxes(context, score, iou)
-        self._outputs = [
-            PinnedArray(context, shape, np.float32, on_device=False)
-            for address, shape in self._network.outputs
-            if address
-        ]
-        self._input: PinnedArray | None = None
         self._bell, self._strategy, self._timeline = bell, strategy, timeline
-        self._frame: Frame | None = None
-        self._placement: Placement | None = None
-        self._constants = _normalisation(spec)
-        self._tuned: tuple[float, float] | None = None  # thresholds that wait for the next frame
+        self._order: Sequence[int] = ()  # of the frames in flight: their places in the batch
+        self._layouts: Sequence[Layout] = ()
 
     def tune(self, *, score: float, iou: float) -> None:
         """See interfaces.Tunable."""
-        self._tuned = (score, iou)
+        self._found.tune(score=score, iou=iou)
 
     def enqueue(self, frame: Frame) -> None:
         """See interfaces.Slot."""
-        assert self._frame is None, "the slot is busy"
+        self._start((frame,))
+
+    def collect(self) -> Answer:
+        """See interfaces.Slot."""
+        (answer,) = self._finish()
+        return answer
+
+    def _start(self, frames: Sequence[Frame]) -> None:
+        assert not self._order, "the slot is busy"
         self._context.check_thread()
-        self._frame = frame
+        # frames of a kind side by side: however their sources take turns, one recording fits
+        self._order = sorted(range(len(frames)), key=lambda i: _kind(frames[i]))
         try:
-            self._enqueue(frame)
+            self._enqueue([frames[i] for i in self._order])
         except self._driver.Error as fault:
             raise lost(self._context.name, fault) from fault
 
-    def _enqueue(self, frame: Frame) -> None:
-        if self._placement is None or self._placement.source_wh != frame.wh_px:
-            spec = self._spec.input
-            self._placement = place(frame.wh_px, spec.size_wh, resize=spec.resize, align=spec.align)
-        self._prepare(frame, mapped=self._strategy.decide(partial(self._trial_ns, frame)))
+    def _enqueue(self, frames: Sequence[Frame]) -> None:
+        mapped = self._strategy.decide(partial(self._trial_ns, frames))
+        self._running = self._prepared(frames, mapped=mapped)
         self._timeline.tick()
-        self._recorder.launch()
+        self._running.launch()
         self._done.record(self._stream)
         self._bell.enqueue(self._stream)
 
-    def _prepare(self, frame: Frame, *, mapped: bool) -> None:
-        """The frame into the slot's memory, and a recording that fits both."""
-        assert self._placement is not None
-        if self._tuned is not None:
-            (score, iou), self._tuned = self._tuned, None
-            self._postprocess.tune(score=score, iou=iou)
-            if self._boxes is not None:
-                self._boxes.tune(score=score, iou=iou)
-                self._recorded = ()  # thresholds are arguments of the recorded launches
-        memory = self._memory_for(frame, mapped=mapped)
-        memory.check()
-        flat = frame.pixels.reshape(-1)
-        memory.host[: flat.size] = flat
-        layout = (frame.pixels.shape, frame.pixels.strides, frame.format, int(memory.device))
-        if layout != self._recorded:
-            if self._boxes is not None:
-                self._boxes.put_results(mapped=mapped)
-            # without its pixels, which would otherwise live as long as the recording
-            like = _Layout(frame.wh_px, frame.pixels.strides[0], frame.format, frame.pixels.nbytes)
-            self._recorder.record(partial(self._issue, like, memory, self._placement))
-            self._recorded = layout
+    def _prepared(self, frames: Sequence[Frame], *, mapped: bool) -> Recorder:
+        """The frames into the slot's memory, and a recording that fits both."""
+        if self._found.refresh(mapped=mapped):
+            self._recordings.forget()
+        for place, frame in zip(self._inputs, frames, strict=False):
+            if not place.has_room(frame, mapped=mapped):
+                self._recordings.forget()
+                place.make_room(frame, mapped=mapped)
+        self._layouts = tuple(
+            place.take(frame) for place, frame in zip(self._inputs, frames, strict=False)
+        )
+        # without the pixels, which would otherwise live as long as the recording
+        return self._recordings.of(self._layouts, partial(self._issue, self._layouts))
 
-    def _trial_ns(self, frame: Frame, mapped: bool) -> float:
-        """How long the frame takes, alone on the device: the median of a few runs."""
-        self._prepare(frame, mapped=mapped)
+    def _trial_ns(self, frames: Sequence[Frame], mapped: bool) -> float:
+        """How long a frame takes, with these alone on the device: the median of a few runs."""
+        recorder = self._prepared(frames, mapped=mapped)
         times = []
         for _ in range(TRIALS):
-            self._recorder.launch()
-            self._recorder.wait()
-            times.append(self._recorder.between_ns(0, len(STAGES)))
-        return median(times[1:])
+            recorder.launch()
+            recorder.wait()
+            times.append(recorder.between_ns(0, len(STAGES)))
+        return median(times[1:]) / len(frames)
 
-    def _issue(self, frame: _Layout, memory: PinnedArray, placement: Placement, mark: Mark) -> None:
-        """Put one frame's work on the stream, or into the recording that is made of it."""
-        stream = self._stream
+    def _issue(self, layouts: Sequence[Layout], mark: Mark) -> None:
+        """Put the frames' work on the stream, or into the recording that is made of it."""
+        run = self._network.run_for(len(layouts))
         mark(0)
-        memory.upload(stream, frame.nbytes)
+        for place, layout in zip(self._inputs, layouts, strict=False):
+            place.upload(self._stream, layout)
         mark(1)
-        self._launch_preprocess(frame, memory, placement)
+        for i, layout in enumerate(layouts):
+            self._inputs[i].preprocess(self._stream, layout, run.input + i * self._frame_nbytes)
         mark(2)
-        self._network.enqueue(stream)
+        run.enqueue(self._stream)
         mark(3)
-        if self._boxes is not None:
-            self._boxes.enqueue(stream)
+        self._found.enqueue(len(layouts))
         mark(4)
-        if self._boxes is not None:
-            self._boxes.download(stream)
-        else:
-            self._download_outputs()
+        self._found.download(len(layouts))
         mark(5)
 
     def ready(self) -> bool:
@@ -156,108 +140,33 @@ class CudaSlot:
         except self._driver.Error:
             return True
 
-    def collect(self) -> tuple[Detections, Mapping[str, int]]:
-        """See interfaces.Slot."""
-        assert self._frame is not None and self._placement is not None, "nothing was enqueued"
-        self._frame = None
+    def _finish(self) -> list[Answer]:
+        """Of the frames in flight, in the order in which they came."""
+        assert self._order and self._running is not None, "nothing was enqueued"
+        order, self._order = self._order, ()
+        count = len(order)
         try:
             self._done.synchronize()
-            marks = self._timeline.marks_ns(self._recorder)
+            marks = self._timeline.marks_ns(self._running)
         except self._driver.Error as fault:
             raise lost(self._context.name, fault) from fault
         if not self._strategy.mapped:  # else nothing is copied
-            self._timeline.add(marks)
-        times = {name: marks[i + 1] - marks[i] for i, name in enumerate(STAGES)}
-        return self._detections(self._placement), times
-
-    def _detections(self, placement: Placement) -> Detections:
-        rows = None if self._boxes is None else self._boxes.rows()
-        if rows is not None and self._boxes is not None:
-            self._postprocess.sanity.note(self._boxes.broken())
-            ids = rows[:, 5].astype(np.intp)
-            return in_source(Candidates(rows[:, :4].copy(), rows[:, 4].copy(), ids), placement)
-        if self._varies:
-            return self._postprocess(self._network.varying(), placement)
-        if self._boxes is not None:  # more candidates than the device has room for
-            self._download_outputs()
-            self._stream.synchronize()
-        return self._postprocess([output.host for output in self._outputs], placement)
-
-    def _download_outputs(self) -> None:
-        if self._varies:
-            return
-        for (address, _), output in zip(self._network.outputs, self._outputs, strict=True):
-            output.download(self._stream, address)
-
-    def _device_boxes(self, context: GpuContext, score: float, iou: float) -> DeviceBoxes | None:
-        if self._varies or not knows(self._spec):
-            return None
-        ((address, shape),) = self._network.outputs
-        count = output_cells(self._spec, shape)
-        grid = np.zeros((count, 3), np.float32)
-        if self._spec.family == "yolox":
-            strides = tuple(self._spec.parameters.get("strides", STRIDES))
-            grid = grid_table(*cells(self._spec.input.size_wh, strides))
-        return DeviceBoxes(context, self._spec, address, grid=grid, score=score, iou=iou)
+            self._timeline.add(marks, frames=count)
+        times = {name: (marks[i + 1] - marks[i]) // count for i, name in enumerate(STAGES)}
+        found = self._found.detections([layout.placement for layout in self._layouts])
+        answers = dict(zip(order, found, strict=True))
+        return [(answers[i], times) for i in range(count)]
 
     def close(self) -> None:
         """Free everything; nothing may be pending."""
-        self._recorder.close()
-        for memory in (self._input, *self._outputs):
-            if memory is not None:
-                memory.close()
-        if self._boxes is not None:
-            self._boxes.close()
-            self._boxes = None
+        self._recordings.close()
+        for place in self._inputs:
+            place.close()
+        self._found.close()
         self._network.close()
-        self._outputs.clear()
-        del self._stream, self._preprocess, self._done, self._recorder
-
-    def _memory_for(self, frame: Frame, *, mapped: bool) -> PinnedArray:
-        """The slot's frame memory; made anew only when a larger frame comes."""
-        wanted = frame.pixels.nbytes
-        old = self._input
-        if old is None or old.host.nbytes < wanted or old.mapped != mapped:
-            self._recorded = ()
-            if old is not None:
-                old.close()
-            self._input = None  # should the next line fail, nothing is freed twice
-            self._input = PinnedArray(self._context, (wanted,), np.uint8, mapped=mapped)
-        assert self._input is not None
-        return self._input
-
-    def _launch_preprocess(self, frame: _Layout, memory: PinnedArray, p: Placement) -> None:
-        spec = self._spec.input
-        out_w, out_h = spec.size_wh
-        grid = (-(-out_w // BLOCK[0]), -(-out_h // BLOCK[1]))
-        self._preprocess(
-            grid,
-            BLOCK,
-            self._stream,
-            memory.device,
-            self._network.input,
-            *frame.wh_px,
-            frame.pitch,
-            FORMATS.index(frame.format),
-            *spec.size_wh,
-            *(p.x, p.y, p.w, p.h),
-            int(spec.channels == "RGB"),
-            *self._constants,
-        )
+        del self._stream, self._inputs, self._done, self._recordings, self._running
 
 
-class _Layout(NamedTuple):
-    """How a frame lies in memory."""
-
-    wh_px: tuple[int, int]
-    pitch: int  # bytes of a line
-    format: PixelFormat
-    nbytes: int
-
-
-def _normalisation(spec: ModelSpec) -> list[np.float32]:
-    """Scale and shift of the three channels, in the network's order, and the padding's value."""
-    std = np.array(spec.input.std, np.float64)
-    scale = spec.input.scale / std
-    shift = -np.array(spec.input.mean, np.float64) / std
-    return [np.float32(v) for v in (*scale, *shift, spec.input.pad)]
+def _kind(frame: Frame) -> tuple[int, tuple[int, ...], str]:
+    """Largest first: the first places get the most memory."""
+    return -frame.pixels.nbytes, frame.pixels.shape, frame.format

@@ -51,6 +51,7 @@ STILL_S = 30.0  # between two lines that say that it is still building
 class OrtEngine:
     """A model for one of the engines of PROVIDERS; made and used where the context is current."""
 
+    batch = 1  # a session for each number of frames would need the weights as often
     captured = False  # ONNX Runtime allocates and waits in between: no CUDA graph of ours
 
     def __init__(
@@ -133,6 +134,7 @@ class OrtNetwork:
     Outputs whose sizes vary have address 0; ``varying`` gives them.
     """
 
+    frames = 1
     input_half = False
 
     def __init__(
@@ -162,6 +164,10 @@ class OrtNetwork:
         context.driver.memcpy_htod(self.input, np.zeros(io.shape, np.float32))
         self.enqueue(stream)
         stream.synchronize()
+
+    def run_for(self, frames: int) -> OrtNetwork:
+        """See SlotNetwork."""
+        return self
 
     def enqueue(self, stream: Any) -> None:
         """Put the network on the session's stream, which ``stream`` must be."""

@@ -6,7 +6,7 @@ For the families that the kernel knows; others are decoded on the host.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ CAPACITY = 1024  # candidates, as in kernels/postprocess.cu
 MOST = 300  # boxes
 THREADS = 256
 HEAD = 8  # floats before the rows: candidates, boxes, cells that are NaN, room for alignment
+STEP = HEAD + MOST * 6  # floats of a frame's results
 
 
 def knows(spec: ModelSpec) -> bool:
@@ -29,14 +30,14 @@ def knows(spec: ModelSpec) -> bool:
 
 
 class DeviceBoxes:
-    """One slot's candidates and boxes. ``raw`` is the network's output on the device."""
+    """One slot's candidates and boxes, of up to ``batch`` frames."""
 
     def __init__(
         self,
         context: GpuContext,
         spec: ModelSpec,
-        raw: int,
         *,
+        batch: int,
         grid: NDArray[np.float32],
         score: float,
         iou: float,
@@ -45,19 +46,19 @@ class DeviceBoxes:
         self._driver = driver
         module = load_module(context, "postprocess")
         self._decode = load_kernel(module, f"candidates_{spec.family}", "PPPPPiif")
-        self._nms = load_kernel(module, "nms", "PPPPPf")
+        self._nms = load_kernel(module, "nms", "PPPPPif")
         self._grid = driver.mem_alloc(grid.nbytes)
         driver.memcpy_htod(self._grid, grid)
-        self._found = driver.mem_alloc(CAPACITY * 6 * 4)
-        self._cells = driver.mem_alloc(CAPACITY * 4)
-        self._count = driver.mem_alloc(8)
-        self._context, self._iou = context, np.float32(iou)
+        self._found = driver.mem_alloc(batch * CAPACITY * 6 * 4)
+        self._cells = driver.mem_alloc(batch * CAPACITY * 4)
+        self._count = driver.mem_alloc(batch * 8)
+        self._context, self._batch, self._iou = context, batch, np.float32(iou)
         self._result: PinnedArray | None = None
         self._nms_with: tuple[Any, ...] = ()
         cells = np.int32(len(grid))
-        self._blocks = (-(-len(grid) // THREADS), 1)
+        self._blocks = -(-len(grid) // THREADS)
         self._decode_with = (
-            *(raw, self._grid, self._found, self._cells, self._count, cells),
+            *(self._grid, self._found, self._cells, self._count, cells),
             *(np.int32(len(spec.labels)), np.float32(score)),
         )
 
@@ -67,41 +68,45 @@ class DeviceBoxes:
         self._decode_with = (*self._decode_with[:-1], np.float32(score))
         self._nms_with = (*self._nms_with[:-1], self._iou) if self._nms_with else ()
 
-    def put_results(self, *, mapped: bool) -> None:
-        """Give the results their memory, of one kind or the other; nothing may be pending."""
+    def put_results(self, *, mapped: bool) -> bool:
+        """Give the results their memory, of one kind or the other; nothing may be pending.
+        Whether it has changed."""
         if self._result is not None and self._result.mapped == mapped:
-            return
+            return False
         if self._result is not None:
             self._result.close()
-        self._result = PinnedArray(self._context, (HEAD + MOST * 6,), np.float32, mapped=mapped)
+        self._result = PinnedArray(self._context, (self._batch, STEP), np.float32, mapped=mapped)
         counts = int(self._result.device)
         kept = counts + HEAD * 4
-        self._nms_with = (self._found, self._cells, self._count, kept, counts, self._iou)
+        steps = (np.int32(STEP), self._iou)
+        self._nms_with = (self._found, self._cells, self._count, kept, counts, *steps)
+        return True
 
-    def enqueue(self, stream: Any) -> None:
-        """Find the boxes, on the device."""
-        self._driver.memset_d32_async(self._count, 0, 2, stream)
-        self._decode(self._blocks, (THREADS, 1, 1), stream, *self._decode_with)
-        self._nms((1, 1), (THREADS, 1, 1), stream, *self._nms_with)
+    def enqueue(self, stream: Any, raw: int, frames: int) -> None:
+        """Find the boxes, on the device, in the network's output there for the first frames."""
+        self._driver.memset_d32_async(self._count, 0, 2 * frames, stream)
+        self._decode((self._blocks, frames), (THREADS, 1, 1), stream, raw, *self._decode_with)
+        self._nms((frames, 1), (THREADS, 1, 1), stream, *self._nms_with)
 
-    def download(self, stream: Any) -> None:
+    def download(self, stream: Any, frames: int) -> None:
         """Copy them to the host."""
         assert self._result is not None
-        self._result.download(stream, int(self._result.device))
+        self._result.download(stream, int(self._result.device), frames)
 
-    def broken(self) -> bool:
+    def broken(self, frame: int) -> bool:
         """Whether the network gave something that is no number."""
         assert self._result is not None
-        return bool(self._result.host[:3].view(np.int32)[2])
+        return bool(self._result.host[frame, :3].view(np.int32)[2])
 
-    def rows(self) -> NDArray[np.float32] | None:
+    def rows(self, frame: int) -> NDArray[np.float32] | None:
         """(n, 6) x0, y0, x1, y1 in input pixels, score, class_id; None: there were too many
         candidates for the device."""
         assert self._result is not None
-        candidates, kept = (int(v) for v in self._result.host[:2].view(np.int32))
+        result = self._result.host[frame]
+        candidates, kept = (int(v) for v in result[:2].view(np.int32))
         if candidates > CAPACITY:
             return None
-        return self._result.host[HEAD : HEAD + 6 * kept].reshape(-1, 6)
+        return cast(NDArray[np.float32], result[HEAD : HEAD + 6 * kept].reshape(-1, 6))
 
     def close(self) -> None:
         """Free everything; nothing may be pending."""
@@ -109,6 +114,7 @@ class DeviceBoxes:
             self._result.close()
         for memory in (self._grid, self._found, self._cells, self._count):
             memory.free()
+        del self._decode, self._nms  # an error on its way may still know of us
 
 
 def grid_table(cells: NDArray[np.float32], strides: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-REMEMBERED = 7  # frames; those that can run at once are fewer by far
+REMEMBERED = 7  # frames, or batches of them; those that can run at once are fewer by far
 
 
 class Span(NamedTuple):
@@ -20,17 +20,17 @@ class Overlap:
     """Totals over all frames but the last few, whose neighbours are not known yet."""
 
     def __init__(self) -> None:
-        self._frames: deque[tuple[Sequence[Span], Span]] = deque(maxlen=REMEMBERED)
+        self._frames: deque[tuple[Sequence[Span], Span, int]] = deque(maxlen=REMEMBERED)
         self.copied_ns = self.hidden_ns = self.counted = 0
 
-    def add(self, copies: Sequence[Span], computing: Span) -> None:
-        """One more frame, by the device's clock."""
-        self._frames.append((copies, computing))
+    def add(self, copies: Sequence[Span], computing: Span, *, frames: int = 1) -> None:
+        """One more frame, or several that went together, by the device's clock."""
+        self._frames.append((copies, computing, frames))
         if len(self._frames) < REMEMBERED:
             return
         middle = REMEMBERED // 2
-        others = [c for i, (_, c) in enumerate(self._frames) if i != middle]
-        self.counted += 1
+        others = [c for i, (_, c, _) in enumerate(self._frames) if i != middle]
+        self.counted += self._frames[middle][2]
         for copy in self._frames[middle][0]:
             self.copied_ns += copy.end_ns - copy.start_ns
             self.hidden_ns += covered_ns(copy, others)

@@ -38,6 +38,16 @@ class Recorder:
         context.at_exit.callback(self.close)
         if capture:
             self._bindings = _graph_calls()
+        self._make_events(context, marks)
+
+    def another(self, context: GpuContext) -> Recorder:
+        """For other work on the same stream."""
+        other = Recorder(context, self._stream, 0, capture=False)
+        other._bindings = self._bindings
+        other._make_events(context, len(self._events))
+        return other
+
+    def _make_events(self, context: GpuContext, marks: int) -> None:
         for _ in range(marks):
             if self._bindings is None:
                 self._events.append(context.driver.Event())

@@ -39,10 +39,10 @@ class Timeline:
         assert self._origin is not None
         return recorder.after_ns(self._origin)
 
-    def add(self, marks_ns: Sequence[int]) -> None:
-        """Those around upload, preprocess … download."""
+    def add(self, marks_ns: Sequence[int], *, frames: int) -> None:
+        """Those around upload, preprocess … download of frames that went together."""
         up, start, *_, end, down = marks_ns
-        self.overlap.add([Span(up, start), Span(end, down)], Span(start, end))
+        self.overlap.add([Span(up, start), Span(end, down)], Span(start, end), frames=frames)
 
     def close(self) -> None:
         """Free everything; nothing may be pending."""

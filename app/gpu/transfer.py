@@ -55,11 +55,12 @@ class PinnedArray:
         flat = self.host.reshape(-1).view(np.uint8)[:nbytes]
         self._driver.memcpy_htod_async(self.device, flat, stream)
 
-    def download(self, stream: Any, address: int) -> None:
-        """Enqueue the copy of a device tensor into ``host``, where kernels do not write there."""
+    def download(self, stream: Any, address: int, rows: int) -> None:
+        """Enqueue the copy of a device tensor's first rows into ``host``, where kernels do not
+        write there."""
         if self.mapped:
             return
-        self._driver.memcpy_dtoh_async(self.host, address, stream)
+        self._driver.memcpy_dtoh_async(self.host[:rows], address, stream)
 
     def close(self) -> None:
         """Free both sides; nothing may be pending."""

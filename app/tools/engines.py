@@ -207,7 +207,8 @@ def _cuda(config: Config, model: Model) -> BackendFactory:
 
     def make_engine(context: GpuContext, spec: ModelSpec, weights: Path) -> GpuEngine:
         if config.engine == "cuda":
-            return NativeEngine(context, spec, weights, half=config.precision != "fp32")
+            half = config.precision != "fp32"
+            return NativeEngine(context, spec, weights, half=half, batch=config.batch or 1)
         from app.backends.ort_gpu import OrtEngine
 
         return OrtEngine(context, spec, weights, engine=config.engine, precision=config.precision)
@@ -217,8 +218,11 @@ def _cuda(config: Config, model: Model) -> BackendFactory:
             "precision int8: --engine cuda computes in half precision or float32; "
             "use --engine ort-tensorrt"
         )
-    if config.batch is not None and config.batch > 1:
-        raise ConfigError(f"batch {config.batch}: --engine {config.engine} takes one frame a slot")
+    if config.engine != "cuda" and config.batch is not None and config.batch > 1:
+        raise ConfigError(
+            f"batch {config.batch}: --engine {config.engine} takes one frame at a time; "
+            "use --engine cuda, or leave --batch out"
+        )
     score, iou = _thresholds(config, model)
     return lambda wake: CudaBackend(
         model.spec,

@@ -26,6 +26,7 @@ from app.errors import KestrelError
 from app.frame import Frame
 from app.shelf import Model, default_model, find_model
 from app.tools.machine import device
+from scripts.device.batches import measure_batches
 from scripts.device.contestants import (
     Detect,
     NotHere,
@@ -87,6 +88,7 @@ def measure(model: Model, *, rounds: int, frames: int, peers: bool) -> dict[str,
         "latency_ms": {},
         "boxes": {},
         "throughput": {},
+        "batches": {},
         "stages_ms": {},
         "remarks": {},
         "not_here": {},
@@ -127,6 +129,10 @@ def measure(model: Model, *, rounds: int, frames: int, peers: bool) -> dict[str,
                 report["remarks"][name] = list(backend.remarks)
         except Exception as fault:
             report["not_here"][f"{name}, sustained"] = f"{type(fault).__name__}: {fault}"
+    try:
+        report["batches"] = measure_batches(model, pictures, rounds=rounds, frames=8 * frames)
+    except Exception as fault:  # a network for one frame at a time
+        report["not_here"]["batches"] = f"{type(fault).__name__}: {fault}"
     return report
 
 

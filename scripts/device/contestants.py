@@ -29,9 +29,11 @@ class NotHere(Exception):
 
 
 @contextmanager
-def kestrel(model: Model, engine: Engine, precision: Precision) -> Iterator[Any]:
+def kestrel(
+    model: Model, engine: Engine, precision: Precision, *, batch: int | None = None
+) -> Iterator[Any]:
     """A backend with its slots; raises NotHere where the machine lacks something."""
-    config = Config(engine=engine, precision=precision)
+    config = Config(engine=engine, precision=precision, batch=batch)
     try:
         manager = backend_factory(config, model, Policy.LATEST)(lambda: None)
         backend = manager.__enter__()

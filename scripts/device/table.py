@@ -32,6 +32,14 @@ def table(report: dict[str, Any]) -> str:
         stages = ", ".join(f"{k} {v:.3f}" for k, v in report["stages_ms"][name].items())
         share = figures.get("of_slowest_part", "–")
         lines.append(f"| {name} | {figures['fps']} | {share} | {stages} |")
+    if report["batches"]:
+        lines += ["", "| frames of 16 sources | at once | FPS | of one at a time |"]
+        lines += ["| --- | --- | --- | --- |"]
+    for size, rows in report["batches"].items():
+        lines += [
+            f"| {size} | {batch} | {figures['fps']} | {figures['gain']:.2f}× |"
+            for batch, figures in rows.items()
+        ]
     lines += [
         "",
         f"Preprocessing, 1920×1080 BGR to 640×640 half: {kernel['kernel_us']:.1f} µs, "

@@ -10,7 +10,7 @@ from app.gpu.network.steps import Binary, Conv, Pool, Resize, Softmax, Step, Una
 
 
 def run(program: Program, x: np.ndarray) -> list[np.ndarray]:
-    """The outputs of a program for one input (1,3,H,W); what was never written is NaN."""
+    """The outputs of a program for one input (frames,3,H,W); what was never written is NaN."""
     buffers = [np.full(n, np.nan, np.float32) for n in program.buffers]
     for index, values in program.constants.items():
         buffers[index][:] = values
@@ -72,17 +72,17 @@ def sigmoid(v: np.ndarray) -> np.ndarray:
 
 
 def windows(x, y_shape, *, kernel, stride, pad, fill, dilation=(1, 1)) -> np.ndarray:
-    """(C, oh, ow, kh, kw) of (1,C,H,W)."""
+    """(frames, C, oh, ow, kh, kw) of (frames,C,H,W)."""
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     after = [
         max(0, (y_shape[2 + i] - 1) * stride[i] + spans[i] - x.shape[2 + i] - pad[i])
         for i in (0, 1)
     ]
-    edges = ((0, 0), (pad[0], after[0]), (pad[1], after[1]))
-    padded = np.pad(x[0], edges, constant_values=fill)
-    view = sliding_window_view(padded, spans, axis=(1, 2))
-    view = view[:, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
-    return view[:, : y_shape[2], : y_shape[3]]
+    edges = ((0, 0), (0, 0), (pad[0], after[0]), (pad[1], after[1]))
+    padded = np.pad(x, edges, constant_values=fill)
+    view = sliding_window_view(padded, spans, axis=(2, 3))
+    view = view[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+    return view[:, :, : y_shape[2], : y_shape[3]]
 
 
 def convolved(step: Conv, x: np.ndarray, added: np.ndarray | None) -> np.ndarray:
@@ -99,11 +99,11 @@ def convolved(step: Conv, x: np.ndarray, added: np.ndarray | None) -> np.ndarray
     )
     parts = []
     for g in range(step.groups):
-        mine = view[g * per_group : (g + 1) * per_group]
+        mine = view[:, g * per_group : (g + 1) * per_group]
         weight = step.weight[g * out // step.groups : (g + 1) * out // step.groups]
-        columns = mine.transpose(0, 3, 4, 1, 2).reshape(per_group * kh * kw, -1)
+        columns = mine.transpose(0, 1, 4, 5, 2, 3).reshape(len(x), per_group * kh * kw, -1)
         parts.append(weight.reshape(len(weight), -1) @ columns)
-    total = np.concatenate(parts).reshape(y_shape) + step.bias[None, :, None, None]
+    total = np.concatenate(parts, 1).reshape(y_shape) + step.bias[None, :, None, None]
     if added is None:
         return activated(total, step.activation)
     if step.late:
@@ -114,11 +114,11 @@ def convolved(step: Conv, x: np.ndarray, added: np.ndarray | None) -> np.ndarray
 def pooled(step: Pool, x: np.ndarray, y_shape) -> np.ndarray:
     words = {"kernel": step.kernel, "stride": step.stride, "pad": step.pad}
     if step.kind == "max":
-        return windows(x, y_shape, fill=-np.inf, **words).max((3, 4))[None]
-    total = windows(x, y_shape, fill=0, **words).sum((3, 4))[None]
+        return windows(x, y_shape, fill=-np.inf, **words).max((4, 5))
+    total = windows(x, y_shape, fill=0, **words).sum((4, 5))
     if step.counted:
         return total / np.prod(step.kernel)
-    return total / windows(np.ones_like(x), y_shape, fill=0, **words).sum((3, 4))[None]
+    return total / windows(np.ones_like(x), y_shape, fill=0, **words).sum((4, 5))
 
 
 def resized(step: Resize, x: np.ndarray, y_shape) -> np.ndarray:

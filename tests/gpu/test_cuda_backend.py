@@ -236,7 +236,7 @@ def test_frames_as_cameras_give_them(device, blob, pixel_format):
 def test_more_candidates_than_the_device_has_room_for_are_found_on_the_host(
     device, blob, monkeypatch
 ):
-    monkeypatch.setattr("app.gpu.boxes.DeviceBoxes.rows", lambda self: None)
+    monkeypatch.setattr("app.gpu.boxes.DeviceBoxes.rows", lambda self, frame: None)
     with backend(blob) as running:
         slot = running.slots[1]
         slot.enqueue(square_at(12))

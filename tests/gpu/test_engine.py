@@ -13,6 +13,7 @@ from app.gpu.context import GpuContext
 from app.gpu.network.engine import Network, Weights, download
 from app.gpu.network.graph import read_static_graph
 from app.gpu.network.lower import lower
+from app.gpu.network.steps import Conv
 from app.gpu.network.tiles import TILES, Tiles
 from tests.gpu.test_lower import SIZES
 from tests.shelf_kit import REAL, asset
@@ -20,22 +21,26 @@ from tests.shelf_kit import REAL, asset
 pytestmark = pytest.mark.gpu
 
 
-def on_device(path, size_wh, x, **how):
-    """The outputs for x (1,3,H,W), with Weights built as ``how`` says."""
-    program = lower(read_static_graph(path, size_wh))
+def on_device(path, size_wh, *xs, runs=(1,), **how):
+    """The outputs for each x (frames,3,H,W) in turn, with Weights built as ``how`` says and runs
+    for so many frames; of one x its outputs, of several a list of each."""
+    programs = [lower(read_static_graph(path, size_wh, frames=n)) for n in runs]
+    answers = []
     with GpuContext() as context:
-        weights = Weights(context, program, **how)
+        weights = Weights(context, programs, **how)
         network = Network(context, weights)
         stream = context.driver.Stream()
-        x = x.astype(np.float16) if network.input_half else x
-        context.driver.memcpy_htod(network.input, x)
-        network.enqueue(stream)
-        stream.synchronize()
-        found = [download(context, *output) for output in network.outputs]
+        for x in xs:
+            run = network.run_for(len(x))
+            x = x.astype(np.float16) if network.input_half else x
+            context.driver.memcpy_htod(run.input, np.ascontiguousarray(x))
+            run.enqueue(stream)
+            stream.synchronize()
+            answers.append([download(context, *output)[: len(x)] for output in run.outputs])
         network.close()
         weights.close()
-        del network, weights, stream
-    return found
+        del network, weights, stream, run
+    return answers[0] if len(xs) == 1 else answers
 
 
 @pytest.mark.slow
@@ -75,6 +80,10 @@ NODES = [
 
 @pytest.fixture
 def small(tmp_path):
+    return save_small(tmp_path, 1)
+
+
+def save_small(tmp_path, frames):
     """An ONNX file with a step of nearly every kind, 33×33 pixels; one output reads a tensor that
     a convolution reads too."""
     chance = np.random.default_rng(1)
@@ -94,10 +103,10 @@ def small(tmp_path):
     graph = helper.make_graph(
         NODES,
         "small",
-        [value("x", TensorProto.FLOAT, (1, 3, 33, 33))],
+        [value("x", TensorProto.FLOAT, (frames, 3, 33, 33))],
         [
-            value("boxes", TensorProto.FLOAT, (1, 5, 8, 8)),
-            value("shares", TensorProto.FLOAT, (1, 110, 8, 8)),
+            value("boxes", TensorProto.FLOAT, (frames, 5, 8, 8)),
+            value("shares", TensorProto.FLOAT, (frames, 110, 8, 8)),
         ],
         [numpy_helper.from_array(v, k) for k, v in weights.items()],
     )
@@ -112,6 +121,68 @@ def compare(path, tolerance, **how):
     wanted = open_session(path).run(None, {"x": x})
     for mine, theirs in zip(on_device(path, (33, 33), x, **how), wanted, strict=True):
         assert np.abs(mine - theirs).max() <= tolerance * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "half"])
+def test_each_frame_of_a_batch_gets_the_very_numbers_that_it_gets_alone(device, tmp_path, half):
+    """To the bit, whichever run has room for them, and whatever ran in the memory before."""
+    path = save_small(tmp_path, "frames")
+    x = np.random.default_rng(3).standard_normal((4, 3, 33, 33)).astype(np.float32)
+    alone = [on_device(path, (33, 33), one[None], half=half) for one in x]
+    parts = [x, x[2:3], x[:3], x[1:3]]
+    together = on_device(path, (33, 33), *parts, runs=(1, 2, 4), half=half)
+    for indices, outputs in zip([(0, 1, 2, 3), (2,), (0, 1, 2), (1, 2)], together, strict=True):
+        for name, output in zip(("boxes", "shares"), outputs, strict=True):
+            wanted = [alone[i][name == "shares"][0] for i in indices]
+            assert np.array_equal(output, wanted), name
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"op_type": "Resize", "mode": "nearest"},
+        {"op_type": "Resize", "mode": "linear"},
+        {"op_type": "AveragePool", "kernel_shape": [3, 3], "strides": [2, 2]},
+    ],
+    ids=["nearest", "linear", "mean"],
+)
+def test_planes_of_several_frames(device, tmp_path, how):
+    """Of a part of the channels: the frames lie further apart than their planes take."""
+    more = ["", "scales"] if how["op_type"] == "Resize" else []
+    weights = {"scales": np.array([1, 1, 2, 2], np.float32)} if more else {}
+    sizes = {"axis": np.array([1]), "from": np.array([1]), "to": np.array([3])}
+    weights |= {"w": square(3), **sizes}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("Slice", ["a", "from", "to", "axis"], ["b"]),
+        helper.make_node(inputs=["b", *more], outputs=["y"], **how),
+    ]
+    path = saved(tmp_path, nodes, weights, ("n", 2, "h", "w"), frames="n")
+    x = np.random.default_rng(4).standard_normal((3, 3, 33, 33)).astype(np.float32)
+    wanted = open_session(path).run(None, {"x": x})
+    (found,) = on_device(path, (33, 33), x, runs=(1, 3))
+    assert np.abs(found - wanted[0]).max() <= 1e-5 * np.abs(wanted[0]).max()
+
+
+def test_weights_are_on_the_device_once_for_all_numbers_of_frames(device, tmp_path):
+    path = save_small(tmp_path, "frames")
+    sizes = []
+    for runs in ((1,), (1, 2, 4)):
+        programs = [lower(read_static_graph(path, (33, 33), frames=n)) for n in runs]
+        with GpuContext() as context:
+            weights = Weights(context, programs)
+            places = {weights.places[id(s)] for p in programs for s in p.steps if type(s) is Conv}
+            assert len(places) == 5
+            sizes.append([arena.size for arena in weights.arenas])
+            weights.close()
+            del weights
+    one, _, four = sizes[1]
+    assert sizes[0] == [one] and 3 * one < four <= 4 * one
+
+
+def test_a_network_for_one_frame_is_refused_with_the_cure(small):
+    with pytest.raises(ModelError, match=r"one frame at a time; leave --batch out"):
+        read_static_graph(small, (33, 33), frames=2)
 
 
 def test_float32_is_exact(device, small):
@@ -186,13 +257,13 @@ def square(channels):
     return np.random.default_rng(channels).standard_normal((8, channels, 1, 1)).astype(np.float32)
 
 
-def saved(folder, nodes, weights, y_shape):
-    """An ONNX file from "x" (1,3,33,33) to "y"."""
+def saved(folder, nodes, weights, y_shape, frames=1):
+    """An ONNX file from "x" (frames,3,33,33) to "y"."""
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
         nodes,
         "net",
-        [value("x", TensorProto.FLOAT, (1, 3, 33, 33))],
+        [value("x", TensorProto.FLOAT, (frames, 3, 33, 33))],
         [value("y", TensorProto.FLOAT, y_shape)],
         [numpy_helper.from_array(v, k) for k, v in weights.items()],
     )

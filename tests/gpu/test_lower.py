@@ -11,16 +11,17 @@ from app.gpu.network.graph import read_static_graph
 from app.gpu.network.launches import KINDS
 from app.gpu.network.lower import lower
 from app.gpu.network.steps import Binary, Conv, Unary, View, row_major
+from app.shelf import default_model
 from tests.gpu.step_twins import run
 from tests.shelf_kit import REAL, asset
 
 SIZES = {"yolox_nano_416": 416, "light_person_192": 192, "fastestdet_352": 352}
 
 
-def compare(path, size_wh, seed=0):
+def compare(path, size_wh, seed=0, frames=1):
     """The program of an ONNX file, after comparing its outputs with ONNX Runtime's."""
-    program = lower(read_static_graph(path, size_wh))
-    x = np.random.default_rng(seed).random((1, 3, size_wh[1], size_wh[0]), np.float32) * 255
+    program = lower(read_static_graph(path, size_wh, frames=frames))
+    x = np.random.default_rng(seed).random((frames, 3, size_wh[1], size_wh[0]), np.float32) * 255
     session = open_session(path)
     wanted = session.run(None, {session.get_inputs()[0].name: x})
     for mine, theirs in zip(run(program, x), wanted, strict=True):
@@ -36,13 +37,13 @@ def test_real_networks(name):
     compare(asset(name), (side, 240) if "ultraface" in name else (side, side))
 
 
-def graph(tmp_path, nodes, constants, y_shape, size=16):
-    """An ONNX file of these nodes from "x" (1,3,size,size) to "y"."""
+def graph(tmp_path, nodes, constants, y_shape, size=16, frames=1):
+    """An ONNX file of these nodes from "x" (frames,3,size,size) to "y"."""
     model = helper.make_model(
         helper.make_graph(
             nodes,
             "test",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, size, size))],
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, (frames, 3, size, size))],
             [helper.make_tensor_value_info("y", TensorProto.FLOAT, y_shape)],
             [numpy_helper.from_array(v, k) for k, v in constants.items()],
         ),
@@ -215,3 +216,47 @@ def test_hard_swish_is_an_activation_that_the_kernels_know(tmp_path):
 def test_an_output_that_is_constant_is_given_like_any_other(tmp_path):
     nodes = [node("Identity", ["c"], ["y"])]
     compare(graph(tmp_path, nodes, {"c": weight(1, 2, 3, 4)}, (1, 2, 3, 4)), (16, 16))
+
+
+def test_the_default_network_takes_the_same_steps_for_several_frames():
+    model = default_model()
+    one, three = (compare(model.weights, (320, 320), frames=n) for n in (1, 3))
+    assert [type(s) for s in one.steps] == [type(s) for s in three.steps]
+    assert [s.y.shape[1:] for s in one.steps] == [s.y.shape[1:] for s in three.steps]
+
+
+def test_a_residual_from_a_part_of_the_channels_is_fused_for_several_frames_too(tmp_path):
+    """The part lies with gaps between the frames."""
+    nodes = [
+        node("Conv", ["x", "w"], ["a"]),
+        node("Split", ["a"], ["b", "c"], axis=1),
+        node("Conv", ["c", "v"], ["d"], pads=[1, 1, 1, 1]),
+        node("Add", ["c", "d"], ["e"]),
+        node("Concat", ["b", "e"], ["y"], axis=1),
+    ]
+    constants = {"w": weight(8, 3, 1, 1), "v": weight(4, 4, 3, 3)}
+    path = graph(tmp_path, nodes, constants, ("n", 8, 16, 16), frames="n")
+    kinds = [[type(s) for s in compare(path, (16, 16), frames=n).steps] for n in (1, 2)]
+    assert kinds[0] == kinds[1] == [Conv, Conv, Unary]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "y_shape"),
+    [
+        ([node("AveragePool", ["x"], ["y"], kernel_shape=[3, 3], pads=[1] * 4)], (3, 16, 16)),
+        ([node("GlobalAveragePool", ["x"], ["y"])], (3, 1, 1)),
+        (
+            [node("Transpose", ["x"], ["t"], perm=[0, 2, 3, 1]), node("Sigmoid", ["t"], ["y"])],
+            (16,) * 2 + (3,),
+        ),
+        ([node("SpaceToDepth", ["x"], ["y"], blocksize=2)], (12, 8, 8)),
+        ([node("Softmax", ["x"], ["y"], axis=1)], (3, 16, 16)),
+        ([node("Resize", ["x", "", "scales"], ["y"], mode="linear")], (3, 32, 32)),
+    ],
+    ids=lambda value: value[0].op_type if isinstance(value, list) else None,
+)
+def test_steps_over_several_frames(tmp_path, nodes, y_shape):
+    constants = {"scales": np.array([1, 1, 2, 2], np.float32)} if "Resize" in str(nodes) else {}
+    path = graph(tmp_path, nodes, constants, ("n", *y_shape), frames="n")
+    program = compare(path, (16, 16), frames=3)
+    assert program.outputs[0].shape == (3, *y_shape)

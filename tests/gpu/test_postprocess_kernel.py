@@ -12,7 +12,7 @@ from app.model_spec import InputSpec, ModelSpec
 
 pytestmark = pytest.mark.gpu
 
-SIDE, CAPACITY, MOST = 128, 1024, 300
+SIDE, CAPACITY, MOST, STEP = 128, 1024, 300, 1808
 CELLS = (SIDE // 8) ** 2 + (SIDE // 16) ** 2 + (SIDE // 32) ** 2
 
 
@@ -30,7 +30,14 @@ def raw_output(family, classes, seed, strong):
 
 
 def on_device(family, raw, classes, score, iou):
-    """(boxes (n,6) in input pixels, candidates, cells without a number)."""
+    """(boxes (n,6) in input pixels, candidates, cells without a number) of the one frame."""
+    (found,) = of_frames(family, raw, classes, score, iou)
+    return found
+
+
+def of_frames(family, raw, classes, score, iou):
+    """The same of each frame."""
+    frames = len(raw)
     grid, strides = grid_of((SIDE, SIDE), (8, 16, 32))
     table = np.concatenate([grid, strides], 1).astype(np.float32)
     cells = raw.shape[2 if family == "yolov8" else 1]
@@ -38,24 +45,28 @@ def on_device(family, raw, classes, score, iou):
         driver = context.driver
         module = load_module(context, "postprocess")
         decode = load_kernel(module, f"candidates_{family}", "PPPPPiif")
-        suppress = load_kernel(module, "nms", "PPPPPf")
+        suppress = load_kernel(module, "nms", "PPPPPif")
         stream = driver.Stream()
         places = [driver.to_device(np.ascontiguousarray(a)) for a in (raw, table)]
-        places += [driver.mem_alloc(n) for n in (CAPACITY * 24, CAPACITY * 4, 8, MOST * 24, 12)]
+        sizes = (CAPACITY * 24, CAPACITY * 4, 8, STEP * 4, STEP * 4)
+        places += [driver.mem_alloc(frames * n) for n in sizes]
         raw_at, table_at, found, cells_of, count, kept, counts = places
-        driver.memset_d32_async(count, 0, 2, stream)
-        decode((-(-cells // 256), 1), (256, 1, 1), stream, raw_at, table_at, found, cells_of, count,
-               np.int32(cells), np.int32(classes), np.float32(score))  # fmt: skip
-        suppress((1, 1), (256, 1, 1), stream, found, cells_of, count, kept, counts,
-                 np.float32(iou))  # fmt: skip
+        driver.memset_d32_async(count, 0, 2 * frames, stream)
+        decode((-(-cells // 256), frames), (256, 1, 1), stream, raw_at, table_at, found, cells_of,
+               count, np.int32(cells), np.int32(classes), np.float32(score))  # fmt: skip
+        suppress((frames, 1), (256, 1, 1), stream, found, cells_of, count, kept, counts,
+                 np.int32(STEP), np.float32(iou))  # fmt: skip
         stream.synchronize()
-        rows, numbers = np.empty((MOST, 6), np.float32), np.empty(3, np.int32)
+        rows, numbers = np.empty((frames, STEP), np.float32), np.empty((frames, STEP), np.int32)
         driver.memcpy_dtoh(rows, kept)
         driver.memcpy_dtoh(numbers, counts)
         for place_ in places:
             place_.free()
         del module, decode, suppress, stream
-    return rows[: numbers[1]], int(numbers[0]), int(numbers[2])
+    return [
+        (row[: MOST * 6].reshape(MOST, 6)[: n[1]], int(n[0]), int(n[2]))
+        for row, n in zip(rows, numbers, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("family", ["yolov8", "yolox"])
@@ -77,6 +88,17 @@ def test_the_cpus_boxes_in_its_order(device, family, classes, strong, score):
     assert np.allclose(found[:, 4], wanted.scores, atol=1e-6)
     assert (found[:, 5] == wanted.class_ids).all()
     assert np.abs(np.clip(found[:, :4], 0, SIDE) - wanted.xyxy).max(initial=0) < 1e-2
+
+
+@pytest.mark.parametrize("family", ["yolov8", "yolox"])
+def test_each_frame_of_several_has_its_own_boxes(device, family):
+    raws = [raw_output(family, 3, seed, strong) for seed, strong in enumerate((0.05, 0.001, 1.0))]
+    raws[1][0, :, 7] = np.nan
+    together = of_frames(family, np.concatenate(raws), 3, 0.4, 0.45)
+    alone = [on_device(family, raw, 3, 0.4, 0.45) for raw in raws]
+    assert len({len(rows) for rows, _, _ in alone}) == 3
+    for mine, theirs in zip(together, alone, strict=True):
+        assert (mine[0] == theirs[0]).all() and mine[1:] == theirs[1:]
 
 
 def test_nothing_over_the_threshold_and_values_that_are_none(device):

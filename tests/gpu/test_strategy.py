@@ -59,5 +59,5 @@ def test_mapped_frames_are_not_copied(device, blob):
             slot.enqueue(square_at(i))
             slot.collect()
         assert device.holds() == before
-        memory = slot._input
+        memory = slot._inputs[0]._memory
         assert memory.mapped and isinstance(memory.device, int)

@@ -21,7 +21,7 @@ class Arena:
 def plan(program: Program) -> Arena:
     """Largest buffers first, each at the lowest place that is free while it lives.
 
-    Constants, the input and the outputs live throughout: slots share nothing else.
+    The input and the outputs live throughout. Constants lie elsewhere, with the weights.
     """
     last = len(program.steps)
     born = [last] * len(program.buffers)
@@ -30,14 +30,16 @@ def plan(program: Program) -> Arena:
         for view in (step.y, *reads(step)):
             born[view.buffer] = min(born[view.buffer], i)
             died[view.buffer] = max(died[view.buffer], i)
-    for buffer in {program.input.buffer, *program.constants, *(v.buffer for v in program.outputs)}:
+    for buffer in {program.input.buffer, *(v.buffer for v in program.outputs)}:
         born[buffer], died[buffer] = 0, last
+    for buffer in program.constants:
+        died[buffer] = -1
     sizes = [_rounded(n * program.itemsize(b)) for b, n in enumerate(program.buffers)]
     placed: list[int] = []
     offsets = [0] * len(program.buffers)
     for b in sorted(range(len(program.buffers)), key=lambda b: -sizes[b]):
         if died[b] < born[b]:
-            continue  # fused away
+            continue  # fused away, or a constant
         busy = sorted(
             (offsets[o], offsets[o] + sizes[o])
             for o in placed

@@ -1,7 +1,9 @@
-"""How does a program run on the GPU? Weights uploaded once, then a list of launches a frame."""
+"""How does a program run on the GPU? Weights uploaded once, then a list of launches a run."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,32 +23,42 @@ LARGEST_HALF = 65504
 
 
 class Weights:
-    """A program's weights and kernels on the device: shared by all slots.
+    """A network's weights, constants and kernels on the device: shared by all slots.
 
-    ``half``: with the tensor cores, in half precision where that is good enough. ``tune``: choose
-    each convolution's tile by measuring, once per device; else by rule.
+    ``programs``: the network for 1 frame, and for more at once, rising. ``half``: with the tensor
+    cores, in half precision where that is good enough. ``tune``: choose each convolution's tile by
+    measuring, once per device; else by rule.
     """
 
     def __init__(
-        self, context: GpuContext, program: Program, *, half: bool = False, tune: bool = False
+        self,
+        context: GpuContext,
+        programs: Sequence[Program],
+        *,
+        half: bool = False,
+        tune: bool = False,
     ) -> None:
-        self.program = program = halved(program) if half else program
-        self.arena: Arena = plan(program)
+        self.programs = [halved(program) if half else program for program in programs]
+        self.arenas: list[Arena] = [plan(program) for program in self.programs]
         self.kernels = Kernels(context)
         self.tiles = Tiles(context, tune=tune)
-        convolutions = [step for step in program.steps if isinstance(step, Conv)]
-        parts: list[NDArray[Any]] = []
-        for step in convolutions:
-            rows = _stored(_rows(step), step.x.buffer in program.half)
-            parts += [rows, step.bias.astype(np.float32)]
-        ends = np.cumsum([0, *(-(-part.nbytes // ALIGNMENT) * ALIGNMENT for part in parts)])
-        self._memory = context.driver.mem_alloc(max(int(ends[-1]), ALIGNMENT))
-        starts = [int(self._memory) + int(end) for end in ends]
-        for start, part in zip(starts, parts, strict=False):
-            context.driver.memcpy_htod(start, part)
-        self.places = {
-            id(step): (starts[2 * i], starts[2 * i + 1]) for i, step in enumerate(convolutions)
-        }
+        store = _Store()
+        convolutions: dict[int, tuple[int, int]] = {}
+        constants: list[dict[int, int]] = []
+        for program in self.programs:
+            for step in program.steps:
+                if isinstance(step, Conv):
+                    rows = _stored(_rows(step), step.x.buffer in program.half)
+                    convolutions[id(step)] = store.add(rows), store.add(_stored(step.bias, False))
+            constants.append(
+                {b: store.add(_stored(v, b in program.half)) for b, v in program.constants.items()}
+            )
+        self._memory = context.driver.mem_alloc(max(store.nbytes, ALIGNMENT))
+        base = int(self._memory)
+        for offset, part in store.parts.items():
+            context.driver.memcpy_htod(base + offset, part)
+        self.places = {key: (base + w, base + b) for key, (w, b) in convolutions.items()}
+        self.constants = [{b: base + at for b, at in some.items()} for some in constants]
 
     def close(self) -> None:
         """Free the weights."""
@@ -55,33 +67,52 @@ class Weights:
 
 
 class Network:
-    """One slot's arena and launches. ``input`` and ``outputs`` are device addresses in it."""
+    """One slot's memory, in which its runs take turns: each for a number of frames."""
 
     def __init__(self, context: GpuContext, weights: Weights) -> None:
-        self._weights = weights
-        self._memory = context.driver.mem_alloc(max(weights.arena.size, ALIGNMENT))
+        size = max(arena.size for arena in weights.arenas)
+        self._memory = context.driver.mem_alloc(max(size, ALIGNMENT))
         try:
-            self._fill(context)
+            base = int(self._memory)
+            self._runs = [Run(weights, base, i) for i in range(len(weights.programs))]
         except BaseException:  # nobody else knows of it yet
             self._memory.free()
             raise
+        weights.tiles.keep()
+        self.input_half = self._runs[0].input_half
 
-    def _fill(self, context: GpuContext) -> None:
-        """Constants into the arena; which launches with which addresses."""
-        weights, program = self._weights, self._weights.program
-        for buffer, values in program.constants.items():
-            address = int(self._memory) + weights.arena.offsets[buffer]
-            context.driver.memcpy_htod(address, _stored(values, buffer in program.half))
-        self.input = self.address(program.input)
+    def run_for(self, frames: int) -> Run:
+        """The smallest that has room for so many."""
+        return next(run for run in self._runs if run.frames >= frames)
+
+    def close(self) -> None:
+        """Free the memory."""
+        self._memory.free()
+        for run in self._runs:
+            run.close()
+
+
+class Run:
+    """The launches for ``frames`` frames. ``input`` and ``outputs`` are device addresses."""
+
+    def __init__(self, weights: Weights, memory: int, index: int) -> None:
+        program, arena = weights.programs[index], weights.arenas[index]
+        constants = weights.constants[index]
+
+        def address(view: View) -> int:
+            start = constants.get(view.buffer, memory + arena.offsets[view.buffer])
+            return start + view.offset * program.itemsize(view.buffer)
+
+        self.frames = program.input.shape[0]
+        self.input = address(program.input)
         self.input_half = program.input.buffer in program.half
-        self.outputs = [(self.address(v), v.shape) for v in program.outputs]
-        places = Places(self.address, weights.places, program.half)
+        self.outputs = [(address(v), v.shape) for v in program.outputs]
+        places = Places(address, weights.places, program.half)
         self._launches: list[Launch] = [
             launch
             for step in program.steps
             for launch in launches_of(step, weights.kernels, places, weights.tiles)
         ]
-        weights.tiles.keep()
 
     def enqueue(self, stream: Any) -> None:
         """Put the whole network on a stream."""
@@ -93,13 +124,27 @@ class Network:
         return []
 
     def close(self) -> None:
-        """Free the arena."""
-        self._memory.free()
+        """Let go of the kernels."""
         self._launches.clear()
 
-    def address(self, view: View) -> int:
-        offset = view.offset * self._weights.program.itemsize(view.buffer)
-        return int(self._memory) + self._weights.arena.offsets[view.buffer] + offset
+
+class _Store:
+    """Arrays that go to the device together, each content once: programs of one network differ
+    in their numbers of frames, hardly in their weights."""
+
+    def __init__(self) -> None:
+        self.parts: dict[int, NDArray[Any]] = {}  # by offset in bytes
+        self.nbytes = 0
+        self._known: dict[bytes, int] = {}
+
+    def add(self, part: NDArray[Any]) -> int:
+        """The offset at which it will lie."""
+        digest = hashlib.sha256(part.tobytes()).digest()  # to the byte: the type does not matter
+        if digest not in self._known:
+            self._known[digest] = self.nbytes
+            self.parts[self.nbytes] = part
+            self.nbytes += -(-part.nbytes // ALIGNMENT) * ALIGNMENT
+        return self._known[digest]
 
 
 def _stored(values: NDArray[np.float32], half: bool) -> NDArray[Any]:

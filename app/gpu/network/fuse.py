@@ -86,7 +86,9 @@ def _add_to(steps: Sequence[Step], i: int, j: int, makers: Users) -> Change | No
         return None
     other = sum_.b if sum_.a == step.y else sum_.a
     ready = max(makers.get(other.buffer, [-1])) < i
-    if not (ready and other.contiguous and sum_.y.contiguous and other.shape == step.y.shape):
+    if not (
+        ready and other.frames_contiguous and sum_.y.contiguous and other.shape == step.y.shape
+    ):
         return None
     late = step.activation != NOTHING
     if late and sum_.activation != NOTHING:

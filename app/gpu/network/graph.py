@@ -43,8 +43,8 @@ class Graph:
     constants: Mapping[str, NDArray[Any]]
 
 
-def read_static_graph(weights: Path, size_wh: tuple[int, int]) -> Graph:
-    """The network for one frame of ``size_wh``. Raises ModelError in one line."""
+def read_static_graph(weights: Path, size_wh: tuple[int, int], *, frames: int = 1) -> Graph:
+    """The network for ``frames`` frames of ``size_wh``. Raises ModelError in one line."""
     import onnx
     import onnx.numpy_helper
     import onnx.shape_inference
@@ -58,10 +58,14 @@ def read_static_graph(weights: Path, size_wh: tuple[int, int]) -> Graph:
         options.optimized_model_filepath = str(folded)
         try:
             model = onnx.load(str(weights))
-            _fix_input(model, (1, 3, size_wh[1], size_wh[0]))
+            taken = _fix_input(model, (frames, 3, size_wh[1], size_wh[0]))
+            if frames > 1 and taken:
+                raise _one_at_a_time(weights)
             onnx.save(model, str(fixed))
             ort.InferenceSession(str(fixed), options, providers=["CPUExecutionProvider"])
             model = onnx.shape_inference.infer_shapes(onnx.load(str(folded)))
+        except ModelError:
+            raise
         except Exception as error:  # neither library's errors have a common root
             raise ModelError(f"{weights} cannot be read: {one_line(error)}") from error
     graph = model.graph
@@ -76,14 +80,25 @@ def read_static_graph(weights: Path, size_wh: tuple[int, int]) -> Graph:
                     f"{weights}: the size of {name!r} ({node.op} {node.name!r}) depends on the "
                     "picture; use --engine ort-cuda"
                 )
+    if frames > 1 and any(shapes[o.name][:1] != (frames,) for o in graph.output):
+        raise _one_at_a_time(weights)
     inputs = [i.name for i in graph.input if i.name not in constants]
     return Graph(inputs[0], tuple(o.name for o in graph.output), nodes, shapes, constants)
 
 
-def _fix_input(model: Any, shape: Sequence[int]) -> None:
-    """Write the sizes down, and forget what was inferred with others."""
+def _one_at_a_time(weights: Path) -> ModelError:
+    return ModelError(
+        f"{weights}: this network takes one frame at a time; leave --batch out, or export it with "
+        "a dynamic first axis"
+    )
+
+
+def _fix_input(model: Any, shape: Sequence[int]) -> int:
+    """Write the sizes down, and forget what was inferred with others; how many frames the file
+    itself asks for, 0 where it leaves that open."""
     names = {i.name for i in model.graph.initializer}
     (tensor,) = [i for i in model.graph.input if i.name not in names]
+    asked = int(tensor.type.tensor_type.shape.dim[0].dim_value)
     for dim, size in zip(tensor.type.tensor_type.shape.dim, shape, strict=True):
         dim.Clear()
         dim.dim_value = size
@@ -93,6 +108,7 @@ def _fix_input(model: Any, shape: Sequence[int]) -> None:
             if not dim.dim_value:
                 dim.Clear()
                 dim.dim_param = f"open_{id(dim)}"
+    return asked
 
 
 def _node(node: Any, index: int) -> Node:

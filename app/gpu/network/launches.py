@@ -22,11 +22,11 @@ ROW = 32  # a row of weights is filled up to a multiple of so many: kernels read
 SIGNATURES = {  # of the kernels in tensor.cu; all of conv.cu take the same
     "unary": "PP" + "i" * (1 + 5 + 2 * AXES + 1) + "ff",
     "binary": "PPP" + "i" * (1 + 5 + 3 * AXES + 2) + "ff",
-    "pool": "PP" + "i" * 13,
-    "resize": "PP" + "i" * 7,
+    "pool": "PP" + "i" * 15,
+    "resize": "PP" + "i" * 9,
     "softmax": "PPi",
 }
-CONV_SIGNATURE = "PPPPP" + "i" * 19 + "ffi"
+CONV_SIGNATURE = "PPPPP" + "i" * 23 + "ffi"
 
 
 class Launch(NamedTuple):
@@ -116,15 +116,15 @@ def launches_of(step: Step, kernels: Kernels, places: Places, tiles: Tiles) -> I
 def _per_plane(
     kernel: Callable[..., None], step: Pool | Resize, places: Places, numbers: tuple[int, ...]
 ) -> Launch:
-    (_, channels, *x_hw), (_, _, *y_hw) = step.x.shape, step.y.shape
+    (frames, channels, *x_hw), (_, _, *y_hw) = step.x.shape, step.y.shape
     at = (places.address(step.x), places.address(step.y))
-    sizes = (*x_hw, _plane_step(step.x), *y_hw, _plane_step(step.y))
-    grid = (-(-prod(y_hw) // THREADS), channels)
+    sizes = (*x_hw, *_plane_and_frame(step.x), *y_hw, *_plane_and_frame(step.y))
+    grid = (-(-prod(y_hw) // THREADS), channels, frames)
     return Launch(kernel, grid, (THREADS, 1, 1), (*at, *sizes, *numbers))
 
 
 def _convolution(step: Conv, kernels: Kernels, places: Places, tiles: Tiles) -> Launch:
-    (_, in_c, *x_hw), (_, out_c, *y_hw) = step.x.shape, step.y.shape
+    (frames, in_c, *x_hw), (_, out_c, *y_hw) = step.x.shape, step.y.shape
     out_group, in_group, *side = len(step.weight) // step.groups, *step.weight.shape[1:]
     types = places.types(step)
     arguments = (
@@ -132,27 +132,28 @@ def _convolution(step: Conv, kernels: Kernels, places: Places, tiles: Tiles) -> 
         *places.weights[id(step)],
         0 if step.added is None else places.address(step.added),
         places.address(step.y),
-        *(in_c // step.groups, *x_hw, _plane_step(step.x)),
-        *(out_c // step.groups, *y_hw, _plane_step(step.y)),
-        0 if step.added is None else _plane_step(step.added),
-        row_step(step),
+        *(in_c // step.groups, *x_hw, *_plane_and_frame(step.x)),
+        *(out_c // step.groups, *y_hw, *_plane_and_frame(step.y)),
+        *((0, 0) if step.added is None else _plane_and_frame(step.added)),
+        *(row_step(step), step.groups),
         *(*side, *step.stride, *step.pad, *step.dilation),
         *(*_activation(step), int(step.late)),
     )
     if in_group == 1 and out_group == 1:
         kernel = kernels("conv", "conv_depthwise", *types)
-        grid: tuple[int, ...] = (-(-prod(y_hw) // THREADS), out_c)
+        grid: tuple[int, ...] = (-(-prod(y_hw) // THREADS), out_c, frames)
         return Launch(kernel, grid, (THREADS, 1, 1), arguments)
     known = side[0] if side in ([1, 1], [3, 3]) else 0
 
     def launch(tile: Tile) -> Launch:
         kernel = kernels("conv", f"conv_{tile.channels}x{tile.pixels}_{known}", *types)
-        grid = (-(-prod(y_hw) // tile.pixels), -(-out_group // tile.channels), step.groups)
+        across, down = -(-prod(y_hw) // tile.pixels), -(-out_group // tile.channels)
+        grid = (across, down, step.groups * frames)
         threads = 256 if tile == Tile(64, 64) and not types[0] else 128
         return Launch(kernel, grid, (threads, 1, 1), arguments)
 
-    tile = tiles.choose((out_group, prod(y_hw), step.groups), (*types, *arguments[5:]), launch)
-    return launch(tile)
+    size = (out_group, prod(y_hw), step.groups * frames)
+    return launch(tiles.choose(size, (*types, frames, *arguments[5:]), launch))
 
 
 def row_step(step: Conv) -> int:
@@ -160,9 +161,10 @@ def row_step(step: Conv) -> int:
     return -(-int(step.weight[0].size) // ROW) * ROW
 
 
-def _plane_step(view: View) -> int:
-    """Elements from one channel to the next."""
-    return view.strides[1] if view.shape[1] > 1 else prod(view.shape[2:])
+def _plane_and_frame(view: View) -> tuple[int, int]:
+    """Elements from one channel to the next, and from one frame to the next (0: there is one)."""
+    plane = view.strides[1] if view.shape[1] > 1 else prod(view.shape[2:])
+    return plane, view.strides[0] if view.shape[0] > 1 else 0
 
 
 def _per_element(count: int) -> tuple[tuple[int, int], tuple[int, int, int]]:

@@ -29,6 +29,7 @@ from app.gpu.network.steps import (
     row_major,
 )
 
+MOST_ELEMENTS = 2**31 - 1  # of a tensor: kernels count in int
 AXES = 6  # of a tensor, at most: what the strided kernels know
 
 
@@ -56,6 +57,8 @@ def lower(graph: Graph) -> Program:
     builder = _Builder(graph)
     for node in graph.nodes:
         builder.add(node)
+    if max(builder.buffers) > MOST_ELEMENTS:
+        raise ModelError("a tensor has more than 2³¹ elements: use a smaller --batch")
     outputs = [builder.dense(builder.of(name)) for name in graph.outputs]
     kept = {view.buffer for view in outputs}
     steps = write_in_place(fuse_activations(builder.steps, kept), kept)
@@ -132,7 +135,7 @@ class _Builder:
         return target
 
     def planes(self, view: View) -> View:
-        """(1,C,H,W) whose rows and planes have no gaps; the channels may lie apart."""
+        """(frames,C,H,W) whose rows and planes have no gaps; channels and frames may lie apart."""
         _, _, h, w = view.shape
         good = view.strides[3] in (0, 1) and (h == 1 or view.strides[2] == w)
         return view if good else self.dense(view)

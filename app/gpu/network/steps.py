@@ -35,6 +35,11 @@ class View:
             for n, have, want in zip(self.shape, self.strides, row_major(self.shape), strict=True)
         )
 
+    @property
+    def frames_contiguous(self) -> bool:
+        """Whether each frame (first axis) lies without gaps; the frames may lie apart."""
+        return self.sliced(0, 0, 1).contiguous
+
     def reshaped(self, shape: Shape) -> View | None:
         """The same elements in another shape without a copy, or None where there is no such view.
 
@@ -105,7 +110,7 @@ def row_major(shape: Shape) -> Shape:
 class Conv:
     """y = act(x * w + b [+ added]), or act(x * w + b) + added where ``late``.
 
-    x, y (1,C,H,W); weight (out, in/groups, kh, kw); ``pad``: at the top and left.
+    x, y (frames,C,H,W); weight (out, in/groups, kh, kw); ``pad``: at the top and left.
     """
 
     x: View
@@ -137,7 +142,8 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """(1,C,H,W) to (1,C,H·ry,W·rx): nearest (floor, asymmetric) or linear (half-pixel centres)."""
+    """(frames,C,H,W) to (frames,C,H·ry,W·rx): nearest (floor, asymmetric), or linear (half-pixel
+    centres)."""
 
     x: View
     y: View

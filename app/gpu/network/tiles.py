@@ -43,8 +43,8 @@ class Tiles:
     def choose(
         self, size: tuple[int, int, int], signature: tuple[Any, ...], launch: Callable[[Tile], Any]
     ) -> Tile:
-        """For ``size``: output channels of a group, pixels, groups. ``signature``: all on which
-        the time depends. ``launch``: what puts it on a stream with a tile."""
+        """For ``size``: output channels of a group, pixels, groups of all frames. ``signature``:
+        all on which the time depends. ``launch``: what puts it on a stream with a tile."""
         if not self._tune:
             return self._by_rule(size)
         key = " ".join(f"{v:g}" for v in signature)

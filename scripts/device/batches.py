@@ -1,0 +1,63 @@
+"""How much does a GPU gain from several frames at once? Frames a second, of 16 sources in turn."""
+
+from __future__ import annotations
+
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from app.frame import Frame
+from app.interfaces import BatchSlot
+from app.shelf import Model
+from scripts.device.contestants import Pixels, kestrel
+
+BATCHES = (1, 4, 16)
+SOURCES = 16
+SIZES_WH = ((640, 360), (1920, 1080))  # the large ones show what copying on the host allows
+
+
+def measure_batches(
+    model: Model, pictures: list[Pixels], *, rounds: int, frames: int
+) -> dict[str, dict[str, Any]]:
+    """By size of the frames and batch: frames a second with all slots busy (the median of the
+    rounds), how many times those of batch 1, and each stage's time for a frame in ms."""
+    import cv2
+
+    report: dict[str, dict[str, Any]] = {}
+    for size_wh in SIZES_WH:
+        shown = [np.asarray(cv2.resize(p, size_wh), np.uint8) for p in pictures[:SOURCES]]
+        found: dict[str, Any] = {}
+        for batch in BATCHES:
+            with kestrel(model, "cuda", "auto", batch=batch) as backend:
+                runs = [_sustained(backend, shown, frames) for _ in range(rounds + 1)][1:]
+            fps = median(fps for fps, _ in runs)
+            stages = {k: round(median(s[k] for _, s in runs) / 1e6, 4) for k in runs[0][1]}
+            found[str(batch)] = {"fps": round(fps, 1), "stages_ms": stages}
+        for figures in found.values():
+            figures["gain"] = round(figures["fps"] / found["1"]["fps"], 2)
+        report["{}x{}".format(*size_wh)] = found
+    return report
+
+
+def _sustained(backend: Any, pictures: list[Pixels], count: int) -> tuple[float, dict[str, float]]:
+    """Frames a second, and the stages' medians, of ``count`` frames or the next whole batch."""
+    slots = list(backend.slots)
+    size = slots[0].capacity if isinstance(slots[0], BatchSlot) else 1
+    uses = max(len(slots), -(-count // size))
+    stages: list[Any] = []
+    start_s = perf_counter()
+    for turn in range(uses + len(slots)):
+        slot = slots[turn % len(slots)]
+        if turn >= len(slots):
+            stages.append(slot.collect_all()[0][1] if size > 1 else slot.collect()[1])
+        if turn < uses:
+            some = [pictures[(turn * size + i) % len(pictures)] for i in range(size)]
+            batch = [Frame(pixels, turn, 0) for pixels in some]
+            if size > 1:
+                slot.enqueue_all(batch)
+            else:
+                slot.enqueue(batch[0])
+    fps = uses * size / (perf_counter() - start_s)
+    return fps, {name: median(s[name] for s in stages) for name in stages[0]}

@@ -131,9 +131,7 @@ def measure(factory: BackendFactory, known: Sequence[Frame] = ()) -> tuple[float
         rate = count * size / (monotonic() - start_s)
         for slot in slots:
             _collect(slot)
-        found = []
-        for frame in known:
-            found.append(_alone(slots[0], frame))
+        found = [_alone(slots[0], frame) for frame in known]
     return rate, found
 
 

@@ -39,7 +39,6 @@ def save_blob_detector(
         "narrow_bias": np.array([-0.85 * gain - 1e-3], np.float32),
         "boxes": boxes.astype(np.float32),
         "flat": np.array([0, 1, CELLS * CELLS], np.int64),  # 0: as many as come
-        "nothing": np.zeros(1, np.float32),
     }
     node = helper.make_node
     nodes = [
@@ -51,6 +50,7 @@ def save_blob_detector(
     ]
     each = "boxes"
     if frames != 1:  # the same boxes for each frame
+        constants["nothing"] = np.zeros(1, np.float32)
         nodes.append(node("Mul", ["e", "nothing"], ["zeros"], "zeros"))
         nodes.append(node("Add", ["boxes", "zeros"], ["each"], "each"))
         each = "each"

@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from app.tools.machine import device
 
+ROOT = Path(__file__).parents[1]
 WARM_UP_S = 2.0
 
 
@@ -62,10 +62,10 @@ def main() -> int:
         "device": device(),
         "command": f"python scripts/measure_many.py {' '.join(sys.argv[1:])}".strip(),
     }
+    p50, p95, p99 = report["age_ms"]
     print(
         f"{a.cameras} cameras at {a.fps:g} FPS: {report['frames']} frames, "
-        f"{report['lost']} dropped; age p50 {report['age_ms'][0]} ms, p95 {report['age_ms'][1]} ms, "
-        f"p99 {report['age_ms'][2]} ms; worst camera's p99 {report['worst_camera_p99_ms']} ms; "
+        f"{report['lost']} dropped; age p50 {p50} ms, p95 {p95} ms, p99 {p99} ms; worst camera's p99 {report['worst_camera_p99_ms']} ms; "
         f"fewest frames of a camera {report['fewest']}, most {report['most']}; "
         f"at most {report['memory_mb']} MB"
     )

@@ -65,7 +65,8 @@ def main() -> int:
     p50, p95, p99 = report["age_ms"]
     print(
         f"{a.cameras} cameras at {a.fps:g} FPS: {report['frames']} frames, "
-        f"{report['lost']} dropped; age p50 {p50} ms, p95 {p95} ms, p99 {p99} ms; worst camera's p99 {report['worst_camera_p99_ms']} ms; "
+        f"{report['lost']} dropped; age p50 {p50} ms, p95 {p95} ms, p99 {p99} ms; "
+        f"worst camera's p99 {report['worst_camera_p99_ms']} ms; "
         f"fewest frames of a camera {report['fewest']}, most {report['most']}; "
         f"at most {report['memory_mb']} MB"
     )

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from app.backends.cpu import CpuSlot
-from app.backends.ort import open_session
+from app.backends.cpu_network import OrtNetwork
 from app.config import Config
 from app.detections import Result
 from app.frame import Frame, SourceInfo
@@ -49,8 +49,8 @@ def frame() -> Frame:
 
 @pytest.fixture(scope="module")
 def slot(model: Model) -> CpuSlot:
-    session = open_session(model.weights)
-    return CpuSlot(model.spec, session, queue=SimpleQueue(), wake=int, score=0.35, iou=0.5)
+    network = OrtNetwork(model.spec, model.weights, 1, 1).bind()
+    return CpuSlot(model.spec, network, queue=SimpleQueue(), wake=int, score=0.35, iou=0.5)
 
 
 @pytest.fixture
@@ -84,19 +84,21 @@ def one_frame(slot: CpuSlot, frame: Frame) -> int:
 @pytest.mark.usefixtures("traced")
 def test_the_guard_sees_what_it_guards_against(slot: CpuSlot, frame: Frame) -> None:
     assert peak_bytes(lambda: frame.pixels.copy()) >= frame.pixels.nbytes
-    assert peak_bytes(lambda: slot._tensor * 2) >= slot._tensor.nbytes
+    assert peak_bytes(lambda: slot._network.tensor * 2) >= slot._network.tensor.nbytes
 
 
 @pytest.mark.usefixtures("traced")
 def test_preprocessing_allocates_no_picture_and_no_tensor(slot: CpuSlot, frame: Frame) -> None:
-    assert peak_bytes(lambda: slot._preprocess(frame, slot._tensor)) < 4 * KB  # measured: 0.7
+    assert (
+        peak_bytes(lambda: slot._preprocess(frame, slot._network.tensor)) < 4 * KB
+    )  # measured: 0.7
 
 
 @pytest.mark.usefixtures("traced")
 def test_the_network_writes_into_memory_that_is_bound_once(slot: CpuSlot, frame: Frame) -> None:
-    outputs = slot._run_network()
-    assert peak_bytes(slot._run_network) < 2 * KB  # measured: 0.3
-    again = slot._run_network()
+    outputs = slot._network.run()
+    assert peak_bytes(slot._network.run) < 2 * KB  # measured: 0.3
+    again = slot._network.run()
     assert all(a is b for a, b in zip(outputs, again, strict=True))
 
 
@@ -186,9 +188,6 @@ def test_a_frame_is_never_copied_between_source_and_sinks(uri: str, model: Model
 
 
 def test_slots_have_arrays_of_their_own(model: Model) -> None:
-    session = open_session(model.weights)
-    slots = [
-        CpuSlot(model.spec, session, queue=SimpleQueue(), wake=int, score=0.3, iou=0.5)
-        for _ in range(2)
-    ]
-    assert not np.shares_memory(slots[0]._tensor, slots[1]._tensor)
+    network = OrtNetwork(model.spec, model.weights, 1, 1)
+    slots = [network.bind() for _ in range(2)]
+    assert not np.shares_memory(slots[0].tensor, slots[1].tensor)

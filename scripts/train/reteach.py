@@ -38,7 +38,7 @@ def reteach(checkpoint: Path, pool: Path, out: Path) -> None:
     new = np.lib.format.open_memmap(out / "taught.npy", mode="w+", dtype=old.dtype, shape=old.shape)
     cells = cell_centres((trained.input_px, trained.input_px))
     for start in range(0, len(pixels), BATCH):
-        raw = network(normalise(torch.from_numpy(pixels[start : start + BATCH])))
+        raw = network(normalise(torch.from_numpy(np.array(pixels[start : start + BATCH]))))
         said = torch.cat([raw[..., 4:].sigmoid(), decode_boxes(raw[..., :4], cells)], -1).numpy()
         new[start : start + BATCH] = merged(old[start : start + BATCH].astype(np.float32), said)
         if start % (100 * BATCH) == 0:

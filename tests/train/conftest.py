@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="pip install -r scripts/train/requirements.txt")
+for _package in ("torch", "torch_pruning"):
+    pytest.importorskip(_package, reason="pip install -r scripts/train/requirements.txt")
 
 
 @pytest.fixture

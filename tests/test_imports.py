@@ -29,7 +29,8 @@ ALLOWED: dict[str, set[str]] = {
     **dict.fromkeys(LEAVES, VALUES | PURE),
     "session": VALUES | PURE | CORE,
     "tools": VALUES | PURE | CORE | LEAVES | {"session"},
-    "cli": VALUES | PURE | CORE | LEAVES | {"tools"},
+    "flags": PURE | {"tools"},  # the sub-commands of `models`
+    "cli": VALUES | PURE | CORE | LEAVES | {"flags", "tools"},
     "__main__": {"cli"},
     "__init__": set(),
 }

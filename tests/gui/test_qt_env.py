@@ -5,9 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import pytest
 
 from app.errors import ConfigError
 from app.gui import qt_env
+from tests.gui.x11 import x_display
 from tests.sinks.kit import python
 
 CLASH = """
@@ -52,24 +50,8 @@ def plain_env(**more: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def x_server() -> Iterator[str]:
     """The display of a virtual X server."""
-    program = shutil.which("Xvfb")
-    if program is None:
-        pytest.skip("no Xvfb here (apt install xvfb)")
-    with tempfile.TemporaryFile() as log:
-        server = subprocess.Popen(
-            [program, "-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp"],
-            stdout=subprocess.PIPE,
-            stderr=log,
-        )
-        try:
-            assert server.stdout is not None
-            number = server.stdout.readline().decode().strip()
-            if not number:
-                pytest.skip("Xvfb does not start here")
-            yield f":{number}"
-        finally:
-            server.terminate()
-            server.communicate(timeout=10)
+    with x_display("800x600x24") as name:
+        yield name
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def test_a_start_that_fails_is_told_with_its_own_error(
 def test_arguments_are_parsed_without_what_only_models_needs() -> None:
     code = (
         "import sys\n"
-        "from app.cli import _parser\n"
+        "from app.flags import make_parser as _parser\n"
         "_parser('run').parse_args(['run'])\n"
         "late = {'app.tools.models', 'app.tools.evaluate', 'http.client', 'urllib.request'}\n"
         "import app.shelf\n"

@@ -15,7 +15,6 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from app.errors import SourceEnded, SourceError
 from app.frame import Frame, SourceInfo, describe
@@ -23,16 +22,12 @@ from app.interfaces import FrameSource, SourceListener
 from app.sources.diagnose import no_frame
 from app.sources.freshness import Freshness
 from app.sources.picture_watch import PictureWatch, Seen
-from app.sources.reader import Reader
+from app.sources.reader import Attempt, Reader
+from app.sources.retry import GOODBYE_S, Retry
 
 log = logging.getLogger(__name__)
 
-FIRST_WAIT_S = 0.2  # before the first attempt to open it again; doubles up to Endurance.retry_s
-JITTER = 0.5  # a wait is shortened by up to this part: many clients must not come back as one
 SLEPT_NS = 2_000_000_000  # nobody has read for so long: this process was stopped, not the source
-STEADY_NS = 5_000_000_000  # live for so long: the next loss is a new one, tried again at once
-MOST_LEFT_BEHIND = 3  # readers that hang in a driver; more are not started until one returns
-GOODBYE_S = 1.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +42,6 @@ class Endurance:
     retry_s: float = 1.0  # longest wait between two attempts
     wait: bool = False  # also wait for a source that is not there at the start
     loop: bool = False  # a recording that ends starts again
-
-
-class Attempt(Protocol):
-    """One opening of a source, as Reader does it."""
-
-    info: SourceInfo | None
-
-    def take(self, timeout_s: float) -> Frame | None:
-        """The newest frame, None if there is none in time; raises the source's error."""
-
-    def leave(self) -> None:
-        """Ask it to close; never waits."""
-
-    def gone(self, timeout_s: float = 0.0) -> bool:
-        """True once it is closed."""
 
 
 class LastingSource:
@@ -85,19 +65,16 @@ class LastingSource:
         self._make, self._label = make, label
         self._endurance = endurance or Endurance()
         self._begin_attempt, self._now_ns, self._sleep = begin, now_ns, sleep
-        self._rng = rng or random.Random()
+        self._retry = Retry(self._endurance.retry_s, now_ns, rng or random.Random())
         self._listener: SourceListener | None = None
         self._attempt: Attempt | None = None
-        self._left_behind: list[Attempt] = []
         self._watch = PictureWatch(
             freeze_s=self._endurance.freeze_s, black_s=self._endurance.black_s
         )
         self.state = "opening"
-        self._failures = 0  # openings that failed, or were live only for a moment, in a row
         self._attempts = 0  # openings since it was last live
-        self._retry_ns = 0
         self._alive_ns = 0  # when it last gave a frame, or this attempt began
-        self._lost_ns = self._live_ns = self._dropped_ns = 0
+        self._lost_ns = self._live_ns = 0
         self._looked_ns = now_ns()
         self._next_index = self._base = 0
         self._recording = False
@@ -139,7 +116,7 @@ class LastingSource:
             while True:
                 self._looked_ns = now_ns
                 if self._attempt is None:
-                    self._wait_to_retry(min(deadline_ns, self._retry_ns))
+                    self._wait_to_retry(deadline_ns)
                 else:
                     frame = self._next(self._attempt, max(0, deadline_ns - now_ns) / 1e9)
                     if frame is not None:
@@ -164,22 +141,12 @@ class LastingSource:
         self._alive_ns = self._now_ns()
         self._base = self._next_index
 
-    def _wait_to_retry(self, until_ns: int) -> None:
-        wait_ns = until_ns - self._now_ns()
+    def _wait_to_retry(self, deadline_ns: int) -> None:
+        wait_ns = min(deadline_ns, self._retry.due_ns) - self._now_ns()
         if wait_ns > 0:
             self._sleep(wait_ns / 1e9)
-        now_ns = self._now_ns()
-        if now_ns < self._retry_ns:
-            return
-        self._left_behind = [each for each in self._left_behind if not each.gone()]
-        count = len(self._left_behind)
-        closing = count > 0 and now_ns - self._dropped_ns < GOODBYE_S * 1e9
-        if closing:  # a camera has one owner at a time: give it the time to let go
-            self._retry_ns = now_ns + 50_000_000
-        elif count < MOST_LEFT_BEHIND:
+        if self._retry.allows():
             self._start()
-        else:
-            self._retry_ns = now_ns + round(self._endurance.retry_s * 1e9)
 
     def _next(self, attempt: Attempt, timeout_s: float) -> Frame | None:
         """A frame to hand on, or None: nothing came, it is not worth it, or the source is lost."""
@@ -193,8 +160,8 @@ class LastingSource:
         except SourceEnded:
             if not self._endurance.loop:
                 raise
-            self._drop_attempt()
-            self._retry_ns = self._now_ns() + round(FIRST_WAIT_S * 1e9)  # it may hold no frame
+            self._leave_attempt()
+            self._retry.start_over()  # after a while: it may hold no frame
             return None
         except SourceError as error:
             if self._recording and not self._endurance.loop:
@@ -265,26 +232,20 @@ class LastingSource:
 
     def _lose(self, why: str) -> None:
         """Give this opening up, and open again after a while."""
-        now_ns = self._now_ns()
         if self.state != "reconnecting":
-            self._lost_ns, self._attempts = now_ns, 0
-            if now_ns - self._live_ns > STEADY_NS:
-                self._failures = 0
+            self._lost_ns, self._attempts = self._now_ns(), 0
+            self._retry.forgive(self._live_ns)
             self._count("losses")
             self._to("reconnecting", why)
         else:
             log.debug("source %s: %s", self._label, why)
-        self._drop_attempt()
-        wait_s = min(FIRST_WAIT_S * 2.0**self._failures, self._endurance.retry_s)
-        self._failures = min(self._failures + 1, 30)
-        self._retry_ns = now_ns + round(wait_s * (1 - JITTER * self._rng.random()) * 1e9)
+        self._leave_attempt()
+        self._retry.back_off()
 
-    def _drop_attempt(self) -> None:
+    def _leave_attempt(self) -> None:
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
-            attempt.leave()
-            self._left_behind.append(attempt)
-            self._dropped_ns = self._now_ns()
+            self._retry.leave(attempt)
 
     def _how_it_came_back(self, now_ns: int) -> str:
         if self.state == "stalled":

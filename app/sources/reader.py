@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from app.errors import SourceEnded
 from app.frame import Frame, SourceInfo
@@ -17,6 +18,21 @@ from app.interfaces import FrameSource
 log = logging.getLogger(__name__)
 
 READ_S = 0.2  # how soon a reader that nobody wants any more notices
+
+
+class Attempt(Protocol):
+    """One opening of a source, as Reader does it; a test may do it without a thread."""
+
+    info: SourceInfo | None
+
+    def take(self, timeout_s: float) -> Frame | None:
+        """The newest frame, None if there is none in time; raises the source's error."""
+
+    def leave(self) -> None:
+        """Ask it to close; never waits."""
+
+    def gone(self, timeout_s: float = 0.0) -> bool:
+        """True once it is closed."""
 
 
 class Reader(threading.Thread):

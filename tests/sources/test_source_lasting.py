@@ -15,8 +15,9 @@ from stream_servers import wait_until
 
 from app.errors import SourceEnded, SourceError
 from app.frame import Frame, SourceInfo
-from app.sources.lasting import FIRST_WAIT_S, MOST_LEFT_BEHIND, Endurance, LastingSource
+from app.sources.lasting import Endurance, LastingSource
 from app.sources.reader import Reader
+from app.sources.retry import FIRST_WAIT_S, MOST_LEFT_BEHIND
 
 FPS = 20
 NOISY, STILL, BLACK = "noisy", "still", "black"

@@ -17,7 +17,7 @@ from scripts.train.checkpoint import load_trained, write
 from scripts.train.data import read_set
 from scripts.train.network import Detector, Shape, cell_centres, decode_boxes, fold, normalise
 from scripts.train.plan import Plan
-from scripts.train.prune import gradients_from, multiplications, prune
+from scripts.train.prune import cost, loss_over, prune
 from scripts.train.prune import main as prune_main
 from scripts.train.samples import Samples
 
@@ -135,11 +135,11 @@ def test_pruning_takes_whole_channels_until_the_share_is_reached(checkpoint, squ
     if folded:
         fold(network)
     example = torch.zeros(1, 3, 64, 64)
-    before = multiplications(network, example)
-    learn = gradients_from(Samples(read_set(square_set, "train")), size=64, batches=2)
-    share = prune(network, input_px=64, keep=0.6, learn=learn)
+    before = cost(network, example)
+    loss = loss_over(Samples(read_set(square_set, "train")), size=64, batches=2)
+    share = prune(network, input_px=64, keep=0.6, loss=loss)
     assert 0.4 < share <= 0.6
-    assert multiplications(network, example) == pytest.approx(share * before)
+    assert cost(network, example) == pytest.approx(share * before)
     assert network(example).shape == (1, 84, 5)
     widths = {m.out_channels for m in network.modules() if isinstance(m, torch.nn.Conv2d)} - {5}
     assert all(width % 16 == 0 for width in widths)
@@ -148,7 +148,9 @@ def test_pruning_takes_whole_channels_until_the_share_is_reached(checkpoint, squ
 @pytest.mark.parametrize("keep", [0.0, 1.0, 7.0])
 def test_a_share_that_is_none_is_refused(checkpoint, keep):
     with pytest.raises(ValueError, match="between 0 and 1"):
-        prune(load_trained(checkpoint).network, input_px=64, keep=keep, learn=lambda _: None)
+        prune(
+            load_trained(checkpoint).network, input_px=64, keep=keep, loss=lambda _: torch.zeros(())
+        )
 
 
 @pytest.mark.slow
@@ -157,7 +159,7 @@ def test_pruned_taught_again_resumed_and_exported(checkpoint, square_set, tmp_pa
     words = [checkpoint, "--data", square_set, "--out", out, "--epochs", 1, "--batch", 8]
     words = [str(w) for w in [*words, "--cut-outs", 0, "--workers", 0, "--keep", 0.7]]
     prune_main(words)
-    assert "of the multiplications are left" in capsys.readouterr().out
+    assert "of the cost is left" in capsys.readouterr().out
     prune_main([*words, "--resume"])
     model = exported(out / "last.pt", tmp_path, "--parent", "whole")
     assert model.spec.parent == "whole"

@@ -47,7 +47,7 @@ def test_a_fresh_clone_has_the_default_and_nothing_to_download() -> None:
     model = default_model()
     assert model.spec.name == "kestrel_320"
     assert model.spec.labels == ("person", "face")
-    assert {m.spec.name for m in OWN} >= {"kestrel_320", "kestrel_320_int8"}
+    assert {m.spec.name for m in OWN} >= {"kestrel_320", "kestrel_320_int8", "kestrel_320_slim"}
     tracked = subprocess.run(
         ["git", "ls-files", "models"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
@@ -119,7 +119,7 @@ def test_who_is_in_the_clip_is_found(
 
 @pytest.mark.slow
 def test_accuracy_is_what_the_manifests_say(dataset: Path, tmp_path: Path) -> None:
-    """Measured anew, beside the parent: also the gate for the variants."""
+    """Measured anew; the variants are within the gate, 2 points, of their parent."""
     figures = tmp_path / "figures.json"
     parts = ["--part", "coco=cocoval,coco128"]
     own = sorted({i["source"] for i in LabelledSet.read(dataset, {}).content["images"]})
@@ -132,3 +132,4 @@ def test_accuracy_is_what_the_manifests_say(dataset: Path, tmp_path: Path) -> No
         for label, part in (("person", "coco"), ("person", "own"), ("face", "own")):
             measured = model["parts"][part][label]["ap50"]
             assert measured == pytest.approx(said[f"{label}_ap50_{part}"], abs=0.005)
+            assert measured >= default_model().spec.accuracy[f"{label}_ap50_{part}"] - 0.02

@@ -20,12 +20,14 @@ import sys
 import tempfile
 import threading
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from app.tools.holdings import holdings
+from app.tools.machine import device
 
 ROOT = Path(__file__).parents[1]
 READ_TIMEOUT_S = 3.0
@@ -154,7 +156,14 @@ def main() -> int:
             code = run.wait(20)
     wrong = faults(rounds, lines.oldest_ms, code, args.limit)
     if args.json:
-        report = {"kind": args.kind, "rounds": rounds, "oldest_ms": lines.oldest_ms, "wrong": wrong}
+        report = {
+            "kind": args.kind,
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "device": device(),
+            "rounds": rounds,
+            "oldest_ms": lines.oldest_ms,
+            "wrong": wrong,
+        }
         args.json.write_text(json.dumps(report, indent=1) + "\n")
     slowest_s = max(each["back_s"] for each in rounds)
     print(f"slowest {slowest_s:.2f} s, oldest frame {lines.oldest_ms:.0f} ms, exit code {code}")

@@ -53,7 +53,7 @@ ROOT = Path(__file__).parents[1]
 OUT = ROOT / "scripts" / "results" / f"gui_{datetime.date.today().isoformat()}.json"
 BEAT_MS = 4
 WARM_UP_S = 30.0
-LIMITS = {  # of the issue: figure, highest or lowest value
+LIMITS = {  # figure: its highest or lowest value
     "blocking_ms_p99": 16.0,
     "blocking_ms_worst": 50.0,
     "paint_wall_ms_p50": 4.0,

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -240,6 +240,19 @@ def test_a_reload_is_told_before_and_after_also_when_it_fails(
 # --- the application -----------------------------------------------------------------------------
 
 
+def configured(settings: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """A run by that file, its output and log to be read."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "app", "run", "--config", str(settings)],
+        cwd=ROOT,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def test_a_run_tells_its_life_its_reload_and_its_end(
     listener: Systemd, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -248,15 +261,7 @@ def test_a_run_tells_its_life_its_reload_and_its_end(
         f'source = "pattern:?size=128x96&fps=50"\nmodel = "{tiny_model}"\nheadless = true\n'
         'score = 0.5\njson = "-"\ncanary_s = 1\n'
     )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app", "run", "--config", str(settings)],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **listener.environ(WATCHDOG_USEC="1000000")},
-    )
+    process = configured(settings, listener.environ(WATCHDOG_USEC="1000000"))
     assert process.stdout is not None
     try:
         heard: list[str] = []
@@ -314,15 +319,7 @@ def test_a_wrong_file_changes_nothing_and_the_run_goes_on(tiny_model: Path, tmp_
         f'source = "pattern:?size=128x96&fps=50"\nmodel = "{tiny_model}"\nheadless = true\n'
         'json = "-"\n'
     )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app", "run", "--config", str(settings)],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-    )
+    process = configured(settings)
     assert process.stdout is not None and process.stderr is not None
     try:
         process.stdout.readline()

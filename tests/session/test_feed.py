@@ -20,6 +20,7 @@ class Reader:
         self.tap = Tap()
         self.feed = feed
         feed.add(self.tap)
+        self.first = (-1, -1)
 
     def take(self) -> list[tuple[int, int]]:
         """(index, first pixel) of what waits."""
@@ -48,24 +49,26 @@ def made() -> Iterator:
         assert feed.join(5)
 
 
-def test_frames_flow_and_the_state_follows(made) -> None:
+def watched(made) -> tuple[ToldSource, Feed, Reader]:
+    """A camera, the feed that shows it, and its reader, who has taken the first frame."""
     source = ToldSource()
     feed = made(Shop(cam=source))
     reader = Reader(feed)
     feed.show("cam")
     source.let(1)
-    assert reader.next() == (0, 1)
+    reader.first = reader.next()
+    return source, feed, reader
+
+
+def test_frames_flow_and_the_state_follows(made) -> None:
+    _, feed, reader = watched(made)
+    assert reader.first == (0, 1)
     assert feed.state().phase == "live" and feed.state().info.wh_px == (4, 3)
     assert reader.tap.open().uri == "told:"
 
 
 def test_lost_camera_is_opened_again_until_it_is_back(made) -> None:
-    source = ToldSource()
-    feed = made(Shop(cam=source))
-    reader = Reader(feed)
-    feed.show("cam")
-    source.let(1)
-    reader.next()
+    source, feed, reader = watched(made)
     source.fail.set()
     until(lambda: source.opened >= 4)
     lost = feed.state()
@@ -96,12 +99,7 @@ def test_camera_that_is_not_there_yet_is_waited_for(made) -> None:
 
 
 def test_camera_that_stalls_is_told_until_frames_come_again(made) -> None:
-    source = ToldSource()
-    feed = made(Shop(cam=source))
-    reader = Reader(feed)
-    feed.show("cam")
-    source.let(1)
-    reader.next()
+    source, feed, reader = watched(made)
     until(lambda: feed.state().phase == "stalled")
     source.let(1)
     reader.next()
@@ -129,12 +127,8 @@ def test_camera_that_is_not_to_come_back_has_failed_and_can_be_opened_again(made
 
 
 def test_camera_that_comes_back_as_another_is_told(made) -> None:
-    source = ToldSource()
-    feed = made(Shop(cam=source))
-    reader = Reader(feed)
-    feed.show("cam")
-    source.let(1)
-    first = reader.next()[0]
+    source, feed, reader = watched(made)
+    first = reader.first[0]
     source.fail.set()
     until(lambda: feed.state().phase == "reconnecting")
     source.wh_px = (8, 6)
@@ -263,12 +257,7 @@ def test_paused_recording_stands_steps_and_shows_where_it_is_moved(made) -> None
 
 
 def test_paused_camera_is_still_read_but_not_shown(made) -> None:
-    source = ToldSource()
-    feed = made(Shop(cam=source))
-    reader = Reader(feed)
-    feed.show("cam")
-    source.let(1)
-    reader.next()
+    source, feed, reader = watched(made)
     feed.pause(True)
     source.let(5)
     until(lambda: source.next == 6)
@@ -279,12 +268,8 @@ def test_paused_camera_is_still_read_but_not_shown(made) -> None:
 
 
 def test_gaps_that_the_source_leaves_stay_gaps(made) -> None:
-    source = ToldSource()
-    feed = made(Shop(cam=source))
-    reader = Reader(feed)
-    feed.show("cam")
-    source.let(1)
-    assert reader.next()[0] == 0
+    source, _, reader = watched(made)
+    assert reader.first[0] == 0
     source.next = 5
     source.let(1)
     assert reader.next()[0] == 5

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import http.server
 import itertools
+import re
 import socket
 import struct
 import threading
@@ -158,36 +159,40 @@ class RtspServer:
                 if playing:
                     if sent == self._frames:
                         return
-                    self._send_frame(connection, sent)
+                    # a client that left may have said so before: what it sent is still to be read
+                    with contextlib.suppress(ConnectionError):
+                        self._send_frame(connection, sent)
                     sent += 1
 
     def _answer(self, connection: socket.socket, request: str) -> str:
-        lines = request.split("\r\n")
-        verb = lines[0].split(" ")[0]  # RTCP reports may stand, in binary, right before it
+        # RTCP reports may stand, in binary, right before it: any byte, also a space or a line's end
+        start = re.search(r"(OPTIONS|DESCRIBE|SETUP|PLAY|TEARDOWN|GET_PARAMETER) rtsp:", request)
+        verb = start[1] if start else ""
+        lines = request[start.start() if start else 0 :].split("\r\n")
         headers = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
         status, extra, body = "200 OK", "", ""
         allowed = headers.get("Authorization", "") == f"Basic {self._credentials}"
-        if verb.endswith("OPTIONS"):
+        if verb == "OPTIONS":
             extra = "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n"
         elif self._credentials and not allowed:
             status, extra = "401 Unauthorized", 'WWW-Authenticate: Basic realm="camera"\r\n'
-        elif verb.endswith("DESCRIBE"):
+        elif verb == "DESCRIBE":
             body = (
                 "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=test\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
                 f"m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=framerate:{FPS}\r\n"
                 "a=fmtp:96 packetization-mode=1\r\na=control:track1\r\n"
             )
             extra = "Content-Type: application/sdp\r\n"
-        elif verb.endswith("SETUP"):
+        elif verb == "SETUP":
             self.transports.append(headers.get("Transport", ""))
             extra = "Session: 1\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
-        elif verb.endswith("PLAY"):
+        elif verb == "PLAY":
             extra = "Session: 1\r\nRange: npt=0.000-\r\n"
-        elif verb.endswith("TEARDOWN"):
+        elif verb == "TEARDOWN":
             self.saw_teardown.set()
         head = f"RTSP/1.0 {status}\r\nCSeq: {headers.get('CSeq', '0')}\r\n{extra}"
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
-        return "PLAY" if verb.endswith("PLAY") and status == "200 OK" else verb
+        return "PLAY" if verb == "PLAY" and status == "200 OK" else verb
 
     def _send_frame(self, connection: socket.socket, number: int) -> None:
         unit = self._access_units[number % len(self._access_units)]

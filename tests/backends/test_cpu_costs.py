@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import gc
-import sys
 import threading
 import tracemalloc
 from collections import Counter
 
 import numpy as np
-import pytest
 
 from app.config import Config
 from app.frame import Frame
@@ -22,10 +20,10 @@ from app.tools.engines import backend_factory, known_frames
 
 CPU = Config(engine="cpu")
 FRAMES = 60
-# Counted: 21 kB, most of it a maximum over the network's 2,100 cells, and 105 to 107 calls; the
-# room above is for other versions and for waits that end early.
+# Counted: 21 kB, most of it a maximum over the network's 2,100 cells, and 118 to 122 calls, with
+# coverage on or off; the room above is for other versions and for waits that end early.
 MOST_BYTES = 32_000
-MOST_CALLS = 125
+MOST_CALLS = 130
 
 
 def test_a_frame_allocates_no_buffers():
@@ -52,7 +50,6 @@ def test_a_frame_allocates_no_buffers():
             tracemalloc.stop()
 
 
-@pytest.mark.skipif(sys.gettrace() is not None, reason="coverage or a debugger counts too")
 def test_a_frame_costs_few_python_calls(tmp_path):
     calls: Counter[str] = Counter()
 

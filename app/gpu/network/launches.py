@@ -11,7 +11,7 @@ import numpy as np
 
 from app.gpu.context import GpuContext
 from app.gpu.kernel_files import load_kernel, load_module
-from app.gpu.network.lower import AXES
+from app.gpu.network.builder import AXES
 from app.gpu.network.steps import Binary, Conv, Pool, Resize, Softmax, Step, Unary, View, reads
 from app.gpu.network.tiles import Tile, Tiles
 

@@ -92,8 +92,8 @@ class Loop:
                 for result in results:
                     self._emit(result)
                 continue
-            enough = self.taken == self._max_frames
-            ended = self._stopped() or enough or self._intake.drained()
+            # with every slot busy it makes no difference yet
+            ended = bool(idle) and self._ended()
             if ended and not busy:
                 return
             wants_frame = bool(idle) and not ended
@@ -108,6 +108,10 @@ class Loop:
                 until=busy[0].slot.ready if busy else self._stopped,
                 timeout_s=hold_ns / 1e9 if hold_ns else WAIT_S,
             )
+
+    def _ended(self) -> bool:
+        """Whether no more frames are to be taken."""
+        return self._stopped() or self.taken == self._max_frames or self._intake.drained()
 
     @property
     def _batch(self) -> int:
@@ -129,7 +133,8 @@ class Loop:
             work.slot.enqueue(work.frames[0])
         else:
             cast(BatchSlot, work.slot).enqueue_all(work.frames)
-        self.taken += sum(frame.index >= 0 for frame in work.frames)
+        if work.frames[0].index >= 0:  # the canary's comes alone
+            self.taken += len(work.frames)
 
     def _next_frames(self) -> Sequence[Frame]:
         """The canary's frame when it is time for that, else the sources', which also are the first:

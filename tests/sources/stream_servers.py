@@ -165,6 +165,7 @@ class RtspServer:
                     sent += 1
 
     def _answer(self, connection: socket.socket, request: str) -> str:
+        """What was asked for; "" if it was refused."""
         # RTCP reports may stand, in binary, right before it: any byte, also a space or a line's end
         start = re.search(r"(OPTIONS|DESCRIBE|SETUP|PLAY|TEARDOWN|GET_PARAMETER) rtsp:", request)
         verb = start[1] if start else ""
@@ -192,7 +193,7 @@ class RtspServer:
             self.saw_teardown.set()
         head = f"RTSP/1.0 {status}\r\nCSeq: {headers.get('CSeq', '0')}\r\n{extra}"
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
-        return "PLAY" if verb == "PLAY" and status == "200 OK" else verb
+        return verb if status == "200 OK" else ""
 
     def _send_frame(self, connection: socket.socket, number: int) -> None:
         unit = self._access_units[number % len(self._access_units)]

@@ -92,26 +92,23 @@ class Loop:
                 for result in results:
                     self._emit(result)
                 continue
-            # with every slot busy it makes no difference yet
-            ended = bool(idle) and self._ended()
-            if ended and not busy:
-                return
-            wants_frame = bool(idle) and not ended
+            closed = self._stopped() or self.taken == self._max_frames
+            wants_frame = bool(idle) and not closed
             hold_ns = self._hold_ns() if wants_frame else 0
             frames = self._next_frames() if wants_frame and not hold_ns else ()
             if frames:
                 busy.append(_Work(idle.popleft(), frames, monotonic_ns()))
                 self._enqueue(busy[-1])
                 continue
+            if wants_frame and self._intake.drained():  # asked only where no frame was left
+                closed, wants_frame = True, False
+            if closed and not busy:
+                return
             self._intake.wait(
                 frames=0 if not wants_frame else self._batch if hold_ns else 1,
                 until=busy[0].slot.ready if busy else self._stopped,
                 timeout_s=hold_ns / 1e9 if hold_ns else WAIT_S,
             )
-
-    def _ended(self) -> bool:
-        """Whether no more frames are to be taken."""
-        return self._stopped() or self.taken == self._max_frames or self._intake.drained()
 
     @property
     def _batch(self) -> int:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.stats import Meter, Quantiles, Rate
+from app.stats import FOLDED, Meter, Quantiles, Rate
 
 SECOND = 1_000_000_000
 
@@ -85,3 +85,14 @@ def test_counts_are_the_snapshot_without_percentiles() -> None:
     counts, whole = meter.counts(), meter.snapshot()
     assert (counts.captured, counts.processed, counts.dropped) == (1, 1, {"stale": 1})
     assert counts.stages_ms == {} and whole.stages_ms["network"][0] == 1.0
+
+
+@pytest.mark.parametrize("frames", [1, FOLDED - 1, FOLDED, 3 * FOLDED + 1])
+def test_a_snapshot_has_every_stage_of_every_frame(frames: int) -> None:
+    meter = Meter()
+    for i in range(frames):
+        meter.processed(0, {"network": (i + 1) * 1_000_000})
+        meter.emitted(2_000_000)
+    stages = meter.snapshot().stages_ms
+    assert stages["network"][0] == pytest.approx((frames + 1) / 2)
+    assert stages["sinks"] == pytest.approx((2, 2, 2))

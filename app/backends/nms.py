@@ -22,7 +22,7 @@ def nms(
     have finite corners and positive size. OpenCV's C++ does the work: with the handful of boxes of
     a usual frame, a vectorised NumPy form costs ten times as much in calls alone.
     """
-    order = np.argsort(-scores, kind="stable")[:CANDIDATES]
+    order = (-scores).argsort(kind="stable")[:CANDIDATES]
     if len(order) < 2:
         return order
     boxes = xyxy[order].astype(np.float64)
@@ -30,4 +30,4 @@ def nms(
     kept = cv2.dnn.NMSBoxesBatched(
         boxes.tolist(), scores[order].tolist(), class_ids[order].tolist(), 0.0, iou
     )
-    return order[np.asarray(kept, np.intp)]
+    return order.take(kept)

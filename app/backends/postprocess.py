@@ -50,7 +50,7 @@ class Postprocessor:
         if self._decode.needs_nms:
             kept = nms(found.xyxy, found.scores, found.class_ids, iou=self._iou)
         else:
-            kept = np.argsort(-found.scores, kind="stable")
+            kept = (-found.scores).argsort(kind="stable")
         return in_source(found.of(kept[:MAX_DETECTIONS]), placement)
 
 

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import ModelError
@@ -49,4 +48,4 @@ def _has_nan(output: NDArray[Any]) -> bool:
     if output.dtype.kind != "f":
         return False
     values = output.reshape(-1)
-    return math.isnan(np.dot(values, values))
+    return math.isnan(values.dot(values))

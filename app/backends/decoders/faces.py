@@ -37,7 +37,7 @@ class YuNet:
             for kind in range(4)
         )
         product: Array = np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1)
-        kept = np.flatnonzero(product >= score * score)
+        kept = (product >= score * score).nonzero()[0]
         cell, stride, raw = self._cells[kept], self._strides[kept], bbox[kept]
         size = np.exp(raw[:, 2:]) * stride
         points = kps[kept].reshape(len(kept), kps.shape[1] // 2, 2)
@@ -66,7 +66,7 @@ class UltraFace:
 
     def __call__(self, outputs: Sequence[NDArray[Any]], score: float) -> Candidates:
         scores = outputs[0][0, :, 1]
-        kept = np.flatnonzero(scores >= score)
+        kept = (scores >= score).nonzero()[0]
         return Candidates(
             outputs[1][0][kept] * self._scale, scores[kept], np.zeros(len(kept), np.intp)
         )

@@ -8,13 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.backends.decoders.common import (
-    Candidates,
-    Shapes,
-    cells,
-    corners,
-    refuse,
-)
+from app.backends.decoders.common import NOTHING, Candidates, Shapes, cells, corners, refuse
 
 
 class FastestDet:
@@ -38,11 +32,13 @@ class FastestDet:
     def __call__(self, outputs: Sequence[NDArray[Any]], score: float) -> Candidates:
         channels = outputs[0][0].reshape(-1, len(self._corners))
         # No class exceeds 1, so an objectness below this bound cannot reach the threshold.
-        kept = np.flatnonzero(channels[0] >= score ** (1 / 0.6))
-        block = channels[:, kept]
-        scores = block[0] ** np.float32(0.6) * block[5:].max(axis=0) ** np.float32(0.4)
-        strong = np.flatnonzero(scores >= score)
-        block = block[:, strong]
+        kept = (channels[0] >= score ** (1 / 0.6)).nonzero()[0]
+        if not len(kept):
+            return NOTHING
+        block = channels.take(kept, axis=1)
+        scores = block[0] ** np.float32(0.6) * np.maximum.reduce(block[5:]) ** np.float32(0.4)
+        strong = (scores >= score).nonzero()[0]
+        block = block.take(strong, axis=1)
         terms = block[1:5]
         terms[2:] *= np.float32(0.5)  # sigmoid(t) = (tanh(t / 2) + 1) / 2: one tanh for all four
         np.tanh(terms, out=terms)

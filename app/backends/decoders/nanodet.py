@@ -44,7 +44,7 @@ class NanoDet:
         kept, class_ids, scores, raw = [], [], [], []
         for level, start in enumerate(self._starts):
             level_scores = outputs[level][0]
-            rows = np.flatnonzero(level_scores.max(axis=1) >= score)
+            rows = (level_scores.max(axis=1) >= score).nonzero()[0]
             if len(rows):
                 best, best_scores = best_class(level_scores[rows])
                 kept.append(rows + start)

@@ -41,7 +41,7 @@ class YoloX:
 
     def __call__(self, outputs: Sequence[NDArray[Any]], score: float) -> Candidates:
         rows = outputs[0][0]
-        kept = np.flatnonzero(rows[:, 4] >= score)
+        kept = (rows[:, 4] >= score).nonzero()[0]
         kept, class_ids, scores = _over_threshold(rows, kept, score)
         raw, stride = rows[kept, :4], self._strides[kept]
         size = np.exp(raw[:, 2:]) * stride
@@ -61,7 +61,7 @@ class YoloV5:
 
     def __call__(self, outputs: Sequence[NDArray[Any]], score: float) -> Candidates:
         rows = outputs[0][0]
-        kept = np.flatnonzero(rows[:, 4] >= score)
+        kept = (rows[:, 4] >= score).nonzero()[0]
         kept, class_ids, scores = _over_threshold(rows, kept, score)
         return Candidates(corners(rows[kept, :2], rows[kept, 2:4]), scores, class_ids)
 
@@ -77,11 +77,11 @@ class YoloV8:
 
     def __call__(self, outputs: Sequence[NDArray[Any]], score: float) -> Candidates:
         columns: Array = outputs[0][0]
-        peaks = columns[4:].max(axis=0)
-        kept = np.flatnonzero(peaks >= score)
+        peaks = np.maximum.reduce(columns[4:])
+        kept = (peaks >= score).nonzero()[0]
         if not len(kept):
             return NOTHING
-        block = columns[:, kept]
+        block = columns.take(kept, axis=1)
         class_ids = block[4:].argmax(axis=0)
         return Candidates(corners(block[:2].T, block[2:4].T), peaks[kept], class_ids)
 

@@ -5,9 +5,9 @@ The bound takes for granted that every core does nothing but this work.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from statistics import mean
+from statistics import mean, median, median_low
 from time import thread_time_ns
 from typing import Any
 
@@ -43,6 +43,17 @@ def bound(clip: str, model: Model, *, most: int = 600) -> dict[str, Any]:
         "cores": cores,
         "bound_fps": round(cores * 1000 / total_ms, 2),
     }
+
+
+def typical(bounds: Sequence[dict[str, Any]], fps: Sequence[float]) -> dict[str, Any]:
+    """The median of the rounds' ``bounds``; with the ``fps`` of each round the median share."""
+    total_ms = median_low(each["total_ms"] for each in bounds)
+    work = next(dict(each) for each in bounds if each["total_ms"] == total_ms)
+    if len(fps) == len(bounds):
+        shares = [rate / each["bound_fps"] for rate, each in zip(fps, bounds, strict=True)]
+        work["shares"] = [round(share, 3) for share in shares]
+        work["share_reached"] = round(median(shares), 3)
+    return work
 
 
 def _frames(clip: str, model: Model) -> Iterator[tuple[int, ...]]:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +15,7 @@ from app.credentials import mask_text
 from app.errors import ConfigError, KestrelError, ReaderGone, SinkError
 from app.flags import make_parser
 from app.service.journal import configure_logging, into_journal, journal_line
+from app.signals import forget_interrupt, interrupting
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +44,17 @@ def _guarded(command: Callable[[], int]) -> int:
     """The exit code; what goes wrong is told in one line."""
     configure_logging()
     try:
-        with _signals_interrupt():
+        with interrupting():
             logging.getLogger().setLevel(_log_level())
             code = command()
             sys.stdout.flush()
             return code
     except KestrelError as error:
         return _told(f"error: {error}", error.exit_code)
-    except (KeyboardInterrupt, ReaderGone):
+    except KeyboardInterrupt:
+        forget_interrupt()
+        return 0
+    except ReaderGone:
         return 0
     except BrokenPipeError:  # `models list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -77,21 +78,6 @@ def _log_level() -> str:
     if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise ConfigError(f"KESTREL_LOG is {level!r}; use DEBUG, INFO, WARNING or ERROR")
     return level
-
-
-@contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """SIGINT and SIGTERM end a command at once; a run replaces both by an orderly stop."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _with_command(words: list[str]) -> list[str]:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from app.catalogue import Catalogue, Offer
@@ -29,6 +26,7 @@ from app.session.outputs import KeptSink, RecordingSink
 from app.session.session import Session
 from app.session_state import Choice, SessionState
 from app.shelf import Model, list_models, locate
+from app.signals import noting
 from app.sinks.latest import LatestSink
 from app.sinks.video_file import VideoFileSink
 from app.sources.uri import is_recording, make_source
@@ -173,13 +171,13 @@ def run_desktop(
     make_source(uri, realtime=True)
     if config.model is not None:
         locate(config.model)
-    with _noted_signals(hang_ups=reload is not None) as (struck, hung_up):
+    with noting(hang_ups=reload is not None) as heard:
 
         def interrupted() -> bool:
-            if hung_up and reload is not None:
-                hung_up.clear()
+            if heard.hang_up and reload is not None:
+                heard.hang_up = False
                 reload()
-            return bool(struck)
+            return heard.stop
 
         def end() -> None:
             desk.session.stop()
@@ -201,31 +199,7 @@ def run_desktop(
             run_window(desk, interrupted=interrupted, on_display_lost=on_display_lost)
         finally:
             end()
-        return bool(struck)
-
-
-@contextmanager
-def _noted_signals(*, hang_ups: bool) -> Iterator[tuple[list[int], list[int]]]:
-    """SIGINT and SIGTERM are noted, and the second one ends the process at once; so is SIGHUP."""
-    struck: list[int] = []
-    hung_up: list[int] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if struck:
-            os._exit(128 + number)
-        struck.append(number)
-
-    def hang_up(number: int, frame: FrameType | None) -> None:
-        hung_up.append(number)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    if hang_ups and not os.isatty(0):
-        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, hang_up)
-    try:
-        yield struck, hung_up
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        return heard.stop
 
 
 def _model_offer(model: Model) -> Offer:

@@ -24,6 +24,7 @@ from typing import IO
 from app.config import Config
 from app.errors import ConfigError, ReaderGone, SinkError
 from app.named_sources import NamedSource, parse_sources
+from app.signals import Heard, noting
 from app.sinks.lines_file import LinesFile
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def run_spread(config: Config) -> int:
     lines = None if config.json is None else _Lines(config.json)
     processes = {}
     shares = shares_of(parse_sources(config.sources), config.devices)
-    with _Stopping() as stopping:
+    with noting() as heard:
         for device, share in shares.items():
             names = ", ".join(each.name for each in share)
             log.info("device %d: source%s %s", device, "s" * (len(share) > 1), names)
@@ -63,14 +64,14 @@ def run_spread(config: Config) -> int:
             )
             processes[device] = _start(own, device)
         readers = [
-            threading.Thread(target=lines.copy, args=(process.stdout, stopping), daemon=True)
+            threading.Thread(target=lines.copy, args=(process.stdout, heard), daemon=True)
             for process in processes.values()
             if lines is not None
         ]
         for reader in readers:
             reader.start()
         try:
-            codes = [_wait(process, stopping) for process in processes.values()]
+            codes = [_wait(process, heard) for process in processes.values()]
         finally:
             for process in processes.values():
                 process.kill()
@@ -86,22 +87,6 @@ def run_spread(config: Config) -> int:
     return next((code if code > 0 else 128 - code for code in codes if code), 0)
 
 
-class _Stopping:
-    """SIGINT and SIGTERM, as something that can be asked for; also set when a reader has left."""
-
-    def __enter__(self) -> _Stopping:
-        self.asked = threading.Event()
-        self._before = {
-            number: signal.signal(number, lambda *_: self.asked.set())
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
 class _Lines:
     """One file of lines that several processes give; whole lines only."""
 
@@ -110,7 +95,7 @@ class _Lines:
         self._file.open()
         self._error: BaseException | None = None
 
-    def copy(self, stream: IO[bytes], stopping: _Stopping) -> None:
+    def copy(self, stream: IO[bytes], heard: Heard) -> None:
         """A share's lines, until it ends; on a thread of its own."""
         for line in stream:
             if not line.endswith(b"\n"):
@@ -122,7 +107,7 @@ class _Lines:
                     self._file.write(line[:-1].decode())
                 except (ReaderGone, SinkError) as error:
                     self._error = error
-                    stopping.asked.set()
+                    heard.stop = True  # nobody reads: the shares end as if by a signal
 
     def close(self) -> None:
         """Raises what kept the lines from being written."""
@@ -149,14 +134,14 @@ def _start(config: Config, device: int) -> subprocess.Popen[bytes]:
     return process
 
 
-def _wait(process: subprocess.Popen[bytes], stopping: _Stopping) -> int:
+def _wait(process: subprocess.Popen[bytes], heard: Heard) -> int:
     end_s: float | None = None
     while True:
         with suppress(subprocess.TimeoutExpired):
             code = process.wait(0.1)
             asked = end_s is not None and code == -signal.SIGTERM  # it was still starting
             return 0 if asked else code
-        if stopping.asked.is_set() and end_s is None:
+        if heard.stop and end_s is None:
             process.terminate()
             end_s = monotonic() + STOP_S
         elif end_s is not None and monotonic() > end_s:
@@ -172,7 +157,10 @@ def _close(process: subprocess.Popen[bytes]) -> None:
 
 def receive_share() -> Config:
     """In a share's process: its configuration, on standard input, whose end ends the run."""
-    config: Config = pickle.load(sys.stdin.buffer)  # of our own parent
+    try:
+        config: Config = pickle.load(sys.stdin.buffer)  # of our own parent
+    except EOFError:  # which is gone already
+        raise KeyboardInterrupt from None
 
     def follow_parent() -> None:
         os.read(0, 1)  # past the buffer, whose lock the interpreter wants at its end

@@ -16,7 +16,16 @@ VALUES = {"frame", "detections", "letterbox", "model_spec", "errors"}
 PURE = {
     *("interfaces", "handoff", "stats", "config", "overlay", "recognise", "display", "frame_pool"),
     *("accuracy", "cache", "credentials", "output_meter", "output_options"),
-    *("session_state", "catalogue", "ladder", "nvml", "thermal", "gather", "named_sources"),
+    *(
+        "session_state",
+        "catalogue",
+        "ladder",
+        "nvml",
+        "thermal",
+        "gather",
+        "named_sources",
+        "signals",
+    ),
 }
 CORE = {"capture", "intake", "delivery", "loop", "pipeline"}
 # leaves may import value types and pure modules, and themselves, never each other

@@ -50,6 +50,17 @@ class Placement:
         return np.array((self.x, self.y), np.float32), source / used, source
 
 
+def needed(source_wh: tuple[int, int], input_wh: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """How much of an input of ``input_wh`` the letterbox of a frame fills: (width, height).
+
+    Multiples of ``multiple``, rounded up, so ``place`` gives the content the same size in there.
+    """
+    (sw, sh), (iw, ih) = source_wh, input_wh
+    wide = sw * ih >= sh * iw  # in whole numbers: a hair more would cost a row of cells
+    w, h = (iw, -(-sh * iw // sw)) if wide else (-(-sw * ih // sh), ih)
+    return min(iw, -(-w // multiple) * multiple), min(ih, -(-h // multiple) * multiple)
+
+
 def place(
     source_wh: tuple[int, int],
     input_wh: tuple[int, int],

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from app.errors import ModelError
-from app.letterbox import Align, Resize
+from app.letterbox import Align, Resize, needed
 
 Family = Literal["yolox", "yolov5", "yolov8", "nanodet", "fastestdet", "yunet", "ultraface"]
 FAMILIES: tuple[str, ...] = get_args(Family)
@@ -24,6 +24,8 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = {  # of [decoder], by family
     "nanodet": ("strides", "reg_max"),
     "yunet": ("strides",),
 }
+# their boxes are told in cells or pixels; others tell shares of the size they learned with
+ANY_SIZE = ("yolox", "yolov5", "yolov8", "nanodet", "yunet")
 MAX_SIDE_PX = 8192
 MAX_LEVELS = 5
 MAX_REG = 64
@@ -35,6 +37,8 @@ class InputSpec:
     """How pixels become the tensor: tensor = (pixel * scale − mean) / std, per channel, NCHW.
 
     ``mean`` and ``std`` are in the order of ``channels``. ``pad`` is a pixel value, before scale.
+    ``fit``: the network takes any size in multiples of this, so of ``size_wh`` only as much is
+    computed as a frame's letterbox needs; 0: always all of it.
     """
 
     size_wh: tuple[int, int]
@@ -45,6 +49,7 @@ class InputSpec:
     resize: Resize = "letterbox"
     align: Align = "center"
     pad: int = 114
+    fit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,13 @@ class ModelSpec:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     accuracy: Mapping[str, Any] = field(default_factory=dict)
 
+    def for_frame(self, wh_px: tuple[int, int]) -> ModelSpec:
+        """With the input cut to what frames of this size need, where the network takes that."""
+        if not self.input.fit:
+            return self
+        size_wh = needed(wh_px, self.input.size_wh, self.input.fit)
+        return replace(self, input=replace(self.input, size_wh=size_wh))
+
 
 def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSpec:
     """Check a manifest already read from TOML. ``labels`` must be a list by now.
@@ -95,6 +107,14 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
     pad = read.number("input.pad", 114, low=0, high=255)
     if pad != int(pad):
         raise read.fault("input.pad", f"is {pad}; write a whole number")
+    family = read.choice("decoder.family", FAMILIES)
+    resize = read.choice("input.resize", get_args(Resize), "letterbox")
+    fit = read.number("input.fit", 0, low=0, high=MAX_SIDE_PX)
+    if fit and (fit != int(fit) or any(v % fit for v in size)):
+        raise read.fault("input.fit", f"is {fit:g}; `input.size` must be a multiple of it")
+    if fit and (resize != "letterbox" or family not in ANY_SIZE):
+        what = f'goes with `input.resize` "letterbox" and the families {", ".join(ANY_SIZE)}'
+        raise read.fault("input.fit", what)
     file = read.text("file")
     if not re.fullmatch(r"[^/\\\x00-\x1f]+", file) or file in (".", ".."):
         raise read.fault("file", f"is {file!r}; write the name of a file beside the manifest")
@@ -107,7 +127,6 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
     labels = read.get("labels")
     if not isinstance(labels, list) or not labels or not all(isinstance(v, str) for v in labels):
         raise read.fault("labels", "must be a list of class names, or the name of a text file")
-    family = read.choice("decoder.family", FAMILIES)
     return ModelSpec(
         name=name,
         file=file,
@@ -117,9 +136,10 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
             scale=read.number("input.scale", 1.0),
             mean=read.numbers("input.mean", 3, (0.0, 0.0, 0.0)),
             std=std,
-            resize=read.choice("input.resize", get_args(Resize), "letterbox"),
+            resize=resize,
             align=read.choice("input.align", get_args(Align), "center"),
             pad=int(pad),
+            fit=int(fit),
         ),
         family=family,
         labels=tuple(labels),
@@ -161,7 +181,9 @@ def _parameters(read: _Reader, family: Family) -> Mapping[str, Any]:
 
 _TEXT_KEYS = ("file", "sha256", "url", "licence", "provenance", "description", "parent")
 _TOP_KEYS = (*_TEXT_KEYS, "default", "input", "decoder", "labels", "thresholds", "accuracy")
-_INPUT_KEYS = ("size", "layout", "channels", "scale", "mean", "std", "resize", "align", "pad")
+_INPUT_KEYS = (
+    *("size", "layout", "channels", "scale", "mean", "std", "resize", "align", "pad", "fit"),
+)
 _REQUIRED: Any = object()
 
 

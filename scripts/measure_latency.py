@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 
 from app.backends.cpu_network import OrtNetwork
-from app.backends.postprocess import Postprocessor
+from app.backends.postprocess import Limits, Postprocessor
 from app.backends.preprocess import CpuPreprocessor
 from app.config import Config
 from app.errors import KestrelError, SourceEnded
@@ -71,15 +71,14 @@ def live(clip: str, model: Model, config: Config, frames: int) -> list[float]:
 
 def bare(clip: str, model: Model, threads: int, frames: int) -> list[float]:
     """The bare sum at the same pace, ms."""
-    spec = model.spec
     spent: list[float] = []
-    network = OrtNetwork(spec, model.weights, 1, threads).bind()
-    preprocess = CpuPreprocessor(spec.input)
-    shapes = [array.shape for array in network.run()]
-    postprocess = Postprocessor(spec, shapes, score=spec.score, iou=spec.iou)
     source = make_source(clip, realtime=True)
     try:
-        source.open()
+        wh_px = source.open().wh_px
+        spec = model.spec.for_frame(wh_px) if wh_px else model.spec
+        network = OrtNetwork(model.spec, model.weights, 1, threads).bind(spec)
+        preprocess = CpuPreprocessor(spec.input)
+        postprocess = Postprocessor(spec, network.shapes, Limits(spec.score, spec.iou))
         while len(spent) < frames:
             frame = source.read(1.0)
             if frame is not None:

@@ -12,26 +12,20 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
-from time import perf_counter_ns
 from types import TracebackType
 from typing import Any
 
 from app.backends.cpu_batch import BatchCpuSlot
-from app.backends.cpu_network import BoundNetwork, OpenNetwork, OrtNetwork
-from app.backends.postprocess import Postprocessor
-from app.backends.preprocess import CpuPreprocessor
-from app.backends.worker_slot import WorkerSlot
-from app.detections import Detections
-from app.frame import Frame
+from app.backends.cpu_network import OpenNetwork, OrtNetwork
+from app.backends.cpu_slot import CpuSlot
 from app.model_spec import ModelSpec
 
 log = logging.getLogger(__name__)
 
 WORKERS = 2
-Answer = tuple[Detections, Mapping[str, int]]
 
 
 def cores() -> int:
@@ -78,12 +72,10 @@ class CpuBackend:
             **{"score": self._score, "iou": self._iou},
         }
         if self._batch == 1:
-            self._slots = [
-                CpuSlot(self._spec, network.bind(), **common) for _ in range(self._slot_count)
-            ]
+            self._slots = [CpuSlot(self._spec, network, **common) for _ in range(self._slot_count)]
         else:
             self._slots = [
-                BatchCpuSlot(self._spec, network.bind_batch(self._batch), **common)
+                BatchCpuSlot(self._spec, network, capacity=self._batch, **common)
                 for _ in range(self._slot_count)
             ]
         self._running = [
@@ -123,8 +115,12 @@ class CpuBackend:
 
     @property
     def remarks(self) -> Sequence[str]:
-        """See interfaces.Backend."""
-        return ()
+        """See interfaces.Backend: how much of the input was computed, where that was not all."""
+        whole = self._spec.input.size_wh
+        cut = {size for slot in self._slots for size in slot.sizes}
+        cut.discard(whole)
+        sizes = ", ".join("{}x{}".format(*size) for size in sorted(cut))
+        return ["input {}, as much of {}x{} as the frames need".format(sizes, *whole)] * bool(cut)
 
     @property
     def description(self) -> str:
@@ -132,49 +128,3 @@ class CpuBackend:
         workers = f"{self._workers} workers × {self._threads} thread{'s' * (self._threads > 1)}"
         batch = f" × {self._batch} frames" if self._batch > 1 else ""
         return f"cpu ({self._engine}), {workers}{batch}, {self._spec.name}"
-
-
-class CpuSlot(WorkerSlot[Frame, Answer]):
-    """One frame in flight and its buffers, bound once."""
-
-    def __init__(
-        self,
-        spec: ModelSpec,
-        network: BoundNetwork,
-        *,
-        queue: SimpleQueue[Any],
-        wake: Callable[[], None],
-        score: float,
-        iou: float,
-    ) -> None:
-        super().__init__(queue=queue, wake=wake)
-        self._network = network
-        self._preprocess = CpuPreprocessor(spec.input)
-        shapes = [array.shape for array in network.run()]
-        self._postprocess = Postprocessor(spec, shapes, score=score, iou=iou)
-
-    def tune(self, *, score: float, iou: float) -> None:
-        """See interfaces.Tunable."""
-        self._postprocess.tune(score=score, iou=iou)
-
-    def enqueue(self, frame: Frame) -> None:
-        """See interfaces.Slot."""
-        self.put(frame)
-
-    def collect(self) -> Answer:
-        """See interfaces.Slot."""
-        return self.get()
-
-    def process(self, frame: Frame) -> Answer:
-        """On a worker thread."""
-        start_ns = perf_counter_ns()
-        placement = self._preprocess(frame, self._network.tensor)
-        ready_ns = perf_counter_ns()
-        outputs = self._network.run()
-        done_ns = perf_counter_ns()
-        detections = self._postprocess(outputs, placement)
-        return detections, {
-            "preprocess": ready_ns - start_ns,
-            "network": done_ns - ready_ns,
-            "postprocess": perf_counter_ns() - done_ns,
-        }

@@ -1,7 +1,8 @@
 """The CPU engine's slot that takes several frames at once, of one source or of many.
 
 Weights are read once for all of them, which gives some percent on a CPU; the order of magnitude
-that GPUs gain is not to be had here. Each frame is pre- and postprocessed as if it were alone.
+that GPUs gain is not to be had here. Each frame is pre- and postprocessed as if it were alone, and
+those that need another size of the input have a run of their own: their boxes are the same.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from queue import SimpleQueue
 from time import perf_counter_ns
 from typing import Any
 
-from app.backends.cpu_network import BoundBatch
-from app.backends.postprocess import Postprocessor
+from app.backends.by_size import BySize, Size
+from app.backends.cpu_network import BoundBatch, CpuNetwork
+from app.backends.postprocess import Limits, Postprocessor
 from app.backends.preprocess import CpuPreprocessor
 from app.backends.worker_slot import WorkerSlot
 from app.detections import Detections
@@ -22,50 +24,20 @@ from app.model_spec import ModelSpec
 Answers = list[tuple[Detections, Mapping[str, int]]]
 
 
-class BatchCpuSlot(WorkerSlot[Sequence[Frame], Answers]):
-    """As many frames in flight as the bound network has places."""
+class _Sized:
+    """What a slot has for one size of the input."""
 
-    def __init__(
-        self,
-        spec: ModelSpec,
-        network: BoundBatch,
-        *,
-        queue: SimpleQueue[Any],
-        wake: Callable[[], None],
-        score: float,
-        iou: float,
-    ) -> None:
-        super().__init__(queue=queue, wake=wake)
-        self._network, self.capacity = network, len(network.tensor)
-        self._places = [network.tensor[i : i + 1] for i in range(self.capacity)]
+    def __init__(self, spec: ModelSpec, network: BoundBatch, limits: Limits) -> None:
+        self._network = network
+        count = len(network.tensor)
         # one for each place in the batch: it keeps what suits its frame's size, and the padding
-        self._preprocess = [CpuPreprocessor(spec.input) for _ in range(self.capacity)]
-        shapes = [(1, *array.shape[1:]) for array in network.run(self.capacity)]
-        self._postprocess = Postprocessor(spec, shapes, score=score, iou=iou)
+        self._preprocess = [CpuPreprocessor(spec.input) for _ in range(count)]
+        self._places = [network.tensor[i : i + 1] for i in range(count)]
+        shapes = [(1, *array.shape[1:]) for array in network.run(count)]
+        self._postprocess = Postprocessor(spec, shapes, limits)
 
-    def tune(self, *, score: float, iou: float) -> None:
-        """See interfaces.Tunable."""
-        self._postprocess.tune(score=score, iou=iou)
-
-    def enqueue(self, frame: Frame) -> None:
-        """See interfaces.Slot."""
-        self.put((frame,))
-
-    def enqueue_all(self, frames: Sequence[Frame]) -> None:
-        """See interfaces.BatchSlot."""
-        assert 0 < len(frames) <= self.capacity, "more frames than the slot takes"
-        self.put(frames)
-
-    def collect(self) -> tuple[Detections, Mapping[str, int]]:
-        """See interfaces.Slot."""
-        return self.get()[0]
-
-    def collect_all(self) -> Answers:
-        """See interfaces.BatchSlot."""
-        return self.get()
-
-    def process(self, frames: Sequence[Frame]) -> Answers:
-        """On a worker thread."""
+    def run(self, frames: Sequence[Frame]) -> Answers:
+        """All of them need this size."""
         count = len(frames)
         start_ns = perf_counter_ns()
         placements = [
@@ -87,3 +59,62 @@ class BatchCpuSlot(WorkerSlot[Sequence[Frame], Answers]):
             "postprocess": (perf_counter_ns() - done_ns) // count,
         }
         return [(detections, stages) for detections in found]
+
+
+class BatchCpuSlot(WorkerSlot[Sequence[Frame], Answers]):
+    """As many frames in flight as the bound network has places."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        network: CpuNetwork,
+        *,
+        capacity: int,
+        queue: SimpleQueue[Any],
+        wake: Callable[[], None],
+        score: float,
+        iou: float,
+    ) -> None:
+        super().__init__(queue=queue, wake=wake)
+        self.capacity, self._limits = capacity, Limits(score, iou)
+        self._by_size = BySize(
+            spec, lambda sized: _Sized(sized, network.bind_batch(sized, capacity), self._limits)
+        )
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """Of the input that were needed of late."""
+        return self._by_size.sizes
+
+    def tune(self, *, score: float, iou: float) -> None:
+        """See interfaces.Tunable."""
+        self._limits.tune(score=score, iou=iou)
+
+    def enqueue(self, frame: Frame) -> None:
+        """See interfaces.Slot."""
+        self.put((frame,))
+
+    def enqueue_all(self, frames: Sequence[Frame]) -> None:
+        """See interfaces.BatchSlot."""
+        assert 0 < len(frames) <= self.capacity, "more frames than the slot takes"
+        self.put(frames)
+
+    def collect(self) -> tuple[Detections, Mapping[str, int]]:
+        """See interfaces.Slot."""
+        return self.get()[0]
+
+    def collect_all(self) -> Answers:
+        """See interfaces.BatchSlot."""
+        return self.get()
+
+    def process(self, frames: Sequence[Frame]) -> Answers:
+        """On a worker thread."""
+        parts: dict[_Sized, list[int]] = {}
+        for i, frame in enumerate(frames):
+            parts.setdefault(self._by_size.for_frame(frame.wh_px), []).append(i)
+        if len(parts) == 1:
+            return next(iter(parts)).run(frames)
+        answers: dict[int, Any] = {}
+        for sized, numbers in parts.items():
+            answers.update(zip(numbers, sized.run([frames[i] for i in numbers]), strict=True))
+        return [answers[i] for i in range(len(frames))]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.backends.ort import one_line, open_session
-from app.backends.ort_io import NetworkIO, network_io
+from app.backends.ort_io import NetworkIO, Shape, network_io
 from app.errors import ModelError
 from app.model_spec import ModelSpec
 
@@ -19,6 +19,10 @@ Array = NDArray[Any]
 
 class BoundNetwork(Protocol):
     """One slot's inputs and outputs; one thread at a time."""
+
+    @property
+    def shapes(self) -> Sequence[Shape]:
+        """Of the outputs, in graph order."""
 
     @property
     def tensor(self) -> NDArray[np.float32]:
@@ -42,11 +46,18 @@ class BoundBatch(Protocol):
 class CpuNetwork(Protocol):
     """A network that is loaded once; its slots may run side by side."""
 
-    def bind(self) -> BoundNetwork:
-        """For one more slot."""
+    @property
+    def shapes(self) -> Sequence[Shape]:
+        """Of its outputs, in graph order, for the whole input."""
 
-    def bind_batch(self, capacity: int) -> BoundBatch:
-        """For one more slot that takes several frames; raises ModelError where none can be."""
+    def bind(self, spec: ModelSpec) -> BoundNetwork:
+        """For a slot whose frames need the input of ``spec`` (see ModelSpec.for_frame).
+
+        On the slot's worker; raises ModelError where the network does not run at that size.
+        """
+
+    def bind_batch(self, spec: ModelSpec, capacity: int) -> BoundBatch:
+        """As ``bind``, for a slot that takes several frames; raises ModelError where none can."""
 
 
 # spec, weights, frames side by side, threads of each
@@ -54,28 +65,38 @@ OpenNetwork = Callable[[ModelSpec, Path, int, int], CpuNetwork]
 
 
 class OrtNetwork:
-    """ONNX Runtime: one session, on the threads of whoever runs it."""
+    """ONNX Runtime: one session, on the threads of whoever runs it, for all sizes of input."""
 
     def __init__(self, spec: ModelSpec, weights: Path, workers: int, threads: int) -> None:
-        self._session, self._name = open_session(weights, threads=threads), spec.name
+        self._session, self._whole_wh = open_session(weights, threads=threads), spec.input.size_wh
         self._io = network_io(self._session, spec)
 
-    def bind(self) -> BoundNetwork:
+    @property
+    def shapes(self) -> Sequence[Shape]:
         """See CpuNetwork."""
-        return _OrtBound(self._session, self._io, self._name)
+        return self._io.shapes
 
-    def bind_batch(self, capacity: int) -> BoundBatch:
+    def bind(self, spec: ModelSpec) -> BoundNetwork:
         """See CpuNetwork."""
-        shapes = [shape for _, shape in self._io.outputs]
-        fixed = isinstance(self._session.get_inputs()[0].shape[0], int)
-        if fixed or self._io.varies or any(shape[0] != 1 for shape in shapes):
-            raise one_at_a_time(self._name)
-        return _OrtBatch(self._session, self._io, self._name, capacity)
+        return _OrtBound(self._session, self._io_at(spec), spec.name)
+
+    def bind_batch(self, spec: ModelSpec, capacity: int) -> BoundBatch:
+        """See CpuNetwork."""
+        io = self._io_at(spec)
+        fixed = isinstance(io.dims[0], int)
+        if fixed or io.varies or any(shape[0] != 1 for shape in io.shapes):
+            raise one_at_a_time(spec.name)
+        return _OrtBatch(self._session, io, spec.name, capacity)
+
+    def _io_at(self, spec: ModelSpec) -> NetworkIO:
+        whole = spec.input.size_wh == self._whole_wh
+        return self._io if whole else network_io(self._session, spec)
 
 
 class _OrtBound:
     def __init__(self, session: Any, io: NetworkIO, name: str) -> None:
         self._session, self._name = session, name
+        self.shapes = io.shapes
         self.tensor = np.zeros(io.shape, np.float32)
         self._binding, self._outputs = _bind(session, self.tensor, io)
 

@@ -10,7 +10,7 @@ import numpy as np
 from app.backends.cuda_engine import SlotNetwork
 from app.backends.decoders import STRIDES
 from app.backends.decoders.common import Candidates, cells
-from app.backends.postprocess import Postprocessor, in_source
+from app.backends.postprocess import Limits, Postprocessor, in_source
 from app.detections import Detections
 from app.gpu.boxes import DeviceBoxes, grid_table, knows, output_cells
 from app.gpu.context import GpuContext
@@ -37,9 +37,8 @@ class Found:
         outputs = network.run_for(1).outputs
         self._varies = any(not address for address, _ in outputs)
         # first: it refuses outputs that are not of the family
-        self._postprocess = Postprocessor(
-            spec, [shape for _, shape in outputs], score=score, iou=iou
-        )
+        self._limits = Limits(score, iou)
+        self._postprocess = Postprocessor(spec, [shape for _, shape in outputs], self._limits)
         # the raw outputs come to the host only where the device cannot find the boxes
         self._boxes = None
         if not self._varies and knows(spec):
@@ -67,7 +66,7 @@ class Found:
         if self._tuned is None:
             return moved
         (score, iou), self._tuned = self._tuned, None
-        self._postprocess.tune(score=score, iou=iou)
+        self._limits.tune(score=score, iou=iou)
         if self._boxes is None:
             return moved
         self._boxes.tune(score=score, iou=iou)

@@ -25,11 +25,9 @@ from app.backends.ort import one_line, open_session
 from app.backends.ort_io import Shape, network_io
 from app.cache import cache_dir, write_whole
 from app.errors import ConfigError, ModelError
-from app.model_spec import ModelSpec
+from app.model_spec import ANY_SIZE, ModelSpec
 
 Size = tuple[int, int]  # width, height
-# families that tell boxes in cells or pixels; the others tell shares of the size they learned with
-ANY_SIZE = ("yolox", "yolov5", "yolov8", "nanodet", "yunet")
 
 
 def at_input_size(spec: ModelSpec, weights: Path, size_wh: Size) -> tuple[ModelSpec, Path]:
@@ -41,10 +39,12 @@ def at_input_size(spec: ModelSpec, weights: Path, size_wh: Size) -> tuple[ModelS
         known = ", ".join(ANY_SIZE)
         why = f"family {spec.family} finds right sizes at its own only; these take others: {known}"
         raise _refused(spec, size_wh, why)
-    resized = replace(spec, input=replace(spec.input, size_wh=size_wh))
     dims = open_session(weights, optimise=False).get_inputs()[0].shape
-    if any(isinstance(n, int) for n in dims[2:]):
+    fixed = any(isinstance(n, int) for n in dims[2:])
+    if fixed:
         weights = _changed(spec, weights, size_wh)
+    fit = 0 if fixed or any(side % (spec.input.fit or 1) for side in size_wh) else spec.input.fit
+    resized = replace(spec, input=replace(spec.input, size_wh=size_wh, fit=fit))
     try:
         io = network_io(open_session(weights, optimise=False), resized)
         make_decoder(resized, [shape for _, shape in io.outputs])

@@ -7,19 +7,21 @@ bfloat16 where a CPU can. As many streams as workers, so that each worker's fram
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.backends.cpu_network import Array, BoundBatch, BoundNetwork, failed
 from app.backends.ort import one_line
-from app.backends.ort_io import network_io
+from app.backends.ort_io import NetworkIO, Shape, network_io
 from app.errors import ConfigError, ModelError
 from app.model_spec import ModelSpec
 
@@ -59,50 +61,63 @@ def load_openvino() -> Any:
 
 
 class OpenVinoNetwork:
-    """One compiled network with ``workers`` streams of ``threads`` threads."""
+    """A compiled network with ``workers`` streams of ``threads`` threads; one for each size."""
 
     def __init__(self, spec: ModelSpec, weights: Path, workers: int, threads: int) -> None:
-        self._ov, self._name = load_openvino(), spec.name
-        core = self._ov.Core()
-        width, height = spec.input.size_wh
-        try:
-            model = core.read_model(str(weights))
-            graph = _Graph(model)
-            if len(graph.inputs) == 1:
-                model.reshape([1, 3, height, width])
-        except Exception as fault:  # OpenVINO's own errors are RuntimeErrors of any kind
-            raise _refused(weights, fault) from fault
-        options = {
+        self._ov, self._spec, self._weights = load_openvino(), spec, weights
+        self._core = self._ov.Core()
+        self._options = {
             "INFERENCE_PRECISION_HINT": "f32",
             "NUM_STREAMS": workers,
             "INFERENCE_NUM_THREADS": workers * threads,
             "ENABLE_CPU_PINNING": False,  # decoding shares the cores
         }
-        try:
-            self._compiled = graph.compiled = core.compile_model(model, "CPU", options)
-        except Exception as fault:
-            raise _refused(weights, fault) from fault
-        self._io = network_io(graph, spec)
+        self._sized: WeakValueDictionary[tuple[int, int], _Graph] = WeakValueDictionary()
+        self._lock = threading.Lock()
+        self._whole = self._open_at(spec)
 
-    def bind(self) -> BoundNetwork:
+    @property
+    def shapes(self) -> Sequence[Shape]:
         """See CpuNetwork."""
-        tensor = np.zeros(self._io.shape, np.float32)
-        request = self._compiled.create_infer_request()
-        request.set_input_tensor(self._ov.Tensor(tensor, shared_memory=True))
-        return _OpenVinoBound(request, tensor, self._name, varies=self._io.varies)
+        return self._whole.io.shapes
 
-    def bind_batch(self, capacity: int) -> BoundBatch:
+    def bind(self, spec: ModelSpec) -> BoundNetwork:
+        """See CpuNetwork."""
+        size_wh = spec.input.size_wh
+        with self._lock:
+            graph = self._whole if size_wh == self._spec.input.size_wh else None
+            graph = graph or self._sized.get(size_wh)
+            if graph is None:
+                graph = self._sized[size_wh] = self._open_at(spec)
+        return _OpenVinoBound(self._ov, graph, spec.name)
+
+    def _open_at(self, spec: ModelSpec) -> _Graph:
+        width, height = spec.input.size_wh
+        try:
+            model = self._core.read_model(str(self._weights))
+            graph = _Graph(model)
+            if len(graph.inputs) == 1:
+                model.reshape([1, 3, height, width])
+            graph.compiled = self._core.compile_model(model, "CPU", self._options)
+        except Exception as fault:  # OpenVINO's own errors are RuntimeErrors of any kind
+            raise _refused(self._weights, fault) from fault
+        graph.io = network_io(graph, spec)
+        return graph
+
+    def bind_batch(self, spec: ModelSpec, capacity: int) -> BoundBatch:
         """See CpuNetwork. The streams have the frames side by side already."""
         raise ConfigError(f"batch {capacity}: --engine openvino takes one frame at a time")
 
 
 class _OpenVinoBound:
-    def __init__(
-        self, request: Any, tensor: NDArray[np.float32], name: str, *, varies: bool
-    ) -> None:
-        self._request, self.tensor, self._name = request, tensor, name
+    def __init__(self, openvino: Any, graph: _Graph, name: str) -> None:
+        self._graph, self._name = graph, name  # kept, as others may want its size, too
+        self.shapes = graph.io.shapes
+        self.tensor: NDArray[np.float32] = np.zeros(graph.io.shape, np.float32)
+        self._request = graph.compiled.create_infer_request()
+        self._request.set_input_tensor(openvino.Tensor(self.tensor, shared_memory=True))
         self._outputs: Sequence[Array] | None = None
-        self._varies = varies
+        self._varies = graph.io.varies
 
     def run(self) -> Sequence[Array]:
         try:
@@ -124,6 +139,7 @@ class _Graph:
         self._model = model
         self.inputs = [_told(port) for port in model.inputs]
         self.compiled: Any = None
+        self.io: NetworkIO
 
     def get_inputs(self) -> list[SimpleNamespace]:
         return self.inputs

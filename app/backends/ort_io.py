@@ -20,16 +20,30 @@ class NetworkIO:
     """The tensors of a network for one frame.
 
     ``outputs``: names and shapes, in graph order. ``varies``: they may differ from frame to frame,
-    or are not float32. ``open_dims``: the named sizes of the input that the file leaves open;
-    ``nameless``: it leaves some open without a name.
+    or are not float32. ``dims``: the input as the file has it, a name or None where it is open.
     """
 
     input: str
     shape: Shape
     outputs: tuple[tuple[str, Shape], ...]
     varies: bool
-    open_dims: Mapping[str, int]
-    nameless: bool
+    dims: tuple[int | str | None, ...]
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """Of the outputs, in graph order."""
+        return [shape for _, shape in self.outputs]
+
+    @property
+    def open_dims(self) -> Mapping[str, int]:
+        """The named sizes of the input that the file leaves open, and what they are here."""
+        told = zip(self.dims, self.shape, strict=True)
+        return {name: size for name, size in told if isinstance(name, str)}
+
+    @property
+    def nameless(self) -> bool:
+        """Whether the file leaves some open without a name."""
+        return None in self.dims
 
 
 def network_io(session: Any, spec: ModelSpec) -> NetworkIO:
@@ -48,27 +62,32 @@ def network_io(session: Any, spec: ModelSpec) -> NetworkIO:
             f"model {spec.name}: the network takes {list(told)}, but its manifest says "
             f"{list(wanted)}; correct `input.size` (width, height) in the manifest"
         )
+    if spec.input.fit and any(isinstance(n, int) for n in told[2:]):
+        raise ModelError(
+            f"model {spec.name}: its manifest has `input.fit`, but the file fixes its input to "
+            f"{list(told)}; remove `fit`, or export it with open height and width"
+        )
     outputs = session.get_outputs()
     shapes = [tuple(output.shape) for output in outputs]
     if not all(isinstance(n, int) for shape in shapes for n in shape):
-        shapes = _shapes_of_a_run(session, spec.name, wanted)
+        shapes = _shapes_of_a_run(session, spec, wanted)
     varies = bool(spec.parameters.get("end_to_end"))
     return NetworkIO(
         input=inputs[0].name,
         shape=wanted,
         outputs=tuple((o.name, shape) for o, shape in zip(outputs, shapes, strict=True)),
         varies=varies or any(output.type != "tensor(float)" for output in outputs),
-        open_dims={n: size for n, size in zip(told, wanted, strict=True) if isinstance(n, str)},
-        nameless=None in told,
+        dims=tuple(told),
     )
 
 
-def _shapes_of_a_run(session: Any, name: str, shape: Shape) -> list[Any]:
+def _shapes_of_a_run(session: Any, spec: ModelSpec, shape: Shape) -> list[Any]:
     try:
         arrays = session.run(None, {session.get_inputs()[0].name: np.zeros(shape, np.float32)})
     except Exception as error:  # ONNX Runtime's own errors have no common root
+        cure = "remove `input.fit` from" if spec.input.fit else "choose another `input.size` in"
         raise ModelError(
-            f"model {name}: the network refuses an input of {list(shape)}: "
-            f"{one_line(error)}; choose another `input.size` in the manifest"
+            f"model {spec.name}: the network refuses an input of {list(shape)}: "
+            f"{one_line(error)}; {cure} the manifest"
         ) from error
     return [array.shape for array in arrays]

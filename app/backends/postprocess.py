@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,17 +21,24 @@ MAX_DETECTIONS = 300
 HUGE_PX = 1e6  # no box is so large; what is came from an overflow
 
 
+@dataclass(slots=True)
+class Limits:
+    """Thresholds, which may change between two frames; any thread."""
+
+    score: float
+    iou: float
+
+    def tune(self, *, score: float, iou: float) -> None:
+        """Others from the next frame on."""
+        self.score, self.iou = score, iou
+
+
 class Postprocessor:
     """Decode, threshold, NMS, map to source pixels, clip. Safe to share between threads."""
 
-    def __init__(self, spec: ModelSpec, shapes: Shapes, *, score: float, iou: float) -> None:
-        self._decode = make_decoder(spec, shapes)
-        self._score, self._iou = score, iou
+    def __init__(self, spec: ModelSpec, shapes: Shapes, limits: Limits) -> None:
+        self._decode, self._limits = make_decoder(spec, shapes), limits
         self.sanity = Sanity(spec.name)
-
-    def tune(self, *, score: float, iou: float) -> None:
-        """Other thresholds from the next frame on; any thread."""
-        self._score, self._iou = score, iou
 
     def __call__(self, outputs: Sequence[NDArray[Any]], placement: Placement) -> Detections:
         """Outputs in graph order for one frame. Boxes without area in the frame are left out."""
@@ -40,7 +48,7 @@ class Postprocessor:
             return self._finish(outputs, placement)
 
     def _finish(self, outputs: Sequence[NDArray[Any]], placement: Placement) -> Detections:
-        found = self._decode(outputs, self._score)
+        found = self._decode(outputs, self._limits.score)
         if not len(found.scores):
             return Detections.empty()
         size = found.xyxy[:, 2:] - found.xyxy[:, :2]
@@ -48,7 +56,7 @@ class Postprocessor:
         if not sound.all():
             found = found.of(np.flatnonzero(sound.all(axis=1)))
         if self._decode.needs_nms:
-            kept = nms(found.xyxy, found.scores, found.class_ids, iou=self._iou)
+            kept = nms(found.xyxy, found.scores, found.class_ids, iou=self._limits.iou)
         else:
             kept = (-found.scores).argsort(kind="stable")
         return in_source(found.of(kept[:MAX_DETECTIONS]), placement)

@@ -88,7 +88,11 @@ def format_manifest(spec: ModelSpec, *, labels_file: str | None = None) -> str:
         "labels": labels_file or spec.labels,
     }
     tables: dict[str, Mapping[str, Any]] = {
-        "input": {("size" if k == "size_wh" else k): v for k, v in asdict(spec.input).items()},
+        "input": {
+            ("size" if k == "size_wh" else k): v
+            for k, v in asdict(spec.input).items()
+            if k != "fit" or v
+        },
         "decoder": {"family": spec.family, **spec.parameters},
         "thresholds": {"score": spec.score, "iou": spec.iou},
         "accuracy": spec.accuracy,

@@ -16,7 +16,7 @@ import numpy as np
 
 from app.backends.ort import open_session
 from app.backends.ort_io import network_io
-from app.backends.postprocess import Postprocessor
+from app.backends.postprocess import Limits, Postprocessor
 from app.backends.preprocess import CpuPreprocessor
 from app.frame import Frame
 from app.shelf import Model
@@ -66,7 +66,7 @@ def _frames(clip: str, model: Model) -> Iterator[tuple[int, ...]]:
     feed = {io.input: tensor}
     preprocess = CpuPreprocessor(spec.input)
     shapes = [output.shape for output in session.run(None, feed)]
-    postprocess = Postprocessor(spec, shapes, score=spec.score, iou=spec.iou)
+    postprocess = Postprocessor(spec, shapes, Limits(spec.score, spec.iou))
     buffer = None
     while True:
         at = [thread_time_ns()]

@@ -153,7 +153,7 @@ def ort_peer(model: Model, provider: str) -> Iterator[Detect]:
     """ONNX Runtime as most use it: OpenCV on the CPU, then ``session.run``."""
     import onnxruntime
 
-    from app.backends.postprocess import Postprocessor
+    from app.backends.postprocess import Limits, Postprocessor
     from app.backends.preprocess import CpuPreprocessor
 
     _as_others_find_it()
@@ -166,7 +166,7 @@ def ort_peer(model: Model, provider: str) -> Iterator[Detect]:
     width, height = spec.input.size_wh
     tensor = np.zeros((1, 3, height, width), np.float32)
     shapes = [output.shape for output in session.run(None, {name: tensor})]
-    postprocess = Postprocessor(spec, shapes, score=spec.score, iou=spec.iou)
+    postprocess = Postprocessor(spec, shapes, Limits(spec.score, spec.iou))
 
     def detect(pixels: Pixels) -> int:
         placement = preprocess(Frame(pixels, 0, 0), tensor)

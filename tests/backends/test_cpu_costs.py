@@ -86,8 +86,11 @@ def test_a_frame_costs_few_python_calls(tmp_path):
 def test_the_tensor_is_the_same_memory_for_every_frame():
     with backend_factory(CPU, find_model("kestrel_320"), Policy.LATEST)(lambda: None) as backend:
         slot = backend.slots[0]
-        address = slot._network.tensor.ctypes.data
-        for size in ((48, 64), (720, 1280), (48, 64)):
+        addresses = {}
+        for size in ((48, 64), (720, 1280), (48, 64), (360, 640), (96, 128)):
             slot.enqueue(Frame(np.zeros((*size, 3), np.uint8), 0, 0))
             slot.collect()
-            assert slot._network.tensor.ctypes.data == address
+            for kept in slot._by_size.all:
+                tensor = kept.network.tensor
+                assert addresses.setdefault(tensor.shape, tensor.ctypes.data) == tensor.ctypes.data
+        assert set(addresses) == {(1, 3, 256, 320), (1, 3, 192, 320)}

@@ -193,14 +193,14 @@ def test_outputs_of_another_family_are_refused_with_the_cure(
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
 def test_garbage_from_the_network_ends_as_valid_detections(family: str, value: float) -> None:
-    from app.backends.postprocess import Postprocessor
+    from app.backends.postprocess import Limits, Postprocessor
 
     model, write = FAMILIES[family]
     outputs = write((np.array([[40.0, 40.0]]), np.array([[20.0, 20.0]]), np.array([1])), 0.8)
     rng = np.random.default_rng(1)
     for output in outputs:
         output[rng.random(output.shape) < 0.3] = value
-    post = Postprocessor(model, [o.shape for o in outputs], score=0.3, iou=0.5)
+    post = Postprocessor(model, [o.shape for o in outputs], Limits(0.3, 0.5))
     found = post(outputs, place((640, 480), WH))
     assert np.isfinite(found.xyxy).all()
     assert (found.xyxy >= 0).all() and (found.xyxy <= (640, 480, 640, 480)).all()

@@ -22,7 +22,7 @@ from app.backends.ort_providers import (
 from app.errors import ConfigError, DeviceError
 from tests.backends.test_cpu import H, W, network, spec
 
-FIXED = NetworkIO("images", (1, 3, 64, 96), (("out", (1, 6, 10)),), False, {}, False)
+FIXED = NetworkIO("images", (1, 3, 64, 96), (("out", (1, 6, 10)),), False, (1, 3, 64, 96))
 STREAM = 0x7F00_1234
 
 
@@ -55,7 +55,7 @@ def test_tensorrt_comes_first_and_cuda_runs_what_it_cannot(tmp_path, precision, 
 
 
 def test_sizes_left_open_without_a_name_are_given_as_a_profile():
-    network = NetworkIO("x", (1, 3, 64, 96), (), False, {}, True)
+    network = NetworkIO("x", (1, 3, 64, 96), (), False, (None, 3, None, None))
     found = options("ort-tensorrt", "fp16", network)[0][1]
     assert {found[f"trt_profile_{w}_shapes"] for w in ("min", "opt", "max")} == {"x:1x3x64x96"}
 

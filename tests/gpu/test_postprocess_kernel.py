@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app.backends.decoders.common import cells as grid_of
-from app.backends.postprocess import Postprocessor
+from app.backends.postprocess import Limits, Postprocessor
 from app.gpu.context import GpuContext
 from app.gpu.kernel_files import load_kernel, load_module
 from app.letterbox import place
@@ -77,7 +77,7 @@ def test_the_cpus_boxes_in_its_order(device, family, classes, strong, score):
     spec = ModelSpec(
         "x", "x.onnx", InputSpec((SIDE, SIDE)), family, tuple(map(str, range(classes)))
     )
-    wanted = Postprocessor(spec, [raw.shape], score=score, iou=0.45)(
+    wanted = Postprocessor(spec, [raw.shape], Limits(score, 0.45))(
         [raw], place((SIDE, SIDE), (SIDE, SIDE))
     )
     found, candidates, broken = on_device(family, raw, classes, score, 0.45)

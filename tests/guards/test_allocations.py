@@ -14,8 +14,8 @@ from queue import SimpleQueue
 import numpy as np
 import pytest
 
-from app.backends.cpu import CpuSlot
 from app.backends.cpu_network import OrtNetwork
+from app.backends.cpu_slot import CpuSlot
 from app.config import Config
 from app.detections import Result
 from app.frame import Frame, SourceInfo
@@ -48,9 +48,11 @@ def frame() -> Frame:
 
 
 @pytest.fixture(scope="module")
-def slot(model: Model) -> CpuSlot:
-    network = OrtNetwork(model.spec, model.weights, 1, 1).bind()
-    return CpuSlot(model.spec, network, queue=SimpleQueue(), wake=int, score=0.35, iou=0.5)
+def slot(model: Model, frame: Frame) -> CpuSlot:
+    network = OrtNetwork(model.spec, model.weights, 1, 1)
+    slot = CpuSlot(model.spec, network, queue=SimpleQueue(), wake=int, score=0.35, iou=0.5)
+    one_frame(slot, frame)
+    return slot
 
 
 @pytest.fixture
@@ -84,21 +86,21 @@ def one_frame(slot: CpuSlot, frame: Frame) -> int:
 @pytest.mark.usefixtures("traced")
 def test_the_guard_sees_what_it_guards_against(slot: CpuSlot, frame: Frame) -> None:
     assert peak_bytes(lambda: frame.pixels.copy()) >= frame.pixels.nbytes
-    assert peak_bytes(lambda: slot._network.tensor * 2) >= slot._network.tensor.nbytes
+    assert peak_bytes(lambda: slot._now.network.tensor * 2) >= slot._now.network.tensor.nbytes
 
 
 @pytest.mark.usefixtures("traced")
 def test_preprocessing_allocates_no_picture_and_no_tensor(slot: CpuSlot, frame: Frame) -> None:
     assert (
-        peak_bytes(lambda: slot._preprocess(frame, slot._network.tensor)) < 4 * KB
+        peak_bytes(lambda: slot._now.preprocess(frame, slot._now.network.tensor)) < 4 * KB
     )  # measured: 0.7
 
 
 @pytest.mark.usefixtures("traced")
 def test_the_network_writes_into_memory_that_is_bound_once(slot: CpuSlot, frame: Frame) -> None:
-    outputs = slot._network.run()
-    assert peak_bytes(slot._network.run) < 2 * KB  # measured: 0.3
-    again = slot._network.run()
+    outputs = slot._now.network.run()
+    assert peak_bytes(slot._now.network.run) < 2 * KB  # measured: 0.3
+    again = slot._now.network.run()
     assert all(a is b for a, b in zip(outputs, again, strict=True))
 
 
@@ -189,5 +191,5 @@ def test_a_frame_is_never_copied_between_source_and_sinks(uri: str, model: Model
 
 def test_slots_have_arrays_of_their_own(model: Model) -> None:
     network = OrtNetwork(model.spec, model.weights, 1, 1)
-    slots = [network.bind() for _ in range(2)]
+    slots = [network.bind(model.spec) for _ in range(2)]
     assert not np.shares_memory(slots[0].tensor, slots[1].tensor)

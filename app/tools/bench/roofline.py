@@ -52,7 +52,7 @@ class Line:
 
 
 def roofline(alone: Alone, spec: ModelSpec, work: Work, peak: Ceilings) -> list[Line]:
-    """A line per stage, in the order of a frame."""
+    """A line per stage, in the order of a frame; ``spec`` with the input that was computed."""
     lines = []
     for stage in STAGES:
         measured_ms = alone.stages_ms.get(stage)

@@ -52,9 +52,10 @@ def run_bench(config: Config, destination: Destination, *, seconds: float) -> in
     overload = _at_rate(config, model, min(fps * OVERLOAD, FASTEST_PATTERN_FPS), seconds)
     # before the ceilings are measured, which takes memory that no run takes
     rss_mb, peak_kb = _rss_mb(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    width, height = model.spec.input.size_wh
+    computed = model.spec if alone.on_gpu else model.spec.for_frame(alone.frame_wh)
+    width, height = computed.input.size_wh
     work, peak = network_work(model.weights, (1, 3, height, width)), ceilings()
-    lines = roofline(alone, model.spec, work, peak)
+    lines = roofline(alone, computed, work, peak)
     sentence = bottleneck(alone, lines, run, work)
     report = {
         **header("run"),

@@ -21,11 +21,12 @@ def at_size(model: Model, size_wh: tuple[int, int], folder: Path) -> Model:
 
     Raises ModelError where the graph cannot have it.
     """
-    if size_wh == model.spec.input.size_wh:
+    if size_wh == model.spec.input.size_wh and not model.spec.input.fit:
         return model
-    spec = replace(model.spec, input=replace(model.spec.input, size_wh=size_wh))
     shape = (1, 3, size_wh[1], size_wh[0])
     weights = with_input(model.weights, shape, folder)
+    # what is asked for is measured: all of that size
+    spec = replace(model.spec, input=replace(model.spec.input, size_wh=size_wh, fit=0))
     _run(weights, model, np.zeros(shape, np.float32))
     return replace(model, spec=spec, weights=weights)
 

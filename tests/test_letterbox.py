@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.letterbox import Align, Resize, place
+from app.letterbox import Align, Resize, needed, place
 
 SIDES = st.integers(1, 5000)
 SIZES = st.tuples(SIDES, SIDES)
@@ -44,6 +44,28 @@ def test_letterbox_keeps_the_aspect_to_within_a_pixel(
     ratio = min(size[0] / source[0], size[1] / source[1])
     assert abs(p.w - max(1, source[0] * ratio)) <= 0.5 + 1e-6
     assert abs(p.h - max(1, source[1] * ratio)) <= 0.5 + 1e-6
+
+
+@given(
+    SIZES, st.tuples(st.integers(1, 20), st.integers(1, 20)), st.sampled_from([8, 32, 64]), ALIGNS
+)
+def test_what_a_frame_needs_holds_it_as_the_whole_input_would(
+    source: tuple[int, int], units: tuple[int, int], multiple: int, align: Align
+) -> None:
+    whole = (units[0] * multiple, units[1] * multiple)
+    cut = needed(source, whole, multiple)
+    assert all(n % multiple == 0 and 0 < n <= w for n, w in zip(cut, whole, strict=True))
+    here, there = (place(source, size, align=align) for size in (cut, whole))
+    assert (here.w, here.h) == (there.w, there.h)
+    assert cut[0] - here.w < multiple + 1 and cut[1] - here.h < multiple + 1, "not a cell too much"
+
+
+def test_known_needs() -> None:
+    assert needed((768, 432), (320, 320), 32) == (320, 192)
+    assert needed((1080, 1920), (320, 320), 32) == (192, 320)
+    assert needed((640, 480), (320, 320), 32) == (320, 256)
+    assert needed((500, 500), (320, 320), 32) == (320, 320)
+    assert needed((8000, 1), (320, 320), 32) == (320, 32)
 
 
 def test_points_outside_the_frame_are_clipped_to_it() -> None:

@@ -71,6 +71,10 @@ def test_what_is_left_out_takes_its_default():
         ("input.pad", 256),
         ("input.pad", 0.5),
         ("input.zoom", 1),
+        ("input.fit", -32),
+        ("input.fit", 1.5),
+        ("input.fit", 48),
+        ("input.fit", "32"),
         ("input.size", [64, 8193]),
         ("decoder.strides", 8),
         ("decoder.strides", []),
@@ -97,6 +101,30 @@ def test_fault_names_file_and_key(key, value):
     assert "models/a.toml" in str(fault.value)
     assert f"`{key}`" in str(fault.value)
     assert "\n" not in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "resize", "good"),
+    [
+        *(("yolov8", "letterbox", True), ("yunet", "letterbox", True)),
+        *(("yolov8", "stretch", False), ("fastestdet", "letterbox", False)),
+    ],
+)
+def test_only_letterboxes_of_families_for_any_size_are_cut(family, resize, good):
+    data = changed("input.fit", 32)
+    data["input"]["resize"], data["decoder"] = resize, {"family": family}
+    if good:
+        spec = parse_manifest(data, name="a", where="a.toml")
+        assert spec.for_frame((640, 100)).input.size_wh == (64, 32)
+        assert spec.for_frame((100, 640)).input.size_wh == (32, 32)
+        return
+    with pytest.raises(ModelError, match=r"`input\.fit`.*letterbox.*yolov8"):
+        parse_manifest(data, name="a", where="a.toml")
+
+
+def test_an_input_of_one_size_is_never_cut():
+    spec = parse_manifest(GOOD, name="a", where="a.toml")
+    assert spec.for_frame((640, 100)) is spec
 
 
 @pytest.mark.parametrize("family", FAMILIES)

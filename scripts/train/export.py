@@ -2,9 +2,10 @@
 
     python -m scripts.train.export CHECKPOINT --name NAME [--parent NAME] [--shelf FOLDER]
 
-Batch norm is in the convolutions. The one output, (B,4+C,N), is of the family ``yolov8``:
-centre and size in input pixels and class scores. ONNX Runtime must give what PyTorch gives, to
-1e-4 of a score and 1e-4 of the input's side, or nothing is written.
+Batch norm is in the convolutions, and width and height of the input are open. The one output,
+(B,4+C,N), is of the family ``yolov8``: centre and size in input pixels and class scores. ONNX
+Runtime must give what PyTorch gives, to 1e-4 of a score and 1e-4 of the input's side, or nothing is
+written.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from app.model_spec import InputSpec, ModelSpec
 from app.shelf import SHELF_DIR, install
 from scripts.train.checkpoint import Trained, load_trained
 from scripts.train.command import guarded
-from scripts.train.network import LOG_REACH, MEAN, STD, Detector, cell_centres, fold
+from scripts.train.network import LOG_REACH, MEAN, STD, STRIDES, Detector, cell_centres, fold
+from scripts.train.open_input import open_input
 
 OPSET = 17
 TOLERANCE = 1e-4
@@ -42,7 +44,7 @@ class Exported(nn.Module):
 
     def __init__(self, network: Detector, input_wh: tuple[int, int]) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.input_wh = network, input_wh
         cells = cell_centres(input_wh)
         self.register_buffer("centres", cells[:, :2].T[None].contiguous())
         self.register_buffer("strides", cells[None, None, :, 2].contiguous())
@@ -79,35 +81,31 @@ def write_onnx(trained: Trained, path: Path, *, half: bool = False) -> float:
             output_names=["detections"],
             dynamic_axes={"images": {0: "batch"}, "detections": {0: "batch"}},
         )
-    _write_down_the_output(path, (4 + len(trained.labels), module.strides.shape[2]))
+    model = onnx.load(str(path))
+    # the exporter leaves open what is known
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 4 + len(trained.labels)
+    open_input(model)
+    onnx.save(model, str(path))
     if half:
         to_half_weights(path, path)
-    worst = max(_difference(module, path, batch=b, size=size) for b in (1, 3))
+    cut = Exported(trained.network, (size, max(STRIDES))).eval()
+    worst = max(_difference(*way) for way in ((module, path, 1), (module, path, 3), (cut, path, 1)))
     if worst > TOLERANCE:
         raise ValueError(f"ONNX Runtime and PyTorch differ by {worst:.2g}, above {TOLERANCE}")
     return worst
 
 
-def _write_down_the_output(path: Path, sizes: tuple[int, int]) -> None:
-    """Only the batch is open; the exporter leaves the other axes open too."""
-    model = onnx.load(str(path))
-    dims = model.graph.output[0].type.tensor_type.shape.dim
-    for dim, size in zip(dims[1:], sizes, strict=True):
-        dim.dim_value = size
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, str(path))
-
-
 @torch.no_grad()
-def _difference(module: nn.Module, path: Path, *, batch: int, size: int) -> float:
-    """Largest difference: of scores, and of boxes as shares of the input's side."""
-    pixels = np.random.default_rng(batch).integers(0, 256, (batch, 3, size, size))
+def _difference(module: Exported, path: Path, batch: int) -> float:
+    """Largest difference: of scores, and of boxes as shares of the input's width."""
+    width, height = module.input_wh
+    pixels = np.random.default_rng(batch).integers(0, 256, (batch, 3, height, width))
     tensor = ((pixels - MEAN) / STD).astype(np.float32)
     wanted = module(torch.from_numpy(tensor)).numpy()
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     found: NDArray[Any] = session.run(None, {"images": tensor})[0]
     scale = np.ones((1, wanted.shape[1], 1), np.float32)
-    scale[:, :4] = 1 / size
+    scale[:, :4] = 1 / width
     return float((np.abs(found - wanted) * scale).max())
 
 
@@ -124,6 +122,7 @@ def manifest(trained: Trained, a: argparse.Namespace) -> ModelSpec:
             resize="letterbox",
             align="center",
             pad=round(MEAN),
+            fit=max(STRIDES),
         ),
         family="yolov8",
         labels=trained.labels,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from importlib.machinery import PathFinder
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +25,6 @@ from app.tools.engines import backend_factory, choose_from, known_frames
 from tests.backends.test_cpu import ONE_BOX, H, W, detect, network, spec
 
 ROOT = Path(__file__).parents[2]
-BESIDE = ROOT / ".venv/openvino"
-
-
-@pytest.fixture
-def openvino(monkeypatch):
-    if BESIDE.is_dir():
-        monkeypatch.syspath_prepend(str(BESIDE))
-    if PathFinder.find_spec("openvino") is None:
-        pytest.skip("OpenVINO is not here: pip install -r requirements-openvino.txt")
 
 
 @pytest.fixture

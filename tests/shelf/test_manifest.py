@@ -43,6 +43,7 @@ INPUTS = st.builds(
     resize=st.sampled_from(get_args(Resize)),
     align=st.sampled_from(get_args(Align)),
     pad=st.integers(0, 255),
+    fit=st.just(0),
 )
 DECODERS = st.sampled_from(FAMILIES).flatmap(
     lambda family: st.fixed_dictionaries(

@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from app.errors import ConfigError, ModelError
-from app.shelf import find_model
+from app.shelf import SHELF_DIR, find_model
 from app.shelf.fetch import MIRROR_ENV
 from app.shelf.manifest import read_manifest
 from app.tools.models import register
@@ -154,6 +154,24 @@ def test_add_of_a_real_network(models, shelf):
     models("add", asset("yunet_n_dynamic"), "--family", "yunet", "--size", "320x256")
     spec = find_model("yunet_n_dynamic", shelf_dir=shelf).spec
     assert (spec.input.size_wh, spec.labels) == ((320, 256), ("face",))
+
+
+def test_add_of_a_network_that_takes_any_size(models, shelf, capsys):
+    weights = SHELF_DIR / "kestrel_320.onnx"
+    words = ("--labels", "person,face", "--size", "256x256", "--resize", "letterbox")
+    assert models("add", weights, "--name", "own", *words, "--fit", "32") == 0
+    assert "own: yolov8 at 256x256 or less by 32; person, face" in capsys.readouterr().out
+    assert find_model("own", shelf_dir=shelf).spec.input.fit == 32
+    assert models("info", "own") == 0
+    assert "256x256 or less by 32" in capsys.readouterr().out
+
+
+def test_add_refuses_to_cut_what_cannot_be_cut(models, shelf, yolov5):
+    with pytest.raises(ModelError, match=r"`input\.fit`.*must be a multiple"):
+        models("add", yolov5, "--fit", "48")
+    with pytest.raises(ModelError, match="remove `fit`|takes"):
+        models("add", yolov5, "--fit", "32")
+    assert not list(shelf.iterdir())
 
 
 def test_info_of_missing_and_of_wrong_weights(models, shelf, capsys):

@@ -15,7 +15,9 @@ from app.shelf import find_model
 from scripts.train import export
 from scripts.train.checkpoint import load_trained, write
 from scripts.train.data import read_set
+from scripts.train.export import Exported
 from scripts.train.network import Detector, Shape, cell_centres, decode_boxes, fold, normalise
+from scripts.train.open_input import open_input
 from scripts.train.plan import Plan
 from scripts.train.prune import cost, loss_over, prune
 from scripts.train.prune import main as prune_main
@@ -65,9 +67,9 @@ def test_the_graph_is_what_engines_want(checkpoint, tmp_path):
     (images,) = model.graph.input
     (detections,) = model.graph.output
     dims = images.type.tensor_type.shape.dim
-    assert (dims[0].dim_param, [d.dim_value for d in dims[1:]]) == ("batch", [3, 64, 64])
+    assert [d.dim_param or d.dim_value for d in dims] == ["batch", 3, "height", "width"]
     dims = detections.type.tensor_type.shape.dim
-    assert (dims[0].dim_param, [d.dim_value for d in dims[1:]]) == ("batch", [4 + 1, 84])
+    assert [d.dim_param or d.dim_value for d in dims] == ["batch", 4 + 1, "cells"]
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
 
 
@@ -85,12 +87,33 @@ def test_any_batch_gives_what_pytorch_gives(checkpoint, tmp_path):
     assert np.abs(np.concatenate([low, high], -1) - corners).max() < 64 * 1e-4
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_any_size_gives_what_a_graph_for_that_size_gives(checkpoint, tmp_path, half):
+    session = open_session(exported(checkpoint, tmp_path, *["--half"] * half).weights)
+    trained = load_trained(checkpoint)
+    fold(trained.network)
+    if half:
+        trained.network.half().float()
+    for width, height in ((64, 32), (32, 96), (160, 64)):
+        pixels = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8)
+        with torch.no_grad():
+            wanted = Exported(trained.network, (width, height))(normalise(pixels)).numpy()
+        (found,) = session.run(None, {"images": normalise(pixels).contiguous().numpy()})
+        np.testing.assert_allclose(found, wanted, atol=0.02, rtol=1e-3)
+
+
+def test_a_graph_is_opened_once(checkpoint, tmp_path):
+    model = onnx.load(str(exported(checkpoint, tmp_path).weights))
+    with pytest.raises(ValueError, match="open already"):
+        open_input(model)
+
+
 def test_half_weights_halve_the_file_and_nothing_else(checkpoint, tmp_path):
     whole = exported(checkpoint, tmp_path)
     size, spec = whole.weights.stat().st_size, whole.spec
     half = exported(checkpoint, tmp_path, "--half", "--force")
     assert half.weights.stat().st_size < 0.6 * size
-    assert half.spec.input == spec.input
+    assert half.spec.input == spec.input and spec.input.fit == 32
     types = {
         i.data_type for i in onnx.load(str(half.weights)).graph.initializer if len(i.dims) == 4
     }

@@ -57,15 +57,15 @@ def network_io(session: Any, spec: ModelSpec) -> NetworkIO:
             "one float32 tensor [1, 3, height, width], as a detector's would be"
         )
     told = inputs[0].shape
-    if any(isinstance(n, int) and n != size for n, size in zip(told, wanted, strict=True)):
-        raise ModelError(
-            f"model {spec.name}: the network takes {list(told)}, but its manifest says "
-            f"{list(wanted)}; correct `input.size` (width, height) in the manifest"
-        )
     if spec.input.fit and any(isinstance(n, int) for n in told[2:]):
         raise ModelError(
             f"model {spec.name}: its manifest has `input.fit`, but the file fixes its input to "
             f"{list(told)}; remove `fit`, or export it with open height and width"
+        )
+    if any(isinstance(n, int) and n != size for n, size in zip(told, wanted, strict=True)):
+        raise ModelError(
+            f"model {spec.name}: the network takes {list(told)}, but its manifest says "
+            f"{list(wanted)}; correct `input.size` (width, height) in the manifest"
         )
     outputs = session.get_outputs()
     shapes = [tuple(output.shape) for output in outputs]

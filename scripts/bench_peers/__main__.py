@@ -12,6 +12,7 @@ import argparse
 import json
 import shlex
 import sys
+from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +22,7 @@ from app.errors import KestrelError
 from app.shelf import Model, default_model, find_model
 from app.tools.machine import device
 from scripts.bench_peers.contract import NotHere, Run
+from scripts.bench_peers.plain import frame_wh
 from scripts.bench_peers.registry import PEERS, REFERENCE
 from scripts.bench_peers.report import passed, summarise, text_table
 from scripts.bench_peers.rounds import in_a_process, interleave
@@ -44,7 +46,8 @@ def main() -> int:
 
     def ask_beside_bound(name: str) -> Run:
         if name == REFERENCE:  # a machine changes its pace: each run has the bound of its minute
-            bounds.append(bound(args.source, model))
+            cut = replace(model, spec=model.spec.for_frame(frame_wh(args.source)))
+            bounds.append(bound(args.source, cut))
         return ask(name)
 
     outcomes = interleave(wanted, args.rounds, ask_beside_bound, print)

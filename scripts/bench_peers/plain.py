@@ -29,6 +29,13 @@ def frames_of(clip: str) -> Iterator[Pixels]:
         yield np.asarray(frame, np.uint8)
 
 
+def frame_wh(clip: str) -> tuple[int, int]:
+    """Width and height of the first frame."""
+    for frame in frames_of(clip):
+        return frame.shape[1], frame.shape[0]
+    raise NotHere(f"{clip} has no frame that can be decoded")
+
+
 class PlainParts:
     """Preprocessing and postprocessing for one model."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 
 from app.shelf import Model
 from scripts.bench_peers.boxes import Tolerance
 from scripts.bench_peers.contract import Run
+from scripts.bench_peers.plain import frame_wh
 
 REFERENCE = "kestrel"
 
@@ -20,17 +21,23 @@ NEAR = Tolerance(score=0.1, corner_px=2.0, iou=0.5, share=0.02)
 
 @dataclass(frozen=True)
 class Peer:
-    """``tolerance`` None: its network is another one, so its boxes prove nothing."""
+    """``tolerance`` None: its network is another one, so its boxes prove nothing.
+
+    All compute as much of the network's input as the clip's frames need, or, with ``whole``, all.
+    """
 
     name: str
     what: str
     module: str
     tolerance: Tolerance | None = FLOAT32
     options: Mapping[str, object] = field(default_factory=dict)
+    whole: bool = False
 
     def run(self, clip: str, model: Model) -> Run:
         """Once over the clip, in this process; raises NotHere."""
         module = import_module(f"scripts.bench_peers.peers.{self.module}")
+        if not self.whole:
+            model = replace(model, spec=model.spec.for_frame(frame_wh(clip)))
         answer = module.run(clip, model, **self.options)
         assert isinstance(answer, Run)
         return answer
@@ -45,6 +52,14 @@ PEERS: dict[str, Peer] = {
             "read, cv2, session.run, decode, NMS in one loop",
             "ort_loop",
             options={"provider": "CPUExecutionProvider"},
+        ),
+        Peer(
+            "plain-whole",
+            "the same with the whole input, as a manifest's size tempts to",
+            "ort_loop",
+            tolerance=NEAR,
+            options={"provider": "CPUExecutionProvider"},
+            whole=True,
         ),
         Peer("opencv-async", "OpenCV DNN, threads and queues as its sample", "opencv_async"),
         Peer(

@@ -48,6 +48,7 @@ def network_of_cost(model: Model) -> tuple[Path, dict[str, Any]]:
     """The ONNX file and what is known of it. Raises NotHere if no width comes near enough."""
     key = {
         "model_sha256": hashlib.sha256(model.weights.read_bytes()).hexdigest(),
+        "size": model.spec.input.size_wh,
         **{name: version(name) for name in ("ultralytics", "onnxruntime", "torch")},
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
@@ -113,10 +114,12 @@ def _measured(width: float, model: Model, folder: Path) -> tuple[float, Path]:
     made = folder / f"width{width:.4f}-yolov8n.yaml"
     made.write_text(yaml.safe_dump(description))
     network = load_ultralytics()(str(made), task="detect")
-    size, before = max(model.spec.input.size_wh), Path.cwd()
+    width_px, height_px = model.spec.input.size_wh
+    options = {"format": "onnx", "imgsz": [height_px, width_px], "simplify": False}
+    before = Path.cwd()
     os.chdir(folder)  # where it writes what has no weights of its own
     try:
-        path = Path(network.export(format="onnx", imgsz=size, simplify=False, verbose=False))
+        path = Path(network.export(**options, verbose=False))
         path = path.absolute()
     finally:
         os.chdir(before)

@@ -169,7 +169,7 @@ def test_add_of_a_network_that_takes_any_size(models, shelf, capsys):
 def test_add_refuses_to_cut_what_cannot_be_cut(models, shelf, yolov5):
     with pytest.raises(ModelError, match=r"`input\.fit`.*must be a multiple"):
         models("add", yolov5, "--fit", "48")
-    with pytest.raises(ModelError, match="remove `fit`|takes"):
+    with pytest.raises(ModelError, match="remove `fit`"):
         models("add", yolov5, "--fit", "32")
     assert not list(shelf.iterdir())
 

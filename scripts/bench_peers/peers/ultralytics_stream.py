@@ -19,7 +19,7 @@ def run(clip: str, model: Model) -> Run:
     results = yolo(str(weights), task="detect").predict(
         source=clip,
         stream=True,
-        imgsz=max(spec.input.size_wh),
+        imgsz=[spec.input.size_wh[1], spec.input.size_wh[0]],
         conf=spec.score,
         iou=spec.iou,
         device="cpu",

@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -25,9 +26,9 @@ from app.shelf import Model
 from scripts.bench_peers.contract import NotHere
 
 TOLERANCE = 0.10
-TURNS = 40
+TURNS = 60
 STEPS = 8
-DEPTH = 1 / 3
+DEPTHS = (1 / 3, 2 / 3, 1.0)
 WIDTHS = (0.03, 0.75)
 
 
@@ -60,11 +61,17 @@ def network_of_cost(model: Model) -> tuple[Path, dict[str, Any]]:
         if abs(fit["cost_ratio"] - 1) <= TOLERANCE:
             return weights, fit
     with tempfile.TemporaryDirectory(dir=weights.parent) as folder:
-        width, ratio, made = nearest(lambda w: _measured(w, model, Path(folder)))
+        found = []
+        for depth in DEPTHS:  # widths come in steps, so that one depth alone may miss
+            measure = partial(_measured, depth=depth, model=model, folder=Path(folder))
+            found.append((*nearest(measure), depth))
+            if abs(found[-1][1] - 1) <= TOLERANCE:
+                break
+        width, ratio, made, depth = min(found, key=lambda one: abs(one[1] - 1))
         if abs(ratio - 1) > TOLERANCE:
             raise NotHere(f"no YOLO of the same cost: the nearest is {ratio:.2f} times ours")
         made.replace(weights)
-    fit = {"width": round(width, 4), "depth": round(DEPTH, 3), "cost_ratio": round(ratio, 3)}
+    fit = {"width": round(width, 4), "depth": round(depth, 3), "cost_ratio": round(ratio, 3)}
     notes.write_text(json.dumps(fit))
     return weights, fit
 
@@ -93,8 +100,8 @@ def cost_ratio(candidate: Path, model: Model) -> float:
             start_ns = thread_time_ns()
             run()
             times.append(thread_time_ns() - start_ns)
-    theirs, ours = (median(times[TURNS // 8 :]) for times in spent)
-    return theirs / ours
+    pairs = zip(*(times[TURNS // 8 :] for times in spent), strict=True)
+    return float(median(theirs / ours for theirs, ours in pairs))
 
 
 def _runner(path: Path, shape: tuple[int, ...]) -> Callable[[], Any]:
@@ -103,15 +110,15 @@ def _runner(path: Path, shape: tuple[int, ...]) -> Callable[[], Any]:
     return lambda: session.run(None, feed)
 
 
-def _measured(width: float, model: Model, folder: Path) -> tuple[float, Path]:
+def _measured(width: float, *, depth: float, model: Model, folder: Path) -> tuple[float, Path]:
     import ultralytics
     import yaml
 
     found = next((Path(ultralytics.__file__).parent / "cfg/models/v8").glob("yolov8.yaml"))
     description = yaml.safe_load(found.read_text())
     description["nc"] = len(model.spec.labels)
-    description["scales"] = {"n": [DEPTH, width, 1024]}
-    made = folder / f"width{width:.4f}-yolov8n.yaml"
+    description["scales"] = {"n": [depth, width, 1024]}
+    made = folder / f"width{width:.4f}depth{depth:.2f}-yolov8n.yaml"
     made.write_text(yaml.safe_dump(description))
     network = load_ultralytics()(str(made), task="detect")
     width_px, height_px = model.spec.input.size_wh

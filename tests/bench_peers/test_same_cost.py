@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app.shelf import Model, find_model
 from scripts.bench_peers import same_cost
 from scripts.bench_peers.contract import NotHere
 
@@ -22,9 +23,34 @@ def test_the_width_whose_cost_is_nearest_is_found_even_where_widths_come_in_step
 def test_where_none_is_near_enough_that_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("KESTREL_CACHE", str(tmp_path))
     monkeypatch.setattr(same_cost, "version", lambda name: "1")
-    monkeypatch.setattr(same_cost, "_measured", lambda width, model, folder: (3.0, folder / "x"))
+    monkeypatch.setattr(same_cost, "_measured", lambda width, *, folder, **_: (3.0, folder / "x"))
     (tmp_path / "bench_peers").mkdir()
     (tmp_path / "w.onnx").write_bytes(b"w")
-    model = type("Model", (), {"weights": tmp_path / "w.onnx"})
+    model = Model(find_model("kestrel_320").spec, tmp_path / "w.onnx", None)
     with pytest.raises(NotHere, match=r"the nearest is 3\.00 times ours"):
         same_cost.network_of_cost(model)
+
+
+def test_another_depth_is_tried_where_the_widths_of_one_miss(tmp_path, monkeypatch):
+    monkeypatch.setenv("KESTREL_CACHE", str(tmp_path))
+    monkeypatch.setattr(same_cost, "version", lambda name: "1")
+    monkeypatch.setattr(same_cost, "_measured", measured := Measured())
+    (tmp_path / "bench_peers").mkdir()
+    (tmp_path / "w.onnx").write_bytes(b"w")
+    model = Model(find_model("kestrel_320").spec, tmp_path / "w.onnx", None)
+    weights, fit = same_cost.network_of_cost(model)
+    assert weights.read_bytes() == b"0.67" and fit["depth"] == 0.667
+    assert set(measured.depths) == {1 / 3, 2 / 3}
+
+
+class Measured:
+    """Stands for making and timing a network: only the second depth comes near."""
+
+    def __init__(self):
+        self.depths = []
+
+    def __call__(self, width, *, depth, model, folder):
+        self.depths.append(depth)
+        path = folder / f"{width}.onnx"
+        path.write_text(f"{depth:.2f}")
+        return (0.8 if depth < 0.5 else 1.05), path

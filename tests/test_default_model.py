@@ -118,6 +118,7 @@ def test_who_is_in_the_clip_is_found(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # a minute of work on a quick machine
 def test_accuracy_is_what_the_manifests_say(dataset: Path, tmp_path: Path) -> None:
     """Measured anew; the variants are within the gate, 2 points, of their parent."""
     figures = tmp_path / "figures.json"

@@ -68,13 +68,14 @@ class OrtNetwork:
     """ONNX Runtime: one session, on the threads of whoever runs it, for all sizes of input."""
 
     def __init__(self, spec: ModelSpec, weights: Path, workers: int, threads: int) -> None:
-        self._session, self._whole_wh = open_session(weights, threads=threads), spec.input.size_wh
-        self._io = network_io(self._session, spec)
+        self._session = open_session(weights, threads=threads)
+        self._whole = network_io(self._session, spec)
+        self._ios = {spec.input.size_wh: self._whole}  # each size is asked for by one run
 
     @property
     def shapes(self) -> Sequence[Shape]:
         """See CpuNetwork."""
-        return self._io.shapes
+        return self._whole.shapes
 
     def bind(self, spec: ModelSpec) -> BoundNetwork:
         """See CpuNetwork."""
@@ -89,8 +90,10 @@ class OrtNetwork:
         return _OrtBatch(self._session, io, spec.name, capacity)
 
     def _io_at(self, spec: ModelSpec) -> NetworkIO:
-        whole = spec.input.size_wh == self._whole_wh
-        return self._io if whole else network_io(self._session, spec)
+        size = spec.input.size_wh
+        if size not in self._ios:
+            self._ios[size] = network_io(self._session, spec)
+        return self._ios[size]
 
 
 class _OrtBound:

@@ -50,7 +50,8 @@ class CpuSlot(WorkerSlot[Frame, Answer]):
 
     def _make(self, spec: ModelSpec) -> _Sized:
         network = self._network.bind(spec)
-        network.run()  # what a first run allocates
+        if not spec.input.fit:
+            network.run()  # what a first run allocates, before there is a frame
         postprocess = Postprocessor(spec, network.shapes, self._limits)
         return _Sized(network, CpuPreprocessor(spec.input), postprocess)
 

@@ -68,6 +68,13 @@ PEERS: dict[str, Peer] = {
             "ultralytics_stream",
             tolerance=None,
         ),
+        Peer(
+            "ultralytics-whole",
+            "the same with a network that costs as much as ours with its whole input",
+            "ultralytics_stream",
+            tolerance=None,
+            whole=True,
+        ),
         Peer("openvino", "OpenVINO's AsyncInferQueue, throughput hint", "openvino_async"),
         Peer("gstreamer", "GStreamer's decoder and appsink", "gstreamer", tolerance=NEAR),
         Peer(

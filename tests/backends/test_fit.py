@@ -21,6 +21,7 @@ from app.shelf import Model, find_model
 from app.tools.engines import known_frames
 from app.tools.supervision import known_pixels
 from tests.backends.test_cpu import ONE_BOX, network
+from tests.shelf_kit import whole
 
 NAMES = ("kestrel_320", "kestrel_320_int8", "kestrel_320_slim")
 
@@ -36,8 +37,8 @@ def detect(model: Model, frames: list[Frame], **options: Any) -> list[Any]:
         return [found, set(backend.slots[0].sizes), list(backend.remarks)]
 
 
-def whole(model: Model) -> Model:
-    return replace(model, spec=replace(model.spec, input=replace(model.spec.input, fit=0)))
+def at_whole(model: Model) -> Model:
+    return replace(model, spec=whole(model.spec))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,7 +48,7 @@ def test_the_boxes_are_those_of_the_whole_input(name: str) -> None:
     cut, sizes, remarks = detect(model, frames)
     assert sizes == {(320, 192)}, "the sample is 16:9"
     assert remarks == ["input 320x192, as much of 320x320 as the frames need"]
-    there, sizes, remarks = detect(whole(model), frames)
+    there, sizes, remarks = detect(at_whole(model), frames)
     assert sizes == {(320, 320)} and remarks == []
     assert sum(map(len, there)) >= 8
     for ours, theirs in zip(cut, there, strict=True):
@@ -59,7 +60,7 @@ def test_the_boxes_are_those_of_the_whole_input(name: str) -> None:
 
 def test_a_canary_knows_the_answer_of_a_gpu_which_takes_the_whole_input() -> None:
     model, frame = find_model("kestrel_320"), Frame(known_pixels(), -1, 0)
-    ((cut,), _, _), ((there,), _, _) = detect(model, [frame]), detect(whole(model), [frame])
+    ((cut,), _, _), ((there,), _, _) = detect(model, [frame]), detect(at_whole(model), [frame])
     options = {"threshold": model.spec.score, "iou": model.spec.iou, "every_s": 0.0}
     KnownPicture(frame.pixels, expected=answers(cut), **options).judge(there)
 

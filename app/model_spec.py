@@ -51,6 +51,10 @@ class InputSpec:
     pad: int = 114
     fit: int = 0
 
+    def size_for(self, wh_px: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) of what is computed for a frame of this size."""
+        return needed(wh_px, self.size_wh, self.fit) if self.fit else self.size_wh
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
@@ -80,8 +84,7 @@ class ModelSpec:
         """With the input cut to what frames of this size need, where the network takes that."""
         if not self.input.fit:
             return self
-        size_wh = needed(wh_px, self.input.size_wh, self.input.fit)
-        return replace(self, input=replace(self.input, size_wh=size_wh))
+        return replace(self, input=replace(self.input, size_wh=self.input.size_for(wh_px)))
 
 
 def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSpec:

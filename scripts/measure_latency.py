@@ -75,7 +75,8 @@ def bare(clip: str, model: Model, threads: int, frames: int) -> list[float]:
     source = make_source(clip, realtime=True)
     try:
         wh_px = source.open().wh_px
-        spec = model.spec.for_frame(wh_px) if wh_px else model.spec
+        assert wh_px, "a clip tells its size"
+        spec = model.spec.for_frame(wh_px)
         network = OrtNetwork(model.spec, model.weights, 1, threads).bind(spec)
         preprocess = CpuPreprocessor(spec.input)
         postprocess = Postprocessor(spec, network.shapes, Limits(spec.score, spec.iou))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.signals import forget_interrupt, interrupting, noting
+from app.signals import interrupting, noting
 
 ROOT = Path(__file__).parents[1]
 
@@ -85,7 +85,3 @@ def test_an_interrupt_caught_after_leaving_executed_text(forgotten: bool, tmp_pa
     env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
     done = subprocess.run([sys.executable, "-m", "caught"], env=env, check=False)
     assert done.returncode == (3 if forgotten else -signal.SIGINT)
-
-
-def test_nothing_to_forget() -> None:
-    forget_interrupt()

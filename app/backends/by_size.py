@@ -13,7 +13,7 @@ from app.model_spec import ModelSpec
 
 Kept = TypeVar("Kept")
 Size = tuple[int, int]  # width, height
-KEPT = 4  # sizes, the latest used: sources of several shapes, and the canary, take turns
+KEPT = 8  # sizes, the latest used: sources of several shapes, and the canary, take turns
 
 
 class BySize(Generic[Kept]):
@@ -30,10 +30,11 @@ class BySize(Generic[Kept]):
 
     def for_frame(self, wh_px: tuple[int, int]) -> Kept:
         """For frames of this size; raises what ``make`` raises."""
-        spec = self._spec.for_frame(wh_px)
-        size = spec.input.size_wh
+        size = self._spec.input.size_for(wh_px)
         kept = self._kept.pop(size, None)
-        self._kept[size] = kept = self._make(spec) if kept is None else kept
+        if kept is None:
+            kept = self._make(self._spec.for_frame(wh_px))
+        self._kept[size] = kept
         if len(self._kept) > KEPT:
             del self._kept[next(iter(self._kept))]
         return kept

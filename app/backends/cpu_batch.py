@@ -16,6 +16,7 @@ from app.backends.by_size import BySize, Size
 from app.backends.cpu_network import BoundBatch, CpuNetwork
 from app.backends.postprocess import Limits, Postprocessor
 from app.backends.preprocess import CpuPreprocessor
+from app.backends.sanity import Sanity
 from app.backends.worker_slot import WorkerSlot
 from app.detections import Detections
 from app.frame import Frame
@@ -27,14 +28,15 @@ Answers = list[tuple[Detections, Mapping[str, int]]]
 class _Sized:
     """What a slot has for one size of the input."""
 
-    def __init__(self, spec: ModelSpec, network: BoundBatch, limits: Limits) -> None:
+    def __init__(
+        self, spec: ModelSpec, network: BoundBatch, limits: Limits, sanity: Sanity
+    ) -> None:
         self._network = network
         count = len(network.tensor)
         # one for each place in the batch: it keeps what suits its frame's size, and the padding
         self._preprocess = [CpuPreprocessor(spec.input) for _ in range(count)]
         self._places = [network.tensor[i : i + 1] for i in range(count)]
-        shapes = [(1, *array.shape[1:]) for array in network.run(count)]
-        self._postprocess = Postprocessor(spec, shapes, limits)
+        self._postprocess = Postprocessor(spec, network.shapes, limits, sanity)
 
     def run(self, frames: Sequence[Frame]) -> Answers:
         """All of them need this size."""
@@ -77,9 +79,18 @@ class BatchCpuSlot(WorkerSlot[Sequence[Frame], Answers]):
     ) -> None:
         super().__init__(queue=queue, wake=wake)
         self.capacity, self._limits = capacity, Limits(score, iou)
-        self._by_size = BySize(
-            spec, lambda sized: _Sized(sized, network.bind_batch(sized, capacity), self._limits)
-        )
+        sanity = Sanity(spec.name)
+
+        def make(sized: ModelSpec) -> _Sized:
+            bound = network.bind_batch(sized, capacity)
+            if not sized.input.fit:
+                bound.run(capacity)  # what a first run allocates, before there is a frame
+            return _Sized(sized, bound, self._limits, sanity)
+
+        if spec.input.fit:  # the slot waits for frames to tell their size; a refusal comes now
+            network.bind_batch(spec, 1)
+            Postprocessor(spec, network.shapes, self._limits)
+        self._by_size = BySize(spec, make)
 
     @property
     def sizes(self) -> tuple[Size, ...]:

@@ -36,6 +36,10 @@ class BoundBatch(Protocol):
     """As BoundNetwork, for several frames at once."""
 
     @property
+    def shapes(self) -> Sequence[Shape]:
+        """Of the outputs for one frame, in graph order."""
+
+    @property
     def tensor(self) -> NDArray[np.float32]:
         """(capacity, 3, H, W)."""
 
@@ -70,7 +74,7 @@ class OrtNetwork:
     def __init__(self, spec: ModelSpec, weights: Path, workers: int, threads: int) -> None:
         self._session = open_session(weights, threads=threads)
         self._whole = network_io(self._session, spec)
-        self._ios = {spec.input.size_wh: self._whole}  # each size is asked for by one run
+        self._ios = {spec.input.size_wh: self._whole}  # of sizes that were asked for already
 
     @property
     def shapes(self) -> Sequence[Shape]:
@@ -117,6 +121,7 @@ class _OrtBound:
 class _OrtBatch:
     def __init__(self, session: Any, io: NetworkIO, name: str, capacity: int) -> None:
         self._session, self._name = session, name
+        self.shapes = io.shapes
         self.tensor = np.zeros((capacity, *io.shape[1:]), np.float32)
         self._outputs: list[Array] = [
             np.empty((capacity, *shape[1:]), np.float32) for _, shape in io.outputs

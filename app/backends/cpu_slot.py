@@ -11,6 +11,7 @@ from app.backends.by_size import BySize, Size
 from app.backends.cpu_network import BoundNetwork, CpuNetwork
 from app.backends.postprocess import Limits, Postprocessor
 from app.backends.preprocess import CpuPreprocessor
+from app.backends.sanity import Sanity
 from app.backends.worker_slot import WorkerSlot
 from app.detections import Detections
 from app.frame import Frame
@@ -41,18 +42,18 @@ class CpuSlot(WorkerSlot[Frame, Answer]):
         iou: float,
     ) -> None:
         super().__init__(queue=queue, wake=wake)
-        self._network, self._limits = network, Limits(score, iou)
+        self._network, self._limits, self._sanity = network, Limits(score, iou), Sanity(spec.name)
         if spec.input.fit:  # the slot waits for frames to tell their size, but a misfit is told now
             Postprocessor(spec, network.shapes, self._limits)
         self._by_size = BySize(spec, self._make)
-        self._shape: tuple[int, ...] = ()  # of the pixels that ``_now`` is for
+        self._layout: tuple[object, ...] = ()  # of the pixels that ``_now`` is for
         self._now: _Sized
 
     def _make(self, spec: ModelSpec) -> _Sized:
         network = self._network.bind(spec)
         if not spec.input.fit:
             network.run()  # what a first run allocates, before there is a frame
-        postprocess = Postprocessor(spec, network.shapes, self._limits)
+        postprocess = Postprocessor(spec, network.shapes, self._limits, self._sanity)
         return _Sized(network, CpuPreprocessor(spec.input), postprocess)
 
     @property
@@ -75,9 +76,9 @@ class CpuSlot(WorkerSlot[Frame, Answer]):
     def process(self, frame: Frame) -> Answer:
         """On a worker thread."""
         start_ns = perf_counter_ns()
-        if frame.pixels.shape != self._shape:
-            self._now = self._by_size.for_frame(frame.wh_px)
-            self._shape = frame.pixels.shape
+        layout = frame.pixels.shape, frame.format
+        if layout != self._layout:
+            self._now, self._layout = self._by_size.for_frame(frame.wh_px), layout
         network, preprocess, postprocess = self._now
         placement = preprocess(frame, network.tensor)
         ready_ns = perf_counter_ns()

@@ -39,12 +39,12 @@ def at_input_size(spec: ModelSpec, weights: Path, size_wh: Size) -> tuple[ModelS
         known = ", ".join(ANY_SIZE)
         why = f"family {spec.family} finds right sizes at its own only; these take others: {known}"
         raise _refused(spec, size_wh, why)
+    if any(side % (spec.input.fit or 1) for side in size_wh):
+        raise _refused(spec, size_wh, f"it takes multiples of {spec.input.fit}")
+    resized = replace(spec, input=replace(spec.input, size_wh=size_wh))
     dims = open_session(weights, optimise=False).get_inputs()[0].shape
-    fixed = any(isinstance(n, int) for n in dims[2:])
-    if fixed:
+    if any(isinstance(n, int) for n in dims[2:]):
         weights = _changed(spec, weights, size_wh)
-    fit = 0 if fixed or any(side % (spec.input.fit or 1) for side in size_wh) else spec.input.fit
-    resized = replace(spec, input=replace(spec.input, size_wh=size_wh, fit=fit))
     try:
         io = network_io(open_session(weights, optimise=False), resized)
         make_decoder(resized, [shape for _, shape in io.outputs])

@@ -14,7 +14,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +63,7 @@ class OpenVinoNetwork:
     """A compiled network with ``workers`` streams of ``threads`` threads; one for each size."""
 
     def __init__(self, spec: ModelSpec, weights: Path, workers: int, threads: int) -> None:
-        self._ov, self._spec, self._weights = load_openvino(), spec, weights
+        self._ov, self._weights = load_openvino(), weights
         self._core = self._ov.Core()
         self._options = {
             "INFERENCE_PRECISION_HINT": "f32",
@@ -72,24 +71,24 @@ class OpenVinoNetwork:
             "INFERENCE_NUM_THREADS": workers * threads,
             "ENABLE_CPU_PINNING": False,  # decoding shares the cores
         }
-        self._sized: WeakValueDictionary[tuple[int, int], _Graph] = WeakValueDictionary()
-        self._lock = threading.Lock()
-        self._whole = self._open_at(spec)
+        self._lock = threading.Lock()  # two workers may want the same new size at once
+        whole = self._open_at(spec)
+        self._shapes = whole.io.shapes
+        # where the frames tell the size, that one is most often another: it served as a check
+        self._graphs = {} if spec.input.fit else {spec.input.size_wh: whole}
 
     @property
     def shapes(self) -> Sequence[Shape]:
         """See CpuNetwork."""
-        return self._whole.io.shapes
+        return self._shapes
 
     def bind(self, spec: ModelSpec) -> BoundNetwork:
         """See CpuNetwork."""
         size_wh = spec.input.size_wh
         with self._lock:
-            graph = self._whole if size_wh == self._spec.input.size_wh else None
-            graph = graph or self._sized.get(size_wh)
-            if graph is None:
-                graph = self._sized[size_wh] = self._open_at(spec)
-        return _OpenVinoBound(self._ov, graph, spec.name)
+            if size_wh not in self._graphs:
+                self._graphs[size_wh] = self._open_at(spec)
+        return _OpenVinoBound(self._ov, self._graphs[size_wh], spec.name)
 
     def _open_at(self, spec: ModelSpec) -> _Graph:
         width, height = spec.input.size_wh
@@ -100,7 +99,7 @@ class OpenVinoNetwork:
                 model.reshape([1, 3, height, width])
             graph.compiled = self._core.compile_model(model, "CPU", self._options)
         except Exception as fault:  # OpenVINO's own errors are RuntimeErrors of any kind
-            raise _refused(self._weights, fault) from fault
+            raise _refused(self._weights, spec, fault) from fault
         graph.io = network_io(graph, spec)
         return graph
 
@@ -111,7 +110,7 @@ class OpenVinoNetwork:
 
 class _OpenVinoBound:
     def __init__(self, openvino: Any, graph: _Graph, name: str) -> None:
-        self._graph, self._name = graph, name  # kept, as others may want its size, too
+        self._name = name
         self.shapes = graph.io.shapes
         self.tensor: NDArray[np.float32] = np.zeros(graph.io.shape, np.float32)
         self._request = graph.compiled.create_infer_request()
@@ -164,7 +163,10 @@ def _told(port: Any) -> SimpleNamespace:
     )
 
 
-def _refused(weights: Path, fault: Exception) -> ModelError:
+def _refused(weights: Path, spec: ModelSpec, fault: Exception) -> ModelError:
+    cure = ", or remove `input.fit` from its manifest" if spec.input.fit else ""
+    at = "{}x{}".format(*spec.input.size_wh)
     return ModelError(
-        f"OpenVINO cannot take {weights}: {one_line(fault)}. Use --engine cpu, or export it anew"
+        f"OpenVINO cannot take {weights} at an input of {at}: {one_line(fault)}. Use --engine cpu, "
+        f"or export it anew{cure}"
     )

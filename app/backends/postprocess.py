@@ -36,9 +36,12 @@ class Limits:
 class Postprocessor:
     """Decode, threshold, NMS, map to source pixels, clip. Safe to share between threads."""
 
-    def __init__(self, spec: ModelSpec, shapes: Shapes, limits: Limits) -> None:
+    def __init__(
+        self, spec: ModelSpec, shapes: Shapes, limits: Limits, sanity: Sanity | None = None
+    ) -> None:
+        """``sanity``: that of a slot whose frames go through several of these."""
         self._decode, self._limits = make_decoder(spec, shapes), limits
-        self.sanity = Sanity(spec.name)
+        self.sanity = sanity or Sanity(spec.name)
 
     def __call__(self, outputs: Sequence[NDArray[Any]], placement: Placement) -> Detections:
         """Outputs in graph order for one frame. Boxes without area in the frame are left out."""

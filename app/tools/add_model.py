@@ -51,12 +51,16 @@ _PLACING = ("resize", "align", "pad", "fit")
 
 
 def _check_fit(spec: ModelSpec, weights: Path) -> None:
-    """Does the network run at its smallest input, and does the manifest read back?"""
+    """Does the network run at its flattest and its narrowest input, does the manifest read back?"""
+    from app.backends.decoders import make_decoder
     from app.backends.ort import open_session
     from app.backends.ort_io import network_io
 
     parse_manifest(parse_toml(format_manifest(spec)), name=spec.name, where="that --fit asks for")
-    network_io(open_session(weights, optimise=False), spec.for_frame((MAX_SIDE_PX, 1)))
+    session = open_session(weights, optimise=False)
+    for wh_px in ((MAX_SIDE_PX, 1), (1, MAX_SIDE_PX)):
+        cut = spec.for_frame(wh_px)
+        make_decoder(cut, network_io(session, cut).shapes)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -103,6 +103,7 @@ def choose_from(
     machine = device()
     key = {
         "model_sha256": hashlib.sha256(model.weights.read_bytes()).hexdigest(),
+        "input": [*model.spec.input.size_wh, model.spec.input.fit],
         "cpu": f"{machine['cpu']}, {machine['cores']} cores",
         "gpu": gpu,
         "kestrel": __version__,

@@ -15,6 +15,7 @@ from app.shelf import Model, find_model, list_models, locate
 from app.thermal import Thermal
 from app.tools.engines import backend_factory
 
+Size = tuple[int, int]
 MakeLadder = Callable[[Callable[[str], None]], Ladder]
 
 
@@ -39,7 +40,7 @@ def with_ladder(
     rungs = Rungs()
     others = {}
     for network in networks:
-        labels = _located(model, network).spec.labels
+        labels = _located(config, model, network).spec.labels
         class_ids, _ = matching_classes(labels, model.spec.labels)
         others[network] = Rung(partial(_build, config, model, network, policy), class_ids)
     return (
@@ -53,7 +54,7 @@ def check_ladder(config: Config, model: Model) -> None:
     from app.backends.input_size import at_input_size
 
     for network in _networks(config):
-        located = _located(model, network)
+        located = _located(config, model, network)
         size_wh = network.size_wh
         if size_wh is None or not located.weights.is_file():
             continue
@@ -72,7 +73,7 @@ def _networks(config: Config) -> list[Network]:
     return [network for network in found if network != Network()]
 
 
-def _located(model: Model, network: Network) -> Model:
+def _located(config: Config, model: Model, network: Network) -> Model:
     """Its model, not fetched; raises ConfigError where it cannot stand in for the run's own."""
     from app.backends.rungs import matching_classes
 
@@ -90,7 +91,25 @@ def _located(model: Model, network: Network) -> Model:
             f"ladder, {network.name!r}: spares nothing, as the input of {located.spec.name} is "
             "{}x{}".format(*own_wh)
         )
+    if network.size_wh is not None and located.spec.input.fit:
+        _refuse_a_longer_side(config, network, own_wh)
     return located
+
+
+def _refuse_a_longer_side(config: Config, network: Network, own_wh: Size) -> None:
+    """Of an input that is cut to its frames the longer side decides, not the product of both."""
+    above_wh = own_wh
+    for each in _networks(config):
+        if each == network:
+            break
+        if each.model == network.model and each.size_wh is not None:
+            above_wh = each.size_wh
+    if any(side > above for side, above in zip(network.size_wh or (), above_wh, strict=True)):
+        raise ConfigError(
+            f"ladder, {network.name!r}: may cost more than "
+            "{}x{} above it, as only what a frame needs is computed; ".format(*above_wh)
+            + "no side may be longer than there"
+        )
 
 
 def _build(config: Config, model: Model, network: Network, policy: Policy) -> BackendFactory:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
@@ -24,7 +24,7 @@ from typing import IO
 from app.config import Config
 from app.errors import ConfigError, ReaderGone, SinkError
 from app.named_sources import NamedSource, parse_sources
-from app.signals import Heard, noting
+from app.signals import noting
 from app.sinks.lines_file import LinesFile
 
 log = logging.getLogger(__name__)
@@ -64,14 +64,18 @@ def run_spread(config: Config) -> int:
             )
             processes[device] = _start(own, device)
         readers = [
-            threading.Thread(target=lines.copy, args=(process.stdout, heard), daemon=True)
+            threading.Thread(target=lines.copy, args=(process.stdout,), daemon=True)
             for process in processes.values()
             if lines is not None
         ]
         for reader in readers:
             reader.start()
+
+        def ending() -> bool:
+            return heard.stop or (lines is not None and lines.failed)
+
         try:
-            codes = [_wait(process, heard) for process in processes.values()]
+            codes = [_wait(process, ending) for process in processes.values()]
         finally:
             for process in processes.values():
                 process.kill()
@@ -95,7 +99,12 @@ class _Lines:
         self._file.open()
         self._error: BaseException | None = None
 
-    def copy(self, stream: IO[bytes], heard: Heard) -> None:
+    @property
+    def failed(self) -> bool:
+        """Nobody reads them, or they cannot be written: the shares are to end."""
+        return self._error is not None
+
+    def copy(self, stream: IO[bytes]) -> None:
         """A share's lines, until it ends; on a thread of its own."""
         for line in stream:
             if not line.endswith(b"\n"):
@@ -107,7 +116,6 @@ class _Lines:
                     self._file.write(line[:-1].decode())
                 except (ReaderGone, SinkError) as error:
                     self._error = error
-                    heard.stop = True  # nobody reads: the shares end as if by a signal
 
     def close(self) -> None:
         """Raises what kept the lines from being written."""
@@ -134,14 +142,14 @@ def _start(config: Config, device: int) -> subprocess.Popen[bytes]:
     return process
 
 
-def _wait(process: subprocess.Popen[bytes], heard: Heard) -> int:
+def _wait(process: subprocess.Popen[bytes], ending: Callable[[], bool]) -> int:
     end_s: float | None = None
     while True:
         with suppress(subprocess.TimeoutExpired):
             code = process.wait(0.1)
             asked = end_s is not None and code == -signal.SIGTERM  # it was still starting
             return 0 if asked else code
-        if heard.stop and end_s is None:
+        if end_s is None and ending():
             process.terminate()
             end_s = monotonic() + STOP_S
         elif end_s is not None and monotonic() > end_s:

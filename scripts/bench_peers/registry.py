@@ -46,7 +46,13 @@ class Peer:
 PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
-        Peer(REFERENCE, "Kestrel's replay, --engine cpu", "kestrel", options={"engine": "cpu"}),
+        Peer(
+            REFERENCE,
+            "Kestrel's replay, --engine cpu",
+            "kestrel",
+            options={"engine": "cpu"},
+            whole=True,  # it cuts by itself what it does
+        ),
         Peer(
             "plain",
             "read, cv2, session.run, decode, NMS in one loop",
@@ -82,6 +88,7 @@ PEERS: dict[str, Peer] = {
             "Kestrel's replay, --engine openvino",
             "kestrel",
             options={"engine": "openvino"},
+            whole=True,
         ),
         Peer(
             "kestrel-cuda",
@@ -89,6 +96,7 @@ PEERS: dict[str, Peer] = {
             "kestrel",
             tolerance=NEAR,
             options={"engine": "cuda"},
+            whole=True,
         ),
         Peer(
             "torch-eager",

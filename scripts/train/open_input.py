@@ -1,7 +1,8 @@
 """How does an exported network take any size of input, not only the one it was exported with?
 
 Of the graph only the tables of cells belong to a size. They are computed from the sizes of the maps
-instead; once a size is fixed every engine computes them beforehand, so that they cost nothing.
+instead: beforehand by engines that fix a size, with each frame by others, for less than a hundredth
+of the network's time.
 """
 
 from __future__ import annotations

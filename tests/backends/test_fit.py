@@ -13,7 +13,7 @@ import pytest
 from app.backends.by_size import KEPT, BySize
 from app.backends.cpu import CpuBackend
 from app.backends.openvino_network import OpenVinoNetwork
-from app.errors import ModelError
+from app.errors import ConfigError, ModelError
 from app.frame import Frame
 from app.model_spec import InputSpec, ModelSpec
 from app.service.canary import KnownPicture, answers
@@ -91,6 +91,7 @@ def test_thresholds_hold_for_sizes_that_come_later() -> None:
             return len(slot.collect()[0])
 
         assert count(frame.pixels) > 0
+        assert detect(model, [Frame(square, 0, 0)], score=0.3)[0][0].scores.size > 0
         backend.tune(score=0.999, iou=0.5)
         assert count(frame.pixels) == count(square) == 0
 
@@ -106,13 +107,33 @@ def test_only_the_latest_sizes_are_kept() -> None:
     kept = BySize(spec, make)
     assert kept.sizes == () and made == []
     first = kept.for_frame((320, 32))
-    for height in (64, 96, 128):
+    for height in range(64, 32 * KEPT + 1, 32):
         kept.for_frame((320, height))
         assert kept.for_frame((640, 64)) is first, "the same shape at another size"
-    assert len(kept.sizes) == KEPT and len(made) == 4
-    kept.for_frame((320, 160))
-    assert kept.sizes == ((320, 96), (320, 128), (320, 32), (320, 160))
+    assert len(kept.sizes) == KEPT == len(made)
+    kept.for_frame((320, 320))
+    assert len(kept.sizes) == KEPT and kept.sizes[-2:] == ((320, 32), (320, 320))
+    assert (320, 64) not in kept.sizes, "the one that was not used for longest"
     assert BySize(replace(spec, input=InputSpec((320, 320))), make).sizes == ((320, 320),)
+
+
+def test_a_gray_frame_is_not_taken_for_an_nv12_frame_of_the_same_shape() -> None:
+    model = find_model("kestrel_320")
+    with CpuBackend(model.spec, model.weights, wake=lambda: None, score=0.3, iou=0.5) as backend:
+        slot = backend.slots[0]
+        for kind, size in (("nv12", (320, 256)), ("gray8", (288, 320)), ("nv12", (320, 256))):
+            slot.enqueue(Frame(np.full((720, 640), 128, np.uint8), 0, 0, format=kind))
+            slot.collect()
+            assert slot.sizes[-1] == size
+
+
+def test_nan_is_told_whatever_the_sizes(tmp_path: Path) -> None:
+    """What counts it belongs to the slot: frames of many shapes must not make it begin anew."""
+    path = network(tmp_path / "nan.onnx", ONE_BOX * np.nan, input_shape=[1, 3, "h", "w"])
+    spec = ModelSpec("nan", "nan.onnx", InputSpec((640, 640), fit=32), "yolov8", ("a", "b"))
+    frames = [Frame(np.zeros((32 * (i % 10 + 1), 640, 3), np.uint8), i, 0) for i in range(40)]
+    with pytest.raises(ModelError, match="NaN"):
+        detect(Model(spec, path, None), frames)
 
 
 def test_slots_of_two_workers_may_want_a_new_size_at_once() -> None:
@@ -136,6 +157,16 @@ def made(tmp_path: Path, input_shape: list[Any]) -> Model:
 def test_a_file_of_one_size_is_refused_with_the_cure(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"`input\.fit`.*\[1, 3, 64, 64\]; remove `fit`"):
         detect(made(tmp_path, [1, 3, 64, 64]), [])
+
+
+@pytest.mark.parametrize("open_network", [None, OpenVinoNetwork])
+def test_what_takes_no_batches_is_refused_before_the_first_frame(
+    openvino: None, tmp_path: Path, open_network: Any
+) -> None:
+    model = made(tmp_path, [1, 3, "h", "w"])
+    options = {} if open_network is None else {"open_network": open_network}
+    with pytest.raises((ConfigError, ModelError), match="one frame at a time"):
+        detect(model, [], batch=2, **options)
 
 
 def test_a_network_that_is_no_detector_is_refused_before_the_first_frame(tmp_path: Path) -> None:

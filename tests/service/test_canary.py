@@ -17,7 +17,7 @@ from app.frame import Frame
 from app.handoff import Policy
 from app.pipeline import Pipeline
 from app.service import KnownAnswer, KnownPicture, Notifier, Supervised
-from app.shelf import find_model
+from app.shelf import Model, find_model
 from app.tools import supervision
 from tests.fakes import FakeBackend, FakeSink, FakeSource
 from tests.test_pipeline import finish
@@ -190,6 +190,30 @@ def test_a_wrong_answer_ends_the_run_with_its_error() -> None:
     with pytest.raises(DeviceError, match="wrong"):
         finish(run(Always(wrong_at=5), sink))
     assert sink.closed == 1 and len(sink.frames) < 50
+
+
+@pytest.mark.parametrize(
+    ("engine", "gpu", "cut"),
+    [
+        *(("cpu", True, True), ("openvino", True, True), ("auto", False, True)),
+        *(("cuda", True, False), ("ort-cuda", True, False), ("auto", True, False)),
+    ],
+)
+def test_it_is_held_to_what_its_engine_computes(
+    monkeypatch: pytest.MonkeyPatch, engine: Any, gpu: bool, cut: bool
+) -> None:
+    """GPU engines take the whole input, and weak boxes there may differ from the cut one's."""
+    monkeypatch.setattr(supervision, "without_gpu", lambda: None if gpu else "no GPU here")
+    seen: list[int] = []
+
+    def known_boxes(model: Model, *_: Any, **__: Any) -> list[Any]:
+        seen.append(model.spec.input.fit)
+        return []
+
+    monkeypatch.setattr(supervision, "known_boxes", known_boxes)
+    config = Config(canary_s=60, engine=engine)
+    supervision.make_canary(config, find_model("kestrel_320"), lambda: None)
+    assert seen == [32 if cut else 0]
 
 
 def test_the_default_model_gives_its_known_boxes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,6 +41,23 @@ def test_a_network_that_cannot_stand_in_ends_the_run_before_it_starts(
     assert main([*words, "--check"]) == 2
 
 
+def test_of_an_input_that_is_cut_to_its_frames_no_side_may_grow(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For 16:9 frames 256x256 is 256x160, and 320x192 half as much again."""
+    assert main([*settings(tmp_path, "input 256x256", "input 320x192"), "--check"]) == 2
+    assert "may cost more than 256x256 above it" in capsys.readouterr().err
+    assert main([*settings(tmp_path, "input 320x192", "input 256x160"), "--check"]) == 0
+
+
+def test_a_size_between_the_multiples_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        assert main([*settings(tmp_path, "input 250"), "--check"]) == 2
+    assert "it takes multiples of 32" in caplog.text
+
+
 def test_check_says_which_models_take_a_size_that_this_one_does_not(
     tmp_path: Path, tiny_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -101,6 +101,20 @@ def test_a_signal_ends_all_of_them_in_order(tiny_model: Path, number: int) -> No
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
+def test_a_reader_that_leaves_ends_all_of_them_and_a_signal_then_is_only_the_first(
+    tiny_model: Path,
+) -> None:
+    process = start(*words(tiny_model, "--json", "-", frames=""))
+    assert process.stdout is not None
+    process.stdout.readline()
+    pids = children(process.pid)
+    process.stdout.close()
+    until(lambda: len(children(process.pid)) < len(pids) or process.poll() is not None)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0, "a reader that has left is no fault, and nothing was killed"
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
 def test_one_process_that_dies_is_told_and_leaves_the_other_running(tiny_model: Path) -> None:
     process = start(*words(tiny_model, "--json", "-", frames="&frames=60"))
     assert process.stdout is not None

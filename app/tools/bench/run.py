@@ -30,6 +30,7 @@ from app.tools.inputs import choose_model
 
 OVERLOAD, IDLE = 3.0, 0.5  # times the rate that was sustained
 FRAMES = 500
+PATTERN_PX = 640 * 480
 FASTEST_PATTERN_FPS = 5000.0  # drawing more is itself the load
 
 
@@ -48,8 +49,9 @@ def run_bench(config: Config, destination: Destination, *, seconds: float) -> in
             f"{mask_credentials(source)} has too few frames to measure; choose a longer recording"
         )
     alone = measure_alone(config, model, source)
-    live = _at_rate(config, model, min(fps * IDLE, FASTEST_PATTERN_FPS), seconds)
-    overload = _at_rate(config, model, min(fps * OVERLOAD, FASTEST_PATTERN_FPS), seconds)
+    pattern = _pattern_wh(alone.frame_wh)
+    live = _at_rate(config, model, pattern, min(fps * IDLE, FASTEST_PATTERN_FPS), seconds)
+    overload = _at_rate(config, model, pattern, min(fps * OVERLOAD, FASTEST_PATTERN_FPS), seconds)
     # before the ceilings are measured, which takes memory that no run takes
     rss_mb, peak_kb = _rss_mb(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     computed = model.spec if alone.on_gpu else model.spec.for_frame(alone.frame_wh)
@@ -76,11 +78,21 @@ def run_bench(config: Config, destination: Destination, *, seconds: float) -> in
     return destination.give(report, table)
 
 
-def _at_rate(config: Config, model: Model, fps: float, seconds: float) -> dict[str, Any]:
+def _pattern_wh(frame_wh: tuple[int, int]) -> tuple[int, int]:
+    """A pattern of the recording's shape, which may decide what a network costs; small enough to
+    be drawn at any rate."""
+    width, height = frame_wh
+    scale = (PATTERN_PX / (width * height)) ** 0.5
+    return max(32, round(width * scale)), max(32, round(height * scale))
+
+
+def _at_rate(
+    config: Config, model: Model, wh_px: tuple[int, int], fps: float, seconds: float
+) -> dict[str, Any]:
     """The test pattern as a live source: the age of what comes out."""
     fps = max(1.0, fps)
     ticks = max(2, int(fps * seconds))
-    pattern = f"pattern:?size=640x480&fps={fps:.0f}&frames={ticks}"
+    pattern = "pattern:?size={}x{}".format(*wh_px) + f"&fps={fps:.0f}&frames={ticks}"
     ages = AgeSink()
     run = measure(replace(config, max_frames=None), model, pattern, Policy.LATEST, [ages])
     return {"source": pattern, **run.figures(), **ages.drift(), **_ratios(run)}

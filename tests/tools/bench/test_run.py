@@ -11,6 +11,7 @@ import pytest
 
 from app.cli import main
 from app.tools.bench.measure import STAGES
+from app.tools.bench.run import _pattern_wh
 
 
 def test_table_and_json_hold_every_figure(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,6 +31,16 @@ def test_table_and_json_hold_every_figure(bench: Any, capsys: pytest.CaptureFixt
     assert (energy["watts"] is None) == bool(energy["reason"])
     assert report["device"]["cores"] >= 1 and report["time"].endswith("+00:00")
     assert report["roofline"]["bottleneck"] in table
+
+
+@pytest.mark.parametrize(
+    ("frame", "pattern"),
+    [((640, 480), (640, 480)), ((1920, 1080), (739, 416)), ((90, 160), (416, 739))],
+)
+def test_the_pattern_has_the_shape_of_the_recording(
+    frame: tuple[int, int], pattern: tuple[int, int]
+) -> None:
+    assert _pattern_wh(frame) == pattern
 
 
 def test_what_the_processor_has_no_part_in_is_null_and_never_0(bench: Any) -> None:

@@ -42,11 +42,12 @@ def test_a_network_that_cannot_stand_in_ends_the_run_before_it_starts(
 
 
 def test_of_an_input_that_is_cut_to_its_frames_no_side_may_grow(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """For 16:9 frames 256x256 is 256x160, and 320x192 half as much again."""
-    assert main([*settings(tmp_path, "input 256x256", "input 320x192"), "--check"]) == 2
-    assert "may cost more than 256x256 above it" in capsys.readouterr().err
+    with caplog.at_level(logging.ERROR):
+        assert main([*settings(tmp_path, "input 256x256", "input 320x192"), "--check"]) == 2
+    assert "may cost more than 256x256 above it" in caplog.text
     assert main([*settings(tmp_path, "input 320x192", "input 256x160"), "--check"]) == 0
 
 

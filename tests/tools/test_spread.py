@@ -112,6 +112,8 @@ def test_a_reader_that_leaves_ends_all_of_them_and_a_signal_then_is_only_the_fir
     until(lambda: len(children(process.pid)) < len(pids) or process.poll() is not None)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0, "a reader that has left is no fault, and nothing was killed"
+    assert process.stderr is not None
+    process.stderr.close()
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 

@@ -80,6 +80,10 @@ class ModelSpec:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     accuracy: Mapping[str, Any] = field(default_factory=dict)
 
+    def whole(self) -> ModelSpec:
+        """With all of the input computed for every frame, as GPU engines do."""
+        return replace(self, input=replace(self.input, fit=0))
+
     def for_frame(self, wh_px: tuple[int, int]) -> ModelSpec:
         """With the input cut to what frames of this size need, where the network takes that."""
         if not self.input.fit:

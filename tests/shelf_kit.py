@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,6 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-
-from app.model_spec import ModelSpec
 
 ROOT = Path(__file__).parents[1]
 ASSETS = Path(os.environ.get("KESTREL_ASSETS", ROOT.parent / "shared" / "assets")) / "models"
@@ -37,11 +34,6 @@ def asset(name: str) -> Path:
     if not path.is_file():
         pytest.skip(f"{path} is absent; set KESTREL_ASSETS to the folder that has models/")
     return path
-
-
-def whole(spec: ModelSpec) -> ModelSpec:
-    """With all of its input computed for every frame, as the GPU engines do."""
-    return replace(spec, input=replace(spec.input, fit=0))
 
 
 def rows(n: int, classes: int, *, box: float = 20.0, score: float = 0.1, obj: bool = True) -> Array:

@@ -19,7 +19,7 @@ KEPT = 8  # sizes, the latest used: sources of several shapes, and the canary, t
 class BySize(Generic[Kept]):
     """What ``make`` gives for the input of a spec, made when a frame first needs that size.
 
-    For a network of one size it is made at once. One worker's; ``all`` from any thread.
+    For a network of one size it is made at once. One worker's; ``sizes`` from any thread.
     """
 
     def __init__(self, spec: ModelSpec, make: Callable[[ModelSpec], Kept]) -> None:
@@ -43,8 +43,3 @@ class BySize(Generic[Kept]):
     def sizes(self) -> tuple[Size, ...]:
         """Those that are there, the latest used last."""
         return tuple(self._kept)
-
-    @property
-    def all(self) -> tuple[Kept, ...]:
-        """What is kept."""
-        return tuple(self._kept.values())

@@ -4,7 +4,7 @@ A worker does one frame's preprocessing, inference and postprocessing one after 
 frame's cv2 and Python work overlaps another's inference and nothing waits at a thread pool's
 barrier. Where throughput counts there is one slot more than workers: results leave in order, and a
 worker that is done before its predecessor finds the next frame already waiting (on 2 cores that
-gives 13 % more frames per second). Inputs and outputs are bound once.
+gives 13 % more frames per second). Inputs and outputs are bound once for each size of input.
 """
 
 from __future__ import annotations
@@ -117,10 +117,11 @@ class CpuBackend:
     def remarks(self) -> Sequence[str]:
         """See interfaces.Backend: how much of the input was computed, where that was not all."""
         whole = self._spec.input.size_wh
-        cut = {size for slot in self._slots for size in slot.sizes}
-        cut.discard(whole)
+        cut = {size for slot in self._slots for size in slot.sizes} - {whole}
+        if not cut:
+            return ()
         sizes = ", ".join("{}x{}".format(*size) for size in sorted(cut))
-        return ["input {}, as much of {}x{} as the frames need".format(sizes, *whole)] * bool(cut)
+        return ("input {}, as much of {}x{} as the frames need".format(sizes, *whole),)
 
     @property
     def description(self) -> str:

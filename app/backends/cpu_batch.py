@@ -7,17 +7,14 @@ those that need another size of the input have a run of their own: their boxes a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from queue import SimpleQueue
+from collections.abc import Mapping, Sequence
 from time import perf_counter_ns
 from typing import Any
 
-from app.backends.by_size import BySize, Size
 from app.backends.cpu_network import BoundBatch, CpuNetwork
-from app.backends.postprocess import Limits, Postprocessor
+from app.backends.postprocess import Postprocessor
 from app.backends.preprocess import CpuPreprocessor
-from app.backends.sanity import Sanity
-from app.backends.worker_slot import WorkerSlot
+from app.backends.sized_slot import SizedSlot
 from app.detections import Detections
 from app.frame import Frame
 from app.model_spec import ModelSpec
@@ -28,15 +25,12 @@ Answers = list[tuple[Detections, Mapping[str, int]]]
 class _Sized:
     """What a slot has for one size of the input."""
 
-    def __init__(
-        self, spec: ModelSpec, network: BoundBatch, limits: Limits, sanity: Sanity
-    ) -> None:
-        self._network = network
+    def __init__(self, spec: ModelSpec, network: BoundBatch, postprocess: Postprocessor) -> None:
+        self._network, self._postprocess = network, postprocess
         count = len(network.tensor)
         # one for each place in the batch: it keeps what suits its frame's size, and the padding
         self._preprocess = [CpuPreprocessor(spec.input) for _ in range(count)]
         self._places = [network.tensor[i : i + 1] for i in range(count)]
-        self._postprocess = Postprocessor(spec, network.shapes, limits, sanity)
 
     def run(self, frames: Sequence[Frame]) -> Answers:
         """All of them need this size."""
@@ -63,43 +57,24 @@ class _Sized:
         return [(detections, stages) for detections in found]
 
 
-class BatchCpuSlot(WorkerSlot[Sequence[Frame], Answers]):
+class BatchCpuSlot(SizedSlot[Sequence[Frame], Answers, _Sized]):
     """As many frames in flight as the bound network has places."""
 
     def __init__(
-        self,
-        spec: ModelSpec,
-        network: CpuNetwork,
-        *,
-        capacity: int,
-        queue: SimpleQueue[Any],
-        wake: Callable[[], None],
-        score: float,
-        iou: float,
+        self, spec: ModelSpec, network: CpuNetwork, *, capacity: int, **common: Any
     ) -> None:
-        super().__init__(queue=queue, wake=wake)
-        self.capacity, self._limits = capacity, Limits(score, iou)
-        sanity = Sanity(spec.name)
+        """``common``: see SizedSlot."""
+        self.capacity = capacity
+        if spec.input.fit:
+            network.bind_batch(spec, 1)  # what takes no batches is told before there is a frame
+        super().__init__(spec, network, **common)
 
-        def make(sized: ModelSpec) -> _Sized:
-            bound = network.bind_batch(sized, capacity)
-            if not sized.input.fit:
-                bound.run(capacity)  # what a first run allocates, before there is a frame
-            return _Sized(sized, bound, self._limits, sanity)
-
-        if spec.input.fit:  # the slot waits for frames to tell their size; a refusal comes now
-            network.bind_batch(spec, 1)
-            Postprocessor(spec, network.shapes, self._limits)
-        self._by_size = BySize(spec, make)
-
-    @property
-    def sizes(self) -> tuple[Size, ...]:
-        """Of the input that were needed of late."""
-        return self._by_size.sizes
-
-    def tune(self, *, score: float, iou: float) -> None:
-        """See interfaces.Tunable."""
-        self._limits.tune(score=score, iou=iou)
+    def make(self, spec: ModelSpec) -> _Sized:
+        """See SizedSlot."""
+        network = self.network.bind_batch(spec, self.capacity)
+        if not spec.input.fit:
+            network.run(self.capacity)  # what a first run allocates, before there is a frame
+        return _Sized(spec, network, self.postprocessor(spec, network.shapes))
 
     def enqueue(self, frame: Frame) -> None:
         """See interfaces.Slot."""
@@ -122,7 +97,7 @@ class BatchCpuSlot(WorkerSlot[Sequence[Frame], Answers]):
         """On a worker thread."""
         parts: dict[_Sized, list[int]] = {}
         for i, frame in enumerate(frames):
-            parts.setdefault(self._by_size.for_frame(frame.wh_px), []).append(i)
+            parts.setdefault(self.by_size.for_frame(frame.wh_px), []).append(i)
         if len(parts) == 1:
             return next(iter(parts)).run(frames)
         answers: dict[int, Any] = {}

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from queue import SimpleQueue
+from collections.abc import Mapping
 from time import perf_counter_ns
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from app.backends.by_size import BySize, Size
-from app.backends.cpu_network import BoundNetwork, CpuNetwork
-from app.backends.postprocess import Limits, Postprocessor
+from app.backends.cpu_network import BoundNetwork
+from app.backends.postprocess import Postprocessor
 from app.backends.preprocess import CpuPreprocessor
-from app.backends.sanity import Sanity
-from app.backends.worker_slot import WorkerSlot
+from app.backends.sized_slot import SizedSlot
 from app.detections import Detections
 from app.frame import Frame
 from app.model_spec import ModelSpec
@@ -28,42 +25,20 @@ class _Sized(NamedTuple):
     postprocess: Postprocessor
 
 
-class CpuSlot(WorkerSlot[Frame, Answer]):
-    """One frame in flight and its buffers, bound once."""
+class CpuSlot(SizedSlot[Frame, Answer, _Sized]):
+    """One frame in flight and its buffers, bound once for each size of the input."""
 
-    def __init__(
-        self,
-        spec: ModelSpec,
-        network: CpuNetwork,
-        *,
-        queue: SimpleQueue[Any],
-        wake: Callable[[], None],
-        score: float,
-        iou: float,
-    ) -> None:
-        super().__init__(queue=queue, wake=wake)
-        self._network, self._limits, self._sanity = network, Limits(score, iou), Sanity(spec.name)
-        if spec.input.fit:  # the slot waits for frames to tell their size, but a misfit is told now
-            Postprocessor(spec, network.shapes, self._limits)
-        self._by_size = BySize(spec, self._make)
-        self._layout: tuple[object, ...] = ()  # of the pixels that ``_now`` is for
-        self._now: _Sized
+    _now: _Sized
+    _layout: tuple[object, ...] = ()  # of the pixels that ``_now`` is for
 
-    def _make(self, spec: ModelSpec) -> _Sized:
-        network = self._network.bind(spec)
+    def make(self, spec: ModelSpec) -> _Sized:
+        """See SizedSlot."""
+        network = self.network.bind(spec)
         if not spec.input.fit:
             network.run()  # what a first run allocates, before there is a frame
-        postprocess = Postprocessor(spec, network.shapes, self._limits, self._sanity)
-        return _Sized(network, CpuPreprocessor(spec.input), postprocess)
-
-    @property
-    def sizes(self) -> tuple[Size, ...]:
-        """Of the input that were needed of late."""
-        return self._by_size.sizes
-
-    def tune(self, *, score: float, iou: float) -> None:
-        """See interfaces.Tunable."""
-        self._limits.tune(score=score, iou=iou)
+        return _Sized(
+            network, CpuPreprocessor(spec.input), self.postprocessor(spec, network.shapes)
+        )
 
     def enqueue(self, frame: Frame) -> None:
         """See interfaces.Slot."""
@@ -78,7 +53,7 @@ class CpuSlot(WorkerSlot[Frame, Answer]):
         start_ns = perf_counter_ns()
         layout = frame.pixels.shape, frame.format
         if layout != self._layout:
-            self._now, self._layout = self._by_size.for_frame(frame.wh_px), layout
+            self._now, self._layout = self.by_size.for_frame(frame.wh_px), layout
         network, preprocess, postprocess = self._now
         placement = preprocess(frame, network.tensor)
         ready_ns = perf_counter_ns()

@@ -105,7 +105,7 @@ class OpenVinoNetwork:
 
     def bind_batch(self, spec: ModelSpec, capacity: int) -> BoundBatch:
         """See CpuNetwork. The streams have the frames side by side already."""
-        raise ConfigError(f"batch {capacity}: --engine openvino takes one frame at a time")
+        raise ConfigError("--engine openvino takes one frame at a time; leave --batch out")
 
 
 class _OpenVinoBound:

@@ -52,7 +52,7 @@ def _as_computed(config: Config, model: Model) -> Model:
     """With the whole input where a GPU runs the model, as that never cuts it."""
     if config.engine in ON_CPU or (config.engine == "auto" and without_gpu()):
         return model
-    return replace(model, spec=replace(model.spec, input=replace(model.spec.input, fit=0)))
+    return replace(model, spec=model.spec.whole())
 
 
 def known_boxes(

@@ -43,10 +43,10 @@ def main() -> int:
     wanted = [REFERENCE, *(name for name in args.only or PEERS if name != REFERENCE)]
     ask = in_a_process(args.source, str(args.model or model.spec.name))
     bounds: list[dict[str, Any]] = []
+    cut = replace(model, spec=model.spec.for_frame(frame_wh(args.source)))
 
     def ask_beside_bound(name: str) -> Run:
         if name == REFERENCE:  # a machine changes its pace: each run has the bound of its minute
-            cut = replace(model, spec=model.spec.for_frame(frame_wh(args.source)))
             bounds.append(bound(args.source, cut))
         return ask(name)
 

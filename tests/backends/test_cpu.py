@@ -163,7 +163,7 @@ def test_nothing_is_bound_anew_per_frame(tmp_path: Path) -> None:
     path = network(tmp_path / "made.onnx", ONE_BOX)
     with CpuBackend(spec(), path, wake=lambda: None, score=0.5, iou=0.5) as backend:
         slot: Any = backend.slots[0]
-        bound = slot._by_size.all[0].network
+        bound = slot.by_size.for_frame((W, H)).network
         before = (bound.tensor.ctypes.data, [o.ctypes.data for o in bound._outputs])
         for i in range(5):
             slot.enqueue(Frame(np.zeros((H, W, 3), np.uint8), i, 0))

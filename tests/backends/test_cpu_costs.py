@@ -90,7 +90,7 @@ def test_the_tensor_is_the_same_memory_for_every_frame():
         for size in ((48, 64), (720, 1280), (48, 64), (360, 640), (96, 128)):
             slot.enqueue(Frame(np.zeros((*size, 3), np.uint8), 0, 0))
             slot.collect()
-            for kept in slot._by_size.all:
-                tensor = kept.network.tensor
+            for each in slot.sizes:
+                tensor = slot.by_size.for_frame(each).network.tensor
                 assert addresses.setdefault(tensor.shape, tensor.ctypes.data) == tensor.ctypes.data
         assert set(addresses) == {(1, 3, 256, 320), (1, 3, 192, 320)}

@@ -21,7 +21,6 @@ from app.shelf import Model, find_model
 from app.tools.engines import known_frames
 from app.tools.supervision import known_pixels
 from tests.backends.test_cpu import ONE_BOX, network
-from tests.shelf_kit import whole
 
 NAMES = ("kestrel_320", "kestrel_320_int8", "kestrel_320_slim")
 
@@ -38,7 +37,7 @@ def detect(model: Model, frames: list[Frame], **options: Any) -> list[Any]:
 
 
 def at_whole(model: Model) -> Model:
-    return replace(model, spec=whole(model.spec))
+    return replace(model, spec=model.spec.whole())
 
 
 @pytest.mark.parametrize("name", NAMES)

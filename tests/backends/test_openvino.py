@@ -112,7 +112,7 @@ def test_slots_share_no_memory_and_nothing_is_bound_anew(openvino, tmp_path):
     path = network(tmp_path / "made.onnx", ONE_BOX)
     options = {"score": 0.5, "iou": 0.5, "open_network": OpenVinoNetwork}
     with CpuBackend(spec(), path, wake=lambda: None, **options) as backend:
-        first, second = (slot._by_size.all[0].network for slot in backend.slots)
+        first, second = (slot.by_size.for_frame((W, H)).network for slot in backend.slots)
         assert first.tensor.ctypes.data != second.tensor.ctypes.data
         one, other, again = first.run()[0], second.run()[0], first.run()[0]
         assert one.ctypes.data == again.ctypes.data != other.ctypes.data

@@ -21,7 +21,7 @@ from app.sources.uri import make_source
 from tests.blob_detector import BOX, CELL, SIDE, save_blob_detector
 from tests.gpu.conftest import REAL
 from tests.reference import overlap
-from tests.shelf_kit import ASSETS, whole
+from tests.shelf_kit import ASSETS
 
 pytestmark = pytest.mark.gpu
 
@@ -138,8 +138,8 @@ def test_the_same_boxes_as_the_cpu_backend(device, assets, name, clips, least, h
         )
 
     with (
-        CpuBackend(whole(model.spec), weights, workers=1, iou=iou, **words) as cpu,
-        CpuBackend(whole(model.spec), weights, workers=1, iou=1.0, **words) as unsuppressed,
+        CpuBackend(model.spec.whole(), weights, workers=1, iou=iou, **words) as cpu,
+        CpuBackend(model.spec.whole(), weights, workers=1, iou=1.0, **words) as unsuppressed,
         CudaBackend(
             model.spec,
             weights,

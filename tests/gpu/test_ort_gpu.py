@@ -23,7 +23,7 @@ from app.shelf import locate
 from tests.blob_detector import SIDE, save_blob_detector
 from tests.gpu.test_cuda_backend import Kept, Squares, frames, place_of, square_at
 from tests.reference import overlap
-from tests.shelf_kit import ASSETS, save_graph, whole
+from tests.shelf_kit import ASSETS, save_graph
 
 
 class HostNetwork(OrtNetwork):
@@ -99,7 +99,7 @@ def test_any_detector_finds_what_the_cpu_engine_finds(
     words = {"score": model.spec.score - 0.02, "iou": model.spec.iou, "wake": lambda: None}
     make, compared = partial(OrtEngine, engine="ort-cuda"), 0
     with (
-        CpuBackend(whole(model.spec), weights, workers=1, **words) as cpu,
+        CpuBackend(model.spec.whole(), weights, workers=1, **words) as cpu,
         CudaBackend(model.spec, weights, make_engine=make, **words) as gpu,
     ):
         for frame in frames(assets / "clips" / "intel_asl_bird.mkv", 4, 15):

@@ -28,7 +28,7 @@ else:
 
 Engine = Literal["auto", "cpu", "openvino", "cuda", "ort-cuda", "ort-tensorrt"]
 ENGINES: tuple[str, ...] = get_args(Engine)
-Precision = Literal["auto", "fp32", "fp16", "int8"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 Transfer = Literal["auto", "pinned", "mapped"]
 TRANSFERS: tuple[str, ...] = get_args(Transfer)

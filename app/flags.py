@@ -135,7 +135,8 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="name on the shelf, .onnx or .toml file")
     parser.add_argument("--engine", choices=ENGINES, help="auto chooses by what is there")
-    parser.add_argument("--precision", choices=PRECISIONS, help="of a GPU engine's arithmetic")
+    told = "of the arithmetic, where an engine has a choice: those of a GPU, and openvino (bf16)"
+    parser.add_argument("--precision", choices=PRECISIONS, help=told)
     parser.add_argument("--json", metavar="FILE", help="one JSON line a frame; - is stdout")
     parser.add_argument(
         "--record", metavar="FILE_OR_DIR/", help="annotated video (.mp4, H.264); a folder: rotating"

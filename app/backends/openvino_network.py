@@ -1,7 +1,8 @@
 """The engine openvino: OpenVINO in place of ONNX Runtime behind the CPU's slots.
 
-In float32, as the boxes are to be those of the other engines: left to itself it computes in
-bfloat16 where a CPU can. As many streams as workers, so that each worker's frame has its own.
+In float32 unless bfloat16 is asked for, as the boxes are to be those of the other engines: left to
+itself it would choose bfloat16 wherever a CPU has it. As many streams as workers, so that each
+worker's frame has its own.
 """
 
 from __future__ import annotations
@@ -59,14 +60,31 @@ def load_openvino() -> Any:
     return openvino
 
 
+def has_bf16(core: Any) -> bool:
+    """Whether the processor computes in bfloat16 (AVX512_BF16, AMX), and does not imitate it."""
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _need_bf16(core: Any) -> None:
+    if not has_bf16(core):
+        raise ConfigError(
+            "precision bf16: this processor does not compute in bfloat16 (AVX512_BF16, AMX); leave "
+            "--precision out, or choose a model in 8 bits"
+        )
+
+
 class OpenVinoNetwork:
     """A compiled network with ``workers`` streams of ``threads`` threads; one for each size."""
 
-    def __init__(self, spec: ModelSpec, weights: Path, workers: int, threads: int) -> None:
+    def __init__(
+        self, spec: ModelSpec, weights: Path, workers: int, threads: int, *, bf16: bool = False
+    ) -> None:
         self._ov, self._weights = load_openvino(), weights
         self._core = self._ov.Core()
+        if bf16:
+            _need_bf16(self._core)
         self._options = {
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "NUM_STREAMS": workers,
             "INFERENCE_NUM_THREADS": workers * threads,
             "ENABLE_CPU_PINNING": False,  # decoding shares the cores

@@ -36,7 +36,7 @@ class Work:
     weight_bytes: int
     io_bytes: int
     activation_bytes: int
-    precision: str  # in which the convolutions are: "fp32", "fp16" or "int8"
+    precision: str  # of the convolutions, "fp32", "fp16" or "int8" by the file; "bf16" by request
 
 
 def network_work(path: Path, shape: Shape) -> Work:

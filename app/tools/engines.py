@@ -7,11 +7,12 @@ import importlib.util
 import logging
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from app import __version__
-from app.config import Config, Engine
+from app.config import Config, Engine, Precision
 from app.errors import ConfigError, DeviceError, KestrelError, SourceEnded
 from app.frame import Frame
 from app.handoff import Policy
@@ -23,6 +24,7 @@ from app.tools.machine import device
 
 if TYPE_CHECKING:  # what runs without a GPU does not load its parts
     from app.backends.auto import Choice
+    from app.backends.cpu_network import OpenNetwork
     from app.backends.cuda_engine import Engine as GpuEngine
     from app.gpu.context import Gpu, GpuContext
 
@@ -162,8 +164,31 @@ def _thresholds(config: Config, model: Model) -> tuple[float, float]:
     return score, spec.iou if config.iou is None else config.iou
 
 
+def cpu_network(engine: str, precision: Precision = "auto") -> tuple[OpenNetwork, str]:
+    """What opens a network for an engine of the CPU, and what that is called.
+
+    Raises ConfigError where it cannot compute in ``precision``, or is not installed.
+    """
+    if precision not in ("auto", "fp32") and (engine, precision) != ("openvino", "bf16"):
+        raise ConfigError(
+            f"precision {precision}: --engine {engine} computes as the model's file says; `models "
+            "quantize` makes smaller variants, --engine openvino has bf16, ort-tensorrt fp16 and "
+            "int8"
+        )
+    if engine == "openvino":
+        from app.backends.openvino_network import OpenVinoNetwork, load_openvino
+
+        load_openvino()
+        bf16 = precision == "bf16"
+        called = "OpenVINO, bf16" if bf16 else "OpenVINO"
+        return partial(OpenVinoNetwork, bf16=bf16), called
+    from app.backends.cpu_network import OrtNetwork
+
+    return OrtNetwork, "ONNX Runtime"
+
+
 def _cpu(config: Config, model: Model, policy: Policy) -> BackendFactory:
-    _only_float32(config)
+    open_network, called = cpu_network(config.engine, config.precision)
     if config.transfer != "auto":
         raise ConfigError(
             f"transfer {config.transfer}: there is nothing to transfer with --engine cpu; "
@@ -173,12 +198,6 @@ def _cpu(config: Config, model: Model, policy: Policy) -> BackendFactory:
 
     from app.backends.cpu import WORKERS, CpuBackend
 
-    chosen: dict[str, Any] = {}
-    if config.engine == "openvino":
-        from app.backends.openvino_network import OpenVinoNetwork, load_openvino
-
-        load_openvino()
-        chosen = {"open_network": OpenVinoNetwork, "engine": "OpenVINO"}
     cv2.setNumThreads(1)  # the workers are the parallelism; cv2's own pool would fight them
     # A worker that comes back from inference waits at most so long for the interpreter; with
     # Python's 5 ms the slowest hundredth of frames pays that several times over.
@@ -198,7 +217,8 @@ def _cpu(config: Config, model: Model, policy: Policy) -> BackendFactory:
         threads=config.threads,
         spare_slots=spare_slots,
         batch=config.batch or 1,
-        **chosen,
+        open_network=open_network,
+        engine=called,
     )
 
 
@@ -214,10 +234,10 @@ def _cuda(config: Config, model: Model) -> BackendFactory:
 
         return OrtEngine(context, spec, weights, engine=config.engine, precision=config.precision)
 
-    if config.engine == "cuda" and config.precision == "int8":
+    if config.engine == "cuda" and config.precision in ("bf16", "int8"):
         raise ConfigError(
-            "precision int8: --engine cuda computes in half precision or float32; "
-            "use --engine ort-tensorrt"
+            f"precision {config.precision}: --engine cuda computes in half precision (fp16) or "
+            "float32; int8 is with --engine ort-tensorrt, bf16 with --engine openvino"
         )
     if config.engine != "cuda" and config.batch is not None and config.batch > 1:
         raise ConfigError(
@@ -235,11 +255,3 @@ def _cuda(config: Config, model: Model) -> BackendFactory:
         slots=config.slots or SLOTS,
         transfer=config.transfer,
     )
-
-
-def _only_float32(config: Config) -> None:
-    if config.precision not in ("auto", "fp32"):
-        raise ConfigError(
-            f"precision {config.precision}: --engine {config.engine} computes as the model's file "
-            "says; `models quantize` makes smaller variants, or use --engine ort-tensorrt"
-        )

@@ -1,7 +1,8 @@
 """`models evaluate`: how accurate and how fast are models on labelled photographs, side by side?
 
 Each photograph goes through all models in turn, as the application runs them (one thread), so their
-times can be compared. A variant is judged against its parent: the accuracy gate.
+times can be compared. The accuracy gate judges a variant against its parent, and a model on another
+engine or in another precision against itself on the first one.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 from app.accuracy import ClassAccuracy, coco_accuracy, lost_points
 from app.backends.cpu import CpuBackend
+from app.config import PRECISIONS, Precision
 from app.detections import Detections
 from app.errors import ConfigError, VerdictError
 from app.shelf import Model, find_model, make_default
+from app.tools.engines import ON_CPU, cpu_network
 from app.tools.labelled import LabelledSet
 from app.tools.machine import device
 
@@ -31,6 +34,8 @@ LEAST_SCORE = 0.01  # the curve needs the weak ones too
 GATE_POINTS = 2.0  # AP50, in hundredths, that a variant may lose
 PROGRESS_EVERY = 100
 
+Way = tuple[str, Precision]  # engine and precision
+CPU: Way = "cpu", "auto"
 Report = dict[str, dict[str, ClassAccuracy]]  # by part of the set, by label
 
 
@@ -41,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="COCO annotations, or a folder with val.json; pictures in images/ beside")  # fmt: skip
     add("--part", type=_part, action="append", default=[], metavar="NAME=SOURCE,SOURCE",
         help="report these sources apart (`source` of the annotation file's images)")  # fmt: skip
+    add("--on", type=_way, nargs="+", default=[CPU], metavar="ENGINE[:PRECISION]",
+        help="every model on each of these engines of the processor: cpu, openvino, "
+             "openvino:bf16; the others are judged against the first (default: cpu)")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="all figures, for machines")
     add("--make-default", action="store_true",
         help="the (one) model becomes the default, if it passes the gate")  # fmt: skip
@@ -53,7 +61,12 @@ def run_evaluate(args: argparse.Namespace) -> int:
     if args.json is not None and not args.json.absolute().parent.is_dir():
         raise ConfigError(f"--json {args.json}: the folder does not exist; make it first")
     truth = LabelledSet.read(args.data, dict(args.part))
-    candidates = [Candidate(m) for m in _with_parents(args.models, args.shelf_dir)]
+    models = _with_parents(args.models, args.shelf_dir)
+    candidates = [
+        Candidate(model, engine, precision, (engine, precision) == args.on[0])
+        for model in models
+        for engine, precision in args.on
+    ]
     for candidate in candidates:
         if not set(candidate.model.spec.labels) & set(truth.categories):
             raise ConfigError(
@@ -78,13 +91,22 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
 @dataclass
 class Candidate:
-    """One model and what was measured of it."""
+    """One model on one engine, and what was measured of it. ``main``: on the first engine."""
 
     model: Model
+    engine: str = "cpu"
+    precision: Precision = "auto"
+    main: bool = True
     rows: list[dict[str, Any]] = field(default_factory=list)
     network_ms: list[float] = field(default_factory=list)
     frame_ms: list[float] = field(default_factory=list)
     report: Report = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The model's, and the engine's where there are several."""
+        name = self.model.spec.name
+        return name if self.main else f"{name} on {_told(self.engine, self.precision)}"
 
     def add(self, image_id: int, found: Detections, categories: Mapping[str, int]) -> None:
         """Keep detections of classes that the set labels, as COCO's rows."""
@@ -126,6 +148,7 @@ def measure(candidates: Sequence[Candidate], truth: LabelledSet) -> None:
                     iou=c.model.spec.iou,
                     workers=1,
                     threads=1,
+                    open_network=cpu_network(c.engine, c.precision)[0],
                 )
             ).slots[0]
             for c in candidates
@@ -156,18 +179,19 @@ def _with_parents(names: Sequence[str], shelf_dir: Path) -> list[Model]:
 
 def _gate(candidates: Sequence[Candidate]) -> list[str]:
     """One sentence for each class and part in which a variant lost too much."""
-    by_name = {c.model.spec.name: c for c in candidates}
+    by_name = {c.name: c for c in candidates}
     faults = []
     for candidate in candidates:
         spec = candidate.model.spec
-        if spec.parent is None:
+        against = spec.parent if candidate.main else spec.name
+        if against is None:
             continue
         for part, labels in candidate.report.items():
-            for label, points in lost_points(labels, by_name[spec.parent].report[part]).items():
+            for label, points in lost_points(labels, by_name[against].report[part]).items():
                 if points > GATE_POINTS:
                     faults.append(
-                        f"{spec.name} loses {points:.1f} AP50 points of {label} ({part}) against "
-                        f"{spec.parent}; at most {GATE_POINTS:g} are allowed"
+                        f"{candidate.name} loses {points:.1f} AP50 points of {label} ({part}) "
+                        f"against {against}; at most {GATE_POINTS:g} are allowed"
                     )
     return faults
 
@@ -179,18 +203,17 @@ def _print(candidates: Sequence[Candidate]) -> None:
         for part, labels in candidate.report.items():
             for label, a in labels.items():
                 figures = (a.ap50, a.ap, a.small, a.medium, a.large, a.recall50)
-                name = candidate.model.spec.name
-                table.append((name, part, label, str(a.boxes), *map(_figure, figures)))
+                table.append((candidate.name, part, label, str(a.boxes), *map(_figure, figures)))
     _table(table)
     print()
     first = candidates[0]
     timing: list[tuple[str, ...]] = [
-        ("MODEL", "MB", "NETWORK MS", "FRAME MS", f"TIMES {first.model.spec.name}")
+        ("MODEL", "MB", "NETWORK MS", "FRAME MS", f"TIMES {first.name}")
     ]
     for c in candidates:
         timing.append(
             (
-                c.model.spec.name,
+                c.name,
                 f"{c.model.weights.stat().st_size / 1e6:.2f}",
                 f"{median(c.network_ms):.2f}",
                 f"{median(c.frame_ms):.2f}",
@@ -218,11 +241,14 @@ def _document(
         "kind": "kestrel model evaluation",
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "device": device(),
-        "command": f"python -m app models evaluate {' '.join(args.models)}",
+        "command": f"python -m app models evaluate {' '.join(args.models)} --on "
+        + " ".join(_told(*way) for way in args.on),
         "gate": {"points": GATE_POINTS, "faults": list(faults)},
         "models": [
             {
                 "name": c.model.spec.name,
+                "engine": c.engine,
+                "precision": c.precision,
                 "parent": c.model.spec.parent,
                 "sha256": c.model.spec.sha256,
                 "bytes": c.model.weights.stat().st_size,
@@ -236,6 +262,17 @@ def _document(
             for c in candidates
         ],
     }
+
+
+def _way(text: str) -> Way:
+    engine, _, precision = text.partition(":")
+    if engine not in ON_CPU or (precision or "auto") not in PRECISIONS:
+        raise argparse.ArgumentTypeError(f"{text!r}: write cpu, openvino or openvino:bf16")
+    return engine, cast(Precision, precision or "auto")
+
+
+def _told(engine: str, precision: str) -> str:
+    return engine if precision == "auto" else f"{engine}:{precision}"
 
 
 def _part(text: str) -> tuple[str, list[str]]:

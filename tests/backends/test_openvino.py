@@ -10,14 +10,21 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from app.backends.auto import same_boxes
 from app.backends.cpu import CpuBackend
-from app.backends.openvino_network import OpenVinoNetwork, load_openvino, openvino_version
-from app.config import Config
+from app.backends.openvino_network import (
+    OpenVinoNetwork,
+    has_bf16,
+    load_openvino,
+    openvino_version,
+)
+from app.config import Config, Engine, Precision
+from app.detections import Detections
 from app.errors import ConfigError, ModelError
 from app.handoff import Policy
 from app.shelf import find_model
@@ -25,6 +32,24 @@ from app.tools.engines import backend_factory, choose_from, known_frames
 from tests.backends.test_cpu import ONE_BOX, H, W, detect, network, spec
 
 ROOT = Path(__file__).parents[2]
+
+
+class Found(NamedTuple):
+    """What an engine found in the known frames, and how it describes itself."""
+
+    boxes: list[Detections]
+    described: str
+
+
+def found_by(engine: Engine, precision: Precision = "auto") -> Found:
+    config, boxes = Config(engine=engine, precision=precision), []
+    factory = backend_factory(config, find_model("kestrel_320"), Policy.LOSSLESS)
+    with factory(lambda: None) as backend:
+        slots = backend.slots
+        for i, frame in enumerate(known_frames()):
+            slots[i % len(slots)].enqueue(frame)
+            boxes.append(slots[i % len(slots)].collect()[0])
+        return Found(boxes, backend.description)
 
 
 @pytest.fixture
@@ -41,25 +66,42 @@ def test_without_it_the_error_names_the_cure_and_auto_does_not_mention_it(absent
     assert list(choice.engines) == ["cpu"] and not choice.skipped
 
 
-def test_it_computes_in_float32_only(openvino):
+def test_it_computes_in_no_8_bits_of_its_own(openvino):
     with pytest.raises(ConfigError, match="precision int8: --engine openvino computes"):
         backend_factory(
             Config(engine="openvino", precision="int8"), find_model("kestrel_320"), Policy.LATEST
         )
 
 
+def test_bfloat16_when_asked_for_finds_nearly_the_cpus_boxes(openvino):
+    if not has_bf16(load_openvino().Core()):
+        pytest.skip("this processor does not compute in bfloat16")
+    exact, rounded = (found_by("openvino", precision) for precision in ("auto", "bf16"))
+    assert exact.described.startswith("cpu (OpenVINO), 2 workers × ")
+    assert rounded.described.startswith("cpu (OpenVINO, bf16), 2 workers × ")
+    for one, other in zip(exact.boxes, rounded.boxes, strict=True):
+        assert one.class_ids.tolist() == other.class_ids.tolist()
+        np.testing.assert_allclose(one.scores, other.scores, atol=0.03)
+        np.testing.assert_allclose(one.xyxy, other.xyxy, atol=4)
+    scores = (np.concatenate([each.scores for each in run.boxes]) for run in (exact, rounded))
+    assert not np.array_equal(*scores)
+
+
+def test_a_processor_without_bfloat16_is_told_so(openvino, monkeypatch):
+    monkeypatch.setattr("app.backends.openvino_network.has_bf16", lambda core: False)
+    with pytest.raises(ConfigError, match="does not compute in bfloat16"):
+        found_by("openvino", "bf16")
+
+
+def test_auto_in_bfloat16_is_openvino_alone(openvino):
+    config = Config(precision="bf16")
+    choice = choose_from(config, find_model("kestrel_320"), Policy.LATEST, no_gpu="none")
+    assert list(choice.engines) == ["openvino"] and "bf16" in choice.skipped["cpu"]
+
+
 def test_it_finds_the_cpus_boxes_in_the_bundled_clip(openvino):
-    model = find_model("kestrel_320")
-    found = {}
-    for engine in ("cpu", "openvino"):
-        config = Config(engine=engine)
-        with backend_factory(config, model, Policy.LOSSLESS)(lambda: None) as backend:
-            slots, found[engine] = backend.slots, []
-            for i, frame in enumerate(known_frames()):
-                slots[i % len(slots)].enqueue(frame)
-                found[engine].append(slots[i % len(slots)].collect()[0])
-    assert backend.description.startswith("cpu (OpenVINO), 2 workers × ")
-    assert len(found["cpu"]) >= 8 and same_boxes(found["cpu"], found["openvino"])
+    cpu, openvino = found_by("cpu"), found_by("openvino")
+    assert len(cpu.boxes) >= 8 and same_boxes(cpu.boxes, openvino.boxes)
 
 
 def test_auto_measures_it_beside_the_cpu(openvino):

@@ -102,3 +102,12 @@ def test_a_precision_that_no_engine_has_exits_with_2(device, words, monkeypatch,
     there(monkeypatch, tmp_path)
     assert main([*words, "--precision", "int8"]) == 2
     assert "computes as the model's file says" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_a_precision_that_cuda_lacks_is_refused_with_the_engine_that_has_it(
+    words, precision, capsys
+):
+    assert main([*words, "--engine", "cuda", "--precision", precision]) == 2
+    told = capsys.readouterr().err
+    assert f"precision {precision}: --engine cuda" in told and "bf16 with --engine openvino" in told

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 
+from app.backends.cpu_network import OrtNetwork
 from app.errors import ConfigError, VerdictError
 from app.shelf import default_model, find_model, list_models
 from tests.blob_detector import save_blob_detector, save_labelled_set
@@ -49,6 +50,32 @@ def test_a_variant_that_lost_too_much_is_refused(evaluate, shelf, labelled, tmp_
     document = json.loads(out.read_text())
     assert [m["name"] for m in document["models"]] == ["blind", "blob"]
     assert document["gate"]["faults"]
+
+
+def test_another_engine_is_judged_against_the_first(evaluate, labelled, tmp_path, monkeypatch):
+    """The other engine is ONNX Runtime with a blind network in place of the one it is given."""
+
+    def network(engine, precision):
+        blind = save_blob_detector(tmp_path, "blind", gain=0).with_suffix(".onnx")
+        opener = OrtNetwork if engine == "cpu" else lambda spec, _, *a: OrtNetwork(spec, blind, *a)
+        return opener, engine
+
+    monkeypatch.setattr("app.tools.evaluate.cpu_network", network)
+    out = tmp_path / "figures.json"
+    with pytest.raises(
+        VerdictError, match=r"blob on openvino:bf16 loses .* square .* against blob"
+    ):
+        evaluate("blob", "--on", "cpu", "openvino:bf16", "--data", labelled, "--json", out)
+    document = json.loads(out.read_text())
+    told = [(m["name"], m["engine"], m["precision"]) for m in document["models"]]
+    assert told == [("blob", "cpu", "auto"), ("blob", "openvino", "bf16")]
+    assert document["command"].endswith("--on cpu openvino:bf16")
+
+
+@pytest.mark.parametrize("way", ["cuda", "openvino:fp64", "cpu:bf16"])
+def test_an_engine_that_cannot_is_refused(evaluate, labelled, way):
+    with pytest.raises((SystemExit, ConfigError)):
+        evaluate("blob", "--on", way, "--data", labelled)
 
 
 def test_a_variant_that_keeps_up_becomes_the_only_default(evaluate, shelf, labelled):

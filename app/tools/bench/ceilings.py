@@ -1,8 +1,9 @@
 """What can this machine do at best: arithmetic and memory bandwidth of one core, measured.
 
-Arithmetic: a product of matrices that fit the caches, by the library that runs the networks, so
-that "of the peak" compares like with like. Bandwidth: a copy far larger than the caches, the bytes
-read and written counted. Measured once per processor and version, and remembered.
+Arithmetic: a product of matrices that fit the caches, by the library that runs the networks (in
+bfloat16 OpenVINO), so that "of the peak" compares like with like. Bandwidth: a copy far larger than
+the caches, the bytes read and written counted. Measured once per processor and version, and
+remembered.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from app.backends.openvino_network import has_bf16, load_openvino, openvino_version
 from app.backends.ort import open_session
 from app.cache import cache_dir, write_whole
 from app.tools.bench.gemm_file import gemm_file
@@ -37,6 +39,7 @@ class Ceilings:
 
     fp32_gops: float | None
     int8_gops: float | None
+    bf16_gops: float | None
     copy_gb_s: float
     cpu: str
     date: str
@@ -46,15 +49,16 @@ class Ceilings:
 
         Half precision is computed in float32 on processors.
         """
-        gops = self.int8_gops if precision == "int8" else self.fp32_gops
+        gops = {"int8": self.int8_gops, "bf16": self.bf16_gops}.get(precision, self.fp32_gops)
         return None if gops is None else gops * 1e9
 
 
 def ceilings(measure: Callable[[], Ceilings] | None = None) -> Ceilings:
     """Those remembered for this processor, or measured now (about a second)."""
     machine = device()
-    known = {k: machine[k] for k in ("cpu", "cores", "numpy", "onnxruntime", "onnxruntime-gpu")}
-    key = hashlib.sha256(json.dumps([1, known], sort_keys=True).encode()).hexdigest()[:16]
+    parts = ("cpu", "cores", "numpy", "onnxruntime", "onnxruntime-gpu")
+    known = {**{part: machine[part] for part in parts}, "openvino": openvino_version()}
+    key = hashlib.sha256(json.dumps([2, known], sort_keys=True).encode()).hexdigest()[:16]
     path = cache_dir("ceilings") / f"{key}.json"
     try:
         return Ceilings(**json.loads(path.read_text(encoding="utf-8")))
@@ -78,6 +82,7 @@ def measure_ceilings() -> Ceilings:
     return Ceilings(
         fp32_gops=_gops("MatMul", floats[0], floats[1]),
         int8_gops=_gops("MatMulInteger", bytes_[0].astype(np.uint8), bytes_[1].astype(np.int8)),
+        bf16_gops=_bf16_gops(floats[0], floats[1]),
         copy_gb_s=_copy_gb_s(),
         cpu=str(device()["cpu"]),
         date=datetime.now(timezone.utc).date().isoformat(),
@@ -90,8 +95,25 @@ def _gops(operation: str, a: Any, b: Any) -> float:
         path.write_bytes(gemm_file(operation, a, b))
         session = open_session(path, threads=1)
     feeds = {"a": a}
-    best_s = _best_s(lambda: session.run(None, feeds))
-    return round(2 * SIDE**3 / best_s / 1e9, 2)
+    return _rate(lambda: session.run(None, feeds))
+
+
+def _bf16_gops(a: Any, b: Any) -> float | None:
+    if openvino_version() is None:
+        return None
+    core = load_openvino().Core()
+    if not has_bf16(core):
+        return None
+    model = core.read_model(gemm_file("MatMul", a, b))
+    options = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
+    request = core.compile_model(model, "CPU", options).create_infer_request()
+    feeds = {"a": a}
+    return _rate(lambda: request.infer(feeds, share_inputs=True, share_outputs=True))
+
+
+def _rate(multiply: Callable[[], object]) -> float:
+    """G operations a second."""
+    return round(2 * SIDE**3 / _best_s(multiply) / 1e9, 2)
 
 
 def _copy_gb_s() -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.tools.bench import svg
 from app.tools.bench.measure import STAGES
-from app.tools.bench.table import NAMES
+from app.tools.bench.table import NAMES, PEAKS
 
 Report = Mapping[str, Any]
 STYLE = """
@@ -97,7 +97,7 @@ def _run(report: Report) -> str:
 
 def _roofline(part: Report) -> str:
     peak, rows, points = part["ceilings"], [], []
-    whole = part["network"]["precision"] == "int8"
+    called, key = PEAKS.get(part["network"]["precision"], PEAKS["fp32"])
     for line in part["stages"]:
         if line["bound_ms"] is None or line["of_ceiling"] is None:
             continue
@@ -117,13 +117,13 @@ def _roofline(part: Report) -> str:
             points.append((line["stage"], operations / line["bytes"], operations / ms / 1e6))
     if not rows:
         return ""
-    gops = peak["int8_gops"] if whole else peak["fp32_gops"]
+    gops = peak[key]
     plot = svg.roof(svg.Roof(gops, peak["copy_gb_s"], points)) if gops and points else ""
     head = ("stage", "operations", "bytes", "bound, ms", "alone, ms", "limit", "of ceiling")
     return (
         '<h2>Roofline of one core</h2><p class="soft">What a stage must compute, read and write, '
         f"against this machine's measured {gops or 0:.0f} G operations/s "
-        f"({'8 bits' if whole else 'float32'}) and {peak['copy_gb_s']:.1f} GB/s, "
+        f"({called}) and {peak['copy_gb_s']:.1f} GB/s, "
         f"{escape(peak['date'])}.</p>{plot}{_table(head, rows)}"
     )
 

@@ -102,7 +102,7 @@ def _line(
     )
 
 
-def bottleneck(alone: Alone, lines: list[Line], run: Measured, work: Work) -> str:
+def bottleneck(alone: Alone, lines: list[Line], run: Measured, work: Work, peak: Ceilings) -> str:
     """One sentence: what limits the frames per second, and what would help."""
     fps = run.stats.overall_fps
     stage = max(alone.stages_ms, key=lambda name: alone.stages_ms[name])
@@ -120,7 +120,7 @@ def bottleneck(alone: Alone, lines: list[Line], run: Measured, work: Work) -> st
             "or a longer recording may do better."
         )
     (line,) = (each for each in lines if each.stage == stage)
-    return f"{_what(stage)} is {share:.0%} of the work of a frame{_cure(alone, line, work)}."
+    return f"{_what(stage)} is {share:.0%} of the work of a frame{_cure(alone, line, work, peak)}."
 
 
 def _what(stage: str) -> str:
@@ -128,7 +128,7 @@ def _what(stage: str) -> str:
     return names.get(stage, f"The {stage}" if stage == "network" else stage.capitalize())
 
 
-def _cure(alone: Alone, line: Line, work: Work) -> str:
+def _cure(alone: Alone, line: Line, work: Work, peak: Ceilings) -> str:
     at = "" if line.of_ceiling is None else f" and at {line.of_ceiling:.0%} of its ceiling"
     if line.stage == "read":
         return f"{at}: a smaller or less compressed recording, or a hardware decoder, would help"
@@ -143,6 +143,8 @@ def _cure(alone: Alone, line: Line, work: Work) -> str:
         return f": a lower --precision, a larger batch or {smaller}"
     if line.of_ceiling is not None and line.of_ceiling >= NEAR:
         more = "" if work.precision == "int8" else "an 8-bit variant (models quantize) or "
+        if work.precision == "fp32" and peak.bf16_gops and peak.bf16_gops > (peak.fp32_gops or 0):
+            more = f"--engine openvino --precision bf16, {more}"
         return f"{at}: {more}{smaller}, tuning would not"
     return (
         f"{at}, as its layers are too thin to fill the arithmetic units: another engine or fewer, "

@@ -57,8 +57,10 @@ def run_bench(config: Config, destination: Destination, *, seconds: float) -> in
     computed = model.spec if alone.on_gpu else model.spec.for_frame(alone.frame_wh)
     width, height = computed.input.size_wh
     work, peak = network_work(model.weights, (1, 3, height, width)), ceilings()
+    if config.precision == "bf16" and work.precision != "int8":
+        work = replace(work, precision="bf16")
     lines = roofline(alone, computed, work, peak)
-    sentence = bottleneck(alone, lines, run, work)
+    sentence = bottleneck(alone, lines, run, work, peak)
     report = {
         **header("run"),
         "engine": run.engine,

@@ -8,6 +8,11 @@ from typing import Any
 from app.tools.bench.measure import QUANTILES, STAGES
 from app.tools.bench.roofline import Line
 
+PEAKS = {  # of a precision: what people call it, its ceiling
+    "fp32": ("float32", "fp32_gops"),
+    "bf16": ("bfloat16", "bf16_gops"),
+    "int8": ("8 bits", "int8_gops"),
+}
 NAMES = {"read": "read (decode)", "upload": "upload (H2D)", "download": "download (D2H)"}
 
 
@@ -61,8 +66,11 @@ def _dropped(run: Mapping[str, Any]) -> str:
 
 
 def _ceilings(peak: Mapping[str, Any]) -> str:
-    told = {"float32": peak["fp32_gops"], "8 bits": peak["int8_gops"]}
-    parts = [f"{v:.0f} G operations/s in {name}" for name, v in told.items() if v is not None]
+    parts = [
+        f"{peak[key]:.0f} G operations/s in {name}"
+        for name, key in PEAKS.values()
+        if peak[key] is not None
+    ]
     return ", ".join([*parts, f"{peak['copy_gb_s']:.1f} GB/s copying"])
 
 

@@ -24,7 +24,7 @@ from app.tools.bench.roofline import Line, bottleneck, roofline
 from tests.shelf_kit import asset
 
 WORK = Work(800_000_000, 4_000_000, 1_200_000, 30_000_000, "fp32")
-PEAK = Ceilings(100.0, 400.0, 10.0, "a processor", "2026-01-31")
+PEAK = Ceilings(100.0, 400.0, None, 10.0, "a processor", "2026-01-31")
 ALONE_MS = {"read": 1.0, "preprocess": 0.5, "network": 10.0, "postprocess": 0.5}
 
 
@@ -136,14 +136,26 @@ def test_one_sentence_names_the_bottleneck_and_what_helps(
 ) -> None:
     work = alone(**changed)
     lines = roofline(work, find_model(str(blob)).spec, WORK, PEAK)
-    sentence = bottleneck(work, lines, measured(share_of_bound * work.bound_fps), WORK)
+    sentence = bottleneck(work, lines, measured(share_of_bound * work.bound_fps), WORK, PEAK)
     assert said in sentence and sentence.endswith(".") and sentence.count(". ") == 0
+
+
+def test_bfloat16_is_proposed_where_the_processor_has_it_and_is_not_used_yet(blob: Path) -> None:
+    spec, run = find_model(str(blob)).spec, measured(alone().bound_fps)
+    peak = replace(PEAK, bf16_gops=900.0)
+    lines = roofline(alone(), spec, WORK, peak)
+    assert "--engine openvino --precision bf16" in bottleneck(alone(), lines, run, WORK, peak)
+    used = replace(WORK, precision="bf16")
+    lines = roofline(alone(), spec, used, peak)
+    (network,) = (line for line in lines if line.stage == "network")
+    assert network.bound_ms == pytest.approx(8.0 / 9, rel=1e-4)
+    assert "bf16" not in bottleneck(alone(), lines, run, used, peak)
 
 
 def test_other_programs_are_named_before_the_pipeline_is_blamed(blob: Path) -> None:
     lines = roofline(alone(), find_model(str(blob)).spec, WORK, PEAK)
     busy = Load(process_cpu_percent=40.0, machine_cpu_percent=95.0)
-    sentence = bottleneck(alone(), lines, measured(50.0, busy), WORK)
+    sentence = bottleneck(alone(), lines, measured(50.0, busy), WORK, PEAK)
     assert sentence.startswith("Other programs take 55 % of the processor")
 
 

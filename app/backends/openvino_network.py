@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.backends.bf16 import prove_bf16
 from app.backends.cpu_network import Array, BoundBatch, BoundNetwork, failed
 from app.backends.ort import one_line
 from app.backends.ort_io import NetworkIO, Shape, network_io
@@ -60,19 +61,6 @@ def load_openvino() -> Any:
     return openvino
 
 
-def has_bf16(core: Any) -> bool:
-    """Whether the processor computes in bfloat16 (AVX512_BF16, AMX), and does not imitate it."""
-    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def _need_bf16(core: Any) -> None:
-    if not has_bf16(core):
-        raise ConfigError(
-            "precision bf16: this processor does not compute in bfloat16 (AVX512_BF16, AMX); leave "
-            "--precision out, or choose a model in 8 bits"
-        )
-
-
 class OpenVinoNetwork:
     """A compiled network with ``workers`` streams of ``threads`` threads; one for each size."""
 
@@ -82,7 +70,7 @@ class OpenVinoNetwork:
         self._ov, self._weights = load_openvino(), weights
         self._core = self._ov.Core()
         if bf16:
-            _need_bf16(self._core)
+            prove_bf16(self._ov, self._core)
         self._options = {
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "NUM_STREAMS": workers,

@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from app.backends import bf16
 from app.backends.auto import same_boxes
 from app.backends.cpu import CpuBackend
 from app.backends.openvino_network import (
     OpenVinoNetwork,
-    has_bf16,
     load_openvino,
     openvino_version,
 )
@@ -74,7 +74,7 @@ def test_it_computes_in_no_8_bits_of_its_own(openvino):
 
 
 def test_bfloat16_when_asked_for_finds_nearly_the_cpus_boxes(openvino):
-    if not has_bf16(load_openvino().Core()):
+    if not bf16.has_bf16(load_openvino().Core()):
         pytest.skip("this processor does not compute in bfloat16")
     exact, rounded = (found_by("openvino", precision) for precision in ("auto", "bf16"))
     assert exact.described.startswith("cpu (OpenVINO), 2 workers × ")
@@ -88,8 +88,26 @@ def test_bfloat16_when_asked_for_finds_nearly_the_cpus_boxes(openvino):
 
 
 def test_a_processor_without_bfloat16_is_told_so(openvino, monkeypatch):
-    monkeypatch.setattr("app.backends.openvino_network.has_bf16", lambda core: False)
+    monkeypatch.setattr("app.backends.bf16.has_bf16", lambda core: False)
     with pytest.raises(ConfigError, match="does not compute in bfloat16"):
+        found_by("openvino", "bf16")
+
+
+@pytest.mark.parametrize(("output", "told"), [(0, "convolutions"), (1, "products")])
+def test_garbage_in_bfloat16_is_refused_and_not_shown_as_boxes(openvino, monkeypatch, output, told):
+    """As reported of processors with AVX512_BF16 and no AMX: openvinotoolkit/openvino#38256."""
+    outputs = bf16._outputs
+
+    def spoilt(core, model, precision):
+        exact = outputs(core, model, "f32")
+        if precision == "bf16":
+            noise = np.random.default_rng(2).standard_normal(exact[output].shape)
+            exact[output] = exact[output] + 2 * exact[output].std() * noise
+        return exact
+
+    monkeypatch.setattr("app.backends.bf16.has_bf16", lambda core: True)
+    monkeypatch.setattr("app.backends.bf16._outputs", spoilt)
+    with pytest.raises(ConfigError, match=f"{told} in bfloat16 are wrong on this processor"):
         found_by("openvino", "bf16")
 
 

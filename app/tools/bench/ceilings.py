@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from app.backends.openvino_network import has_bf16, load_openvino, openvino_version
+from app.backends.bf16 import has_bf16
+from app.backends.openvino_network import load_openvino, openvino_version
 from app.backends.ort import open_session
 from app.cache import cache_dir, write_whole
 from app.tools.bench.gemm_file import gemm_file

@@ -40,7 +40,8 @@ def main() -> int:
         sys.exit(f"--source {args.source} is no file; the peers read clips only")
     if args.peer:
         return _one(args.peer, args.source, model, args.json)
-    wanted = [REFERENCE, *(name for name in args.only or PEERS if name != REFERENCE)]
+    asked = args.only or list(PEERS)
+    wanted = list(dict.fromkeys([REFERENCE, *(PEERS[name].against for name in asked), *asked]))
     ask = in_a_process(args.source, str(args.model or model.spec.name))
     bounds: list[dict[str, Any]] = []
     cut = replace(model, spec=model.spec.for_frame(frame_wh(args.source)))

@@ -11,7 +11,7 @@ from scripts.bench_peers.boxes import Tolerance
 from scripts.bench_peers.contract import Run
 from scripts.bench_peers.plain import frame_wh
 
-REFERENCE = "kestrel"
+REFERENCE, BF16 = "kestrel", "kestrel-bf16"
 
 # float32 on the same pixels: engines add in another order, Kestrel's lines round to 0.01 px
 FLOAT32 = Tolerance(score=1e-3, corner_px=0.5)
@@ -24,6 +24,7 @@ class Peer:
     """``tolerance`` None: its network is another one, so its boxes prove nothing.
 
     All compute as much of the network's input as the clip's frames need, or, with ``whole``, all.
+    ``against``: the Kestrel that it is compared with.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Peer:
     tolerance: Tolerance | None = FLOAT32
     options: Mapping[str, object] = field(default_factory=dict)
     whole: bool = False
+    against: str = REFERENCE
 
     def run(self, clip: str, model: Model) -> Run:
         """Once over the clip, in this process; raises NotHere."""
@@ -73,15 +75,22 @@ PEERS: dict[str, Peer] = {
             "predict(stream=True), an untrained YOLO of the same cost in ONNX",
             "ultralytics_stream",
             tolerance=None,
+            options={"library": "onnx"},
         ),
         Peer(
             "ultralytics-whole",
             "the same with a network that costs as much as ours with its whole input",
             "ultralytics_stream",
             tolerance=None,
+            options={"library": "onnx"},
             whole=True,
         ),
-        Peer("openvino", "OpenVINO's AsyncInferQueue, throughput hint", "openvino_async"),
+        Peer(
+            "openvino",
+            "OpenVINO's AsyncInferQueue, throughput hint",
+            "openvino_async",
+            options={"precision": "f32"},
+        ),
         Peer("gstreamer", "GStreamer's decoder and appsink", "gstreamer", tolerance=NEAR),
         Peer(
             "kestrel-openvino",
@@ -89,6 +98,30 @@ PEERS: dict[str, Peer] = {
             "kestrel",
             options={"engine": "openvino"},
             whole=True,
+        ),
+        Peer(
+            BF16,
+            "the same with --precision bf16",
+            "kestrel",
+            tolerance=NEAR,
+            options={"engine": "openvino", "precision": "bf16"},
+            whole=True,
+        ),
+        Peer(
+            "openvino-bf16",
+            "OpenVINO's AsyncInferQueue, in bfloat16",
+            "openvino_async",
+            tolerance=NEAR,
+            options={"precision": "bf16"},
+            against=BF16,
+        ),
+        Peer(
+            "ultralytics-bf16",
+            "predict(stream=True), a YOLO of the same cost through OpenVINO, both in bfloat16",
+            "ultralytics_stream",
+            tolerance=None,
+            options={"library": "openvino"},
+            against=BF16,
         ),
         Peer(
             "kestrel-cuda",

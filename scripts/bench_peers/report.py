@@ -20,7 +20,6 @@ def summarise(
     ``times`` are ratios of medians, above 1 where Kestrel is ahead; absent and failed peers keep
     their line, with the reason.
     """
-    ours = outcomes[REFERENCE]
     rows: dict[str, Any] = {}
     for name, outcome in outcomes.items():
         row: dict[str, Any] = {"what": peers[name].what}
@@ -36,6 +35,8 @@ def summarise(
         row["median_fps"] = round(median(outcome.fps), 2)
         row["median_cpu_ms"] = round(median(outcome.cpu_ms), 3)
         row["detail"] = outcome.detail
+        row["against"] = peers[name].against
+        ours = outcomes[peers[name].against]
         if name == REFERENCE or not ours.fps:
             continue
         row["times"] = round(median(ours.fps) / median(outcome.fps), 3)
@@ -67,6 +68,8 @@ def text_table(rows: Mapping[str, Any]) -> str:
             lines.append((name, "–", "–", "–", reason))
             continue
         times = f"{row['times']:.2f}× as fast" if "times" in row else ""
+        if times and row["against"] != REFERENCE:
+            times += f" ({row['against']})"
         told = _boxes(row.get("boxes"))
         if "failed" in row:
             told = f"failed later: {row['failed']}"

@@ -28,7 +28,7 @@ def test_where_none_is_near_enough_that_is_told(tmp_path, monkeypatch):
     (tmp_path / "w.onnx").write_bytes(b"w")
     model = Model(find_model("kestrel_320").spec, tmp_path / "w.onnx", None)
     with pytest.raises(NotHere, match=r"the nearest is 3\.00 times ours"):
-        same_cost.network_of_cost(model)
+        same_cost.network_of_cost(model, "onnx")
 
 
 def test_another_depth_is_tried_where_the_widths_of_one_miss(tmp_path, monkeypatch):
@@ -38,19 +38,35 @@ def test_another_depth_is_tried_where_the_widths_of_one_miss(tmp_path, monkeypat
     (tmp_path / "bench_peers").mkdir()
     (tmp_path / "w.onnx").write_bytes(b"w")
     model = Model(find_model("kestrel_320").spec, tmp_path / "w.onnx", None)
-    weights, fit = same_cost.network_of_cost(model)
+    weights, fit = same_cost.network_of_cost(model, "onnx")
     assert weights.read_bytes() == b"0.67" and fit["depth"] == 0.667
     assert set(measured.depths) == {1 / 3, 2 / 3}
 
 
+def test_where_the_narrowest_is_too_dear_a_smaller_input_is_tried_and_no_deeper_one(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KESTREL_CACHE", str(tmp_path))
+    monkeypatch.setattr(same_cost, "version", lambda name: "1")
+    measured = Measured(lambda depth, size_wh: 1.6 * size_wh[0] * size_wh[1] / 320**2)
+    monkeypatch.setattr(same_cost, "_measured", measured)
+    (tmp_path / "bench_peers").mkdir()
+    (tmp_path / "w.onnx").write_bytes(b"w")
+    model = Model(find_model("kestrel_320").spec, tmp_path / "w.onnx", None)
+    weights, fit = same_cost.network_of_cost(model, "openvino")
+    assert weights.name.endswith("_openvino_model") and set(measured.depths) == {1 / 3}
+    assert fit["input"] == [256, 256]
+    assert abs(fit["cost_ratio"] - 1) <= same_cost.TOLERANCE
+
+
 class Measured:
-    """Stands for making and timing a network: only the second depth comes near."""
+    """Stands for making and timing a network; at first only the second depth comes near."""
 
-    def __init__(self):
-        self.depths = []
+    def __init__(self, cost=lambda depth, size_wh: 0.8 if depth < 0.5 else 1.05):
+        self.depths, self._cost = [], cost
 
-    def __call__(self, width, *, depth, model, folder):
+    def __call__(self, width, *, depth, size_wh, model, library, folder):
         self.depths.append(depth)
         path = folder / f"{width}.onnx"
         path.write_text(f"{depth:.2f}")
-        return (0.8 if depth < 0.5 else 1.05), path
+        return self._cost(depth, size_wh), path

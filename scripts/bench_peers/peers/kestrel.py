@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import cast
 
-from app.config import Config, Engine
+from app.config import Config, Engine, Precision
 from app.detections import Result
 from app.errors import ConfigError, DeviceError
 from app.handoff import Policy
@@ -33,9 +32,9 @@ class _Ticker(Clock):
         """Nothing to close."""
 
 
-def run(clip: str, model: Model, *, engine: str) -> Run:
-    """``engine`` as in ``--engine``."""
-    config = Config(source=clip, engine=cast(Engine, engine), headless=True)
+def run(clip: str, model: Model, *, engine: Engine, precision: Precision = "auto") -> Run:
+    """As with ``--engine`` and ``--precision``."""
+    config = Config(source=clip, engine=engine, precision=precision, headless=True)
     ticker = _Ticker()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "lines.jsonl"

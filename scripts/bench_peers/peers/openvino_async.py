@@ -11,14 +11,14 @@ from scripts.bench_peers.contract import Box, Clock, NotHere, Run
 from scripts.bench_peers.plain import PlainParts, frames_of
 
 
-def run(clip: str, model: Model) -> Run:
-    """In float32: by default newer CPUs compute in bfloat16, with other boxes."""
+def run(clip: str, model: Model, *, precision: str) -> Run:
+    """``precision``: "f32", or "bf16", in which newer CPUs compute by default."""
     try:
         ov = load_openvino()
     except ConfigError as fault:
         raise NotHere(str(fault)) from fault
     core = ov.Core()
-    hints = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
+    hints = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision}
     width, height = model.spec.input.size_wh
     network = core.read_model(str(model.weights))
     network.reshape([1, 3, height, width])

@@ -1,4 +1,4 @@
-"""Ultralytics' ``predict(stream=True)`` with an untrained network of the same cost, as ONNX.
+"""Ultralytics' ``predict(stream=True)`` with an untrained network of the same cost.
 
 Its own loop reads, preprocesses and postprocesses; only the boxes cannot be compared. Untrained, it
 finds next to nothing, which spares it NMS and is in its favour.
@@ -6,20 +6,25 @@ finds next to nothing, which spares it NMS and is in its favour.
 
 from __future__ import annotations
 
+from app.backends.bf16 import has_bf16
+from app.backends.openvino_network import load_openvino
+from app.errors import ConfigError
 from app.shelf import Model
-from scripts.bench_peers.contract import Box, Clock, Run
-from scripts.bench_peers.same_cost import load_ultralytics, network_of_cost
+from scripts.bench_peers.contract import Box, Clock, NotHere, Run
+from scripts.bench_peers.same_cost import Library, load_ultralytics, network_of_cost
 
 
-def run(clip: str, model: Model) -> Run:
+def run(clip: str, model: Model, *, library: Library) -> Run:
     """The network is built and timed before the clock starts, or found from an earlier run."""
+    if library == "openvino":
+        need_bf16()
     yolo = load_ultralytics()
-    weights, fit = network_of_cost(model)
+    weights, fit = network_of_cost(model, library)
     spec, clock, found = model.spec, Clock(), []
     results = yolo(str(weights), task="detect").predict(
         source=clip,
         stream=True,
-        imgsz=[spec.input.size_wh[1], spec.input.size_wh[0]],
+        imgsz=fit["input"][::-1],
         conf=spec.score,
         iou=spec.iou,
         device="cpu",
@@ -30,3 +35,13 @@ def run(clip: str, model: Model) -> Run:
         found.append([Box(int(row[5]), row[4], *row[:4]) for row in rows])
         clock.tick()
     return clock.run(found, network=fit)
+
+
+def need_bf16() -> None:
+    """Where a processor has it, Ultralytics' OpenVINO computes in bfloat16 unasked."""
+    try:
+        core = load_openvino().Core()  # first of all, so that its telemetry stays out
+    except ConfigError as fault:
+        raise NotHere(str(fault)) from fault
+    if not has_bf16(core):
+        raise NotHere("this processor does not compute in bfloat16")

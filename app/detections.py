@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from app.frame import Frame
 
+# not the types: to compare with those NumPy makes a dtype of them each time
+FLOAT32, INT32 = np.dtype(np.float32), np.dtype(np.int32)
+
 
 @dataclass(frozen=True, slots=True)
 class Detections:
@@ -28,9 +31,9 @@ class Detections:
 
     def __post_init__(self) -> None:
         n = len(self.scores)
-        _check("xyxy", self.xyxy, (n, 4), np.float32)
-        _check("scores", self.scores, (n,), np.float32)
-        _check("class_ids", self.class_ids, (n,), np.int32)
+        _check("xyxy", self.xyxy, (n, 4), FLOAT32)
+        _check("scores", self.scores, (n,), FLOAT32)
+        _check("class_ids", self.class_ids, (n,), INT32)
         kps = self.keypoints
         if kps is not None and (kps.ndim != 3 or kps.shape[0] != n or kps.shape[2] != 2):
             raise ValueError(f"keypoints must be ({n}, K, 2), is {kps.shape}")
@@ -59,9 +62,9 @@ class Detections:
         )
 
 
-def _check(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: type) -> None:
+def _check(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     if array.shape != shape or array.dtype != dtype:
-        raise ValueError(f"{name} must be {shape} {dtype.__name__}, is {array.shape} {array.dtype}")
+        raise ValueError(f"{name} must be {shape} {dtype}, is {array.shape} {array.dtype}")
 
 
 @dataclass(frozen=True, slots=True)

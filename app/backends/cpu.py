@@ -21,6 +21,7 @@ from typing import Any
 from app.backends.cpu_batch import BatchCpuSlot
 from app.backends.cpu_network import OpenNetwork, OrtNetwork
 from app.backends.cpu_slot import CpuSlot
+from app.backends.postprocess import overflow_ignored
 from app.model_spec import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -100,8 +101,9 @@ class CpuBackend:
 
     def _work(self) -> None:
         """A worker: one slot after the other, until told to end."""
-        while (slot := self._queue.get()) is not None:
-            slot.work()
+        with overflow_ignored():
+            while (slot := self._queue.get()) is not None:
+                slot.work()
 
     def tune(self, *, score: float, iou: float) -> None:
         """See interfaces.Tunable."""

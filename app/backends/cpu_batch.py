@@ -46,7 +46,7 @@ class _Sized:
         outputs = self._network.run(count)
         done_ns = perf_counter_ns()
         found = [
-            self._postprocess([output[i : i + 1] for output in outputs], placement)
+            self._postprocess.on_ready_thread([output[i : i + 1] for output in outputs], placement)
             for i, placement in enumerate(placements)
         ]
         stages = {

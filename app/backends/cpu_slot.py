@@ -59,7 +59,7 @@ class CpuSlot(SizedSlot[Frame, Answer, _Sized]):
         ready_ns = perf_counter_ns()
         outputs = network.run()
         done_ns = perf_counter_ns()
-        detections = postprocess(outputs, placement)
+        detections = postprocess.on_ready_thread(outputs, placement)
         return detections, {
             "preprocess": ready_ns - start_ns,
             "network": done_ns - ready_ns,

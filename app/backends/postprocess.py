@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from app.backends.decoders import make_decoder
 from app.backends.decoders.common import Candidates, Shapes
+from app.backends.few import HUGE_PX, MOST, finish_few
 from app.backends.nms import nms
 from app.backends.sanity import Sanity
 from app.detections import Detections
@@ -18,7 +19,6 @@ from app.letterbox import Placement
 from app.model_spec import ModelSpec
 
 MAX_DETECTIONS = 300
-HUGE_PX = 1e6  # no box is so large; what is came from an overflow
 
 
 @dataclass(slots=True)
@@ -45,15 +45,22 @@ class Postprocessor:
 
     def __call__(self, outputs: Sequence[NDArray[Any]], placement: Placement) -> Detections:
         """Outputs in graph order for one frame. Boxes without area in the frame are left out."""
-        # Garbage from a network may overflow; unsound boxes are sorted out below.
-        with np.errstate(over="ignore", invalid="ignore"):
-            self.sanity.check(outputs)
-            return self._finish(outputs, placement)
+        with overflow_ignored():
+            return self.on_ready_thread(outputs, placement)
 
-    def _finish(self, outputs: Sequence[NDArray[Any]], placement: Placement) -> Detections:
+    def on_ready_thread(self, outputs: Sequence[NDArray[Any]], placement: Placement) -> Detections:
+        """The same on a thread that is in ``overflow_ignored`` anyway, which costs a frame less."""
+        self.sanity.check(outputs)
         found = self._decode(outputs, self._limits.score)
-        if not len(found.scores):
+        count = len(found.scores)
+        if not count:
             return Detections.empty()
+        if count <= MOST and found.keypoints is None:
+            iou = self._limits.iou if self._decode.needs_nms else None
+            return finish_few(found, placement, iou=iou)
+        return self._finish_many(found, placement)
+
+    def _finish_many(self, found: Candidates, placement: Placement) -> Detections:
         size = found.xyxy[:, 2:] - found.xyxy[:, :2]
         sound = (size > 0) & (size < HUGE_PX)  # false for NaN, too
         if not sound.all():
@@ -63,6 +70,11 @@ class Postprocessor:
         else:
             kept = (-found.scores).argsort(kind="stable")
         return in_source(found.of(kept[:MAX_DETECTIONS]), placement)
+
+
+def overflow_ignored() -> np.errstate:
+    """Garbage from a network may overflow; unsound boxes are sorted out."""
+    return np.errstate(over="ignore", invalid="ignore")
 
 
 def in_source(found: Candidates, placement: Placement) -> Detections:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -61,6 +62,16 @@ def load_openvino() -> Any:
     return openvino
 
 
+@cache
+def openvino_core() -> Any:
+    """The one Core of the process, which stays.
+
+    A Core gives its thread a stack for signals. When two of them go, or one on another thread,
+    memory that is gone stays registered, and the next signal kills the process.
+    """
+    return load_openvino().Core()
+
+
 class OpenVinoNetwork:
     """A compiled network with ``workers`` streams of ``threads`` threads; one for each size."""
 
@@ -68,7 +79,7 @@ class OpenVinoNetwork:
         self, spec: ModelSpec, weights: Path, workers: int, threads: int, *, bf16: bool = False
     ) -> None:
         self._ov, self._weights = load_openvino(), weights
-        self._core = self._ov.Core()
+        self._core = openvino_core()
         if bf16:
             prove_bf16(self._ov, self._core)
         self._options = {

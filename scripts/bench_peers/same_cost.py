@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from app.backends.openvino_network import load_openvino
+from app.backends.openvino_network import openvino_core
 from app.backends.ort import open_session
 from app.cache import cache_dir
 from app.shelf import Model
@@ -142,7 +142,7 @@ def _onnx_runner(path: Path, shape: tuple[int, ...]) -> Callable[[], Any]:
 
 
 def _openvino_runner(path: Path, shape: tuple[int, ...]) -> Callable[[], Any]:
-    core = load_openvino().Core()
+    core = openvino_core()
     network = core.read_model(str(next(path.glob("*.xml")) if path.is_dir() else path))
     network.reshape(list(shape))
     options = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}

@@ -21,6 +21,7 @@ from app.backends.cpu import CpuBackend
 from app.backends.openvino_network import (
     OpenVinoNetwork,
     load_openvino,
+    openvino_core,
     openvino_version,
 )
 from app.config import Config, Engine, Precision
@@ -74,7 +75,7 @@ def test_it_computes_in_no_8_bits_of_its_own(openvino):
 
 
 def test_bfloat16_when_asked_for_finds_nearly_the_cpus_boxes(openvino):
-    if not bf16.has_bf16(load_openvino().Core()):
+    if not bf16.has_bf16(openvino_core()):
         pytest.skip("this processor does not compute in bfloat16")
     exact, rounded = (found_by("openvino", precision) for precision in ("auto", "bf16"))
     assert exact.described.startswith("cpu (OpenVINO), 2 workers × ")
@@ -197,3 +198,20 @@ def test_it_leaves_no_word_of_itself(openvino, tmp_path):
 
 def test_load_gives_the_same_module_twice(openvino):
     assert load_openvino() is load_openvino()
+
+
+def test_a_signal_still_arrives_after_networks_have_come_and_gone(openvino):
+    """OpenVINO gives the thread a stack for signals, and takes back the wrong one of two."""
+    code = (
+        "import signal, sys; from app.backends.openvino_network import OpenVinoNetwork as Network\n"
+        "from app.shelf import find_model; model = find_model('kestrel_320')\n"
+        "one, other = (Network(model.spec, model.weights, 1, 1) for _ in range(2))\n"
+        "del one; del other\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "try: signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt: sys.exit(7)\n"
+    )
+    where = os.pathsep.join(filter(None, sys.path))
+    env = {**os.environ, "PYTHONPATH": where}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, check=False, timeout=120)
+    assert done.returncode == 7

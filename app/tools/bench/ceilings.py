@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from app.backends.bf16 import has_bf16
-from app.backends.openvino_network import load_openvino, openvino_version
+from app.backends.openvino_network import openvino_core, openvino_version
 from app.backends.ort import open_session
 from app.cache import cache_dir, write_whole
 from app.tools.bench.gemm_file import gemm_file
@@ -102,7 +102,7 @@ def _gops(operation: str, a: Any, b: Any) -> float:
 def _bf16_gops(a: Any, b: Any) -> float | None:
     if openvino_version() is None:
         return None
-    core = load_openvino().Core()
+    core = openvino_core()
     if not has_bf16(core):
         return None
     model = core.read_model(gemm_file("MatMul", a, b))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.backends.openvino_network import load_openvino
+from app.backends.openvino_network import load_openvino, openvino_core
 from app.errors import ConfigError
 from app.shelf import Model
 from scripts.bench_peers.contract import Box, Clock, NotHere, Run
@@ -17,7 +17,7 @@ def run(clip: str, model: Model, *, precision: str) -> Run:
         ov = load_openvino()
     except ConfigError as fault:
         raise NotHere(str(fault)) from fault
-    core = ov.Core()
+    core = openvino_core()
     hints = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision}
     width, height = model.spec.input.size_wh
     network = core.read_model(str(model.weights))

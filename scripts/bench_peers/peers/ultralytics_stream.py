@@ -7,7 +7,7 @@ finds next to nothing, which spares it NMS and is in its favour.
 from __future__ import annotations
 
 from app.backends.bf16 import has_bf16
-from app.backends.openvino_network import load_openvino
+from app.backends.openvino_network import openvino_core
 from app.errors import ConfigError
 from app.shelf import Model
 from scripts.bench_peers.contract import Box, Clock, NotHere, Run
@@ -40,7 +40,7 @@ def run(clip: str, model: Model, *, library: Library) -> Run:
 def need_bf16() -> None:
     """Where a processor has it, Ultralytics' OpenVINO computes in bfloat16 unasked."""
     try:
-        core = load_openvino().Core()  # first of all, so that its telemetry stays out
+        core = openvino_core()  # first of all, so that its telemetry stays out
     except ConfigError as fault:
         raise NotHere(str(fault)) from fault
     if not has_bf16(core):

@@ -7,12 +7,8 @@ worker's frame has its own.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.machinery import PathFinder
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,54 +18,11 @@ from numpy.typing import NDArray
 
 from app.backends.bf16 import prove_bf16
 from app.backends.cpu_network import Array, BoundBatch, BoundNetwork, failed
+from app.backends.openvino_library import load_openvino, openvino_core
 from app.backends.ort import one_line
 from app.backends.ort_io import NetworkIO, Shape, network_io
 from app.errors import ConfigError, ModelError
 from app.model_spec import ModelSpec
-
-CURE = "pip install -r requirements-openvino.txt, or use --engine cpu"
-_TELEMETRY = "openvino_telemetry"
-
-
-def openvino_version() -> str | None:
-    """What is installed, without importing it; None: nothing is."""
-    if PathFinder.find_spec("openvino") is None:
-        return None
-    try:
-        return version("openvino")
-    except PackageNotFoundError:  # a system's own build
-        return "unknown"
-
-
-def load_openvino() -> Any:
-    """The module ``openvino``; the one place that imports it.
-
-    On import it tells its maker so, by a package that it works without: while it is imported that
-    package is hidden. A camera's host must not talk to third parties unasked.
-    """
-    if openvino_version() is None and "openvino" not in sys.modules:
-        raise ConfigError(f"OpenVINO is missing: {CURE}")
-    seen = sys.modules.get(_TELEMETRY)
-    sys.modules[_TELEMETRY] = None  # type: ignore[assignment] # an import of it fails
-    try:
-        import openvino
-    except ImportError as fault:
-        raise ConfigError(f"OpenVINO does not load ({one_line(fault)}): {CURE}") from fault
-    finally:
-        del sys.modules[_TELEMETRY]
-        if seen is not None:
-            sys.modules[_TELEMETRY] = seen
-    return openvino
-
-
-@cache
-def openvino_core() -> Any:
-    """The one Core of the process, which stays.
-
-    A Core gives its thread a stack for signals. When two of them go, or one on another thread,
-    memory that is gone stays registered, and the next signal kills the process.
-    """
-    return load_openvino().Core()
 
 
 class OpenVinoNetwork:
@@ -81,7 +34,7 @@ class OpenVinoNetwork:
         self._ov, self._weights = load_openvino(), weights
         self._core = openvino_core()
         if bf16:
-            prove_bf16(self._ov, self._core)
+            prove_bf16()
         self._options = {
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "NUM_STREAMS": workers,

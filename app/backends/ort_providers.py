@@ -136,8 +136,6 @@ def choose_precision(engine: str, precision: Precision, *, quantised: bool) -> P
 
     Raises ConfigError where the engine or the model cannot.
     """
-    if precision == "bf16":
-        raise ConfigError("precision bf16 is only with --engine openvino; --precision fp16?")
     if engine == "ort-cuda":
         if precision not in ("auto", "fp32"):
             raise ConfigError(

@@ -80,6 +80,8 @@ class Desk:
 
         def prepare_choice(choice: Choice, score: float | None, iou: float | None) -> Prepared:
             changes: dict[str, Any] = {"model": choice.model, "engine": choice.engine}
+            if choice.engine != config.engine:  # another may not have the precision asked for
+                changes["precision"] = "auto"
             return prepare(replace(config, score=score, iou=iou, **changes))
 
         self.session = Session(

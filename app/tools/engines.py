@@ -48,7 +48,7 @@ def backend_factory(config: Config, model: Model, policy: Policy) -> BackendFact
 
 
 def _auto(config: Config, model: Model, policy: Policy) -> BackendFactory:
-    from app.backends.openvino_network import openvino_version
+    from app.backends.openvino_library import openvino_version
 
     if (reason := without_gpu()) and openvino_version() is None:
         log.info("engine auto: cpu, as %s", reason)
@@ -75,7 +75,7 @@ def choose_from(
     ``no_gpu``: why none is looked for.
     """
     from app.backends.auto import Choice
-    from app.backends.openvino_network import openvino_version
+    from app.backends.openvino_library import openvino_version
     from app.gpu.context import find_gpu
     from app.gpu.kernel_files import kernels_digest
 
@@ -176,10 +176,14 @@ def cpu_network(engine: str, precision: Precision = "auto") -> tuple[OpenNetwork
             "int8"
         )
     if engine == "openvino":
-        from app.backends.openvino_network import OpenVinoNetwork, load_openvino
+        from app.backends.bf16 import need_bf16
+        from app.backends.openvino_library import load_openvino
+        from app.backends.openvino_network import OpenVinoNetwork
 
         load_openvino()
         bf16 = precision == "bf16"
+        if bf16:
+            need_bf16()  # proved later, with the engine
         called = "OpenVINO, bf16" if bf16 else "OpenVINO"
         return partial(OpenVinoNetwork, bf16=bf16), called
     from app.backends.cpu_network import OrtNetwork
@@ -191,8 +195,8 @@ def _cpu(config: Config, model: Model, policy: Policy) -> BackendFactory:
     open_network, called = cpu_network(config.engine, config.precision)
     if config.transfer != "auto":
         raise ConfigError(
-            f"transfer {config.transfer}: there is nothing to transfer with --engine cpu; "
-            "it is a setting of GPU engines"
+            f"transfer {config.transfer}: there is nothing to transfer with --engine "
+            f"{config.engine}; it is a setting of GPU engines"
         )
     import cv2
 
@@ -234,10 +238,15 @@ def _cuda(config: Config, model: Model) -> BackendFactory:
 
         return OrtEngine(context, spec, weights, engine=config.engine, precision=config.precision)
 
-    if config.engine == "cuda" and config.precision in ("bf16", "int8"):
+    if config.precision == "bf16":
         raise ConfigError(
-            f"precision {config.precision}: --engine cuda computes in half precision (fp16) or "
-            "float32; int8 is with --engine ort-tensorrt, bf16 with --engine openvino"
+            f"precision bf16: --engine {config.engine} has none; it is for processors, with "
+            "--engine openvino"
+        )
+    if config.engine == "cuda" and config.precision == "int8":
+        raise ConfigError(
+            "precision int8: --engine cuda computes in half precision or float32; "
+            "use --engine ort-tensorrt"
         )
     if config.engine != "cuda" and config.batch is not None and config.batch > 1:
         raise ConfigError(

@@ -58,6 +58,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
     """Measure, print, judge. VerdictError (exit code 6) when a variant lost too much."""
     if args.make_default and len(args.models) > 1:
         raise ConfigError("--make-default goes with one model")
+    if args.make_default and args.on != [CPU]:
+        raise ConfigError("--make-default goes without --on: the gate is that of --engine cpu")
     if args.json is not None and not args.json.absolute().parent.is_dir():
         raise ConfigError(f"--json {args.json}: the folder does not exist; make it first")
     truth = LabelledSet.read(args.data, dict(args.part))

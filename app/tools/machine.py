@@ -9,7 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("numpy", "opencv-python", "onnxruntime", "onnxruntime-gpu", "pycuda", "cuda-bindings")
+PACKAGES = (
+    *("numpy", "opencv-python", "onnxruntime", "onnxruntime-gpu", "openvino"),
+    *("pycuda", "cuda-bindings"),
+)
 log = logging.getLogger(__name__)
 
 

@@ -117,7 +117,7 @@ PEERS: dict[str, Peer] = {
         ),
         Peer(
             "ultralytics-bf16",
-            "predict(stream=True), a YOLO of the same cost through OpenVINO, both in bfloat16",
+            "predict(stream=True) through OpenVINO, a YOLO of the same cost by a smaller input",
             "ultralytics_stream",
             tolerance=None,
             options={"library": "openvino"},

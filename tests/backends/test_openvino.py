@@ -18,17 +18,14 @@ import pytest
 from app.backends import bf16
 from app.backends.auto import same_boxes
 from app.backends.cpu import CpuBackend
-from app.backends.openvino_network import (
-    OpenVinoNetwork,
-    load_openvino,
-    openvino_core,
-    openvino_version,
-)
+from app.backends.openvino_library import load_openvino, openvino_version
+from app.backends.openvino_network import OpenVinoNetwork
 from app.config import Config, Engine, Precision
 from app.detections import Detections
 from app.errors import ConfigError, ModelError
 from app.handoff import Policy
 from app.shelf import find_model
+from app.tools.bench import ceilings
 from app.tools.engines import backend_factory, choose_from, known_frames
 from tests.backends.test_cpu import ONE_BOX, H, W, detect, network, spec
 
@@ -55,7 +52,7 @@ def found_by(engine: Engine, precision: Precision = "auto") -> Found:
 
 @pytest.fixture
 def absent(monkeypatch):
-    monkeypatch.setattr("app.backends.openvino_network.openvino_version", lambda: None)
+    monkeypatch.setattr("app.backends.openvino_library.openvino_version", lambda: None)
     for name in [name for name in sys.modules if name.partition(".")[0] == "openvino"]:
         monkeypatch.delitem(sys.modules, name)
 
@@ -75,8 +72,10 @@ def test_it_computes_in_no_8_bits_of_its_own(openvino):
 
 
 def test_bfloat16_when_asked_for_finds_nearly_the_cpus_boxes(openvino):
-    if not bf16.has_bf16(openvino_core()):
-        pytest.skip("this processor does not compute in bfloat16")
+    try:
+        bf16.need_bf16()
+    except ConfigError as reason:
+        pytest.skip(str(reason))
     exact, rounded = (found_by("openvino", precision) for precision in ("auto", "bf16"))
     assert exact.described.startswith("cpu (OpenVINO), 2 workers × ")
     assert rounded.described.startswith("cpu (OpenVINO, bf16), 2 workers × ")
@@ -88,28 +87,74 @@ def test_bfloat16_when_asked_for_finds_nearly_the_cpus_boxes(openvino):
     assert not np.array_equal(*scores)
 
 
-def test_a_processor_without_bfloat16_is_told_so(openvino, monkeypatch):
-    monkeypatch.setattr("app.backends.bf16.has_bf16", lambda core: False)
-    with pytest.raises(ConfigError, match="does not compute in bfloat16"):
-        found_by("openvino", "bf16")
+class Processor:
+    """A Core of one that knows only so much."""
+
+    def __init__(self, *known):
+        self._known = known
+
+    def get_property(self, device, name):
+        assert (device, name) == ("CPU", "OPTIMIZATION_CAPABILITIES")
+        return self._known
+
+
+def test_a_processor_without_bfloat16_is_told_so_before_anything_runs(openvino, monkeypatch):
+    monkeypatch.setattr(bf16, "openvino_core", lambda: Processor("FP32", "INT8"))
+    config = Config(engine="openvino", precision="bf16")
+    with pytest.raises(ConfigError, match="has no instructions for bfloat16"):
+        backend_factory(config, find_model("kestrel_320"), Policy.LATEST)
+
+
+@pytest.fixture
+def unproved(openvino, monkeypatch):
+    monkeypatch.setattr(bf16, "need_bf16", lambda: None)
+    bf16.prove_bf16.cache_clear()
+    yield
+    bf16.prove_bf16.cache_clear()
+
+
+def test_the_ceiling_in_bfloat16_is_measured_or_unknown_and_never_loses_the_bench(
+    unproved, monkeypatch
+):
+    rows = np.ones((8, 8), np.float32)
+    try:
+        bf16.prove_bf16()
+    except ConfigError:
+        assert ceilings._bf16_gops(rows, rows) is None
+    else:
+        assert 0 < ceilings._bf16_gops(rows, rows) < 1e5
+        bf16.prove_bf16.cache_clear()
+    monkeypatch.setattr(bf16, "_outputs", lambda *_: [np.full(3, np.nan)] * 2)
+    assert ceilings._bf16_gops(rows, rows) is None
+
+
+def test_openvinos_own_failure_in_the_proof_is_told_with_the_cure(unproved, monkeypatch):
+    def fail(model, precision):
+        raise RuntimeError("could not create a primitive\nat line 1")
+
+    monkeypatch.setattr(bf16, "_outputs", fail)
+    with pytest.raises(ConfigError, match=r"OpenVINO fails .*primitive.*; leave --precision out"):
+        bf16.prove_bf16()
 
 
 @pytest.mark.parametrize(("output", "told"), [(0, "convolutions"), (1, "products")])
-def test_garbage_in_bfloat16_is_refused_and_not_shown_as_boxes(openvino, monkeypatch, output, told):
+def test_garbage_in_bfloat16_is_refused_and_not_shown_as_boxes(
+    unproved, monkeypatch, tmp_path, output, told
+):
     """As reported of processors with AVX512_BF16 and no AMX: openvinotoolkit/openvino#38256."""
     outputs = bf16._outputs
 
-    def spoilt(core, model, precision):
-        exact = outputs(core, model, "f32")
+    def spoilt(model, precision):
+        exact = outputs(model, "f32")
         if precision == "bf16":
             noise = np.random.default_rng(2).standard_normal(exact[output].shape)
             exact[output] = exact[output] + 2 * exact[output].std() * noise
         return exact
 
-    monkeypatch.setattr("app.backends.bf16.has_bf16", lambda core: True)
-    monkeypatch.setattr("app.backends.bf16._outputs", spoilt)
+    monkeypatch.setattr(bf16, "_outputs", spoilt)
+    path = network(tmp_path / "made.onnx", ONE_BOX)
     with pytest.raises(ConfigError, match=f"{told} in bfloat16 are wrong on this processor"):
-        found_by("openvino", "bf16")
+        OpenVinoNetwork(spec(), path, 1, 1, bf16=True)
 
 
 def test_auto_in_bfloat16_is_openvino_alone(openvino):
@@ -187,7 +232,7 @@ def test_it_leaves_no_word_of_itself(openvino, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     code = (
-        "from app.backends.openvino_network import load_openvino as load; load().Core();"
+        "from app.backends.openvino_library import openvino_core; openvino_core();"
         "import sys; sys.exit('openvino_telemetry' in sys.modules)"
     )
     where = os.pathsep.join([str(fake), *filter(None, sys.path)])

@@ -95,8 +95,6 @@ def test_the_precision_that_is_computed_in(engine, asked, quantised, found):
     ("engine", "asked", "quantised", "cure"),
     [
         ("ort-cuda", "fp16", False, "models quantize NAME --to fp16"),
-        ("ort-cuda", "bf16", False, "only with --engine openvino"),
-        ("ort-tensorrt", "bf16", False, "only with --engine openvino"),
         ("ort-tensorrt", "int8", False, "--to int8 --for gpu --calibrate SOURCE"),
         ("ort-tensorrt", "fp16", True, "is quantised to 8 bits"),
     ],

@@ -59,6 +59,23 @@ def test_where_the_narrowest_is_too_dear_a_smaller_input_is_tried_and_no_deeper_
     assert abs(fit["cost_ratio"] - 1) <= same_cost.TOLERANCE
 
 
+def test_the_network_that_was_found_stays_for_all_rounds_whatever_a_minute_measures(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KESTREL_CACHE", str(tmp_path))
+    monkeypatch.setattr(same_cost, "version", lambda name: "1")
+    monkeypatch.setattr(same_cost, "_measured", measured := Measured())
+    (tmp_path / "bench_peers").mkdir()
+    (tmp_path / "w.onnx").write_bytes(b"w")
+    model = Model(find_model("kestrel_320").spec, tmp_path / "w.onnx", None)
+    weights, fit = same_cost.network_of_cost(model, "onnx")
+    tried = len(measured.depths)
+    monkeypatch.setattr(same_cost, "cost_ratio", lambda *_: 1.3)
+    again, told = same_cost.network_of_cost(model, "onnx")
+    assert (again, len(measured.depths)) == (weights, tried)
+    assert told == {**fit, "cost_ratio_this_time": 1.3}
+
+
 class Measured:
     """Stands for making and timing a network; at first only the second depth comes near."""
 
@@ -69,4 +86,4 @@ class Measured:
         self.depths.append(depth)
         path = folder / f"{width}.onnx"
         path.write_text(f"{depth:.2f}")
-        return self._cost(depth, size_wh), path
+        return self._cost(depth, size_wh) * (1 + width / 100), path

@@ -104,10 +104,16 @@ def test_a_precision_that_no_engine_has_exits_with_2(device, words, monkeypatch,
     assert "computes as the model's file says" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("precision", ["bf16", "int8"])
-def test_a_precision_that_cuda_lacks_is_refused_with_the_engine_that_has_it(
-    words, precision, capsys
+@pytest.mark.parametrize(
+    ("engine", "precision", "cure"),
+    [
+        ("cuda", "int8", "use --engine ort-tensorrt"),
+        *((engine, "bf16", "with --engine openvino") for engine in ("cuda", "ort-cuda")),
+    ],
+)
+def test_a_precision_that_an_engine_lacks_is_refused_with_the_engine_that_has_it(
+    words, engine, precision, cure, capsys
 ):
-    assert main([*words, "--engine", "cuda", "--precision", precision]) == 2
+    assert main([*words, "--engine", engine, "--precision", precision]) == 2
     told = capsys.readouterr().err
-    assert f"precision {precision}: --engine cuda" in told and "bf16 with --engine openvino" in told
+    assert f"precision {precision}: --engine {engine}" in told and cure in told

@@ -14,6 +14,7 @@ pytest.importorskip("PyQt5.QtWidgets", reason="PyQt5 is not installed")
 from app.config import Config
 from app.errors import ConfigError, ModelError, SourceError
 from app.session.engine import Prepared
+from app.session_state import Choice
 from app.tools.desktop import Desk, run_desktop
 from tests.fakes import FakeBackend, FakeSink
 from tests.session.kit import until
@@ -104,6 +105,28 @@ def test_snapshot_of_a_run(tmp_path: Path) -> None:
     finally:
         desk.session.stop()
         assert desk.session.join(10)
+
+
+def test_a_precision_goes_with_the_engine_that_it_was_asked_for() -> None:
+    """Else the window could show no other engine, not even the one that it goes on with."""
+    asked: list[tuple[str, str]] = []
+
+    def note(config: Config) -> Prepared:
+        asked.append((config.engine, config.precision))
+        return prepared()(config)
+
+    desk = Desk(Config(engine="openvino", precision="bf16"), prepare=note)
+    desk.session.start(PATTERN)
+    try:
+        for engine in ("cpu", "openvino"):
+            until(lambda: desk.state().running is not None)
+            desk.choose(Choice(None, engine))
+            until(lambda engine=engine: asked[-1][0] == engine)
+    finally:
+        desk.session.stop()
+        assert desk.session.join(10)
+    assert asked[0] == ("openvino", "bf16") and ("cpu", "auto") in asked
+    assert asked[-1] == ("openvino", "bf16")
 
 
 def test_catalogue_comes_from_the_shelf_and_the_machine() -> None:

@@ -136,6 +136,11 @@ def _measure_batch(
             f"--sweep batch: --engine {config.engine} takes one frame a launch; "
             "batches are measured with --engine cpu"
         )
+    if config.precision not in ("auto", "fp32"):
+        raise ConfigError(
+            f"--sweep batch: precision {config.precision} is none of --engine cpu, with which "
+            "batches are measured"
+        )
     threads = config.threads or cores()
     weights, frames = at_batch(model, batch, folder)
     session = open_session(weights, threads=threads)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.backends.openvino_network import load_openvino, openvino_core
+from app.backends.openvino_library import load_openvino, openvino_core
 from app.errors import ConfigError
 from app.shelf import Model
+from scripts.bench_peers.bfloat16 import need_bf16
 from scripts.bench_peers.contract import Box, Clock, NotHere, Run
 from scripts.bench_peers.plain import PlainParts, frames_of
 
 
 def run(clip: str, model: Model, *, precision: str) -> Run:
     """``precision``: "f32", or "bf16", in which newer CPUs compute by default."""
+    if precision == "bf16":
+        need_bf16()
     try:
         ov = load_openvino()
     except ConfigError as fault:

@@ -6,18 +6,16 @@ finds next to nothing, which spares it NMS and is in its favour.
 
 from __future__ import annotations
 
-from app.backends.bf16 import has_bf16
-from app.backends.openvino_network import openvino_core
-from app.errors import ConfigError
 from app.shelf import Model
-from scripts.bench_peers.contract import Box, Clock, NotHere, Run
+from scripts.bench_peers.bfloat16 import need_bf16
+from scripts.bench_peers.contract import Box, Clock, Run
 from scripts.bench_peers.same_cost import Library, load_ultralytics, network_of_cost
 
 
 def run(clip: str, model: Model, *, library: Library) -> Run:
     """The network is built and timed before the clock starts, or found from an earlier run."""
     if library == "openvino":
-        need_bf16()
+        need_bf16()  # first of all, so that OpenVINO's telemetry stays out
     yolo = load_ultralytics()
     weights, fit = network_of_cost(model, library)
     spec, clock, found = model.spec, Clock(), []
@@ -35,13 +33,3 @@ def run(clip: str, model: Model, *, library: Library) -> Run:
         found.append([Box(int(row[5]), row[4], *row[:4]) for row in rows])
         clock.tick()
     return clock.run(found, network=fit)
-
-
-def need_bf16() -> None:
-    """Where a processor has it, Ultralytics' OpenVINO computes in bfloat16 unasked."""
-    try:
-        core = openvino_core()  # first of all, so that its telemetry stays out
-    except ConfigError as fault:
-        raise NotHere(str(fault)) from fault
-    if not has_bf16(core):
-        raise NotHere("this processor does not compute in bfloat16")

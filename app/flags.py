@@ -64,9 +64,7 @@ def make_parser(command: str) -> argparse.ArgumentParser:
 
     bench = commands.add_parser("bench", allow_abbrev=False, help="measure this device")
     bench.add_argument("--source", help="a recording to measure with (default: sample:)")
-    bench.add_argument("--model", help="name on the shelf, .onnx or .toml file")
-    bench.add_argument("--engine", choices=ENGINES)
-    bench.add_argument("--precision", choices=PRECISIONS)
+    _engine(bench)
     bench.add_argument("--json", metavar="FILE", help="write all figures there")
     bench.add_argument("--max-frames", type=int, help="frames of the throughput run (default: 500)")
     bench.add_argument(
@@ -104,9 +102,7 @@ def make_parser(command: str) -> argparse.ArgumentParser:
         "soak", allow_abbrev=False, help="hours of chaos in one verdict: does anything leak or age?"
     )
     soak.add_argument("--source", help="what chaos happens to (default: a test pattern)")
-    soak.add_argument("--model", help="name on the shelf, .onnx or .toml file")
-    soak.add_argument("--engine", choices=ENGINES)
-    soak.add_argument("--precision", choices=PRECISIONS)
+    _engine(soak)
     length = soak.add_mutually_exclusive_group(required=True)
     length.add_argument("--hours", type=float, help="at the pace of life: an event a minute")
     length.add_argument("--minutes", type=float, help="accelerated: everything 20 times as often")
@@ -132,11 +128,15 @@ def _numbers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 0,1") from None
 
 
-def _common(parser: argparse.ArgumentParser) -> None:
+def _engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="name on the shelf, .onnx or .toml file")
     parser.add_argument("--engine", choices=ENGINES, help="auto chooses by what is there")
     told = "of the arithmetic, where an engine has a choice: those of a GPU, and openvino (bf16)"
     parser.add_argument("--precision", choices=PRECISIONS, help=told)
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    _engine(parser)
     parser.add_argument("--json", metavar="FILE", help="one JSON line a frame; - is stdout")
     parser.add_argument(
         "--record", metavar="FILE_OR_DIR/", help="annotated video (.mp4, H.264); a folder: rotating"

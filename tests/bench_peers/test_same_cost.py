@@ -11,6 +11,16 @@ from scripts.bench_peers import same_cost
 from scripts.bench_peers.contract import NotHere
 
 
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    """Of some weights that nobody runs, with an empty cache."""
+    monkeypatch.setenv("KESTREL_CACHE", str(tmp_path))
+    monkeypatch.setattr(same_cost, "version", lambda name: "1")
+    (tmp_path / "bench_peers").mkdir()
+    (tmp_path / "w.onnx").write_bytes(b"w")
+    return Model(find_model("kestrel_320").spec, tmp_path / "w.onnx", None)
+
+
 def test_the_width_whose_cost_is_nearest_is_found_even_where_widths_come_in_steps():
     def measure(width):
         step = round(width * 64) / 64
@@ -20,39 +30,24 @@ def test_the_width_whose_cost_is_nearest_is_found_even_where_widths_come_in_step
     assert abs(ratio - 1) <= same_cost.TOLERANCE and path == Path(f"{width}.onnx")
 
 
-def test_where_none_is_near_enough_that_is_told(tmp_path, monkeypatch):
-    monkeypatch.setenv("KESTREL_CACHE", str(tmp_path))
-    monkeypatch.setattr(same_cost, "version", lambda name: "1")
+def test_where_none_is_near_enough_that_is_told(model, monkeypatch):
     monkeypatch.setattr(same_cost, "_measured", lambda width, *, folder, **_: (3.0, folder / "x"))
-    (tmp_path / "bench_peers").mkdir()
-    (tmp_path / "w.onnx").write_bytes(b"w")
-    model = Model(find_model("kestrel_320").spec, tmp_path / "w.onnx", None)
     with pytest.raises(NotHere, match=r"the nearest is 3\.00 times ours"):
         same_cost.network_of_cost(model, "onnx")
 
 
-def test_another_depth_is_tried_where_the_widths_of_one_miss(tmp_path, monkeypatch):
-    monkeypatch.setenv("KESTREL_CACHE", str(tmp_path))
-    monkeypatch.setattr(same_cost, "version", lambda name: "1")
+def test_another_depth_is_tried_where_the_widths_of_one_miss(model, monkeypatch):
     monkeypatch.setattr(same_cost, "_measured", measured := Measured())
-    (tmp_path / "bench_peers").mkdir()
-    (tmp_path / "w.onnx").write_bytes(b"w")
-    model = Model(find_model("kestrel_320").spec, tmp_path / "w.onnx", None)
     weights, fit = same_cost.network_of_cost(model, "onnx")
     assert weights.read_bytes() == b"0.67" and fit["depth"] == 0.667
     assert set(measured.depths) == {1 / 3, 2 / 3}
 
 
 def test_where_the_narrowest_is_too_dear_a_smaller_input_is_tried_and_no_deeper_one(
-    tmp_path, monkeypatch
+    model, monkeypatch
 ):
-    monkeypatch.setenv("KESTREL_CACHE", str(tmp_path))
-    monkeypatch.setattr(same_cost, "version", lambda name: "1")
     measured = Measured(lambda depth, size_wh: 1.6 * size_wh[0] * size_wh[1] / 320**2)
     monkeypatch.setattr(same_cost, "_measured", measured)
-    (tmp_path / "bench_peers").mkdir()
-    (tmp_path / "w.onnx").write_bytes(b"w")
-    model = Model(find_model("kestrel_320").spec, tmp_path / "w.onnx", None)
     weights, fit = same_cost.network_of_cost(model, "openvino")
     assert weights.name.endswith("_openvino_model") and set(measured.depths) == {1 / 3}
     assert fit["input"] == [256, 256]
@@ -60,14 +55,9 @@ def test_where_the_narrowest_is_too_dear_a_smaller_input_is_tried_and_no_deeper_
 
 
 def test_the_network_that_was_found_stays_for_all_rounds_whatever_a_minute_measures(
-    tmp_path, monkeypatch
+    model, monkeypatch
 ):
-    monkeypatch.setenv("KESTREL_CACHE", str(tmp_path))
-    monkeypatch.setattr(same_cost, "version", lambda name: "1")
     monkeypatch.setattr(same_cost, "_measured", measured := Measured())
-    (tmp_path / "bench_peers").mkdir()
-    (tmp_path / "w.onnx").write_bytes(b"w")
-    model = Model(find_model("kestrel_320").spec, tmp_path / "w.onnx", None)
     weights, fit = same_cost.network_of_cost(model, "onnx")
     tried = len(measured.depths)
     monkeypatch.setattr(same_cost, "cost_ratio", lambda *_: 1.3)

@@ -16,15 +16,14 @@ import numpy as np
 
 from app.errors import ConfigError
 
-SIZES = ("all", "small", "medium", "large")  # COCO's: up to 32², up to 96², above, in px²
-
 
 @dataclass(frozen=True, slots=True)
 class ClassAccuracy:
     """Of one class: 0..1, None where no labelled box of the kind exists.
 
     ``ap50``: average precision at IoU 0.5; ``ap``: mean over IoU 0.50:0.95; ``small``, ``medium``,
-    ``large``: ap50 by box area; ``recall50``: share of the boxes found at any score.
+    ``large``: ap50 of boxes up to 32², up to 96² and above, in px²; ``recall50``: share of the
+    boxes found at any score.
     """
 
     label: str
@@ -66,11 +65,20 @@ def coco_accuracy(
         reference.dataset = {**truth, "annotations": [dict(a) for a in truth["annotations"]]}
         reference.createIndex()
         ids = sorted(reference.getImgIds() if images is None else images)
-        rows = [dict(row) for row in found] or [_nothing(ids)]
-        run = COCOeval(reference, reference.loadRes(rows), "bbox")
-        run.params.imgIds = ids
-        run.evaluate()
-        run.accumulate()
+        ours = reference.loadRes([dict(row) for row in found] or [_nothing(ids)])
+
+        def curves(sizes: slice, overlaps: slice) -> COCOeval:
+            run = COCOeval(reference, ours, "bbox")
+            run.params.imgIds, run.params.maxDets = ids, run.params.maxDets[-1:]
+            run.params.areaRng = run.params.areaRng[sizes]
+            run.params.areaRngLbl = run.params.areaRngLbl[sizes]
+            run.params.iouThrs = run.params.iouThrs[overlaps]
+            run.evaluate()
+            run.accumulate()
+            return run
+
+        # of single sizes nothing but AP50 is told: their other overlaps would be most of the work
+        run, of_sizes = curves(slice(0, 1), slice(None)), curves(slice(1, None), slice(0, 1))
     wanted = set(ids)
     result = {}
     for k, category in enumerate(int(c) for c in run.params.catIds):
@@ -79,17 +87,18 @@ def coco_accuracy(
             a["category_id"] == category and a["image_id"] in wanted and not a.get("iscrowd")
             for a in truth["annotations"]
         )
-        precision = run.eval["precision"][:, :, k, :, -1]  # (IoU, recall, size)
-        by_size = [_mean(precision[0, :, i]) for i in range(len(SIZES))]
-        recall = float(run.eval["recall"][0, k, 0, -1])
+        precision = run.eval["precision"][:, :, k, 0, 0]  # (IoU, recall)
+        at_half = of_sizes.eval["precision"][0, :, k, :, 0]  # (recall, size)
+        small, medium, large = (_mean(curve) for curve in at_half.T)
+        recall = float(run.eval["recall"][0, k, 0, 0])
         result[label] = ClassAccuracy(
             label=label,
             boxes=count,
-            ap50=by_size[0],
-            ap=_mean(precision[:, :, 0]),
-            small=by_size[1],
-            medium=by_size[2],
-            large=by_size[3],
+            ap50=_mean(precision[0]),
+            ap=_mean(precision),
+            small=small,
+            medium=medium,
+            large=large,
             recall50=recall if recall >= 0 else None,
         )
     return result

@@ -160,8 +160,8 @@ def test_pruning_takes_whole_channels_until_the_share_is_reached(checkpoint, squ
     example = torch.zeros(1, 3, 64, 64)
     before = cost(network, example)
     loss = loss_over(Samples(read_set(square_set, "train")), size=64, batches=1)
-    share = prune(network, input_px=64, keep=0.8, loss=loss)
-    assert 0.6 < share <= 0.8
+    share = prune(network, input_px=64, keep=0.9, loss=loss)
+    assert 0.7 < share <= 0.9
     assert cost(network, example) == pytest.approx(share * before)
     assert network(example).shape == (1, 84, 5)
     widths = {m.out_channels for m in network.modules() if isinstance(m, torch.nn.Conv2d)} - {5}
@@ -180,7 +180,7 @@ def test_a_share_that_is_none_is_refused(checkpoint, keep):
 def test_pruned_taught_again_resumed_and_exported(checkpoint, square_set, tmp_path, capsys):
     out = tmp_path / "pruned"
     words = [checkpoint, "--data", square_set, "--out", out, "--epochs", 1, "--batch", 8]
-    words = [str(w) for w in [*words, "--cut-outs", 0, "--workers", 0, "--keep", 0.85]]
+    words = [str(w) for w in [*words, "--cut-outs", 0, "--workers", 0, "--keep", 0.93]]
     prune_main(words)
     assert "of the cost is left" in capsys.readouterr().out
     prune_main([*words, "--resume"])
@@ -188,4 +188,4 @@ def test_pruned_taught_again_resumed_and_exported(checkpoint, square_set, tmp_pa
     assert model.spec.parent == "whole"
     whole = sum(p.numel() for p in load_trained(checkpoint).network.parameters())
     narrow = sum(p.numel() for p in load_trained(out / "last.pt").network.parameters())
-    assert narrow < 0.9 * whole
+    assert narrow < 0.97 * whole

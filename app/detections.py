@@ -54,17 +54,18 @@ class Detections:
         points = None if self.keypoints is None else self.keypoints[kept]
         return Detections(self.xyxy[kept], self.scores[kept], self.class_ids[kept], points)
 
-    @classmethod
-    def empty(cls) -> Detections:
-        """No detections."""
-        return cls(
-            np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32), None
-        )
+    @staticmethod
+    def empty() -> Detections:
+        """No detections: always the same object, as an empty scene asks for it at every frame."""
+        return _NOTHING
 
 
 def _check(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     if array.shape != shape or array.dtype != dtype:
         raise ValueError(f"{name} must be {shape} {dtype}, is {array.shape} {array.dtype}")
+
+
+_NOTHING = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,14 +143,15 @@ class FfmpegSource:
         for failures in range(FAILURES_THAT_END):
             try:
                 # OpenCV writes in place where the buffer fits, else it answers with another array.
-                ok, pixels = self._cap.read(self._pool.acquire(self._shape))
+                buffer = self._pool.acquire(self._shape)
+                ok, pixels = self._cap.read(buffer)
             except load_cv2().error as error:
                 raise SourceError(f"{self._label}: decoding failed ({error})") from error
             if ok:
                 self._shape = (*pixels.shape[:2], 3)
                 if failures:
                     self._note_damage(failures)
-                return to_bgr(pixels)
+                return buffer if pixels is buffer else to_bgr(pixels)
             limit_s = self._options.read_timeout_s
             if self._remote and time.monotonic() - started_s > 0.9 * limit_s:
                 raise no_frame(self._label, limit_s)

@@ -81,7 +81,7 @@ class ModelSpec:
     accuracy: Mapping[str, Any] = field(default_factory=dict)
 
     def whole(self) -> ModelSpec:
-        """With all of the input computed for every frame, as GPU engines do."""
+        """With all of the input computed for every frame."""
         return replace(self, input=replace(self.input, fit=0))
 
     def for_frame(self, wh_px: tuple[int, int]) -> ModelSpec:

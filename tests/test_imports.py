@@ -52,7 +52,7 @@ EXCEPTIONS = {
     ("backends/ort_gpu.py", "app.gpu.context"),
     *(
         (f"backends/{file}.py", f"app.gpu.{name}")
-        for file in ("cuda", "cuda_slot", "cuda_frame", "cuda_found")
+        for file in ("cuda", "cuda_slot", "cuda_frame", "cuda_found", "cuda_fit")
         for name in (
             *("boxes", "context", "recording", "recordings", "strategy", "timeline"),
             *("kernel_files", "transfer"),

@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
+from app.backends.by_size import cut_remark
 from app.backends.cpu_batch import BatchCpuSlot
 from app.backends.cpu_network import OpenNetwork, OrtNetwork
 from app.backends.cpu_slot import CpuSlot
@@ -117,13 +118,8 @@ class CpuBackend:
 
     @property
     def remarks(self) -> Sequence[str]:
-        """See interfaces.Backend: how much of the input was computed, where that was not all."""
-        whole = self._spec.input.size_wh
-        cut = {size for slot in self._slots for size in slot.sizes} - {whole}
-        if not cut:
-            return ()
-        sizes = ", ".join("{}x{}".format(*size) for size in sorted(cut))
-        return ("input {}, as much of {}x{} as the frames need".format(sizes, *whole),)
+        """See interfaces.Backend."""
+        return cut_remark(self._spec, (slot.sizes for slot in self._slots))
 
     @property
     def description(self) -> str:

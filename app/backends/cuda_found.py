@@ -11,6 +11,7 @@ from app.backends.cuda_engine import SlotNetwork
 from app.backends.decoders import STRIDES
 from app.backends.decoders.common import Candidates, cells
 from app.backends.postprocess import Limits, Postprocessor, in_source
+from app.backends.sanity import Sanity
 from app.detections import Detections
 from app.gpu.boxes import DeviceBoxes, grid_table, knows, output_cells
 from app.gpu.context import GpuContext
@@ -30,15 +31,16 @@ class Found:
         stream: Any,
         *,
         batch: int,
-        score: float,
-        iou: float,
+        limits: Limits,
+        sanity: Sanity,
     ) -> None:
         self._network, self._stream = network, stream
         outputs = network.run_for(1).outputs
         self._varies = any(not address for address, _ in outputs)
         # first: it refuses outputs that are not of the family
-        self._limits = Limits(score, iou)
-        self._postprocess = Postprocessor(spec, [shape for _, shape in outputs], self._limits)
+        self._limits, self._now = limits, (limits.score, limits.iou)
+        shapes = [shape for _, shape in outputs]
+        self._postprocess = Postprocessor(spec, shapes, limits, sanity)
         # the raw outputs come to the host only where the device cannot find the boxes
         self._boxes = None
         if not self._varies and knows(spec):
@@ -47,28 +49,22 @@ class Found:
             if spec.family == "yolox":
                 strides = tuple(spec.parameters.get("strides", STRIDES))
                 grid = grid_table(*cells(spec.input.size_wh, strides))
+            score, iou = self._now
             self._boxes = DeviceBoxes(context, spec, batch=batch, grid=grid, score=score, iou=iou)
         self._raw = [
             PinnedArray(context, (batch, *shape[1:]), np.float32, on_device=False)
             for address, shape in network.run_for(batch).outputs
             if address
         ]
-        self._tuned: tuple[float, float] | None = None  # thresholds that wait for the next frame
-
-    def tune(self, *, score: float, iou: float) -> None:
-        """Other thresholds, from the next ``refresh`` on; any thread."""
-        self._tuned = (score, iou)
 
     def refresh(self, *, mapped: bool) -> bool:
         """Take over new thresholds, and have memory of this kind for the boxes; nothing may be
         pending. Whether what was recorded with the old ones is no longer true."""
         moved = self._boxes is not None and self._boxes.put_results(mapped=mapped)
-        if self._tuned is None:
+        wanted = self._limits.score, self._limits.iou
+        if self._boxes is None or wanted == self._now:
             return moved
-        (score, iou), self._tuned = self._tuned, None
-        self._limits.tune(score=score, iou=iou)
-        if self._boxes is None:
-            return moved
+        score, iou = self._now = wanted
         self._boxes.tune(score=score, iou=iou)
         return True
 

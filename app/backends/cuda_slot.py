@@ -9,6 +9,8 @@ from statistics import median
 from app.backends.cuda_engine import Engine
 from app.backends.cuda_found import Found
 from app.backends.cuda_frame import FrameInput, Layout, preprocess_kernel
+from app.backends.postprocess import Limits
+from app.backends.sanity import Sanity
 from app.detections import Detections
 from app.frame import Frame
 from app.gpu.context import GpuContext, lost
@@ -39,9 +41,10 @@ class CudaSlot:
         bell: Bell,
         strategy: Strategy,
         timeline: Timeline,
-        score: float,
-        iou: float,
+        limits: Limits,
+        sanity: Sanity,
     ) -> None:
+        self.spec = spec
         self._context, self._driver = context, context.driver
         self._stream = self._driver.Stream()
         self._done = self._driver.Event()
@@ -55,15 +58,14 @@ class CudaSlot:
         width, height = spec.input.size_wh
         self._frame_nbytes = 3 * width * height * (2 if half else 4)  # in the input tensor
         self._found = Found(
-            context, spec, self._network, self._stream, batch=engine.batch, score=score, iou=iou
+            *(context, spec, self._network, self._stream),
+            batch=engine.batch,
+            limits=limits,
+            sanity=sanity,
         )
         self._bell, self._strategy, self._timeline = bell, strategy, timeline
         self._order: Sequence[int] = ()  # of the frames in flight: their places in the batch
         self._layouts: Sequence[Layout] = ()
-
-    def tune(self, *, score: float, iou: float) -> None:
-        """See interfaces.Tunable."""
-        self._found.tune(score=score, iou=iou)
 
     def enqueue(self, frame: Frame) -> None:
         """See interfaces.Slot."""

@@ -7,7 +7,7 @@ autoinit, no finaliser. Everything else of the GPU lives inside the ``with`` and
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -83,8 +83,9 @@ class GpuContext:
         self._thread: int | None = None
         self.driver: Any = None
         self.device: Any = None
-        # for what no finaliser frees; called while the context is still current
-        self.at_exit = ExitStack()
+        # for what no finaliser frees; called while the context is still current, unless whoever
+        # put it there has taken it out again
+        self.at_exit: set[Callable[[], None]] = set()
         self.modules: dict[tuple[str, ...], Any] = {}  # kernel files, loaded once for all slots
 
     def __enter__(self) -> GpuContext:
@@ -114,7 +115,8 @@ class GpuContext:
         trace: TracebackType | None,
     ) -> None:
         context, self._context = self._context, None
-        self.at_exit.close()
+        while self.at_exit:
+            self.at_exit.pop()()
         self.modules.clear()
         if context is None:  # the outer one's
             return

@@ -35,7 +35,8 @@ class Recorder:
         self._graph: Any = None
         self._work: Work | None = None
         self._events: list[Any] = []
-        context.at_exit.callback(self.close)
+        self._at_exit = context.at_exit
+        self._at_exit.add(self.close)
         if capture:
             self._bindings = _graph_calls()
         self._make_events(context, marks)
@@ -122,6 +123,7 @@ class Recorder:
 
     def close(self) -> None:
         """Free everything; may be called again."""
+        self._at_exit.discard(self.close)  # nothing but the caller holds us from now on
         self.forget()
         if self._bindings is not None:
             for event in self._events:

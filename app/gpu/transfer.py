@@ -37,11 +37,16 @@ class PinnedArray:
         flags = self._driver.host_alloc_flags.DEVICEMAP if mapped else 0
         self.host: NDArray[Any] = self._driver.pagelocked_empty(shape, dtype, mem_flags=flags)
         self.device: Any = None
-        if mapped:
-            base: Any = self.host.base
-            self.device = int(base.get_device_pointer())
-        elif on_device:
-            self.device = self._driver.mem_alloc(self.host.nbytes)
+        base: Any = self.host.base
+        try:
+            if mapped:
+                self.device = int(base.get_device_pointer())
+            elif on_device:
+                self.device = self._driver.mem_alloc(self.host.nbytes)
+        except BaseException:  # nobody else knows of it yet, and the error may outlive the context
+            self.host = np.empty(0)
+            base.free()
+            raise
 
     def check(self) -> None:
         """Raise DeviceError unless ``host`` is page-locked: a copy from it would not be one."""

@@ -226,6 +226,14 @@ def _cpu(config: Config, model: Model, policy: Policy) -> BackendFactory:
     )
 
 
+def as_computed(config: Config, model: Model) -> Model:
+    """With the whole input where the engine never cuts it: another size is another network to
+    ONNX Runtime on a GPU, which TensorRT builds for minutes."""
+    if config.engine in ("ort-cuda", "ort-tensorrt"):
+        return replace(model, spec=model.spec.whole())
+    return model
+
+
 def _cuda(config: Config, model: Model) -> BackendFactory:
     from app.backends.cuda import SLOTS, CudaBackend
     from app.backends.cuda_engine import NativeEngine
@@ -254,8 +262,9 @@ def _cuda(config: Config, model: Model) -> BackendFactory:
             "use --engine cuda, or leave --batch out"
         )
     score, iou = _thresholds(config, model)
+    spec = as_computed(config, model).spec
     return lambda wake: CudaBackend(
-        model.spec,
+        spec,
         model.weights,
         wake=wake,
         score=score,

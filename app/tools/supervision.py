@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +20,7 @@ from app.model_spec import ModelSpec
 from app.service import SCORE, KnownAnswer, KnownPicture, Supervised, answers, plan_reload
 from app.shelf import Model
 from app.sources.uri import make_source
-from app.tools.engines import ON_CPU, without_gpu
+from app.tools.engines import as_computed
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +42,9 @@ def make_canary(config: Config, model: Model, inferred: Callable[[], None]) -> K
         every_s=config.canary_s,
         threshold=score,
         iou=iou,
-        expected=known_boxes(_as_computed(config, model), pixels, score=score, iou=iou),
+        expected=known_boxes(as_computed(config, model), pixels, score=score, iou=iou),
         on_answer=inferred,
     )
-
-
-def _as_computed(config: Config, model: Model) -> Model:
-    """With the whole input where a GPU runs the model, as that never cuts it."""
-    if config.engine in ON_CPU or (config.engine == "auto" and without_gpu()):
-        return model
-    return replace(model, spec=model.spec.whole())
 
 
 def known_boxes(

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -111,11 +112,14 @@ def measure(model: Model, *, rounds: int, frames: int, peers: bool) -> dict[str,
             name = f"kestrel {engine} {precision}"
             enter(name, kestrel(model, engine, precision), by_slot)
         if peers:
+            height, width = pictures[0].shape[:2]
+            # ours computes only what these frames need of the input; so shall theirs
+            model_cut = replace(model, spec=model.spec.for_frame((width, height)))
             as_it_is: Callable[[Detect], Detect] = lambda detect: detect  # noqa: E731
-            enter("PyTorch eager fp16", torch_peer(model, compiled=False), as_it_is)
-            enter("PyTorch max-autotune fp16", torch_peer(model, compiled=True), as_it_is)
+            enter("PyTorch eager fp16", torch_peer(model_cut, compiled=False), as_it_is)
+            enter("PyTorch max-autotune fp16", torch_peer(model_cut, compiled=True), as_it_is)
             for provider in ("CUDA", "CPU"):
-                manager = ort_peer(model, f"{provider}ExecutionProvider")
+                manager = ort_peer(model_cut, f"{provider}ExecutionProvider")
                 enter(f"ONNX Runtime {provider}, plain loop", manager, as_it_is)
         report["latency_ms"] = race(racing, pictures, rounds, frames)
     for engine, precision in ENGINES:

@@ -57,7 +57,7 @@ def test_the_boxes_are_those_of_the_whole_input(name: str) -> None:
         assert judge.judged == 1
 
 
-def test_a_canary_knows_the_answer_of_a_gpu_which_takes_the_whole_input() -> None:
+def test_a_canary_knows_the_answer_of_an_engine_which_takes_the_whole_input() -> None:
     model, frame = find_model("kestrel_320"), Frame(known_pixels(), -1, 0)
     ((cut,), _, _), ((there,), _, _) = detect(model, [frame]), detect(at_whole(model), [frame])
     options = {"threshold": model.spec.score, "iou": model.spec.iou, "every_s": 0.0}

@@ -138,8 +138,8 @@ def test_the_same_boxes_as_the_cpu_backend(device, assets, name, clips, least, h
         )
 
     with (
-        CpuBackend(model.spec.whole(), weights, workers=1, iou=iou, **words) as cpu,
-        CpuBackend(model.spec.whole(), weights, workers=1, iou=1.0, **words) as unsuppressed,
+        CpuBackend(model.spec, weights, workers=1, iou=iou, **words) as cpu,
+        CpuBackend(model.spec, weights, workers=1, iou=1.0, **words) as unsuppressed,
         CudaBackend(
             model.spec,
             weights,

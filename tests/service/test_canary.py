@@ -193,17 +193,16 @@ def test_a_wrong_answer_ends_the_run_with_its_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "gpu", "cut"),
+    ("engine", "cut"),
     [
-        *(("cpu", True, True), ("openvino", True, True), ("auto", False, True)),
-        *(("cuda", True, False), ("ort-cuda", True, False), ("auto", True, False)),
+        *(("cpu", True), ("openvino", True), ("cuda", True), ("auto", True)),
+        *(("ort-cuda", False), ("ort-tensorrt", False)),
     ],
 )
 def test_it_is_held_to_what_its_engine_computes(
-    monkeypatch: pytest.MonkeyPatch, engine: Any, gpu: bool, cut: bool
+    monkeypatch: pytest.MonkeyPatch, engine: Any, cut: bool
 ) -> None:
-    """GPU engines take the whole input, and weak boxes there may differ from the cut one's."""
-    monkeypatch.setattr(supervision, "without_gpu", lambda: None if gpu else "no GPU here")
+    """ONNX Runtime takes the whole input on a GPU, whose weak boxes may differ from the cut's."""
     seen: list[int] = []
 
     def known_boxes(model: Model, *_: Any, **__: Any) -> list[Any]:

@@ -54,7 +54,8 @@ def run_bench(config: Config, destination: Destination, *, seconds: float) -> in
     overload = _at_rate(config, model, pattern, min(fps * OVERLOAD, FASTEST_PATTERN_FPS), seconds)
     # before the ceilings are measured, which takes memory that no run takes
     rss_mb, peak_kb = _rss_mb(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    computed = model.spec if alone.on_gpu else model.spec.for_frame(alone.frame_wh)
+    spec = model.spec.whole() if run.engine.startswith("ort-") else model.spec
+    computed = spec.for_frame(alone.frame_wh)
     width, height = computed.input.size_wh
     work, peak = network_work(model.weights, (1, 3, height, width)), ceilings()
     if config.precision == "bf16" and work.precision != "int8":

@@ -1,0 +1,146 @@
+"""Of the input only as much is computed on the device as a frame needs, as on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from app.backends.cpu import CpuBackend
+from app.backends.cuda import CudaBackend
+from app.backends.cuda_engine import NativeEngine
+from app.cli import main
+from app.errors import DeviceError, ModelError
+from app.frame import Frame
+from app.shelf import default_model
+from app.tools.supervision import known_pixels
+
+pytestmark = pytest.mark.gpu
+
+LIMITS = {"score": 0.25, "iou": 0.5}
+
+
+@pytest.fixture(scope="module")
+def model():
+    """The default at a small size: its tensors are quick to simulate."""
+    found = default_model()
+    small = replace(found.spec.input, size_wh=(128, 128))
+    return replace(found, spec=replace(found.spec, input=small))
+
+
+@pytest.fixture(scope="module")
+def shown():
+    """Frames that need 128x96, all of the input, 64x128, and 128x96 at another size."""
+    wide = known_pixels()
+    height = len(wide)
+    parts = [wide, wide[:, 100 : 100 + height], wide[:, 180:330], wide[::2, ::2]]
+    return [Frame(np.ascontiguousarray(part), i, 0) for i, part in enumerate(parts)]
+
+
+def backend(model, *, batch=1, half=False, **more):
+    engine = partial(NativeEngine, half=half, tune=False, batch=batch)
+    words = {"wake": lambda: None, "make_engine": engine, "transfer": "pinned", **LIMITS, **more}
+    return CudaBackend(model.spec, model.weights, **words)
+
+
+def one_by_one(running, frames):
+    found = []
+    for i, frame in enumerate(frames):
+        slot = running.slots[i % len(running.slots)]
+        slot.enqueue(frame)
+        found.append(slot.collect()[0])
+    return found
+
+
+def assert_same(found, wanted):
+    for ours, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(ours.xyxy, theirs.xyxy)
+        np.testing.assert_array_equal(ours.scores, theirs.scores)
+
+
+def test_the_boxes_and_sizes_are_those_of_the_cpu(device, model, shown):
+    with CpuBackend(model.spec, model.weights, workers=1, wake=lambda: None, **LIMITS) as cpu:
+        wanted, remarks = one_by_one(cpu, shown), list(cpu.remarks)
+    assert sum(map(len, wanted)) >= 6
+    with backend(model) as gpu:
+        found = one_by_one(gpu, shown)
+        assert remarks[0] in gpu.remarks and "64x128, 128x96" in remarks[0]
+        assert {size for slot in gpu.slots for size in slot.sizes} == {
+            *((128, 128), (128, 96), (64, 128))
+        }
+    for ours, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(ours.xyxy, theirs.xyxy, atol=0.5)
+        np.testing.assert_allclose(ours.scores, theirs.scores, atol=0.01)
+        np.testing.assert_array_equal(ours.class_ids, theirs.class_ids)
+
+
+def test_a_batch_of_several_sizes_gives_each_frame_its_own_boxes(device, model, shown):
+    with backend(model) as single:
+        alone = one_by_one(single, shown)
+    device.delay(200, 7)
+    with backend(model, batch=4) as batched:
+        for turn, some in enumerate([(0, 1, 2, 3), (3, 0), (2, 1, 0), (1,)]):
+            slot = batched.slots[turn % 2]
+            slot.enqueue_all([shown[i] for i in some])
+            answers = slot.collect_all()
+            assert slot.ready() and len(answers) == len(some)
+            assert_same([found for found, _ in answers], [alone[i] for i in some])
+
+
+def test_thresholds_hold_for_sizes_that_come_later(device, model, shown):
+    with backend(model) as gpu:
+        assert len(one_by_one(gpu, shown[:1])[0])
+        gpu.tune(score=0.999, iou=0.5)
+        assert [len(found) for found in one_by_one(gpu, shown)] == [0] * 4
+        gpu.tune(**LIMITS)
+        assert all(len(found) for found in one_by_one(gpu, shown[:2]))
+
+
+def test_sizes_that_were_not_needed_for_long_are_freed(device, model, shown, monkeypatch):
+    monkeypatch.setattr("app.backends.cuda_fit.KEPT", 2)
+    with backend(model, slots=1) as gpu:
+        alone = one_by_one(gpu, shown)
+        held = device.holds()
+        for _ in range(3):
+            assert_same(one_by_one(gpu, shown), alone)
+            assert device.holds() == held
+        assert gpu.slots[0].sizes == ((64, 128), (128, 96))
+
+
+@pytest.mark.parametrize(
+    ("call", "after"),
+    [*(("cuMemAlloc", n) for n in range(6)), ("cuMemHostAlloc", 0), ("cuStreamCreate", 0)],
+)
+def test_too_little_memory_for_another_size_is_told_and_nothing_stays(
+    device, model, shown, call, after
+):
+    with (
+        pytest.raises(DeviceError, match=r"out of memory|failed|lost"),
+        backend(model) as gpu,
+    ):
+        one_by_one(gpu, shown[:1])
+        device.plant(call, 2, after=after, times=100)
+        one_by_one(gpu, shown[1:])
+
+
+def test_more_frames_than_there_is_room_for_is_a_fault_of_ours(device, model, shown):
+    with backend(model, batch=2) as gpu, pytest.raises(AssertionError, match="more frames"):
+        gpu.slots[0].enqueue_all(shown[:3])
+
+
+def test_what_cannot_be_is_told_before_there_is_a_frame(device, model):
+    labels = (*model.spec.labels, "car")
+    wrong = replace(model, spec=replace(model.spec, labels=labels))
+    with pytest.raises(ModelError, match="are not those of family"), backend(wrong):
+        pass
+
+
+def test_the_summary_says_how_much_was_computed(device, model, tmp_path, capsys):
+    text = model.manifest.read_text().replace("size = [320, 320]", "size = [64, 64]")
+    (tmp_path / "small.toml").write_text(text)
+    (tmp_path / model.spec.file).symlink_to(model.weights)
+    words = ["replay", "pattern:?size=160x80&frames=2", "--model", str(tmp_path / "small.toml")]
+    assert main([*words, "--engine", "cuda", "--precision", "fp32"]) == 0
+    assert "input 64x32, as much of 64x64 as the frames need" in capsys.readouterr().out

@@ -100,7 +100,7 @@ def test_any_detector_finds_what_the_cpu_engine_finds(
     make, compared = partial(OrtEngine, engine="ort-cuda"), 0
     with (
         CpuBackend(model.spec.whole(), weights, workers=1, **words) as cpu,
-        CudaBackend(model.spec, weights, make_engine=make, **words) as gpu,
+        CudaBackend(model.spec.whole(), weights, make_engine=make, **words) as gpu,
     ):
         for frame in frames(assets / "clips" / "intel_asl_bird.mkv", 4, 15):
             answers = []

@@ -85,6 +85,14 @@ class BatchSlot(Protocol):
         """As ``collect``, for each frame in turn. Stages of the whole are shared out evenly."""
 
 
+@runtime_checkable
+class Fitted(Protocol):
+    """A slot that makes something for each size of frame, which takes a while the first time."""
+
+    def prepare(self, wh_px: tuple[int, int]) -> None:
+        """For frames of this size; the slot must be idle. Raises KestrelError."""
+
+
 class Backend(Protocol):
     """An engine and its slots. Created, entered, used and left on the pipeline thread."""
 

@@ -33,8 +33,8 @@ class CudaBackend:
     """``slots`` frames, or batches of them where the engine takes several at once, in flight on
     one GPU; a context manager for the pipeline thread.
 
-    ``make_engine`` is called with the context current: our own kernels, or ONNX Runtime; with
-    `fit` in ``spec`` once for the whole input, and for each other size when a frame needs it.
+    ``make_engine`` is called with the context current: our own kernels, or ONNX Runtime. With `fit`
+    in ``spec`` it makes that for the whole input; those of other sizes follow with their frames.
     ``transfer``: see strategy.py.
     """
 
@@ -55,7 +55,8 @@ class CudaBackend:
         self._strategy, self._timeline = Strategy(transfer), Timeline()
         self._limits, self._count = Limits(score, iou), slots
         self._context = GpuContext(device)
-        self._engines = Engines(lambda sized: make_engine(self._context, sized, weights))
+        self._make_engine, self._file = make_engine, weights
+        self._engines: Engines | None = None
         self._bell: Bell | None = None
         self._slots: list[CudaSlot] | list[FittedSlot] = []
         self.description = ""
@@ -63,14 +64,15 @@ class CudaBackend:
     def __enter__(self) -> CudaBackend:
         context = self._context.__enter__()
         try:
-            engine = self._engines.take(self._spec)  # that for the whole input stays
+            engine = self._make_engine(context, self._spec, self._file)
+            self._engines = Engines(engine, self._spec)
             self._bell = Bell(self._wake)
             self._timeline.open(context, capture=engine.captured)
             if self._spec.input.fit:
                 kind = FittedSlot if engine.batch == 1 else FittedBatchSlot
                 self._slots = [self._fitted(kind, engine.batch) for _ in range(self._count)]
                 # frames tell what the slots need, but what cannot be at all is told now
-                self._slots[0].slot_for(self._spec.input.size_wh)
+                self._slots[0].prepare(self._spec.input.size_wh)
             else:
                 self._slots = whole = []
                 for _ in range(self._count):
@@ -92,7 +94,7 @@ class CudaBackend:
 
     def _open(self, sized: ModelSpec, *, sanity: Sanity) -> CudaSlot:
         """A slot for the input of ``sized``."""
-        assert self._bell is not None
+        assert self._bell is not None and self._engines is not None
         engine = self._engines.take(sized)
         kind = CudaSlot if engine.batch == 1 else BatchCudaSlot
         return kind(
@@ -108,6 +110,7 @@ class CudaBackend:
         """One that a fitted slot keeps no longer."""
         self._context.driver.Context.synchronize()  # its bell may not have been rung yet
         slot.close()
+        assert self._engines is not None
         self._engines.give_back(slot.spec)
 
     def __exit__(
@@ -122,12 +125,13 @@ class CudaBackend:
             for slot in self._slots:
                 slot.close()
             self._timeline.close()
-            self._engines.close()
+            if self._engines is not None:
+                self._engines.close()
         except driver.Error as fault:
             if error is None:
                 raise lost(self._context.name, fault) from fault
         finally:
-            self._slots = []
+            self._slots, self._engines = [], None
             try:
                 self._context.__exit__(kind, error, trace)
             finally:

@@ -2,7 +2,8 @@
 
 A GPU that one frame leaves half idle computes several in hardly more time: the network runs once
 for all, their boxes are found and copied back at once. Each frame is preprocessed by a launch of
-its own, whatever its size and format.
+its own, whatever its size and format. Those that need another size of the input are another slot's
+(cuda_fit.py).
 """
 
 from __future__ import annotations

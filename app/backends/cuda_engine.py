@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from app.backends.ort import open_session
+from app.backends.ort_io import network_io
 from app.gpu.context import GpuContext
 from app.gpu.network.engine import Network, Weights
 from app.gpu.network.graph import read_static_graph
@@ -58,6 +60,9 @@ class Engine(Protocol):
     def network(self, stream: Any) -> SlotNetwork:
         """The network of the slot with this stream."""
 
+    def at(self, spec: ModelSpec) -> Engine:
+        """The same weights for the input of ``spec``, where the network takes any size."""
+
     def close(self) -> None:
         """Free everything; after the networks."""
 
@@ -80,18 +85,30 @@ class NativeEngine:
         half: bool = True,
         tune: bool = True,
         batch: int = 1,
+        content: bytes | None = None,
     ) -> None:
-        size_wh = spec.input.size_wh
-        programs = [lower(read_static_graph(weights, size_wh, frames=n)) for n in runs_for(batch)]
+        """``content``: that of the file ``weights``, where it has been read already."""
+        if spec.input.fit and content is None:
+            network_io(open_session(weights, optimise=False), spec)  # refuses files of one size
+            content = weights.read_bytes()
+        programs = [
+            lower(read_static_graph(weights, spec.input.size_wh, frames=n, content=content))
+            for n in runs_for(batch)
+        ]
         together = f", {batch} frames at once" if batch > 1 else ""
         self.description = f"cuda (native, {'half precision' if half else 'float32'}{together})"
         self.batch = batch
-        self._context = context
+        self._context, self._file, self._content = context, weights, content
+        self._how: dict[str, Any] = {"half": half, "tune": tune, "batch": batch}
         self._weights = Weights(context, programs, half=half, tune=tune)
 
     def network(self, stream: Any) -> Network:
         """See Engine."""
         return Network(self._context, self._weights)
+
+    def at(self, spec: ModelSpec) -> NativeEngine:
+        """See Engine. From what was read at the start: the file may have been replaced since."""
+        return NativeEngine(self._context, spec, self._file, content=self._content, **self._how)
 
     def close(self) -> None:
         """See Engine."""

@@ -22,18 +22,18 @@ from app.model_spec import ModelSpec
 
 
 class Engines:
-    """One for each size that a slot has, freed with the last of them."""
+    """One for each size that a slot has, freed with the last of them; ``whole`` stays."""
 
-    def __init__(self, make: Callable[[ModelSpec], Engine]) -> None:
-        self._make = make
-        self._kept: dict[Size, Engine] = {}
-        self._users: Counter[Size] = Counter()
+    def __init__(self, whole: Engine, spec: ModelSpec) -> None:
+        self.whole = whole
+        self._kept: dict[Size, Engine] = {spec.input.size_wh: whole}
+        self._users: Counter[Size] = Counter({spec.input.size_wh: 1})
 
     def take(self, spec: ModelSpec) -> Engine:
-        """That for the input of ``spec``; raises what ``make`` raises."""
+        """That for the input of ``spec``; raises what making it raises."""
         size = spec.input.size_wh
         if size not in self._kept:
-            self._kept[size] = self._make(spec)
+            self._kept[size] = self.whole.at(spec)
         self._users[size] += 1
         return self._kept[size]
 
@@ -67,7 +67,11 @@ class FittedSlot:
         self._by_size = BySize(spec, make, drop=drop, most=max(KEPT, capacity))
         self._busy: list[tuple[CudaSlot, list[int]]] = []  # and the numbers of its frames
 
-    def slot_for(self, wh_px: tuple[int, int]) -> CudaSlot:
+    def prepare(self, wh_px: tuple[int, int]) -> None:
+        """See interfaces.Fitted."""
+        self._slot_for(wh_px)
+
+    def _slot_for(self, wh_px: tuple[int, int]) -> CudaSlot:
         """That which frames of this size go through."""
         try:
             return self._by_size.for_frame(wh_px)
@@ -81,7 +85,7 @@ class FittedSlot:
     def enqueue(self, frame: Frame) -> None:
         """See interfaces.Slot."""
         assert not self._busy, "the slot is busy"
-        slot = self.slot_for(frame.wh_px)
+        slot = self._slot_for(frame.wh_px)
         slot.enqueue(frame)
         self._busy = [(slot, [0])]
 
@@ -115,7 +119,7 @@ class FittedBatchSlot(FittedSlot):
         assert 0 < len(frames) <= self.capacity, "more frames than the slot takes"
         parts: dict[CudaSlot, list[int]] = {}
         for i, frame in enumerate(frames):
-            parts.setdefault(self.slot_for(frame.wh_px), []).append(i)
+            parts.setdefault(self._slot_for(frame.wh_px), []).append(i)
         for slot, numbers in parts.items():
             cast(BatchCudaSlot, slot).enqueue_all([frames[i] for i in numbers])
         self._busy = list(parts.items())

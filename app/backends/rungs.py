@@ -1,8 +1,9 @@
 """How do several networks take turns, frame by frame, as one backend?
 
 All are built before the first frame: a device that is too slow or too hot has no time to build an
-engine, and what cannot be built is told at the start. Then a change of network costs nothing: each
-frame goes where the ladder is at that moment, and what is under way ends where it began.
+engine, and what cannot be built is told at the start; what a size of frame needs besides, when its
+first one comes. Then a change of network costs nothing: each frame goes where the ladder is at that
+moment, and what is under way ends where it began.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from app.detections import Detections
 from app.errors import KestrelError
 from app.frame import Frame
-from app.interfaces import Backend, BackendFactory, Slot, Tunable
+from app.interfaces import Backend, BackendFactory, Fitted, Slot, Tunable
 from app.ladder import Network
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,15 @@ class Rungs:
     def use(self, network: Network) -> None:
         """From the next frame on; on the pipeline thread."""
         self.now = network
+
+    def leave_out(self, network: Network, fault: KestrelError) -> None:
+        """One that cannot be built, told once; whoever is there goes on with the run's own."""
+        if network in self.missing:
+            return
+        self.missing.add(network)
+        if self.now == network:
+            self.now = OWN
+        log.warning("ladder: %s cannot be built and is left out: %s", network.name, fault)
 
 
 class LadderBackend:
@@ -71,10 +81,7 @@ class LadderBackend:
                 try:
                     self._backends[network] = stack.enter_context(rung.make()(self._wake))
                 except KestrelError as fault:
-                    self._rungs.missing.add(network)
-                    log.warning(
-                        "ladder: %s cannot be built and is left out: %s", network.name, fault
-                    )
+                    self._rungs.leave_out(network, fault)
             self.slots = self._threaded()
             self._stack = stack.pop_all()
         return self
@@ -131,11 +138,26 @@ class LadderSlot:
     ) -> None:
         self._slots, self._class_ids, self._rungs = slots, class_ids, rungs
         self._network = OWN
+        self._wh_px = (0, 0)  # of the frame before
 
     def enqueue(self, frame: Frame) -> None:
         """See interfaces.Slot. The canary's frame asks for the run's own network's answer."""
+        if frame.wh_px != self._wh_px:
+            self._wh_px = frame.wh_px
+            self._prepare()
         self._network = OWN if frame.index < 0 else self._rungs.now
         self._slots[self._network].enqueue(frame)
+
+    def _prepare(self) -> None:
+        """The other networks, too, for frames of this size: in an overload there is no time."""
+        for network, slot in self._slots.items():
+            each: object = slot
+            if network == OWN or network in self._rungs.missing or not isinstance(each, Fitted):
+                continue
+            try:
+                each.prepare(self._wh_px)
+            except KestrelError as fault:
+                self._rungs.leave_out(network, fault)
 
     def ready(self) -> bool:
         """See interfaces.Slot."""

@@ -73,8 +73,9 @@ class DeviceBoxes:
         Whether it has changed."""
         if self._result is not None and self._result.mapped == mapped:
             return False
-        if self._result is not None:
-            self._result.close()
+        result, self._result = self._result, None  # should other memory fail, it is freed once
+        if result is not None:
+            result.close()
         self._result = PinnedArray(self._context, (self._batch, STEP), np.float32, mapped=mapped)
         counts = int(self._result.device)
         kept = counts + HEAD * 4

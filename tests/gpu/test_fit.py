@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from functools import partial
 
@@ -11,11 +12,14 @@ import pytest
 from app.backends.cpu import CpuBackend
 from app.backends.cuda import CudaBackend
 from app.backends.cuda_engine import NativeEngine
+from app.backends.rungs import LadderBackend, Rung, Rungs
 from app.cli import main
 from app.errors import DeviceError, ModelError
 from app.frame import Frame
-from app.shelf import default_model
+from app.ladder import Network
+from app.shelf import default_model, locate
 from app.tools.supervision import known_pixels
+from tests.blob_detector import save_blob_detector
 
 pytestmark = pytest.mark.gpu
 
@@ -135,6 +139,83 @@ def test_what_cannot_be_is_told_before_there_is_a_frame(device, model):
     wrong = replace(model, spec=replace(model.spec, labels=labels))
     with pytest.raises(ModelError, match="are not those of family"), backend(wrong):
         pass
+
+
+def test_a_file_of_one_size_is_refused_before_there_is_a_frame(device, tmp_path):
+    blob = locate(str(save_blob_detector(tmp_path)))
+    fitted = replace(blob, spec=replace(blob.spec, input=replace(blob.spec.input, fit=32)))
+    with (
+        pytest.raises(ModelError, match=r"the file fixes its input.*remove `fit`"),
+        backend(fitted),
+    ):
+        pass
+
+
+def test_the_weights_are_those_of_the_start_whatever_becomes_of_the_file(
+    device, model, shown, tmp_path
+):
+    weights = tmp_path / model.spec.file
+    weights.write_bytes(model.weights.read_bytes())
+    copied = replace(model, weights=weights)
+    with backend(model) as gpu:
+        wanted = one_by_one(gpu, shown)
+    with backend(copied) as gpu:
+        weights.write_bytes(b"another model, half of it")
+        assert_same(one_by_one(gpu, shown), wanted)
+
+
+def test_a_device_that_is_lost_leaves_nothing_to_the_collector(device, model, shown):
+    held = device.holds()
+    with pytest.raises(DeviceError, match="failed"), backend(model) as gpu:
+        one_by_one(gpu, shown[:1])
+        gc.collect()
+        gc.disable()
+        device.plant("cuCtxSynchronize", 999, times=100)
+    device.unplant()
+    told = device.reports()
+    assert not told or ("0 allocations" in told[0] and "0 modules" in told[0])
+    del gpu
+    gc.enable()
+    assert device.holds() == held
+
+
+@pytest.mark.parametrize("after", range(8))
+@pytest.mark.parametrize("call", ["cuMemHostAlloc", "cuMemAlloc"])
+def test_too_little_memory_for_the_trial_of_transfers_is_told(device, model, shown, call, after):
+    """The first frame goes both ways, and each way has memory of its own."""
+    with (
+        pytest.raises(DeviceError, match="out of memory"),
+        backend(model, transfer="auto", slots=1) as gpu,
+    ):
+        gpu.slots[0].prepare(shown[0].wh_px)
+        device.plant(call, 2, after=after, times=100)
+        one_by_one(gpu, shown)
+
+
+def test_a_ladders_networks_are_made_for_a_size_when_it_first_comes(device, model, shown, caplog):
+    """Not in the overload; and one that cannot be made then is left out."""
+    own, other, rungs = model, Network("other"), Rungs()
+    made = {name: backend(m) for name, m in (("own", own), ("other", own))}
+    rung = Rung(lambda: lambda wake: made["other"], None)
+    with LadderBackend(lambda wake: made["own"], {other: rung}, rungs, lambda: None) as ladder:
+        wanted = one_by_one(ladder, [shown[0]] * 2)
+        assert (128, 96) in made["other"].slots[0].sizes
+        rungs.use(other)
+        assert_same(one_by_one(ladder, [shown[0]] * 2), wanted)
+        assert rungs.missing == set()
+        fault = ModelError("does not fit")
+        made["other"].slots[0].prepare = raising(fault)
+        found = one_by_one(ladder, [shown[2]] * 2)
+        assert rungs.missing == {other} and rungs.now == Network()
+        assert len(found[0]) and caplog.text.count("left out: does not fit") == 1
+        del made["other"].slots[0].prepare
+
+
+def raising(fault):
+    def raise_it(*_):
+        raise fault
+
+    return raise_it
 
 
 def test_the_summary_says_how_much_was_computed(device, model, tmp_path, capsys):

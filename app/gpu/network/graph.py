@@ -43,8 +43,13 @@ class Graph:
     constants: Mapping[str, NDArray[Any]]
 
 
-def read_static_graph(weights: Path, size_wh: tuple[int, int], *, frames: int = 1) -> Graph:
-    """The network for ``frames`` frames of ``size_wh``. Raises ModelError in one line."""
+def read_static_graph(
+    weights: Path, size_wh: tuple[int, int], *, frames: int = 1, content: bytes | None = None
+) -> Graph:
+    """The network for ``frames`` frames of ``size_wh``. Raises ModelError in one line.
+
+    ``content``: what ``weights`` held when it was read; it may be another file by now.
+    """
     import onnx
     import onnx.numpy_helper
     import onnx.shape_inference
@@ -53,21 +58,21 @@ def read_static_graph(weights: Path, size_wh: tuple[int, int], *, frames: int = 
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 4
-    with tempfile.TemporaryDirectory() as folder:
-        fixed, folded = Path(folder) / "fixed.onnx", Path(folder) / "folded.onnx"
-        options.optimized_model_filepath = str(folded)
-        try:
-            model = onnx.load(str(weights))
-            taken = _fix_input(model, (frames, 3, size_wh[1], size_wh[0]))
-            if frames > 1 and taken:
-                raise _one_at_a_time(weights)
+    try:
+        model = onnx.load(weights) if content is None else onnx.load_model_from_string(content)
+        taken = _fix_input(model, (frames, 3, size_wh[1], size_wh[0]))
+        if frames > 1 and taken:
+            raise _one_at_a_time(weights)
+        with tempfile.TemporaryDirectory() as folder:
+            fixed, folded = Path(folder) / "fixed.onnx", Path(folder) / "folded.onnx"
+            options.optimized_model_filepath = str(folded)
             onnx.save(model, str(fixed))
             ort.InferenceSession(str(fixed), options, providers=["CPUExecutionProvider"])
             model = onnx.shape_inference.infer_shapes(onnx.load(str(folded)))
-        except ModelError:
-            raise
-        except Exception as error:  # neither library's errors have a common root
-            raise ModelError(f"{weights} cannot be read: {one_line(error)}") from error
+    except ModelError:
+        raise
+    except Exception as error:  # neither library's errors have a common root
+        raise ModelError(f"{weights} cannot be read: {one_line(error)}") from error
     graph = model.graph
     constants = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer}
     known = [*graph.input, *graph.value_info, *graph.output]

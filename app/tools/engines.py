@@ -226,12 +226,10 @@ def _cpu(config: Config, model: Model, policy: Policy) -> BackendFactory:
     )
 
 
-def as_computed(config: Config, model: Model) -> Model:
+def as_computed(engine: str, spec: ModelSpec) -> ModelSpec:
     """With the whole input where the engine never cuts it: another size is another network to
-    ONNX Runtime on a GPU, which TensorRT builds for minutes."""
-    if config.engine in ("ort-cuda", "ort-tensorrt"):
-        return replace(model, spec=model.spec.whole())
-    return model
+    ONNX Runtime on a GPU, which TensorRT builds for minutes. ``engine``: name or description."""
+    return spec.whole() if engine.startswith("ort-") else spec
 
 
 def _cuda(config: Config, model: Model) -> BackendFactory:
@@ -262,7 +260,7 @@ def _cuda(config: Config, model: Model) -> BackendFactory:
             "use --engine cuda, or leave --batch out"
         )
     score, iou = _thresholds(config, model)
-    spec = as_computed(config, model).spec
+    spec = as_computed(config.engine, model.spec)
     return lambda wake: CudaBackend(
         spec,
         model.weights,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -37,12 +38,13 @@ def make_canary(config: Config, model: Model, inferred: Callable[[], None]) -> K
     spec, pixels = model.spec, known_pixels()
     score = spec.score if config.score is None else config.score
     iou = spec.iou if config.iou is None else config.iou
+    computed = replace(model, spec=as_computed(config.engine, spec))
     return KnownPicture(
         pixels,
         every_s=config.canary_s,
         threshold=score,
         iou=iou,
-        expected=known_boxes(as_computed(config, model), pixels, score=score, iou=iou),
+        expected=known_boxes(computed, pixels, score=score, iou=iou),
         on_answer=inferred,
     )
 

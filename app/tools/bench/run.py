@@ -26,6 +26,7 @@ from app.tools.bench.measure import Measured, measure, measure_alone
 from app.tools.bench.report import Destination, header
 from app.tools.bench.roofline import bottleneck, figures, roofline
 from app.tools.bench.table import run_table
+from app.tools.engines import as_computed
 from app.tools.inputs import choose_model
 
 OVERLOAD, IDLE = 3.0, 0.5  # times the rate that was sustained
@@ -54,8 +55,7 @@ def run_bench(config: Config, destination: Destination, *, seconds: float) -> in
     overload = _at_rate(config, model, pattern, min(fps * OVERLOAD, FASTEST_PATTERN_FPS), seconds)
     # before the ceilings are measured, which takes memory that no run takes
     rss_mb, peak_kb = _rss_mb(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    spec = model.spec.whole() if run.engine.startswith("ort-") else model.spec
-    computed = spec.for_frame(alone.frame_wh)
+    computed = as_computed(run.engine, model.spec).for_frame(alone.frame_wh)
     width, height = computed.input.size_wh
     work, peak = network_work(model.weights, (1, 3, height, width)), ceilings()
     if config.precision == "bf16" and work.precision != "int8":

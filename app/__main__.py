@@ -12,7 +12,7 @@ def run() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(0))  # until a command knows better
     _fill_closed_streams()
-    from app.cli import main
+    from .commands.cli import main
 
     code = main()
     if any(thread.daemon for thread in threading.enumerate()):

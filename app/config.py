@@ -1,30 +1,181 @@
-"""What can be set, with which default, unit and limits? Flags over TOML file over defaults."""
+"""Settings of a run with their defaults, units and limits. Flags override the TOML file.
+
+The first field of each is what its flag gives: ``--mqtt URL`` is ``url`` in ``[mqtt]``.
+"""
 
 from __future__ import annotations
 
 import difflib
+import re
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
-from app.errors import ConfigError
-from app.ladder import parse_ladder
-from app.named_sources import parse_sources
-from app.output_options import (
-    ClipOptions,
-    EventOptions,
-    HttpOptions,
-    MqttOptions,
-    RecordOptions,
-    WebhookOptions,
-)
+from .core.errors import ConfigError, mask_credentials
+from .pipeline.degrade import parse_ladder
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+MOST = 64
+
+
+class NamedSource(NamedTuple):
+    """A source and its name in JSON lines, topics, metrics and folders."""
+
+    name: str
+    uri: str
+
+
+def parse_sources(texts: Sequence[str]) -> tuple[NamedSource, ...]:
+    """``NAME=URI`` or ``URI``, which is then called by its number, from 1.
+
+    Raises ConfigError for a name that is there twice, and for too many sources.
+    """
+    if len(texts) > MOST:
+        raise ConfigError(f"{len(texts)} sources are more than the {MOST} that one run takes")
+    sources: list[NamedSource] = []
+    for number, text in enumerate(texts, 1):
+        match = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9_-]{0,31})=(.+)", text, flags=re.DOTALL)
+        source = NamedSource(match[1], match[2]) if match else NamedSource(str(number), text)
+        if any(source.name == other.name for other in sources):
+            raise ConfigError(
+                f"two sources are called {source.name!r}: {mask_credentials(source.uri)} is the "
+                "second; write another NAME=URI"
+            )
+        sources.append(source)
+    return tuple(sources)
+
+
+def _check(options: Any, table: str, **limits: tuple[float, float]) -> None:
+    for name, (low, high) in limits.items():
+        value = getattr(options, name)
+        if value is not None and not low <= value <= high:
+            raise ConfigError(
+                f"{name} in [{table}] is {value}; it must lie between {low:g} and {high:g}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventOptions:
+    """When has a label appeared, and when is it gone?"""
+
+    labels: list[str] = field(default_factory=list)  # none named: all
+    appear_frames: int = 3  # seen in so many frames with no gap of ``gone_s``
+    gone_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        _check(self, "events", appear_frames=(1, 10_000), gone_s=(0, 86_400))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MqttOptions:
+    """A broker, and where messages wait while it is away."""
+
+    url: str | None = field(default=None, repr=False)  # mqtt[s]://[user:password@]host[:port]/topic
+    user: str | None = None
+    password_file: str | None = None
+    ca_file: str | None = None  # None: the system's authorities
+    client_id: str | None = None
+    detections: bool = True  # False: appear and disappear events only
+    stats_s: float = 10.0  # 0: no figures
+    keepalive_s: int = 15
+    spool: str | None = None  # a file; None: in the user's (or service's) state directory
+    spool_mb: float = 64.0
+
+    def __post_init__(self) -> None:
+        _check(self, "mqtt", stats_s=(0, 86_400), keepalive_s=(2, 3600), spool_mb=(0.01, 100_000))
+
+    def apart(self, name: str) -> MqttOptions:
+        """For one of several sources: a connection and a spool of its own."""
+        return replace(
+            self,
+            client_id=self.client_id and f"{self.client_id}-{name}",
+            spool=self.spool and f"{self.spool}.{name}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HttpOptions:
+    """The live page and what belongs to it."""
+
+    address: str | None = None  # [ADDRESS:]PORT
+    token: str | None = field(default=None, repr=False)
+    token_file: str | None = None
+    cert_file: str | None = None  # both: HTTPS
+    key_file: str | None = None
+    jpeg_quality: int = 80
+    stream_fps: float = 15.0
+    stale_s: float = 10.0  # unhealthy without a completed inference for so long
+
+    def __post_init__(self) -> None:
+        _check(self, "http", jpeg_quality=(10, 100), stream_fps=(0.1, 120), stale_s=(0.1, 3600))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordOptions:
+    """One file, or a folder in which recordings rotate."""
+
+    path: str | None = None
+    segment_minutes: float = 10.0
+    segment_mb: float = 500.0
+    keep_hours: float = 168.0
+    budget_mb: float = 10_000.0
+
+    def __post_init__(self) -> None:
+        _check(
+            self,
+            "record",
+            segment_minutes=(0.01, 1440),
+            segment_mb=(0.1, 1_000_000),
+            keep_hours=(0.001, 1_000_000),
+            budget_mb=(0.1, 100_000_000),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipOptions:
+    """A folder of short recordings around what appears."""
+
+    path: str | None = None
+    before_s: float = 5.0
+    after_s: float = 5.0
+    max_s: float = 120.0
+    memory_mb: float = 64.0  # of JPEG pictures that wait for something to happen
+    keep_hours: float = 168.0
+    budget_mb: float = 2_000.0
+
+    def __post_init__(self) -> None:
+        _check(
+            self,
+            "clips",
+            before_s=(0, 600),
+            after_s=(0, 600),
+            max_s=(0.1, 86_400),
+            memory_mb=(0.1, 100_000),
+            keep_hours=(0.001, 1_000_000),
+            budget_mb=(0.1, 100_000_000),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WebhookOptions:
+    """Where events are posted."""
+
+    url: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+    timeout_s: float = 10.0
+    attempts: int = 6
+    queue: int = 200
+
+    def __post_init__(self) -> None:
+        _check(self, "webhook", timeout_s=(0.1, 600), attempts=(1, 1000), queue=(1, 100_000))
+
 
 Engine = Literal["auto", "cpu", "openvino", "cuda", "ort-cuda", "ort-tensorrt"]
 ENGINES: tuple[str, ...] = get_args(Engine)

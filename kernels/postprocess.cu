@@ -14,7 +14,7 @@
 // Convention corners in input pixels; a box must be finite, of positive size below HUGE
 // Grid       candidates_*: x: 256 cells, y: frame; block 256
 //            nms: x: frame; block 256
-// Twin       app/backends/postprocess.py, before it maps to source pixels
+// Twin       app/inference/postprocess.py, before it maps to source pixels
 
 enum { CAPACITY = 1024, MOST = 300 };
 #define HUGE_PX 1e6f

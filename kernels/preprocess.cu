@@ -7,7 +7,7 @@
 //              2 GRAY8 1 byte a pixel
 // Output     dst: (3, out_h, out_w) float or half (-DHALF): pixel * scale[c] + shift[c], channels in
 //            the network's order (`swap` 1: RGB); outside of the placed picture: `pad` instead.
-// Placement  the whole frame lies at [x, x + w) x [y, y + h) of the output (app/letterbox.py).
+// Placement  the whole frame lies at [x, x + w) x [y, y + h) of the output (app/core/letterbox.py).
 // Convention half-pixel centres: source = (i + 0.5) * size_src / size_dst - 0.5, clamped to the frame;
 //            in whole numbers with the bits that cv2.resize keeps: a network trained on its pictures
 //            sees the very same.

@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from app.errors import KestrelError
-from app.gpu.kernel_files import CACHE_ENV, KERNEL_DIR, VARIANTS, cubin_for
+from app.core.errors import KestrelError
+from app.cuda.kernels import CACHE_ENV, KERNEL_DIR, VARIANTS, cubin_for
 
 
 def main() -> int:

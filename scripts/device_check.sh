@@ -26,7 +26,7 @@ mkdir -p "$results"
 tests="not run" status=0
 if [ -z "${KESTREL_SKIP_TESTS:-}" ]; then
     log=$(mktemp)
-    KESTREL_GPU=real "$python" -m pytest -q -m gpu tests/gpu -p no:cacheprovider | tee "$log"
+    KESTREL_GPU=real "$python" -m pytest -q -m gpu tests/cuda -p no:cacheprovider | tee "$log"
     status=${PIPESTATUS[0]}
     tests=$(tail -n 1 "$log")
 fi

@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from app.backends.cpu import CpuBackend  # noqa: E402
-from app.detections import Detections  # noqa: E402
-from app.frame import Frame  # noqa: E402
-from app.shelf import Model, find_model  # noqa: E402
+from app.core.detections import Detections  # noqa: E402
+from app.core.frame import Frame  # noqa: E402
+from app.inference.cpu import CpuBackend  # noqa: E402
+from app.models.manifest import Model  # noqa: E402
+from app.models.store import find_model  # noqa: E402
 
 Pixels = NDArray[np.uint8]
 TILE_PX, CAPTION_PX = 240, 22

@@ -26,8 +26,8 @@ from typing import IO, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from app.tools.holdings import holdings
-from app.tools.machine import device
+from app.commands.soak import holdings
+from app.ops.machine import device
 
 ROOT = Path(__file__).parents[1]
 READ_TIMEOUT_S = 3.0

@@ -41,13 +41,13 @@ import cv2
 import numpy as np
 import psutil
 
+from app.commands.soak import trend
 from app.config import Config
-from app.sinks.h264 import H264Writer
+from app.ops.machine import device
+from app.runtime.run import prepare_engine
+from app.runtime.window import CLOSE_S, Desk
+from app.sinks.video import H264Writer
 from app.sources.uri import SAMPLE_PATH
-from app.tools.desktop import CLOSE_S, Desk
-from app.tools.machine import device
-from app.tools.trend import trend
-from app.tools.windowed import prepare_engine
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "scripts" / "results" / f"gui_{datetime.date.today().isoformat()}.json"
@@ -222,10 +222,10 @@ def _measure_window(clip: Path, folder: Path, args: argparse.Namespace) -> dict[
     from PyQt5.QtCore import Qt, QTimer
     from PyQt5.QtWidgets import QApplication, QWidget
 
-    from app.gui.banner import Banner
-    from app.gui.hud import Hud
+    from app.gui.instruments import Hud
     from app.gui.main_window import MainWindow
-    from app.gui.settings import Settings
+    from app.gui.messages import Banner
+    from app.gui.ports import Settings
     from app.gui.view import ResultView
 
     events, paints, late_ms = Meter(), Meter(), Samples()

@@ -20,16 +20,17 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
-from app.backends.cpu_network import OrtNetwork
-from app.backends.postprocess import Limits, Postprocessor
-from app.backends.preprocess import CpuPreprocessor
 from app.config import Config
-from app.errors import KestrelError, SourceEnded
-from app.handoff import Policy
-from app.pipeline import Pipeline
-from app.shelf import Model, default_model, find_model
+from app.core.errors import KestrelError, SourceEnded
+from app.inference.onnxruntime import OrtNetwork
+from app.inference.postprocess import Limits, Postprocessor
+from app.inference.preprocess import CpuPreprocessor
+from app.models.manifest import Model
+from app.models.store import default_model, find_model
+from app.pipeline.handoff import Policy
+from app.pipeline.pipeline import Pipeline
+from app.runtime.build import backend_factory
 from app.sources.uri import make_source
-from app.tools.engines import backend_factory
 
 WARM = 10  # frames that do not count
 

@@ -24,7 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from app.tools.machine import device
+from app.ops.machine import device
 
 ROOT = Path(__file__).parents[1]
 WARM_UP_S = 2.0

@@ -24,17 +24,19 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import cv2
 
-from app.backends import cpu_network, ort
-from app.backends.postprocess import Postprocessor
-from app.backends.preprocess import CpuPreprocessor
 from app.config import Config
-from app.errors import KestrelError
-from app.handoff import Policy
-from app.pipeline import Pipeline
-from app.shelf import Model, find_model
+from app.core.errors import KestrelError
+from app.inference import onnxruntime as cpu_network
+from app.inference.postprocess import Postprocessor
+from app.inference.preprocess import CpuPreprocessor
+from app.models import onnx_session
+from app.models.manifest import Model
+from app.models.store import find_model
+from app.pipeline.handoff import Policy
+from app.pipeline.pipeline import Pipeline
+from app.runtime.build import backend_factory
 from app.sinks.json_lines import JsonLinesSink
 from app.sources.uri import make_source
-from app.tools.engines import backend_factory
 
 STAGES = ("decode", "preprocess", "network", "postprocess")
 LIBRARIES = ("decode", "cv2", "network")
@@ -123,7 +125,7 @@ def main() -> int:
     parser.add_argument("--model", default="fastestdet_352")
     parser.add_argument("--runs", type=int, default=5)
     args = parser.parse_args()
-    plain_capture, plain_open = cv2.VideoCapture, ort.open_session
+    plain_capture, plain_open = cv2.VideoCapture, onnx_session.open_session
 
     def capture(*arguments: Any) -> Any:
         return Proxy(plain_capture(*arguments), "decode", ("read", "grab", "retrieve", "get"))

@@ -11,8 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from app.errors import KestrelError
-from app.flight import chrome_trace, read_trace
+from app.core.errors import KestrelError
+from app.ops.flight import read_trace
+from app.ops.retrace import chrome_trace
 
 
 def main(words: list[str]) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.sources._cv2 import load_cv2
+from app.sources.base import load_cv2
 
 # OpenCV's FFmpeg takes its log level at the first capture of a process, whichever test that is:
 # let it be as in the application, which goes through here.

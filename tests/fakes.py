@@ -8,9 +8,9 @@ from time import monotonic_ns
 
 import numpy as np
 
-from app.detections import Detections, Result
-from app.errors import SourceEnded
-from app.frame import Frame, SourceInfo
+from app.core.detections import Detections, Result
+from app.core.errors import SourceEnded
+from app.core.frame import Frame, SourceInfo
 
 
 class FakeSource:

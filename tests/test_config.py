@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.config import Config, make_config
-from app.errors import ConfigError
+from app.core.errors import ConfigError
 
 
 def write(path: Path, text: str) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.cli import main
+from app.commands.cli import main
 
 SLACK = 6  # frames at the ends of a presence, where somebody is half in the picture
 

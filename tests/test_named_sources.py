@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.config import Config, make_config
-from app.errors import ConfigError
-from app.named_sources import MOST, parse_sources
+from app.config import MOST, Config, make_config, parse_sources
+from app.core.errors import ConfigError
 
 
 def test_names_are_given_or_numbers() -> None:

@@ -21,9 +21,9 @@ from PyQt5.QtWidgets import (
     QWidget,
 )
 
-from app.gui import texts
-from app.gui.actions import Actions
-from app.overlay import printable
+from ..core.detections import printable
+from . import texts
+from .actions import Actions
 
 SETTLE_MS = 60  # a slider on its way asks at most so often
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from PyQt5.QtCore import Qt
 from PyQt5.QtWidgets import QFileDialog, QInputDialog, QMessageBox, QWidget
 
-from app import __version__
-from app.gui import texts
-from app.gui.actions import keys_text
+from .. import __version__
+from . import texts
+from .actions import keys_text
 
 
 def ask_file(parent: QWidget, then: Callable[[str], None]) -> None:

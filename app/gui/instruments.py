@@ -1,27 +1,197 @@
-"""How did the run do in the last minute, and what is in the picture now?"""
+"""The instruments beside and below the picture: plots, figures and counts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
-from PyQt5.QtCore import QSize
-from PyQt5.QtGui import QColor
+from PyQt5.QtCore import QRectF, QSize, Qt
+from PyQt5.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPaintEvent
 from PyQt5.QtWidgets import (
+    QAbstractItemView,
     QGridLayout,
     QHBoxLayout,
+    QHeaderView,
     QLabel,
+    QSizePolicy,
+    QTableWidget,
+    QTableWidgetItem,
     QVBoxLayout,
     QWidget,
 )
 
-from app.detections import Result
-from app.gui import texts
-from app.gui.counts import CountsTable, counts_of
-from app.gui.plot import Plot, Sample
-from app.session_state import SessionState
+from ..core.detections import Result, colour_of, label_of, printable
+from ..session.state import SessionState
+from . import texts
+
+
+class CountsTable(QTableWidget):
+    """Class, count, best score."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 3)
+        self.setAccessibleName(texts.TABLE_NAME)
+        self.setHorizontalHeaderLabels(list(texts.TABLE_HEAD))
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setShowGrid(False)
+        self.setFixedWidth(190)
+        rows, columns = self.verticalHeader(), self.horizontalHeader()
+        assert rows is not None and columns is not None
+        rows.hide()
+        rows.setDefaultSectionSize(22)
+        columns.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        for column in (1, 2):
+            columns.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
+        self._shown: list[tuple[int, str, int, float]] = []
+
+    def show_counts(self, counts: list[tuple[int, str, int, float]]) -> None:
+        """Rows of (class_id, label, count, best score)."""
+        if counts == self._shown:
+            return
+        self._shown = counts
+        self.setRowCount(len(counts))
+        for row, (class_id, label, count, best) in enumerate(counts):
+            for column, text in enumerate((label, str(count), f"{best:.2f}")):
+                item = self.item(row, column)
+                if item is None:
+                    item = QTableWidgetItem()
+                    self.setItem(row, column, item)
+                if item.text() != text:
+                    item.setText(text)
+                if column == 0:
+                    item.setData(Qt.ItemDataRole.DecorationRole, QColor(*colour_of(class_id)))
+
+
+def counts_of(
+    result: Result, labels: Sequence[str], hidden: frozenset[str]
+) -> list[tuple[int, str, int, float]]:
+    """(class_id, label, count, best score) of each class seen, the commonest first."""
+    found = result.detections.without(labels, hidden)
+    class_ids = found.class_ids.tolist()
+    best: dict[int, float] = {}
+    for class_id, score in zip(class_ids, found.scores.tolist(), strict=True):
+        best.setdefault(class_id, round(score, 2))  # scores are falling
+    return [
+        (class_id, printable(label_of(labels, class_id)), count, best[class_id])
+        for class_id, count in sorted(Counter(class_ids).items(), key=lambda kv: (-kv[1], kv[0]))
+    ]
+
+
+SPAN_S = 60.0
+Sample = Mapping[str, float | None]
+_COLOURS = ("#4aa3ff", "#ff9f1c", "#39db5e", "#ff5c8a", "#b282ff", "#26dcd6", "#ffdd40", "#d6b278")
+
+
+class Plot(QWidget):
+    """Curves over the last minute, and what they say now; what is not told is "unavailable"."""
+
+    def __init__(self, title: str, series: Sequence[str], pyqtgraph: Any) -> None:
+        super().__init__()
+        self.title = title
+        self._pyqtgraph = pyqtgraph
+        self._series: dict[str, deque[tuple[float, float]]] = {name: deque() for name in series}
+        self._latest: dict[str, float | None] = dict.fromkeys(series)
+        self._curves: dict[str, Any] = {}
+        self.legend = QLabel()
+        self.legend.setTextFormat(Qt.TextFormat.RichText)
+        # the words must not widen the window: what has no room is cut
+        self.legend.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self._area = pyqtgraph.PlotWidget()
+        self._area.setMouseEnabled(x=False, y=False)
+        self._area.setMenuEnabled(False)
+        self._area.hideButtons()
+        self._area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._area.setMinimumSize(120, 64)
+        self._area.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
+        self._area.hideAxis("bottom")
+        axis = self._area.getAxis("left")
+        axis.setWidth(38)
+        axis.setStyle(showValues=False, tickLength=-4, maxTickLevel=0)
+        self._area.showGrid(y=True, alpha=0.15)
+        self._area.setXRange(-SPAN_S, 0, padding=0)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2)
+        column.addWidget(self.legend)
+        column.addWidget(self._area, 1)
+        self._write_legend()
+
+    def restyle(self, ground: QColor, ink: QColor) -> None:
+        """Follow the theme."""
+        self._area.setBackground(ground)
+        axis = self._area.getAxis("left")
+        axis.setPen(ink)
+        axis.setTextPen(ink)
+
+    def add(self, now_s: float, sample: Sample) -> None:
+        """One moment more. A series that is not told has a gap, never a 0."""
+        if self.title == texts.PLOT_STAGES:
+            for name in sample:
+                self._series.setdefault(name, deque())
+        for name, points in self._series.items():
+            value = sample.get(name)
+            self._latest[name] = value
+            points.append((now_s, math.nan if value is None else value))
+            while now_s - points[0][0] > SPAN_S:
+                points.popleft()
+
+    def redraw(self, now_s: float) -> None:
+        """Show what was added."""
+        self._write_legend()
+        if not self._area.isVisible():
+            return
+        top = 0.0
+        for place, (name, points) in enumerate(self._series.items()):
+            known = [value for _, value in points if not math.isnan(value)]
+            if not known:
+                continue
+            top = max(top, *known)
+            if name not in self._curves:
+                pen = self._pyqtgraph.mkPen(_COLOURS[place % len(_COLOURS)], width=2)
+                self._area.getAxis("left").setStyle(showValues=True)
+                self._curves[name] = self._area.plot(pen=pen, connect="finite")
+            self._curves[name].setData(
+                [at_s - now_s for at_s, _ in points], [value for _, value in points]
+            )
+        self._area.setYRange(0, _round_up(top), padding=0.06)
+
+    def _write_legend(self) -> None:
+        parts = []
+        for place, (name, value) in enumerate(self._latest.items()):
+            shown = texts.UNAVAILABLE if value is None else _figure(value)
+            colour = _COLOURS[place % len(_COLOURS)]
+            title = texts.SERIES.get(name, name)
+            parts.append(f'<span style="color:{colour}">■</span> {title} <b>{shown}</b>')
+        text = f"<b>{self.title}</b><br>" + " &nbsp; ".join(parts)
+        if text != self.legend.text():
+            self.legend.setText(text)
+            self.setAccessibleName(f"{self.title}: {self.spoken()}")
+            self.legend.setToolTip(self.spoken())  # the whole of it, where there is no room
+
+    def spoken(self) -> str:
+        """The latest figures in words."""
+        return ", ".join(
+            f"{texts.SERIES.get(name, name)} "
+            + (texts.UNAVAILABLE if value is None else _figure(value))
+            for name, value in self._latest.items()
+        )
+
+
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _round_up(value: float) -> float:
+    """The next 1, 2 or 5 times a power of ten, so that the axis stays calm."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= value)
+
 
 SAMPLE_S = 0.25
 
@@ -146,3 +316,90 @@ class Instruments(QWidget):
 
 def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
+
+
+_GROUND, _NAME, _VALUE = QColor(24, 24, 27), QColor(140, 142, 150), QColor(236, 236, 238)
+_ALERT = QColor(255, 120, 120)
+_GAP = 18.0
+
+Figure = tuple[str, str]  # what it is, what it says
+
+
+class Hud(QWidget):
+    """One line of named figures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.figures: list[Figure] = []
+        self.badges: list[str] = []
+        self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def set_figures(self, figures: list[Figure], badges: list[str]) -> None:
+        """Repaints if they have changed."""
+        if (figures, badges) != (self.figures, self.badges):
+            self.figures, self.badges = figures, badges
+            self.setAccessibleName(", ".join(f"{name} {value}" for name, value in figures))
+            self.update()
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """One line."""
+        return QSize(200, self.fontMetrics().height() + 12)
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802
+        """Names quiet, values clear; what has no room is left out from the right."""
+        painter = QPainter(self)
+        try:
+            painter.fillRect(self.rect(), _GROUND)
+            bold = QFont(self.font())
+            bold.setWeight(QFont.Weight.DemiBold)
+            x, end = 12.0, self.width() - 12.0
+            for badge in self.badges:
+                x = self._write(painter, badge, bold, _ALERT, x, end) + _GAP
+            for name, value in self.figures:
+                x = self._write(painter, name, self.font(), _NAME, x, end) + 6
+                x = self._write(painter, value, bold, _VALUE, x, end) + _GAP
+                if x >= end:
+                    break
+        finally:
+            painter.end()
+
+    def _write(
+        self, painter: QPainter, text: str, font: QFont, ink: QColor, x: float, end: float
+    ) -> float:
+        """Write at x; where it ended."""
+        metrics = QFontMetricsF(font)
+        room = max(0.0, end - x)
+        shown = metrics.elidedText(text, Qt.TextElideMode.ElideRight, room)
+        painter.setFont(font)
+        painter.setPen(ink)
+        flags = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft
+        painter.drawText(QRectF(x, 0, room, self.height()), flags, shown)
+        return x + metrics.horizontalAdvance(shown)
+
+
+def figures_of(state: SessionState) -> list[Figure]:
+    """What the status line says."""
+    now = state.figures
+    wh_px = state.feed.info.wh_px if state.feed.info else None
+    watts = state.machine.power_w
+    power = [] if watts is None else [(texts.POWER, _power(watts, now.fps))]
+    return [
+        (texts.FPS, f"{now.fps:.1f}"),
+        (texts.AGE, f"{milliseconds(now.age_p50_ms)} / {milliseconds(now.age_p95_ms)} ms"),
+        (texts.DROPPED, f"{sum(now.dropped.values())}"),
+        (texts.SIZE, f"{wh_px[0]} × {wh_px[1]}" if wh_px else texts.NO_FIGURE),
+        *power,
+        # the model's name stands in its picker
+        (texts.ENGINE, state.engine_text.removesuffix(f", {state.model_name}") or texts.NO_FIGURE),
+    ]
+
+
+def _power(watts: float, fps: float) -> str:
+    """With what a frame costs, while there are any."""
+    return f"{watts:.1f} W" + (f", {watts / fps:.2g} J a frame" if fps else "")
+
+
+def milliseconds(value: float) -> str:
+    """A dash where there is no figure."""
+    return texts.NO_FIGURE if math.isnan(value) else f"{value:.0f}"

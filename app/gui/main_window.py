@@ -1,46 +1,261 @@
-"""What does the window consist of, and what does each control do?"""
+"""The main window: its parts, docks, remembered placement, and how it follows the run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from time import monotonic, monotonic_ns
+from typing import Any
 
 from PyQt5.QtCore import QSize, Qt, QTimer
 from PyQt5.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeyEvent, QPalette
 from PyQt5.QtWidgets import (
+    QActionGroup,
     QApplication,
+    QDockWidget,
+    QFrame,
     QMainWindow,
     QMenu,
+    QScrollArea,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
-from app.gui import texts
-from app.gui.actions import Actions
-from app.gui.banners import Banners
-from app.gui.controls import Controls
-from app.gui.dialogs import (
-    ask_file,
-    ask_folder,
-    ask_url,
-    means_reset,
-    show_about,
-    show_keys,
+from ..session.state import SessionState
+from . import texts
+from .actions import Actions
+from .controls import Controls
+from .dialogs import ask_file, ask_folder, ask_url, means_reset, show_about, show_keys
+from .instruments import Hud, Instruments, figures_of
+from .messages import Banners, hint, messages
+from .ports import Desk, Settings
+from .run_controls import RunControls
+from .theme import Theme
+from .timeline import Timeline
+from .toolbar import ToolBar, dropped_source
+from .view import STEP, ResultView, with_toggle
+
+BAR_PX = 14  # a scroll bar's width, always left free, so that nothing jumps
+_FEATURES: Any = (
+    QDockWidget.DockWidgetFeature.DockWidgetMovable
+    | QDockWidget.DockWidgetFeature.DockWidgetClosable
 )
-from app.gui.docks import Docks
-from app.gui.follower import Follower
-from app.gui.geometry import STEP
-from app.gui.hud import Hud
-from app.gui.instruments import Instruments
-from app.gui.memory import DRAWN, Memory
-from app.gui.ports import Desk
-from app.gui.run_controls import RunControls
-from app.gui.settings import Settings
-from app.gui.sources import dropped_source
-from app.gui.theme import Theme
-from app.gui.timeline import Timeline
-from app.gui.toolbar import ToolBar
-from app.gui.view import ResultView, with_toggle
+
+
+class Docks:
+    """Controls to the right, instruments below. Each follows its switch, and the switch its cross.
+
+    ``put_away`` hides them for a while, in full screen, and leaves the switches as they are.
+    """
+
+    def __init__(
+        self, window: QMainWindow, actions: Actions, *, controls: QWidget, instruments: QWidget
+    ) -> None:
+        self._window, self._actions, self._away = window, actions, False
+        right, below = (
+            Qt.DockWidgetArea.RightDockWidgetArea,
+            Qt.DockWidgetArea.BottomDockWidgetArea,
+        )
+        self._docks = {
+            "controls": self._add(texts.CONTROLS, _scrolling(controls), right),
+            "instruments": self._add(texts.INSTRUMENTS, instruments, below),
+        }
+        for name, dock in self._docks.items():
+            dock.hide()
+            toggle = dock.toggleViewAction()
+            assert toggle is not None
+            toggle.toggled.connect(self._follow(name))
+            actions[name].toggled.connect(dock.setVisible)
+
+    def __getitem__(self, name: str) -> QDockWidget:
+        return self._docks[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._docks)
+
+    def put_away(self, away: bool) -> None:
+        """Hide all of them, or show those that are switched on."""
+        self._away = True
+        for name, dock in self._docks.items():
+            dock.setVisible(self._actions[name].isChecked() and not away)
+        self._away = away
+
+    def _add(self, title: str, content: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
+        dock = QDockWidget(title, self._window)
+        dock.setObjectName(title)
+        dock.setWidget(content)
+        dock.setFeatures(_FEATURES)
+        self._window.addDockWidget(area, dock)
+        return dock
+
+    def _follow(self, name: str) -> Callable[[bool], None]:
+        def follow(visible: bool) -> None:
+            if not self._away and not self._window.isMinimized():
+                self._actions[name].setChecked(visible)
+
+        return follow
+
+
+def _scrolling(content: QWidget) -> QScrollArea:
+    """In a small window what has no room is scrolled to."""
+    area = QScrollArea()
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidgetResizable(True)
+    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # its content is what one tabs to
+    area.setWidget(content)
+    area.setMinimumWidth(content.minimumSizeHint().width() + BAR_PX)
+    return area
+
+
+SLOW_S = 0.25  # figures and lists: slow enough to be read
+
+
+class Follower:
+    """Asked at every tick: the newest result at once, everything else four times a second."""
+
+    def __init__(self, window: MainWindow) -> None:
+        self._window = window
+        self._next_slow_s = 0.0
+        self._result_ns = 0
+
+    def follow(self) -> bool:
+        """Show what is new; True once the run has ended."""
+        window = self._window
+        state = window.desk.state()  # asked first, so that a last result is not missed
+        shown = window.desk.take()
+        if shown is not None:
+            self._result_ns = monotonic_ns()
+            window.view.set_result(*shown)
+        now_s = monotonic()
+        if now_s >= self._next_slow_s or state.ended:
+            self._next_slow_s = now_s + SLOW_S
+            self._slow(state)
+        if window.docks["instruments"].isVisible():
+            window.instruments.tick(state)
+        return state.ended
+
+    def _slow(self, state: SessionState) -> None:
+        self._picture(state)
+        self._figures(state)
+        self._controls(state)
+        self._first_words(state)
+        self._window.run.follow(state)
+
+    def _picture(self, state: SessionState) -> None:
+        """What is said over it."""
+        window, now_ns = self._window, monotonic_ns()
+        said = messages(state, now_ns=now_ns, result_ns=self._result_ns)
+        window.banners.show_messages(said)
+        window.banners.show_notice(state.notice)
+        window.view.set_dimmed(said.dimmed)
+        window.view.set_hint(hint(state, now_ns))
+
+    def _figures(self, state: SessionState) -> None:
+        window = self._window
+        badges = [texts.RECORDING] if state.recording_to else []
+        window.hud.set_figures(figures_of(state), [*badges, *([texts.PAUSED] * state.feed.paused)])
+        covers = state.machine.power_covers
+        window.hud.setToolTip(texts.POWER_COVERS.format(covers=covers) if covers else "")
+        if window.docks["instruments"].isVisible():
+            window.instruments.show_result(window.view.newest, window.run.hidden)
+
+    def _controls(self, state: SessionState) -> None:
+        window = self._window
+        window.timeline.show_feed(state.feed)
+        window.tools.show_state(state, window.desk.catalogue())
+        window.controls.show_thresholds(state.score, state.iou)
+        window.controls.show_classes(state.labels, window.run.hidden)
+        self._show_checked("pause", state.feed.paused)
+        self._show_checked("record", bool(state.recording_to))
+        for name in ("back", "forward"):
+            window.actions_[name].setEnabled(state.feed.seekable)
+        title = f"{window.tools.source.text()} — {texts.TITLE}"
+        if title != window.windowTitle():
+            window.setWindowTitle(title)
+
+    def _show_checked(self, name: str, on: bool) -> None:
+        """What holds now, without asking for it."""
+        action = self._window.actions_[name]
+        if action.isChecked() != on:
+            action.blockSignals(True)
+            action.setChecked(on)
+            action.blockSignals(False)
+            self._window.tools.sync(action)
+            self._window.actions_.show_face(name)
+
+    def _first_words(self, state: SessionState) -> None:
+        """The hint of the first run, for as long as nobody has chosen a source."""
+        settings = self._window.settings
+        wanted = state.feed.uri == "sample:" and not settings.flag("hint_seen")
+        self._window.banners.show_hint(
+            texts.SAMPLE_HINT if wanted else "", lambda: settings.set("hint_seen", True)
+        )
+
+
+DRAWN = ("boxes", "labels", "scores", "keypoints")
+_SWITCHES = (*DRAWN, "hud")
+_DOCKS = ("controls", "instruments")
+
+
+class Memory:
+    """Switches, docks, theme, size and place. ``apply_theme`` takes "system", "dark" or "light"."""
+
+    def __init__(
+        self,
+        window: QMainWindow,
+        settings: Settings,
+        actions: Actions,
+        *,
+        themes: QActionGroup,
+        apply_theme: Callable[[str], None],
+    ) -> None:
+        self._window, self._settings, self._actions = window, settings, actions
+        self._themes, self._apply_theme = themes, apply_theme
+
+    def restore(self) -> None:
+        """As it was left."""
+        self._window.restoreGeometry(self._settings.state("geometry"))
+        self.choose_theme(self._settings.text("theme"))
+        for name in _SWITCHES:
+            self._switch(name, self._settings.flag(name))
+        for name in _DOCKS:
+            self._switch(name, self._settings.flag(f"{name}_open"))
+
+    def remember(self, hidden: frozenset[str]) -> None:
+        """For the next time; ``hidden`` are the classes that are not shown."""
+        if not self._window.isFullScreen():
+            self._settings.set("geometry", self._window.saveGeometry())
+        for name in _SWITCHES:
+            self._settings.set(name, self._actions[name].isChecked())
+        for name in _DOCKS:
+            self._settings.set(f"{name}_open", self._actions[name].isChecked())
+        self._settings.set("hidden", sorted(hidden))
+        self._settings.save()
+
+    def reset(self) -> None:
+        """As on the first day."""
+        self._settings.reset()
+        for name in (*_SWITCHES, "controls"):
+            self._switch(name, True)
+        self._switch("instruments", False)
+        self.choose_theme("system")
+
+    def choose_theme(self, choice: str) -> None:
+        """Apply it, and tick it in the menu."""
+        choice = choice if choice in texts.THEMES else "system"
+        self._settings.set("theme", choice)
+        for action in self._themes.actions():
+            action.setChecked(action.data() == choice)
+        self._apply_theme(choice)
+
+    def _switch(self, name: str, on: bool) -> None:
+        """Also what follows the switch, where it stands as wanted already."""
+        action = self._actions[name]
+        if action.isChecked() == on:
+            action.toggled.emit(on)
+        action.setChecked(on)
+
 
 TICK_MS = 16  # about a screen's own rate
 PAN_PX = 40

@@ -1,13 +1,26 @@
-"""What is to be said over the picture, given how things are? Nothing in here touches Qt."""
+"""Messages over the picture, and the banners that show them."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Literal
 
-from app.gui import texts
-from app.session_state import Choice, FeedState, SessionState, Severity
+from PyQt5.QtCore import Qt
+from PyQt5.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ..session.state import Choice, FeedState, Notice, SessionState, Severity
+from . import texts
 
 STUCK_S = 3.0  # an engine that gives nothing for so long is said to be stuck
 OPENING_SHOWN_S = 0.7  # a source that opens quicker needs no banner
@@ -114,3 +127,150 @@ def _since(form: str, since_ns: int, now_ns: int, **more: str) -> str:
     ago_s = max(0.0, (now_ns - since_ns) / 1e9)
     clock = time.strftime("%H:%M:%S", time.localtime(time.time() - ago_s))
     return form.format(clock=clock, seconds=round(ago_s), **more)
+
+
+_COLOURS: dict[Severity, tuple[str, str]] = {  # ground, edge
+    "info": ("#1d3557", "#4c8fe0"),
+    "warning": ("#4a3410", "#e0a030"),
+    "error": ("#4d1f22", "#e5595f"),
+}
+
+
+class Banner(QFrame):
+    """One message with at most one thing to do, and, where it may go, a way to dismiss it."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._action: Callable[[], None] | None = None
+        self._severity: Severity | None = None
+        self._label = QLabel()
+        self._label.setWordWrap(True)
+        self._label.setTextFormat(Qt.TextFormat.PlainText)
+        self._label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._label.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+        self.button = QToolButton()
+        self.button.clicked.connect(self._act)
+        self.dismiss = QToolButton()
+        self.dismiss.setText("✕")
+        self.dismiss.setToolTip(texts.DISMISS)
+        self.dismiss.setAccessibleName(texts.DISMISS)
+        self.dismiss.clicked.connect(self.hide)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(14, 8, 8, 8)
+        row.addWidget(self._label)
+        row.addWidget(self.button, 0, Qt.AlignmentFlag.AlignTop)
+        row.addWidget(self.dismiss, 0, Qt.AlignmentFlag.AlignTop)
+        self.hide()
+
+    @property
+    def text(self) -> str:
+        """What it says; "" while it is hidden."""
+        return "" if self.isHidden() else self._label.text()
+
+    def tell(
+        self,
+        text: str,
+        severity: Severity,
+        *,
+        action: tuple[str, Callable[[], None]] | None = None,
+        may_go: bool = False,
+    ) -> None:
+        """Show this; cheap if nothing has changed."""
+        if severity != self._severity:
+            self._severity = severity
+            ground, edge = _COLOURS[severity]
+            self.setStyleSheet(
+                f"Banner {{ background: {ground}; border: 1px solid {edge}; border-radius: 6px; }}"
+                "Banner QLabel { color: #f4f4f5; }"
+                "Banner QToolButton { color: #f4f4f5; border: 1px solid transparent;"
+                " border-radius: 4px; padding: 2px 8px; background: rgba(255, 255, 255, 30); }"
+                "Banner QToolButton:hover { background: rgba(255, 255, 255, 60); }"
+                f"Banner QToolButton:focus {{ border-color: {edge}; }}"
+            )
+        if text != self._label.text():
+            self._label.setText(text)
+            self.setAccessibleName(text)
+        self._action = action[1] if action else None
+        self.button.setVisible(action is not None)
+        if action and self.button.text() != action[0]:
+            self.button.setText(action[0])
+        self.dismiss.setVisible(may_go)
+        if self.isHidden():
+            self.show()
+
+    def _act(self) -> None:
+        if self._action is not None:
+            self._action()
+
+
+INFO_S, ALERT_S = 6.0, 30.0  # a notice leaves by itself after this
+
+
+class Banners:
+    """Source, engine, the latest notice and the hint of the first run."""
+
+    def __init__(self, over: QWidget, do: Callable[[Deed], None]) -> None:
+        self._do = do
+        self.source, self.engine = Banner(over), Banner(over)
+        self.notice, self.hint = Banner(over), Banner(over)
+        self._number = 0
+        self._until_s = 0.0
+        column = QVBoxLayout(over)
+        column.setContentsMargins(14, 14, 14, 14)
+        column.setSpacing(8)
+        for banner in (self.source, self.engine, self.notice):
+            column.addWidget(banner)
+        column.addStretch(1)
+        column.addWidget(self.hint, 0, Qt.AlignmentFlag.AlignBottom)
+
+    def show_messages(self, said: Messages) -> None:
+        """What holds now."""
+        self._show(self.source, said.source)
+        self._show(self.engine, said.engine)
+
+    def show_notice(self, notice: Notice | None) -> None:
+        """A new one is shown for a while."""
+        if notice is not None and notice.number > self._number:
+            self._number = notice.number
+            self.tell(notice.text, notice.severity)
+        elif self._until_s and monotonic() > self._until_s:
+            self._until_s = 0.0
+            self.notice.hide()
+
+    def tell(self, text: str, severity: Severity) -> None:
+        """Show a notice."""
+        self._until_s = monotonic() + (INFO_S if severity == "info" else ALERT_S)
+        self.notice.tell(text, severity, may_go=True)
+
+    def forget_notice(self) -> None:
+        """The user has gone on to something else."""
+        self._until_s = 0.0
+        self.notice.hide()
+
+    def show_hint(self, text: str, dismissed: Callable[[], None]) -> None:
+        """The hint stays until somebody dismisses it, or "" takes it away."""
+        if not text:
+            self.hint.hide()
+        elif self.hint.isHidden():
+            self.hint.tell(text, "info", action=(texts.GOT_IT, dismissed))
+
+    def dismiss_one(self) -> bool:
+        """Take the notice or the hint away; False if there is none."""
+        if not self.notice.isHidden():
+            self.notice.hide()
+            return True
+        if not self.hint.isHidden():
+            self.hint.button.click()
+            self.hint.hide()
+            return True
+        return False
+
+    def _show(self, banner: Banner, message: Message | None) -> None:
+        if message is None:
+            banner.hide()
+            return
+        action = None
+        if message.deed is not None:
+            deed = message.deed
+            action = (message.button, lambda: self._do(deed))
+        banner.tell(message.text, message.severity, action=action)

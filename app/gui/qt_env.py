@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from app.display import find_display
-from app.errors import ConfigError
+from ..core.errors import ConfigError
+from ..ops.display import find_display
 
 _SET_BY_OPENCV = ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR")
 

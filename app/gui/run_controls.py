@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from app.gui import texts
-from app.gui.banners import Banners
-from app.gui.messages import Deed
-from app.gui.ports import Desk
-from app.gui.settings import Settings
-from app.gui.view import ResultView
-from app.session_state import Choice, SessionState
+from ..session.state import Choice, SessionState
+from . import texts
+from .messages import Banners, Deed
+from .ports import Desk, Settings
+from .view import ResultView
 
 
 class RunControls:

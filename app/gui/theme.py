@@ -1,4 +1,4 @@
-"""Dark or light: what does the system want, and what does that look like?"""
+"""Dark or light colours, as the desktop wants them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Theme:
         self.is_dark = self._system_dark
         app.setStyle("Fusion")
         try:
-            from app.gui.portal import Portal
+            from .portal import Portal
         except ImportError:  # some systems ship PyQt5 in parts
             return
         self._portal = Portal(self.system_wants)

@@ -6,8 +6,8 @@ from PyQt5.QtCore import QSize, Qt, pyqtSignal
 from PyQt5.QtGui import QMouseEvent
 from PyQt5.QtWidgets import QHBoxLayout, QLabel, QSlider, QStyle, QStyleOptionSlider, QWidget
 
-from app.gui import texts
-from app.session_state import FeedState
+from ..session.state import FeedState
+from . import texts
 
 MS = 1_000_000
 

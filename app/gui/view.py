@@ -1,26 +1,356 @@
-"""How is one result shown in a widget, fitted or zoomed, with its detections over it?"""
+"""The picture: one result fitted or zoomed in a widget, with its detections drawn over it."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from PyQt5.QtCore import QPoint, QRectF, Qt
+import numpy as np
+from numpy.typing import NDArray
+from PyQt5.QtCore import QObject, QPoint, QPointF, QRectF, Qt, pyqtSignal
 from PyQt5.QtGui import (
     QColor,
+    QFont,
+    QFontMetricsF,
+    QImage,
     QMouseEvent,
     QPainter,
     QPaintEvent,
+    QPen,
     QResizeEvent,
     QShowEvent,
     QWheelEvent,
 )
 from PyQt5.QtWidgets import QWidget
+from PyQt5.sip import voidptr
 
-from app.detections import Result
-from app.gui.geometry import STEP, Camera, Placement, visible_part
-from app.gui.overlay import OverlayOptions, paint_detections, tag_font
-from app.gui.presenter import Job, Picture, Presenter
+from ..core.detections import (
+    Detections,
+    Result,
+    bgr_pixels,
+    colour_of,
+    label_of,
+    printable,
+    text_colour_on,
+)
+from ..core.frame import FramePool
+
+MAX_ZOOM = 32.0  # device pixels a frame's pixel
+STEP = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A point (x, y) of the frame lies at (x0 + scale x, y0 + scale y), in logical pixels."""
+
+    scale: float
+    x0: float
+    y0: float
+
+    def to_frame(self, x: float, y: float) -> tuple[float, float]:
+        """The frame's point at a place in the view."""
+        return (x - self.x0) / self.scale, (y - self.y0) / self.scale
+
+
+def fit(frame_wh_px: tuple[int, int], room_wh: tuple[int, int]) -> Placement:
+    """Centred, as large as it fits."""
+    (frame_w, frame_h), (width, height) = frame_wh_px, room_wh
+    scale = min(width / frame_w, height / frame_h)
+    return Placement(scale, (width - frame_w * scale) / 2, (height - frame_h * scale) / 2)
+
+
+class Camera:
+    """The user's choice of scale and place; ``zoom`` None fits the frame into the view.
+
+    ``zoom`` is in device pixels a frame's pixel, so that 1 is sharp on every screen.
+    """
+
+    def __init__(self) -> None:
+        self.zoom: float | None = None
+        self._centre = (0.5, 0.5)  # of the view, as a share of the frame
+
+    def place(
+        self, frame_wh_px: tuple[int, int], room_wh: tuple[int, int], ratio: float
+    ) -> Placement:
+        """For a view of this size with ``ratio`` device pixels a logical one."""
+        if self.zoom is None:
+            placed = fit(frame_wh_px, room_wh)
+        else:
+            scale = self.zoom / ratio
+            placed = Placement(
+                scale,
+                _offset(frame_wh_px[0] * scale, room_wh[0], self._centre[0]),
+                _offset(frame_wh_px[1] * scale, room_wh[1], self._centre[1]),
+            )
+        # on whole device pixels, or every edge would be blurred
+        return Placement(
+            placed.scale, round(placed.x0 * ratio) / ratio, round(placed.y0 * ratio) / ratio
+        )
+
+    def reset(self, zoom: float | None = None) -> None:
+        """Fit, or this zoom, centred."""
+        self.zoom, self._centre = zoom, (0.5, 0.5)
+
+    def zoom_by(
+        self,
+        factor: float,
+        *,
+        at: tuple[float, float],
+        frame_wh_px: tuple[int, int],
+        room_wh: tuple[int, int],
+        ratio: float,
+    ) -> None:
+        """Larger or smaller; the frame's point at this place of the view stays there."""
+        before = self.place(frame_wh_px, room_wh, ratio)
+        smallest = min(1.0, fit(frame_wh_px, room_wh).scale * ratio)
+        self.zoom = min(MAX_ZOOM, max(smallest, before.scale * ratio * factor))
+        x, y = before.to_frame(*at)
+        scale = self.zoom / ratio
+        self._look_at(
+            (x * scale - at[0] + room_wh[0] / 2) / (frame_wh_px[0] * scale),
+            (y * scale - at[1] + room_wh[1] / 2) / (frame_wh_px[1] * scale),
+        )
+
+    def pan(
+        self,
+        dx: float,
+        dy: float,
+        *,
+        frame_wh_px: tuple[int, int],
+        room_wh: tuple[int, int],
+        ratio: float,
+    ) -> None:
+        """Move the frame by so many logical pixels."""
+        placed = self.place(frame_wh_px, room_wh, ratio)
+        if self.zoom is None:
+            self.zoom = placed.scale * ratio
+        width, height = frame_wh_px[0] * placed.scale, frame_wh_px[1] * placed.scale
+        self._look_at(
+            (room_wh[0] / 2 - placed.x0 - dx) / width, (room_wh[1] / 2 - placed.y0 - dy) / height
+        )
+
+    def _look_at(self, x: float, y: float) -> None:
+        self._centre = min(1.0, max(0.0, x)), min(1.0, max(0.0, y))
+
+
+def _offset(size: float, room: float, centre: float) -> float:
+    """Where the frame begins: centred where it is smaller than the room, else without a gap."""
+    if size <= room:
+        return (room - size) / 2
+    return min(0.0, max(room - size, room / 2 - centre * size))
+
+
+def visible_part(
+    placed: Placement, frame_wh_px: tuple[int, int], room_wh: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """(x0, y0, x1, y1): the frame's pixels that are in view, right and bottom exclusive."""
+    left, top = placed.to_frame(0, 0)
+    right, bottom = placed.to_frame(*room_wh)
+    x0, y0 = max(0, math.floor(left)), max(0, math.floor(top))
+    x1 = min(frame_wh_px[0], max(x0 + 1, math.ceil(right)))
+    y1 = min(frame_wh_px[1], max(y0 + 1, math.ceil(bottom)))
+    return min(x0, x1 - 1), min(y0, y1 - 1), x1, y1
+
+
+LINE = 2.0  # logical pixels, whatever the zoom
+MOST_APART = 40  # tags that others keep clear of: in a crowd there is no room anyway
+HALO = QColor(0, 0, 0, 110)  # around every line, so that it shows on a ground of its own colour
+
+
+@dataclass(frozen=True, slots=True)
+class OverlayOptions:
+    """What is drawn."""
+
+    boxes: bool = True
+    labels: bool = True
+    scores: bool = True
+    keypoints: bool = True
+
+
+def paint_detections(
+    painter: QPainter,
+    found: Detections,
+    labels: Sequence[str],
+    *,
+    placed: Placement,
+    frame_wh_px: tuple[int, int],
+    room_wh: tuple[int, int],
+    options: OverlayOptions,
+) -> None:
+    """Boxes, keypoints, tags; the best detection lies over the others.
+
+    ``room_wh`` is the view's size: a tag stays in sight as long as a part of its box does.
+    """
+    painter.save()
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.translate(placed.x0, placed.y0)
+    boxes = (found.xyxy * placed.scale).tolist()
+    class_ids, scores = found.class_ids.tolist(), found.scores.tolist()
+    colours = [colour_of(each) for each in class_ids]
+    worst_first = range(len(found) - 1, -1, -1)
+    if options.boxes:
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        for i in worst_first:
+            left, top, right, bottom = boxes[i]
+            rectangle = QRectF(left, top, right - left, bottom - top)
+            painter.setPen(QPen(HALO, LINE + 2, join=Qt.PenJoinStyle.MiterJoin))
+            painter.drawRect(rectangle)
+            painter.setPen(QPen(QColor(*colours[i]), LINE, join=Qt.PenJoinStyle.MiterJoin))
+            painter.drawRect(rectangle)
+    if options.keypoints and found.keypoints is not None:
+        for i, points in enumerate((found.keypoints * placed.scale).tolist()):
+            painter.setPen(QPen(HALO, 1))
+            painter.setBrush(QColor(*colours[i]))
+            for x, y in points:
+                painter.drawEllipse(QPointF(x, y), 3.5, 3.5)
+    if options.labels or options.scores:
+        seen = QRectF(0, 0, frame_wh_px[0] * placed.scale, frame_wh_px[1] * placed.scale)
+        seen &= QRectF(-placed.x0, -placed.y0, room_wh[0], room_wh[1])
+        metrics = QFontMetricsF(painter.font())
+        strips: dict[int, QRectF] = {}
+        captions = [
+            _caption(labels, *each, options) for each in zip(class_ids, scores, strict=True)
+        ]
+        for i in _largest_first(boxes):
+            left, top, right, bottom = boxes[i]
+            if seen.intersects(QRectF(left, top, right - left, bottom - top)):
+                taken = list(strips.values())[:MOST_APART]
+                strips[i] = _strip(metrics, captions[i], boxes[i], seen, taken)
+        for i in worst_first:
+            if i in strips:
+                painter.fillRect(strips[i], QColor(*colours[i]))
+                painter.setPen(QColor(*text_colour_on(colours[i])))
+                painter.drawText(strips[i], Qt.AlignmentFlag.AlignCenter, captions[i])
+    painter.restore()
+
+
+def tag_font(base: QFont) -> QFont:
+    """The tags' font: the system's, a little heavier."""
+    font = QFont(base)
+    font.setWeight(QFont.Weight.DemiBold)
+    return font
+
+
+def _caption(labels: Sequence[str], class_id: int, score: float, options: OverlayOptions) -> str:
+    words = [printable(label_of(labels, class_id))] if options.labels else []
+    return " ".join([*words, f"{score:.2f}"] if options.scores else words)
+
+
+def _largest_first(boxes: Sequence[Sequence[float]]) -> list[int]:
+    """A box that lies in another gives way to it; sizes change less from frame to frame."""
+    areas = [(right - left) * (bottom - top) for left, top, right, bottom in boxes]
+    return sorted(range(len(boxes)), key=lambda i: -areas[i])
+
+
+def _strip(
+    metrics: QFontMetricsF, text: str, box: Sequence[float], seen: QRectF, taken: Sequence[QRectF]
+) -> QRectF:
+    """Where the tag goes: above the box, or inside it at the upper edge of what is seen.
+
+    Where another tag is, it goes below the box, or inside at its lower edge, if that is free.
+    """
+    tag_w, tag_h = metrics.horizontalAdvance(text) + 10, metrics.height() + 3
+    left = max(seen.left(), min(box[0] - LINE / 2, seen.right() - tag_w))
+    above = box[1] - tag_h
+    first = QRectF(left, above if above >= seen.top() else max(seen.top(), box[1]), tag_w, tag_h)
+    others = (QRectF(left, top, tag_w, tag_h) for top in (box[3], box[3] - tag_h))
+    for strip in (first, *others):
+        if seen.contains(strip) and not any(strip.intersects(each) for each in taken):
+            return strip
+    return first
+
+
+CRISP_ZOOM = 4.0  # from here on single pixels are wanted sharp
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A result ready to be painted: ``image`` shows ``part`` of its frame (x0, y0, x1, y1)."""
+
+    result: Result
+    labels: Sequence[str]
+    image: QImage
+    part: tuple[int, int, int, int]
+    frame_wh_px: tuple[int, int]
+    memory: NDArray[np.uint8]  # the image looks at it
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to scale: this part of the frame, to so many device pixels."""
+
+    result: Result
+    labels: Sequence[str]
+    part: tuple[int, int, int, int]
+    size_px: tuple[int, int]
+
+
+class Presenter(QObject):
+    """A thread with room for one job: a new one replaces one that has not begun."""
+
+    ready = pyqtSignal(object)  # a Picture; arrives on the thread that made the presenter
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changed = threading.Condition()
+        self._job: Job | None = None
+        self._ended = False
+        self._pool = FramePool(4)
+        self._thread = threading.Thread(target=self._run, name="presenter", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Scale this one next; returns at once."""
+        with self._changed:
+            self._job = job
+            self._changed.notify()
+
+    def close(self) -> None:
+        """End the thread; a job takes milliseconds."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+        self._thread.join(1.0)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._job is not None or self._ended)
+                job, self._job = self._job, None
+                if self._ended or job is None:
+                    return
+            picture = self.make(job)
+            if not self._ended:
+                self.ready.emit(picture)
+
+    def make(self, job: Job) -> Picture:
+        """Crop, scale, and give the pixels the screen's layout."""
+        import cv2
+
+        pixels = bgr_pixels(job.result.frame)
+        frame_wh_px = pixels.shape[1], pixels.shape[0]
+        x0, y0, x1, y1 = job.part
+        crop: Any = pixels[y0:y1, x0:x1]
+        width, height = job.size_px
+        if (width, height) != (x1 - x0, y1 - y0):
+            scale = width / (x1 - x0)
+            method = cv2.INTER_LINEAR
+            if scale < 0.5:
+                method = cv2.INTER_AREA
+            elif scale >= CRISP_ZOOM:
+                method = cv2.INTER_NEAREST
+            crop = cv2.resize(crop, (width, height), interpolation=method)
+        memory = self._pool.acquire((height, width, 4))
+        cv2.cvtColor(crop, cv2.COLOR_BGR2BGRA, dst=memory)
+        image = QImage(
+            voidptr(memory.ctypes.data), width, height, 4 * width, QImage.Format.Format_RGB32
+        )
+        return Picture(job.result, job.labels, image, job.part, frame_wh_px, memory)
+
 
 BACKDROP = QColor(18, 18, 20)
 _INK = QColor(200, 200, 205)

@@ -11,12 +11,12 @@ from PyQt5.QtCore import QEvent, QObject, Qt, QTimer, pyqtSignal
 from PyQt5.QtGui import QCloseEvent, QKeyEvent, QKeySequence, QPalette
 from PyQt5.QtWidgets import QApplication, QGridLayout, QMainWindow, QShortcut, QWidget
 
-from app.gui import texts
-from app.gui.hud import Figure, Hud
-from app.gui.ports import Seats
-from app.gui.theme import Theme
-from app.gui.view import BACKDROP, ResultView, with_toggle
-from app.stats import PipelineStats
+from ..core.stats import PipelineStats
+from . import texts
+from .instruments import Figure, Hud
+from .ports import Seats
+from .theme import Theme
+from .view import BACKDROP, ResultView, with_toggle
 
 TICK_MS = 33
 SLOW_S = 0.25  # figures: slow enough to be read

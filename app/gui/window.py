@@ -1,21 +1,26 @@
-"""How does a run look at a desk? The application around the window, on the main thread."""
+"""The Qt application around the window, on the main thread."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from app.gui.ports import Desk, Seats
-from app.gui.qt_env import prepare_qt
+from .ports import Desk, Seats
+from .qt_env import prepare_qt
 
 if TYPE_CHECKING:
     from PyQt5.QtWidgets import QMainWindow
+
+log = logging.getLogger(__name__)
+
 
 TICK_MS = 16
 
@@ -35,11 +40,10 @@ def run_window(
     ConfigError where no window can be opened.
     """
     prepare_qt()
-    from app.gui.qt_messages import heard_qt
 
     def make(ended: Callable[[], None]) -> QMainWindow:
-        from app.gui.main_window import MainWindow
-        from app.gui.settings import Settings
+        from .main_window import MainWindow
+        from .ports import Settings
 
         with contextlib.suppress(ImportError):
             # Half a second that nobody notices while the engine is being built, and that would
@@ -59,10 +63,9 @@ def run_wall(
 ) -> None:
     """As ``run_window``, with a picture for each of several sources."""
     prepare_qt()
-    from app.gui.qt_messages import heard_qt
 
     def make(ended: Callable[[], None]) -> QMainWindow:
-        from app.gui.wall import Wall
+        from .wall import Wall
 
         return Wall(seats, ended)
 
@@ -76,7 +79,7 @@ def _run(
     from PyQt5.QtCore import Qt, QTimer
     from PyQt5.QtWidgets import QApplication
 
-    from app.gui import texts
+    from . import texts
 
     faults: list[BaseException] = []
 
@@ -131,3 +134,33 @@ def _run(
         del window, watch  # before the application, which may go with this function
     for fault in faults:
         raise fault
+
+
+LAST_WORDS = ("Did the X11 server die?", "Did the Wayland compositor die?")  # then Qt calls exit(1)
+
+
+@contextmanager
+def heard_qt(on_display_lost: Callable[[str], None]) -> Iterator[None]:
+    """Qt's messages go to the log; the one by which it is about to end the process is told first.
+
+    ``on_display_lost`` is called inside Qt, on the GUI thread. C's ``exit`` would run while our
+    threads still compute, and crash: what is to be ended in order must be ended in there.
+    """
+    from PyQt5.QtCore import QtMsgType, qInstallMessageHandler
+
+    def hear(kind: Any, context: Any, text: str | None) -> None:
+        told = text or ""
+        if told.endswith(LAST_WORDS):
+            on_display_lost(told)
+        level = (
+            logging.ERROR
+            if kind in (QtMsgType.QtCriticalMsg, QtMsgType.QtFatalMsg)
+            else logging.DEBUG
+        )
+        log.log(level, "Qt: %s", told)
+
+    before = qInstallMessageHandler(hear)
+    try:
+        yield
+    finally:
+        qInstallMessageHandler(before)

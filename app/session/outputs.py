@@ -1,4 +1,4 @@
-"""How do outputs outlive the pipelines that feed them?"""
+"""Outputs that outlive the pipelines which feed them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 
-from app.detections import Result
-from app.errors import KestrelError
-from app.frame import SourceInfo
-from app.interfaces import Sink, Updatable
-from app.session_state import Severity
+from ..core.detections import Result
+from ..core.errors import KestrelError
+from ..core.frame import SourceInfo
+from ..core.interfaces import Sink, Updatable
+from .state import Severity
 
 log = logging.getLogger(__name__)
 
@@ -156,3 +156,31 @@ class RecordingSink:
     def _failed(self, error: Exception) -> None:
         self._sink, self.wanted, self._path = None, "", ""
         self._tell(" ".join(str(error).split()), "error")
+
+
+class Outlets:
+    """One sink for a pipeline, in place of many. They are opened again when the source changes."""
+
+    def __init__(self, sinks: Sequence[Sink], info_of: Callable[[int], SourceInfo]) -> None:
+        self._sinks, self._info_of = sinks, info_of
+        self._info: SourceInfo | None = None
+        self._labels: Sequence[str] = ()
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Tell all of them."""
+        self._info, self._labels = source, labels
+        for sink in self._sinks:
+            sink.open(source, labels)
+
+    def emit(self, result: Result) -> None:
+        """Pass it on."""
+        info = self._info_of(result.frame.index)
+        if info is not self._info:
+            self.open(info, self._labels)
+        for sink in self._sinks:
+            sink.emit(result)
+
+    def close(self) -> None:
+        """See interfaces.Sink."""
+        for sink in reversed(self._sinks):
+            sink.close()

@@ -13,19 +13,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import monotonic
 
-from app.config import Config
-from app.errors import SourceError
-from app.handoff import Note, note_nothing
-from app.interfaces import Sink
-from app.session.board import Board, LastWord
-from app.session.engines import Engines, Prepare
-from app.session.feed import Feed
-from app.session.machine import Draw, MachineGauge, UnknownDraw
-from app.session.outlets import Outlets
-from app.session.outputs import KeptSink, RecordingSink
-from app.session.tally import Tally
-from app.session_state import Choice, SessionState
-from app.stats import PipelineStats
+from ..config import Config
+from ..core.errors import SourceError
+from ..core.interfaces import Sink
+from ..core.stats import PipelineStats
+from ..pipeline.handoff import Note, note_nothing
+from .engine_switch import Engines, Prepare
+from .figures import Draw, MachineGauge, Tally, UnknownDraw
+from .outputs import KeptSink, Outlets, RecordingSink
+from .source_player import Feed
+from .state import Board, Choice, LastWord, SessionState
 
 log = logging.getLogger(__name__)
 

@@ -14,17 +14,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from app.detections import Result
-from app.errors import SinkError
-from app.frame import SourceInfo
-from app.interfaces import Sink
-from app.output_meter import OutputMeter
-from app.output_options import ClipOptions
-from app.overlay import bgr_pixels
-from app.sinks.budget import Budget
-from app.sinks.events import Event
-from app.sinks.segments import make_folder
-from app.sinks.video_file import VideoFileSink
+from ..config import ClipOptions
+from ..core.detections import Result, bgr_pixels
+from ..core.errors import SinkError
+from ..core.frame import SourceInfo
+from ..core.interfaces import Sink
+from ..core.stats import OutputMeter
+from .events import Event
+from .rotating import Budget, make_folder
+from .video import VideoFileSink
 
 log = logging.getLogger(__name__)
 

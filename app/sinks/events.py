@@ -10,12 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from app.detections import Result
-from app.errors import SinkError
-from app.frame import Frame, SourceInfo
-from app.output_options import EventOptions
-from app.overlay import label_of
-from app.sinks.line import LineFormatter
+from ..config import EventOptions
+from ..core.detections import Result, label_of
+from ..core.errors import SinkError
+from ..core.frame import Frame, SourceInfo
+from .json_lines import LineFormatter
 
 _NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from app.detections import Result
-from app.errors import ConfigError, VerdictError
-from app.frame import SourceInfo
-from app.overlay import label_of
+from ..core.detections import Result, label_of
+from ..core.errors import ConfigError, VerdictError
+from ..core.frame import SourceInfo
 
 IOU, SCORE = 0.9, 0.05  # what engines, precisions and library versions may differ by
 KEYPOINT_PX, KEYPOINT_SHARE = 3.0, 0.05  # the larger; the share is of the box's diagonal

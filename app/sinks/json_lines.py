@@ -1,13 +1,226 @@
-"""How do results become JSON lines, in a file or on standard output?"""
+"""JSON lines: the text of one frame, written in whole lines to a file, pipe or stdout."""
 
 from __future__ import annotations
 
+import errno
+import io
+import json
+import os
+import select
+import stat
+import sys
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 
-from app.detections import Result
-from app.frame import SourceInfo
-from app.sinks.line import LineFormatter, wall_offset_ns
-from app.sinks.lines_file import LinesFile
+from ..core.detections import Detections, Result, label_of
+from ..core.errors import ReaderGone, SinkError
+from ..core.frame import SourceInfo
+
+
+def wall_offset_ns() -> int:
+    """Unix time − monotonic time at this moment."""
+    return time.time_ns() - time.monotonic_ns()
+
+
+class LineFormatter:
+    """Formats results; one thread. Fields are only ever added.
+
+    ``wall_offset_ns`` is asked for each line, as the wall clock of a device without a battery jumps
+    when it first hears from the network.
+    """
+
+    def __init__(self, *, wall_offset_ns: Callable[[], int] = wall_offset_ns) -> None:
+        self._wall_offset_ns = wall_offset_ns
+        self._source = '"source": ""'
+        self._labels: list[str] = []
+        self._second, self._second_text = -1, ""
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Take what is the same in all lines."""
+        self._source = f'"source": {quoted(source.uri)}'
+        if source.name:
+            self._source += f', "name": {quoted(source.name)}'
+        self._labels = [quoted(label) for label in labels]
+
+    def __call__(self, result: Result) -> str:
+        """The frame's JSON object, without an end of line."""
+        frame = result.frame
+        media = "null" if frame.media_ns is None else str(round(frame.media_ns / 1e6, 3))
+        width, height = frame.wh_px
+        return (
+            f'{{{self._source}, "frame": {frame.index}, "media_ms": {media}, '
+            f'"time": "{self.time(frame.captured_ns)}", '
+            f'"age_ms": {round(result.age_ns / 1e6, 2)}, "size": [{width}, {height}], '
+            f'"detections": [{self._detections(result.detections)}]}}'
+        )
+
+    def time(self, captured_ns: int) -> str:
+        """When the frame was captured: UTC, ISO 8601, milliseconds."""
+        second, ms = divmod((captured_ns + self._wall_offset_ns()) // 1_000_000, 1000)
+        if second != self._second:
+            self._second = second
+            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._second_text}.{ms:03}Z"
+
+    def _detections(self, detections: Detections) -> str:
+        boxes = detections.xyxy.tolist()  # Python floats: NumPy's own are slow to format
+        ids, scores = detections.class_ids.tolist(), detections.scores.tolist()
+        texts = [
+            f'{{"label": {self._label(class_id)}, "class_id": {class_id}, '
+            f'"score": {round(score, 4)}, '
+            f'"box": [{round(x0, 2)}, {round(y0, 2)}, {round(x1, 2)}, {round(y1, 2)}]}}'
+            for class_id, score, (x0, y0, x1, y1) in zip(ids, scores, boxes, strict=True)
+        ]
+        if detections.keypoints is not None:
+            for i, points in enumerate(detections.keypoints.tolist()):
+                pairs = ", ".join(f"[{round(x, 2)}, {round(y, 2)}]" for x, y in points)
+                texts[i] = f'{texts[i][:-1]}, "keypoints": [{pairs}]}}'
+        return ", ".join(texts)
+
+    def _label(self, class_id: int) -> str:
+        if 0 <= class_id < len(self._labels):
+            return self._labels[class_id]
+        return quoted(label_of((), class_id))
+
+
+def quoted(text: str) -> str:
+    """JSON in readable UTF-8; escaped where a file name is no valid Unicode."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    try:
+        quoted.encode()
+    except UnicodeEncodeError:
+        return json.dumps(text)
+    return quoted
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def open_output(path: Path, *, truncate: bool) -> io.FileIO:
+    """Open for writing, unbuffered, made where missing; raises SinkError with the cure."""
+    flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        return io.FileIO(os.open(path, flags | (os.O_TRUNC if truncate else 0), 0o666), "wb")
+    except OSError as error:
+        raise SinkError(f"cannot write {path}: {cure(error, path)}") from error
+
+
+def cure(error: OSError, path: Path | None = None) -> str:
+    """What went wrong and what to do, as the second half of a message. No path: stdout."""
+    folder = path.parent if path is not None else Path()
+    if error.errno in _FULL:
+        return "the disk is full (or your quota is); free some space or write to another disk"
+    if error.errno == errno.EFBIG:
+        return "the file has reached the size limit; raise it (ulimit -f, or the file system's)"
+    if error.errno == errno.ENOENT and path is not None:
+        return f"the directory {folder} does not exist; create it or name another file"
+    if error.errno == errno.ENOTDIR and path is not None:
+        return f"{folder} is not a directory; name another file"
+    if error.errno == errno.EISDIR and path is not None:
+        return f"it is a directory; name a file in it, such as {path / 'kestrel.out'}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"no permission; choose a directory that you may write to, not {folder.absolute()}"
+    if error.errno == errno.EROFS:
+        return "the file system is mounted read-only; write to another one"
+    return f"{error.strerror or error}; check the disk and the path, or name another file"
+
+
+STDOUT = "-"
+
+
+class LinesFile:
+    """``target`` is a path (replaced if it exists) or ``-``. One thread.
+
+    Each line is one write past all buffers: a reader sees it at once, a crash loses none, and for
+    a few hundred bytes a frame that costs less than keeping a buffer fresh would. Opened as often
+    as it has users, and closed with the last of them.
+    """
+
+    def __init__(self, target: str) -> None:
+        self._path = None if target == STDOUT else Path(target)
+        self._out: io.FileIO | None = None
+        self._users = 0
+
+    def open(self) -> None:
+        """Raises SinkError with the cure."""
+        if self._out is None:
+            self._out = (
+                _open_stdout() if self._path is None else open_output(self._path, truncate=True)
+            )
+        self._users += 1
+
+    def write(self, text: str) -> None:
+        """One line; raises SinkError when the disk is full, ReaderGone when nobody reads."""
+        if self._out is None:
+            return
+        line = f"{text}\n".encode()
+        written = 0
+        try:
+            while written < len(line):
+                n = self._out.write(line[written:])
+                if n is None:  # somebody made the pipe or terminal non-blocking: wait for room
+                    select.select([], [self._out], [], 1.0)
+                else:
+                    written += n
+        except BrokenPipeError:
+            self._leave()
+            raise ReaderGone(f"nobody reads {self._name} any more") from None
+        except OSError as error:
+            _cut(self._out, written)
+            self._leave()
+            raise SinkError(
+                f"cannot write JSON lines to {self._name}: {cure(error, self._path)}; "
+                "the lines before are whole"
+            ) from error
+
+    def close(self) -> None:
+        """Let go; every line has been written already. SinkError if a network disk lost some."""
+        self._users -= 1
+        if self._out is not None and self._users <= 0:
+            out, self._out = self._out, None
+            try:
+                out.close()
+            except OSError as error:
+                raise SinkError(f"cannot finish {self._name}: {cure(error, self._path)}") from error
+
+    @property
+    def _name(self) -> str:
+        return "standard output" if self._path is None else str(self._path)
+
+    def _leave(self) -> None:
+        """Let go after a fault, so that the interpreter's own flush at exit does not fail again."""
+        if self._out is not None and self._path is None:
+            with suppress(OSError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self._out.fileno())
+                os.close(nowhere)
+        self._users = 0
+        with suppress(SinkError):
+            self.close()
+
+
+def _open_stdout() -> io.FileIO:
+    try:
+        if sys.stdout is None:
+            raise OSError("closed")
+        sys.stdout.flush()
+        return io.FileIO(sys.stdout.fileno(), "wb", closefd=False)
+    except (OSError, ValueError) as error:
+        raise SinkError(
+            f"cannot write JSON lines to standard output ({error}); name a file instead of -"
+        ) from error
+
+
+def _cut(out: io.FileIO, extra: int) -> None:
+    """Take back the ``extra`` bytes of half a line, unless somebody has written behind them."""
+    with suppress(OSError):
+        status = os.fstat(out.fileno())
+        end = os.lseek(out.fileno(), 0, os.SEEK_CUR)
+        if extra and stat.S_ISREG(status.st_mode) and status.st_size == end:
+            os.ftruncate(out.fileno(), end - extra)
+            os.lseek(out.fileno(), end - extra, os.SEEK_SET)
 
 
 class JsonLinesSink:

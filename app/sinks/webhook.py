@@ -14,11 +14,11 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from app import __version__
-from app.errors import ConfigError
-from app.output_meter import OutputMeter
-from app.output_options import WebhookOptions
-from app.sinks.events import Event
+from .. import __version__
+from ..config import WebhookOptions
+from ..core.errors import ConfigError
+from ..core.stats import OutputMeter
+from .events import Event
 
 log = logging.getLogger(__name__)
 

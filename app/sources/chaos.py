@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from app.errors import ConfigError, SourceError
-from app.frame import Frame, SourceInfo
-from app.interfaces import FrameSource
+from ..core.errors import ConfigError, SourceError
+from ..core.frame import Frame, SourceInfo
+from ..core.interfaces import FrameSource
 
 MEAN_GAP_S, LENGTHS_S = 60.0, (1.0, 20.0)
 MOST_HELD = 64  # frames of a burst

@@ -1,14 +1,93 @@
-"""Why did a source not open, and what can the user do about it?"""
+"""Why a source did not open or ended early, and the cure."""
 
 from __future__ import annotations
 
 import os
 import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from app.errors import SourceError
-from app.sources.container import look_into
+from ..core.errors import SourceError
+
+_MP4_PARENTS = {b"moov", b"trak", b"mdia"}
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerFacts:
+    """What MP4/MOV and AVI files tell of themselves; the defaults where nothing is known."""
+
+    kind: str = ""  # "MP4", "AVI" or ""
+    bytes_missing: int = 0
+    has_index: bool = True  # False: an MP4 without its moov atom cannot be played
+    video_s: float | None = None  # after edits: a trimmed clip keeps frames that are never shown
+
+
+def look_into(path: Path) -> ContainerFacts:
+    """Read the headers only. Never raises on a broken file: it tells what it could see."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(12)
+            if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
+                return _look_into_mp4(file, size)
+            if head[:4] == b"RIFF" and head[8:] == b"AVI ":
+                promised = int.from_bytes(head[4:8], "little") + 8
+                return ContainerFacts("AVI", bytes_missing=max(0, promised - size))
+    except (OSError, struct.error, IndexError):
+        pass
+    return ContainerFacts()
+
+
+def _look_into_mp4(file: BinaryIO, size: int) -> ContainerFacts:
+    missing, has_index, movie_scale = 0, False, 0
+    track_units: int | None = None  # of the track at hand, until its handler tells what it is
+    video_s: float | None = None
+    for kind, start, end in _boxes(file, 0, size):
+        missing = max(missing, end - size)
+        file.seek(start)
+        if kind == b"moov":
+            has_index = end <= size
+        elif kind == b"trak":
+            track_units = None
+        elif kind == b"mvhd":
+            movie_scale = _full_box_number(file, after_v0=8, after_v1=16, wide=False)
+        elif kind == b"tkhd":
+            track_units = _full_box_number(file, after_v0=16, after_v1=24, wide=True)
+        elif kind == b"hdlr" and file.read(12)[8:] == b"vide" and track_units and movie_scale:
+            video_s = track_units / movie_scale
+    return ContainerFacts("MP4", missing, has_index, video_s)
+
+
+def _boxes(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+    """(type, start of content, end) of each box, the few that matter opened (ISO 14496-12, 4.2)."""
+    while start + 8 <= stop:
+        file.seek(start)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        content = start + 8
+        if length == 1:
+            (length,) = struct.unpack(">Q", file.read(8))
+            content += 8
+        elif length == 0:  # reaches to the end of the file
+            length = stop - start
+        if length < 8:
+            return
+        yield kind, content, start + length
+        if kind in _MP4_PARENTS:
+            yield from _boxes(file, content, min(stop, start + length))
+        start += length
+
+
+def _full_box_number(file: BinaryIO, *, after_v0: int, after_v1: int, wide: bool) -> int:
+    """A big-endian number of a versioned box; version 1 has 64-bit times, so it lies further on."""
+    version = file.read(4)[0]
+    file.seek(after_v1 if version else after_v0, 1)
+    number = file.read(8 if version and wide else 4)
+    return 0 if number.strip(b"\xff") == b"" else int.from_bytes(number, "big")  # all ones: unknown
+
 
 REFUSED = "connection refused: check the port and that the server runs"
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}

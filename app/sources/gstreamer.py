@@ -12,9 +12,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.errors import SourceError
-from app.sources.isolated import IsolatedSource
-from app.sources.options import SourceOptions
+from ..core.errors import SourceError
+from .base import SourceOptions
+from .subprocess_source import IsolatedSource
 
 PYTHONS = (sys.executable, "/usr/bin/python3")
 _PROBE = (
@@ -34,7 +34,7 @@ class GstSource(IsolatedSource):
 
 def gst_command() -> list[str]:
     """The process that plays pipelines. Raises SourceError with the cure."""
-    return [_python_with_gst(), "-m", "app.sources.gst_process"]
+    return [_python_with_gst(), "-m", "app.sources.gst_main"]
 
 
 def csi_pipeline(

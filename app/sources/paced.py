@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from app.frame import Frame, SourceInfo
-from app.interfaces import FrameSource, Seekable
+from ..core.frame import Frame, SourceInfo
+from ..core.interfaces import FrameSource, Seekable
 
 MAX_LATE_NS = 500_000_000  # later than that, the clock restarts: no burst to catch up
 

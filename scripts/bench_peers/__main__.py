@@ -18,9 +18,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from app.errors import KestrelError
-from app.shelf import Model, default_model, find_model
-from app.tools.machine import device
+from app.core.errors import KestrelError
+from app.models.manifest import Model
+from app.models.store import default_model, find_model
+from app.ops.machine import device
 from scripts.bench_peers.contract import NotHere, Run
 from scripts.bench_peers.plain import frame_wh
 from scripts.bench_peers.registry import PEERS, REFERENCE

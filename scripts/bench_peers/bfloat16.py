@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from app.backends.bf16 import prove_bf16
-from app.errors import ConfigError
+from app.core.errors import ConfigError
+from app.inference.openvino import prove_bf16
 from scripts.bench_peers.contract import NotHere
 
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from app.model_spec import ModelSpec
+from app.models.manifest import ModelSpec
 from scripts.bench_peers.contract import Box, NotHere
 
 Pixels = NDArray[np.uint8]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 
-from app.shelf import Model
+from app.models.manifest import Model
 from scripts.bench_peers.boxes import Tolerance
 from scripts.bench_peers.contract import Run
 from scripts.bench_peers.plain import frame_wh

@@ -22,11 +22,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from app.backends.openvino_library import one_thread, openvino_core
-from app.backends.ort import open_session
-from app.cache import cache_dir
-from app.shelf import Model
-from app.tools.machine import device
+from app.inference.openvino import one_thread, openvino_core
+from app.models.manifest import Model
+from app.models.onnx_session import open_session
+from app.models.store import cache_dir
+from app.ops.machine import device
 from scripts.bench_peers.contract import NotHere
 
 Library = Literal["onnx", "openvino"]  # Ultralytics' word for what it exports to

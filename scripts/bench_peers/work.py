@@ -14,13 +14,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from app.backends.ort import open_session
-from app.backends.ort_io import network_io
-from app.backends.postprocess import Limits, Postprocessor
-from app.backends.preprocess import CpuPreprocessor
-from app.frame import Frame
-from app.shelf import Model
-from app.tools.machine import device
+from app.core.frame import Frame
+from app.inference.postprocess import Limits, Postprocessor
+from app.inference.preprocess import CpuPreprocessor
+from app.models.manifest import Model
+from app.models.onnx_session import network_io, open_session
+from app.ops.machine import device
 from scripts.bench_peers.contract import NotHere
 
 STAGES = ("decode", "preprocess", "network", "postprocess")

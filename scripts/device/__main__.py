@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 
 from app.config import Engine, Precision
-from app.errors import KestrelError
-from app.frame import Frame
-from app.shelf import Model, default_model, find_model
-from app.tools.machine import device
+from app.core.errors import KestrelError
+from app.core.frame import Frame
+from app.models.manifest import Model
+from app.models.store import default_model, find_model
+from app.ops.machine import device
 from scripts.device.batches import measure_batches
 from scripts.device.contestants import (
     Detect,
@@ -215,7 +216,7 @@ def moving_pictures(count: int) -> list[Pixels]:
 
 def about_gpu() -> dict[str, str]:
     """Name, driver, clocks, power limit: what the figures depend on."""
-    from app.gpu.context import GpuContext
+    from app.cuda.context import GpuContext
 
     with GpuContext() as context:
         about = {"name": context.name, "capability": "{}.{}".format(*context.capability)}

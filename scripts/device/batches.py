@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from app.frame import Frame
-from app.interfaces import BatchSlot
-from app.shelf import Model
+from app.core.frame import Frame
+from app.core.interfaces import BatchSlot
+from app.models.manifest import Model
 from scripts.device.contestants import Pixels, kestrel
 
 BATCHES = (1, 4, 16)

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.config import Config, Engine, Precision
-from app.frame import Frame
-from app.handoff import Policy
-from app.letterbox import place
-from app.shelf import Model
-from app.tools.engines import backend_factory
+from app.core.frame import Frame
+from app.core.letterbox import place
+from app.models.manifest import Model
+from app.pipeline.handoff import Policy
+from app.runtime.build import backend_factory
 
 Pixels = NDArray[np.uint8]
 Detect = Callable[[Pixels], int]
@@ -153,8 +153,8 @@ def ort_peer(model: Model, provider: str) -> Iterator[Detect]:
     """ONNX Runtime as most use it: OpenCV on the CPU, then ``session.run``."""
     import onnxruntime
 
-    from app.backends.postprocess import Limits, Postprocessor
-    from app.backends.preprocess import CpuPreprocessor
+    from app.inference.postprocess import Limits, Postprocessor
+    from app.inference.preprocess import CpuPreprocessor
 
     _as_others_find_it()
     if provider not in onnxruntime.get_available_providers():

@@ -8,10 +8,10 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from app.gpu.context import GpuContext
-from app.gpu.kernel_files import load_kernel, load_module
-from app.gpu.recording import Mark, Recorder
-from app.letterbox import place
+from app.core.letterbox import place
+from app.cuda.context import GpuContext
+from app.cuda.graph import Mark, Recorder
+from app.cuda.kernels import load_kernel, load_module
 
 WARM = 40  # launches before what counts: clocks rise under load
 SECTOR = 32  # bytes: the least that memory gives

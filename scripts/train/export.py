@@ -24,9 +24,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.backends.compress import to_half_weights
-from app.model_spec import InputSpec, ModelSpec
-from app.shelf import SHELF_DIR, install
+from app.models.importer import install
+from app.models.manifest import SHELF_DIR, InputSpec, ModelSpec
+from app.models.onnx_quantize import to_half_weights
 from scripts.train.checkpoint import Trained, load_trained
 from scripts.train.command import guarded
 from scripts.train.network import LOG_REACH, MEAN, STD, STRIDES, Detector, cell_centres, fold

@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from app.backends.ort import load_onnxruntime
-from app.shelf import find_model
+from app.models.onnx_session import load_onnxruntime
+from app.models.store import find_model
 from scripts.train.data import Pixels
 from scripts.train.hints import STEP
 from scripts.train.network import STRIDES

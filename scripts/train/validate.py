@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.accuracy import coco_accuracy
-from app.backends.nms import nms
-from app.letterbox import place
+from app.commands.evaluate import coco_accuracy
+from app.core.letterbox import place
+from app.inference.postprocess import nms
 from scripts.train.augment import PAD
 from scripts.train.data import PictureSet
 from scripts.train.network import Detector, cell_centres, decode_boxes, normalise

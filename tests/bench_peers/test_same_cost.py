@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.shelf import Model, find_model
+from app.models.manifest import Model
+from app.models.store import find_model
 from scripts.bench_peers import same_cost
 from scripts.bench_peers.contract import NotHere
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.shelf import default_model
+from app.models.store import default_model
 from scripts.bench_peers.work import STAGES, bound, typical
 
 

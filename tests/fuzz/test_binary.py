@@ -14,9 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-from app.backends.graph_io import read_graph
-from app.errors import KestrelError, SourceEnded
-from app.shelf import draft_spec
+from app.core.errors import KestrelError, SourceEnded
+from app.models.importer import draft_spec, read_graph
 from app.sources.uri import make_source
 from tests.blob_detector import save_blob_detector
 from tests.fuzz.mutate import spoilt

@@ -12,20 +12,20 @@ from pathlib import Path
 
 import pytest
 
+from app.commands.bench.report import compare
+from app.commands.evaluate import LabelledSet
 from app.config import make_config
-from app.errors import KestrelError
-from app.flight import read_trace
-from app.flight.chrome import chrome_trace
-from app.ladder import parse_ladder
-from app.shelf import read_manifest
+from app.core.errors import KestrelError
+from app.models.manifest import read_manifest
+from app.ops.flight import read_trace
+from app.ops.retrace import chrome_trace
+from app.pipeline.degrade import parse_ladder
 from app.sinks.golden import GoldenSink
-from app.sinks.http.address import parse_address as http_address
-from app.sinks.mqtt.address import parse_address as mqtt_address
-from app.sinks.mqtt.spool import Spool
+from app.sinks.http.server import parse_address as http_address
+from app.sinks.mqtt import parse_address as mqtt_address
+from app.sinks.mqtt_spool import Spool
 from app.sources.chaos import Schedule
 from app.sources.uri import make_source
-from app.tools.bench.compare import compare
-from app.tools.labelled import LabelledSet
 from tests.blob_detector import save_labelled_set
 from tests.fuzz.mutate import COUNT, spoilt
 from tests.shelf_kit import ROOT

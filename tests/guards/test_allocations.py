@@ -14,17 +14,18 @@ from queue import SimpleQueue
 import numpy as np
 import pytest
 
-from app.backends.cpu_network import OrtNetwork
-from app.backends.cpu_slot import CpuSlot
 from app.config import Config
-from app.detections import Result
-from app.frame import Frame, SourceInfo
-from app.handoff import Policy
-from app.pipeline import Pipeline
-from app.shelf import Model, find_model
+from app.core.detections import Result
+from app.core.frame import Frame, SourceInfo
+from app.inference.cpu import CpuSlot
+from app.inference.onnxruntime import OrtNetwork
+from app.models.manifest import Model
+from app.models.store import find_model
+from app.pipeline.handoff import Policy
+from app.pipeline.pipeline import Pipeline
+from app.runtime.build import backend_factory
 from app.sinks.json_lines import JsonLinesSink
 from app.sources.uri import make_source
-from app.tools.engines import backend_factory
 
 KB = 1024
 FRAMES_AT_ONCE = 8  # in the pool, the hand-off, the slots and the sinks

@@ -26,9 +26,9 @@ PROGRAM = """
 import sys
 import cv2
 import numpy as np
-from app.backends.preprocess import CpuPreprocessor
-from app.frame import Frame
-from app.model_spec import InputSpec
+from app.inference.preprocess import CpuPreprocessor
+from app.core.frame import Frame
+from app.models.manifest import InputSpec
 
 cv2.setNumThreads(1)
 frame = Frame(np.full((432, 768, 3), 7, np.uint8), 0, 0)

@@ -31,7 +31,7 @@ def qt_app() -> Iterator[object]:
 @pytest.fixture
 def settings(tmp_path: Path):
     """The window's memory, in a file of the test's own."""
-    from app.gui.settings import Settings
+    from app.gui.ports import Settings
 
     return Settings(tmp_path / "settings.ini")
 

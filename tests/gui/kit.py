@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.catalogue import Catalogue, Offer
-from app.frame import SourceInfo
-from app.session_state import Choice, FeedState, Figures, SessionState
-from app.sinks.latest import LatestSink
+from app.core.frame import SourceInfo
+from app.session.state import Catalogue, Choice, FeedState, Figures, Offer, SessionState
+from app.sinks.adapters import LatestSink
 from tests.sinks.kit import CAMERA, LABELS
 
 CLIP_INFO = SourceInfo("clip.mp4", live=True, wh_px=(320, 240), fps=25.0, frame_count=250)

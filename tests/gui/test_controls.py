@@ -25,8 +25,8 @@ from PyQt5.QtWidgets import (
 
 from app.gui import texts
 from app.gui.actions import CHECKABLE, keys_text
-from app.gui.sources import dropped_source
-from app.session_state import Choice, MachineLoad, Notice
+from app.gui.toolbar import dropped_source
+from app.session.state import Choice, MachineLoad, Notice
 from tests.gui.kit import RUNNING, FakeDesk
 from tests.sinks.kit import LABELS, found, gray, result
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.gui.geometry import Camera, fit, visible_part
+from app.gui.view import Camera, fit, visible_part
 
 sizes = st.tuples(st.integers(1, 5000), st.integers(1, 5000))
 places = st.tuples(st.floats(0, 1), st.floats(0, 1))

@@ -11,9 +11,8 @@ from PyQt5.QtGui import QColor
 
 from app.gui import instruments as module
 from app.gui import texts
-from app.gui.counts import counts_of
-from app.gui.instruments import Instruments
-from app.session_state import Figures, MachineLoad
+from app.gui.instruments import Instruments, counts_of
+from app.session.state import Figures, MachineLoad
 from tests.gui.kit import RUNNING
 from tests.sinks.kit import LABELS, found, result
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from app.gui.messages import hint, messages
-from app.session_state import Choice, FeedState, SessionState
+from app.session.state import Choice, FeedState, SessionState
 from tests.gui.kit import RUNNING
 
 S = 1_000_000_000

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import ConfigError
+from app.core.errors import ConfigError
 from app.gui import qt_env
 from tests.gui.x11 import x_display
 from tests.sinks.kit import python
@@ -101,13 +101,13 @@ def test_x11_plugin_that_lacks_a_library_is_told_with_the_cure(tmp_path, monkeyp
 
 def test_parts_outside_gui_import_no_qt() -> None:
     modules = [
-        "app.display",
-        "app.overlay",
+        "app.ops.display",
+        "app.core.detections",
         "app.sinks.json_lines",
-        "app.sinks.latest",
-        "app.sinks.progress",
-        "app.sinks.summary",
-        "app.sinks.video_file",
+        "app.sinks.adapters",
+        "app.sinks.console",
+        "app.sinks.console",
+        "app.sinks.video",
     ]
     code = f"import {', '.join(modules)}, sys; print([m for m in sys.modules if 'PyQt' in m])"
     assert python(code).stdout == "[]\n"

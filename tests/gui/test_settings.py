@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.gui.settings import RECENT, Settings
+from app.gui.ports import RECENT, Settings
 
 
 def test_defaults_hold_until_something_is_written(settings) -> None:

@@ -13,11 +13,9 @@ from hypothesis import strategies as st
 from PyQt5.QtCore import QPoint
 from PyQt5.QtGui import QImage
 
-from app.detections import Result
-from app.frame import Frame
-from app.gui.geometry import fit
-from app.gui.view import ResultView, with_toggle
-from app.overlay import colour_of
+from app.core.detections import Result, colour_of
+from app.core.frame import Frame
+from app.gui.view import ResultView, fit, with_toggle
 from tests.sinks.kit import LABELS, found, gray, result
 
 PERSON, DOG = np.array(colour_of(0)), np.array(colour_of(1))

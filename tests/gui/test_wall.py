@@ -13,9 +13,9 @@ import pytest
 pytest.importorskip("PyQt5")
 from PyQt5.QtCore import Qt
 
-from app.detections import Result
+from app.core.detections import Result
+from app.core.stats import Meter, PipelineStats
 from app.gui.wall import Wall
-from app.stats import Meter, PipelineStats
 from tests.gui.test_desktop import command
 from tests.gui.x11 import Keyboard, screenshot, wait_for, x_display
 from tests.sinks.kit import LABELS, ROOT, found, result, textured

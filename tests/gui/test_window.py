@@ -15,7 +15,7 @@ from PyQt5.QtCore import Qt, QTimer
 from PyQt5.QtTest import QTest
 from PyQt5.QtWidgets import QApplication
 
-from app.errors import ConfigError
+from app.core.errors import ConfigError
 from app.gui.window import run_window
 from tests.gui.kit import FakeDesk
 from tests.sinks.kit import LABELS, ROOT, found, gray, result

@@ -9,10 +9,10 @@ from time import monotonic_ns
 
 import numpy as np
 
-from app.errors import SourceEnded, SourceError
-from app.frame import Frame, SourceInfo
-from app.session.feeder import Opening
-from app.sources.lasting import Endurance, LastingSource
+from app.core.errors import SourceEnded, SourceError
+from app.core.frame import Frame, SourceInfo
+from app.session.source_player import Opening
+from app.sources.reconnect import Endurance, LastingSource
 
 LIMIT_S = 20.0
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.errors import SourceEnded, SourceError
-from app.session.feed import Feed
-from app.session.tap import Tap
+from app.core.errors import SourceEnded, SourceError
+from app.session.source_player import Feed, Tap
 from tests.session.kit import Shop, ToldSource, until
 
 

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.nvml import open_nvml
-from app.power import PowerReading
-from app.session.machine import MachineGauge
-from app.session_state import MachineLoad
+from app.ops.nvml import open_nvml
+from app.ops.power import PowerReading
+from app.session.figures import MachineGauge
+from app.session.state import MachineLoad
 
 
 def write(path: Path, text: str) -> None:

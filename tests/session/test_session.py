@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from app.config import Config
-from app.errors import DeviceError, ModelError, ReaderGone, SinkError
-from app.frame import Frame
-from app.session.engine import Prepared
-from app.session.feed import Feed
+from app.core.errors import DeviceError, ModelError, ReaderGone, SinkError
+from app.core.frame import Frame
+from app.session.engine_switch import Prepared
 from app.session.outputs import KeptSink, RecordingSink
 from app.session.session import Session
-from app.session_state import Choice
+from app.session.source_player import Feed
+from app.session.state import Choice
 from tests.fakes import FakeBackend, FakeSink
 from tests.session.kit import Shop, ToldSource, until
 

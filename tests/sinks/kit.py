@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from app.detections import Detections, Result
-from app.frame import Frame, SourceInfo
+from app.core.detections import Detections, Result
+from app.core.frame import Frame, SourceInfo
 
 ROOT = Path(__file__).parents[2]
 LABELS = ("person", "dog", "face")

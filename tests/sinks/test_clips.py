@@ -7,9 +7,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from app.errors import SinkError
-from app.output_meter import OutputMeter
-from app.output_options import ClipOptions
+from app.config import ClipOptions
+from app.core.errors import SinkError
+from app.core.stats import OutputMeter
 from app.sinks.clips import ClipSink
 from app.sinks.events import Event
 from tests.sinks.kit import CLIP, LABELS, gray, result, textured

@@ -8,9 +8,16 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.frame import Frame
-from app.overlay import bgr_pixels, caption, colour_of, line_width_px, printable, text_colour_on
-from app.sinks.drawing import draw_detections
+from app.core.detections import (
+    bgr_pixels,
+    caption,
+    colour_of,
+    line_width_px,
+    printable,
+    text_colour_on,
+)
+from app.core.frame import Frame
+from app.sinks.video import draw_detections
 from tests.sinks.kit import LABELS, found, gray
 
 

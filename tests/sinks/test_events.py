@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from app.errors import SinkError
-from app.output_options import EventOptions
+from app.config import EventOptions
+from app.core.errors import SinkError
 from app.sinks.events import Event, EventSink
 from tests.sinks.kit import CAMERA, CLIP, LABELS, found, result
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.detections import Detections, Result
-from app.errors import ConfigError, VerdictError
-from app.frame import Frame, SourceInfo
+from app.core.detections import Detections, Result
+from app.core.errors import ConfigError, VerdictError
+from app.core.frame import Frame, SourceInfo
 from app.sinks.golden import GoldenSink
 
 BOX = [10.0, 10.0, 50.0, 90.0]

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.errors import ReaderGone, SinkError
-from app.frame import SourceInfo
+from app.core.errors import ReaderGone, SinkError
+from app.core.frame import SourceInfo
 from app.sinks.json_lines import JsonLinesSink
 from tests.sinks.kit import CAMERA, CLIP, LABELS, ROOT, found, python, result
 
@@ -210,7 +210,7 @@ def test_disk_full_behind_a_shell_redirection_leaves_what_was_there(tmp_path: Pa
 
 POUR = """
 import sys
-from app.errors import ReaderGone, SinkError
+from app.core.errors import ReaderGone, SinkError
 from app.sinks.json_lines import JsonLinesSink
 from tests.sinks.kit import CLIP, LABELS, result
 print("before", flush=False)

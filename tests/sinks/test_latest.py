@@ -6,7 +6,7 @@ import gc
 import threading
 import weakref
 
-from app.sinks.latest import LatestSink
+from app.sinks.adapters import LatestSink
 from tests.sinks.kit import CAMERA, LABELS, gray, result
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from app.sinks import progress
-from app.sinks.progress import ProgressSink
+from app.sinks import console as progress
+from app.sinks.console import ProgressSink
 from tests.sinks.kit import CAMERA, CLIP, LABELS, found, result
 
 

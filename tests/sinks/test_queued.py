@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import pytest
 
-import app.sinks.queued as queued
-from app.detections import Result
-from app.errors import SinkError
-from app.frame import SourceInfo
-from app.output_meter import OutputMeter
-from app.sinks.queued import QueuedSink
+import app.sinks.adapters as queued
+from app.core.detections import Result
+from app.core.errors import SinkError
+from app.core.frame import SourceInfo
+from app.core.stats import OutputMeter
+from app.sinks.adapters import QueuedSink
 from tests.fakes import FakeSink
 from tests.sinks.kit import CAMERA, LABELS, found, gray, result
 

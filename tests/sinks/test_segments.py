@@ -8,11 +8,10 @@ from pathlib import Path
 import av
 import pytest
 
-from app.errors import SinkError
-from app.output_meter import OutputMeter
-from app.output_options import RecordOptions
-from app.sinks.budget import Budget
-from app.sinks.segments import RETRY_S, SegmentsSink
+from app.config import RecordOptions
+from app.core.errors import SinkError
+from app.core.stats import OutputMeter
+from app.sinks.rotating import RETRY_S, Budget, SegmentsSink
 from tests.sinks.kit import CAMERA, LABELS, result, textured
 
 

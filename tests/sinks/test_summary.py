@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.sinks.summary import LabelSummary, SummarySink
+from app.sinks.console import LabelSummary, SummarySink
 from tests.sinks.kit import CLIP, LABELS, found, result
 
 BOX = (0, 0, 9, 9)

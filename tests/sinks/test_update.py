@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import SinkError
-from app.interfaces import Updatable
+from app.core.errors import SinkError
+from app.core.interfaces import Updatable
 from app.session.outputs import KeptSink
+from app.sinks.adapters import LatestSink
+from app.sinks.console import SummarySink
 from app.sinks.json_lines import JsonLinesSink
-from app.sinks.latest import LatestSink
-from app.sinks.summary import SummarySink
-from app.sinks.video_file import VideoFileSink
+from app.sinks.video import VideoFileSink
 from tests.fakes import FakeSink
 from tests.sinks.kit import CAMERA, CLIP, LABELS, found, result
 

@@ -15,11 +15,10 @@ import cv2
 import numpy as np
 import pytest
 
-from app.detections import Result
-from app.errors import ConfigError, SinkError
-from app.frame import Frame, SourceInfo
-from app.overlay import colour_of
-from app.sinks.video_file import VideoFileSink
+from app.core.detections import Result, colour_of
+from app.core.errors import ConfigError, SinkError
+from app.core.frame import Frame, SourceInfo
+from app.sinks.video import VideoFileSink
 from tests.sinks.kit import CAMERA, CLIP, LABELS, found, gray, python, result, textured
 
 
@@ -232,7 +231,7 @@ def test_disk_full_while_recording_leaves_a_playable_file(tmp_path: Path, ending
 
 FILL = """
 import json, resource, sys
-from app.errors import SinkError
+from app.core.errors import SinkError
 from app.sinks.video_file import VideoFileSink
 from tests.sinks.kit import CLIP, LABELS, result, textured
 folder, ending, limits = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
@@ -302,7 +301,7 @@ def test_earlier_recording_outlives_one_that_cannot_begin(tmp_path: Path) -> Non
 
 
 def test_frames_too_wide_for_the_encoder_are_told(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("app.sinks.h264.MAX_SIDE_PX", 1 << 20)  # so that libav itself refuses
+    monkeypatch.setattr("app.sinks.video.MAX_SIDE_PX", 1 << 20)  # so that libav itself refuses
     with pytest.raises(SinkError, match="libav refused"):
         record(tmp_path / "o.mp4", result(pixels=gray(16386, 2)))
     assert not list(tmp_path.iterdir())

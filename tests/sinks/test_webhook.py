@@ -14,9 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from app.errors import ConfigError
-from app.output_meter import OutputMeter
-from app.output_options import WebhookOptions
+from app.config import WebhookOptions
+from app.core.errors import ConfigError
+from app.core.stats import OutputMeter
 from app.sinks.events import Event
 from app.sinks.webhook import Webhook
 from tests.certificates import certificates

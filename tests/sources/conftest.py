@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from clip_maker import write_clip
 
-from app.errors import SourceEnded
+from app.core.errors import SourceEnded
 
 
 @pytest.fixture(scope="session")

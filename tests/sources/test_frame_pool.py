@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.frame import Frame
-from app.frame_pool import FramePool
+from app.core.frame import Frame, FramePool
 
 SHAPE = (4, 6, 3)
 

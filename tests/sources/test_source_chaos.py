@@ -10,10 +10,10 @@ from fake_clock import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import ConfigError, SourceError
+from app.core.errors import ConfigError, SourceError
 from app.sources.chaos import ChaosSource, Kind, Schedule
-from app.sources.lasting import Endurance, LastingSource
-from app.sources.pattern import PatternOptions, PatternSource
+from app.sources.images import PatternOptions, PatternSource
+from app.sources.reconnect import Endurance, LastingSource
 from app.sources.uri import make_source
 
 FPS = 20

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from clip_maker import FRAMES, picture, trim_start, write_clip
 
-from app.errors import SourceEnded, SourceError
-from app.sources.container import ContainerFacts, look_into
-from app.sources.media_clock import MediaClock, usable_fps
+from app.core.errors import SourceEnded, SourceError
+from app.sources.base import MediaClock, usable_fps
+from app.sources.diagnose import ContainerFacts, look_into
 from app.sources.uri import make_source
 
 
@@ -277,7 +277,7 @@ def test_name_that_is_not_utf8_is_told_and_kills_nothing(clip, tmp_path, isolate
 
 OPEN = """
 import sys
-from app.errors import SourceError
+from app.core.errors import SourceError
 from app.sources.uri import make_source
 source = make_source(sys.argv[1], realtime=False, isolate=bool(sys.argv[2]))
 try:

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from app.errors import SourceError
-from app.sources.folder import FolderSource, natural_key
+from app.core.errors import SourceError
+from app.sources.images import FolderSource, natural_key
 
 
 def folder(path):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from stream_servers import wait_until
 
-from app.errors import ConfigError, SourceEnded, SourceError
+from app.core.errors import ConfigError, SourceEnded, SourceError
 from app.sources import gstreamer
-from app.sources.gst_process import _without_padding
-from app.sources.lasting import Endurance
-from app.sources.options import SourceOptions
+from app.sources.base import SourceOptions
+from app.sources.gst_main import _without_padding
+from app.sources.reconnect import Endurance
 from app.sources.uri import make_source
 
 TEST = "gst:videotestsrc is-live=true pattern=blue ! video/x-raw,width={},height={},framerate=20/1"

@@ -18,9 +18,9 @@ import pytest
 from clip_maker import FRAMES
 from stream_servers import wait_until
 
-from app.errors import SourceEnded, SourceError
-from app.sources.options import SourceOptions
-from app.sources.shared_slots import SLOTS, Channel, Closed, SlotReader, SlotWriter
+from app.core.errors import SourceEnded, SourceError
+from app.sources.base import SourceOptions
+from app.sources.frame_ipc import SLOTS, Channel, Closed, SlotReader, SlotWriter
 from app.sources.uri import make_source
 
 

@@ -13,11 +13,9 @@ import pytest
 from fake_clock import FakeClock
 from stream_servers import wait_until
 
-from app.errors import SourceEnded, SourceError
-from app.frame import Frame, SourceInfo
-from app.sources.lasting import Endurance, LastingSource
-from app.sources.reader import Reader
-from app.sources.retry import FIRST_WAIT_S, MOST_LEFT_BEHIND
+from app.core.errors import SourceEnded, SourceError
+from app.core.frame import Frame, SourceInfo
+from app.sources.reconnect import FIRST_WAIT_S, MOST_LEFT_BEHIND, Endurance, LastingSource, Reader
 
 FPS = 20
 NOISY, STILL, BLACK = "noisy", "still", "black"

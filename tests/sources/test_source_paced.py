@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from fake_clock import FakeClock
 
-from app.errors import SourceEnded
-from app.frame import Frame, SourceInfo
+from app.core.errors import SourceEnded
+from app.core.frame import Frame, SourceInfo
 from app.sources.paced import Paced
 from app.sources.uri import make_source
 

@@ -11,8 +11,8 @@ from fake_clock import FakeClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.errors import SourceEnded
-from app.sources.pattern import PatternOptions, PatternSource
+from app.core.errors import SourceEnded
+from app.sources.images import PatternOptions, PatternSource
 
 
 def pattern(live=False, clock=None, **options):

@@ -7,7 +7,7 @@ import random
 import pytest
 from fake_clock import FakeClock
 
-from app.sources.retry import FIRST_WAIT_S, GOODBYE_S, MOST_LEFT_BEHIND, STEADY_NS, Retry
+from app.sources.reconnect import FIRST_WAIT_S, GOODBYE_S, MOST_LEFT_BEHIND, STEADY_NS, Retry
 
 
 class Opening:

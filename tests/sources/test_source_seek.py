@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from app.errors import SourceEnded
-from app.interfaces import Seekable
-from app.sources.media_clock import MediaClock
+from app.core.errors import SourceEnded
+from app.core.interfaces import Seekable
+from app.sources.base import MediaClock
 from app.sources.uri import is_recording, make_source
 
 

@@ -15,9 +15,9 @@ import pytest
 from clip_maker import FRAMES, picture
 from stream_servers import RtspServer, free_port, http_server, silent_server, wait_until
 
-from app.errors import SourceEnded, SourceError
-from app.sources.lasting import Endurance
-from app.sources.options import SourceOptions
+from app.core.errors import SourceEnded, SourceError
+from app.sources.base import SourceOptions
+from app.sources.reconnect import Endurance
 from app.sources.uri import make_source
 
 both = pytest.mark.parametrize("isolate", [False, True])

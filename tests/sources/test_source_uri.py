@@ -7,17 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import app.sources.uri as uri_module
-from app.credentials import mask_credentials
-from app.errors import ConfigError, SourceError
+from app.core.errors import ConfigError, SourceError, mask_credentials
+from app.sources.base import SourceOptions, stable_name
 from app.sources.camera import CameraSource
-from app.sources.discover import stable_name
-from app.sources.folder import FolderSource
-from app.sources.isolated import IsolatedSource
-from app.sources.lasting import Endurance, LastingSource
-from app.sources.opencv import FfmpegSource
-from app.sources.options import SourceOptions
+from app.sources.ffmpeg import FfmpegSource
+from app.sources.images import FolderSource, PatternSource
 from app.sources.paced import Paced
-from app.sources.pattern import PatternSource
+from app.sources.reconnect import Endurance, LastingSource
+from app.sources.subprocess_source import IsolatedSource
 from app.sources.uri import is_recording, make_source
 
 

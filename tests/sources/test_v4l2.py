@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from app.sources import v4l2
-from app.sources.v4l2 import Camera, Mode, list_cameras
+from app.sources import camera as v4l2
+from app.sources.camera import Camera, Mode, list_cameras
 
 MJPG = int.from_bytes(b"MJPG", "little")
 YUYV = int.from_bytes(b"YUYV", "little")

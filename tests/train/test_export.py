@@ -7,11 +7,11 @@ import onnx
 import pytest
 import torch
 
-from app.backends.cpu import CpuBackend
-from app.backends.ort import open_session
-from app.errors import ConfigError
-from app.frame import Frame
-from app.shelf import find_model
+from app.core.errors import ConfigError
+from app.core.frame import Frame
+from app.inference.cpu import CpuBackend
+from app.models.onnx_session import open_session
+from app.models.store import find_model
 from scripts.train import export
 from scripts.train.checkpoint import load_trained, write
 from scripts.train.data import read_set

@@ -11,9 +11,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from app import __version__
-from app.output_meter import OutputMeter
-from app.stats import PipelineStats
+from ... import __version__
+from ...core.stats import OutputMeter, PipelineStats
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 QUANTILES = ("0.5", "0.95", "0.99")

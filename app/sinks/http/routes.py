@@ -1,4 +1,4 @@
-"""What is answered to each path?"""
+"""HTTP routes, and health as told by completed inferences."""
 
 from __future__ import annotations
 
@@ -6,16 +6,59 @@ import asyncio
 import json
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from app.overlay import PALETTE
-from app.sinks.http.feed import Feed, Picture
-from app.sinks.http.health import Health
-from app.sinks.http.metrics import CONTENT_TYPE, Metrics
+from ...core.detections import PALETTE
+from ...core.stats import OutputMeter
+from .metrics import CONTENT_TYPE, Metrics
+from .stream import Feed, Picture
+
+WORKING = ("live", "replay")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """``reasons`` say what is wrong, ``warnings`` what is wrong but stops no work."""
+
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether frames are being processed."""
+        return not self.reasons
+
+
+def judge(
+    state: str,
+    idle_s: float | None,
+    *,
+    stale_s: float,
+    outputs: Sequence[OutputMeter] = (),
+    sources: Mapping[str, str] | None = None,
+) -> Health:
+    """``idle_s``: since the last completed inference, None if there was none yet.
+
+    ``sources``: the state of each of several: while one of them works, the others are warnings.
+    """
+    reasons = []
+    if state == "failed":
+        reasons.append("the run has failed; see the log")
+    if idle_s is None:
+        reasons.append(f"no inference completed yet ({state})")
+    elif idle_s > stale_s:
+        reasons.append(f"no inference completed for {idle_s:.0f} s ({state})")
+    troubles = (meter.figures() for meter in outputs)
+    warnings = [f"{each.name}: {each.trouble}" for each in troubles if each.trouble]
+    away = [(name, is_) for name, is_ in (sources or {}).items() if is_ not in WORKING]
+    warnings += [f"source {name}: {is_}" for name, is_ in away]
+    return Health(tuple(reasons), tuple(warnings))
+
 
 STREAMS = 16  # open at a time
 WRITE_S = 10.0  # a client that takes nothing for so long is let go

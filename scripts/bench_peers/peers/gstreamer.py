@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from app.backends.ort import load_onnxruntime
-from app.shelf import Model
+from app.models.manifest import Model
+from app.models.onnx_session import load_onnxruntime
 from scripts.bench_peers.contract import Clock, NotHere, Run
 from scripts.bench_peers.plain import Pixels, PlainParts
 

@@ -7,14 +7,13 @@ import tempfile
 from pathlib import Path
 
 from app.config import Config, Engine, Precision
-from app.detections import Result
-from app.errors import ConfigError, DeviceError
-from app.handoff import Policy
-from app.pipeline import Pipeline
-from app.shelf import Model
+from app.core.detections import Result
+from app.core.errors import ConfigError, DeviceError
+from app.models.manifest import Model
+from app.pipeline.handoff import Policy
+from app.pipeline.pipeline import Pipeline
+from app.runtime.build import backend_factory, make_input
 from app.sinks.json_lines import JsonLinesSink
-from app.tools.engines import backend_factory
-from app.tools.inputs import make_input
 from scripts.bench_peers.contract import Box, Clock, NotHere, Run
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import cv2
 
-from app.shelf import Model
+from app.models.manifest import Model
 from scripts.bench_peers.contract import Clock, Run
 from scripts.bench_peers.plain import PlainParts, frames_of
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.backends.openvino_library import load_openvino, openvino_core
-from app.errors import ConfigError
-from app.shelf import Model
+from app.core.errors import ConfigError
+from app.inference.openvino import load_openvino, openvino_core
+from app.models.manifest import Model
 from scripts.bench_peers.bfloat16 import need_bf16
 from scripts.bench_peers.contract import Box, Clock, NotHere, Run
 from scripts.bench_peers.plain import PlainParts, frames_of

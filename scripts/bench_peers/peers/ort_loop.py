@@ -5,8 +5,8 @@ All libraries with their default threads; with ``provider`` also on a GPU.
 
 from __future__ import annotations
 
-from app.backends.ort import load_onnxruntime
-from app.shelf import Model
+from app.models.manifest import Model
+from app.models.onnx_session import load_onnxruntime
 from scripts.bench_peers.contract import Clock, NotHere, Run
 from scripts.bench_peers.plain import PlainParts, frames_of
 

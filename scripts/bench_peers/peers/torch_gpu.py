@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.shelf import Model
+from app.models.manifest import Model
 from scripts.bench_peers.contract import Box, Clock, NotHere, Run
 from scripts.bench_peers.plain import frames_of
 

@@ -7,11 +7,9 @@ import http.client
 import socket
 from collections.abc import Iterator
 
-from app.output_meter import OutputMeter
-from app.output_options import HttpOptions
-from app.sinks.http.address import parse_address
-from app.sinks.http.service import HttpService
-from app.stats import Meter
+from app.config import HttpOptions
+from app.core.stats import Meter, OutputMeter
+from app.sinks.http.server import HttpService, parse_address
 from tests.sinks.kit import CAMERA, LABELS, found, result, textured
 
 BOX = (0, 0.9, 10, 20, 110, 140)

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-import app.sinks.http.access as access
 import app.sinks.http.routes as routes
-from app.errors import ConfigError
-from app.sinks.http.address import parse_address
-from app.sinks.http.health import judge
+import app.sinks.http.server as access
+from app.core.errors import ConfigError
+from app.sinks.http.routes import judge
+from app.sinks.http.server import parse_address
 from tests.certificates import certificates
 from tests.sinks.http.kit import BOX, Site, ask, site
 from tests.sinks.kit import found, result, textured

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import ConfigError
-from app.sinks.mqtt.address import parse_address
+from app.core.errors import ConfigError
+from app.sinks.mqtt import parse_address
 
 
 @pytest.mark.parametrize(

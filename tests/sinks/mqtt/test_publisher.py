@@ -16,12 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import ConfigError
-from app.output_meter import OutputMeter
-from app.output_options import MqttOptions
+from app.config import MqttOptions
+from app.core.errors import ConfigError
+from app.core.stats import OutputMeter
 from app.sinks.events import Event
-from app.sinks.mqtt.address import parse_address
-from app.sinks.mqtt.publisher import WINDOW, MqttPublisher
+from app.sinks.mqtt import WINDOW, MqttPublisher, parse_address
 from tests.certificates import certificates
 from tests.sinks.kit import CAMERA, LABELS, ROOT, found, result
 from tests.sinks.mqtt.broker import Broker, Subscriber, find_mosquitto, free_port, until

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.sinks.mqtt.spool import RETRY_S, SAVE_AFTER_S, Spool
+from app.sinks.mqtt_spool import RETRY_S, SAVE_AFTER_S, Spool
 
 
 class Bench:

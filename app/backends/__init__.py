@@ -1,1 +1,0 @@
-"""Engines: what runs the network, and what turns its outputs into detections."""

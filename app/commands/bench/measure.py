@@ -1,0 +1,331 @@
+"""One measured run of the pipeline: its load on the machine and whether its ages grow."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean, median
+from time import monotonic_ns, perf_counter_ns, process_time_ns
+from typing import Any
+
+import numpy as np
+
+from ...config import ENGINES, PRECISIONS, TRANSFERS, Config
+from ...core.detections import Result
+from ...core.errors import ConfigError, SourceEnded
+from ...core.frame import SourceInfo
+from ...core.interfaces import Sink
+from ...core.stats import PipelineStats
+from ...inference.cpu import cores
+from ...models.manifest import Model
+from ...ops.power import Energy, EnergySink
+from ...pipeline.handoff import Policy
+from ...pipeline.pipeline import Pipeline
+from ...runtime.build import backend_factory
+from ...runtime.run import conduct
+from ...session.figures import MachineGauge
+from ...session.state import MachineLoad
+from ...sources.uri import make_source
+
+POINTS = 100  # of the curve, however long the run
+
+
+class AgeSink:
+    """Every age in order."""
+
+    def __init__(self) -> None:
+        self._ages_ms = array("d")
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Nothing to open."""
+
+    def emit(self, result: Result) -> None:
+        """Note the age."""
+        self._ages_ms.append(result.age_ns / 1e6)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def drift(self) -> dict[str, Any]:
+        """p99 of the first and of the last quarter of the run, and its course: [p50, highest]."""
+        ages = np.array(self._ages_ms)
+        quarter = max(1, len(ages) // 4)
+        parts = np.array_split(ages, min(POINTS, len(ages)))
+        return {
+            "age_first_quarter_p99_ms": round(float(np.percentile(ages[:quarter], 99)), 3),
+            "age_last_quarter_p99_ms": round(float(np.percentile(ages[-quarter:], 99)), 3),
+            "age_course_ms": [
+                [round(float(np.median(p)), 3), round(float(p.max()), 3)] for p in parts
+            ],
+        }
+
+
+PERIOD_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Means from the first result to the last. None: not told, or too short to say."""
+
+    process_cpu_percent: float | None = None  # of all the cores this process may use
+    process_cpu_ms_per_frame: float | None = None
+    machine_cpu_percent: float | None = None  # of all cores, whoever uses them
+    gpu_percent: float | None = None
+    gpu_memory_mb: float | None = None  # highest seen; of the whole GPU
+
+    def figures(self) -> dict[str, Any]:
+        """For JSON; null where not told."""
+        return {k: v if v is None else round(v, 3) for k, v in asdict(self).items()}
+
+
+class LoadSink:
+    """A sink, as those are opened once the engine is built; samples on a thread of its own."""
+
+    def __init__(self, gauge: MachineGauge | None = None) -> None:
+        self._gauge = gauge or MachineGauge()
+        self._samples: list[MachineLoad] = []
+        self._first = self._last = (0, 0)
+        self._frames = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, name="load", daemon=True)
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Start to sample."""
+        self._gauge.read()  # percentages count from one look to the next
+        self._thread.start()
+
+    def emit(self, result: Result) -> None:
+        """Note the clocks."""
+        self._last = (monotonic_ns(), process_time_ns())
+        if not self._frames:
+            self._first = self._last
+        self._frames += 1
+
+    def close(self) -> None:
+        """Stop."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._stop.wait(PERIOD_S):
+            self._samples.append(self._gauge.read())
+
+    def load(self) -> Load:
+        """Over the whole run; after ``close``."""
+        wall_ns, cpu_ns = (b - a for a, b in zip(self._first, self._last, strict=True))
+        if self._frames < 2 or wall_ns <= 0:
+            return Load()
+        gpu_memory = [s.gpu_memory_mb for s in self._samples if s.gpu_memory_mb is not None]
+        return Load(
+            process_cpu_percent=100 * cpu_ns / wall_ns / cores(),
+            process_cpu_ms_per_frame=cpu_ns / (self._frames - 1) / 1e6,
+            machine_cpu_percent=_mean([s.cpu_percent for s in self._samples]),
+            gpu_percent=_mean([s.gpu_percent for s in self._samples]),
+            gpu_memory_mb=max(gpu_memory, default=None),
+        )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    told = [v for v in values if v is not None]
+    return fmean(told) if told else None
+
+
+STAGES = ("read", "upload", "preprocess", "network", "postprocess", "download", "sinks")
+QUANTILES = ("p50", "p95", "p99")
+ALONE_FRAMES = 100
+WARM_UP = 5
+READ_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one run gave."""
+
+    stats: PipelineStats
+    engine: str
+    remarks: Sequence[str]
+    load: Load
+    energy: Energy
+
+    def figures(self) -> dict[str, Any]:
+        """For JSON. A stage that the engine does not have is null, never 0."""
+        figures = asdict(self.stats)
+        del figures["state"], figures["fps"], figures["capture_fps"]
+        figures["overall_fps"] = round(self.stats.overall_fps, 2)
+        figures["age_ms"] = _rounded(self.stats.age_ms)
+        stages = self.stats.stages_ms
+        figures["stages_ms"] = {s: _rounded(stages[s]) if s in stages else None for s in STAGES}
+        return figures | {"load": self.load.figures()}
+
+
+def measure(
+    config: Config, model: Model, source: str, policy: Policy, sinks: Sequence[Sink] = ()
+) -> Measured:
+    """Run to the end. Raises what ended it early; KeyboardInterrupt after a signal."""
+    load, energy = LoadSink(), EnergySink()
+    pipeline = Pipeline(
+        make_source(source, realtime=policy is Policy.LATEST),
+        backend_factory(config, model, policy),
+        [load, energy, *sinks],
+        labels=model.spec.labels,
+        policy=policy,
+        max_frames=config.max_frames,
+    )
+    ending = conduct(pipeline)
+    if ending.stopped:
+        raise KeyboardInterrupt
+    if ending.error is not None:
+        raise ending.error
+    stats = pipeline.stats()
+    remarks = pipeline.backend_remarks
+    return Measured(stats, pipeline.backend_description, remarks, load.load(), energy.energy())
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """Median ms of each stage for one frame after the other on one thread: the bare work."""
+
+    frames: int
+    frame_wh: tuple[int, int]
+    frame_bytes: int
+    stages_ms: Mapping[str, float]
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether another device than the processor does the work."""
+        return "upload" in self.stages_ms
+
+    @property
+    def work_ms(self) -> float:
+        """Of a frame, all stages."""
+        return sum(self.stages_ms.values())
+
+    @property
+    def bound_fps(self) -> float:
+        """What no schedule of this work exceeds.
+
+        On the processor all work shared out over all cores; on a GPU its slowest resource: the
+        decoding thread, one of the copy engines, or the computing.
+        """
+        ms = self.stages_ms
+        if not self.on_gpu:
+            return cores() * 1e3 / self.work_ms
+        computing = ms["preprocess"] + ms["network"] + ms["postprocess"]
+        return 1e3 / max(ms["read"], ms["upload"], ms["download"], computing)
+
+    def figures(self, fps: float) -> dict[str, Any]:
+        """For JSON; ``fps``: what the pipeline reached."""
+        return {
+            "frames": self.frames,
+            "size": list(self.frame_wh),
+            "stages_ms": {
+                s: round(self.stages_ms[s], 4) if s in self.stages_ms else None for s in STAGES
+            },
+            "work_ms": round(self.work_ms, 4),
+            "bound_fps": round(self.bound_fps, 2),
+            "reached": round(fps / self.bound_fps, 3),
+        }
+
+
+def measure_alone(config: Config, model: Model, source: str) -> Alone:
+    """Read, enqueue and collect in turn, one frame in flight, one thread."""
+    config = replace(config, workers=1, threads=1, slots=1)
+    times_ns: dict[str, list[int]] = {}
+    frames = make_source(source, realtime=False)
+    with backend_factory(config, model, Policy.LATEST)(lambda: None) as backend:
+        slot = backend.slots[0]
+        frames.open()
+        try:
+            count = 0
+            while count < ALONE_FRAMES + WARM_UP:
+                start_ns = perf_counter_ns()
+                frame = frames.read(READ_S)
+                read_ns = perf_counter_ns() - start_ns
+                if frame is None:
+                    continue
+                slot.enqueue(frame)
+                _, stages_ns = slot.collect()
+                size, nbytes = frame.wh_px, frame.pixels.nbytes
+                count += 1
+                if count <= WARM_UP:  # counted only where nothing comes after them
+                    times_ns.clear()
+                for name, value_ns in {"read": read_ns, **stages_ns}.items():
+                    times_ns.setdefault(name, []).append(value_ns)
+        except SourceEnded:
+            pass
+        finally:
+            frames.close()
+    stages_ms = {name: median(values) / 1e6 for name, values in times_ns.items()}
+    return Alone(len(times_ns["read"]), size, nbytes, stages_ms)
+
+
+def _rounded(triple: tuple[float, float, float]) -> dict[str, float]:
+    return {name: round(v, 3) for name, v in zip(QUANTILES, triple, strict=True)}
+
+
+CHOICES = {"engine": ENGINES, "precision": PRECISIONS, "transfer": TRANSFERS}
+COUNTS = {"slots": 65, "workers": 64, "threads": 256, "batch": 256}  # the highest of each
+KEYS = ("model", "size", *CHOICES, *COUNTS)
+BESIDE_BATCH = ("model", "size", "threads")
+MOST_POINTS = 64
+
+Settings = dict[str, Any]
+
+
+def parse_sweep(words: Sequence[str]) -> list[Settings]:
+    """Every combination, in the order given; raises ConfigError in one line."""
+    axes: dict[str, list[Any]] = {}
+    for word in words:
+        key, equals, values = word.partition("=")
+        if not equals or key not in KEYS:
+            raise ConfigError(
+                f"--sweep {word}: write KEY=A,B,C, where KEY is one of {', '.join(KEYS)}"
+            )
+        if key in axes:
+            raise ConfigError(f"--sweep {key} is given twice; list all its values in one")
+        axes[key] = [_value(key, text) for text in values.split(",")]
+        if len(set(axes[key])) < len(axes[key]):
+            raise ConfigError(f"--sweep {word}: a value is listed twice")
+    if "batch" in axes and (other := axes.keys() - {"batch", *BESIDE_BATCH}):
+        raise ConfigError(
+            f"--sweep batch measures the network alone, so {', '.join(sorted(other))} has no "
+            f"meaning beside it; only {', '.join(BESIDE_BATCH)} have"
+        )
+    points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    if len(points) > MOST_POINTS:
+        raise ConfigError(f"--sweep: {len(points)} combinations; at most {MOST_POINTS}")
+    return points
+
+
+def name_of(settings: Settings) -> str:
+    """For tables and plots: slots=2, size=320x320."""
+    return ", ".join(f"{key}={_text(value)}" for key, value in settings.items())
+
+
+def _text(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _value(key: str, text: str) -> Any:
+    if key in CHOICES:
+        if text not in CHOICES[key]:
+            known = ", ".join(CHOICES[key])
+            raise ConfigError(f"--sweep {key}={text}: choose from {known}")
+        return text
+    if key == "size":
+        width, by, height = text.partition("x")
+        sides = [width, height if by else width]
+        if not all(side.isascii() and side.isdigit() and 0 < int(side) <= 8192 for side in sides):
+            raise ConfigError(f"--sweep size={text}: write pixels, as 320 or 416x256")
+        return (int(sides[0]), int(sides[1]))
+    if key in COUNTS:
+        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= COUNTS[key]):
+            raise ConfigError(f"--sweep {key}={text}: write a number from 1 to {COUNTS[key]}")
+        return int(text)
+    if not text:
+        raise ConfigError(f"--sweep {key}: a value is empty")
+    return text

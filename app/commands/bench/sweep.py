@@ -1,0 +1,250 @@
+"""``bench --sweep``: the same recording under several configurations, in turn, medians of rounds.
+
+Interleaved, so that a machine that warms up or is busy for a while slows all of them alike. A
+configuration that this machine or model does not have is told with its reason and left out.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ...config import Config
+from ...core.errors import ConfigError, KestrelError, ModelError, SourceError, mask_credentials
+from ...inference.cpu import cores
+from ...models.manifest import Model
+from ...models.onnx_edit import with_input
+from ...models.onnx_session import load_onnxruntime, one_line, open_session
+from ...pipeline.handoff import Policy
+from ...runtime.build import choose_model
+from .measure import STAGES, Settings, measure, name_of, parse_sweep
+from .run import Destination, header
+
+log = logging.getLogger(__name__)
+
+
+TOLERANCE = 1e-3  # of the largest value: other sums in another order
+
+
+def at_size(model: Model, size_wh: tuple[int, int], folder: Path) -> Model:
+    """The model with another input; ``folder`` takes its file where the graph fixes the size.
+
+    Raises ModelError where the graph cannot have it.
+    """
+    if size_wh == model.spec.input.size_wh and not model.spec.input.fit:
+        return model
+    shape = (1, 3, size_wh[1], size_wh[0])
+    weights = with_input(model.weights, shape, folder)
+    # what is asked for is measured: all of that size
+    spec = replace(model.spec, input=replace(model.spec.input, size_wh=size_wh, fit=0))
+    _run(weights, model, np.zeros(shape, np.float32))
+    return replace(model, spec=spec, weights=weights)
+
+
+def at_batch(model: Model, batch: int, folder: Path) -> tuple[Path, np.ndarray[Any, Any]]:
+    """A file that takes ``batch`` frames at once, and an input for it.
+
+    Raises ModelError unless it gives for each frame what the model gives for it alone.
+    """
+    width, height = model.spec.input.size_wh
+    rng = np.random.default_rng(0)
+    frames = rng.random((batch, 3, height, width), np.float32)
+    if batch == 1:
+        return model.weights, frames
+    weights = with_input(model.weights, frames.shape, folder)
+    together = _run(weights, model, frames)
+    for i in sorted({0, batch - 1}):
+        for many, single in zip(
+            together, _run(model.weights, model, frames[i : i + 1]), strict=True
+        ):
+            bound = TOLERANCE * max(1.0, float(np.abs(single).max()))
+            same = many.shape == (batch, *single.shape[1:]) and single.shape[0] == 1
+            if not same or not np.allclose(many[i], single[0], rtol=0, atol=bound):
+                raise ModelError(
+                    f"model {model.spec.name}: the graph mixes the frames of a batch of {batch}, "
+                    "or is made for one; export it with an open batch dimension"
+                )
+    return weights, frames
+
+
+def _run(weights: Path, model: Model, tensor: np.ndarray[Any, Any]) -> list[Any]:
+    ort = load_onnxruntime()
+    try:
+        session = ort.InferenceSession(str(weights), providers=["CPUExecutionProvider"])
+        outputs: list[Any] = session.run(None, {session.get_inputs()[0].name: tensor})
+    except Exception as fault:  # ONNX Runtime's own errors have no common root
+        raise ModelError(
+            f"model {model.spec.name}: its graph does not allow an input of "
+            f"{list(tensor.shape)} ({one_line(fault)})"
+        ) from fault
+    return outputs
+
+
+FRAMES = 200
+BATCH_S = 0.5  # of one round
+MOST_ROUNDS = 1000
+
+
+@dataclass(slots=True)
+class Point:
+    """One configuration and what its rounds gave."""
+
+    settings: Settings
+    refused: str | None = None
+    engine: str | None = None
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+
+    def figures(self) -> dict[str, Any]:
+        """For JSON: medians of the rounds; null where refused or not told."""
+        fps = [each["fps"] for each in self.rounds]
+        return {
+            "name": name_of(self.settings),
+            "settings": {
+                k: list(v) if isinstance(v, tuple) else v for k, v in self.settings.items()
+            },
+            "refused": self.refused,
+            "engine": self.engine,
+            "rounds_fps": [round(v, 2) for v in fps],
+            "fps": _median(fps),
+            **{
+                key: _median([each.get(key) for each in self.rounds])
+                for key in ("age_p50_ms", "process_cpu_ms_per_frame", "joules_per_frame")
+            },
+            "stages_p50_ms": {
+                stage: _median([each["stages"].get(stage) for each in self.rounds])
+                for stage in STAGES
+            },
+        }
+
+
+def run_sweep(config: Config, destination: Destination, *, keys: Sequence[str], rounds: int) -> int:
+    """Measure, print the table, write JSON and HTML."""
+    destination.check()
+    if not 1 <= rounds <= MOST_ROUNDS:
+        raise ConfigError(f"--rounds is {rounds}; it must lie between 1 and {MOST_ROUNDS}")
+    points = [Point(settings) for settings in parse_sweep(keys)]
+    config = replace(config, max_frames=config.max_frames or FRAMES)
+    source = config.source or "sample:"
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(rounds):
+            for point in points:
+                if point.refused is None:
+                    log.info("round %d of %d: %s", number + 1, rounds, name_of(point.settings))
+                    _round(point, config, source, Path(folder))
+    refusals = [p.refused for p in points if p.refused is not None]
+    if len(refusals) == len(points):
+        raise ConfigError(refusals[0])
+    report = {
+        **header("sweep"),
+        "source": mask_credentials(source),
+        "model": config.model or choose_model(config).spec.name,
+        "frames": config.max_frames,
+        "measures": "network" if "batch" in points[0].settings else "pipeline",
+        "rounds": rounds,
+        "points": [point.figures() for point in points],
+    }
+    return destination.give(report, table(report))
+
+
+def _round(point: Point, config: Config, source: str, folder: Path) -> None:
+    try:
+        point.rounds.append(_measure(point, config, source, folder))
+    except SourceError:
+        raise  # the same for all
+    except KestrelError as fault:
+        point.refused = str(fault)
+        point.rounds.clear()
+
+
+def _measure(point: Point, config: Config, source: str, folder: Path) -> dict[str, Any]:
+    settings = dict(point.settings)
+    size, batch = settings.pop("size", None), settings.pop("batch", None)
+    chosen = replace(config, **settings)
+    model = choose_model(chosen)
+    if size is not None:
+        model = at_size(model, size, folder)
+    if batch is not None:
+        return _measure_batch(point, chosen, model, batch, folder)
+    run = measure(chosen, model, source, Policy.LOSSLESS)
+    if run.stats.processed < 2:
+        raise SourceError(f"{mask_credentials(source)} has too few frames to measure")
+    point.engine = run.engine
+    return {
+        "fps": run.stats.overall_fps,
+        "age_p50_ms": run.stats.age_ms[0],
+        "process_cpu_ms_per_frame": run.load.process_cpu_ms_per_frame,
+        "joules_per_frame": run.energy.joules_per_frame,
+        "stages": {name: ms[0] for name, ms in run.stats.stages_ms.items()},
+    }
+
+
+def _measure_batch(
+    point: Point, config: Config, model: Model, batch: int, folder: Path
+) -> dict[str, Any]:
+    """The network alone, on all cores: frames a second in batches."""
+    if config.engine not in ("auto", "cpu"):
+        raise ConfigError(
+            f"--sweep batch: --engine {config.engine} takes one frame a launch; "
+            "batches are measured with --engine cpu"
+        )
+    if config.precision not in ("auto", "fp32"):
+        raise ConfigError(
+            f"--sweep batch: precision {config.precision} is none of --engine cpu, with which "
+            "batches are measured"
+        )
+    threads = config.threads or cores()
+    weights, frames = at_batch(model, batch, folder)
+    session = open_session(weights, threads=threads)
+    point.engine = f"cpu (ONNX Runtime), {threads} threads, {model.spec.name}, network alone"
+    feeds = {session.get_inputs()[0].name: frames}
+    session.run(None, feeds)
+    times_s: list[float] = []
+    while sum(times_s) < BATCH_S or len(times_s) < 3:
+        start_s = perf_counter()
+        session.run(None, feeds)
+        times_s.append(perf_counter() - start_s)
+    per_frame_s = median(times_s) / batch
+    return {"fps": 1 / per_frame_s, "stages": {"network": per_frame_s * 1e3}}
+
+
+def table(report: dict[str, Any]) -> str:
+    """For people: the first configuration that ran is what others are compared with."""
+    width = max(14, *(len(p["name"]) for p in report["points"]))
+    base = next(p["fps"] for p in report["points"] if p["fps"] is not None)
+    device = report["device"]
+    rows = [
+        f"{device['cpu']}, {device['cores']} cores; medians of {report['rounds']} interleaved "
+        f"rounds of the {report['measures']}",
+        "",
+        f"{'':{width}}{'FPS':>9}{'times':>7}{'lowest':>9}{'highest':>9}{'network':>9}"
+        f"{'age p50':>9}{'CPU ms':>8}{'J':>8}",
+    ]
+    for point in report["points"]:
+        if point["refused"] is not None:
+            rows.append(f"{point['name']:{width}}  refused: {point['refused']}")
+            continue
+        fps = point["rounds_fps"]
+        rows.append(
+            f"{point['name']:{width}}{point['fps']:9.1f}{point['fps'] / base:7.2f}{min(fps):9.1f}"
+            f"{max(fps):9.1f}{_cell(point['stages_p50_ms']['network'], 9)}"
+            f"{_cell(point['age_p50_ms'], 9)}{_cell(point['process_cpu_ms_per_frame'], 8)}"
+            f"{_cell(point['joules_per_frame'], 8)}"
+        )
+    return "\n".join(rows)
+
+
+def _cell(value: float | None, width: int) -> str:
+    return f"{'–':>{width}}" if value is None else f"{value:{width}.2f}"
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    told = [v for v in values if v is not None]
+    return round(median(told), 4) if told else None

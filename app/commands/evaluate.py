@@ -1,0 +1,464 @@
+"""``models evaluate``: accuracy and speed of models on labelled photographs, side by side.
+
+The matching and the curves are pycocotools', the reference; this file asks it per class, per size
+and per part of a set, and turns its arrays into named figures.
+
+Each photograph goes through all models in turn, as the application runs them (one thread), so their
+times can be compared. The accuracy gate judges a variant against its parent, and a model on another
+engine or in another precision against itself on the first one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from statistics import median
+from typing import Any, cast
+
+import cv2
+import numpy as np
+
+from ..config import PRECISIONS, Precision
+from ..core.detections import Detections
+from ..core.errors import ConfigError, VerdictError
+from ..core.frame import Frame
+from ..inference.cpu import CpuBackend
+from ..models.manifest import Model
+from ..models.store import find_model, make_default
+from ..ops.machine import device
+from ..runtime.build import ON_CPU, cpu_network
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAccuracy:
+    """Of one class: 0..1, None where no labelled box of the kind exists.
+
+    ``ap50``: average precision at IoU 0.5; ``ap``: mean over IoU 0.50:0.95; ``small``, ``medium``,
+    ``large``: ap50 of boxes up to 32², up to 96² and above, in px²; ``recall50``: share of the
+    boxes found at any score.
+    """
+
+    label: str
+    boxes: int
+    ap50: float | None
+    ap: float | None
+    small: float | None
+    medium: float | None
+    large: float | None
+    recall50: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def coco_accuracy(
+    truth: Mapping[str, Any],
+    found: Sequence[Mapping[str, Any]],
+    *,
+    images: Iterable[int] | None = None,
+) -> dict[str, ClassAccuracy]:
+    """By label: accuracy of ``found`` against ``truth``, on ``images`` (ids; None: all).
+
+    ``truth`` is a COCO annotation file's content; ``iscrowd`` boxes are neither hits nor misses.
+    ``found`` rows have image_id, category_id, bbox (xywh px) and score. Raises ConfigError when
+    pycocotools is not installed.
+    """
+    try:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    except ImportError as error:
+        raise ConfigError(
+            f"measuring accuracy needs pycocotools ({error}); "
+            "pip install -r requirements-models.txt"
+        ) from error
+    # one category at a time keeps apart what shares a picture; pycocotools prints as it goes
+    with contextlib.redirect_stdout(io.StringIO()):
+        reference = COCO()
+        reference.dataset = {**truth, "annotations": [dict(a) for a in truth["annotations"]]}
+        reference.createIndex()
+        ids = sorted(reference.getImgIds() if images is None else images)
+        ours = reference.loadRes([dict(row) for row in found] or [_nothing(ids)])
+
+        def curves(sizes: slice, overlaps: slice) -> COCOeval:
+            run = COCOeval(reference, ours, "bbox")
+            run.params.imgIds, run.params.maxDets = ids, run.params.maxDets[-1:]
+            run.params.areaRng = run.params.areaRng[sizes]
+            run.params.areaRngLbl = run.params.areaRngLbl[sizes]
+            run.params.iouThrs = run.params.iouThrs[overlaps]
+            run.evaluate()
+            run.accumulate()
+            return run
+
+        # of single sizes nothing but AP50 is told: their other overlaps would be most of the work
+        run, of_sizes = curves(slice(0, 1), slice(None)), curves(slice(1, None), slice(0, 1))
+    wanted = set(ids)
+    result = {}
+    for k, category in enumerate(int(c) for c in run.params.catIds):
+        label = str(reference.cats[category]["name"])
+        count = sum(
+            a["category_id"] == category and a["image_id"] in wanted and not a.get("iscrowd")
+            for a in truth["annotations"]
+        )
+        precision = run.eval["precision"][:, :, k, 0, 0]  # (IoU, recall)
+        at_half = of_sizes.eval["precision"][0, :, k, :, 0]  # (recall, size)
+        small, medium, large = (_mean(curve) for curve in at_half.T)
+        recall = float(run.eval["recall"][0, k, 0, 0])
+        result[label] = ClassAccuracy(
+            label=label,
+            boxes=count,
+            ap50=_mean(precision[0]),
+            ap=_mean(precision),
+            small=small,
+            medium=medium,
+            large=large,
+            recall50=recall if recall >= 0 else None,
+        )
+    return result
+
+
+def lost_points(
+    variant: Mapping[str, ClassAccuracy], parent: Mapping[str, ClassAccuracy]
+) -> dict[str, float]:
+    """By label: how many hundredths of AP50 ``variant`` is below ``parent``; negative: above."""
+    return {
+        label: 100 * (theirs.ap50 - mine.ap50)
+        for label, theirs in parent.items()
+        if theirs.ap50 is not None and (mine := variant.get(label)) and mine.ap50 is not None
+    }
+
+
+def _nothing(ids: Sequence[int]) -> dict[str, Any]:
+    """A row that matches nothing: pycocotools does not take an empty list."""
+    return {"image_id": ids[0], "category_id": -1, "bbox": [0, 0, 0, 0], "score": 0.0}
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Mean of a precision curve; -1 in it marks "no such box"."""
+    kept = values[values > -1]
+    return float(kept.mean()) if kept.size else None
+
+
+def _file_name(name: object) -> str:
+    """Raises ValueError for what is the name of no file."""
+    if not isinstance(name, str) or not 0 < len(os.fsencode(name)) < 256 or "\0" in name:
+        raise ValueError(f"file_name is {str(name)[:40]!r}")
+    return name
+
+
+@dataclass
+class LabelledSet:
+    """COCO annotations and where their pictures lie."""
+
+    content: Mapping[str, Any]
+    folder: Path
+    parts: Mapping[str, Sequence[int]]  # image ids
+
+    @classmethod
+    def read(cls, path: Path, parts: Mapping[str, Sequence[str]]) -> LabelledSet:
+        """Raises ConfigError naming what is wrong."""
+        file = path / "val.json" if path.is_dir() else path
+        try:
+            content = json.loads(file.read_text("utf-8"))
+            images = content["images"]
+            _ = [(a["image_id"], a["category_id"], a["bbox"]) for a in content["annotations"]]
+            _ = [(c["id"], c["name"]) for c in content["categories"]]
+            ids = [(i["id"], _file_name(i["file_name"])) for i in images]
+        except OSError as error:
+            raise ConfigError(f"--data: cannot read {file}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ConfigError(
+                f"--data: {file} is no COCO annotation file with images, annotations and "
+                f"categories: {error!r}"
+            ) from error
+        if not ids:
+            raise ConfigError(f"--data: {file} lists no images")
+        chosen: dict[str, list[int]] = {"all": [i for i, _ in ids]}
+        for name, sources in parts.items():
+            chosen[name] = [i["id"] for i in images if i.get("source") in sources]
+            if not chosen[name]:
+                raise ConfigError(f"--part {name}: no image of {file} is of {', '.join(sources)}")
+        return cls(content, file.parent, chosen)
+
+    @property
+    def categories(self) -> dict[str, int]:
+        """Category ids by label."""
+        return {str(c["name"]): int(c["id"]) for c in self.content["categories"]}
+
+    def frames(self) -> Iterator[tuple[int, Frame]]:
+        """(image id, Frame), picture after picture."""
+        for index, image in enumerate(self.content["images"]):
+            name = image["file_name"]
+            path = next(
+                (p for p in (self.folder / "images" / name, self.folder / name) if p.is_file()),
+                None,
+            )
+            pixels = None if path is None else cv2.imread(str(path), cv2.IMREAD_COLOR)
+            if pixels is None:
+                what = "is missing" if path is None else "is no picture"
+                raise ConfigError(f"--data: {self.folder / 'images' / name} {what}")
+            yield image["id"], Frame(np.asarray(pixels, np.uint8), index, 0)
+
+
+LEAST_SCORE = 0.01  # the curve needs the weak ones too
+GATE_POINTS = 2.0  # AP50, in hundredths, that a variant may lose
+PROGRESS_EVERY = 100
+
+Way = tuple[str, Precision]  # engine and precision
+CPU: Way = "cpu", "auto"
+Report = dict[str, dict[str, ClassAccuracy]]  # by part of the set, by label
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("models", metavar="NAME_OR_PATH", nargs="+")
+    add("--data", type=Path, required=True, metavar="FOLDER_OR_JSON",
+        help="COCO annotations, or a folder with val.json; pictures in images/ beside")  # fmt: skip
+    add("--part", type=_part, action="append", default=[], metavar="NAME=SOURCE,SOURCE",
+        help="report these sources apart (`source` of the annotation file's images)")  # fmt: skip
+    add("--on", type=_way, nargs="+", default=[CPU], metavar="ENGINE[:PRECISION]",
+        help="every model on each of these engines of the processor: cpu, openvino, "
+             "openvino:bf16; the others are judged against the first (default: cpu)")  # fmt: skip
+    add("--json", type=Path, metavar="FILE", help="all figures, for machines")
+    add("--make-default", action="store_true",
+        help="the (one) model becomes the default, if it passes the gate")  # fmt: skip
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Measure, print, judge. VerdictError (exit code 6) when a variant lost too much."""
+    if args.make_default and len(args.models) > 1:
+        raise ConfigError("--make-default goes with one model")
+    if args.make_default and args.on != [CPU]:
+        raise ConfigError("--make-default goes without --on: the gate is that of --engine cpu")
+    if args.json is not None and not args.json.absolute().parent.is_dir():
+        raise ConfigError(f"--json {args.json}: the folder does not exist; make it first")
+    truth = LabelledSet.read(args.data, dict(args.part))
+    models = _with_parents(args.models, args.shelf_dir)
+    candidates = [
+        Candidate(model, engine, precision, (engine, precision) == args.on[0])
+        for model in models
+        for engine, precision in args.on
+    ]
+    for candidate in candidates:
+        if not set(candidate.model.spec.labels) & set(truth.categories):
+            raise ConfigError(
+                f"{candidate.model.spec.name} finds {', '.join(candidate.model.spec.labels[:5])}, "
+                f"the set labels {', '.join(truth.categories)}: there is nothing to compare"
+            )
+    measure(candidates, truth)
+    for candidate in candidates:
+        candidate.judge(truth)
+    _print(candidates)
+    faults = _gate(candidates)
+    if args.json is not None:
+        args.json.write_text(json.dumps(_document(candidates, args, faults), indent=1) + "\n")
+    if faults:
+        raise VerdictError("accuracy gate: " + "; ".join(faults))
+    if args.make_default:
+        named = candidates[0].model
+        make_default(named, shelf_dir=args.shelf_dir)
+        print(f"{named.spec.name} is the default now")
+    return 0
+
+
+@dataclass
+class Candidate:
+    """One model on one engine, and what was measured of it. ``main``: on the first engine."""
+
+    model: Model
+    engine: str = "cpu"
+    precision: Precision = "auto"
+    main: bool = True
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    network_ms: list[float] = field(default_factory=list)
+    frame_ms: list[float] = field(default_factory=list)
+    report: Report = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The model's, and the engine's where there are several."""
+        name = self.model.spec.name
+        return name if self.main else f"{name} on {_told(self.engine, self.precision)}"
+
+    def add(self, image_id: int, found: Detections, categories: Mapping[str, int]) -> None:
+        """Keep detections of classes that the set labels, as COCO's rows."""
+        labels = self.model.spec.labels
+        for (x0, y0, x1, y1), score, class_id in zip(
+            found.xyxy.tolist(), found.scores.tolist(), found.class_ids.tolist(), strict=True
+        ):
+            category = categories.get(labels[class_id])
+            if category is not None:
+                self.rows.append(
+                    {
+                        "image_id": image_id,
+                        "category_id": category,
+                        "bbox": [x0, y0, x1 - x0, y1 - y0],
+                        "score": score,
+                    }
+                )
+
+    def judge(self, truth: LabelledSet) -> None:
+        """Fill the report: for every part, the classes that the model knows."""
+        known = set(self.model.spec.labels)
+        for part, ids in truth.parts.items():
+            found = coco_accuracy(truth.content, self.rows, images=ids)
+            self.report[part] = {k: v for k, v in found.items() if k in known}
+
+
+def measure(candidates: Sequence[Candidate], truth: LabelledSet) -> None:
+    """Run every picture through every model."""
+    categories = truth.categories
+    total = len(truth.content["images"])
+    with ExitStack() as stack:
+        slots = [
+            stack.enter_context(
+                CpuBackend(
+                    c.model.spec,
+                    c.model.weights,
+                    wake=lambda: None,
+                    score=LEAST_SCORE,
+                    iou=c.model.spec.iou,
+                    workers=1,
+                    threads=1,
+                    open_network=cpu_network(c.engine, c.precision)[0],
+                )
+            ).slots[0]
+            for c in candidates
+        ]
+        for done, (image_id, frame) in enumerate(truth.frames(), start=1):
+            for candidate, slot in zip(candidates, slots, strict=True):
+                slot.enqueue(frame)
+                found, stages = slot.collect()
+                candidate.add(image_id, found, categories)
+                candidate.network_ms.append(stages["network"] / 1e6)
+                candidate.frame_ms.append(sum(stages.values()) / 1e6)
+            if done % PROGRESS_EVERY == 0:
+                log.info("%d of %d pictures", done, total)
+
+
+def _with_parents(names: Sequence[str], shelf_dir: Path) -> list[Model]:
+    """The models named and, after them, parents that were not."""
+    models = [find_model(name, shelf_dir=shelf_dir) for name in names]
+    there = {m.spec.name for m in models}
+    for model in list(models):
+        parent = model.spec.parent
+        if parent and parent not in there:
+            there.add(parent)
+            home = model.manifest.parent if model.manifest else shelf_dir
+            models.append(find_model(parent, shelf_dir=home))
+    return models
+
+
+def _gate(candidates: Sequence[Candidate]) -> list[str]:
+    """One sentence for each class and part in which a variant lost too much."""
+    by_name = {c.name: c for c in candidates}
+    faults = []
+    for candidate in candidates:
+        spec = candidate.model.spec
+        against = spec.parent if candidate.main else spec.name
+        if against is None:
+            continue
+        for part, labels in candidate.report.items():
+            for label, points in lost_points(labels, by_name[against].report[part]).items():
+                if points > GATE_POINTS:
+                    faults.append(
+                        f"{candidate.name} loses {points:.1f} AP50 points of {label} ({part}) "
+                        f"against {against}; at most {GATE_POINTS:g} are allowed"
+                    )
+    return faults
+
+
+def _print(candidates: Sequence[Candidate]) -> None:
+    header = ("MODEL", "PART", "CLASS", "BOXES", "AP50", "AP", "SMALL", "MEDIUM", "LARGE", "RECALL")
+    table: list[tuple[str, ...]] = [header]
+    for candidate in candidates:
+        for part, labels in candidate.report.items():
+            for label, a in labels.items():
+                figures = (a.ap50, a.ap, a.small, a.medium, a.large, a.recall50)
+                table.append((candidate.name, part, label, str(a.boxes), *map(_figure, figures)))
+    _table(table)
+    print()
+    first = candidates[0]
+    timing: list[tuple[str, ...]] = [
+        ("MODEL", "MB", "NETWORK MS", "FRAME MS", f"TIMES {first.name}")
+    ]
+    for c in candidates:
+        timing.append(
+            (
+                c.name,
+                f"{c.model.weights.stat().st_size / 1e6:.2f}",
+                f"{median(c.network_ms):.2f}",
+                f"{median(c.frame_ms):.2f}",
+                f"{median(c.network_ms) / median(first.network_ms):.2f}",
+            )
+        )
+    _table(timing)
+    print("medians on one CPU thread; a frame is preprocessing, network and postprocessing")
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _document(
+    candidates: Sequence[Candidate], args: argparse.Namespace, faults: Sequence[str]
+) -> dict[str, Any]:
+    return {
+        "kind": "kestrel model evaluation",
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "device": device(),
+        "command": f"python -m app models evaluate {' '.join(args.models)} --on "
+        + " ".join(_told(*way) for way in args.on),
+        "gate": {"points": GATE_POINTS, "faults": list(faults)},
+        "models": [
+            {
+                "name": c.model.spec.name,
+                "engine": c.engine,
+                "precision": c.precision,
+                "parent": c.model.spec.parent,
+                "sha256": c.model.spec.sha256,
+                "bytes": c.model.weights.stat().st_size,
+                "network_ms_p50": round(median(c.network_ms), 3),
+                "frame_ms_p50": round(median(c.frame_ms), 3),
+                "parts": {
+                    part: {label: a.as_dict() for label, a in labels.items()}
+                    for part, labels in c.report.items()
+                },
+            }
+            for c in candidates
+        ],
+    }
+
+
+def _way(text: str) -> Way:
+    engine, _, precision = text.partition(":")
+    if engine not in ON_CPU or (precision or "auto") not in PRECISIONS:
+        raise argparse.ArgumentTypeError(f"{text!r}: write cpu, openvino or openvino:bf16")
+    return engine, cast(Precision, precision or "auto")
+
+
+def _told(engine: str, precision: str) -> str:
+    return engine if precision == "auto" else f"{engine}:{precision}"
+
+
+def _part(text: str) -> tuple[str, list[str]]:
+    name, _, sources = text.partition("=")
+    if not name or not sources:
+        raise argparse.ArgumentTypeError(f"{text!r}: write NAME=SOURCE,SOURCE")
+    return name, sources.split(",")

@@ -1,0 +1,366 @@
+"""``soak``: hours of injected faults in one verdict on leaks, growth and ages.
+
+Theil–Sen slope (the median of the slopes between all pairs: a third of the points may be wild) with
+Sen's interval, which follows from the distribution of Kendall's S: P. K. Sen, "Estimates of the
+regression coefficient based on Kendall's tau", JASA 63 (1968). Neighbouring samples are not
+independent, so they are first put together in blocks, of which the medians count.
+
+The same pipeline as `run`, on a source to which everything happens, while memory, descriptors,
+threads and the age of frames are sampled. What surely grows by more than it may is a leak.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import __version__
+from ..config import Config
+from ..core.detections import Result
+from ..core.errors import ConfigError, VerdictError, mask_credentials
+from ..core.frame import SourceInfo
+from ..core.interfaces import Sink
+from ..core.stats import PipelineStats
+from ..ops.machine import device
+from ..ops.nvml import open_nvml
+from ..pipeline.handoff import Policy
+from ..pipeline.pipeline import Pipeline
+from ..runtime.build import backend_factory, choose_model
+from ..runtime.run import conduct
+from ..sources.reconnect import Endurance
+from ..sources.uri import SourceOptions, make_source
+
+log = logging.getLogger(__name__)
+
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """At one moment, of a process and its children."""
+
+    rss_mb: float
+    descriptors: int
+    threads: int
+
+
+def holdings(pid: int | str = "self") -> Holdings:
+    """Linux only. A child that ends meanwhile counts as far as it was seen."""
+    rss_mb, descriptors, threads = 0.0, 0, 0
+    for process in _family(Path("/proc", str(pid))):
+        with contextlib.suppress(OSError, IndexError):
+            rss_mb += int((process / "statm").read_text().split()[1]) * PAGE_BYTES / 2**20
+            descriptors += sum(1 for _ in (process / "fd").iterdir())
+            threads += sum(1 for _ in (process / "task").iterdir())
+    return Holdings(rss_mb, descriptors, threads)
+
+
+def gpu_memory_mb() -> float | None:
+    """In use on the first NVIDIA GPU, by all; None where there is none, or nothing that tells."""
+    gpu, _ = open_nvml()
+    try:
+        return None if gpu is None else gpu.memory_bytes() / 2**20
+    except OSError:  # also on a Jetson: there it is the system's memory, counted above
+        return None
+
+
+def _family(process: Path) -> Iterator[Path]:
+    yield process
+    try:
+        tasks = list((process / "task").iterdir())
+    except OSError:
+        return
+    for task in tasks:
+        with contextlib.suppress(OSError):
+            for child in (task / "children").read_text().split():
+                yield from _family(Path("/proc", child))
+
+
+BLOCKS = 30
+FEWEST_BLOCKS = 8
+Z_99 = 2.576  # two-sided 99 %
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """Slopes are per second; ``low`` and ``high`` bound it with 99 % confidence."""
+
+    slope: float
+    low: float
+    high: float
+    span_s: float
+    level: float  # the median
+
+    @property
+    def sure_growth(self) -> float:
+        """How much it grew at least, over the whole span."""
+        return self.low * self.span_s
+
+
+def trend(times_s: Sequence[float], values: Sequence[float]) -> Trend | None:
+    """None where there is too little to judge."""
+    times, series = np.asarray(times_s, np.float64), np.asarray(values, np.float64)
+    known = np.isfinite(series)
+    times, series = times[known], series[known]
+    count = min(BLOCKS, len(series) // 2)
+    if count < FEWEST_BLOCKS:
+        return None
+    x = np.array([np.median(block) for block in np.array_split(times, count)])
+    y = np.array([np.median(block) for block in np.array_split(series, count)])
+    slopes = _pair_slopes(x, y)
+    total = len(slopes)
+    reach = Z_99 * math.sqrt(count * (count - 1) * (2 * count + 5) / 18)
+    low, high = round((total - reach) / 2), round((total + reach) / 2)
+    return Trend(
+        slope=float(np.median(slopes)),
+        low=float(slopes[max(0, low)]),
+        high=float(slopes[min(total - 1, high)]),
+        span_s=float(times[-1] - times[0]),
+        level=float(np.median(series)),
+    )
+
+
+def _pair_slopes(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    i, j = np.triu_indices(len(x), 1)
+    slopes: NDArray[np.float64] = np.sort((y[j] - y[i]) / (x[j] - x[i]))
+    return slopes
+
+
+PATTERN = "pattern:?size=640x360&fps=30"
+WARM_UP = 0.25  # of the time: caches and pools fill, decoders are started for the first time
+MOST_SAMPLES = 2000
+FASTEST_S, SLOWEST_S = 0.2, 60.0
+# in an accelerated soak everything happens twenty times as often, and patience is short too
+FAST_RATE = 20
+FAST = Endurance(stall_s=0.5, silent_s=1.5, freeze_s=1.5, black_s=1.0, retry_s=0.5, loop=True)
+# What may be gained from warm-up to end, in the unit of the series, plus a share of its level
+ALLOWED: dict[str, tuple[float, float]] = {
+    "rss_mb": (8.0, 0.03),
+    "gpu_mb": (16.0, 0.01),
+    "descriptors": (3.0, 0.0),
+    "threads": (2.0, 0.0),
+    "age_ms": (5.0, 0.25),
+}
+
+
+@dataclass(slots=True)
+class Samples:
+    """The series; NaN where there was nothing to measure."""
+
+    times_s: list[float] = field(default_factory=list)
+    series: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in ALLOWED})
+
+    def add(self, time_s: float, **values: float) -> None:
+        """One value for each series."""
+        self.times_s.append(time_s)
+        for name, series in self.series.items():
+            series.append(values[name])
+
+    def trends(self) -> dict[str, Trend | None]:
+        """After warm-up; None where there is too little to judge."""
+        first = next(
+            (i for i, at_s in enumerate(self.times_s) if at_s >= WARM_UP * self.times_s[-1]), 0
+        )
+        return {
+            name: trend(self.times_s[first:], values[first:])
+            for name, values in self.series.items()
+        }
+
+
+class AgeWindow:
+    """A sink: the median age since it was last asked."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ages_ms: list[float] = []
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Nothing to open."""
+
+    def emit(self, result: Result) -> None:
+        """Note the age."""
+        with self._lock:
+            self._ages_ms.append(result.age_ns / 1e6)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def median_ms(self) -> float:
+        """NaN when no frame came."""
+        with self._lock:
+            ages, self._ages_ms = self._ages_ms, []
+        return float(np.median(ages)) if ages else float("nan")
+
+
+def run_soak(
+    config: Config, *, seconds: float, fast: bool, seed: int = 1, extra: Sequence[Sink] = ()
+) -> int:
+    """Run for so long, print the table, write the JSON; raises VerdictError if it leaks."""
+    if not 1 <= seconds <= 366 * 86_400:
+        raise ConfigError(f"soak takes 1 s to a year, not {seconds:g} s")
+    if config.json not in (None, "-") and not Path(str(config.json)).parent.is_dir():
+        raise ConfigError(f"--json {config.json}: the folder does not exist; make it first")
+    uri = config.source or PATTERN
+    if not uri.lower().startswith("chaos:"):
+        uri = f"chaos:{seed}*{FAST_RATE if fast else 1}:{uri}"
+    log.info("soak of %g s on %s", seconds, mask_credentials(uri))
+    ages, samples = AgeWindow(), Samples()
+    pipeline = _compose(config, uri, fast, [ages, *extra])
+    began_s = time.monotonic()
+    ending = conduct(pipeline, beside=lambda going: _sample(going, seconds, ages, samples))
+    stats, lasted_s = pipeline.stats(), time.monotonic() - began_s
+    if not samples.times_s and ending.error is not None:
+        raise ending.error
+    wrong = [*judge(samples), *_run_faults(stats, ending.error, lasted_s, seconds)]
+    _tell(config, uri, samples, stats, wrong, lasted_s)
+    if wrong:
+        raise VerdictError(f"soak failed: {'; '.join(wrong)}")
+    return 0
+
+
+def judge(samples: Samples) -> list[str]:
+    """What surely grew by more than it may."""
+    wrong = []
+    for name, found in samples.trends().items():
+        if found is None:
+            continue
+        least, share = ALLOWED[name]
+        allowed = least + share * abs(found.level)
+        if found.sure_growth > allowed:
+            wrong.append(
+                f"{name} grew by at least {found.sure_growth:.1f} in {found.span_s:.0f} s "
+                f"(allowed: {allowed:.1f})"
+            )
+    return wrong
+
+
+def _run_faults(
+    stats: PipelineStats, error: BaseException | None, lasted_s: float, seconds: float
+) -> list[str]:
+    wrong = [] if error is None else [f"the run ended by an error: {error}"]
+    if error is None and lasted_s < 0.9 * seconds:
+        wrong.append(f"stopped after {lasted_s:.0f} of {seconds:.0f} s: too short for a verdict")
+    if not stats.processed:
+        wrong.append("no frame was processed")
+    return wrong
+
+
+def _compose(config: Config, uri: str, fast: bool, sinks: Sequence[Sink]) -> Pipeline:
+    patience = FAST if fast else Endurance(freeze_s=config.freeze_s or None, loop=True)
+    patience = replace(patience, open_s=config.open_timeout_s + 2)
+    if not fast:
+        patience = replace(patience, silent_s=config.read_timeout_s, retry_s=config.retry_s)
+    options = SourceOptions(
+        open_timeout_s=config.open_timeout_s,
+        read_timeout_s=config.read_timeout_s,
+        rtsp_transport=config.rtsp_transport,
+    )
+    model = choose_model(config)
+    return Pipeline(
+        make_source(
+            uri, realtime=True, isolate=config.isolate, options=options, endurance=patience
+        ),
+        backend_factory(config, model, Policy.LATEST),
+        sinks,
+        labels=model.spec.labels,
+        policy=Policy.LATEST,
+        max_age_ms=config.max_age_ms,
+    )
+
+
+def _sample(going: Callable[[], bool], seconds: float, ages: AgeWindow, samples: Samples) -> None:
+    """Until the run ends or the time is over, on the main thread."""
+    step_s = min(max(seconds / MOST_SAMPLES, FASTEST_S), SLOWEST_S)
+    began_s = next_s = time.monotonic()
+    while going() and (now_s := time.monotonic()) - began_s < seconds:
+        if now_s >= next_s:
+            next_s = now_s + step_s
+            held, gpu_mb = holdings(), gpu_memory_mb()
+            samples.add(
+                now_s - began_s,
+                rss_mb=held.rss_mb,
+                gpu_mb=float("nan") if gpu_mb is None else gpu_mb,
+                descriptors=held.descriptors,
+                threads=held.threads,
+                age_ms=ages.median_ms(),
+            )
+        time.sleep(min(0.1, step_s / 2))
+
+
+def _tell(
+    config: Config,
+    uri: str,
+    samples: Samples,
+    stats: PipelineStats,
+    wrong: Sequence[str],
+    lasted_s: float,
+) -> None:
+    trends = samples.trends()
+    report: dict[str, Any] = {
+        "kestrel": __version__,
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "device": device(),
+        "source": mask_credentials(uri),
+        "seconds": round(lasted_s, 1),
+        "samples": len(samples.times_s),
+        "processed": stats.processed,
+        "dropped": dict(stats.dropped),
+        "events": dict(stats.events),
+        "series": {name: _figures(found) for name, found in trends.items()},
+        "wrong": list(wrong),
+        "passed": not wrong,
+    }
+    text = json.dumps(report, indent=1)
+    if config.json == "-":
+        print(text)
+        return
+    print(_table(report))
+    if config.json is not None:
+        try:
+            Path(config.json).write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot write --json {config.json}: {error.strerror}") from error
+
+
+def _figures(found: Trend | None) -> dict[str, float] | None:
+    if found is None:
+        return None
+    per_hour = {"slope": found.slope, "low": found.low, "high": found.high}
+    return {
+        "level": round(found.level, 3),
+        **{f"{name}_per_hour": round(each * 3600, 3) for name, each in per_hour.items()},
+        "sure_growth": round(found.sure_growth, 3),
+    }
+
+
+def _table(report: dict[str, Any]) -> str:
+    events = ", ".join(f"{n} {name}" for name, n in sorted(report["events"].items()))
+    lines = [
+        f"soak     {report['seconds']:.0f} s, {report['processed']} frames on {report['source']}",
+        f"events   {events or 'none'}",
+        f"{'':12}{'level':>10}{'per hour':>12}   99 % sure: between",
+    ]
+    for name, found in report["series"].items():
+        if found is None:
+            lines.append(f"{name:12}{'not measured':>10}")
+            continue
+        lines.append(
+            f"{name:12}{found['level']:10.1f}{found['slope_per_hour']:+12.2f}   "
+            f"{found['low_per_hour']:+.2f} and {found['high_per_hour']:+.2f}"
+        )
+    lines.append("verdict  " + ("passed" if report["passed"] else "failed"))
+    return "\n".join(lines)

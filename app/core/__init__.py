@@ -1,0 +1,1 @@
+"""Value types and Protocols of the whole application. No input or output."""

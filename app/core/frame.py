@@ -1,0 +1,108 @@
+"""One captured frame, what a source says of itself, and the pool of reused pixel buffers."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+PixelFormat = Literal["bgr8", "bgra8", "gray8", "yuyv", "nv12"]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame as it was captured.
+
+    ``pixels`` is uint8, C-contiguous; by ``format`` (H, W, 3) "bgr8", (H, W, 4) "bgra8", (H, W)
+    "gray8", (H, W, 2) "yuyv" or (H·3/2, W) "nv12". ``captured_ns`` is on the monotonic clock;
+    ``media_ns`` is the position in the recording, None when live. ``lane``: the number of its
+    source among those of a run.
+    """
+
+    pixels: NDArray[np.uint8]
+    index: int
+    captured_ns: int
+    media_ns: int | None = None
+    format: PixelFormat = "bgr8"
+    lane: int = 0
+
+    @property
+    def wh_px(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        height = self.pixels.shape[0]
+        return self.pixels.shape[1], height * 2 // 3 if self.format == "nv12" else height
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What a source knows once it is open; None where it cannot tell."""
+
+    uri: str  # credentials already masked
+    live: bool  # True: frames come at their own pace and old ones are worthless
+    wh_px: tuple[int, int] | None = None
+    fps: float | None = None
+    frame_count: int | None = None  # a container's own word; may be wrong by one
+    detail: str = ""  # for the log: codec, driver, pixel format
+    name: str = ""  # among several sources of a run
+
+
+def describe(info: SourceInfo) -> str:
+    """One line for the log: size, rate, length, codec."""
+    parts = []
+    if info.wh_px:
+        parts.append(f"{info.wh_px[0]}x{info.wh_px[1]}")
+    if info.fps:
+        parts.append(f"{info.fps:g} frames/s")
+    if info.frame_count:
+        parts.append(f"{info.frame_count} frames")
+    if info.detail:
+        parts.append(info.detail)
+    return ", ".join(parts) or "open"
+
+
+class FramePool:
+    """Recycles (H, W, 3) uint8 arrays once nobody holds them or a view of them any more.
+
+    Every array that is handed out is a view of an array that stays here. NumPy lets each view,
+    however it was derived, hold a reference to the array that owns the memory, so the owner's
+    reference count tells whether somebody still looks at it: nothing has to be given back.
+
+    ``acquire`` is called from one thread; the views may be dropped on any thread.
+    """
+
+    def __init__(self, capacity: int = 8) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity must be at least 1, is {capacity}")
+        self._capacity = capacity
+        self._shape: tuple[int, ...] = ()
+        self._owners: list[NDArray[np.uint8]] = []
+        self._idle_refs: list[int] = []
+
+    def acquire(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """An array of this shape that nobody else holds; its content is undefined.
+
+        A new shape lets go of all arrays of the old one. When ``capacity`` arrays are held, the
+        answer is a fresh array that the pool does not keep.
+        """
+        if shape != self._shape:
+            self._shape = shape
+            self._owners.clear()
+            self._idle_refs.clear()
+        for i, idle in enumerate(self._idle_refs):
+            if self._refs(i) == idle:
+                return self._owners[i][...]
+        fresh = np.empty(shape, np.uint8)
+        if len(self._owners) < self._capacity:
+            self._owners.append(fresh)
+            del fresh  # or the local name would count as a holder
+            self._idle_refs.append(self._refs(-1))
+            return self._owners[-1][...]
+        return fresh
+
+    def _refs(self, i: int) -> int:
+        # One expression for the baseline and for every later look: what CPython itself adds to the
+        # count differs between versions, but not between two runs of the same line.
+        return sys.getrefcount(self._owners[i])

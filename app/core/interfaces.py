@@ -1,0 +1,162 @@
+"""Protocols of the parts that take a place in the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, runtime_checkable
+
+from .detections import Detections, Result
+from .frame import Frame, SourceInfo
+
+
+class FrameSource(Protocol):
+    """Frames from a camera, stream or file. Opened, read and closed on the capture thread."""
+
+    def open(self) -> SourceInfo:
+        """Open; raises SourceError with the cure. Called once."""
+
+    def read(self, timeout_s: float) -> Frame | None:
+        """The next frame, or None if none came in time.
+
+        Raises SourceEnded after the last frame, SourceError on a fault. A source that cannot
+        bound its wait (V4L2 may block for 10 s) blocks only the thread that called it.
+        """
+
+    def close(self) -> None:
+        """Let go of everything; idempotent; never raises."""
+
+
+@runtime_checkable
+class Seekable(Protocol):
+    """A source of a recording in which one may move. Called on the thread that reads."""
+
+    @property
+    def can_seek(self) -> bool:
+        """Known once it is open."""
+
+    def seek(self, media_ns: int) -> None:
+        """The next frame read is the one shown at this position, or the nearest that there is."""
+
+
+class SourceListener(Protocol):
+    """Hears how a source is; called on the thread that reads it."""
+
+    def state_changed(self, state: str, why: str) -> None:
+        """ "opening", "live", "stalled", "reconnecting" or "failed"; ``why`` is for people."""
+
+    def noticed(self, event: str) -> None:
+        """Something to be counted: "losses", "reconnects", "stalls", …"""
+
+
+@runtime_checkable
+class TellsItsState(Protocol):
+    """A source that outlives its faults, and so has more to say than that it is open."""
+
+    def listen(self, listener: SourceListener) -> None:
+        """Tell this one from now on; called before ``open``."""
+
+
+class Slot(Protocol):
+    """The buffers and the worker of one frame in flight. Used from the pipeline thread."""
+
+    def enqueue(self, frame: Frame) -> None:
+        """Start work on the frame and return at once. The slot must be idle."""
+
+    def ready(self) -> bool:
+        """True when ``collect`` would not block."""
+
+    def collect(self) -> tuple[Detections, Mapping[str, int]]:
+        """Wait for the enqueued frame; detections in source pixels and stage times in ns."""
+
+
+@runtime_checkable
+class BatchSlot(Protocol):
+    """A slot that takes several frames at once; it is ``ready`` when all are done."""
+
+    @property
+    def capacity(self) -> int:
+        """The most that it takes."""
+
+    def enqueue_all(self, frames: Sequence[Frame]) -> None:
+        """As ``enqueue``, for 1 to ``capacity`` frames, each of a size of its own."""
+
+    def collect_all(self) -> Sequence[tuple[Detections, Mapping[str, int]]]:
+        """As ``collect``, for each frame in turn. Stages of the whole are shared out evenly."""
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A slot that makes something for each size of frame, which takes a while the first time."""
+
+    def prepare(self, wh_px: tuple[int, int]) -> None:
+        """For frames of this size; the slot must be idle. Raises KestrelError."""
+
+
+class Backend(Protocol):
+    """An engine and its slots. Created, entered, used and left on the pipeline thread."""
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """Ceiling of frames in flight."""
+
+    @property
+    def description(self) -> str:
+        """For the log and the HUD: engine, device, threads."""
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """For the report at the end: what the engine chose and measured while it ran."""
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A backend whose thresholds may be changed while it runs; others are built anew for it."""
+
+    def tune(self, *, score: float, iou: float) -> None:
+        """From the next frame on; any thread."""
+
+
+class Canary(Protocol):
+    """A known frame between the others, to see that the engine still works; pipeline thread."""
+
+    on_gpu: Callable[[], bool]  # whether that is where the engine computes
+
+    def due(self) -> Frame | None:
+        """The frame, with a negative index, when it is time for it."""
+
+    def judge(self, detections: Detections) -> None:
+        """What it gave, which no sink sees; raises DeviceError or ModelError if that is wrong."""
+
+    def tune(self, *, score: float, iou: float) -> None:
+        """The engine has got other thresholds, just now; any thread."""
+
+
+# Entered on the pipeline thread. The argument wakes that thread: a slot calls it, from any
+# thread, when it has become ready.
+BackendFactory = Callable[[Callable[[], None]], AbstractContextManager[Backend]]
+
+
+class Sink(Protocol):
+    """Takes results in order, on the pipeline thread.
+
+    ``open`` runs before the first frame, so that an unwritable output is told at once; it may run
+    on another thread than the rest. ``close`` is always called, also after a fault.
+    """
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Get ready; raises SinkError with the cure."""
+
+    def emit(self, result: Result) -> None:
+        """Take one result. Raises SinkError on a fault, ReaderGone when its reader left."""
+
+    def close(self) -> None:
+        """Finish what was written so that it can be read; idempotent."""
+
+
+@runtime_checkable
+class Updatable(Protocol):
+    """A sink that goes on when another source or model takes over, instead of a new start."""
+
+    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """What comes from now on is of these; between two results, on the emitting thread."""

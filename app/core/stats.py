@@ -1,0 +1,298 @@
+"""Figures of a run and of its outputs, bounded in memory over months."""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from time import monotonic_ns
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFigures:
+    """A snapshot. ``trouble`` says what is wrong at the moment, "" if nothing is."""
+
+    name: str
+    delivered: int
+    dropped: dict[str, int]
+    waiting: int
+    trouble: str
+
+
+class OutputMeter:
+    """Counts of one output; any thread may write and read."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._lock = threading.Lock()
+        self._delivered = 0
+        self._dropped: Counter[str] = Counter()
+        self.waiting = 0
+        self.trouble = ""
+
+    def delivered(self, count: int = 1) -> None:
+        """Arrived where it was to go."""
+        with self._lock:
+            self._delivered += count
+
+    def dropped(self, reason: str, count: int = 1) -> None:
+        """Will never arrive."""
+        if count:
+            with self._lock:
+                self._dropped[reason] += count
+
+    def figures(self) -> OutputFigures:
+        """All of it at this moment."""
+        with self._lock:
+            dropped = dict(self._dropped)
+            return OutputFigures(self.name, self._delivered, dropped, self.waiting, self.trouble)
+
+
+STALE_S = 2.0  # a rate that has seen nothing for so long is zero
+NO_FIGURES = (float("nan"),) * 3
+
+
+class Quantiles:
+    """Percentiles over the latest ``size`` values, in a ring. Not thread-safe."""
+
+    def __init__(self, size: int = 65_536) -> None:
+        self._ring = array("d")
+        self._size = size
+        self._next = 0
+
+    def add(self, value: float) -> None:
+        """Take one value."""
+        if len(self._ring) < self._size:
+            self._ring.append(value)
+        else:
+            self._ring[self._next] = value
+            self._next = (self._next + 1) % self._size
+
+    def at(self, *percent: float) -> tuple[float, ...]:
+        """The given percentiles (0..100); NaN where there is no value yet."""
+        return _percentiles(self.values(), *percent)
+
+    def values(self) -> NDArray[np.float64]:
+        """A copy of the values, in no order; quick, where ``at`` takes milliseconds."""
+        return np.array(self._ring)
+
+
+def _percentiles(values: NDArray[np.float64], *percent: float) -> tuple[float, ...]:
+    if not values.size:
+        return tuple(float("nan") for _ in percent)
+    return tuple(float(v) for v in np.percentile(values, percent))
+
+
+class Rate:
+    """Events per second: (n − 1) / span over the latest ``window`` events, zero when stale."""
+
+    def __init__(self, window: int = 120) -> None:
+        self._times_ns: deque[int] = deque(maxlen=window)
+        self.count = 0
+        self._first_ns = self._last_ns = 0
+
+    def tick(self, now_ns: int) -> None:
+        """One event happened."""
+        if not self.count:
+            self._first_ns = now_ns
+        self._last_ns = now_ns
+        self.count += 1
+        self._times_ns.append(now_ns)
+
+    def recent(self, now_ns: int) -> float:
+        """Over the window."""
+        if len(self._times_ns) < 2 or now_ns - self._last_ns > STALE_S * 1e9:
+            return 0.0
+        return _rate(len(self._times_ns), self._times_ns[0], self._last_ns)
+
+    def overall(self) -> float:
+        """From the first event to the last."""
+        return _rate(self.count, self._first_ns, self._last_ns)
+
+
+def _rate(count: int, first_ns: int, last_ns: int) -> float:
+    return (count - 1) * 1e9 / (last_ns - first_ns) if last_ns > first_ns else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineStats:
+    """A snapshot. Ages and stages in ms as (p50, p95, p99); NaN before the first frame."""
+
+    captured: int
+    processed: int
+    dropped: Mapping[str, int]
+    capture_fps: float
+    fps: float
+    overall_fps: float
+    age_ms: tuple[float, float, float]
+    stages_ms: Mapping[str, tuple[float, float, float]]
+    state: str
+    events: Mapping[str, int] = field(default_factory=dict)  # "reconnects", "stalls", …
+    # each source by its name, where there are several; stages are told for all together only
+    sources: Mapping[str, PipelineStats] = field(default_factory=dict)
+
+
+STATES = ("live", "replay", "stalled", "reconnecting", "opening", "failed")  # best first
+FOLDED = 64  # notes of stages are filed so many at once: on warm caches that costs a fraction
+LANE_AGES = 4096  # kept of each of many sources
+
+
+class Meter:
+    """Takes the measurements of one run; any thread may write and read."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lanes: list[LaneMeter] = []
+        self._captured, self._processed = Rate(), Rate()
+        self._skipped = 0
+        self._dropped: Counter[str] = Counter()
+        self._events: Counter[str] = Counter()
+        self._age = Quantiles()
+        self._stages: dict[str, Quantiles] = {}
+        self._fresh: list[Mapping[str, int]] = []  # stages that are not filed yet
+        self._state = "opening"
+
+    def lane(self) -> LaneMeter:
+        """A meter of one source among many: all that it takes counts here, too."""
+        self._lanes.append(LaneMeter(self))
+        return self._lanes[-1]
+
+    @property
+    def state(self) -> str:
+        """Of the source; of several that of the one which is best off."""
+        if not self._lanes or self._state == "failed":
+            return self._state
+        return min((lane.state for lane in self._lanes), key=STATES.index)
+
+    @state.setter
+    def state(self, state: str) -> None:
+        self._state = state
+
+    def captured(self, read_ns: int) -> None:
+        """A frame came out of the source; ``read_ns`` is how long reading it took."""
+        now_ns = monotonic_ns()
+        with self._lock:
+            self._captured.tick(now_ns)
+            self._took({"read": read_ns})
+
+    def skipped(self, count: int) -> None:
+        """The source itself passed over frames, as nobody read them in time."""
+        with self._lock:
+            self._skipped += count
+            self._dropped["skipped"] += count
+
+    def dropped(self, reason: str) -> None:
+        """A captured frame will never be processed."""
+        with self._lock:
+            self._dropped[reason] += 1
+
+    def noticed(self, event: str) -> None:
+        """Something to be counted happened to the source or the run."""
+        with self._lock:
+            self._events[event] += 1
+
+    def state_changed(self, state: str, why: str) -> None:
+        """The source is in another state."""
+        self.state = state
+
+    def processed(self, age_ns: int, stages_ns: Mapping[str, int]) -> None:
+        """A result is about to leave the pipeline."""
+        with self._lock:
+            self._processed.tick(monotonic_ns())
+            self._age.add(age_ns / 1e6)
+            self._took(stages_ns)
+
+    def emitted(self, sinks_ns: int) -> None:
+        """All sinks have taken a result."""
+        with self._lock:
+            self._took({"sinks": sinks_ns})
+
+    def snapshot(self) -> PipelineStats:
+        """All figures at this moment."""
+        with self._lock:  # copies only: sorting takes long, and the pipeline waits for the lock
+            self._file()
+            ages = self._age.values()
+            stages = {name: quantiles.values() for name, quantiles in self._stages.items()}
+        return replace(
+            self.counts(),
+            age_ms=_triple(ages),
+            stages_ms={name: _triple(values) for name, values in stages.items()},
+        )
+
+    def counts(self) -> PipelineStats:
+        """Counts and rates alone: cheap enough to be asked several times a second."""
+        now_ns = monotonic_ns()
+        with self._lock:
+            return PipelineStats(
+                captured=self._captured.count + self._skipped,
+                processed=self._processed.count,
+                dropped=dict(self._dropped),
+                capture_fps=self._captured.recent(now_ns),
+                fps=self._processed.recent(now_ns),
+                overall_fps=self._processed.overall(),
+                age_ms=NO_FIGURES,
+                stages_ms={},
+                state=self.state,
+                events=dict(self._events),
+            )
+
+    def _took(self, stages_ns: Mapping[str, int]) -> None:
+        self._fresh.append(stages_ns)
+        if len(self._fresh) >= FOLDED:
+            self._file()
+
+    def _file(self) -> None:
+        for stages_ns in self._fresh:
+            for name, value_ns in stages_ns.items():
+                quantiles = self._stages.get(name)
+                if quantiles is None:
+                    quantiles = self._stages[name] = Quantiles()
+                quantiles.add(value_ns / 1e6)
+        self._fresh.clear()
+
+
+class LaneMeter(Meter):
+    """Of one source among many; what it takes is taken by ``total``, too."""
+
+    def __init__(self, total: Meter) -> None:
+        super().__init__()
+        self._total = total
+        self._age = Quantiles(LANE_AGES)
+
+    def captured(self, read_ns: int) -> None:
+        """See Meter."""
+        super().captured(read_ns)
+        self._total.captured(read_ns)
+
+    def skipped(self, count: int) -> None:
+        """See Meter."""
+        super().skipped(count)
+        self._total.skipped(count)
+
+    def dropped(self, reason: str) -> None:
+        """See Meter."""
+        super().dropped(reason)
+        self._total.dropped(reason)
+
+    def noticed(self, event: str) -> None:
+        """See Meter."""
+        super().noticed(event)
+        self._total.noticed(event)
+
+    def processed(self, age_ns: int, stages_ns: Mapping[str, int]) -> None:
+        """See Meter."""
+        super().processed(age_ns, {})
+        self._total.processed(age_ns, stages_ns)
+
+    def _took(self, stages_ns: Mapping[str, int]) -> None:
+        """Not kept for each source: the engine's stages are the same for all."""
+
+
+def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    p50, p95, p99 = _percentiles(values, 50, 95, 99)
+    return p50, p95, p99

@@ -1,0 +1,1 @@
+"""The home of PyCUDA: context, kernels, slots, engines of the GPU."""

@@ -1,0 +1,132 @@
+"""Chooses the tile of each convolution: by rule, or measured once and remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...models.store import write_whole
+from ..context import GpuContext
+from ..graph import Mark, Recorder
+from ..kernels import KERNEL_DIR, cubin_dir
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 3  # the fastest counts
+ROUND_MS = 0.5  # launches in a row until events can time them well, but no more than LAUNCHES
+LAUNCHES = 20
+
+
+class Tile(NamedTuple):
+    """Output channels and pixels that one block of `conv` computes."""
+
+    channels: int
+    pixels: int
+
+
+TILES = (Tile(64, 64), Tile(32, 64), Tile(32, 32), Tile(16, 64))  # that kernels/conv.cu has
+
+
+class Tiles:
+    """Chooses tiles; ``tune``: by measuring, where nothing is remembered of this device."""
+
+    def __init__(self, context: GpuContext, *, tune: bool) -> None:
+        self._context, self._tune = context, tune
+        self._file = _file_for(context)
+        self._known = _read(self._file) if tune else {}
+        self._measured = 0
+
+    def choose(
+        self, size: tuple[int, int, int], signature: tuple[Any, ...], launch: Callable[[Tile], Any]
+    ) -> Tile:
+        """For ``size``: output channels of a group, pixels, groups of all frames. ``signature``:
+        all on which the time depends. ``launch``: what puts it on a stream with a tile."""
+        if not self._tune:
+            return self._by_rule(size)
+        key = " ".join(f"{v:g}" for v in signature)
+        if key not in self._known:
+            self._known[key] = list(self._fastest(_sensible(size[0]), launch))
+            self._measured += 1
+        return Tile(*self._known[key])
+
+    def keep(self) -> None:
+        """Remember what was measured, for the next start."""
+        if not self._measured:
+            return
+        log.info("measured the tiles of %d convolutions on this GPU", self._measured)
+        self._measured = 0
+        try:
+            write_whole(self._file, json.dumps(self._known, indent=0).encode())
+        except OSError as fault:
+            log.warning("measured tiles cannot be kept in %s: %s", self._file, fault.strerror)
+
+    def _by_rule(self, size: tuple[int, int, int]) -> Tile:
+        """The largest tile that still gives every multiprocessor a block, or the smallest."""
+        channels, pixels, groups = size
+        attribute = self._context.driver.device_attribute.MULTIPROCESSOR_COUNT
+        wanted = self._context.device.get_attribute(attribute)
+        tiles = _sensible(channels)
+        for tile in tiles:
+            blocks = -(-channels // tile.channels) * -(-pixels // tile.pixels) * groups
+            if blocks >= wanted:
+                return tile
+        return tiles[-1]
+
+    def _fastest(self, tiles: list[Tile], launch: Callable[[Tile], Any]) -> Tile:
+        if len(tiles) == 1:
+            return tiles[0]
+        stream = self._context.driver.Stream()
+        recorder = Recorder(self._context, stream, 2)
+
+        def timed_ms(work: Callable[[Any], None], count: int) -> float:
+            """As one recording: launched one by one, the host's pace would be measured."""
+
+            def several(mark: Mark) -> None:
+                mark(0)
+                for _ in range(count):
+                    work(stream)
+                mark(1)
+
+            recorder.record(several)
+            times = []
+            for _ in range(ROUNDS):
+                recorder.launch()
+                recorder.wait()
+                times.append(recorder.between_ns(0, 1) / 1e6 / count)
+            return min(times)
+
+        works = {tile: launch(tile) for tile in tiles}
+        for work in works.values():
+            work(stream)  # the first launch loads the kernel, and wakes the clocks
+        stream.synchronize()
+        found = {}
+        for tile, work in works.items():
+            count = max(1, min(LAUNCHES, int(ROUND_MS / max(timed_ms(work, 1), 1e-4))))
+            found[tile] = timed_ms(work, count)
+        recorder.close()
+        return min(found, key=lambda tile: found[tile])
+
+
+def _sensible(channels: int) -> list[Tile]:
+    """Tiles of which at least half is used, the smallest in any case."""
+    return [t for t in TILES if t.channels < 2 * channels] or [TILES[-1]]
+
+
+def _file_for(context: GpuContext) -> Path:
+    """One for each device and version of the kernels."""
+    source = (KERNEL_DIR / "conv.cu").read_bytes()
+    about = f"{context.name} {context.capability} {context.driver.get_driver_version()}".encode()
+    return cubin_dir() / f"tiles-{hashlib.sha256(source + about).hexdigest()[:16]}.json"
+
+
+def _read(file: Path) -> dict[str, list[int]]:
+    """What was remembered; what cannot be read is measured anew."""
+    try:
+        known = json.loads(file.read_text())
+        return {str(k): list(Tile(*v)) for k, v in known.items() if Tile(*v) in TILES}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}

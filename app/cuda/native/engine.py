@@ -1,0 +1,331 @@
+"""The native engine: a network's program on the GPU, with its buffers in one block of memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...core.errors import ModelError
+from ...models.manifest import ModelSpec
+from ...models.onnx_session import network_io, open_session
+from ..context import GpuContext
+from .autotune import Tiles
+from .ir import Conv, View, read_static_graph, reads
+from .launch import Kernels, Launch, Places, launches_of, row_step
+from .lower import Program, halved, lower
+
+ALIGNMENT = 256  # bytes: what vector loads and tensor cores want
+
+
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """``offsets`` of the buffers and the ``size`` of all, in bytes."""
+
+    offsets: tuple[int, ...]
+    size: int
+
+
+def plan(program: Program) -> Arena:
+    """Largest buffers first, each at the lowest place that is free while it lives.
+
+    The input and the outputs live throughout. Constants lie elsewhere, with the weights.
+    """
+    last = len(program.steps)
+    born = [last] * len(program.buffers)
+    died = [-1] * len(program.buffers)
+    for i, step in enumerate(program.steps):
+        for view in (step.y, *reads(step)):
+            born[view.buffer] = min(born[view.buffer], i)
+            died[view.buffer] = max(died[view.buffer], i)
+    for buffer in {program.input.buffer, *(v.buffer for v in program.outputs)}:
+        born[buffer], died[buffer] = 0, last
+    for buffer in program.constants:
+        died[buffer] = -1
+    sizes = [_rounded(n * program.itemsize(b)) for b, n in enumerate(program.buffers)]
+    placed: list[int] = []
+    offsets = [0] * len(program.buffers)
+    for b in sorted(range(len(program.buffers)), key=lambda b: -sizes[b]):
+        if died[b] < born[b]:
+            continue  # fused away, or a constant
+        busy = sorted(
+            (offsets[o], offsets[o] + sizes[o])
+            for o in placed
+            if born[o] <= died[b] and born[b] <= died[o]
+        )
+        place = 0
+        for start, end in busy:
+            if place + sizes[b] <= start:
+                break
+            place = max(place, end)
+        offsets[b] = place
+        placed.append(b)
+    size = max((offsets[b] + sizes[b] for b in placed), default=0)
+    return Arena(tuple(offsets), size)
+
+
+def _rounded(n: int) -> int:
+    return -(-n // ALIGNMENT) * ALIGNMENT
+
+
+LARGEST_HALF = 65504
+
+
+class Weights:
+    """A network's weights, constants and kernels on the device: shared by all slots.
+
+    ``programs``: the network for 1 frame, and for more at once, rising. ``half``: with the tensor
+    cores, in half precision where that is good enough. ``tune``: choose each convolution's tile by
+    measuring, once per device; else by rule.
+    """
+
+    def __init__(
+        self,
+        context: GpuContext,
+        programs: Sequence[Program],
+        *,
+        half: bool = False,
+        tune: bool = False,
+    ) -> None:
+        self.programs = [halved(program) if half else program for program in programs]
+        self.arenas: list[Arena] = [plan(program) for program in self.programs]
+        self.kernels = Kernels(context)
+        self.tiles = Tiles(context, tune=tune)
+        store = _Store()
+        convolutions: dict[int, tuple[int, int]] = {}
+        constants: list[dict[int, int]] = []
+        for program in self.programs:
+            for step in program.steps:
+                if isinstance(step, Conv):
+                    rows = _stored(_rows(step), step.x.buffer in program.half)
+                    convolutions[id(step)] = store.add(rows), store.add(_stored(step.bias, False))
+            constants.append(
+                {b: store.add(_stored(v, b in program.half)) for b, v in program.constants.items()}
+            )
+        self._memory = context.driver.mem_alloc(max(store.nbytes, ALIGNMENT))
+        base = int(self._memory)
+        for offset, part in store.parts.items():
+            context.driver.memcpy_htod(base + offset, part)
+        self.places = {key: (base + w, base + b) for key, (w, b) in convolutions.items()}
+        self.constants = [{b: base + at for b, at in some.items()} for some in constants]
+
+    def close(self) -> None:
+        """Free the weights."""
+        self._memory.free()
+        self.kernels.close()
+
+
+class Network:
+    """One slot's memory, in which its runs take turns: each for a number of frames."""
+
+    def __init__(self, context: GpuContext, weights: Weights) -> None:
+        size = max(arena.size for arena in weights.arenas)
+        self._memory = context.driver.mem_alloc(max(size, ALIGNMENT))
+        try:
+            base = int(self._memory)
+            self._runs = [Run(weights, base, i) for i in range(len(weights.programs))]
+        except BaseException:  # nobody else knows of it yet
+            self._memory.free()
+            raise
+        weights.tiles.keep()
+        self.input_half = self._runs[0].input_half
+
+    def run_for(self, frames: int) -> Run:
+        """The smallest that has room for so many."""
+        return next(run for run in self._runs if run.frames >= frames)
+
+    def close(self) -> None:
+        """Free the memory."""
+        self._memory.free()
+        for run in self._runs:
+            run.close()
+
+
+class Run:
+    """The launches for ``frames`` frames. ``input`` and ``outputs`` are device addresses."""
+
+    def __init__(self, weights: Weights, memory: int, index: int) -> None:
+        program, arena = weights.programs[index], weights.arenas[index]
+        constants = weights.constants[index]
+
+        def address(view: View) -> int:
+            start = constants.get(view.buffer, memory + arena.offsets[view.buffer])
+            return start + view.offset * program.itemsize(view.buffer)
+
+        self.frames = program.input.shape[0]
+        self.input = address(program.input)
+        self.input_half = program.input.buffer in program.half
+        self.outputs = [(address(v), v.shape) for v in program.outputs]
+        places = Places(address, weights.places, program.half)
+        self._launches: list[Launch] = [
+            launch
+            for step in program.steps
+            for launch in launches_of(step, weights.kernels, places, weights.tiles)
+        ]
+
+    def enqueue(self, stream: Any) -> None:
+        """Put the whole network on a stream."""
+        for launch in self._launches:
+            launch(stream)
+
+    def varying(self) -> list[NDArray[np.float32]]:
+        """None: every size is known."""
+        return []
+
+    def close(self) -> None:
+        """Let go of the kernels."""
+        self._launches.clear()
+
+
+class _Store:
+    """Arrays that go to the device together, each content once: programs of one network differ
+    in their numbers of frames, hardly in their weights."""
+
+    def __init__(self) -> None:
+        self.parts: dict[int, NDArray[Any]] = {}  # by offset in bytes
+        self.nbytes = 0
+        self._known: dict[bytes, int] = {}
+
+    def add(self, part: NDArray[Any]) -> int:
+        """The offset at which it will lie."""
+        digest = hashlib.sha256(part.tobytes()).digest()  # to the byte: the type does not matter
+        if digest not in self._known:
+            self._known[digest] = self.nbytes
+            self.parts[self.nbytes] = part
+            self.nbytes += -(-part.nbytes // ALIGNMENT) * ALIGNMENT
+        return self._known[digest]
+
+
+def _stored(values: NDArray[np.float32], half: bool) -> NDArray[Any]:
+    """In the type that kernels read. Raises ModelError for numbers that no half is."""
+    if half and np.abs(values).max(initial=0) > LARGEST_HALF:
+        raise ModelError(
+            f"the network has numbers beyond {LARGEST_HALF}, the largest in half precision: "
+            "use --precision fp32"
+        )
+    return np.ascontiguousarray(values, np.float16 if half else np.float32)
+
+
+def _rows(step: Conv) -> NDArray[np.float32]:
+    """The weights, a row for each output channel, filled up with zeros."""
+    flat = step.weight.reshape(len(step.weight), -1)
+    return np.pad(flat, ((0, 0), (0, row_step(step) - flat.shape[1])))
+
+
+def download(context: GpuContext, address: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A tensor from the device, at once; for tests and warm-up."""
+    values = np.empty(shape, np.float32)
+    context.driver.memcpy_dtoh(values, address)
+    return values
+
+
+class NetworkRun(Protocol):
+    """The network over ``frames`` frames: addresses of its tensors, and its work on a stream."""
+
+    frames: int
+    input: int
+
+    @property
+    def outputs(self) -> Sequence[tuple[int, tuple[int, ...]]]:
+        """Address and shape of each; address 0 where the size varies from frame to frame."""
+
+    def enqueue(self, stream: Any) -> None:
+        """Put the network on the stream."""
+
+    def varying(self) -> Sequence[NDArray[Any]]:
+        """All outputs on the host, where ``outputs`` has no addresses."""
+
+
+class SlotNetwork(Protocol):
+    """One slot's network. Outputs are float32; so is the input, unless ``input_half``."""
+
+    input_half: bool
+
+    def run_for(self, frames: int) -> NetworkRun:
+        """The run with room for so many frames that costs least; its tensors may lie where
+        those of another run lie."""
+
+    def close(self) -> None:
+        """Free everything; nothing may be pending."""
+
+
+class Engine(Protocol):
+    """What the slots' networks share. ``captured``: their work may become a CUDA graph.
+
+    ``batch``: the most frames that go through a network at once.
+    """
+
+    batch: int
+    captured: bool
+    description: str
+
+    def network(self, stream: Any) -> SlotNetwork:
+        """The network of the slot with this stream."""
+
+    def at(self, spec: ModelSpec) -> Engine:
+        """The same weights for the input of ``spec``, where the network takes any size."""
+
+    def close(self) -> None:
+        """Free everything; after the networks."""
+
+
+class NativeEngine:
+    """Our own kernels, for 1 to ``batch`` frames at once.
+
+    ``half``: convolve with the tensor cores, in half precision. ``tune``: measure which tile suits
+    each convolution, once per device.
+    """
+
+    captured = True
+
+    def __init__(
+        self,
+        context: GpuContext,
+        spec: ModelSpec,
+        weights: Path,
+        *,
+        half: bool = True,
+        tune: bool = True,
+        batch: int = 1,
+        content: bytes | None = None,
+    ) -> None:
+        """``content``: that of the file ``weights``, where it has been read already."""
+        if spec.input.fit and content is None:
+            network_io(open_session(weights, optimise=False), spec)  # refuses files of one size
+            content = weights.read_bytes()
+        programs = [
+            lower(read_static_graph(weights, spec.input.size_wh, frames=n, content=content))
+            for n in runs_for(batch)
+        ]
+        together = f", {batch} frames at once" if batch > 1 else ""
+        self.description = f"cuda (native, {'half precision' if half else 'float32'}{together})"
+        self.batch = batch
+        self._context, self._file, self._content = context, weights, content
+        self._how: dict[str, Any] = {"half": half, "tune": tune, "batch": batch}
+        self._weights = Weights(context, programs, half=half, tune=tune)
+
+    def network(self, stream: Any) -> Network:
+        """See Engine."""
+        return Network(self._context, self._weights)
+
+    def at(self, spec: ModelSpec) -> NativeEngine:
+        """See Engine. From what was read at the start: the file may have been replaced since."""
+        return NativeEngine(self._context, spec, self._file, content=self._content, **self._how)
+
+    def close(self) -> None:
+        """See Engine."""
+        self._weights.close()
+
+
+def runs_for(batch: int) -> list[int]:
+    """For how many frames there is a run: 1, 2, 4 … and ``batch``.
+
+    Fewer frames than a run has room for leave its last places as they were: computed, and looked
+    at by nobody, at the price of less than as many frames again.
+    """
+    return [*(n for n in (1 << i for i in range(batch.bit_length())) if n < batch), batch]

@@ -1,0 +1,324 @@
+"""Intermediate representation: a static, folded ONNX graph, and the steps it is lowered to.
+
+ONNX Runtime's basic optimiser does what any engine would do first: it fixes the sizes, computes
+what is constant and puts batch norm into its convolution. A few dozen kinds of nodes are left.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...core.errors import ModelError
+from ...models.onnx_session import load_onnxruntime, one_line
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation: ONNX's name of it, names of its tensors ("" for one left out), attributes."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Nodes in an order that can be run; ``shapes`` of all tensors, ``constants`` of some."""
+
+    input: str
+    outputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    shapes: Mapping[str, Shape]
+    constants: Mapping[str, NDArray[Any]]
+
+
+def read_static_graph(
+    weights: Path, size_wh: tuple[int, int], *, frames: int = 1, content: bytes | None = None
+) -> Graph:
+    """The network for ``frames`` frames of ``size_wh``. Raises ModelError in one line.
+
+    ``content``: what ``weights`` held when it was read; it may be another file by now.
+    """
+    import onnx
+    import onnx.numpy_helper
+    import onnx.shape_inference
+
+    ort = load_onnxruntime()
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 4
+    try:
+        model = onnx.load(weights) if content is None else onnx.load_model_from_string(content)
+        taken = _fix_input(model, (frames, 3, size_wh[1], size_wh[0]))
+        if frames > 1 and taken:
+            raise _one_at_a_time(weights)
+        with tempfile.TemporaryDirectory() as folder:
+            fixed, folded = Path(folder) / "fixed.onnx", Path(folder) / "folded.onnx"
+            options.optimized_model_filepath = str(folded)
+            onnx.save(model, str(fixed))
+            ort.InferenceSession(str(fixed), options, providers=["CPUExecutionProvider"])
+            model = onnx.shape_inference.infer_shapes(onnx.load(str(folded)))
+    except ModelError:
+        raise
+    except Exception as error:  # neither library's errors have a common root
+        raise ModelError(f"{weights} cannot be read: {one_line(error)}") from error
+    graph = model.graph
+    constants = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer}
+    known = [*graph.input, *graph.value_info, *graph.output]
+    shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in known}
+    nodes = tuple(_node(n, i) for i, n in enumerate(graph.node))
+    for node in nodes:
+        for name in node.outputs:
+            if name and 0 in shapes.get(name, (0,)):
+                raise ModelError(
+                    f"{weights}: the size of {name!r} ({node.op} {node.name!r}) depends on the "
+                    "picture; use --engine ort-cuda"
+                )
+    if frames > 1 and any(shapes[o.name][:1] != (frames,) for o in graph.output):
+        raise _one_at_a_time(weights)
+    inputs = [i.name for i in graph.input if i.name not in constants]
+    return Graph(inputs[0], tuple(o.name for o in graph.output), nodes, shapes, constants)
+
+
+def _one_at_a_time(weights: Path) -> ModelError:
+    return ModelError(
+        f"{weights}: this network takes one frame at a time; leave --batch out, or export it with "
+        "a dynamic first axis"
+    )
+
+
+def _fix_input(model: Any, shape: Sequence[int]) -> int:
+    """Write the sizes down, and forget what was inferred with others; how many frames the file
+    itself asks for, 0 where it leaves that open."""
+    names = {i.name for i in model.graph.initializer}
+    (tensor,) = [i for i in model.graph.input if i.name not in names]
+    asked = int(tensor.type.tensor_type.shape.dim[0].dim_value)
+    for dim, size in zip(tensor.type.tensor_type.shape.dim, shape, strict=True):
+        dim.Clear()
+        dim.dim_value = size
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        for dim in output.type.tensor_type.shape.dim:
+            if not dim.dim_value:
+                dim.Clear()
+                dim.dim_param = f"open_{id(dim)}"
+    return asked
+
+
+def _node(node: Any, index: int) -> Node:
+    import onnx.helper
+
+    attributes = {}
+    for attribute in node.attribute:
+        value = onnx.helper.get_attribute_value(attribute)
+        attributes[attribute.name] = value.decode() if isinstance(value, bytes) else value
+    name = node.name or f"{node.op_type}_{index}"
+    return Node(name, node.op_type, tuple(node.input), tuple(node.output), attributes)
+
+
+def as_list(value: Any) -> list[int]:
+    """Whole numbers of a constant or an attribute."""
+    return [int(v) for v in np.asarray(value).reshape(-1)]
+
+
+Activation = tuple[str, float, float]  # kind, two parameters
+NOTHING: Activation = ("none", 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A tensor: elements of a buffer, from ``offset``, ``strides`` elements apart."""
+
+    buffer: int
+    shape: Shape
+    strides: Shape
+    offset: int = 0
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def contiguous(self) -> bool:
+        return all(
+            n == 1 or have == want
+            for n, have, want in zip(self.shape, self.strides, row_major(self.shape), strict=True)
+        )
+
+    @property
+    def frames_contiguous(self) -> bool:
+        """Whether each frame (first axis) lies without gaps; the frames may lie apart."""
+        return self.sliced(0, 0, 1).contiguous
+
+    def reshaped(self, shape: Shape) -> View | None:
+        """The same elements in another shape without a copy, or None where there is no such view.
+
+        Axes are matched from the left in groups of equal size; within a group the old axes must
+        lie as if they were one.
+        """
+        old = [(n, s) for n, s in zip(self.shape, self.strides, strict=True) if n != 1]
+        new = [n for n in shape if n != 1]
+        strides: list[int] = []
+        i = j = 0
+        while i < len(old) or j < len(new):
+            a, b, first_i, first_j = 1, 1, i, j
+            while True:
+                if a == b and i > first_i and j > first_j:
+                    break
+                if a <= b and i < len(old):
+                    a, i = a * old[i][0], i + 1
+                elif j < len(new):
+                    b, j = b * new[j], j + 1
+                else:
+                    return None
+            group = old[first_i:i]
+            if any(s != n * t for (_, s), (n, t) in pairwise(group)):
+                return None
+            step = group[-1][1]
+            part = []
+            for n in reversed(new[first_j:j]):
+                part.append(step)
+                step *= n
+            strides += reversed(part)
+        kept = iter(strides)
+        return replace(self, shape=shape, strides=tuple(next(kept) if n != 1 else 0 for n in shape))
+
+    def permuted(self, axes: Sequence[int]) -> View:
+        return replace(
+            self,
+            shape=tuple(self.shape[a] for a in axes),
+            strides=tuple(self.strides[a] for a in axes),
+        )
+
+    def sliced(self, axis: int, start: int, count: int, step: int = 1) -> View:
+        shape, strides = list(self.shape), list(self.strides)
+        offset = self.offset + start * strides[axis]
+        shape[axis] = count
+        strides[axis] *= step
+        return replace(self, shape=tuple(shape), strides=tuple(strides), offset=offset)
+
+    def broadcast(self, shape: Shape) -> View:
+        """Repeated along axes of size 1, with strides of 0."""
+        missing = len(shape) - len(self.shape)
+        old_shape, old = (1,) * missing + self.shape, (0,) * missing + self.strides
+        strides = tuple(
+            s if have == want else 0 for have, want, s in zip(old_shape, shape, old, strict=True)
+        )
+        return replace(self, shape=shape, strides=strides)
+
+
+def row_major(shape: Shape) -> Shape:
+    """Strides of a tensor without gaps, last axis fastest."""
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))
+
+
+@dataclass(frozen=True, slots=True)
+class Conv:
+    """y = act(x * w + b [+ added]), or act(x * w + b) + added where ``late``.
+
+    x, y (frames,C,H,W); weight (out, in/groups, kh, kw); ``pad``: at the top and left.
+    """
+
+    x: View
+    y: View
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    stride: tuple[int, int]
+    pad: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    activation: Activation = NOTHING
+    added: View | None = None
+    late: bool = False
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Maximum or mean of windows; ``counted``: the mean's divisor counts padding."""
+
+    x: View
+    y: View
+    kind: str
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pad: tuple[int, int]
+    counted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """(frames,C,H,W) to (frames,C,H·ry,W·rx): nearest (floor, asymmetric), or linear (half-pixel
+    centres)."""
+
+    x: View
+    y: View
+    linear: bool
+    half_pixel: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """y = a op b, element by element; views already broadcast to y's shape."""
+
+    a: View
+    b: View
+    y: View
+    op: str
+    activation: Activation = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Unary:
+    """y = act(x); with ("none", …) a copy."""
+
+    x: View
+    y: View
+    activation: Activation = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Softmax:
+    """Over the last axis."""
+
+    x: View
+    y: View
+
+
+Step = Conv | Pool | Resize | Binary | Unary | Softmax
+
+
+def reads(step: Step) -> list[View]:
+    """The views a step takes."""
+    match step:
+        case Binary():
+            return [step.a, step.b]
+        case Conv(added=View() as added):
+            return [step.x, added]
+    return [step.x]
+
+
+def with_views(step: Any, change: Any) -> Any:
+    """The step with ``change`` applied to each of its views."""
+    views = {
+        name: change(value)
+        for name in step.__slots__
+        if isinstance(value := getattr(step, name), View)
+    }
+    return replace(step, **views)

@@ -1,0 +1,183 @@
+"""Kernel, grid and arguments of each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..context import GpuContext
+from ..kernels import load_kernel, load_module
+from .autotune import Tile, Tiles
+from .ir import Binary, Conv, Pool, Resize, Softmax, Step, Unary, View, reads
+from .operators import AXES
+
+KINDS = ("none", "clip", "leaky", "exp", "sigmoid", "silu", "hardsigmoid", "hardsilu")
+OPERATIONS = ("add", "sub", "mul", "div")
+THREADS = 256
+ROW = 32  # a row of weights is filled up to a multiple of so many: kernels read whole pieces
+SIGNATURES = {  # of the kernels in tensor.cu; all of conv.cu take the same
+    "unary": "PP" + "i" * (1 + 5 + 2 * AXES + 1) + "ff",
+    "binary": "PPP" + "i" * (1 + 5 + 3 * AXES + 2) + "ff",
+    "pool": "PP" + "i" * 15,
+    "resize": "PP" + "i" * 9,
+    "softmax": "PPi",
+}
+CONV_SIGNATURE = "PPPPP" + "i" * 23 + "ffi"
+
+
+class Launch(NamedTuple):
+    """One kernel with all it needs but the stream."""
+
+    kernel: Callable[..., None]
+    grid: tuple[int, ...]
+    block: tuple[int, int, int]
+    arguments: tuple[Any, ...]
+
+    def __call__(self, stream: Any) -> None:
+        self.kernel(self.grid, self.block, stream, *self.arguments)
+
+
+class Kernels:
+    """Kernels by file, name and types; each loaded when it is first wanted."""
+
+    def __init__(self, context: GpuContext) -> None:
+        self._context = context
+        self._loaded: dict[tuple[str, str, bool, bool], Callable[..., None]] = {}
+
+    def __call__(self, file: str, name: str, half_in: bool, half_out: bool) -> Callable[..., None]:
+        key = (file, name, half_in, half_out)
+        if key not in self._loaded:
+            defines = ["HALF_IN"] * half_in + ["HALF_OUT"] * half_out
+            module = load_module(self._context, file, defines=defines)
+            signature = CONV_SIGNATURE if file == "conv" else SIGNATURES[name]
+            self._loaded[key] = load_kernel(module, name, signature)
+        return self._loaded[key]
+
+    def close(self) -> None:
+        self._loaded.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where views and weights lie on the device, and which buffers are in half precision."""
+
+    address: Callable[[View], int]
+    weights: Mapping[int, tuple[int, int]]  # id of a Conv: its weights and its biases
+    half: frozenset[int]
+
+    def types(self, step: Step) -> tuple[bool, bool]:
+        """Whether a step reads, and whether it writes, half precision."""
+        first = step.a if isinstance(step, Binary) else step.x
+        return first.buffer in self.half, step.y.buffer in self.half
+
+
+def launches_of(step: Step, kernels: Kernels, places: Places, tiles: Tiles) -> Iterator[Launch]:
+    """What a step puts on the stream."""
+    types = {view.buffer in places.half for view in reads(step)}
+    alike = len(types) == 1 or isinstance(step, Conv)
+    if isinstance(step, Conv) and step.added is not None:
+        alike = (step.added.buffer in places.half) == (step.y.buffer in places.half)
+    assert alike, f"{step} mixes half precision and float32; please report this"
+    if isinstance(step, Conv):
+        yield _convolution(step, kernels, places, tiles)
+        return
+    name = type(step).__name__.lower()
+    kernel = kernels("tensor", name, *places.types(step))
+    match step:
+        case Unary():
+            count, sizes, steps = _strided(step.y, step.x)
+            place = (places.address(step.x), places.address(step.y))
+            numbers = (count, *sizes[1:], *steps[1], *steps[0], *_activation(step))
+            yield Launch(kernel, *_per_element(count), (*place, *numbers))
+        case Binary():
+            count, sizes, steps = _strided(step.y, step.a, step.b)
+            at = tuple(places.address(v) for v in (step.a, step.b, step.y))
+            op = OPERATIONS.index(step.op)
+            numbers = (count, *sizes[1:], *steps[1], *steps[2], *steps[0], op)
+            numbers = (*numbers, *_activation(step))
+            yield Launch(kernel, *_per_element(count), (*at, *numbers))
+        case Pool():
+            mean = 0 if step.kind == "max" else 2 if step.counted else 1
+            numbers = (*step.kernel, *step.stride, *step.pad, mean)
+            yield _per_plane(kernel, step, places, numbers)
+        case Resize():
+            mode = 0 if not step.linear else 1 if step.half_pixel else 2
+            yield _per_plane(kernel, step, places, (mode,))
+        case Softmax():
+            columns = step.x.shape[-1]
+            at = (places.address(step.x), places.address(step.y), columns)
+            yield Launch(kernel, (step.x.size // columns, 1), (32, 1, 1), at)
+
+
+def _per_plane(
+    kernel: Callable[..., None], step: Pool | Resize, places: Places, numbers: tuple[int, ...]
+) -> Launch:
+    (frames, channels, *x_hw), (_, _, *y_hw) = step.x.shape, step.y.shape
+    at = (places.address(step.x), places.address(step.y))
+    sizes = (*x_hw, *_plane_and_frame(step.x), *y_hw, *_plane_and_frame(step.y))
+    grid = (-(-prod(y_hw) // THREADS), channels, frames)
+    return Launch(kernel, grid, (THREADS, 1, 1), (*at, *sizes, *numbers))
+
+
+def _convolution(step: Conv, kernels: Kernels, places: Places, tiles: Tiles) -> Launch:
+    (frames, in_c, *x_hw), (_, out_c, *y_hw) = step.x.shape, step.y.shape
+    out_group, in_group, *side = len(step.weight) // step.groups, *step.weight.shape[1:]
+    types = places.types(step)
+    arguments = (
+        places.address(step.x),
+        *places.weights[id(step)],
+        0 if step.added is None else places.address(step.added),
+        places.address(step.y),
+        *(in_c // step.groups, *x_hw, *_plane_and_frame(step.x)),
+        *(out_c // step.groups, *y_hw, *_plane_and_frame(step.y)),
+        *((0, 0) if step.added is None else _plane_and_frame(step.added)),
+        *(row_step(step), step.groups),
+        *(*side, *step.stride, *step.pad, *step.dilation),
+        *(*_activation(step), int(step.late)),
+    )
+    if in_group == 1 and out_group == 1:
+        kernel = kernels("conv", "conv_depthwise", *types)
+        grid: tuple[int, ...] = (-(-prod(y_hw) // THREADS), out_c, frames)
+        return Launch(kernel, grid, (THREADS, 1, 1), arguments)
+    known = side[0] if side in ([1, 1], [3, 3]) else 0
+
+    def launch(tile: Tile) -> Launch:
+        kernel = kernels("conv", f"conv_{tile.channels}x{tile.pixels}_{known}", *types)
+        across, down = -(-prod(y_hw) // tile.pixels), -(-out_group // tile.channels)
+        grid = (across, down, step.groups * frames)
+        threads = 256 if tile == Tile(64, 64) and not types[0] else 128
+        return Launch(kernel, grid, (threads, 1, 1), arguments)
+
+    size = (out_group, prod(y_hw), step.groups * frames)
+    return launch(tiles.choose(size, (*types, frames, *arguments[5:]), launch))
+
+
+def row_step(step: Conv) -> int:
+    """Elements from one output channel's weights to the next's, as they lie on the device."""
+    return -(-int(step.weight[0].size) // ROW) * ROW
+
+
+def _plane_and_frame(view: View) -> tuple[int, int]:
+    """Elements from one channel to the next, and from one frame to the next (0: there is one)."""
+    plane = view.strides[1] if view.shape[1] > 1 else prod(view.shape[2:])
+    return plane, view.strides[0] if view.shape[0] > 1 else 0
+
+
+def _per_element(count: int) -> tuple[tuple[int, int], tuple[int, int, int]]:
+    return (-(-count // THREADS), 1), (THREADS, 1, 1)
+
+
+def _activation(step: Conv | Unary | Binary) -> tuple[int, np.float32, np.float32]:
+    kind, p, q = step.activation
+    return KINDS.index(kind), np.float32(p), np.float32(q)
+
+
+def _strided(*views: View) -> tuple[int, list[int], list[list[int]]]:
+    """Count, sizes of the first view and strides of all, filled up to AXES axes in front."""
+    missing = AXES - len(views[0].shape)
+    sizes = [1] * missing + list(views[0].shape)
+    return views[0].size, sizes, [[0] * missing + list(v.strides) for v in views]

@@ -1,0 +1,257 @@
+"""The engines ort-cuda and ort-tensorrt: ONNX Runtime on the slots' own streams and memory.
+
+Our kernel writes the input tensor, ONNX Runtime reads it where it lies and writes device memory
+that the next kernel reads: no copy between. A session has one stream, so every slot has a session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import Precision
+from ..core.errors import DeviceError
+from ..inference.ort_providers import (
+    PROVIDERS,
+    QUANTISED,
+    EngineCache,
+    choose_precision,
+    load_libraries,
+    missing_provider,
+    older_driver,
+    session_options,
+    session_providers,
+    tensorrt_version,
+    unloadable,
+)
+from ..models.manifest import ModelSpec
+from ..models.onnx_session import (
+    NetworkIO,
+    Shape,
+    load_onnxruntime,
+    network_io,
+    one_line,
+    open_session,
+)
+from .context import GpuContext, lost
+
+log = logging.getLogger(__name__)
+
+FLOAT_BYTES = 4
+_FAILURE = re.compile(r"(CUDA failure \d+: [^;]+)")
+_ERROR = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : (.+)")
+STILL_S = 30.0  # between two lines that say that it is still building
+
+
+class OrtEngine:
+    """A model for one of the engines of PROVIDERS; made and used where the context is current."""
+
+    batch = 1  # a session for each number of frames would need the weights as often
+    captured = False  # ONNX Runtime allocates and waits in between: no CUDA graph of ours
+
+    def __init__(
+        self,
+        context: GpuContext,
+        spec: ModelSpec,
+        weights: Path,
+        *,
+        engine: str,
+        precision: Precision = "auto",
+    ) -> None:
+        if fault := missing_provider(engine):
+            raise DeviceError(fault)
+        self._context, self._spec, self._weights, self._engine = context, spec, weights, engine
+        self._io = network_io(open_session(weights, optimise=False), spec)
+        quantised = QUANTISED in weights.read_bytes()
+        self._precision = choose_precision(engine, precision, quantised=quantised)
+        load_libraries(engine)
+        self._cache = None
+        if engine == "ort-tensorrt":
+            self._cache = tensorrt_cache(
+                spec, weights, precision, device=context.name, capability=context.capability
+            )
+        version = load_onnxruntime().__version__
+        computes = "" if self._precision == "auto" else f", {self._precision}"
+        self.description = f"{engine} (ONNX Runtime {version}{computes})"
+
+    def network(self, stream: Any) -> OrtNetwork:
+        """A session on ``stream`` with its device memory, run once."""
+        if self._cache is None:
+            return self._open(stream)
+        if self._cache.built:
+            try:
+                return self._open(stream, self._cache.folder)
+            except DeviceError as fault:
+                if "deserialize" not in str(fault).lower():
+                    raise
+                log.warning("the TensorRT engine in %s is damaged", self._cache.folder)
+                self._cache.forget()
+        with self._cache.building() as part, _telling(self._spec.name, self._context.name):
+            return self._open(stream, part)
+
+    def at(self, spec: ModelSpec) -> OrtEngine:
+        """See Engine. With sessions of its own, as if it were another network."""
+        how: dict[str, Any] = {"engine": self._engine, "precision": self._precision}
+        return OrtEngine(self._context, spec, self._weights, **how)
+
+    def _open(self, stream: Any, engine_cache: Path | None = None) -> OrtNetwork:
+        session = self._session(stream, engine_cache)
+        return OrtNetwork(
+            self._context, session, self._io, stream, memory=PROVIDERS[self._engine].memory
+        )
+
+    def _session(self, stream: Any, engine_cache: Path | None) -> Any:
+        providers = session_providers(
+            self._engine,
+            stream=int(stream.handle),
+            device=self._context.index,
+            precision=self._precision,
+            network=self._io,
+            engine_cache=engine_cache,
+        )
+        options, name = session_options(self._io), PROVIDERS[self._engine].name
+        make = load_onnxruntime().InferenceSession
+        try:
+            # with its own fallback it would print, and go on with the CPU
+            session = make(str(self._weights), options, providers=providers, enable_fallback=0)
+        except Exception as fault:  # ONNX Runtime's own errors have no common root
+            why = unloadable(name) if "Please install" in str(fault) else _cured(fault)
+            raise DeviceError(f"{self._engine} does not start: {why}") from fault
+        if session.get_providers()[0] != name:  # it warns, and takes the next one
+            raise DeviceError(f"{self._engine} does not start: {unloadable(name)}")
+        session.disable_fallback()
+        return session
+
+    def close(self) -> None:
+        """Nothing on the device is shared between the slots."""
+        if self._cache is not None:
+            self._cache.close()
+
+
+class OrtNetwork:
+    """One slot's session and tensors: ``input`` and ``outputs`` are device addresses.
+
+    Outputs whose sizes vary have address 0; ``varying`` gives them.
+    """
+
+    frames = 1
+    input_half = False
+
+    def __init__(
+        self, context: GpuContext, session: Any, io: NetworkIO, stream: Any, *, memory: str
+    ) -> None:
+        self._name, self._session = context.name, session
+        alloc = context.driver.mem_alloc
+        self._memory = [alloc(prod(io.shape) * FLOAT_BYTES)]
+        self.input = int(self._memory[0])
+        self.outputs: list[tuple[int, Shape]] = []
+        self._binding = session.io_binding()
+        place = (memory, context.index if memory == "cuda" else 0, np.float32)
+        self._binding.bind_input(io.input, *place, io.shape, self.input)
+        for name, shape in io.outputs:
+            if io.varies:  # only ONNX Runtime knows how much there is; it copies it to the host
+                self._binding.bind_output(name, "cpu")
+                self.outputs.append((0, shape))
+                continue
+            self._memory.append(alloc(prod(shape) * FLOAT_BYTES))
+            address = int(self._memory[-1])
+            self._binding.bind_output(name, *place, shape, address)
+            self.outputs.append((address, shape))
+        self._run_options = load_onnxruntime().RunOptions()
+        if not io.varies:  # the host goes on at once; the stream keeps the order
+            self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        # the first run allocates and searches for the fastest kernels
+        context.driver.memcpy_htod(self.input, np.zeros(io.shape, np.float32))
+        self.enqueue(stream)
+        stream.synchronize()
+
+    def run_for(self, frames: int) -> OrtNetwork:
+        """See SlotNetwork."""
+        return self
+
+    def enqueue(self, stream: Any) -> None:
+        """Put the network on the session's stream, which ``stream`` must be."""
+        try:
+            self._session.run_with_iobinding(self._binding, self._run_options)
+        except Exception as fault:
+            raise lost(self._name, RuntimeError(one_line(fault))) from fault
+
+    def varying(self) -> Sequence[NDArray[Any]]:
+        """The outputs of the last run on the host, in graph order."""
+        arrays: list[NDArray[Any]] = self._binding.copy_outputs_to_cpu()
+        return arrays
+
+    def close(self) -> None:
+        """Free everything; nothing may be pending."""
+        del self._binding, self._session
+        for memory in self._memory:
+            memory.free()
+        self._memory.clear()
+
+
+def tensorrt_cache(
+    spec: ModelSpec,
+    weights: Path,
+    precision: Precision,
+    *,
+    device: str,
+    capability: tuple[int, int],
+) -> EngineCache:
+    """Where the engine is kept; its key is all that a TensorRT engine depends on."""
+    content, (width, height) = weights.read_bytes(), spec.input.size_wh
+    chosen = choose_precision("ort-tensorrt", precision, quantised=QUANTISED in content)
+    key = {
+        "model_sha256": hashlib.sha256(content).hexdigest(),
+        "onnxruntime": load_onnxruntime().__version__,
+        "tensorrt": tensorrt_version(),
+        "device": device,
+        "capability": list(capability),
+        "precision": chosen,
+        "input": [1, 3, height, width],
+    }
+    return EngineCache(spec.name, key)
+
+
+@contextmanager
+def _telling(model: str, device: str) -> Iterator[None]:
+    """Say that an engine is being built, that it still is, and how long it took."""
+    what = f"the TensorRT engine of {model} for {device}"
+    log.info("building %s, some minutes the first time", what)
+    start_s, done = monotonic(), threading.Event()
+
+    def still() -> None:
+        while not done.wait(STILL_S):
+            log.info("still building %s: %.0f s", what, monotonic() - start_s)
+
+    thread = threading.Thread(target=still, name="still-building", daemon=True)
+    thread.start()
+    try:
+        yield
+        log.info("built %s in %.0f s", what, monotonic() - start_s)
+    finally:
+        done.set()
+        thread.join()
+
+
+def _cured(fault: Exception) -> str:
+    """ONNX Runtime's message without the names of its functions, and the cure if one is known."""
+    text = " ".join(str(fault).split())
+    if found := _FAILURE.search(text) or _ERROR.search(text):
+        text = found[1].strip()
+    if "insufficient" in text:  # CUDA driver version is insufficient for CUDA runtime version
+        return f"{text}; {older_driver()}"
+    cure = "KESTREL_LOG=DEBUG says more, --engine cuda does without"
+    if "out of memory" in text or "Failed to allocate" in text:
+        cure = "end what else uses the GPU's memory, or choose a smaller model"
+    return f"{one_line(RuntimeError(text))}; {cure}"

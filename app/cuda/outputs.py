@@ -1,0 +1,237 @@
+"""From raw outputs on the device to the few boxes that are read back.
+
+For the families that the kernel knows; others are decoded on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.detections import Detections
+from ..core.letterbox import Placement
+from ..inference.postprocess import Limits, Postprocessor, Sanity, in_source
+from ..models.families import STRIDES
+from ..models.families.base import Candidates, cells
+from ..models.manifest import ModelSpec
+from .context import GpuContext, PinnedArray
+from .kernels import load_kernel, load_module
+from .native.engine import SlotNetwork
+
+FAMILIES = ("yolov8", "yolox")
+CAPACITY = 1024  # candidates, as in kernels/postprocess.cu
+MOST = 300  # boxes
+THREADS = 256
+HEAD = 8  # floats before the rows: candidates, boxes, cells that are NaN, room for alignment
+STEP = HEAD + MOST * 6  # floats of a frame's results
+
+
+def knows(spec: ModelSpec) -> bool:
+    """Whether the device can find the boxes of this family."""
+    return spec.family in FAMILIES and not spec.parameters.get("end_to_end", False)
+
+
+class DeviceBoxes:
+    """One slot's candidates and boxes, of up to ``batch`` frames."""
+
+    def __init__(
+        self,
+        context: GpuContext,
+        spec: ModelSpec,
+        *,
+        batch: int,
+        grid: NDArray[np.float32],
+        score: float,
+        iou: float,
+    ) -> None:
+        driver = context.driver
+        self._driver = driver
+        module = load_module(context, "postprocess")
+        self._decode = load_kernel(module, f"candidates_{spec.family}", "PPPPPiif")
+        self._nms = load_kernel(module, "nms", "PPPPPif")
+        self._grid = driver.mem_alloc(grid.nbytes)
+        driver.memcpy_htod(self._grid, grid)
+        self._found = driver.mem_alloc(batch * CAPACITY * 6 * 4)
+        self._cells = driver.mem_alloc(batch * CAPACITY * 4)
+        self._count = driver.mem_alloc(batch * 8)
+        self._context, self._batch, self._iou = context, batch, np.float32(iou)
+        self._result: PinnedArray | None = None
+        self._nms_with: tuple[Any, ...] = ()
+        cells = np.int32(len(grid))
+        self._blocks = -(-len(grid) // THREADS)
+        self._decode_with = (
+            *(self._grid, self._found, self._cells, self._count, cells),
+            *(np.int32(len(spec.labels)), np.float32(score)),
+        )
+
+    def tune(self, *, score: float, iou: float) -> None:
+        """Other thresholds for what is enqueued from now on."""
+        self._iou = np.float32(iou)
+        self._decode_with = (*self._decode_with[:-1], np.float32(score))
+        self._nms_with = (*self._nms_with[:-1], self._iou) if self._nms_with else ()
+
+    def put_results(self, *, mapped: bool) -> bool:
+        """Give the results their memory, of one kind or the other; nothing may be pending.
+        Whether it has changed."""
+        if self._result is not None and self._result.mapped == mapped:
+            return False
+        result, self._result = self._result, None  # should other memory fail, it is freed once
+        if result is not None:
+            result.close()
+        self._result = PinnedArray(self._context, (self._batch, STEP), np.float32, mapped=mapped)
+        counts = int(self._result.device)
+        kept = counts + HEAD * 4
+        steps = (np.int32(STEP), self._iou)
+        self._nms_with = (self._found, self._cells, self._count, kept, counts, *steps)
+        return True
+
+    def enqueue(self, stream: Any, raw: int, frames: int) -> None:
+        """Find the boxes, on the device, in the network's output there for the first frames."""
+        self._driver.memset_d32_async(self._count, 0, 2 * frames, stream)
+        self._decode((self._blocks, frames), (THREADS, 1, 1), stream, raw, *self._decode_with)
+        self._nms((frames, 1), (THREADS, 1, 1), stream, *self._nms_with)
+
+    def download(self, stream: Any, frames: int) -> None:
+        """Copy them to the host."""
+        assert self._result is not None
+        self._result.download(stream, int(self._result.device), frames)
+
+    def broken(self, frame: int) -> bool:
+        """Whether the network gave something that is no number."""
+        assert self._result is not None
+        return bool(self._result.host[frame, :3].view(np.int32)[2])
+
+    def rows(self, frame: int) -> NDArray[np.float32] | None:
+        """(n, 6) x0, y0, x1, y1 in input pixels, score, class_id; None: there were too many
+        candidates for the device."""
+        assert self._result is not None
+        result = self._result.host[frame]
+        candidates, kept = (int(v) for v in result[:2].view(np.int32))
+        if candidates > CAPACITY:
+            return None
+        return cast(NDArray[np.float32], result[HEAD : HEAD + 6 * kept].reshape(-1, 6))
+
+    def close(self) -> None:
+        """Free everything; nothing may be pending."""
+        if self._result is not None:
+            self._result.close()
+        for memory in (self._grid, self._found, self._cells, self._count):
+            memory.free()
+        del self._decode, self._nms  # an error on its way may still know of us
+
+
+def grid_table(cells: NDArray[np.float32], strides: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N,3) column, row and stride of each cell, as the kernel reads them."""
+    return np.ascontiguousarray(np.concatenate([cells, strides], 1), np.float32)
+
+
+def output_cells(spec: ModelSpec, shape: Sequence[int]) -> int:
+    """How many cells an output of this family has."""
+    return int(shape[2] if spec.family == "yolov8" else shape[1])
+
+
+class Found:
+    """The results of one slot's runs, of up to ``batch`` frames. Pipeline thread only."""
+
+    def __init__(
+        self,
+        context: GpuContext,
+        spec: ModelSpec,
+        network: SlotNetwork,
+        stream: Any,
+        *,
+        batch: int,
+        limits: Limits,
+        sanity: Sanity,
+    ) -> None:
+        self._network, self._stream = network, stream
+        outputs = network.run_for(1).outputs
+        self._varies = any(not address for address, _ in outputs)
+        # first: it refuses outputs that are not of the family
+        self._limits, self._now = limits, (limits.score, limits.iou)
+        shapes = [shape for _, shape in outputs]
+        self._postprocess = Postprocessor(spec, shapes, limits, sanity)
+        # the raw outputs come to the host only where the device cannot find the boxes
+        self._boxes = None
+        if not self._varies and knows(spec):
+            ((_, shape),) = outputs
+            grid = np.zeros((output_cells(spec, shape), 3), np.float32)
+            if spec.family == "yolox":
+                strides = tuple(spec.parameters.get("strides", STRIDES))
+                grid = grid_table(*cells(spec.input.size_wh, strides))
+            score, iou = self._now
+            self._boxes = DeviceBoxes(context, spec, batch=batch, grid=grid, score=score, iou=iou)
+        self._raw = [
+            PinnedArray(context, (batch, *shape[1:]), np.float32, on_device=False)
+            for address, shape in network.run_for(batch).outputs
+            if address
+        ]
+
+    def refresh(self, *, mapped: bool) -> bool:
+        """Take over new thresholds, and have memory of this kind for the boxes; nothing may be
+        pending. Whether what was recorded with the old ones is no longer true."""
+        moved = self._boxes is not None and self._boxes.put_results(mapped=mapped)
+        wanted = self._limits.score, self._limits.iou
+        if self._boxes is None or wanted == self._now:
+            return moved
+        score, iou = self._now = wanted
+        self._boxes.tune(score=score, iou=iou)
+        return True
+
+    def enqueue(self, frames: int) -> None:
+        """Find the boxes of so many frames, where the device can."""
+        if self._boxes is not None:
+            ((address, _),) = self._network.run_for(frames).outputs
+            self._boxes.enqueue(self._stream, address, frames)
+
+    def download(self, frames: int) -> None:
+        """Enqueue the copy of what there is to the host."""
+        if self._boxes is not None:
+            self._boxes.download(self._stream, frames)
+        else:
+            self._download_raw(frames)
+
+    def detections(self, placements: Sequence[Placement]) -> list[Detections]:
+        """Of each frame of a run that is done."""
+        if self._varies:
+            (placement,) = placements
+            return [self._postprocess(self._network.run_for(1).varying(), placement)]
+        boxes = self._boxes
+        if boxes is None:
+            return [self._decoded(i, placement) for i, placement in enumerate(placements)]
+        rows = [boxes.rows(i) for i in range(len(placements))]
+        if any(found is None for found in rows):  # more candidates than the device has room for
+            self._download_raw(len(placements))
+            self._stream.synchronize()
+        answers = []
+        for i, (found, placement) in enumerate(zip(rows, placements, strict=True)):
+            if found is None:
+                answers.append(self._decoded(i, placement))
+                continue
+            self._postprocess.sanity.note(boxes.broken(i))
+            ids = found[:, 5].astype(np.intp)
+            candidates = Candidates(found[:, :4].copy(), found[:, 4].copy(), ids)
+            answers.append(in_source(candidates, placement))
+        return answers
+
+    def _decoded(self, frame: int, placement: Placement) -> Detections:
+        return self._postprocess([raw.host[frame : frame + 1] for raw in self._raw], placement)
+
+    def _download_raw(self, frames: int) -> None:
+        if self._varies:
+            return
+        outputs = self._network.run_for(frames).outputs
+        for (address, _), raw in zip(outputs, self._raw, strict=True):
+            raw.download(self._stream, address, frames)
+
+    def close(self) -> None:
+        """Free everything; nothing may be pending."""
+        for raw in self._raw:
+            raw.close()
+        self._raw.clear()
+        if self._boxes is not None:
+            self._boxes.close()
+        self._boxes = self._stream = None  # an error on its way may still know of us

@@ -1,0 +1,194 @@
+"""Several networks that take turns, frame by frame, as one backend.
+
+All are built before the first frame: a device that is too slow or too hot has no time to build an
+engine, and what cannot be built is told at the start; what a size of frame needs besides, when its
+first one comes. Then a change of network costs nothing: each frame goes where the ladder is at that
+moment, and what is under way ends where it began.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.detections import Detections
+from ..core.errors import KestrelError
+from ..core.frame import Frame
+from ..core.interfaces import Backend, BackendFactory, Fitted, Slot, Tunable
+from ..pipeline.degrade import Network
+
+log = logging.getLogger(__name__)
+
+OWN = Network()  # the run's own
+
+
+class Rung(NamedTuple):
+    """``make`` gives the factory, and may take long. ``class_ids``: see ``renumbered``."""
+
+    make: Callable[[], BackendFactory]
+    class_ids: NDArray[np.int32] | None
+
+
+class Rungs:
+    """What the ladder and the backends share: which network it is now, and which are not there."""
+
+    def __init__(self) -> None:
+        self.now = OWN
+        self.missing: set[Network] = set()
+
+    def use(self, network: Network) -> None:
+        """From the next frame on; on the pipeline thread."""
+        self.now = network
+
+    def leave_out(self, network: Network, fault: KestrelError) -> None:
+        """One that cannot be built, told once; whoever is there goes on with the run's own."""
+        if network in self.missing:
+            return
+        self.missing.add(network)
+        if self.now == network:
+            self.now = OWN
+        log.warning("ladder: %s cannot be built and is left out: %s", network.name, fault)
+
+
+class LadderBackend:
+    """A ``Backend`` of one network for each rung; a context manager for the pipeline thread.
+
+    The run's own must open; of the others one that does not is left out, with one warning.
+    """
+
+    def __init__(
+        self,
+        own: BackendFactory,
+        others: Mapping[Network, Rung],
+        rungs: Rungs,
+        wake: Callable[[], None],
+    ) -> None:
+        self._own, self._others, self._rungs, self._wake = own, others, rungs, wake
+        self._stack = ExitStack()
+        self._backends: dict[Network, Backend] = {}
+        self.slots: Sequence[LadderSlot] = ()
+
+    def __enter__(self) -> LadderBackend:
+        with ExitStack() as stack:
+            self._backends[OWN] = stack.enter_context(self._own(self._wake))
+            for network, rung in self._others.items():
+                try:
+                    self._backends[network] = stack.enter_context(rung.make()(self._wake))
+                except KestrelError as fault:
+                    self._rungs.leave_out(network, fault)
+            self.slots = self._threaded()
+            self._stack = stack.pop_all()
+        return self
+
+    def _threaded(self) -> list[LadderSlot]:
+        """One slot of each network behind each of ours."""
+        count = min(len(backend.slots) for backend in self._backends.values())
+        class_ids = {network: rung.class_ids for network, rung in self._others.items()}
+        return [
+            LadderSlot(
+                {network: backend.slots[i] for network, backend in self._backends.items()},
+                class_ids,
+                self._rungs,
+            )
+            for i in range(count)
+        ]
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.slots, self._backends = (), {}
+        self._stack.__exit__(kind, error, trace)
+
+    def tune(self, *, score: float, iou: float) -> None:
+        """See interfaces.Tunable."""
+        for backend in self._backends.values():
+            each: object = backend
+            if isinstance(each, Tunable):
+                each.tune(score=score, iou=iou)
+
+    @property
+    def description(self) -> str:
+        """See interfaces.Backend: of the run's own network, and which others stand by."""
+        waiting = "; ".join(network.name for network in self._backends if network != OWN)
+        return self._backends[OWN].description + (f" (ladder: {waiting})" if waiting else "")
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """See interfaces.Backend."""
+        return self._backends[OWN].remarks
+
+
+class LadderSlot:
+    """A slot of each network, of which one at a time is used."""
+
+    def __init__(
+        self,
+        slots: Mapping[Network, Slot],
+        class_ids: Mapping[Network, NDArray[np.int32] | None],
+        rungs: Rungs,
+    ) -> None:
+        self._slots, self._class_ids, self._rungs = slots, class_ids, rungs
+        self._network = OWN
+        self._wh_px = (0, 0)  # of the frame before
+
+    def enqueue(self, frame: Frame) -> None:
+        """See interfaces.Slot. The canary's frame asks for the run's own network's answer."""
+        if frame.wh_px != self._wh_px:
+            self._wh_px = frame.wh_px
+            self._prepare()
+        self._network = OWN if frame.index < 0 else self._rungs.now
+        self._slots[self._network].enqueue(frame)
+
+    def _prepare(self) -> None:
+        """The other networks, too, for frames of this size: in an overload there is no time."""
+        for network, slot in self._slots.items():
+            each: object = slot
+            if network == OWN or network in self._rungs.missing or not isinstance(each, Fitted):
+                continue
+            try:
+                each.prepare(self._wh_px)
+            except KestrelError as fault:
+                self._rungs.leave_out(network, fault)
+
+    def ready(self) -> bool:
+        """See interfaces.Slot."""
+        return self._slots[self._network].ready()
+
+    def collect(self) -> tuple[Detections, Mapping[str, int]]:
+        """See interfaces.Slot."""
+        detections, stages_ns = self._slots[self._network].collect()
+        class_ids = self._class_ids.get(self._network)
+        if class_ids is not None:
+            detections = renumbered(detections, class_ids)
+        return detections, stages_ns
+
+
+def matching_classes(
+    labels: Sequence[str], wanted: Sequence[str]
+) -> tuple[NDArray[np.int32] | None, list[str]]:
+    """For each of ``labels`` its number among ``wanted``, or -1; and those that are not there.
+
+    None where both are the same.
+    """
+    if tuple(labels) == tuple(wanted):
+        return None, []
+    numbers = {label: i for i, label in enumerate(wanted)}
+    class_ids = np.array([numbers.get(label, -1) for label in labels], np.int32)
+    return class_ids, [label for label in wanted if label not in labels]
+
+
+def renumbered(found: Detections, class_ids: NDArray[np.int32]) -> Detections:
+    """With the run's class numbers; ``class_ids`` has -1 for a class that the run does not have."""
+    ids = class_ids[found.class_ids]
+    kept = ids >= 0
+    points = None if found.keypoints is None else found.keypoints[kept]
+    return Detections(found.xyxy[kept], found.scores[kept], ids[kept], points)

@@ -1,0 +1,1 @@
+"""The model shelf: manifests, weights, detector families, ONNX tools."""

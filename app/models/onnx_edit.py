@@ -1,0 +1,267 @@
+"""An ONNX file at another input size or batch.
+
+A file that leaves height and width open runs as it is. In one that fixes them everything that was
+made for the size is made anew: the input, constant targets of reshapes, and tables of grid cells,
+which are recognised by their values. What else depends on the size is refused; then the network
+must run and give what its family gives, or it is refused too.
+
+Whether its graph really allows that, shows a run; whether a batch is computed rightly, a comparison
+with its frames one by one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import ConfigError, ModelError
+from .families import STRIDES, make_decoder
+from .families.base import cells
+from .manifest import ANY_SIZE, ModelSpec
+from .onnx_quantize import load_onnx
+from .onnx_session import Shape, network_io, one_line, open_session
+from .store import cache_dir, write_whole
+
+Size = tuple[int, int]  # width, height
+
+
+def at_input_size(spec: ModelSpec, weights: Path, size_wh: Size) -> tuple[ModelSpec, Path]:
+    """The model for another input size, its weights in the cache where they had to be changed.
+
+    Raises ModelError where the network cannot do it, ConfigError without the package onnx.
+    """
+    if spec.family not in ANY_SIZE:
+        known = ", ".join(ANY_SIZE)
+        why = f"family {spec.family} finds right sizes at its own only; these take others: {known}"
+        raise _refused(spec, size_wh, why)
+    if any(side % (spec.input.fit or 1) for side in size_wh):
+        raise _refused(spec, size_wh, f"it takes multiples of {spec.input.fit}")
+    resized = replace(spec, input=replace(spec.input, size_wh=size_wh))
+    dims = open_session(weights, optimise=False).get_inputs()[0].shape
+    if any(isinstance(n, int) for n in dims[2:]):
+        weights = _changed(spec, weights, size_wh)
+    try:
+        io = network_io(open_session(weights, optimise=False), resized)
+        make_decoder(resized, [shape for _, shape in io.outputs])
+    except ModelError as fault:
+        why = "its parts do not fit together there; most networks take multiples of 32"
+        raise _refused(spec, size_wh, f"{why} ({fault})") from fault
+    return resized, weights
+
+
+def _changed(spec: ModelSpec, weights: Path, size_wh: Size) -> Path:
+    data = weights.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()[:16]
+    path = cache_dir("input") / "{}-{}x{}.onnx".format(digest, *size_wh)
+    if path.is_file():
+        return path
+    onnx = load_onnx()
+    try:
+        model = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(data))
+        old_wh = spec.input.size_wh
+        _refuse_what_is_unknown(model, _renew_grids(model, old_wh, size_wh), old_wh)
+        _renew_shapes(onnx, model, size_wh)
+        onnx.checker.check_model(model)
+    except ValueError as fault:
+        raise _refused(spec, size_wh, str(fault)) from fault
+    except Exception as fault:  # onnx's own errors have no common root
+        raise _refused(spec, size_wh, one_line(fault)) from fault
+    try:
+        write_whole(path, model.SerializeToString())
+    except OSError as fault:
+        raise ConfigError(f"cannot write {path}: {fault.strerror}; free some space") from fault
+    return path
+
+
+def _refused(spec: ModelSpec, size_wh: Size, why: str) -> ModelError:
+    at = "{}x{}".format(*size_wh)
+    return ModelError(f"model {spec.name} does not run at an input of {at}: {why}")
+
+
+# -- tables of grid cells --------------------------------------------------------------------------
+
+
+def _tables(size_wh: Size) -> list[NDArray[np.float32]]:
+    """What a graph may hold of its grid: centres, corners, strides; (2, N) or (1, N)."""
+    positions, strides = cells(size_wh, STRIDES)
+    found = [strides.T]
+    for offset, unit in product((0.5, 0.0), (strides, np.ones_like(strides))):
+        found.append(((positions + np.float32(offset)) * unit).T)
+    return found
+
+
+def _renew_grids(model: Any, old_wh: Size, new_wh: Size) -> set[str]:
+    """Replace each table of the old grid by the new one; returns their names."""
+    from onnx import numpy_helper
+
+    old, new = _tables(old_wh), _tables(new_wh)
+    count = old[0].shape[1]
+    done = set()
+    for tensor in _constants(model):
+        if count not in tensor.dims or prod(tensor.dims) not in (count, 2 * count):
+            continue
+        values = numpy_helper.to_array(tensor)
+        axis = list(tensor.dims).index(count)
+        across = np.moveaxis(values, axis, -1).reshape(-1, count)
+        for before, after in zip(old, new, strict=True):
+            if before.shape == across.shape and np.allclose(before, across, atol=1e-3):
+                shape = [n for i, n in enumerate(tensor.dims) if i != axis]
+                table = np.moveaxis(after.reshape(*shape, -1), -1, axis).astype(values.dtype)
+                tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(table), tensor.name))
+                done.add(tensor.name)
+                break
+    return done
+
+
+def _constants(model: Any) -> list[Any]:
+    inside = [a.t for n in model.graph.node if n.op_type == "Constant" for a in n.attribute]
+    for number, tensor in enumerate(inside):
+        tensor.name = tensor.name or f"constant {number}"
+    return [*model.graph.initializer, *inside]
+
+
+def _refuse_what_is_unknown(model: Any, renewed: set[str], old_wh: Size) -> None:
+    """Raise ValueError for a table of cells that is none we know, or the size as a number."""
+    from onnx import numpy_helper
+
+    count = _tables(old_wh)[0].shape[1]
+    sides = {float(n) for n in old_wh} | {1.0 / n for n in old_wh}
+    for tensor in _constants(model):
+        if tensor.name in renewed:
+            continue
+        if count in tensor.dims:
+            raise ValueError(f"its constant {tensor.name!r} was made for the size it has")
+        if prod(tensor.dims) <= 4 and tensor.data_type in (1, 10, 11):  # floating point
+            values = numpy_helper.to_array(tensor).ravel()
+            if any(np.isclose(value, side, rtol=1e-4) for value in values for side in sides):
+                raise ValueError(f"its constant {tensor.name!r} is the size it has")
+
+
+# -- shapes ----------------------------------------------------------------------------------------
+
+
+def _renew_shapes(onnx: Any, model: Any, new_wh: Size) -> None:
+    """Write the new size down and follow it through the reshapes, in the graph's order."""
+    graph = model.graph
+    before = _known_shapes(model)
+    names = {i.name for i in graph.initializer}
+    (tensor,) = [i for i in graph.input if i.name not in names]
+    for dim, side in zip(tensor.type.tensor_type.shape.dim[2:], reversed(new_wh), strict=True):
+        dim.Clear()
+        dim.dim_value = side
+    for output in graph.output:  # inferred again
+        for dim in output.type.tensor_type.shape.dim[1:]:
+            dim.Clear()
+    fixed = {t.name for t in graph.initializer}
+    fixed |= {node.output[0] for node in graph.node if node.op_type == "Constant"}
+    for node in graph.node:
+        if node.op_type != "Reshape" or node.input[1] not in fixed:
+            continue
+        shape, result = before.get(node.input[0]), before.get(node.output[0])
+        if shape is None or result is None:
+            continue
+        now = _known_shapes(_inferred(onnx, model)).get(node.input[0])
+        if now is None:
+            continue
+        fresh = _reshaped(shape, result, now)
+        name = "{}_at_{}x{}".format(node.output[0], *new_wh)
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array(fresh, np.int64), name))
+        node.input[1] = name
+    del graph.value_info[:]
+
+
+def _inferred(onnx: Any, model: Any) -> Any:
+    copy = type(model)()
+    copy.CopyFrom(model)
+    del copy.graph.value_info[:]
+    return onnx.shape_inference.infer_shapes(copy)
+
+
+def _known_shapes(model: Any) -> dict[str, Shape]:
+    """Of all tensors whose every size but the batch is known; an open batch counts as 1."""
+    found = {}
+    for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        sizes = tuple(d.dim_value or (1 if i == 0 else 0) for i, d in enumerate(dims))
+        if 0 not in sizes:
+            found[value.name] = sizes
+    return found
+
+
+def _reshaped(shape: Shape, result: Shape, now: Shape) -> list[int]:
+    """What ``result`` of a reshape of ``shape`` becomes where the input is ``now``."""
+    fresh: list[int] = []
+    i = j = 0
+    while i < len(shape) or j < len(result):  # the shortest runs of sizes with the same product
+        first_i, first_j = i, j
+        i, j = min(i + 1, len(shape)), min(j + 1, len(result))
+        while prod(shape[first_i:i]) != prod(result[first_j:j]):
+            if prod(shape[first_i:i]) < prod(result[first_j:j]):
+                i += 1
+            else:
+                j += 1
+            if i > len(shape) or j > len(result):
+                raise ValueError(f"a reshape of {shape} to {result} cannot be followed")
+        fresh += _group(shape[first_i:i], result[first_j:j], now[first_i:i])
+    return fresh
+
+
+def _group(shape: Shape, result: Shape, now: Shape) -> list[int]:
+    if now == shape:
+        return list(result)
+    wide = [n for n in result if n != 1]
+    if len(wide) == 1:
+        return [prod(now) if n != 1 else 1 for n in result]
+    raise ValueError(f"a reshape of {shape} to {result} cannot be followed")
+
+
+def with_input(path: Path, shape: Sequence[int], folder: Path) -> Path:
+    """A file whose input is ``shape`` (N, C, H, W): ``path`` itself, if its sizes are open.
+
+    Else a copy in ``folder``, for which the onnx package is needed.
+    """
+    told = open_session(path).get_inputs()[0].shape
+    if all(not isinstance(n, int) or n == size for n, size in zip(told, shape, strict=True)):
+        return path
+    try:
+        import onnx
+    except ImportError as fault:
+        raise ConfigError(
+            f"{path.name} has an input of {told}; to try others: pip install onnx"
+        ) from fault
+    proto = onnx.load(str(path))
+    graph = proto.graph
+    constants = {c.name for c in graph.initializer}
+    (tensor,) = (i for i in graph.input if i.name not in constants)
+    for dim, size in zip(tensor.type.tensor_type.shape.dim, shape, strict=True):
+        dim.dim_value = size
+    del graph.value_info[:]  # shapes of the layers, which are others now
+    for output in graph.output:
+        output.type.tensor_type.ClearField("shape")
+    if shape[0] != 1:
+        _widen_reshapes(onnx, graph, shape[0])
+    copy = folder / f"{path.stem}_{'x'.join(map(str, shape))}.onnx"
+    onnx.save(proto, str(copy))
+    return copy
+
+
+def _widen_reshapes(onnx: Any, graph: Any, batch: int) -> None:
+    """Reshape targets that begin with a batch of 1 get the new one."""
+    targets = {n.input[1] for n in graph.node if n.op_type == "Reshape"}
+    holders = [c for c in graph.initializer if c.name in targets]
+    for node in graph.node:
+        if node.op_type == "Constant" and node.output[0] in targets:
+            holders += [a.t for a in node.attribute if a.name == "value"]
+    for holder in holders:
+        sizes = onnx.numpy_helper.to_array(holder).copy()
+        if sizes.size > 1 and sizes[0] == 1:
+            sizes[0] = batch
+            holder.CopyFrom(onnx.numpy_helper.from_array(sizes, holder.name))

@@ -1,0 +1,1 @@
+"""Operation: flight recorder, power, systemd, self-test, signals, display."""

@@ -1,0 +1,281 @@
+"""The flight recorder: what happens to each frame, in a bounded ring and in trace files.
+
+Kinds, with what follows: "put" captured_ns; "replaced", "take", "kept", "stale" (the time is that
+of the decision); "result" age_ns, {stage: ns}, [[class_id, score, x0, y0, x1, y1], …]; and without
+a frame (-1): "state" name, "error" text. Times are monotonic; the header has the wall clock's.
+
+Notes are taken on the threads that decide, into memory. The newest go into a file of their own when
+a run ends by an error; with ``--trace FILE`` all go there, written by a thread of the recorder's.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from time import monotonic_ns
+from typing import Any, TextIO
+
+from .. import __version__
+from ..core.detections import Detections, Result
+from ..core.errors import ConfigError, KestrelError, SinkError
+from ..core.frame import SourceInfo
+
+log = logging.getLogger(__name__)
+
+
+VERSION = 1
+SEGMENT_BYTES = 8 * 2**20  # half an hour and more at 30 frames a second
+Event = tuple[Any, ...]
+KINDS = ("put", "replaced", "take", "kept", "stale", "result", "state", "error")
+LENGTHS = {"put": 4, "result": 6, "state": 4, "error": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What was read; ``events`` in the order of the decisions."""
+
+    header: Mapping[str, Any]
+    events: list[Event]
+
+
+class TraceWriter:
+    """A ring of two files, FILE and FILE.1 (the older one): twice ``SEGMENT_BYTES`` at most."""
+
+    def __init__(
+        self, path: Path, header: Mapping[str, Any], *, segment_bytes: int = SEGMENT_BYTES
+    ) -> None:
+        self._path, self._segment_bytes = path, segment_bytes
+        self._header = {"trace": VERSION, **header}
+        self._file: TextIO | None = None
+        self._size = 0
+        try:
+            older(path).unlink(missing_ok=True)  # of another run
+            self._begin()
+        except OSError as fault:
+            raise self._error(fault) from fault
+
+    def write(self, events: Iterable[Event]) -> None:
+        """Append and flush; raises SinkError."""
+        try:
+            for event in events:
+                if self._size >= self._segment_bytes:
+                    self.close()
+                    self._path.replace(older(self._path))
+                    self._begin()
+                self._line(event)
+            if self._file is not None:
+                self._file.flush()
+        except OSError as fault:
+            raise self._error(fault) from fault
+
+    def close(self) -> None:
+        """Idempotent."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def _begin(self) -> None:
+        self._file, self._size = self._path.open("w", encoding="utf-8"), 0
+        self._line(self._header)
+
+    def _line(self, value: object) -> None:
+        assert self._file is not None
+        self._size += self._file.write(json.dumps(value, separators=(",", ":")) + "\n")
+
+    def _error(self, fault: OSError) -> SinkError:
+        return SinkError(f"cannot write --trace {self._path}: {fault.strerror or fault}")
+
+
+def older(path: Path) -> Path:
+    """The other file of the ring."""
+    return path.with_name(f"{path.name}.1")
+
+
+def read_trace(path: Path) -> Trace:
+    """Both files of the ring; raises ConfigError. A last line that was cut off is left out."""
+    lines: list[str] = []
+    try:
+        for file in (older(path), path):
+            if file.exists() or file == path:
+                lines += file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ConfigError(f"cannot read --trace {path}: {fault}") from fault
+    header: Mapping[str, Any] | None = None
+    events: list[Event] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as fault:
+            if number == len(lines):
+                break
+            raise ConfigError(f"--trace {path}, line {number}: is no JSON: {fault}") from fault
+        if isinstance(value, dict):
+            header = value if header is None else header
+        elif _sound(value):
+            events.append(tuple(value))
+        else:
+            raise ConfigError(f"--trace {path}, line {number}: is no event: {line[:80]!r}")
+    age_ms = None if header is None else header.get("max_age_ms")
+    if age_ms is not None and not (isinstance(age_ms, (int, float)) and 0 <= age_ms < 1e9):
+        raise ConfigError(f"--trace {path}: its max_age_ms is {age_ms!r}, which is no number")
+    if header is None or header.get("trace") != VERSION:
+        raise ConfigError(f"--trace {path}: is no trace that this version can read")
+    return Trace(header, events)
+
+
+def _sound(value: Any) -> bool:
+    """Whether a line is an event; what is read here is trusted afterwards."""
+    if not isinstance(value, list) or len(value) < 3 or not _known(value[0]):
+        return False
+    kind, *rest = value
+    if len(value) != LENGTHS.get(kind, 3) or not all(_whole(number) for number in rest[:2]):
+        return False
+    if kind == "put":
+        return _whole(rest[2])
+    if kind == "result":
+        age_ns, stages_ns, boxes = rest[2:]
+        timed = isinstance(stages_ns, dict) and all(map(_whole, stages_ns.values()))
+        return _whole(age_ns) and timed and isinstance(boxes, list)
+    return True
+
+
+def _known(kind: Any) -> bool:
+    return isinstance(kind, str) and kind in KINDS
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+KEPT = 10_000  # events in memory: a minute or more, a few megabytes
+PERIOD_S = 0.5
+
+
+class FlightRecorder:
+    """A sink for the results and a ``Note`` for the decisions; a context manager around the run."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        header: Mapping[str, Any],
+        *,
+        last_words: Path,
+        clock_ns: Callable[[], int] = monotonic_ns,
+    ) -> None:
+        self._path, self._clock_ns, self._last_words = path, clock_ns, last_words
+        self._header = {
+            "kestrel": __version__,
+            "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            "time_ns": clock_ns(),
+            **header,
+        }
+        self._kept: deque[Event] = deque(maxlen=KEPT)
+        self._unwritten: deque[Event] = deque(maxlen=KEPT)  # a disk that hangs costs events
+        self._writer: TraceWriter | None = None
+        self._state: Callable[[], str] = lambda: ""
+        self._last_state = ""
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, state: Callable[[], str]) -> None:
+        """Where the state is asked; before it is entered."""
+        self._state = state
+
+    def __enter__(self) -> FlightRecorder:
+        if self._path is not None:  # an unwritable file is told at once
+            self._writer = TraceWriter(self._path, self._header)
+        self._thread = threading.Thread(target=self._run, name="flight", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(2.0)
+            if not self._thread.is_alive():
+                self._write()
+        if self._writer is not None:
+            self._writer.close()
+
+    def note(self, kind: str, index: int, time_ns: int) -> None:
+        """See handoff.Note; any thread."""
+        if kind == "put":
+            self._add(kind, self._clock_ns(), index, time_ns)
+        else:
+            self._add(kind, time_ns or self._clock_ns(), index)
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Nothing to open."""
+
+    def emit(self, result: Result) -> None:
+        """Keep times and boxes; they are spelt out where they are written, off this thread."""
+        now_ns, index = self._clock_ns(), result.frame.index
+        stages_ns = dict(result.stages_ns)
+        self._add("result", now_ns, index, result.age_ns, stages_ns, result.detections)
+
+    def close(self) -> None:
+        """The rest is written when it is left."""
+
+    def error(self, error: BaseException) -> None:
+        """The run ended by it: write down what is kept, if no file has it and frames had come."""
+        self._add("error", self._clock_ns(), -1, str(error))
+        if self._path is not None or not any(event[0] == "put" for event in self._kept):
+            return
+        try:
+            self._last_words.parent.mkdir(parents=True, exist_ok=True)
+            part = self._last_words.with_name(f"{self._last_words.name}.{os.getpid()}.part")
+            writer = TraceWriter(part, self._header, segment_bytes=sys.maxsize)
+            writer.write(map(_spelt_out, list(self._kept)))
+            writer.close()
+            part.replace(self._last_words)  # never half of it, or two processes' in one
+        except (SinkError, OSError) as fault:
+            log.debug("the flight recorder could not be saved: %s", fault)
+        else:
+            log.info("the flight recorder's last %d events: %s", len(self._kept), self._last_words)
+
+    def _add(self, *event: Any) -> None:
+        self._kept.append(event)
+        if self._path is not None:
+            self._unwritten.append(event)
+
+    def _run(self) -> None:
+        while not self._stop.wait(PERIOD_S):
+            state = self._state()
+            if state != self._last_state:
+                self._last_state = state
+                self._add("state", self._clock_ns(), -1, state)
+            self._write()
+
+    def _write(self) -> None:
+        """A full disk ends the recording, not the run."""
+        events = [_spelt_out(self._unwritten.popleft()) for _ in range(len(self._unwritten))]
+        if self._writer is None or not events:
+            return
+        try:
+            self._writer.write(events)
+        except KestrelError as fault:
+            log.warning("%s; nothing more is traced", fault)
+            self._writer.close()
+            self._writer = None
+
+
+def _spelt_out(event: Event) -> Event:
+    """As it stands in the file."""
+    if event[0] != "result":
+        return event
+    found: Detections = event[5]
+    boxes = [
+        [class_id, round(score, 4), *(round(value, 2) for value in box)]
+        for class_id, score, box in zip(
+            found.class_ids.tolist(), found.scores.tolist(), found.xyxy.tolist(), strict=True
+        )
+    ]
+    return (*event[:5], boxes)

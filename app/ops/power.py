@@ -1,0 +1,256 @@
+"""Power meter: watts now, joules since the start, joules a frame.
+
+A Jetson's INA3221 measures the board, and is taken alone. Elsewhere NVML tells the GPU's power and
+RAPL the processors'; those that answer are added up, and what is covered is always told beside the
+figure: neither sees memory, disks or the power supply's losses.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import monotonic_ns
+from typing import Any, Protocol
+
+from ..core.detections import Result
+from ..core.frame import SourceInfo
+from .nvml import Nvml, open_nvml
+from .power_linux import find_ina3221, find_rapl
+
+
+class NvmlPower:
+    """The GPU that the application uses. Jetsons do not answer: they have INA3221."""
+
+    averaged = False
+    covers = "GPU"
+
+    def __init__(self, gpu: Nvml) -> None:
+        self._gpu = gpu
+        self.read()  # told now rather than in the middle of a run
+
+    def read(self) -> Mapping[str, float]:
+        """See PowerSensor."""
+        return {"GPU": self._gpu.power_w()}
+
+
+def find_nvml(opened: tuple[Nvml | None, str] | None = None) -> tuple[NvmlPower | None, str]:
+    """The sensor, or why there is none; no reason where there is no driver to ask."""
+    gpu, reason = opened or open_nvml()
+    if gpu is None:
+        return None, reason
+    try:
+        return NvmlPower(gpu), ""
+    except OSError as fault:
+        return None, f"the GPU's power is not told ({fault})"
+
+
+class PowerSensor(Protocol):
+    """One source of watts. Opened by who makes it; read from one thread."""
+
+    covers: str  # what the figure includes
+    averaged: bool  # watts are the mean since the last read, not those of the moment
+
+    def read(self) -> Mapping[str, float]:
+        """Watts by rail, to be added up; empty at the first read of an averaged one.
+
+        Raises OSError when the sensor has gone.
+        """
+
+
+def find_sensors(root: Path = Path("/")) -> tuple[Sequence[PowerSensor], str]:
+    """The sensors to add up, and, if there is none, why and what would cure it."""
+    board, _ = find_ina3221(root)
+    if board is not None:
+        return [board], ""
+    sensors: list[PowerSensor] = []
+    reasons = []
+    for sensor, reason in (find_nvml(), find_rapl(root)):
+        if sensor is not None:
+            sensors.append(sensor)
+        elif reason:
+            reasons.append(reason)
+    return sensors, "" if sensors else "; ".join(reasons) or "this machine has no power sensor"
+
+
+PERIOD_S = 0.2
+STALE_S = 2.0  # an older sample says nothing of now
+
+
+@dataclass(frozen=True, slots=True)
+class PowerReading:
+    """``watts`` is None, never 0, where the machine tells nothing: ``reason`` says why."""
+
+    watts: float | None
+    rails: Mapping[str, float] = field(default_factory=dict)
+    covers: str = ""
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return "unavailable" if self.watts is None else f"{self.watts:.1f} W"
+
+
+class PowerMeter:
+    """Samples all sensors every ``PERIOD_S``; a context manager. Any thread may ask."""
+
+    def __init__(
+        self,
+        find: Callable[[], tuple[Sequence[PowerSensor], str]] = find_sensors,
+        *,
+        clock_ns: Callable[[], int] = monotonic_ns,
+    ) -> None:
+        self._find, self._clock_ns = find, clock_ns
+        self._sensors: Sequence[PowerSensor] = ()
+        self._reason = "not measured yet"
+        self._covers = ""
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._rails: list[Mapping[str, float]] = []
+        self._sampled_ns: int | None = None
+        self._joules = self._seconds = 0.0
+
+    def __enter__(self) -> PowerMeter:
+        self.open()
+        if self._sensors:
+            self._thread = threading.Thread(target=self._run, name="power", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(1.0)
+            self.sample()
+            self._thread = None
+
+    def open(self) -> None:
+        """Look for sensors and take the first sample."""
+        self._sensors, self._reason = self._find()
+        self._covers = " + ".join(sensor.covers for sensor in self._sensors)
+        self.sample()
+
+    def sample(self) -> None:
+        """Read every sensor and add up; a sensor that goes away makes all unavailable."""
+        if not self._sensors:
+            return
+        try:
+            rails = [sensor.read() for sensor in self._sensors]
+        except OSError as fault:
+            with self._lock:
+                self._sensors, self._reason = (), str(fault)
+            self._stop.set()
+            return
+        now_ns = self._clock_ns()
+        with self._lock:
+            if self._sampled_ns is not None:
+                span_s = (now_ns - self._sampled_ns) / 1e9
+                self._joules += span_s * self._mean_watts(rails)
+                self._seconds += span_s
+            self._sampled_ns, self._rails = now_ns, rails
+
+    def _mean_watts(self, rails: Sequence[Mapping[str, float]]) -> float:
+        """Since the last sample: what an averaged sensor says, else between then and now."""
+        watts = 0.0
+        for sensor, then, now in zip(self._sensors, self._rails, rails, strict=True):
+            total = sum(now.values())
+            watts += total if sensor.averaged else (sum(then.values()) + total) / 2
+        return watts
+
+    def reading(self) -> PowerReading:
+        """Now."""
+        with self._lock:
+            fresh = (
+                self._sampled_ns is not None
+                and self._clock_ns() - self._sampled_ns <= STALE_S * 1e9
+                and all(self._rails)  # an averaged sensor has none at its first read
+            )
+            if not self._sensors or not fresh:
+                reason = self._reason or "no sample yet"
+                return PowerReading(None, reason=reason, covers=self._covers)
+            rails = {name: watts for each in self._rails for name, watts in each.items()}
+            return PowerReading(sum(rails.values()), rails, self._covers)
+
+    def energy(self) -> tuple[float, float] | None:
+        """(joules, seconds) since the start; None where it is not known for the whole of it."""
+        with self._lock:
+            known = bool(self._sensors) and self._seconds > 0
+            return (self._joules, self._seconds) if known else None
+
+    def _run(self) -> None:
+        while not self._stop.wait(PERIOD_S):
+            self.sample()
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Of a run: the whole draw of what is covered, idle power included. None: unavailable."""
+
+    covers: str
+    reason: str
+    joules: float | None = None
+    seconds: float | None = None
+    watts: float | None = None
+    joules_per_frame: float | None = None
+    fps_per_watt: float | None = None  # frames per second and watt, which is frames per joule
+
+    def line(self) -> str:
+        """For people."""
+        if self.watts is None or self.joules_per_frame is None or self.fps_per_watt is None:
+            return f"unavailable: {self.reason}"
+        return (
+            f"{self.watts:.1f} W on average, {self.joules_per_frame:.3g} J a frame, "
+            f"{self.fps_per_watt:.3g} frames/s per W ({self.covers})"
+        )
+
+    def figures(self) -> dict[str, Any]:
+        """For JSON; null where unavailable."""
+        return {
+            name: round(value, 6) if isinstance(value, float) else value
+            for name, value in asdict(self).items()
+        }
+
+
+class EnergySink:
+    """A sink, as those are opened once the engine is built and closed after the last result."""
+
+    def __init__(self, meter: PowerMeter | None = None) -> None:
+        self._meter = meter or PowerMeter()
+        self._frames = 0
+        self._opened = False
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Start to measure."""
+        self._meter.__enter__()
+        self._opened = True
+
+    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """See interfaces.Updatable: it is the machine that is measured."""
+
+    def emit(self, result: Result) -> None:
+        """Count."""
+        self._frames += 1
+
+    def close(self) -> None:
+        """Stop."""
+        if self._opened:
+            self._meter.__exit__()
+            self._opened = False
+
+    def reading(self) -> PowerReading:
+        """Watts now, for who shows them; any thread."""
+        return self._meter.reading()
+
+    def energy(self) -> Energy:
+        """Over the whole run."""
+        reading, measured = self._meter.reading(), self._meter.energy()
+        if measured is None or not self._frames:
+            return Energy(reading.covers, reading.reason or "too short to measure")
+        joules, seconds = measured
+        if joules <= 0:
+            return Energy(reading.covers, "the sensor counted nothing in so short a time")
+        return Energy(
+            *(reading.covers, "", joules, seconds, joules / seconds),
+            *(joules / self._frames, self._frames / joules),
+        )

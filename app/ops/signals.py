@@ -1,0 +1,85 @@
+"""Signals that stop a process or make it read its configuration again.
+
+While a run goes on, a signal is only noted, as a handler may take no lock; the run asks between two
+steps. Before there is a run, a signal interrupts whatever goes on. Python ignores an exception that
+strikes in some places (a finaliser, a callback of the import machinery), so the signal is noted as
+well, and a run that starts afterwards finds it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Heard:
+    """What has been asked for by signals so far; the second stop ends the process at once."""
+
+    def __init__(self, *, interrupts: bool = False) -> None:
+        self.stop = self.hang_up = False
+        self._interrupts = interrupts
+
+    def on_stop(self, number: int, frame: FrameType | None) -> None:
+        if self.stop:
+            os._exit(128 + number)
+        self.stop = True
+        if self._interrupts:
+            raise KeyboardInterrupt
+
+    def on_hang_up(self, number: int, frame: FrameType | None) -> None:
+        self.hang_up = True
+
+
+@contextmanager
+def interrupting() -> Iterator[None]:
+    """SIGINT and SIGTERM raise KeyboardInterrupt on the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard = Heard(interrupts=True)
+    before = {number: signal.signal(number, heard.on_stop) for number in STOPS}
+    try:
+        yield
+    finally:
+        _restore(before)
+
+
+@contextmanager
+def noting(*, hang_ups: bool = False) -> Iterator[Heard]:
+    """SIGINT and SIGTERM are noted, those that came before included.
+
+    With ``hang_ups`` SIGHUP is, too, but at a terminal, where it says that the terminal has gone.
+    """
+    heard = Heard()
+    before = {number: signal.signal(number, heard.on_stop) for number in STOPS}
+    if hang_ups and not os.isatty(0):
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, heard.on_hang_up)
+    earlier = [getattr(handler, "__self__", None) for handler in before.values()]
+    if any(isinstance(each, Heard) and each.stop for each in earlier):
+        heard.stop = True
+    try:
+        yield heard
+    finally:
+        _restore(before)
+
+
+def forget_interrupt() -> None:
+    """Keep a KeyboardInterrupt that was caught from ending the process as if it hadn't been.
+
+    ``python -m`` dies of SIGINT at its very end if an interrupt has left an ``exec`` of text, such
+    as makes every named tuple and dataclass, wherever it was caught after that; the next ``exec``
+    of text clears the note (CPython, Python/pythonrun.c, run_eval_code_obj).
+    """
+    exec("")
+
+
+def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

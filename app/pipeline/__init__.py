@@ -1,0 +1,1 @@
+"""Capture, hand-over and the frame loop."""

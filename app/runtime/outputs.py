@@ -1,0 +1,270 @@
+"""Outputs that a configuration asks for: made, started, stopped, and kept from overwriting."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..config import Config, parse_sources
+from ..core.errors import ConfigError
+from ..core.interfaces import Sink
+from ..core.stats import OutputMeter, PipelineStats
+from ..models.manifest import Model
+from ..pipeline.handoff import Policy
+from ..sinks.adapters import QueuedSink, instruments
+from ..sinks.events import Event, EventSink
+from ..sinks.json_lines import JsonLinesSink, LinesFile
+from ..sinks.video import VideoFileSink
+
+if TYPE_CHECKING:
+    from ..sinks.http.server import HttpService
+    from ..sinks.mqtt import MqttPublisher
+    from ..sinks.webhook import Webhook
+
+log = logging.getLogger(__name__)
+
+
+def refuse_clashes(*, outputs: Mapping[str, str | None], inputs: Mapping[str, str | None]) -> None:
+    """Raise ConfigError if an output is also an input or another output; devices may repeat."""
+    files = {
+        name: Path(value.removeprefix("file://"))
+        for name, value in {**outputs, **inputs}.items()
+        if value is not None and value != "-"
+    }
+    for one, other in combinations(files, 2):
+        if one in outputs and _same(files[one], files[other]):
+            raise ConfigError(
+                f"{one} {files[one]} is also {other}, which it would overwrite; name another file"
+            )
+
+
+def _same(a: Path, b: Path) -> bool:
+    try:
+        if a.exists() and b.exists():
+            return a.samefile(b) and a.is_file()
+        return a.resolve() == b.resolve()
+    except (OSError, ValueError):  # a URI, or a name that the system cannot have
+        return False
+
+
+CLIP_QUEUE = 16
+
+
+class _Service(Protocol):
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Outputs:
+    """All outputs of a run. ``sinks`` go into the pipeline; ``running`` goes around it.
+
+    ``names``: of its sources, "" for a single one. What is written apart for each of several gets
+    a folder or topic of its name. ``stats`` and ``engine`` are asked later, from other threads:
+    they may speak of a pipeline that is made of these very sinks.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        policy: Policy,
+        *,
+        stats: Callable[[], PipelineStats],
+        engine: Callable[[], str],
+        names: Sequence[str] = ("",),
+    ) -> None:
+        self._config, self._policy, self._names = config, policy, names
+        self._stats, self._engine = stats, engine
+        self.meters: list[OutputMeter] = []
+        self._services: list[_Service] = []
+        self._lines = None if config.json is None else LinesFile(config.json)
+        self._webhook = None if config.webhook.url is None else self._make_webhook()
+        http = config.http.address
+        self._http = None if http is None else self._make_http(http)
+        self._sinks = {name: self._sinks_of(name) for name in names}
+
+    @property
+    def sinks(self) -> list[Sink]:
+        """Of the first source."""
+        return self.of(self._names[0])
+
+    def of(self, name: str) -> list[Sink]:
+        """Of the source with this name."""
+        return self._sinks[name]
+
+    def _sinks_of(self, name: str) -> list[Sink]:
+        config, sinks = self._config, list[Sink]()
+        listeners: list[Callable[[Event], None]] = []
+        if self._lines is not None:
+            sinks.append(JsonLinesSink(self._lines))
+        if config.record.path is not None:
+            sinks.append(self._recording(name))
+        if config.clips.path is not None:
+            sinks.append(self._clips(name, listeners))
+        if self._webhook is not None:
+            listeners.append(self._webhook.notice)
+        if config.mqtt.url is not None:
+            publisher = self._mqtt(config.mqtt.url, name)
+            sinks.append(publisher)
+            listeners.append(publisher.notice)
+        if self._http is not None:
+            sinks.append(self._http.feed(name))
+        if listeners:
+            sinks.append(EventSink(config.events, listeners))  # last, so closed first
+        return sinks
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Start the services; stop them whatever happens, and say what was lost."""
+        started: list[_Service] = []
+        try:
+            for service in self._services:
+                started.append(service)
+                service.start()
+            yield
+        finally:
+            for service in reversed(started):
+                service.stop()
+            for figures in (meter.figures() for meter in self.meters):
+                if figures.dropped:
+                    lost = ", ".join(f"{n} {why}" for why, n in sorted(figures.dropped.items()))
+                    log.warning(
+                        "output %s: %d delivered, dropped: %s",
+                        figures.name,
+                        figures.delivered,
+                        lost,
+                    )
+
+    def _meter(self, output: str, source: str = "") -> OutputMeter:
+        self.meters.append(OutputMeter(f"{output}-{source}" if source else output))
+        return self.meters[-1]
+
+    def _recording(self, name: str) -> Sink:
+        options = self._config.record
+        assert options.path is not None
+        meter = self._meter("record", name)
+        if not is_folder(options.path):
+            if name:
+                raise ConfigError(
+                    f"--record {options.path}: several sources do not go into one video; name a "
+                    f"folder ({options.path}/), in which each gets one of its own"
+                )
+            return self._beside(VideoFileSink(options.path), meter)
+        from ..sinks.rotating import SegmentsSink
+
+        options = replace(options, path=f"{Path(options.path, name)}{os.sep}")
+        return self._beside(SegmentsSink(options, meter), meter)
+
+    def _clips(self, name: str, listeners: list[Callable[[Event], None]]) -> Sink:
+        from ..sinks.clips import ClipSink
+
+        meter, options = self._meter("clips", name), self._config.clips
+        assert options.path is not None
+        if name:
+            options = replace(options, path=str(Path(options.path, name)))
+        sink = ClipSink(options, meter)
+        listeners.append(sink.notice)
+        return self._beside(sink, meter, capacity=CLIP_QUEUE)
+
+    def _beside(self, sink: Sink, meter: OutputMeter, *, capacity: int = 8) -> Sink:
+        """On its own thread, unless it is a replay, which waits and loses nothing."""
+        if self._policy is Policy.LOSSLESS:
+            return sink
+        return QueuedSink(sink, meter, capacity=capacity)
+
+    def _make_webhook(self) -> Webhook:
+        from ..sinks.webhook import Webhook
+
+        webhook = Webhook(self._config.webhook, self._meter("webhook"))
+        self._services.append(webhook)
+        return webhook
+
+    def _mqtt(self, url: str, name: str) -> MqttPublisher:
+        _need("paho.mqtt.client", "--mqtt")
+        from ..sinks.mqtt import MqttPublisher, parse_address
+
+        def figures() -> Mapping[str, Any]:
+            stats = self._stats()
+            return instruments(stats.sources.get(name, stats), self.meters)
+
+        address, options, meter = parse_address(url), self._config.mqtt, self._meter("mqtt", name)
+        if name:
+            address = replace(address, prefix=f"{address.prefix}/{name}")
+            options = options.apart(name)
+        publisher = MqttPublisher(address, options, meter, figures=figures)
+        self._services.append(publisher)
+        return publisher
+
+    def _make_http(self, text: str) -> HttpService:
+        for module in ("aiohttp", "prometheus_client"):
+            _need(module, "--http")
+        from ..sinks.http.server import HttpService, parse_address
+
+        options = self._config.http
+        address = parse_address(text, _secret(options.token, options.token_file))
+        service = HttpService(
+            address,
+            options,
+            self._meter("http"),
+            stats=self._stats,
+            outputs=self.meters,
+            engine=self._engine,
+            names=self._names,
+        )
+        self._services.insert(0, service)  # up first, down last: it tells of the others
+        return service
+
+
+def is_folder(path: str) -> bool:
+    """Whether recordings rotate in a folder: one that exists, or a name that ends in a slash."""
+    return path.endswith(os.sep) or Path(path).is_dir()
+
+
+def _need(module: str, flag: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            f"{flag} needs {module.partition('.')[0]} ({error}); "
+            ".venv/bin/python -m pip install -r requirements-outputs.txt"
+        ) from error
+
+
+def _secret(value: str | None, file: str | None) -> str | None:
+    """The token of --http: from the flag, else the environment, else its file."""
+    if value or os.environ.get("KESTREL_HTTP_TOKEN"):
+        return value or os.environ["KESTREL_HTTP_TOKEN"]
+    if file is None:
+        return None
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read token_file {file} of [http]: {error}") from error
+
+
+def refuse_own_inputs(config: Config, model: Model | None, policy: Policy) -> None:
+    """No output may be an input."""
+    record = config.record.path
+    if record is not None and is_folder(record):
+        record = None  # names there are new ones
+    refuse_clashes(
+        outputs={
+            "--json": config.json,
+            "--record": record,
+            "--trace": config.trace if policy is Policy.LATEST else None,
+        },
+        inputs={
+            "the source": config.source,
+            **{f"source {each.name}": each.uri for each in parse_sources(config.sources)},
+            "--expect": config.expect,
+            "the trace": config.trace if policy is Policy.LOSSLESS else None,
+            "the model": str(model.weights) if model else None,
+            "the model's manifest": str(model.manifest) if model and model.manifest else None,
+        },
+    )

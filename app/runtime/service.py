@@ -1,0 +1,151 @@
+"""What a service puts around a run: canary, reload, flight recorder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import Config
+from ..core.errors import ConfigError, KestrelError, mask_credentials
+from ..core.frame import Frame
+from ..models.manifest import Model, ModelSpec
+from ..models.store import cache_dir
+from ..ops.flight import FlightRecorder
+from ..ops.selftest import SCORE, KnownAnswer, KnownPicture, answers
+from ..ops.systemd import Supervised, plan_reload
+from ..sources.uri import make_source
+from .build import as_computed
+
+log = logging.getLogger(__name__)
+
+KNOWN_FRAME = 190  # of sample: two people, each with a face
+
+
+def make_canary(config: Config, model: Model, inferred: Callable[[], None]) -> KnownPicture | None:
+    """The known picture, if it was asked for; its boxes are computed now, on the CPU.
+
+    ``inferred`` is called after each good answer.
+    """
+    if config.canary_s is None:
+        return None
+    spec, pixels = model.spec, known_pixels()
+    score = spec.score if config.score is None else config.score
+    iou = spec.iou if config.iou is None else config.iou
+    computed = replace(model, spec=as_computed(config.engine, spec))
+    return KnownPicture(
+        pixels,
+        every_s=config.canary_s,
+        threshold=score,
+        iou=iou,
+        expected=known_boxes(computed, pixels, score=score, iou=iou),
+        on_answer=inferred,
+    )
+
+
+def known_boxes(
+    model: Model, pixels: NDArray[np.uint8], *, score: float, iou: float
+) -> Sequence[KnownAnswer] | None:
+    """What the model finds on the reference engine, ONNX Runtime on the CPU.
+
+    So an engine that is wrong from its first frame on is noticed too, whichever the model. None,
+    with a warning, where the CPU cannot run it: then the first answer is what it is held to.
+    """
+    from ..inference.cpu import CpuBackend
+
+    try:
+        with CpuBackend(
+            model.spec, model.weights, wake=lambda: None, score=score, iou=iou, workers=1
+        ) as backend:
+            backend.slots[0].enqueue(Frame(pixels, -1, 0))
+            found = answers(backend.slots[0].collect()[0])
+    except KestrelError as fault:
+        log.warning("canary: no reference, its first answer is taken for right: %s", fault)
+        return None
+    if not any(one.score >= score + SCORE for one in found):
+        log.warning(
+            "canary: %s finds nothing it is sure of in the known picture, so an engine that no "
+            "longer finds anything goes unnoticed; only ghosts are",
+            model.spec.name,
+        )
+    log.info("canary: the known picture gives %d boxes; it must go on to do so", len(found))
+    return found
+
+
+def known_pixels() -> NDArray[np.uint8]:
+    """The frame of the bundled clip."""
+    source = make_source("sample:", realtime=False)
+    source.open()
+    try:
+        while (frame := source.read(1.0)) is None or frame.index < KNOWN_FRAME:
+            pass
+        pixels: NDArray[np.uint8] = frame.pixels.copy()
+        return pixels
+    finally:
+        source.close()
+
+
+def make_recorder(config: Config, model_name: str, name: str = "") -> FlightRecorder:
+    """The flight recorder of a source: always on, in memory; with ``--trace`` in a file."""
+    header = {
+        "source": None if config.source is None else mask_credentials(config.source),
+        **({"name": name} if name else {}),
+        "model": model_name,
+        "engine": config.engine,
+        "max_age_ms": config.max_age_ms,
+    }
+    path = None if config.trace is None else Path(config.trace)
+    file = f"last-{name}.jsonl" if name else "last.jsonl"
+    return FlightRecorder(path, header, last_words=cache_dir("flight") / file)
+
+
+class Limited(Protocol):
+    """A pipeline, or all of them that stand behind a window."""
+
+    def tune(self, *, score: float, iou: float, max_age_ms: float | None) -> bool:
+        """Other limits from the next frame on; False: there is no engine yet."""
+
+
+class Reloader:
+    """Reads the configuration again and takes up what can be; what is wrong changes nothing.
+
+    ``canary``: one that the run itself does not tell of new thresholds.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        read: Callable[[], Config],
+        run: Limited,
+        spec: ModelSpec,
+        supervised: Supervised,
+        canary: KnownPicture | None = None,
+    ) -> None:
+        self._config, self._read, self._spec = config, read, spec
+        self._run, self._supervised, self._canary = run, supervised, canary
+
+    def __call__(self) -> None:
+        """On SIGHUP, on the main thread."""
+        self._supervised.reloading(self._apply)
+
+    def _apply(self) -> None:
+        try:
+            plan = plan_reload(self._config, self._read())
+        except ConfigError as fault:
+            log.error("configuration read again, and nothing changed, as it is wrong: %s", fault)
+            return
+        config, spec = plan.config, self._spec
+        score = spec.score if config.score is None else config.score
+        iou = spec.iou if config.iou is None else config.iou
+        if plan.changed and not self._run.tune(score=score, iou=iou, max_age_ms=config.max_age_ms):
+            log.error("configuration read again, but the engine does not run yet: try again")
+            return
+        if plan.changed and self._canary is not None:
+            self._canary.tune(score=score, iou=iou)
+        self._config = config
+        log.info("%s", plan.line())

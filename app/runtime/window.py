@@ -1,0 +1,281 @@
+"""``run`` with a window: the controller behind it, and snapshots."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import ENGINES, Config
+from ..core.detections import Result, bgr_pixels
+from ..core.errors import ConfigError, KestrelError, mask_credentials
+from ..core.frame import SourceInfo
+from ..core.interfaces import Sink
+from ..models.manifest import Model
+from ..models.store import list_models, locate
+from ..ops.signals import noting
+from ..pipeline.handoff import Note, note_nothing
+from ..session.engine_switch import Prepared
+from ..session.figures import Draw, UnknownDraw
+from ..session.outputs import KeptSink, RecordingSink
+from ..session.session import Session
+from ..session.source_player import Feed, Opening
+from ..session.state import Catalogue, Choice, Offer, SessionState, Severity
+from ..sinks.adapters import LatestSink
+from ..sinks.json_lines import JsonLinesSink, cure
+from ..sinks.video import VideoFileSink, draw_detections
+from ..sources.camera import list_cameras
+from ..sources.uri import is_recording, make_source
+from .build import endurance_of, source_options
+
+log = logging.getLogger(__name__)
+
+
+Job = tuple[Path, Result, Sequence[str], SourceInfo]
+
+
+class Snapshots:
+    """A thread that saves, so that a slow disk holds up nobody else."""
+
+    def __init__(self, tell: Callable[[str, Severity], None]) -> None:
+        self._tell = tell
+        self._jobs: SimpleQueue[Job] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
+
+    def save(self, stem: Path, result: Result, labels: Sequence[str], source: SourceInfo) -> None:
+        """STEM.png, STEM_boxes.png, STEM.json; returns at once."""
+        if not self._thread.is_alive():
+            self._thread.start()
+        self._jobs.put((stem, result, labels, source))
+
+    def _run(self) -> None:
+        while True:
+            stem, result, labels, source = self._jobs.get()
+            try:
+                write_snapshot(stem, result, labels, source)
+            except OSError as error:
+                self._tell(f"cannot save {stem.name}: {cure(error, stem)}", "error")
+            except KestrelError as error:
+                self._tell(str(error), "error")
+            else:
+                self._tell(f"Saved {stem.name}.png, _boxes.png and .json in {stem.parent}", "info")
+
+
+def write_snapshot(stem: Path, result: Result, labels: Sequence[str], source: SourceInfo) -> None:
+    """The three files; raises OSError or SinkError."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    pixels = bgr_pixels(result.frame)
+    _write_png(stem.with_name(f"{stem.name}.png"), pixels)
+    drawn = pixels.copy()  # the frame belongs to others too
+    draw_detections(drawn, result.detections, labels)
+    _write_png(stem.with_name(f"{stem.name}_boxes.png"), drawn)
+    line = JsonLinesSink(str(stem.with_name(f"{stem.name}.json")))
+    line.open(source, labels)
+    line.emit(result)
+    line.close()
+
+
+def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    # not imwrite, which cannot say what went wrong
+    path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+
+
+CLOSE_S = 1.5  # of the 2 s within which everything has ended after the window is closed
+SAMPLE = "sample:"
+
+
+class Desk:
+    """A run as the window sees it (``gui.ports.Desk``): every method returns at once.
+
+    ``prepare`` finds the model of a configuration and how to run it; it may take its time.
+    ``outputs`` are those of the command line; ``sinks`` are others that get every result, and are
+    opened once; ``note`` and ``power`` see Session.
+    ``loop``: every recording begins again at its end, not only the bundled clip.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        prepare: Callable[[Config], Prepared],
+        sinks: Sequence[Sink] = (),
+        outputs: Sequence[Sink] = (),
+        note: Note = note_nothing,
+        power: Callable[[], Draw] = UnknownDraw,
+        loop: bool = False,
+    ) -> None:
+        self._config = config
+        # a run with an output or a limit is a job: it ends with its recording, and what the window
+        # remembers changes nothing in it
+        self._stays = stays = not (config.json or config.record.path or config.max_frames)
+        names = ("model", "engine", "score", "iou")
+        default = Config()
+        self.given = frozenset(
+            name for name in names if not stays or getattr(config, name) != getattr(default, name)
+        )
+        self._latest = LatestSink()
+        self._recording = RecordingSink(VideoFileSink, self._tell)
+        self._snapshots = Snapshots(self._tell)
+        self.feed = Feed(
+            self._open,
+            tell=lambda text: self._tell(text, "error"),
+            loops=lambda uri: loop or (stays and uri == SAMPLE),
+        )
+
+        def prepare_choice(choice: Choice, score: float | None, iou: float | None) -> Prepared:
+            changes: dict[str, Any] = {"model": choice.model, "engine": choice.engine}
+            if choice.engine != config.engine:  # another may not have the precision asked for
+                changes["precision"] = "auto"
+            return prepare(replace(config, score=score, iou=iou, **changes))
+
+        self.session = Session(
+            self.feed,
+            prepare_choice,
+            choice=Choice(config.model, config.engine),
+            config=config,
+            sinks=[self._latest],
+            kept=[KeptSink(sink, self._output_failed) for sink in (*sinks, *outputs)],
+            recording=self._recording,
+            stay=stays,
+            note=note,
+            power=power,
+        )
+        self.state: Callable[[], SessionState] = self.session.state
+        self.take: Callable[[], tuple[Result, Sequence[str]] | None] = self._latest.take_labelled
+        self.show_source, self.reopen = self.feed.show, self.feed.reopen
+        self.pause, self.step, self.seek = self.feed.pause, self.feed.step, self.feed.seek
+        self.choose, self.cancel = self.session.choose, self.session.cancel
+        self.set_thresholds = self.session.set_thresholds
+        self.record = self._recording.switch
+        self._catalogue = Catalogue(engines=tuple(Offer(name, name) for name in ENGINES))
+        self._looking: threading.Thread | None = None
+
+    def hide(self, labels: frozenset[str]) -> None:
+        """See gui.ports."""
+        self._recording.hidden = labels
+
+    def snapshot(self, stem: str, shown: tuple[Result, Sequence[str]]) -> None:
+        """See gui.ports."""
+        result, labels = shown
+        source = self.feed.info_of(result.frame.index)
+        self._snapshots.save(Path(stem), result, labels, source)
+
+    def catalogue(self) -> Catalogue:
+        """See gui.ports."""
+        return self._catalogue
+
+    def refresh(self) -> None:
+        """See gui.ports; on a thread, as drivers may block."""
+        if self._looking is None or not self._looking.is_alive():
+            self._looking = threading.Thread(target=self._look, name="catalogue", daemon=True)
+            self._looking.start()
+
+    def _look(self) -> None:
+        models = tuple(_model_offer(model) for model in list_models())
+        self._catalogue = replace(self._catalogue, models=models)
+        self._catalogue = replace(self._catalogue, cameras=_camera_offers())
+
+    def _open(self, uri: str) -> Opening:
+        config = self._config
+        endurance = endurance_of(config)
+        if endurance is not None and self._stays:
+            # at a desk somebody reads the banner, plugs the camera in or chooses another source
+            endurance = replace(endurance, wait=True)
+        source = make_source(
+            uri,
+            realtime=True,
+            isolate=config.isolate if uri == config.source else None,
+            options=source_options(config),
+            endurance=endurance,
+        )
+        return Opening(source, mask_credentials(uri), is_recording(uri))
+
+    def _tell(self, text: str, severity: Any) -> None:
+        self.session.tell(text, severity)
+
+    def _output_failed(self, error: KestrelError) -> None:
+        self._tell(" ".join(str(error).split()), "error")
+
+
+def run_desktop(
+    desk: Desk,
+    config: Config,
+    uri: str,
+    *,
+    reload: Callable[[], None] | None = None,
+    end_rest: Callable[[], None] = lambda: None,
+) -> bool:
+    """Show the window until it is closed or the run has ended; whether a signal ended it.
+
+    Raises at once what cannot be cured in the window: a file or a model that is not there.
+    ``reload`` is called on SIGHUP, which without it ends the process. A display that goes away ends
+    the process here, with exit code 2, once the run and ``end_rest`` have ended: Qt knows no way
+    back from it.
+    """
+    from ..gui.window import run_window
+
+    make_source(uri, realtime=True)
+    if config.model is not None:
+        locate(config.model)
+    with noting(hang_ups=reload is not None) as heard:
+
+        def interrupted() -> bool:
+            if heard.hang_up and reload is not None:
+                heard.hang_up = False
+                reload()
+            return heard.stop
+
+        def end() -> None:
+            desk.session.stop()
+            if not desk.session.join(CLOSE_S):
+                log.warning("not everything ended in time; leaving it behind")
+
+        def on_display_lost(told: str) -> None:
+            log.error("%s The run ends with it; use --headless for one that needs no display", told)
+            try:
+                end()
+                end_rest()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(ConfigError.exit_code)
+
+        desk.session.start(uri)
+        try:
+            run_window(desk, interrupted=interrupted, on_display_lost=on_display_lost)
+        finally:
+            end()
+        return heard.stop
+
+
+def _model_offer(model: Model) -> Offer:
+    spec = model.spec
+    classes = spec.labels[0] if len(spec.labels) == 1 else f"{len(spec.labels)} classes"
+    width, height = spec.input.size_wh
+    ready = "" if model.weights.is_file() else "; its weights are fetched first"
+    return Offer(spec.name, model.ref, f"{classes}, {width} × {height}{ready}")
+
+
+def _camera_offers() -> tuple[Offer, ...]:
+    offers = []
+    for camera in list_cameras():
+        modes = tuple(
+            Offer(
+                f"{mode.wh_px[0]} × {mode.wh_px[1]}  {mode.fourcc}"
+                + (f"  {mode.fps:g} FPS" if mode.fps else ""),
+                f"{camera.uri}?{mode.query}",
+            )
+            for mode in camera.modes
+        )
+        offers.append(Offer(camera.name, camera.uri, "", modes))
+    return tuple(offers)

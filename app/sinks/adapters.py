@@ -1,0 +1,222 @@
+"""Sinks around sinks: newest for a window, a queue for slow outputs, one for many sources."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any, NamedTuple
+
+from ..core.detections import Result
+from ..core.errors import SinkError
+from ..core.frame import SourceInfo
+from ..core.interfaces import Sink, Updatable
+from ..core.stats import OutputMeter, PipelineStats
+
+log = logging.getLogger(__name__)
+
+
+def instruments(stats: PipelineStats, outputs: Sequence[OutputMeter]) -> dict[str, Any]:
+    """Rates per second, times in ms as [p50, p95, p99], null where there is no figure yet."""
+    figures = [meter.figures() for meter in outputs]
+    return {
+        "state": stats.state,
+        "fps": round(stats.fps, 2),
+        "capture_fps": round(stats.capture_fps, 2),
+        "captured": stats.captured,
+        "processed": stats.processed,
+        "dropped": dict(stats.dropped),
+        "age_ms": _rounded(stats.age_ms),
+        "stages_ms": {name: _rounded(values) for name, values in stats.stages_ms.items()},
+        "outputs": [
+            {
+                "name": each.name,
+                "delivered": each.delivered,
+                "dropped": each.dropped,
+                "waiting": each.waiting,
+                "trouble": each.trouble,
+            }
+            for each in figures
+        ],
+    }
+
+
+def _rounded(values: Sequence[float]) -> list[float | None]:
+    return [None if math.isnan(value) else round(value, 2) for value in values]
+
+
+class LatestSink:
+    """A mailbox for one result: a new one replaces an old one that nobody fetched.
+
+    ``emit`` is called on the pipeline thread, everything else on any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._waiting: Result | None = None
+        self._labels: Sequence[str] = ()
+        self._count = 0
+
+    @property
+    def count(self) -> int:
+        """How many results have come in so far."""
+        return self._count
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """From here on results are of these classes; an older one that waits is let go."""
+        with self._lock:
+            self._labels, self._waiting = labels, None
+
+    def emit(self, result: Result) -> None:
+        """Replace what is waiting."""
+        with self._lock:
+            self._waiting = result
+            self._count += 1
+
+    def take(self) -> Result | None:
+        """The newest result, once; None until a newer one is there."""
+        with self._lock:
+            result, self._waiting = self._waiting, None
+            return result
+
+    def take_labelled(self) -> tuple[Result, Sequence[str]] | None:
+        """``take``, with the labels of the model that the result is from."""
+        with self._lock:
+            result, self._waiting = self._waiting, None
+            return None if result is None else (result, self._labels)
+
+    def close(self) -> None:
+        """The last result stays, to be shown a last time."""
+
+
+CLOSE_S = 1.5  # less than the pipeline waits for its sinks
+
+
+class Change(NamedTuple):
+    """From here on results are of another source, or by another model."""
+
+    source: SourceInfo
+    labels: Sequence[str]
+
+
+class QueuedSink:
+    """Another sink on a thread of its own, behind a bounded queue.
+
+    When the queue is full the new frame is dropped for this output and counted. A fault of the
+    sink is raised again by the next ``emit``, or by ``close``.
+    """
+
+    def __init__(self, sink: Sink, meter: OutputMeter, *, capacity: int = 8) -> None:
+        self._sink, self._meter, self._capacity = sink, meter, capacity
+        self._queue: deque[Result | Change] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Open the sink here, so that its faults are told at once; then start the thread."""
+        self._sink.open(source, labels)
+        self._closing = False
+        name = f"output-{self._meter.name}"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """See interfaces.Updatable; in turn with the results, and never dropped."""
+        with self._changed:
+            self._queue.append(Change(source, labels))
+            self._changed.notify()
+
+    def emit(self, result: Result) -> None:
+        """Hand over, or drop; never waits."""
+        if self._error is not None:
+            raise self._error
+        with self._changed:
+            if len(self._queue) >= self._capacity:
+                self._meter.dropped("queue full")
+                return
+            self._queue.append(result)
+            self._meter.waiting = len(self._queue)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Give what waits a little time, then let go; raises the sink's error."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        thread.join(CLOSE_S)
+        if thread.is_alive():
+            with self._changed:
+                self._meter.dropped("stopped", len(self._queue))
+                self._queue.clear()
+            raise SinkError(
+                f"the output {self._meter.name!r} did not finish within {CLOSE_S:g} s of the end; "
+                "check the disk that it writes to"
+            )
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            while (result := self._next()) is not None:
+                if isinstance(result, Change):
+                    self._follow(result)
+                    continue
+                self._sink.emit(result)
+                self._meter.delivered()
+                del result  # or its frame would be held until the next one comes
+        except BaseException as error:
+            self._error = error
+        try:
+            self._sink.close()
+        except BaseException as error:
+            self._error = self._error or error
+
+    def _follow(self, change: Change) -> None:
+        """The sink goes on with another source or model, or begins anew."""
+        sink: object = self._sink
+        if isinstance(sink, Updatable):
+            sink.update(change.source, change.labels)
+        else:
+            self._sink.close()
+            self._sink.open(change.source, change.labels)
+
+    def _next(self) -> Result | Change | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._closing)
+            result = self._queue.popleft() if self._queue else None
+            self._meter.waiting = len(self._queue)
+            return result
+
+
+class Shared:
+    """Opens the sink with the first source and closes it with the last; pipeline thread only.
+
+    For sinks to which it makes no difference whose result it is.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink, self._users = sink, 0
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """See interfaces.Sink."""
+        self._users += 1
+        if self._users == 1:
+            self._sink.open(source, labels)
+
+    def emit(self, result: Result) -> None:
+        """See interfaces.Sink."""
+        self._sink.emit(result)
+
+    def close(self) -> None:
+        """See interfaces.Sink."""
+        self._users -= 1
+        if self._users == 0:
+            self._sink.close()

@@ -1,0 +1,385 @@
+"""The HTTP server beside the pipeline: address, access, limits, lifetime."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import logging
+import re
+import ssl
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from time import monotonic, monotonic_ns
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler, Middleware
+
+from ...config import HttpOptions
+from ...core.errors import ConfigError
+from ...core.stats import OutputMeter, PipelineStats
+from ..adapters import instruments
+from .metrics import Metrics
+from .routes import Health, Routes, judge, viewers
+from .stream import Feed
+
+log = logging.getLogger(__name__)
+
+
+LOOPBACK = "127.0.0.1"
+MIN_TOKEN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host and port to bind to, and the token that is asked for, if any."""
+
+    host: str
+    port: int
+    token: str | None = field(default=None, repr=False)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def parse_address(text: str, token: str | None = None) -> Address:
+    """``[ADDRESS:]PORT``; raises ConfigError, also for an open address without a token."""
+    match = re.fullmatch(r"(?:(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):)?([0-9]{1,5})", text.strip())
+    if match is None or int(match[2]) > 65535:
+        raise ConfigError(f"--http is {text!r}; write PORT, ADDRESS:PORT or [IPV6]:PORT")
+    address = Address((match[1] or LOOPBACK).strip("[]"), int(match[2]), token or None)
+    if not address.is_loopback and address.token is None:
+        raise ConfigError(
+            f"--http {text} can be reached from outside, so it needs a token: --http-token, "
+            "KESTREL_HTTP_TOKEN or token_file in [http]"
+        )
+    if address.token is not None and (
+        len(address.token) < MIN_TOKEN or not re.fullmatch(r"[!-~]+", address.token)
+    ):
+        raise ConfigError(
+            f"the token of --http needs {MIN_TOKEN} or more visible ASCII characters; "
+            "for example: openssl rand -hex 16"
+        )
+    return address
+
+
+RATE_PER_S, BURST = 30.0, 90.0  # requests of one client; a page needs five
+FAILED_COSTS = 10.0  # a wrong token counts as so many
+CLIENTS = 1024  # remembered
+CONNECTIONS = 64  # open at a time
+SILENT_S = 10.0  # without a whole request
+_LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Guard:
+    """Checks each request before it is answered, and closes connections that never ask."""
+
+    def __init__(self, address: Address, *, clock_s: Callable[[], float] = monotonic) -> None:
+        self._address, self._clock_s = address, clock_s
+        self._tokens: OrderedDict[str, tuple[float, float]] = OrderedDict()  # left, as of when
+        self._serving: set[object] = set()  # connections with a request under way
+        self._since_s: dict[object, float] = {}  # others: silent since
+
+    def middleware(self) -> Middleware:
+        """For the application."""
+
+        @web.middleware
+        async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+            self._serving.add(request.protocol)
+            try:
+                refusal = self._refusal(request)
+                return refusal if refusal is not None else await handler(request)
+            except web.HTTPException as error:  # not found, method not allowed
+                return web.Response(status=error.status, text=f"{error.status}: {error.reason}\n")
+            finally:
+                self._serving.discard(request.protocol)
+                self._since_s[request.protocol] = self._clock_s()
+
+        return check
+
+    async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        """On every answer (the application's on_response_prepare)."""
+        response.headers.update(_HEADERS)
+        response.headers["Server"] = "kestrel"
+
+    async def sweep(self, server: web.Server) -> None:
+        """Until cancelled: close what has been silent for too long, and what is too much."""
+        while True:
+            await asyncio.sleep(min(1.0, SILENT_S / 4))
+            now_s, connections = self._clock_s(), server.connections
+            self._since_s = {each: self._since_s.get(each, now_s) for each in connections}
+            silent = [each for each in connections if each not in self._serving]
+            silent.sort(key=lambda each: self._since_s[each])
+            surplus = len(connections) - CONNECTIONS
+            for i, each in enumerate(silent):
+                if i < surplus or now_s - self._since_s[each] > SILENT_S:
+                    with suppress(RuntimeError):
+                        each.force_close()
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        client = request.remote or ""
+        if not self._spend(client, 1.0):
+            return _text(429, "too many requests", {"Retry-After": "1"})
+        if self._address.token is None:
+            # A page of a stranger, opened in a browser here, may ask a name that it made point to
+            # this machine; then it would read the answer. Only this machine's own names are served.
+            if re.sub(r":\d+$", "", request.headers.get("Host", "")) in _LOCAL_NAMES:
+                return None
+            return _text(403, "ask for localhost, or set a token (--http-token)")
+        if self._has_token(request, self._address.token):
+            return None
+        self._spend(client, FAILED_COSTS)
+        return _text(
+            401,
+            "a token is needed: the header 'Authorization: Bearer TOKEN', or ?token=TOKEN",
+            {"WWW-Authenticate": "Bearer"},
+        )
+
+    def _has_token(self, request: web.Request, token: str) -> bool:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            given = request.query.get("token", "")
+        return hmac.compare_digest(given.strip().encode(), token.encode())
+
+    def _spend(self, client: str, cost: float) -> bool:
+        """Whether the client had so much left; a bucket that fills at RATE_PER_S up to BURST."""
+        now_s = self._clock_s()
+        left, as_of_s = self._tokens.pop(client, (BURST, now_s))
+        left = min(BURST, left + (now_s - as_of_s) * RATE_PER_S)
+        enough = left >= cost
+        self._tokens[client] = (max(0.0, left - cost), now_s)
+        while len(self._tokens) > CLIENTS:
+            self._tokens.popitem(last=False)
+        return enough
+
+
+def _text(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, text=f"{status}: {text}\n", headers=headers)
+
+
+START_S, STOP_S = 10.0, 1.5
+MAX_REQUEST_BYTES = 4096  # of the first line, of a header; a body is never read
+STATS_S = 1.0
+
+
+class HttpService:
+    """An event loop on a thread of its own.
+
+    ``start`` before the run, so that health can be asked while the source is still opening, and
+    ``stop`` after it; in between each source's results go into its ``feed``.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        options: HttpOptions,
+        meter: OutputMeter,
+        *,
+        stats: Callable[[], PipelineStats],
+        outputs: Sequence[OutputMeter],
+        engine: Callable[[], str],
+        names: Sequence[str] = ("",),
+    ) -> None:
+        self._address, self._options, self._outputs = address, options, outputs
+        self._stats, self._engine = _Held(stats), engine
+        self._feeds = {name: Feed(meter, jpeg_quality=options.jpeg_quality) for name in names}
+        self._began_s = monotonic()
+        self._tls = _tls(options)
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+        self._started: Future[int] = Future()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._end: asyncio.Event | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the page is, without the token."""
+        host = f"[{self._address.host}]" if ":" in self._address.host else self._address.host
+        port = self._started.result(0) if self._started.done() else self._address.port
+        return f"http{'s' if self._tls else ''}://{host}:{port}/"
+
+    def start(self) -> None:
+        """Listen; raises ConfigError where that is impossible."""
+        logging.getLogger("aiohttp.server").addFilter(_is_ours)
+        self._thread.start()
+        try:
+            self._started.result(START_S)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on --http {self._address.host}:{self._address.port}: "
+                f"{error.strerror or error}; choose another port or address"
+            ) from error
+        except FutureTimeoutError:
+            raise ConfigError("the HTTP server does not start; choose another address") from None
+        hint = " (?token=… in a browser)" if self._address.token else ""
+        log.info("live page at %s%s", self.url, hint)
+
+    def stop(self) -> None:
+        """End all streams and the thread; bounded."""
+        if self._loop is not None and self._end is not None:
+            with suppress(RuntimeError):  # it has ended already
+                self._loop.call_soon_threadsafe(self._end.set)
+        if self._thread.ident is not None:
+            self._thread.join(STOP_S)
+        for feed in self._feeds.values():
+            feed.detach()
+
+    def feed(self, name: str = "") -> Feed:
+        """The sink for a source's results."""
+        return self._feeds[name]
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:
+            if not self._started.done():
+                self._started.set_exception(error)
+            else:
+                log.warning("the HTTP server has ended: %s", error)
+
+    async def _serve(self) -> None:
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        for feed in self._feeds.values():
+            feed.attach(self._loop)
+        routes, guard = self._routes(), Guard(self._address)
+        app = web.Application(middlewares=[guard.middleware()], client_max_size=MAX_REQUEST_BYTES)
+        app.on_response_prepare.append(guard.add_headers)
+        routes.add_to(app)
+        runner = web.AppRunner(
+            app,
+            handle_signals=False,
+            access_log=None,
+            handler_cancellation=True,  # a client that leaves ends its handler
+            keepalive_timeout=SILENT_S,
+            lingering_time=1.0,
+            max_line_size=MAX_REQUEST_BYTES,
+            max_field_size=MAX_REQUEST_BYTES,
+            shutdown_timeout=0.5,
+        )
+        await runner.setup()
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            site = web.TCPSite(
+                runner, self._address.host, self._address.port, ssl_context=self._tls, backlog=32
+            )
+            await site.start()
+            assert runner.server is not None
+            tasks.append(asyncio.create_task(guard.sweep(runner.server)))
+            tasks.append(asyncio.create_task(self._tell_stats(routes)))
+            self._started.set_result(runner.addresses[0][1])
+            await self._end.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await runner.cleanup()
+
+    def _routes(self) -> Routes:
+        metrics = Metrics(
+            stats=self._stats,
+            outputs=self._outputs,
+            idle_s=self._idle_s,
+            healthy=lambda: self._health().ok,
+            viewers=lambda: viewers(self._feeds.values()),
+            about=lambda: {"source": self._first.source, "engine": self._engine()},
+        )
+        return Routes(
+            self._feeds,
+            metrics,
+            health=self._health,
+            instruments=self._instruments,
+            stream_fps=self._options.stream_fps,
+        )
+
+    @property
+    def _first(self) -> Feed:
+        return next(iter(self._feeds.values()))
+
+    def _instruments(self, name: str) -> dict[str, Any]:
+        """Of the source with this name: its own counts, and the stages, which all share."""
+        stats, several = self._stats(), len(self._feeds) > 1
+        own = stats.sources.get(name, stats)
+        told = {
+            "source": self._feeds[name].source,
+            "engine": self._engine(),
+            "uptime_s": round(monotonic() - self._began_s),
+            **instruments(replace(own, stages_ms=stats.stages_ms), self._outputs),
+        }
+        if several:
+            told["name"] = name
+            told["sources"] = [
+                {"name": each, "state": each_stats.state, "fps": round(each_stats.fps, 2)}
+                for each, each_stats in stats.sources.items()
+            ]
+        return told
+
+    async def _tell_stats(self, routes: Routes) -> None:
+        while True:
+            await asyncio.sleep(STATS_S)
+            for name, feed in self._feeds.items():
+                if feed.viewers["detections"]:
+                    feed.broadcast(routes.stats_event(name))
+
+    def _idle_s(self) -> float | None:
+        times = [feed.last_ns for feed in self._feeds.values() if feed.last_ns is not None]
+        return (monotonic_ns() - max(times)) / 1e9 if times else None
+
+    def _health(self) -> Health:
+        stats = self._stats()
+        return judge(
+            stats.state,
+            self._idle_s(),
+            stale_s=self._options.stale_s,
+            outputs=self._outputs,
+            sources={name: each.state for name, each in stats.sources.items()},
+        )
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether it is a fault of ours: requests that are no HTTP must not fill the log."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
+class _Held:
+    """Figures at most half a second old: sorting them takes milliseconds."""
+
+    def __init__(self, stats: Callable[[], PipelineStats]) -> None:
+        self._stats, self._as_of_s = stats, 0.0
+        self._value: PipelineStats | None = None
+
+    def __call__(self) -> PipelineStats:
+        now_s = monotonic()
+        if self._value is None or now_s - self._as_of_s > 0.5:
+            self._value, self._as_of_s = self._stats(), now_s
+        return self._value
+
+
+def _tls(options: HttpOptions) -> ssl.SSLContext | None:
+    if not options.cert_file:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(options.cert_file, options.key_file)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read cert_file or key_file of [http]: {error.strerror or error}"
+        ) from error
+    return context

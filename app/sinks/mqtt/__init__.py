@@ -1,1 +1,0 @@
-"""Events to an MQTT broker, none lost while it is away."""

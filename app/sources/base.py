@@ -1,0 +1,150 @@
+"""What sources share: options, media clock, quiet OpenCV, the list of cameras."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+@functools.cache
+def load_cv2() -> Any:
+    """The cv2 module, with its and FFmpeg's own messages off unless the environment asks for them.
+
+    What they would say is noise to a user; each source says in one line what went wrong.
+    """
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
+    wanted = os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    import cv2
+
+    if not hasattr(cv2, "CAP_PROP_N_THREADS") or not hasattr(cv2.dnn, "NMSBoxesBatched"):
+        raise ConfigError(
+            f"OpenCV {cv2.__version__} is too old; 4.7 or newer is needed: upgrade the system's "
+            "python3-opencv, or, without GStreamer, pip install 'opencv-python<4.12' into .venv"
+        )
+    if wanted == "SILENT":  # somebody may have imported cv2 before the variable was set
+        # OpenCV 4 has cv2.setLogLevel, OpenCV 5 only cv2.utils.logging.
+        home: Any = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging
+        home.setLogLevel(0)
+    return cv2
+
+
+def to_bgr(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR, C-contiguous, from gray, BGRA or 16-bit pixels; BGR passes untouched."""
+    cv2 = load_cv2()
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    if pixels.ndim == 2 or pixels.shape[2] == 1:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+    elif pixels.shape[2] == 4:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR)
+    return np.ascontiguousarray(pixels, dtype=np.uint8)
+
+
+def cameras(dev: Path = Path("/dev")) -> list[int]:
+    """Numbers of the V4L2 devices, rising. Some may be metadata devices of another's camera."""
+    names = (re.fullmatch(r"video(\d+)", path.name) for path in dev.glob("video*"))
+    return sorted(int(name[1]) for name in names if name)
+
+
+def first_camera(dev: Path = Path("/dev")) -> str | None:
+    """URI of the first camera, None if there is none."""
+    numbers = cameras(dev)
+    return f"camera:{numbers[0]}" if numbers else None
+
+
+def stable_name(number: int, dev: Path = Path("/dev")) -> Path | None:
+    """The name that a camera keeps when it is plugged in again, and may get another number."""
+    for link in sorted(dev.glob("v4l/by-id/*")):
+        if link.resolve() == (dev / f"video{number}").resolve():
+            return link
+    return None
+
+
+DEFAULT_FPS = 25.0
+
+
+def usable_fps(fps: float) -> float | None:
+    """The rate if it can be one; containers without a rate give 0, NaN or their time base."""
+    return fps if math.isfinite(fps) and 0 < fps <= 1000 else None
+
+
+class MediaClock:
+    """Turns reported positions into rising nanoseconds that start at 0.
+
+    From the first position on that does not rise (some AVI files), or is no number, every frame
+    counts one period: a frame's place must never depend on when it was decoded.
+    """
+
+    def __init__(self, *, fps: float | None, label: str) -> None:
+        self.period_ns = round(1e9 / (fps or DEFAULT_FPS))
+        self._label = label
+        self._origin_ms: float | None = None
+        self._last_ns = 0
+        self._trusted = True
+
+    def position_ms(self, media_ns: int) -> float:
+        """The container's own position for one of ours."""
+        return (self._origin_ms or 0.0) + media_ns / 1e6
+
+    def jump(self, media_ns: int) -> None:
+        """The next frame comes from there: positions may fall this once."""
+        self._last_ns = -1 if self._trusted else max(-1, media_ns - self.period_ns)
+
+    def place(self, position_ms: float) -> int:
+        """media_ns of the next frame in order, given its reported position."""
+        if self._origin_ms is None:
+            self._trusted = math.isfinite(position_ms)
+            self._origin_ms = position_ms
+            return 0
+        place_ns = -1
+        if self._trusted and math.isfinite(position_ms):
+            place_ns = round((position_ms - self._origin_ms) * 1e6)
+        if place_ns <= self._last_ns:
+            if self._trusted:
+                log.debug("%s: positions do not rise; going on by the frame rate", self._label)
+            self._trusted = False
+            place_ns = self._last_ns + self.period_ns
+        self._last_ns = place_ns
+        return place_ns
+
+
+RtspTransport = Literal["auto", "tcp", "udp"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """What all sources share; each ignores what does not concern it."""
+
+    open_timeout_s: float = 10.0
+    read_timeout_s: float = 10.0  # a stream that gives no frame for so long is lost
+    decode_threads: int | None = None  # None: chosen by the cores this process may use
+    raw: bool = False  # cameras hand over YUYV and NV12 as they are, where they give these
+    rtsp_transport: RtspTransport = "auto"  # TCP first; UDP loses packets rather than time
+
+    def __post_init__(self) -> None:
+        for name in ("open_timeout_s", "read_timeout_s"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be above 0 s, is {getattr(self, name)}")
+        if self.decode_threads is not None and self.decode_threads < 1:
+            raise ConfigError(f"decode_threads must be at least 1, is {self.decode_threads}")
+
+    def threads(self) -> int:
+        """Decoder threads: as asked for, else one core is left to inference, at most 4."""
+        if self.decode_threads is not None:
+            return self.decode_threads
+        affinity = getattr(os, "sched_getaffinity", None)
+        cores = len(affinity(0)) if affinity else (os.cpu_count() or 1)
+        return max(1, min(4, cores - 1))

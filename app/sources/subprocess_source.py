@@ -1,0 +1,227 @@
+"""A source whose decoder runs in a child process, which may abort or hang alone."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from ..core.errors import SourceEnded, SourceError
+from ..core.frame import Frame, FramePool, SourceInfo
+from .base import SourceOptions
+from .diagnose import no_frame
+from .frame_ipc import Channel, Closed, Message, SlotReader
+
+log = logging.getLogger(__name__)
+
+START_S = 30.0  # for Python and OpenCV to load, on a slow device under load
+GRACE_S = 1.0  # for the decoder to notice by itself, and to say better what is wrong
+GOODBYE_S = 0.8
+ROOT = Path(__file__).parents[2]
+
+
+def decoder_command() -> list[str]:
+    """The process that decodes by OpenCV; it gets two file descriptors as arguments."""
+    return [sys.executable, "-m", "app.sources.decoder_main"]
+
+
+class IsolatedSource:
+    """A source that lives in a child process. Its frames are the same, bit for bit.
+
+    The child's death, silence or refusal becomes a SourceError here. Open, read and close on one
+    thread, which must stay until ``close``: the child dies with it.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        label: str,
+        options: SourceOptions,
+        command: Callable[[], Sequence[str]] = decoder_command,
+    ) -> None:
+        self._uri, self._command = uri, command
+        self._label = label
+        self._options = options
+        self._pool = FramePool()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._channel: Channel | None = None
+        self._slots: SlotReader | None = None
+        self._memory_fd = -1
+        self._live = False
+        self._silent_s = 0.0  # how long ``read`` has waited since the last frame
+        self._pending: Message | None = None
+        self._ended = False
+
+    @property
+    def pid(self) -> int | None:
+        """The decoder's process, for who wants to look at it."""
+        return self._child.pid if self._child else None
+
+    def open(self) -> SourceInfo:
+        """Start the child and let it open the source; raises SourceError with the cure."""
+        try:
+            self._start()
+            self._expect("ready", START_S, f"the decoder of {self._label} did not start")
+            # The URI goes this way because every user of the machine can read a command line.
+            self._send({"uri": self._uri, "options": dataclasses.asdict(self._options)})
+            limit_s = self._options.open_timeout_s
+            message = self._expect(
+                "opened",
+                limit_s + GRACE_S,
+                f"{self._label} did not open within {limit_s:g} s: check the device and the "
+                "network, or raise the open timeout",
+            )
+        except BaseException:
+            self.close()
+            raise
+        info = SourceInfo(**message["info"])
+        self._live = info.live
+        return dataclasses.replace(
+            info,
+            uri=self._label,
+            wh_px=info.wh_px and (info.wh_px[0], info.wh_px[1]),  # JSON made it a list
+            detail=f"{info.detail}, in its own process",
+        )
+
+    def read(self, timeout_s: float) -> Frame | None:
+        """The next frame; of a live source the newest one that waits."""
+        if self._ended:
+            raise SourceEnded
+        started_s = time.monotonic()
+        message, self._pending = self._pending or self._receive(timeout_s), None
+        if message is None:
+            self._silent_s += time.monotonic() - started_s
+            limit_s = self._options.read_timeout_s
+            if self._silent_s > limit_s + GRACE_S:
+                self.close()
+                raise no_frame(self._label, limit_s)
+            return None
+        if message["kind"] != "frame":
+            self._finish(message)
+        self._silent_s = 0.0
+        while self._live and (newer := self._receive(0)) is not None:
+            if newer["kind"] != "frame":
+                self._pending = newer
+                break
+            self._send({"offset": message["offset"]})
+            message = newer
+        return self._take(message)
+
+    def close(self) -> None:
+        """End the child, within a second, and let go of the shared memory."""
+        self._ended = True
+        channel, self._channel = self._channel, None
+        slots, self._slots = self._slots, None
+        child, self._child = self._child, None
+        if channel:
+            channel.close()  # the child closes its source and leaves
+        if slots:
+            slots.close()
+        if self._memory_fd >= 0:
+            os.close(self._memory_fd)
+            self._memory_fd = -1
+        if child:
+            try:
+                child.wait(GOODBYE_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+    def _start(self) -> None:
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._channel = Channel(ours)
+            with theirs:
+                self._start_child(theirs.fileno())
+        except OSError as error:  # what is open by now, open() closes
+            raise SourceError(
+                f"cannot start the decoder of {self._label}: {error.strerror or error}; close "
+                "other programs, or raise the limits on files and processes (ulimit -n, ulimit -u)"
+            ) from error
+
+    def _start_child(self, channel_fd: int) -> None:
+        self._memory_fd = os.memfd_create("kestrel-frames")
+        self._slots = SlotReader(self._memory_fd)
+        fds = (channel_fd, self._memory_fd)
+        places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        noisy = log.isEnabledFor(logging.DEBUG)
+        self._child = subprocess.Popen(
+            [*self._command(), *map(str, fds)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+            pass_fds=fds,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=None if noisy else subprocess.DEVNULL,
+        )
+
+    def _send(self, message: Message) -> None:
+        with contextlib.suppress(Closed):  # the next receive tells how it died
+            if self._channel:
+                self._channel.send(message)
+
+    def _receive(self, timeout_s: float) -> Message | None:
+        try:
+            return self._channel.receive(timeout_s) if self._channel else None
+        except Closed:
+            return {"kind": "gone"}
+
+    def _expect(self, kind: str, limit_s: float, otherwise: str) -> Message:
+        message = self._receive(limit_s)
+        if message is None:
+            raise SourceError(otherwise)
+        if message["kind"] != kind:
+            self._finish(message)
+        return message
+
+    def _take(self, message: Message) -> Frame:
+        pixels = self._pool.acquire(tuple(message["shape"]))
+        assert self._slots is not None
+        self._slots.copy_to(pixels, message["offset"])
+        self._send({"offset": message["offset"]})
+        return Frame(
+            pixels,
+            message["index"],
+            message["captured_ns"],
+            message["media_ns"],
+            message["format"],
+        )
+
+    def _finish(self, message: Message) -> NoReturn:
+        """Raise what the last message of the child means."""
+        child = self._child
+        kind = message["kind"]
+        if kind == "gone" and child:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(GOODBYE_S)
+        self.close()
+        if kind == "end":
+            raise SourceEnded
+        if kind == "error":
+            raise SourceError(message["text"])
+        if kind == "bug":
+            raise SourceError(f"the decoder of {self._label} failed: {message['text']}")
+        raise SourceError(
+            f"the decoder of {self._label} died ({_cause(child)}); the file or stream is broken: "
+            "play it with 'ffplay' to see, then convert or record it again"
+        )
+
+
+def _cause(child: subprocess.Popen[bytes] | None) -> str:
+    code = child.returncode if child else None
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

@@ -1,1 +1,0 @@
-"""One file a command: what it does, and how it is put together from concrete parts."""

@@ -1,5 +1,0 @@
-"""`doctor`: what has this machine, what is wrong with it, and what cures that?"""
-
-from app.tools.doctor.report import run_doctor
-
-__all__ = ["run_doctor"]

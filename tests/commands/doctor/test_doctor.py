@@ -1,0 +1,456 @@
+"""Every wrong state has its cure, on machines that are made up; and this machine is examined."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.commands.cli import main
+from app.commands.doctor import gpu, host, report, video
+from app.commands.doctor.probe import Answer, Finding, Probe, Section, error, run_command, warning
+from app.commands.doctor.report import run_doctor
+from app.sources import camera as v4l2
+from app.sources.camera import Mode
+from tests.commands.doctor.made_up import MadeUp
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> MadeUp:
+    return MadeUp(tmp_path)
+
+
+def found(look: Callable[[Probe], Section], machine: MadeUp) -> list[Finding]:
+    return list(look(machine.probe()).findings)
+
+
+def the_one(look: Callable[[Probe], Section], machine: MadeUp) -> Finding:
+    (finding,) = found(look, machine)
+    return finding
+
+
+# --- the GPU -------------------------------------------------------------------------------------
+
+ORIN = {"name": "Orin", "capability": [8, 7], "driver": 12060}
+
+
+@pytest.fixture
+def healthy_gpu(machine: MadeUp) -> MadeUp:
+    machine.file("/dev/nvidia0").file("/usr/local/cuda/include/cuda.h")
+    machine.packages["pycuda"] = "2026.1"
+    machine.commands["nvcc"] = Answer(0, "Cuda compilation tools, release 12.6, V12.6.20")
+    return machine.child("find_gpu", ORIN)
+
+
+def test_a_healthy_gpu_is_told_and_nothing_is_wrong(healthy_gpu: MadeUp) -> None:
+    section = gpu.look_gpu(healthy_gpu.probe())
+    assert not section.findings
+    assert "Orin, compute capability 8.7" in section.lines[0] and "CUDA 12.6" in section.lines[0]
+
+
+def test_no_gpu_is_no_fault(machine: MadeUp) -> None:
+    assert found(gpu.look_gpu, machine) == []
+
+
+def test_a_gpu_without_driver_is_told_with_what_holds_it(machine: MadeUp) -> None:
+    machine.file("/sys/bus/pci/devices/0000:01:00.0/vendor", "0x10de\n")
+    assert "no driver is loaded" in the_one(gpu.look_gpu, machine).what
+    machine.file("/proc/modules", "nouveau 2453504 1 - Live 0x0\n")
+    finding = the_one(gpu.look_gpu, machine)
+    assert "nouveau" in finding.what and "ubuntu-drivers" in finding.cure
+
+
+def test_a_container_without_its_gpu_is_told(machine: MadeUp) -> None:
+    text = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22"
+    machine.file("/proc/driver/nvidia/version", text)
+    finding = the_one(gpu.look_gpu, machine)
+    assert "550.54.14" in finding.what and "--gpus all" in finding.cure
+
+
+def test_a_driver_updated_under_a_running_machine_needs_a_restart(healthy_gpu: MadeUp) -> None:
+    said = "Failed to initialize NVML: Driver/library version mismatch"
+    healthy_gpu.commands["nvidia-smi"] = Answer(18, said)
+    healthy_gpu.child("find_gpu", {"fault": "the NVIDIA driver does not start"})
+    assert the_one(gpu.look_gpu, healthy_gpu).cure == "restart the machine"
+
+
+def test_missing_cuda_h_and_missing_pycuda_are_two_things(machine: MadeUp) -> None:
+    machine.file("/dev/nvhost-gpu")
+    assert "no cuda.h" in the_one(gpu.look_gpu, machine).what
+    machine.file("/opt/cuda/include/cuda.h").environ["CUDA_HOME"] = "/opt/cuda"
+    assert "PyCUDA is missing" in the_one(gpu.look_gpu, machine).what
+
+
+def test_a_toolkit_newer_than_the_driver_is_a_mismatch(healthy_gpu: MadeUp) -> None:
+    healthy_gpu.commands["nvcc"] = Answer(0, "release 13.0, V13.0.48")
+    finding = the_one(gpu.look_gpu, healthy_gpu)
+    assert "CUDA 13.0" in finding.what and "12.6" in finding.what
+
+
+def test_an_old_gpu_is_told(healthy_gpu: MadeUp) -> None:
+    healthy_gpu.child("find_gpu", {**ORIN, "capability": [5, 3]})
+    assert "5.3, below 7.5" in the_one(gpu.look_gpu, healthy_gpu).what
+
+
+def test_nothing_to_compile_kernels_with_is_told(healthy_gpu: MadeUp) -> None:
+    del healthy_gpu.commands["nvcc"]
+    assert "cuda-bindings[all]" in the_one(gpu.look_gpu, healthy_gpu).cure
+
+
+def test_a_driver_that_kills_who_asks_is_told_and_does_not_kill_the_doctor(
+    healthy_gpu: MadeUp,
+) -> None:
+    healthy_gpu.child("find_gpu", Answer(-signal.SIGSEGV, ""))
+    assert the_one(gpu.look_gpu, healthy_gpu).cure == "ended by signal 11"
+
+
+# --- ONNX Runtime --------------------------------------------------------------------------------
+
+
+def test_the_cpu_wheel_alone_is_healthy_without_a_gpu(machine: MadeUp) -> None:
+    machine.packages["onnxruntime"] = "1.22"
+    machine.child("load_onnxruntime", {"version": "1.22", "providers": ["CPUExecutionProvider"]})
+    assert found(host.look_inference, machine) == []
+
+
+def test_both_wheels_at_once_are_told_with_the_right_requirements(machine: MadeUp) -> None:
+    machine.packages.update({"onnxruntime": "1.22", "onnxruntime-gpu": "1.22"})
+    machine.child("load_onnxruntime", {"version": "1.22", "providers": ["CPUExecutionProvider"]})
+    finding = the_one(host.look_inference, machine)
+    assert "share files" in finding.what and finding.cure.endswith("requirements-cpu.txt")
+
+
+def test_the_cpu_wheel_beside_a_gpu_is_told(machine: MadeUp) -> None:
+    machine.file("/dev/nvidia0").packages["onnxruntime"] = "1.22"
+    machine.child("load_onnxruntime", {"version": "1.22", "providers": ["CPUExecutionProvider"]})
+    assert "no CUDA provider" in the_one(host.look_inference, machine).what
+
+
+def test_no_onnxruntime_prevents_every_run(machine: MadeUp) -> None:
+    assert the_one(host.look_inference, machine) == error(
+        "ONNX Runtime is not installed", "scripts/setup"
+    )
+    machine.packages["onnxruntime"] = "1.22"
+    assert the_one(host.look_inference, machine).level == "error"
+
+
+# --- OpenCV --------------------------------------------------------------------------------------
+
+SYSTEM_CV2 = "/usr/lib/python3.10/dist-packages/cv2/__init__.py"
+JETPACK_CV2 = {"version": "4.8.0", "file": SYSTEM_CV2, "gstreamer": "YES (1.20.3)"}
+
+
+@pytest.fixture
+def healthy_jetson(machine: MadeUp) -> MadeUp:
+    machine.file("/etc/nv_tegra_release", "# R36 (release), REVISION: 4.3, GCID: 3, BOARD: generic")
+    machine.file("/proc/device-tree/model", "NVIDIA Jetson Orin Nano Developer Kit\0")
+    return machine.file(SYSTEM_CV2).child("load_cv2", JETPACK_CV2)
+
+
+def test_jetpacks_opencv_is_healthy(healthy_jetson: MadeUp) -> None:
+    section = video.look_opencv(healthy_jetson.probe())
+    assert not section.findings and section.lines[0].endswith("GStreamer yes")
+
+
+def test_pips_opencv_that_hides_the_jetsons_is_told(healthy_jetson: MadeUp) -> None:
+    healthy_jetson.packages["opencv-python"] = "4.11"
+    venv = {"version": "4.11.0", "file": "/home/u/.venv/cv2/__init__.py", "gstreamer": "NO"}
+    shadowed, without = found(video.look_opencv, healthy_jetson.child("load_cv2", venv))
+    assert "hides the Jetson's own OpenCV" in shadowed.what
+    assert shadowed.cure.endswith("uninstall opencv-python")
+    assert "no GStreamer" in without.what
+
+
+def test_two_wheels_of_opencv_are_told(machine: MadeUp) -> None:
+    machine.packages.update({"opencv-python": "4.11", "opencv-python-headless": "4.11"})
+    machine.child("load_cv2", {"version": "4.11", "file": "cv2", "gstreamer": "NO"})
+    assert "2 wheels of OpenCV" in the_one(video.look_opencv, machine).what
+
+
+@pytest.mark.parametrize(
+    ("said", "cure"),
+    [
+        ("ImportError: libGL.so.1: cannot open shared object file", "apt install libgl1"),
+        ("ImportError: numpy.core.multiarray failed to import", "numpy<2"),
+        ("ModuleNotFoundError: No module named 'cv2'", "scripts/setup"),
+    ],
+)
+def test_an_opencv_that_does_not_load_prevents_every_run(
+    machine: MadeUp, said: str, cure: str
+) -> None:
+    finding = the_one(video.look_opencv, machine.child("load_cv2", Answer(1, "", said)))
+    assert finding.level == "error" and cure in finding.cure
+
+
+# --- cameras -------------------------------------------------------------------------------------
+
+WEBCAM = v4l2.Camera(
+    0, "USB Camera", (Mode("MJPG", (1920, 1080), 30.0), Mode("YUYV", (640, 480), None))
+)
+
+
+@pytest.fixture
+def webcam(machine: MadeUp, monkeypatch: pytest.MonkeyPatch) -> MadeUp:
+    """One camera; what the kernel says of formats is tested with v4l2.py."""
+    machine.file("/dev/video0")
+    monkeypatch.setattr(video, "list_cameras", lambda dev, ioctl: [WEBCAM])
+    return machine
+
+
+def test_a_camera_is_told_with_formats_and_its_lasting_name(webcam: MadeUp) -> None:
+    by_id = webcam.root / "dev/v4l/by-id/usb-Cam-index0"
+    by_id.parent.mkdir(parents=True)
+    by_id.symlink_to("../../video0")
+    section = video.look_cameras(webcam.probe())
+    assert list(section.lines[:4]) == [
+        "/dev/video0: USB Camera",
+        "  --source camera:/dev/v4l/by-id/usb-Cam-index0",
+        "  MJPG 1920x1080@30",
+        "  YUYV 640x480",
+    ]
+    assert not section.findings and json.dumps(section.facts)
+
+
+def test_a_closed_camera_needs_the_video_group_or_better_permissions(webcam: MadeUp) -> None:
+    webcam.closed.add("/dev/video0")
+    facts = video.gather_cameras(webcam.probe())
+    outside = video.check_permission(replace(facts, groups=("users",)))
+    assert outside is not None and "usermod -aG video" in outside.cure
+    inside = video.check_permission(replace(facts, groups=("video",)))
+    assert inside is not None and "chmod g+rw" in inside.cure
+
+
+def test_a_camera_that_does_not_answer_is_told(machine: MadeUp) -> None:
+    def busy(fd: int, request: int, data: bytearray) -> int:
+        raise OSError(16, "Device or resource busy")
+
+    machine.file("/dev/video0")
+    finding = video.check_answers(video.gather_cameras(machine.probe(), ioctl=busy))
+    assert finding is not None and "/dev/video0" in finding.what
+
+
+# --- GStreamer, window ---------------------------------------------------------------------------
+
+
+def test_gstreamer_matters_on_a_jetson_only(machine: MadeUp, healthy_jetson: MadeUp) -> None:
+    assert "no CSI camera" in the_one(video.look_gstreamer, healthy_jetson).what
+    healthy_jetson.child("Gst", {"version": "GStreamer 1.20.3", "elements": ["appsink"]})
+    assert "nvv4l2decoder" in the_one(video.look_gstreamer, healthy_jetson).what
+    healthy_jetson.child("Gst", {"version": "GStreamer 1.20.3", "elements": ["nvv4l2decoder"]})
+    assert found(video.look_gstreamer, healthy_jetson) == []
+    (machine.root / "etc/nv_tegra_release").unlink()
+    assert found(video.look_gstreamer, MadeUp(machine.root)) == []
+
+
+DESKTOP = {"display": True, "reason": "X11 display :0", "qt": "5.15.2", "fault": ""}
+
+
+def test_a_desktop_is_healthy_and_no_display_is_told(machine: MadeUp) -> None:
+    assert found(video.look_window, machine.child("find_display", DESKTOP)) == []
+    dark = {**DESKTOP, "display": False, "reason": "there is no display: DISPLAY is not set"}
+    finding = the_one(video.look_window, machine.child("find_display", dark))
+    assert "DISPLAY is not set" in finding.what and finding.level == "warning"
+
+
+def test_what_qt_lacks_is_told(machine: MadeUp) -> None:
+    fault = "cannot open a window: Qt's X11 plugin lacks a system library (libxcb-icccm.so.4)"
+    assert (
+        the_one(video.look_window, machine.child("find_display", {**DESKTOP, "fault": fault})).cure
+        == fault
+    )
+    without = {**DESKTOP, "qt": None, "fault": "No module named 'PyQt5'"}
+    finding = the_one(video.look_window, machine.child("find_display", without))
+    assert "python3-pyqt5" in finding.cure
+
+
+@pytest.mark.parametrize(
+    ("folder", "named"),
+    [("/home/u/.venv/lib/cv2/qt/plugins", "OpenCV's Qt plugins"), ("/gone", "is not there")],
+)
+def test_an_exported_plugin_folder_is_told(machine: MadeUp, folder: str, named: str) -> None:
+    machine.environ["QT_QPA_PLATFORM_PLUGIN_PATH"] = folder
+    finding = the_one(video.look_window, machine.child("find_display", DESKTOP))
+    assert named in finding.what and finding.cure.startswith("unset QT_QPA")
+
+
+def test_an_exported_plugin_folder_that_is_there_is_the_users_business(machine: MadeUp) -> None:
+    machine.file("/opt/qt/plugins/platforms").environ[video.PLUGINS] = "/opt/qt/plugins"
+    assert found(video.look_window, machine.child("find_display", DESKTOP)) == []
+
+
+# --- speed ---------------------------------------------------------------------------------------
+
+NVPMODEL = "< POWER_MODEL ID=0 NAME=15W >\n< POWER_MODEL ID=1 NAME=7W >\n"
+GPU_CLOCK, CPU_CLOCK = "/sys/class/devfreq/17000000.gpu", host.CPU_CLOCK
+
+
+def clocks(machine: MadeUp, *, gpu_low: int, cpu_low: int) -> MadeUp:
+    machine.file(f"{GPU_CLOCK}/min_freq", str(gpu_low)).file(f"{GPU_CLOCK}/max_freq", "625000000")
+    machine.file(f"{CPU_CLOCK}/scaling_min_freq", str(cpu_low))
+    return machine.file(f"{CPU_CLOCK}/scaling_max_freq", "1510400")
+
+
+def test_a_jetson_at_its_best_is_healthy(healthy_jetson: MadeUp) -> None:
+    healthy_jetson.file("/etc/nvpmodel.conf", NVPMODEL)
+    healthy_jetson.commands["nvpmodel"] = Answer(0, "NV Power Mode: 15W\n0\n")
+    section = host.look_jetson(clocks(healthy_jetson, gpu_low=625000000, cpu_low=1510400).probe())
+    assert not section.findings
+    assert section.lines[0] == "NVIDIA Jetson Orin Nano Developer Kit, L4T 36.4.3, power mode 15W"
+
+
+def test_a_power_mode_below_the_best_is_told(healthy_jetson: MadeUp) -> None:
+    healthy_jetson.file("/etc/nvpmodel.conf", NVPMODEL)
+    healthy_jetson.file("/var/lib/nvpmodel/status", "pmode:0001 fmode:fanNull")  # no nvpmodel
+    finding = the_one(host.look_jetson, healthy_jetson)
+    assert (finding.what, finding.cure) == ("the power mode is 7W, not 15W", "sudo nvpmodel -m 0")
+
+
+@pytest.mark.parametrize(
+    ("modes", "best"),
+    [
+        ({0: "15W", 1: "7W"}, 0),
+        ({0: "15W", 1: "25W", 2: "MAXN_SUPER", 3: "7W"}, 2),
+        ({0: "MAXN", 1: "MODE_15W", 2: "MODE_50W"}, 0),
+        ({}, None),
+    ],
+)
+def test_the_fastest_mode_is_found_by_name(modes: dict[int, str], best: int | None) -> None:
+    assert host.fastest_mode(modes) == best
+
+
+def test_clocks_that_move_are_told_on_a_jetson_only(healthy_jetson: MadeUp, tmp_path: Path) -> None:
+    clocks(healthy_jetson, gpu_low=306000000, cpu_low=1510400)
+    finding = the_one(host.look_jetson, healthy_jetson)
+    assert "clocks of GPU move" in finding.what and "jetson_clocks" in finding.cure
+    desktop = clocks(MadeUp(tmp_path / "desktop"), gpu_low=1, cpu_low=1)
+    assert found(host.look_jetson, desktop) == []
+
+
+@pytest.mark.parametrize(("driver", "wrong"), [("cpufreq-dt", 1), ("intel_pstate", 0)])
+def test_powersave_is_slow_but_for_intels_own(machine: MadeUp, driver: str, wrong: int) -> None:
+    machine.file(f"{CPU_CLOCK}/scaling_governor", "powersave")
+    machine.file(f"{CPU_CLOCK}/scaling_driver", driver)
+    assert len(found(host.look_jetson, machine)) == wrong
+
+
+def test_heat_is_told(machine: MadeUp) -> None:
+    machine.file("/sys/class/thermal/thermal_zone0/temp", "41000")
+    machine.file("/sys/class/thermal/thermal_zone1/temp", "-256000")  # switched off
+    assert found(host.look_jetson, machine) == []
+    machine.file("/sys/class/thermal/thermal_zone2/temp", "91500")
+    assert "92 °C" in the_one(host.look_jetson, machine).what
+
+
+# --- system, power, disk, models -----------------------------------------------------------------
+
+
+def test_little_memory_and_few_descriptors_are_told(
+    machine: MadeUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.file("/proc/meminfo", "MemTotal:  4000000 kB\nMemAvailable:  204800 kB\n")
+    assert "200 MB" in the_one(host.look_system, machine).what
+    machine.file("/proc/meminfo", "MemTotal:  4000000 kB\nMemAvailable:  3000000 kB\n")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 256))
+    assert "ulimit -n 1024" in the_one(host.look_system, machine).cure
+
+
+def test_power_that_is_measured_is_told(machine: MadeUp) -> None:
+    assert found(host.look_power, machine) == []
+    folder = "/sys/class/hwmon/hwmon0"
+    machine.file(f"{folder}/name", "ina3221").file(f"{folder}/in1_label", "VDD_IN")
+    machine.file(f"{folder}/in1_input", "5000").file(f"{folder}/curr1_input", "1000")
+    assert host.look_power(machine.probe()).lines == ["measured: whole board (VDD_IN)"]
+
+
+def test_counters_that_are_closed_name_their_cure(
+    machine: MadeUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        host, "find_sensors", lambda root: ((), "closed to this user: sudo chmod x")
+    )
+    assert the_one(host.look_power, machine) == warning("closed to this user", "sudo chmod x")
+
+
+def test_a_full_disk_and_a_cache_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+    fine = host.Folder("cache", "/c", 5000, True)
+    assert host.check_room(fine) is None and host.check_writable(fine) is None
+    full = host.check_room(replace(fine, free_mb=12))
+    assert full is not None and "only 12 MB" in full.what
+    closed = host.check_writable(replace(fine, writable=False))
+    assert closed is not None and "KESTREL_CACHE" in closed.cure
+    assert host.check_writable(replace(fine, role="project", writable=False)) is None
+    (tmp_path / "file").write_text("")
+    (in_a_file,) = host.gather_storage({"cache": tmp_path / "file" / "cache"})
+    assert not in_a_file.writable
+    (to_be_made,) = host.gather_storage({"cache": tmp_path / "a" / "b"})
+    assert to_be_made.writable and to_be_made.free_mb is not None
+
+
+def test_models_are_told_with_the_state_of_their_weights() -> None:
+    fine = host.ModelFacts("one", True, "ready", "one.onnx")
+    other = host.ModelFacts("two", False, "to be fetched", "two.onnx")
+    assert host.check_default([fine, other]) is None and host.check_others([fine, other]) == []
+    for state in ("missing", "damaged", "unreadable"):
+        finding = host.check_default([replace(fine, state=state)])
+        assert finding is not None and finding.level == "error"
+    assert host.check_default([other]) is not None
+    (damaged,) = host.check_others([fine, replace(other, state="damaged")])
+    assert "damaged" in damaged.what and damaged.level == "warning"
+
+
+# --- the whole -----------------------------------------------------------------------------------
+
+
+def subject(*findings: Finding) -> Callable[[Probe], Section]:
+    return lambda probe: Section("subject", ["is there"], {"value": 1}, findings)
+
+
+@pytest.mark.parametrize(
+    ("findings", "code"),
+    [
+        ((), 0),
+        ((warning("slow", "hurry"),), 0),
+        ((warning("a", "b"), error("none", "make one")), 2),
+    ],
+)
+def test_only_what_prevents_every_run_gives_exit_code_2(
+    findings: tuple[Finding, ...], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subjects = (subject(*findings),)
+    assert run_doctor(as_json=True, subjects=subjects) == code
+    told = json.loads(capsys.readouterr().out)
+    assert told["can_run"] is (code == 0) and told["facts"] == {"subject": {"value": 1}}
+    assert run_doctor(as_json=False, subjects=subjects) == code
+    lines = capsys.readouterr().out
+    for finding in findings:
+        assert finding.what in lines and f"cure: {finding.cure}" in lines
+    assert ("Nothing is wrong." in lines) == (not findings)
+    if code:
+        assert lines.index("WRONG: none") < lines.index("warning: a")  # the worst first
+
+
+def test_a_subject_that_fails_does_not_stop_the_others(machine: MadeUp) -> None:
+    def broken(probe: Probe) -> Section:
+        raise ValueError("what a machine")
+
+    first, second = report.examine(machine.probe(), (broken, subject()))
+    assert "what a machine" in first.findings[0].what and second.name == "subject"
+
+
+def test_a_command_that_hangs_or_is_not_there_is_an_answer() -> None:
+    assert run_command(["kestrel-no-such-command"]).code == 127
+    assert run_command(["sh", "-c", "echo so; exit 3"]) == Answer(3, "so\n")
+
+
+def test_this_machine_is_examined(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["can_run"] is True
+    assert told["facts"]["OpenCV"]["version"] and told["facts"]["ONNX Runtime"]["providers"]
+    assert told["facts"]["models"]["kestrel_320"]["state"] == "ready"
+    assert not any("please report this" in finding["cure"] for finding in told["findings"])

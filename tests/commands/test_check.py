@@ -1,0 +1,66 @@
+"""`--check`: a sound configuration gives 0, every fault is told at once and gives 2."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from app.commands.cli import main
+
+
+def test_a_sound_configuration_is_told_without_opening_anything(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tmp_path / "k.toml"
+    settings.write_text(f'source = "rtsp://user:secret@192.0.2.1/live"\nmodel = "{tiny_model}"\n')
+    assert main(["run", "--config", str(settings), "--check"]) == 0
+    told = capsys.readouterr().out
+    assert "sound: rtsp://***@192.0.2.1/live" in told and "secret" not in told
+
+
+def test_the_default_model_and_the_first_camera_are_sound() -> None:
+    assert main(["run", "--check"]) == 0
+    assert main(["replay", "sample:", "--check"]) == 0
+
+
+def test_every_fault_is_told_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    words = ["--source", "camera:nowhere", "--model", "none", "--json", str(tmp_path / "a" / "b")]
+    with caplog.at_level(logging.ERROR):
+        assert main(["run", "--check", *words]) == 2
+    told = [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(told) == 3
+    for each, word in zip(told, ("camera:nowhere is no camera", "folder", "no model"), strict=True):
+        assert word in each
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("sorce = 'x'", "did you mean 'source'"), ("score = 3", "score is 3"), ("= 1", "not valid")],
+)
+def test_a_wrong_file_is_told(
+    tmp_path: Path, text: str, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tmp_path / "k.toml"
+    settings.write_text(text)
+    assert main(["run", "--config", str(settings), "--check"]) == 2
+    assert named in capsys.readouterr().err
+
+
+def test_weights_that_are_not_what_the_manifest_says_are_a_fault(
+    tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = tiny_model.with_suffix(".toml")
+    manifest.write_text(f'sha256 = "{"0" * 64}"\n{manifest.read_text()}')
+    assert main(["run", "--check", "--model", str(tiny_model)]) == 2
+    assert "its sha256 is" in caplog.text
+
+
+def test_weights_that_are_still_to_be_fetched_are_told_but_no_fault(
+    tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny_model.unlink()
+    manifest = tiny_model.with_suffix(".toml")
+    assert main(["run", "--check", "--model", str(manifest)]) == 0
+    assert "weights are not here yet" in caplog.text

@@ -1,0 +1,139 @@
+"""The engine's steps in NumPy, plainly: what the kernels have to give."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided, sliding_window_view
+
+from app.cuda.native.ir import Binary, Conv, Pool, Resize, Softmax, Step, Unary, View
+from app.cuda.native.lower import Program
+
+
+def run(program: Program, x: np.ndarray) -> list[np.ndarray]:
+    """The outputs of a program for one input (frames,3,H,W); what was never written is NaN."""
+    buffers = [np.full(n, np.nan, np.float32) for n in program.buffers]
+    for index, values in program.constants.items():
+        buffers[index][:] = values
+
+    def at(view: View) -> np.ndarray:
+        start = buffers[view.buffer][view.offset :]
+        return as_strided(start, view.shape, [s * 4 for s in view.strides])
+
+    at(program.input)[...] = x
+    for step in program.steps:
+        at(step.y)[...] = result(step, at)
+    return [at(view).copy() for view in program.outputs]
+
+
+def result(step: Step, at) -> np.ndarray:
+    match step:
+        case Conv():
+            return convolved(step, at(step.x), None if step.added is None else at(step.added))
+        case Pool():
+            return pooled(step, at(step.x), at(step.y).shape)
+        case Resize():
+            return resized(step, at(step.x), at(step.y).shape)
+        case Binary():
+            a, b = at(step.a), at(step.b)
+            value = {"add": a + b, "sub": a - b, "mul": a * b}.get(step.op)
+            return activated(a / b if value is None else value, step.activation)
+        case Unary():
+            return activated(at(step.x), step.activation)
+        case Softmax():
+            power = np.exp(at(step.x) - at(step.x).max(-1, keepdims=True))
+            return power / power.sum(-1, keepdims=True)
+
+
+def activated(v: np.ndarray, activation) -> np.ndarray:
+    kind, p, q = activation
+    match kind:
+        case "none":
+            return v
+        case "clip":
+            return np.clip(v, p, q)
+        case "leaky":
+            return np.where(v >= 0, v, v * p)
+        case "exp":
+            return np.exp(v)
+        case "sigmoid":
+            return sigmoid(v)
+        case "silu":
+            return v * sigmoid(v)
+        case "hardsigmoid":
+            return np.clip(v * p + q, 0, 1)
+        case "hardsilu":
+            return v * np.clip(v * p + q, 0, 1)
+    raise ValueError(kind)
+
+
+def sigmoid(v: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-v))
+
+
+def windows(x, y_shape, *, kernel, stride, pad, fill, dilation=(1, 1)) -> np.ndarray:
+    """(frames, C, oh, ow, kh, kw) of (frames,C,H,W)."""
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    after = [
+        max(0, (y_shape[2 + i] - 1) * stride[i] + spans[i] - x.shape[2 + i] - pad[i])
+        for i in (0, 1)
+    ]
+    edges = ((0, 0), (0, 0), (pad[0], after[0]), (pad[1], after[1]))
+    padded = np.pad(x, edges, constant_values=fill)
+    view = sliding_window_view(padded, spans, axis=(2, 3))
+    view = view[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+    return view[:, :, : y_shape[2], : y_shape[3]]
+
+
+def convolved(step: Conv, x: np.ndarray, added: np.ndarray | None) -> np.ndarray:
+    out, per_group, kh, kw = step.weight.shape
+    y_shape = step.y.shape
+    view = windows(
+        x,
+        y_shape,
+        kernel=(kh, kw),
+        stride=step.stride,
+        pad=step.pad,
+        fill=0,
+        dilation=step.dilation,
+    )
+    parts = []
+    for g in range(step.groups):
+        mine = view[:, g * per_group : (g + 1) * per_group]
+        weight = step.weight[g * out // step.groups : (g + 1) * out // step.groups]
+        columns = mine.transpose(0, 1, 4, 5, 2, 3).reshape(len(x), per_group * kh * kw, -1)
+        parts.append(weight.reshape(len(weight), -1) @ columns)
+    total = np.concatenate(parts, 1).reshape(y_shape) + step.bias[None, :, None, None]
+    if added is None:
+        return activated(total, step.activation)
+    if step.late:
+        return activated(total, step.activation) + added
+    return activated(total + added, step.activation)
+
+
+def pooled(step: Pool, x: np.ndarray, y_shape) -> np.ndarray:
+    words = {"kernel": step.kernel, "stride": step.stride, "pad": step.pad}
+    if step.kind == "max":
+        return windows(x, y_shape, fill=-np.inf, **words).max((4, 5))
+    total = windows(x, y_shape, fill=0, **words).sum((4, 5))
+    if step.counted:
+        return total / np.prod(step.kernel)
+    return total / windows(np.ones_like(x), y_shape, fill=0, **words).sum((4, 5))
+
+
+def resized(step: Resize, x: np.ndarray, y_shape) -> np.ndarray:
+    if not step.linear:
+        rows, columns = (
+            np.arange(n) * m // n for n, m in zip(y_shape[2:], x.shape[2:], strict=True)
+        )
+        return x[:, :, rows][:, :, :, columns]
+    value = x
+    for axis in (2, 3):
+        n, m = y_shape[axis], x.shape[axis]
+        shift = 0.5 if step.half_pixel else 0.0
+        where = np.clip((np.arange(n) + shift) * (m / n) - shift, 0, m - 1)
+        low = where.astype(int)
+        high = np.minimum(low + 1, m - 1)
+        share = (where - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(4)])
+        value = value.take(low, axis) * (1 - share) + value.take(high, axis) * share
+    return value

@@ -1,0 +1,261 @@
+"""Graphs as steps: the same numbers as ONNX Runtime, for our own and for others' networks."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from app.core.errors import ModelError
+from app.cuda.native.ir import Binary, Conv, Unary, View, read_static_graph, row_major
+from app.cuda.native.launch import KINDS
+from app.cuda.native.lower import lower
+from app.models.onnx_session import open_session
+from app.models.store import default_model
+from tests.cuda.step_twins import run
+from tests.shelf_kit import REAL, asset
+
+SIZES = {"yolox_nano_416": 416, "light_person_192": 192, "fastestdet_352": 352}
+
+
+def compare(path, size_wh, seed=0, frames=1):
+    """The program of an ONNX file, after comparing its outputs with ONNX Runtime's."""
+    program = lower(read_static_graph(path, size_wh, frames=frames))
+    x = np.random.default_rng(seed).random((frames, 3, size_wh[1], size_wh[0]), np.float32) * 255
+    session = open_session(path)
+    wanted = session.run(None, {session.get_inputs()[0].name: x})
+    for mine, theirs in zip(run(program, x), wanted, strict=True):
+        assert mine.shape == theirs.shape
+        assert np.abs(mine - theirs).max() <= 1e-4 * max(1.0, np.abs(theirs).max())
+    return program
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REAL)
+def test_real_networks(name):
+    side = SIZES.get(name, 320)
+    compare(asset(name), (side, 240) if "ultraface" in name else (side, side))
+
+
+def graph(tmp_path, nodes, constants, y_shape, size=16, frames=1):
+    """An ONNX file of these nodes from "x" (frames,3,size,size) to "y"."""
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "test",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, (frames, 3, size, size))],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, y_shape)],
+            [numpy_helper.from_array(v, k) for k, v in constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    return tmp_path / "net.onnx"
+
+
+def weight(*shape):
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32) * 0.1
+
+
+node = helper.make_node
+
+
+def test_silu_and_a_residual_become_part_of_the_convolution(tmp_path):
+    nodes = [
+        node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+        node("Sigmoid", ["a"], ["s"]),
+        node("Mul", ["a", "s"], ["b"]),
+        node("Conv", ["b", "v"], ["c"], pads=[1, 1, 1, 1], group=3),
+        node("Relu", ["c"], ["d"]),
+        node("Add", ["b", "d"], ["y"]),
+    ]
+    constants = {"w": weight(3, 3, 3, 3), "v": weight(3, 1, 3, 3)}
+    program = compare(graph(tmp_path, nodes, constants, (1, 3, 16, 16)), (16, 16))
+    first, second = program.steps
+    assert isinstance(first, Conv) and first.activation[0] == "silu"
+    assert isinstance(second, Conv) and second.late and second.activation[0] == "clip"
+
+
+def test_an_activation_after_the_sum_is_fused_too(tmp_path):
+    nodes = [
+        node("Conv", ["x", "w"], ["a"]),
+        node("Add", ["a", "x"], ["b"]),
+        node("Relu", ["b"], ["y"]),
+    ]
+    path = graph(tmp_path, nodes, {"w": weight(3, 3, 1, 1)}, (1, 3, 16, 16))
+    (step,) = compare(path, (16, 16)).steps
+    assert isinstance(step, Conv) and not step.late and step.added is not None
+
+
+def test_concatenation_costs_no_copy(tmp_path):
+    nodes = [
+        node("Conv", ["x", "w"], ["a"]),
+        node("Conv", ["x", "v"], ["b"], pads=[1, 1, 1, 1]),
+        node("Concat", ["a", "b"], ["c"], axis=1),
+        node("Conv", ["c", "u"], ["y"]),
+    ]
+    constants = {"w": weight(4, 3, 1, 1), "v": weight(5, 3, 3, 3), "u": weight(2, 9, 1, 1)}
+    program = compare(graph(tmp_path, nodes, constants, (1, 2, 16, 16)), (16, 16))
+    assert [type(s) for s in program.steps] == [Conv, Conv, Conv]
+
+
+def test_what_is_read_elsewhere_as_well_is_copied(tmp_path):
+    nodes = [
+        node("Conv", ["x", "w"], ["a"]),
+        node("Concat", ["a", "x"], ["b"], axis=1),
+        node("Transpose", ["a"], ["t"], perm=[0, 1, 3, 2]),
+        node("Concat", ["b", "t"], ["y"], axis=1),
+    ]
+    path = graph(tmp_path, nodes, {"w": weight(3, 3, 1, 1)}, (1, 9, 16, 16))
+    assert sum(isinstance(s, Unary) for s in compare(path, (16, 16)).steps) >= 2
+
+
+def test_shuffles_slices_and_reshapes_are_views(tmp_path):
+    nodes = [
+        node("Reshape", ["x", "shape"], ["a"]),
+        node("Transpose", ["a"], ["b"], perm=[0, 3, 2, 1]),
+        node("Slice", ["b", "starts", "ends", "axes", "steps"], ["c"]),
+        node("Mul", ["c", "two"], ["y"]),
+    ]
+    constants = {
+        "shape": np.array([1, 3, 8, 32], np.int64),
+        "starts": np.array([1], np.int64),
+        "ends": np.array([9999], np.int64),
+        "axes": np.array([1], np.int64),
+        "steps": np.array([3], np.int64),
+        "two": np.array(2, np.float32),
+    }
+    program = compare(graph(tmp_path, nodes, constants, (1, 11, 8, 3)), (16, 16))
+    (step,) = program.steps
+    assert isinstance(step, Binary)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"mode": "linear", "coordinate_transformation_mode": "half_pixel"},
+        {"mode": "linear", "coordinate_transformation_mode": "asymmetric"},
+        {
+            "mode": "nearest",
+            "coordinate_transformation_mode": "asymmetric",
+            "nearest_mode": "floor",
+        },
+        {"mode": "nearest"},
+    ],
+)
+def test_resizing(tmp_path, attributes):
+    nodes = [node("Resize", ["x", "", "scales"], ["y"], **attributes)]
+    constants = {"scales": np.array([1, 1, 2, 2], np.float32)}
+    compare(graph(tmp_path, nodes, constants, (1, 3, 32, 32)), (16, 16))
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "out"),
+    [
+        ("MaxPool", {"kernel_shape": [5, 5], "pads": [2, 2, 2, 2]}, 16),
+        ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_UPPER"}, 8),
+        ("AveragePool", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}, 8),
+        (
+            "AveragePool",
+            {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1},
+            16,
+        ),
+        ("GlobalAveragePool", {}, 1),
+    ],
+)
+def test_pooling(tmp_path, op, attributes, out):
+    nodes = [node(op, ["x"], ["y"], **attributes)]
+    compare(graph(tmp_path, nodes, {}, (1, 3, out, out)), (16, 16))
+
+
+def test_what_the_engine_lacks_is_named_with_another_engine(tmp_path):
+    nodes = [node("Einsum", ["x", "x"], ["y"], name="odd one", equation="bchw,bchw->bchw")]
+    path = graph(tmp_path, nodes, {}, (1, 3, 16, 16))
+    with pytest.raises(ModelError, match=r"Einsum 'odd one'.*--engine ort-cuda"):
+        lower(read_static_graph(path, (16, 16)))
+
+
+def test_no_onnx_file(tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(b"nonsense")
+    with pytest.raises(ModelError, match=r"bad\.onnx cannot be read"):
+        read_static_graph(tmp_path / "bad.onnx", (16, 16))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "new"),
+    [
+        ((2, 3, 4), (0, 1, 2), (6, 4)),
+        ((2, 3, 4), (0, 1, 2), (2, 12)),
+        ((6, 4), (0, 1), (2, 3, 2, 2)),
+        ((2, 3, 4), (0, 2, 1), (2, 2, 2, 3)),
+        ((2, 3, 4), (0, 2, 1), (2, 12)),
+        ((1, 4, 1), (0, 1, 2), (2, 1, 2)),
+        ((2, 3, 4), (2, 1, 0), (12, 2)),
+    ],
+)
+def test_a_reshaped_view_shows_what_numpy_shows_or_there_is_none(shape, axes, new):
+    data = np.arange(np.prod(shape))
+    view = View(0, shape, row_major(shape)).permuted(axes)
+    wanted = data.reshape(shape).transpose(axes).reshape(new)
+    found = view.reshaped(new)
+    if found is None:
+        assert not np.shares_memory(wanted, data)
+    else:
+        seen = np.lib.stride_tricks.as_strided(data, found.shape, [s * 8 for s in found.strides])
+        assert (seen == wanted).all()
+
+
+def test_hard_swish_is_an_activation_that_the_kernels_know(tmp_path):
+    nodes = [node("Conv", ["x", "w"], ["a"]), node("HardSwish", ["a"], ["y"])]
+    path = graph(tmp_path, nodes, {"w": weight(3, 3, 1, 1)}, (1, 3, 16, 16))
+    (step,) = compare(path, (16, 16)).steps
+    assert step.activation[0] in KINDS
+
+
+def test_an_output_that_is_constant_is_given_like_any_other(tmp_path):
+    nodes = [node("Identity", ["c"], ["y"])]
+    compare(graph(tmp_path, nodes, {"c": weight(1, 2, 3, 4)}, (1, 2, 3, 4)), (16, 16))
+
+
+def test_the_default_network_takes_the_same_steps_for_several_frames():
+    model = default_model()
+    one, three = (compare(model.weights, (320, 320), frames=n) for n in (1, 3))
+    assert [type(s) for s in one.steps] == [type(s) for s in three.steps]
+    assert [s.y.shape[1:] for s in one.steps] == [s.y.shape[1:] for s in three.steps]
+
+
+def test_a_residual_from_a_part_of_the_channels_is_fused_for_several_frames_too(tmp_path):
+    """The part lies with gaps between the frames."""
+    nodes = [
+        node("Conv", ["x", "w"], ["a"]),
+        node("Split", ["a"], ["b", "c"], axis=1),
+        node("Conv", ["c", "v"], ["d"], pads=[1, 1, 1, 1]),
+        node("Add", ["c", "d"], ["e"]),
+        node("Concat", ["b", "e"], ["y"], axis=1),
+    ]
+    constants = {"w": weight(8, 3, 1, 1), "v": weight(4, 4, 3, 3)}
+    path = graph(tmp_path, nodes, constants, ("n", 8, 16, 16), frames="n")
+    kinds = [[type(s) for s in compare(path, (16, 16), frames=n).steps] for n in (1, 2)]
+    assert kinds[0] == kinds[1] == [Conv, Conv, Unary]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "y_shape"),
+    [
+        ([node("AveragePool", ["x"], ["y"], kernel_shape=[3, 3], pads=[1] * 4)], (3, 16, 16)),
+        ([node("GlobalAveragePool", ["x"], ["y"])], (3, 1, 1)),
+        (
+            [node("Transpose", ["x"], ["t"], perm=[0, 2, 3, 1]), node("Sigmoid", ["t"], ["y"])],
+            (16,) * 2 + (3,),
+        ),
+        ([node("SpaceToDepth", ["x"], ["y"], blocksize=2)], (12, 8, 8)),
+        ([node("Softmax", ["x"], ["y"], axis=1)], (3, 16, 16)),
+        ([node("Resize", ["x", "", "scales"], ["y"], mode="linear")], (3, 32, 32)),
+    ],
+    ids=lambda value: value[0].op_type if isinstance(value, list) else None,
+)
+def test_steps_over_several_frames(tmp_path, nodes, y_shape):
+    constants = {"scales": np.array([1, 1, 2, 2], np.float32)} if "Resize" in str(nodes) else {}
+    path = graph(tmp_path, nodes, constants, ("n", *y_shape), frames="n")
+    program = compare(path, (16, 16), frames=3)
+    assert program.outputs[0].shape == (3, *y_shape)

@@ -1,0 +1,33 @@
+"""What of a changed configuration is taken up while it runs, and that it is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from app.config import Config
+from app.ops.systemd import plan_reload
+
+OLD = Config(source="camera:0", score=0.5)
+
+
+def test_thresholds_are_taken_up_and_the_rest_waits() -> None:
+    plan = plan_reload(OLD, replace(OLD, score=0.7, max_age_ms=100, source="camera:1"))
+    assert plan.config == replace(OLD, score=0.7, max_age_ms=100)
+    assert plan.needs_restart == ("source",)
+    assert plan.line() == (
+        "configuration read again: changed max_age_ms = 100, score = 0.7; "
+        "after a restart only: source"
+    )
+
+
+def test_what_waits_is_told_again_at_the_next_reload() -> None:
+    new = replace(OLD, source="camera:1")
+    assert plan_reload(plan_reload(OLD, new).config, new).needs_restart == ("source",)
+
+
+def test_a_setting_that_is_gone_from_the_file_is_the_default_again() -> None:
+    assert plan_reload(OLD, replace(OLD, score=None)).config.score is None
+
+
+def test_no_change_is_told() -> None:
+    assert plan_reload(OLD, OLD).line().endswith("nothing has changed")

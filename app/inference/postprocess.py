@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from ..core.detections import Detections
 from ..core.errors import ModelError
 from ..core.letterbox import Placement
-from ..models.families import make_decoder
 from ..models.families.base import Candidates, Shapes
 from ..models.manifest import ModelSpec
 
@@ -164,7 +163,8 @@ class Postprocessor:
         self, spec: ModelSpec, shapes: Shapes, limits: Limits, sanity: Sanity | None = None
     ) -> None:
         """``sanity``: that of a slot whose frames go through several of these."""
-        self._decode, self._limits = make_decoder(spec, shapes), limits
+        self._decode, self._needs_nms = spec.decoder(shapes), spec.detector.needs_nms
+        self._limits = limits
         self.sanity = sanity or Sanity(spec.name)
 
     def __call__(self, outputs: Sequence[NDArray[Any]], placement: Placement) -> Detections:
@@ -180,7 +180,7 @@ class Postprocessor:
         if not count:
             return Detections.empty()
         if count <= MOST and found.keypoints is None:
-            iou = self._limits.iou if self._decode.needs_nms else None
+            iou = self._limits.iou if self._needs_nms else None
             return finish_few(found, placement, iou=iou)
         return self._finish_many(found, placement)
 
@@ -189,7 +189,7 @@ class Postprocessor:
         sound = (size > 0) & (size < HUGE_PX)  # false for NaN, too
         if not sound.all():
             found = found.of(np.flatnonzero(sound.all(axis=1)))
-        if self._decode.needs_nms:
+        if self._needs_nms:
             kept = nms(found.xyxy, found.scores, found.class_ids, iou=self._limits.iou)
         else:
             kept = (-found.scores).argsort(kind="stable")

@@ -11,12 +11,13 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ..core.errors import ModelError
 from ..core.letterbox import Align, Resize, needed
+from .families import ANY_SIZE, FAMILY_NAMES, decoder_keys, find_family
+from .families.base import Decoder, Family, Head, Shapes, Triple
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,20 +25,7 @@ else:
     import tomli as tomllib
 
 
-Family = Literal["yolox", "yolov5", "yolov8", "nanodet", "fastestdet", "yunet", "ultraface"]
-FAMILIES: tuple[str, ...] = get_args(Family)
-PARAMETERS: Mapping[str, tuple[str, ...]] = {  # of [decoder], by family
-    "yolox": ("strides",),
-    "yolov8": ("end_to_end",),
-    "nanodet": ("strides", "reg_max"),
-    "yunet": ("strides",),
-}
-# their boxes are told in cells or pixels; others tell shares of the size they learned with
-ANY_SIZE = ("yolox", "yolov5", "yolov8", "nanodet", "yunet")
 MAX_SIDE_PX = 8192
-MAX_LEVELS = 5
-MAX_REG = 64
-Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +62,7 @@ class ModelSpec:
     name: str
     file: str
     input: InputSpec
-    family: Family
+    family: str
     labels: tuple[str, ...]
     sha256: str | None = None
     url: str | None = None
@@ -87,6 +75,20 @@ class ModelSpec:
     iou: float = 0.45
     parameters: Mapping[str, Any] = field(default_factory=dict)
     accuracy: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def detector(self) -> Family:
+        """What is known of its family, in the form that its parameters choose."""
+        return find_family(self.family, self.parameters)
+
+    def head(self, shapes: Shapes) -> Head:
+        """What a decoder must know, for outputs of these shapes."""
+        parameters = self.detector.complete(self.parameters)
+        return Head(shapes, self.input.size_wh, len(self.labels), parameters)
+
+    def decoder(self, shapes: Shapes) -> Decoder:
+        """The reader of outputs of these shapes; raises ModelError where they do not fit."""
+        return self.detector.decoder(self.head(shapes))
 
     def whole(self) -> ModelSpec:
         """With all of the input computed for every frame."""
@@ -122,12 +124,13 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
     pad = read.number("input.pad", 114, low=0, high=255)
     if pad != int(pad):
         raise read.fault("input.pad", f"is {pad}; write a whole number")
-    family = read.choice("decoder.family", FAMILIES)
+    family = read.choice("decoder.family", FAMILY_NAMES)
+    parameters = _parameters(read, family)
     resize = read.choice("input.resize", get_args(Resize), "letterbox")
     fit = read.number("input.fit", 0, low=0, high=MAX_SIDE_PX)
     if fit and (fit != int(fit) or any(v % fit for v in size)):
         raise read.fault("input.fit", f"is {fit:g}; `input.size` must be a multiple of it")
-    if fit and (resize != "letterbox" or family not in ANY_SIZE):
+    if fit and (resize != "letterbox" or not find_family(family, parameters).any_size):
         what = f'goes with `input.resize` "letterbox" and the families {", ".join(ANY_SIZE)}'
         raise read.fault("input.fit", what)
     file = read.text("file")
@@ -167,30 +170,19 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
         parent=read.text("parent", "") or None,
         score=read.number("thresholds.score", 0.35, low=0, high=1),
         iou=read.number("thresholds.iou", 0.45, low=0, high=1),
-        parameters=_parameters(read, family),
+        parameters=parameters,
         accuracy=read.table("accuracy"),
     )
 
 
-def _parameters(read: _Reader, family: Family) -> Mapping[str, Any]:
+def _parameters(read: _Reader, family: str) -> dict[str, Any]:
     """The decoder's parameters, those that are there, checked for what the decoders rely on."""
-    read.only("decoder", ("family", *PARAMETERS.get(family, ())))
+    keys = decoder_keys(family)
+    read.only("decoder", ("family", *keys))
     found = {k: v for k, v in read.table("decoder").items() if k != "family"}
-    if "strides" in found:
-        strides = found["strides"]
-        good = isinstance(strides, list) and 1 <= len(strides) <= MAX_LEVELS
-        if not good or not all(type(v) is int and v > 0 for v in strides):
-            what = f"must be a list of 1 to {MAX_LEVELS} whole numbers above 0, is {strides!r}"
-            raise read.fault("decoder.strides", what)
-        if any(a >= b for a, b in pairwise(strides)):
-            raise read.fault("decoder.strides", f"is {strides}; each must be above the one before")
-    if "reg_max" in found and not (
-        type(found["reg_max"]) is int and 1 <= found["reg_max"] <= MAX_REG
-    ):
-        what = f"must be a whole number from 1 to {MAX_REG}, is {found['reg_max']!r}"
-        raise read.fault("decoder.reg_max", what)
-    if not isinstance(found.get("end_to_end", False), bool):
-        raise read.fault("decoder.end_to_end", f"must be true or false, is {found['end_to_end']!r}")
+    for key, value in found.items():
+        if fault := keys[key].fault(value):
+            raise read.fault(f"decoder.{key}", fault)
     return found
 
 

@@ -26,8 +26,8 @@ GARBAGE = [np.nan, np.inf, -np.inf, 3e38, -3e38]
 class Decoder:
     """Gives what it was told to."""
 
-    def __init__(self, found: Candidates, needs_nms: bool) -> None:
-        self._found, self.needs_nms = found, needs_nms
+    def __init__(self, found: Candidates) -> None:
+        self._found = found
 
     def __call__(self, outputs: object, score: float) -> Candidates:
         return self._found
@@ -35,7 +35,7 @@ class Decoder:
 
 def postprocessor(found: Candidates, iou: float, needs_nms: bool) -> Postprocessor:
     made = Postprocessor(find_model("kestrel_320").spec, [(1, 6, 2100)], Limits(0.1, iou))
-    made._decode = Decoder(found, needs_nms)
+    made._decode, made._needs_nms = Decoder(found), needs_nms
     return made
 
 

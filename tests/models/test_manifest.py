@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from app.core.errors import ModelError
 from app.core.letterbox import Align, Resize
+from app.models.families import FAMILY_NAMES, decoder_keys
 from app.models.manifest import (
-    FAMILIES,
-    PARAMETERS,
     SHELF_DIR,
     InputSpec,
     ModelSpec,
@@ -49,12 +48,15 @@ INPUTS = st.builds(
     pad=st.integers(0, 255),
     fit=st.just(0),
 )
-DECODERS = st.sampled_from(FAMILIES).flatmap(
+DECODERS = st.sampled_from(FAMILY_NAMES).flatmap(
     lambda family: st.fixed_dictionaries(
         {"family": st.just(family)},
         optional={
             "parameters": st.fixed_dictionaries(
-                {}, optional={name: GOOD[name] for name in PARAMETERS.get(family, ())}
+                {},
+                optional={
+                    k: GOOD.get(k, st.just(p.default)) for k, p in decoder_keys(family).items()
+                },
             )
         },
     )

@@ -6,6 +6,7 @@ path and key in the message.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import sys
@@ -194,14 +195,6 @@ _INPUT_KEYS = (
 _REQUIRED: Any = object()
 
 
-def _is_finite(value: float) -> bool:
-    """Also of whole numbers that are too large for a float."""
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
-
-
 class _Reader:
     """Typed look-ups by dotted key; every fault names the file and the key."""
 
@@ -243,26 +236,29 @@ class _Reader:
         return value
 
     def number(
-        self, key: str, default: Any, *, low: float = float("-inf"), high: float = float("inf")
+        self, key: str, default: Any, *, low: float = -math.inf, high: float = math.inf
     ) -> float:
-        value = self.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.fault(key, f"must be a number, is {value!r}")
-        if not _is_finite(value):
-            raise self.fault(key, f"is {str(value)[:20]}; write a finite number")
+        value = self._finite(key, self.get(key, default))
         if not low <= value <= high:
             raise self.fault(key, f"is {value}; it must lie between {low} and {high}")
-        return float(value)
+        return value
 
     def numbers(self, key: str, count: int, default: Any = _REQUIRED) -> Any:
         value = self.get(key, default)
         if not isinstance(value, (list, tuple)) or len(value) != count:
             raise self.fault(key, f"must be a list of {count} numbers, is {value!r}")
-        if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value):
-            raise self.fault(key, f"must hold numbers only, is {value!r}")
-        if not all(map(_is_finite, value)):
-            raise self.fault(key, f"must hold finite numbers, is {value!r}")
-        return tuple(float(v) for v in value)
+        return tuple(self._finite(key, v) for v in value)
+
+    def _finite(self, key: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self.fault(key, f"must be a number, is {value!r}")
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number of more digits than a float holds
+            number = math.inf
+        if not math.isfinite(number):
+            raise self.fault(key, f"is {str(value)[:20]}; write a finite number")
+        return number
 
 
 SHELF_DIR = Path(__file__).resolve().parents[2] / "models"
@@ -353,14 +349,9 @@ def format_manifest(spec: ModelSpec, *, labels_file: str | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-_ESCAPES = {"\\": r"\\", '"': r"\""}
-
-
 def _string(text: str) -> str:
-    def escape(c: str) -> str:
-        return _ESCAPES.get(c, c) if " " <= c != "\x7f" else f"\\u{ord(c):04x}"
-
-    return '"' + "".join(map(escape, text)) + '"'
+    """A TOML string; JSON's differs from it in one character only."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _key(text: str) -> str:

@@ -21,6 +21,8 @@ Array = NDArray[np.float32]
 SizeWh = tuple[int, int]
 Triple = tuple[float, float, float]
 Shapes = Sequence[tuple[int, ...]]
+Outputs = Sequence[NDArray[Any]]  # of one frame, in graph order
+NamedOutputs = Mapping[str, NDArray[Any]]
 
 STRIDES = (8, 16, 32)
 MAX_LEVELS = 5
@@ -109,7 +111,7 @@ NOTHING = Candidates(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.z
 
 # Outputs in graph order, batch of one, and the least score, to candidates with at least that score.
 # Pure, and safe to share between threads.
-Decoder = Callable[[Sequence[NDArray[Any]], float], Candidates]
+Decoder = Callable[[Outputs, float], Candidates]
 
 
 # -- the declaration -------------------------------------------------------------------------------
@@ -205,7 +207,7 @@ class Family:
     """Whether the number of an output's rows may change from frame to frame."""
     recognise: Callable[[GraphIO, SizeWh], Match | None]
     """Fits a graph by the shapes of its outputs at this input size. Dynamic sizes fit nothing."""
-    doubt: Callable[[Mapping[str, NDArray[Any]]], str | None]
+    doubt: Callable[[NamedOutputs], str | None]
     """What the values of one run, by output, say against the family: other exports may have its
     shapes. None if nothing does."""
     decoder: Callable[[Head], Decoder]
@@ -306,7 +308,7 @@ def over_threshold(rows: Array, score: float) -> tuple[NDArray[np.intp], NDArray
 # -- parts of doubts -------------------------------------------------------------------------------
 
 
-def first_frame(outputs: Mapping[str, NDArray[Any]]) -> Array:
+def first_frame(outputs: NamedOutputs) -> Array:
     """The first output without its batch, as float32."""
     frame: Array = next(iter(outputs.values()))[0].astype(np.float32)
     return frame

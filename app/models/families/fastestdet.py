@@ -2,26 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from .base import (
-    NOTHING,
-    Candidates,
-    Family,
-    GraphIO,
-    Head,
-    Match,
-    SizeWh,
-    cells,
-    corners,
-    doubt_scores,
-    first_frame,
-    refuse,
-)
+from . import base
 
 
 class FastestDet:
@@ -31,22 +14,22 @@ class FastestDet:
     parts of the input. Source: dog-qiuqiu/FastestDet, ``utils/tool.py``.
     """
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: base.Head) -> None:
         shapes, channels = head.shapes, 5 + head.classes
         if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][:2] != (1, channels):
-            raise refuse(head, "fastestdet", f"one of [1, {channels}, h, w]")
+            raise base.refuse(head, "fastestdet", f"one of [1, {channels}, h, w]")
         rows, columns = shapes[0][2:]
-        cell, _ = cells((columns, rows), (1,))
+        cell, _ = base.cells((columns, rows), (1,))
         self._input = np.array(head.input_wh, np.float32)
         self._step = self._input / np.array((columns, rows), np.float32)
         self._corners = cell * self._step
 
-    def __call__(self, outputs: Sequence[NDArray[Any]], score: float) -> Candidates:
+    def __call__(self, outputs: base.Outputs, score: float) -> base.Candidates:
         channels = outputs[0][0].reshape(-1, len(self._corners))
         # No class exceeds 1, so an objectness below this bound cannot reach the threshold.
         kept = (channels[0] >= score ** (1 / 0.6)).nonzero()[0]
         if not len(kept):
-            return NOTHING
+            return base.NOTHING
         block = channels.take(kept, axis=1)
         scores = block[0] ** np.float32(0.6) * np.maximum.reduce(block[5:]) ** np.float32(0.4)
         strong = (scores >= score).nonzero()[0]
@@ -56,23 +39,23 @@ class FastestDet:
         np.tanh(terms, out=terms)
         centre = self._corners[kept[strong]] + terms[:2].T * self._step
         size = (terms[2:].T + np.float32(1)) * (self._input * np.float32(0.5))
-        return Candidates(corners(centre, size), scores[strong], block[5:].argmax(axis=0))
+        return base.Candidates(base.corners(centre, size), scores[strong], block[5:].argmax(axis=0))
 
 
-def recognise(graph: GraphIO, size_wh: SizeWh) -> Match | None:
+def recognise(graph: base.GraphIO, size_wh: base.SizeWh) -> base.Match | None:
     (w, h), bodies = size_wh, [*graph.bodies.values()]
     if len(bodies) != 1 or bodies[0][1:] != (-(-h // 16), -(-w // 16)):
         return None
     classes = (bodies[0][0] or 0) - 5
-    return Match(classes, {}) if classes > 0 else None
+    return base.Match(classes, {}) if classes > 0 else None
 
 
-def doubt(outputs: Mapping[str, NDArray[Any]]) -> str | None:
-    channels = first_frame(outputs)
-    return doubt_scores(channels[:1], channels[5:])
+def doubt(outputs: base.NamedOutputs) -> str | None:
+    channels = base.first_frame(outputs)
+    return base.doubt_scores(channels[:1], channels[5:])
 
 
-FAMILY = Family(
+FAMILY = base.Family(
     name="fastestdet",
     variant=None,
     outputs="[1, 5+C, H/16, W/16]",

@@ -2,29 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from .base import (
-    NOTHING,
-    STRIDES,
-    STRIDES_PARAMETER,
-    Candidates,
-    Family,
-    GraphIO,
-    Head,
-    Match,
-    Parameter,
-    SizeWh,
-    best_class,
-    cell_counts,
-    cells,
-    doubt_scores,
-    refuse,
-)
+from . import base
 
 MAX_REG = 64
 
@@ -37,62 +17,62 @@ class NanoDet:
     × stride − ½, the half pixel as upstream has it. Source: RangiLyu/nanodet, ``gfl_head``.
     """
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: base.Head) -> None:
         strides, bins = head.parameters["strides"], head.parameters["reg_max"] + 1
         self._levels = len(strides)
-        counts = cell_counts(head.input_wh, strides)
+        counts = base.cell_counts(head.input_wh, strides)
         expected = [(1, n, width) for width in (head.classes, 4 * bins) for n in counts]
         if list(head.shapes) != expected:
-            raise refuse(head, "nanodet", f"{[list(shape) for shape in expected]}")
-        positions, self._strides = cells(head.input_wh, strides)
+            raise base.refuse(head, "nanodet", f"{[list(shape) for shape in expected]}")
+        positions, self._strides = base.cells(head.input_wh, strides)
         self._centres = positions * self._strides + np.float32(0.5) * (self._strides - 1)
         self._starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
         self._bins = np.arange(bins, dtype=np.float32)
 
-    def __call__(self, outputs: Sequence[NDArray[Any]], score: float) -> Candidates:
+    def __call__(self, outputs: base.Outputs, score: float) -> base.Candidates:
         kept, class_ids, scores, raw = [], [], [], []
         for level, start in enumerate(self._starts):
             level_scores = outputs[level][0]
             rows = (level_scores.max(axis=1) >= score).nonzero()[0]
             if len(rows):
-                best, best_scores = best_class(level_scores[rows])
+                best, best_scores = base.best_class(level_scores[rows])
                 kept.append(rows + start)
                 class_ids.append(best)
                 scores.append(best_scores)
                 raw.append(outputs[level + self._levels][0][rows])
         if not kept:
-            return NOTHING
+            return base.NOTHING
         index = np.concatenate(kept)
         logits = np.concatenate(raw).reshape(len(index), 4, len(self._bins))
         weights = np.exp(logits - logits.max(axis=2, keepdims=True))
         distance = (weights @ self._bins) / weights.sum(axis=2) * self._strides[index]
         centre = self._centres[index]
         xyxy = np.concatenate((centre - distance[:, :2], centre + distance[:, 2:]), axis=1)
-        return Candidates(xyxy, np.concatenate(scores), np.concatenate(class_ids))
+        return base.Candidates(xyxy, np.concatenate(scores), np.concatenate(class_ids))
 
 
-def recognise(graph: GraphIO, size_wh: SizeWh) -> Match | None:
-    bodies, counts = [*graph.bodies.values()], cell_counts(size_wh)
+def recognise(graph: base.GraphIO, size_wh: base.SizeWh) -> base.Match | None:
+    bodies, counts = [*graph.bodies.values()], base.cell_counts(size_wh)
     if len(bodies) != 6 or any(len(b) != 2 for b in bodies) or [b[0] for b in bodies] != counts * 2:
         return None
     (classes, *more_c), (bins, *more_b) = [b[1] for b in bodies[:3]], [b[1] for b in bodies[3:]]
     if set(more_c) != {classes} or set(more_b) != {bins} or not classes or not bins or bins % 4:
         return None
-    parameters = {"strides": list(STRIDES), "reg_max": bins // 4 - 1}
-    return Match(classes, parameters) if bins >= 8 else None
+    parameters = {"strides": list(base.STRIDES), "reg_max": bins // 4 - 1}
+    return base.Match(classes, parameters) if bins >= 8 else None
 
 
-def doubt(outputs: Mapping[str, NDArray[Any]]) -> str | None:
-    return doubt_scores(*list(outputs.values())[: len(STRIDES)])
+def doubt(outputs: base.NamedOutputs) -> str | None:
+    return base.doubt_scores(*list(outputs.values())[: len(base.STRIDES)])
 
 
-FAMILY = Family(
+FAMILY = base.Family(
     name="nanodet",
     variant=None,
     outputs="3x [1, n, C] and 3x [1, n, 4R]",
     parameters=(
-        STRIDES_PARAMETER,
-        Parameter(
+        base.STRIDES_PARAMETER,
+        base.Parameter(
             "reg_max",
             default=7,
             values=f"a whole number from 1 to {MAX_REG}",

@@ -2,24 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from .base import (
-    STRIDES,
-    Candidates,
-    Family,
-    GraphIO,
-    Head,
-    Match,
-    SizeWh,
-    cell_counts,
-    doubt_scores,
-    refuse,
-)
+from . import base
 
 ANCHORS = (3, 2, 2, 3)  # of a cell, by level
 
@@ -27,7 +12,7 @@ ANCHORS = (3, 2, 2, 3)  # of a cell, by level
 class UltraFace:
     """scores [1, N, 2] after the softmax (column 1 is face), boxes [1, N, 4] as parts of 1."""
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: base.Head) -> None:
         shapes = head.shapes
         if (
             len(shapes) != 2
@@ -35,31 +20,31 @@ class UltraFace:
             or (shapes[0][2], shapes[1][2]) != (2, 4)
             or shapes[0][1] != shapes[1][1]
         ):
-            raise refuse(head, "ultraface", "scores [1, N, 2] and boxes [1, N, 4]")
+            raise base.refuse(head, "ultraface", "scores [1, N, 2] and boxes [1, N, 4]")
         self._scale = np.array(head.input_wh * 2, np.float32)
 
-    def __call__(self, outputs: Sequence[NDArray[Any]], score: float) -> Candidates:
+    def __call__(self, outputs: base.Outputs, score: float) -> base.Candidates:
         scores = outputs[0][0, :, 1]
         kept = (scores >= score).nonzero()[0]
-        return Candidates(
+        return base.Candidates(
             outputs[1][0][kept] * self._scale, scores[kept], np.zeros(len(kept), np.intp)
         )
 
 
-def recognise(graph: GraphIO, size_wh: SizeWh) -> Match | None:
-    counts = cell_counts(size_wh, (*STRIDES, 64))
+def recognise(graph: base.GraphIO, size_wh: base.SizeWh) -> base.Match | None:
+    counts = base.cell_counts(size_wh, (*base.STRIDES, 64))
     n = sum(anchors * count for anchors, count in zip(ANCHORS, counts, strict=True))
-    return Match(1, {}) if graph.bodies == {"scores": (n, 2), "boxes": (n, 4)} else None
+    return base.Match(1, {}) if graph.bodies == {"scores": (n, 2), "boxes": (n, 4)} else None
 
 
-def doubt(outputs: Mapping[str, NDArray[Any]]) -> str | None:
-    corners = outputs["boxes"][0]
-    if (corners[:, 2:] <= corners[:, :2]).any():
+def doubt(outputs: base.NamedOutputs) -> str | None:
+    boxes = outputs["boxes"][0]
+    if (boxes[:, 2:] <= boxes[:, :2]).any():
         return "its boxes are not decoded in the graph: use the file with postprocessing"
-    return doubt_scores(outputs["scores"])
+    return base.doubt_scores(outputs["scores"])
 
 
-FAMILY = Family(
+FAMILY = base.Family(
     name="ultraface",
     variant=None,
     outputs="scores [1, n, 2] and boxes [1, n, 4]",

@@ -2,31 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from .base import (
-    STRIDES,
-    STRIDES_PARAMETER,
-    Array,
-    Candidates,
-    DeviceKernel,
-    Family,
-    GraphIO,
-    Head,
-    Match,
-    SizeWh,
-    cell_counts,
-    cells,
-    corners,
-    doubt_scores,
-    first_frame,
-    over_threshold,
-    refuse,
-)
+from . import base
 
 
 class YoloX:
@@ -35,47 +13,47 @@ class YoloX:
     Source: Megvii YOLOX, ``demo_postprocess``.
     """
 
-    def __init__(self, head: Head) -> None:
-        self._cells, self._strides = cells(head.input_wh, head.parameters["strides"])
+    def __init__(self, head: base.Head) -> None:
+        self._cells, self._strides = base.cells(head.input_wh, head.parameters["strides"])
         expected = (1, len(self._cells), 5 + head.classes)
         if list(head.shapes) != [expected]:
-            raise refuse(head, "yolox", f"one of {list(expected)}")
+            raise base.refuse(head, "yolox", f"one of {list(expected)}")
 
-    def __call__(self, outputs: Sequence[NDArray[Any]], score: float) -> Candidates:
+    def __call__(self, outputs: base.Outputs, score: float) -> base.Candidates:
         rows = outputs[0][0]
-        kept, class_ids, scores = over_threshold(rows, score)
+        kept, class_ids, scores = base.over_threshold(rows, score)
         raw, stride = rows[kept, :4], self._strides[kept]
         size = np.exp(raw[:, 2:]) * stride
-        return Candidates(
-            corners((raw[:, :2] + self._cells[kept]) * stride, size), scores, class_ids
+        return base.Candidates(
+            base.corners((raw[:, :2] + self._cells[kept]) * stride, size), scores, class_ids
         )
 
 
-def recognise(graph: GraphIO, size_wh: SizeWh) -> Match | None:
+def recognise(graph: base.GraphIO, size_wh: base.SizeWh) -> base.Match | None:
     rows, columns = graph.matrix
-    fits = rows == sum(cell_counts(size_wh)) and columns > 5
-    return Match(columns - 5, {"strides": list(STRIDES)}) if fits else None
+    fits = rows == sum(base.cell_counts(size_wh)) and columns > 5
+    return base.Match(columns - 5, {"strides": list(base.STRIDES)}) if fits else None
 
 
-def doubt(outputs: Mapping[str, NDArray[Any]]) -> str | None:
-    rows = first_frame(outputs)
-    if why := doubt_scores(rows[:, 4:]):
+def doubt(outputs: base.NamedOutputs) -> str | None:
+    rows = base.first_frame(outputs)
+    if why := base.doubt_scores(rows[:, 4:]):
         return why
-    if float(np.abs(rows[:, :4]).max()) >= STRIDES[-1]:
+    if float(np.abs(rows[:, :4]).max()) >= base.STRIDES[-1]:
         return "its boxes are decoded in the graph already: export YOLOX without decoding"
     return None
 
 
-def _grid(head: Head) -> Array:
+def _grid(head: base.Head) -> base.Array:
     """Column, row and stride of each cell."""
-    return np.concatenate(cells(head.input_wh, head.parameters["strides"]), axis=1)
+    return np.concatenate(base.cells(head.input_wh, head.parameters["strides"]), axis=1)
 
 
-FAMILY = Family(
+FAMILY = base.Family(
     name="yolox",
     variant=None,
     outputs="[1, N, 5+C]",
-    parameters=(STRIDES_PARAMETER,),
+    parameters=(base.STRIDES_PARAMETER,),
     labels=(),
     input={"align": "top-left"},
     score=0.35,
@@ -85,5 +63,5 @@ FAMILY = Family(
     recognise=recognise,
     doubt=doubt,
     decoder=YoloX,
-    device=DeviceKernel("candidates_yolox", _grid),
+    device=base.DeviceKernel("candidates_yolox", _grid),
 )

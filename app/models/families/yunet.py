@@ -2,28 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from .base import (
-    STRIDES,
-    STRIDES_PARAMETER,
-    Array,
-    Candidates,
-    Family,
-    GraphIO,
-    Head,
-    Match,
-    SizeWh,
-    cell_counts,
-    cells,
-    corners,
-    doubt_scores,
-    refuse,
-)
+from . import base
 
 WIDTHS = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}  # of the kinds of output, in their order
 
@@ -35,49 +16,50 @@ class YuNet:
     = (cell + d) × stride. Source: ShiqiYu/libfacedetection.train; OpenCV ``FaceDetectorYN``.
     """
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: base.Head) -> None:
         strides = head.parameters["strides"]
         self._levels = len(strides)
-        counts = cell_counts(head.input_wh, strides)
+        counts = base.cell_counts(head.input_wh, strides)
         expected = [(1, n, width) for width in WIDTHS.values() for n in counts]
         if list(head.shapes) != expected:
-            raise refuse(head, "yunet", f"cls, obj, bbox and kps: {[list(s) for s in expected]}")
-        self._cells, self._strides = cells(head.input_wh, strides)
+            text = f"cls, obj, bbox and kps: {[list(shape) for shape in expected]}"
+            raise base.refuse(head, "yunet", text)
+        self._cells, self._strides = base.cells(head.input_wh, strides)
 
-    def __call__(self, outputs: Sequence[NDArray[Any]], score: float) -> Candidates:
+    def __call__(self, outputs: base.Outputs, score: float) -> base.Candidates:
         levels = self._levels
         cls, obj, bbox, kps = (
             np.concatenate([out[0] for out in outputs[kind * levels : (kind + 1) * levels]])
             for kind in range(4)
         )
-        product: Array = np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1)
+        product: base.Array = np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1)
         kept = (product >= score * score).nonzero()[0]
         cell, stride, raw = self._cells[kept], self._strides[kept], bbox[kept]
         size = np.exp(raw[:, 2:]) * stride
         points = kps[kept].reshape(len(kept), kps.shape[1] // 2, 2)
-        return Candidates(
-            corners((raw[:, :2] + cell) * stride, size),
+        return base.Candidates(
+            base.corners((raw[:, :2] + cell) * stride, size),
             np.sqrt(product[kept]),
             np.zeros(len(kept), np.intp),
             (points + cell[:, None]) * stride[:, None],
         )
 
 
-def recognise(graph: GraphIO, size_wh: SizeWh) -> Match | None:
-    levels = zip(STRIDES, cell_counts(size_wh), strict=True)
+def recognise(graph: base.GraphIO, size_wh: base.SizeWh) -> base.Match | None:
+    levels = zip(base.STRIDES, base.cell_counts(size_wh), strict=True)
     wanted = {f"{kind}_{s}": (n, width) for s, n in levels for kind, width in WIDTHS.items()}
-    return Match(1, {"strides": list(STRIDES)}) if graph.bodies == wanted else None
+    return base.Match(1, {"strides": list(base.STRIDES)}) if graph.bodies == wanted else None
 
 
-def doubt(outputs: Mapping[str, NDArray[Any]]) -> str | None:
-    return doubt_scores(*(v for k, v in outputs.items() if k.startswith(("cls", "obj"))))
+def doubt(outputs: base.NamedOutputs) -> str | None:
+    return base.doubt_scores(*(v for k, v in outputs.items() if k.startswith(("cls", "obj"))))
 
 
-FAMILY = Family(
+FAMILY = base.Family(
     name="yunet",
     variant=None,
     outputs="cls_8 … kps_32",
-    parameters=(STRIDES_PARAMETER,),
+    parameters=(base.STRIDES_PARAMETER,),
     labels=("face",),
     input={"align": "top-left", "pad": 0},  # as OpenCV's FaceDetectorYN pads
     score=0.6,

@@ -107,7 +107,7 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
 
     Raises ModelError naming ``where`` (the manifest's path) and the key at fault.
     """
-    read = _Reader(data, where)
+    read = _TableReader(data, where)
     read.only("", _TOP_KEYS)
     read.only("input", _INPUT_KEYS)
     read.only("thresholds", ("score", "iou"))
@@ -176,7 +176,7 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
     )
 
 
-def _parameters(read: _Reader, family: str) -> dict[str, Any]:
+def _parameters(read: _TableReader, family: str) -> dict[str, Any]:
     """The decoder's parameters, those that are there, checked for what the decoders rely on."""
     keys = decoder_keys(family)
     read.only("decoder", ("family", *keys))
@@ -195,7 +195,7 @@ _INPUT_KEYS = (
 _REQUIRED: Any = object()
 
 
-class _Reader:
+class _TableReader:
     """Typed look-ups by dotted key; every fault names the file and the key."""
 
     def __init__(self, data: Mapping[str, Any], where: str) -> None:

@@ -19,9 +19,9 @@ from ..core.errors import ConfigError, ModelError, SourceEnded
 from ..core.frame import Frame
 from ..core.letterbox import Align, Resize
 from ..inference.preprocess import CpuPreprocessor
+from ..models.families import FAMILY_NAMES
 from ..models.importer import draft_spec, install
 from ..models.manifest import (
-    FAMILIES,
     MAX_SIDE_PX,
     SHELF_DIR,
     InputSpec,
@@ -75,20 +75,23 @@ _PLACING = ("resize", "align", "pad", "fit")
 
 def _check_fit(spec: ModelSpec, weights: Path) -> None:
     """Does the network run at its flattest and its narrowest input, does the manifest read back?"""
-    from ..models.families import make_decoder
     from ..models.onnx_session import network_io, open_session
 
     parse_manifest(parse_toml(format_manifest(spec)), name=spec.name, where="that --fit asks for")
     session = open_session(weights, optimise=False)
     for wh_px in ((MAX_SIDE_PX, 1), (1, MAX_SIDE_PX)):
         cut = spec.for_frame(wh_px)
-        make_decoder(cut, network_io(session, cut).shapes)
+        cut.decoder(network_io(session, cut).shapes)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("file", metavar="FILE", type=Path, help="the ONNX file; it is copied")
-    add("--family", choices=FAMILIES, help="checked against the graph; default: recognised from it")
+    add(
+        "--family",
+        choices=FAMILY_NAMES,
+        help="checked against the graph; default: recognised from it",
+    )
     add("--labels", type=_labels, metavar="FILE_OR_CSV", help="one label a line, or a,b,c")
     add("--name", help="default: the file's name")
     add("--size", type=_size, metavar="WxH", help="for a graph that takes any size")

@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..config import Config
+from ..core.credentials import mask_credentials
 from ..core.detections import Result
-from ..core.errors import ConfigError, VerdictError, mask_credentials
+from ..core.errors import ConfigError, VerdictError
 from ..core.frame import SourceInfo
 from ..core.interfaces import Sink
 from ..core.stats import PipelineStats

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from ..config import Config
+from ..core.credentials import mask_credentials
 from ..core.detections import Result
-from ..core.errors import ConfigError, KestrelError, mask_credentials
+from ..core.errors import ConfigError, KestrelError
 from ..core.interfaces import Sink
 from ..core.stats import PipelineStats
 from ..models.manifest import Model

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import ENGINES, Config
+from ..core.credentials import mask_credentials
 from ..core.detections import Result, bgr_pixels
-from ..core.errors import ConfigError, KestrelError, mask_credentials
+from ..core.errors import ConfigError, KestrelError
 from ..core.frame import SourceInfo
 from ..core.interfaces import Sink
 from ..models.manifest import Model

@@ -31,8 +31,9 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from ..config import MqttOptions
+from ..core.credentials import mask_text
 from ..core.detections import Result
-from ..core.errors import ConfigError, mask_text
+from ..core.errors import ConfigError
 from ..core.frame import SourceInfo
 from ..core.stats import OutputMeter
 from .events import Event

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import get_args
 from urllib.parse import parse_qsl, unquote
 
-from ..core.errors import ConfigError, SourceError, mask_credentials
+from ..core.credentials import mask_credentials
+from ..core.errors import ConfigError, SourceError
 from ..core.interfaces import FrameSource
 from .base import RtspTransport, SourceOptions, stable_name
 from .camera import CameraMode, CameraSource

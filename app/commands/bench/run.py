@@ -18,7 +18,8 @@ from typing import Any
 
 from ... import __version__
 from ...config import Config
-from ...core.errors import ConfigError, mask_credentials
+from ...core.credentials import mask_credentials
+from ...core.errors import ConfigError
 from ...core.stats import PipelineStats
 from ...models.manifest import Model
 from ...models.onnx_profile import network_work

@@ -63,6 +63,21 @@ def describe(info: SourceInfo) -> str:
     return ", ".join(parts) or "open"
 
 
+def bgr_pixels(frame: Frame) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR of the frame: its own array where it is BGR already, else a new one."""
+    if frame.format == "bgr8":
+        return frame.pixels
+    import cv2
+
+    code = {
+        "bgra8": cv2.COLOR_BGRA2BGR,
+        "gray8": cv2.COLOR_GRAY2BGR,
+        "yuyv": cv2.COLOR_YUV2BGR_YUY2,
+        "nv12": cv2.COLOR_YUV2BGR_NV12,
+    }[frame.format]
+    return np.asarray(cv2.cvtColor(frame.pixels, code), np.uint8)
+
+
 class FramePool:
     """Recycles (H, W, 3) uint8 arrays once nobody holds them or a view of them any more.
 

@@ -28,16 +28,9 @@ from PyQt5.QtGui import (
 from PyQt5.QtWidgets import QWidget
 from PyQt5.sip import voidptr
 
-from ..core.detections import (
-    Detections,
-    Result,
-    bgr_pixels,
-    colour_of,
-    label_of,
-    printable,
-    text_colour_on,
-)
-from ..core.frame import FramePool
+from ..core.detections import Detections, Result
+from ..core.frame import FramePool, bgr_pixels
+from ..core.overlay import SCREEN, caption, colour_of, place_tags, text_colour_on
 
 MAX_ZOOM = 32.0  # device pixels a frame's pixel
 STEP = 1.25
@@ -156,8 +149,6 @@ def visible_part(
     return min(x0, x1 - 1), min(y0, y1 - 1), x1, y1
 
 
-LINE = 2.0  # logical pixels, whatever the zoom
-MOST_APART = 40  # tags that others keep clear of: in a crowd there is no room anyway
 HALO = QColor(0, 0, 0, 110)  # around every line, so that it shows on a ground of its own colour
 
 
@@ -197,34 +188,38 @@ def paint_detections(
         for i in worst_first:
             left, top, right, bottom = boxes[i]
             rectangle = QRectF(left, top, right - left, bottom - top)
-            painter.setPen(QPen(HALO, LINE + 2, join=Qt.PenJoinStyle.MiterJoin))
+            painter.setPen(QPen(HALO, SCREEN.line + 2, join=Qt.PenJoinStyle.MiterJoin))
             painter.drawRect(rectangle)
-            painter.setPen(QPen(QColor(*colours[i]), LINE, join=Qt.PenJoinStyle.MiterJoin))
+            painter.setPen(QPen(QColor(*colours[i]), SCREEN.line, join=Qt.PenJoinStyle.MiterJoin))
             painter.drawRect(rectangle)
     if options.keypoints and found.keypoints is not None:
         for i, points in enumerate((found.keypoints * placed.scale).tolist()):
             painter.setPen(QPen(HALO, 1))
             painter.setBrush(QColor(*colours[i]))
             for x, y in points:
-                painter.drawEllipse(QPointF(x, y), 3.5, 3.5)
+                painter.drawEllipse(QPointF(x, y), SCREEN.point, SCREEN.point)
     if options.labels or options.scores:
-        seen = QRectF(0, 0, frame_wh_px[0] * placed.scale, frame_wh_px[1] * placed.scale)
-        seen &= QRectF(-placed.x0, -placed.y0, room_wh[0], room_wh[1])
+        seen = (
+            max(0.0, -placed.x0),
+            max(0.0, -placed.y0),
+            min(frame_wh_px[0] * placed.scale, room_wh[0] - placed.x0),
+            min(frame_wh_px[1] * placed.scale, room_wh[1] - placed.y0),
+        )
         metrics = QFontMetricsF(painter.font())
-        strips: dict[int, QRectF] = {}
         captions = [
-            _caption(labels, *each, options) for each in zip(class_ids, scores, strict=True)
+            caption(labels, *each, named=options.labels, scored=options.scores)
+            for each in zip(class_ids, scores, strict=True)
         ]
-        for i in _largest_first(boxes):
-            left, top, right, bottom = boxes[i]
-            if seen.intersects(QRectF(left, top, right - left, bottom - top)):
-                taken = list(strips.values())[:MOST_APART]
-                strips[i] = _strip(metrics, captions[i], boxes[i], seen, taken)
+        height = metrics.height() + 2 * SCREEN.pad_y
+        sizes = [(metrics.horizontalAdvance(each) + 2 * SCREEN.pad_x, height) for each in captions]
+        tags = place_tags(boxes, sizes, seen)
         for i in worst_first:
-            if i in strips:
-                painter.fillRect(strips[i], QColor(*colours[i]))
+            if i in tags:
+                left, top, right, bottom = tags[i]
+                tag = QRectF(left, top, right - left, bottom - top)
+                painter.fillRect(tag, QColor(*colours[i]))
                 painter.setPen(QColor(*text_colour_on(colours[i])))
-                painter.drawText(strips[i], Qt.AlignmentFlag.AlignCenter, captions[i])
+                painter.drawText(tag, Qt.AlignmentFlag.AlignCenter, captions[i])
     painter.restore()
 
 
@@ -233,35 +228,6 @@ def tag_font(base: QFont) -> QFont:
     font = QFont(base)
     font.setWeight(QFont.Weight.DemiBold)
     return font
-
-
-def _caption(labels: Sequence[str], class_id: int, score: float, options: OverlayOptions) -> str:
-    words = [printable(label_of(labels, class_id))] if options.labels else []
-    return " ".join([*words, f"{score:.2f}"] if options.scores else words)
-
-
-def _largest_first(boxes: Sequence[Sequence[float]]) -> list[int]:
-    """A box that lies in another gives way to it; sizes change less from frame to frame."""
-    areas = [(right - left) * (bottom - top) for left, top, right, bottom in boxes]
-    return sorted(range(len(boxes)), key=lambda i: -areas[i])
-
-
-def _strip(
-    metrics: QFontMetricsF, text: str, box: Sequence[float], seen: QRectF, taken: Sequence[QRectF]
-) -> QRectF:
-    """Where the tag goes: above the box, or inside it at the upper edge of what is seen.
-
-    Where another tag is, it goes below the box, or inside at its lower edge, if that is free.
-    """
-    tag_w, tag_h = metrics.horizontalAdvance(text) + 10, metrics.height() + 3
-    left = max(seen.left(), min(box[0] - LINE / 2, seen.right() - tag_w))
-    above = box[1] - tag_h
-    first = QRectF(left, above if above >= seen.top() else max(seen.top(), box[1]), tag_w, tag_h)
-    others = (QRectF(left, top, tag_w, tag_h) for top in (box[3], box[3] - tag_h))
-    for strip in (first, *others):
-        if seen.contains(strip) and not any(strip.intersects(each) for each in taken):
-            return strip
-    return first
 
 
 CRISP_ZOOM = 4.0  # from here on single pixels are wanted sharp

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import ClipOptions
-from ..core.detections import Result, bgr_pixels
+from ..core.detections import Result
 from ..core.errors import SinkError
-from ..core.frame import SourceInfo
+from ..core.frame import SourceInfo, bgr_pixels
 from ..core.interfaces import Sink
 from ..core.stats import OutputMeter
 from .events import Event

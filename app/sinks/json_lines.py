@@ -77,6 +77,10 @@ class LineFormatter:
             for i, points in enumerate(detections.keypoints.tolist()):
                 pairs = ", ".join(f"[{round(x, 2)}, {round(y, 2)}]" for x, y in points)
                 texts[i] = f'{texts[i][:-1]}, "keypoints": [{pairs}]}}'
+        if detections.track_ids is not None:
+            for i, track_id in enumerate(detections.track_ids.tolist()):
+                if track_id >= 0:
+                    texts[i] = f'{texts[i][:-1]}, "track_id": {track_id}}}'
         return ", ".join(texts)
 
     def _label(self, class_id: int) -> str:

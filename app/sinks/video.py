@@ -16,18 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.detections import (
-    Detections,
-    Result,
-    Rgb,
-    bgr_pixels,
-    caption,
-    colour_of,
-    line_width_px,
-    text_colour_on,
-)
+from ..core.detections import Detections, Result
 from ..core.errors import ConfigError, SinkError
-from ..core.frame import SourceInfo
+from ..core.frame import SourceInfo, bgr_pixels
+from ..core.overlay import OverlayStyle, caption, colour_of, place_tags, text_colour_on
 from .json_lines import cure, open_output
 from .salvage import whole_part, why_not_more
 
@@ -35,6 +27,7 @@ log = logging.getLogger(__name__)
 
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_FONT_PX = 24.4  # a font of this size reads like OpenCV's, which is thin, at scale 1
 
 
 def draw_detections(
@@ -42,7 +35,8 @@ def draw_detections(
 ) -> None:
     """Boxes, labels, scores and keypoints onto ``canvas``, (H, W, 3) uint8 BGR, in place."""
     height, width = canvas.shape[:2]
-    line = line_width_px((width, height))
+    style = OverlayStyle.for_frame((width, height))
+    line, radius = round(style.line), round(style.point)
     boxes = _whole(detections.xyxy)
     ids, scores = detections.class_ids.tolist(), detections.scores.tolist()
     colours = [colour_of(each) for each in ids]
@@ -55,32 +49,24 @@ def draw_detections(
     if detections.keypoints is not None:
         for i, points in enumerate(_whole(detections.keypoints)):
             for x, y in points:
-                cv2.circle(canvas, (x, y), line + 1, colours[i][::-1], cv2.FILLED, cv2.LINE_AA)
+                cv2.circle(canvas, (x, y), radius, colours[i][::-1], cv2.FILLED, cv2.LINE_AA)
+    scale, stroke = style.text / _FONT_PX, max(1, line // 2)
+    texts = [_ascii(caption(labels, *each)) for each in zip(ids, scores, strict=True)]
+    extents = [cv2.getTextSize(text, _FONT, scale, stroke) for text in texts]
+    sizes = [(w + 2 * style.pad_x, h + base + 2 * style.pad_y) for (w, h), base in extents]
+    tags = place_tags(boxes, sizes, (0, 0, width, height), style)
     for i in worst_first:
-        text = _ascii(caption(labels, ids[i], scores[i]))
-        _tag(canvas, (boxes[i][0], boxes[i][1]), text, colours[i])
+        if i in tags:
+            x0, y0, x1, y1 = (round(side) for side in tags[i])
+            cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), colours[i][::-1], cv2.FILLED)
+            at = round(x0 + style.pad_x), round(y0 + style.pad_y) + extents[i][0][1]
+            ink = text_colour_on(colours[i])
+            cv2.putText(canvas, texts[i], at, _FONT, scale, ink, stroke, cv2.LINE_AA)
 
 
 def _whole(points: NDArray[np.float32]) -> Any:
     """Whole pixels as nested lists, within what OpenCV draws: a wild keypoint ends no run."""
     return np.rint(np.nan_to_num(points).clip(-9999, 29999)).astype(int).tolist()
-
-
-def _tag(canvas: NDArray[np.uint8], corner_px: tuple[int, int], text: str, colour: Rgb) -> None:
-    """The text on a filled strip above the corner, or below it where there is no room."""
-    height, width = canvas.shape[:2]
-    line = line_width_px((width, height))
-    scale, stroke = max(0.35, min(width, height) / 900), max(1, line // 2)
-    (text_w, text_h), base = cv2.getTextSize(text, _FONT, scale, stroke)
-    x = max(0, min(corner_px[0], width - text_w - 4))
-    top = corner_px[1] - text_h - base - 2
-    if top < 0:
-        top = max(0, corner_px[1])
-    bottom = top + text_h + base + 2
-    cv2.rectangle(canvas, (x, top), (x + text_w + 4, bottom), colour[::-1], cv2.FILLED)
-    ink = text_colour_on(colour)
-    at = (x + 2, top + text_h + 1)
-    cv2.putText(canvas, text, at, _FONT, scale, ink, stroke, cv2.LINE_AA)
 
 
 def _ascii(text: str) -> str:

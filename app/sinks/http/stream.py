@@ -13,9 +13,9 @@ from time import monotonic_ns
 import cv2
 import numpy as np
 
-from ...core.detections import Result, bgr_pixels
+from ...core.detections import Result
 from ...core.errors import SinkError
-from ...core.frame import SourceInfo
+from ...core.frame import SourceInfo, bgr_pixels
 from ...core.stats import OutputMeter
 from ..json_lines import LineFormatter
 from ..video import draw_detections

@@ -41,8 +41,9 @@ from ..pipeline.handoff import Policy
 from ..pipeline.pipeline import Pipeline
 from ..runtime.build import backend_factory, choose_model
 from ..runtime.run import conduct
+from ..sources.base import SourceOptions
 from ..sources.reconnect import Endurance
-from ..sources.uri import SourceOptions, make_source
+from ..sources.uri import make_source
 
 log = logging.getLogger(__name__)
 

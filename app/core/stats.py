@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from time import monotonic_ns
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,24 @@ class OutputMeter:
 
 
 STALE_S = 2.0  # a rate that has seen nothing for so long is zero
-NO_FIGURES = (float("nan"),) * 3
+PERCENTILES = (50, 95, 99)  # those told of every age and stage
+NO_FIGURES = (float("nan"), float("nan"), float("nan"))
 
 
-class Quantiles:
-    """Percentiles over the latest ``size`` values, in a ring. Not thread-safe."""
+def percentiles(values: ArrayLike, *percent: float) -> tuple[float, ...]:
+    """Those of ``values`` at ``percent`` (0..100); NaN where there is no value yet.
+
+    Between two values it is interpolated linearly (NumPy's default). The one statistics of ages
+    and stage times: run, window, page, benchmarks and soak all ask here.
+    """
+    sample = np.asarray(values, np.float64)
+    if not sample.size:
+        return tuple(float("nan") for _ in percent)
+    return tuple(float(v) for v in np.percentile(sample, percent))
+
+
+class RecentValues:
+    """The latest ``size`` values, in a ring. Not thread-safe."""
 
     def __init__(self, size: int = 65_536) -> None:
         self._ring = array("d")
@@ -73,19 +86,9 @@ class Quantiles:
             self._ring[self._next] = value
             self._next = (self._next + 1) % self._size
 
-    def at(self, *percent: float) -> tuple[float, ...]:
-        """The given percentiles (0..100); NaN where there is no value yet."""
-        return _percentiles(self.values(), *percent)
-
     def values(self) -> NDArray[np.float64]:
-        """A copy of the values, in no order; quick, where ``at`` takes milliseconds."""
+        """A copy of the values, in no order; quick, where ``percentiles`` takes milliseconds."""
         return np.array(self._ring)
-
-
-def _percentiles(values: NDArray[np.float64], *percent: float) -> tuple[float, ...]:
-    if not values.size:
-        return tuple(float("nan") for _ in percent)
-    return tuple(float(v) for v in np.percentile(values, percent))
 
 
 class Rate:
@@ -152,8 +155,8 @@ class Meter:
         self._skipped = 0
         self._dropped: Counter[str] = Counter()
         self._events: Counter[str] = Counter()
-        self._age = Quantiles()
-        self._stages: dict[str, Quantiles] = {}
+        self._age = RecentValues()
+        self._stages: dict[str, RecentValues] = {}
         self._fresh: list[Mapping[str, int]] = []  # stages that are not filed yet
         self._state = "opening"
 
@@ -217,7 +220,7 @@ class Meter:
         with self._lock:  # copies only: sorting takes long, and the pipeline waits for the lock
             self._file()
             ages = self._age.values()
-            stages = {name: quantiles.values() for name, quantiles in self._stages.items()}
+            stages = {name: kept.values() for name, kept in self._stages.items()}
         return replace(
             self.counts(),
             age_ms=_triple(ages),
@@ -249,10 +252,10 @@ class Meter:
     def _file(self) -> None:
         for stages_ns in self._fresh:
             for name, value_ns in stages_ns.items():
-                quantiles = self._stages.get(name)
-                if quantiles is None:
-                    quantiles = self._stages[name] = Quantiles()
-                quantiles.add(value_ns / 1e6)
+                kept = self._stages.get(name)
+                if kept is None:
+                    kept = self._stages[name] = RecentValues()
+                kept.add(value_ns / 1e6)
         self._fresh.clear()
 
 
@@ -262,7 +265,7 @@ class LaneMeter(Meter):
     def __init__(self, total: Meter) -> None:
         super().__init__()
         self._total = total
-        self._age = Quantiles(LANE_AGES)
+        self._age = RecentValues(LANE_AGES)
 
     def captured(self, read_ns: int) -> None:
         """See Meter."""
@@ -294,5 +297,5 @@ class LaneMeter(Meter):
 
 
 def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    p50, p95, p99 = _percentiles(values, 50, 95, 99)
+    p50, p95, p99 = percentiles(values, *PERCENTILES)
     return p50, p95, p99

@@ -1,14 +1,18 @@
-"""Sinks around sinks: newest for a window, a queue for slow outputs, one for many sources."""
+"""Sinks for the run itself: mailbox, ages, a queue before a slow output, one for many sources."""
 
 from __future__ import annotations
 
 import logging
 import math
 import threading
+from array import array
 from collections import deque
 from collections.abc import Sequence
 from threading import Lock
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..core.detections import Result
 from ..core.errors import SinkError
@@ -90,6 +94,31 @@ class LatestSink:
 
     def close(self) -> None:
         """The last result stays, to be shown a last time."""
+
+
+class AgeSink:
+    """Every age in order, in milliseconds; any thread may ask."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._ages_ms = array("d")
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Nothing to open."""
+
+    def emit(self, result: Result) -> None:
+        """Note the age."""
+        with self._lock:
+            self._ages_ms.append(result.age_ns / 1e6)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def take(self) -> NDArray[np.float64]:
+        """The ages since it was last asked, (N,) float64."""
+        with self._lock:
+            ages_ms, self._ages_ms = self._ages_ms, array("d")
+        return np.array(ages_ms)
 
 
 CLOSE_S = 1.5  # less than the pipeline waits for its sinks

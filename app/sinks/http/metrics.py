@@ -1,4 +1,4 @@
-"""What does Prometheus get to read?"""
+"""The figures of a run in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ... import __version__
-from ...core.stats import OutputMeter, PipelineStats
+from ...core.stats import PERCENTILES, OutputMeter, PipelineStats
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-QUANTILES = ("0.5", "0.95", "0.99")
+QUANTILES = tuple(str(percent / 100) for percent in PERCENTILES)  # as Prometheus writes them
 
 
 class Metrics(Collector):

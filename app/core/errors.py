@@ -18,7 +18,14 @@ class ConfigError(KestrelError):
 
 
 class SinkError(ConfigError):
-    """An output cannot be written (no permission, disk full)."""
+    """An output cannot be written (no permission, disk full).
+
+    ``disk_full``: removing files may help.
+    """
+
+    def __init__(self, message: str, *, disk_full: bool = False) -> None:
+        super().__init__(message)
+        self.disk_full = disk_full
 
 
 class SourceError(KestrelError):

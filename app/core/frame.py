@@ -35,6 +35,11 @@ class Frame:
         height = self.pixels.shape[0]
         return self.pixels.shape[1], height * 2 // 3 if self.format == "nv12" else height
 
+    @property
+    def time_ns(self) -> int:
+        """Its time among its source's frames: in the recording, or of capture when live."""
+        return self.captured_ns if self.media_ns is None else self.media_ns
+
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:

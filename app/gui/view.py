@@ -37,7 +37,7 @@ STEP = 1.25
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class ViewPlacement:
     """A point (x, y) of the frame lies at (x0 + scale x, y0 + scale y), in logical pixels."""
 
     scale: float
@@ -49,14 +49,14 @@ class Placement:
         return (x - self.x0) / self.scale, (y - self.y0) / self.scale
 
 
-def fit(frame_wh_px: tuple[int, int], room_wh: tuple[int, int]) -> Placement:
+def fit(frame_wh_px: tuple[int, int], room_wh: tuple[int, int]) -> ViewPlacement:
     """Centred, as large as it fits."""
     (frame_w, frame_h), (width, height) = frame_wh_px, room_wh
     scale = min(width / frame_w, height / frame_h)
-    return Placement(scale, (width - frame_w * scale) / 2, (height - frame_h * scale) / 2)
+    return ViewPlacement(scale, (width - frame_w * scale) / 2, (height - frame_h * scale) / 2)
 
 
-class Camera:
+class Viewport:
     """The user's choice of scale and place; ``zoom`` None fits the frame into the view.
 
     ``zoom`` is in device pixels a frame's pixel, so that 1 is sharp on every screen.
@@ -68,19 +68,19 @@ class Camera:
 
     def place(
         self, frame_wh_px: tuple[int, int], room_wh: tuple[int, int], ratio: float
-    ) -> Placement:
+    ) -> ViewPlacement:
         """For a view of this size with ``ratio`` device pixels a logical one."""
         if self.zoom is None:
             placed = fit(frame_wh_px, room_wh)
         else:
             scale = self.zoom / ratio
-            placed = Placement(
+            placed = ViewPlacement(
                 scale,
                 _offset(frame_wh_px[0] * scale, room_wh[0], self._centre[0]),
                 _offset(frame_wh_px[1] * scale, room_wh[1], self._centre[1]),
             )
         # on whole device pixels, or every edge would be blurred
-        return Placement(
+        return ViewPlacement(
             placed.scale, round(placed.x0 * ratio) / ratio, round(placed.y0 * ratio) / ratio
         )
 
@@ -138,7 +138,7 @@ def _offset(size: float, room: float, centre: float) -> float:
 
 
 def visible_part(
-    placed: Placement, frame_wh_px: tuple[int, int], room_wh: tuple[int, int]
+    placed: ViewPlacement, frame_wh_px: tuple[int, int], room_wh: tuple[int, int]
 ) -> tuple[int, int, int, int]:
     """(x0, y0, x1, y1): the frame's pixels that are in view, right and bottom exclusive."""
     left, top = placed.to_frame(0, 0)
@@ -167,7 +167,7 @@ def paint_detections(
     found: Detections,
     labels: Sequence[str],
     *,
-    placed: Placement,
+    placed: ViewPlacement,
     frame_wh_px: tuple[int, int],
     room_wh: tuple[int, int],
     options: OverlayOptions,
@@ -234,7 +234,7 @@ CRISP_ZOOM = 4.0  # from here on single pixels are wanted sharp
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ScaledFrame:
     """A result ready to be painted: ``image`` shows ``part`` of its frame (x0, y0, x1, y1)."""
 
     result: Result
@@ -258,7 +258,7 @@ class Job:
 class Presenter(QObject):
     """A thread with room for one job: a new one replaces one that has not begun."""
 
-    ready = pyqtSignal(object)  # a Picture; arrives on the thread that made the presenter
+    ready = pyqtSignal(object)  # a ScaledFrame; arrives on the thread that made the presenter
 
     def __init__(self) -> None:
         super().__init__()
@@ -293,7 +293,7 @@ class Presenter(QObject):
             if not self._ended:
                 self.ready.emit(picture)
 
-    def make(self, job: Job) -> Picture:
+    def make(self, job: Job) -> ScaledFrame:
         """Crop, scale, and give the pixels the screen's layout."""
         import cv2
 
@@ -315,7 +315,7 @@ class Presenter(QObject):
         image = QImage(
             voidptr(memory.ctypes.data), width, height, 4 * width, QImage.Format.Format_RGB32
         )
-        return Picture(job.result, job.labels, image, job.part, frame_wh_px, memory)
+        return ScaledFrame(job.result, job.labels, image, job.part, frame_wh_px, memory)
 
 
 BACKDROP = QColor(18, 18, 20)
@@ -331,12 +331,12 @@ class ResultView(QWidget):
         self._hint = hint
         self._presenter = Presenter()
         self._presenter.ready.connect(self._show)
-        self._picture: Picture | None = None
+        self._picture: ScaledFrame | None = None
         self._newest: tuple[Result, Sequence[str]] | None = None
         self._options = OverlayOptions()
         self._hidden: frozenset[str] = frozenset()
         self._dimmed = False
-        self._camera = Camera()
+        self._camera = Viewport()
         self._grip: QPoint | None = None
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)  # every pixel is painted below
         self.setMinimumSize(160, 90)
@@ -424,7 +424,7 @@ class ResultView(QWidget):
             )
             self._moved()
 
-    def placement(self) -> Placement | None:
+    def placement(self) -> ViewPlacement | None:
         """Where the frame lies; None before the first."""
         if self._picture is None:
             return None
@@ -441,7 +441,7 @@ class ResultView(QWidget):
     def _room(self) -> tuple[int, int]:
         return max(1, self.width()), max(1, self.height())
 
-    def _place(self, frame_wh_px: tuple[int, int]) -> Placement:
+    def _place(self, frame_wh_px: tuple[int, int]) -> ViewPlacement:
         return self._camera.place(frame_wh_px, self._room(), self.devicePixelRatioF())
 
     def job(self) -> Job | None:
@@ -460,7 +460,7 @@ class ResultView(QWidget):
         if job is not None:
             self._presenter.submit(job)
 
-    def _show(self, picture: Picture) -> None:
+    def _show(self, picture: ScaledFrame) -> None:
         self._picture = picture
         self.update()
 
@@ -485,7 +485,7 @@ class ResultView(QWidget):
         finally:
             painter.end()  # also when an exception passes: Qt crashes on a painter left open
 
-    def _paint(self, painter: QPainter, picture: Picture) -> None:
+    def _paint(self, painter: QPainter, picture: ScaledFrame) -> None:
         placed, ratio = self._place(picture.frame_wh_px), self.devicePixelRatioF()
         x0, y0, x1, y1 = picture.part
         left, top = placed.x0 + x0 * placed.scale, placed.y0 + y0 * placed.scale

@@ -1,4 +1,7 @@
-"""How does a short recording of what happened begin before it happened?"""
+"""Clips: a short recording of each event, from some seconds before it to some after.
+
+Frames wait as JPEG in memory, so that a clip begins before its event.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from ..core.interfaces import Sink
 from ..core.stats import OutputMeter
 from .events import Event
 from .rotating import Budget, make_folder
-from .video import VideoFileSink
+from .video import VideoFileSink, encode_jpeg
 
 log = logging.getLogger(__name__)
 
@@ -178,12 +181,9 @@ class ClipSink:
 
 def _keep(result: Result) -> _Kept:
     frame = result.frame
-    done, jpeg = cv2.imencode(".jpg", bgr_pixels(frame), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    if not done:
-        raise SinkError("a frame could not be encoded as JPEG")
+    jpeg = encode_jpeg(bgr_pixels(frame), QUALITY)
     bare = replace(frame, pixels=np.empty((0, 0, 3), np.uint8), format="bgr8")
-    time_ns = frame.captured_ns if frame.media_ns is None else frame.media_ns
-    return _Kept(np.asarray(jpeg, np.uint8), replace(result, frame=bare), time_ns)
+    return _Kept(jpeg, replace(result, frame=bare), frame.time_ns)
 
 
 def _restore(kept: _Kept) -> Result:

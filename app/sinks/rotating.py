@@ -17,7 +17,7 @@ from ..core.errors import SinkError
 from ..core.frame import SourceInfo
 from ..core.interfaces import Sink
 from ..core.stats import OutputMeter
-from .json_lines import cure
+from .json_lines import unwritable
 from .video import VideoFileSink
 
 log = logging.getLogger(__name__)
@@ -188,7 +188,7 @@ class SegmentsSink:
             log.warning("%s; trying again every %g s", error, RETRY_S)
         self._meter.trouble = str(error)
         # another disk user may have taken the room that the budget promised
-        room = "disk is full" in str(error) and self._budget.remove_oldest()
+        room = error.disk_full and self._budget.remove_oldest()
         self._retry_s = now_s + (LOOK_S if room else RETRY_S)
 
 
@@ -199,4 +199,4 @@ def make_folder(folder: Path) -> None:
     except FileExistsError as error:
         raise SinkError(f"cannot record to {folder}: it is no folder; name another one") from error
     except OSError as error:
-        raise SinkError(f"cannot record to {folder}: {cure(error, folder)}") from error
+        raise unwritable(f"cannot record to {folder}", error, folder) from error

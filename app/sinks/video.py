@@ -20,7 +20,7 @@ from ..core.detections import Detections, Result
 from ..core.errors import ConfigError, SinkError
 from ..core.frame import SourceInfo, bgr_pixels
 from ..core.overlay import OverlayStyle, caption, colour_of, place_tags, text_colour_on
-from .json_lines import cure, open_output
+from .json_lines import open_output, unwritable
 from .salvage import whole_part, why_not_more
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,14 @@ def draw_detections(
 def _whole(points: NDArray[np.float32]) -> Any:
     """Whole pixels as nested lists, within what OpenCV draws: a wild keypoint ends no run."""
     return np.rint(np.nan_to_num(points).clip(-9999, 29999)).astype(int).tolist()
+
+
+def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR as the bytes of a JPEG file, (N,) uint8; ``quality`` is 0..100."""
+    done, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise SinkError("a frame could not be encoded as JPEG")
+    return np.asarray(jpeg, np.uint8)
 
 
 def _ascii(text: str) -> str:
@@ -248,7 +256,7 @@ class VideoFileSink:
         """Draw on a copy, encode and write; raises SinkError when the disk is full."""
         if not self._open:
             return
-        frame, pixels = result.frame, bgr_pixels(result.frame)
+        pixels = bgr_pixels(result.frame)
         try:
             if self._writer is None:
                 # H.264 in 4:2:0 has even sizes only: an odd last row or column is doubled
@@ -256,9 +264,7 @@ class VideoFileSink:
                 self._canvas = np.zeros((height, width, 3), np.uint8)
                 self._writer = H264Writer(self._path, (width, height), self._fps)
             self._draw(pixels, result)
-            self._writer.write(
-                self._canvas, frame.captured_ns if frame.media_ns is None else frame.media_ns
-            )
+            self._writer.write(self._canvas, result.frame.time_ns)
         except (OSError, ValueError) as error:
             raise self._stopped(error) from error
         self._frames += 1
@@ -300,10 +306,9 @@ class VideoFileSink:
         if self._writer is not None:
             self._writer.abandon()
         self._writer, self._open = None, False
-        why = cure(error, self._path) if isinstance(error, OSError) else f"libav refused: {error}"
         if self._mark() == self._earlier:  # not begun: an earlier recording is still whole
             self._remove_if_made()
-            return SinkError(f"cannot record to {self._path}: {why}")
+            return self._fault(f"cannot record to {self._path}", error)
         try:
             end, kept = whole_part(self._path)
             if kept:
@@ -315,9 +320,13 @@ class VideoFileSink:
             if not kept:
                 self._remove()
                 kept_text = "none of them was written whole, so the file is removed"
-        return SinkError(
-            f"recording to {self._path} stopped after {self._frames} frames: {why}; {kept_text}"
-        )
+        what = f"recording to {self._path} stopped after {self._frames} frames"
+        return self._fault(what, error, f"; {kept_text}")
+
+    def _fault(self, what: str, error: Exception, end: str = "") -> SinkError:
+        if isinstance(error, OSError):
+            return unwritable(what, error, self._path, end)
+        return SinkError(f"{what}: libav refused: {error}{end}")
 
     def _torn(self) -> bool:
         """Whether frames are missing in the closed file: libav does not tell of a torn end."""

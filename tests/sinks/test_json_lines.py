@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from app.core.errors import ReaderGone, SinkError
 from app.core.frame import SourceInfo
-from app.sinks.json_lines import JsonLinesSink, LineFormatter
+from app.sinks.json_lines import JsonLinesSink, ResultEncoder
 from tests.sinks.kit import CAMERA, CLIP, LABELS, ROOT, found, python, result
 
 WALL_NS = 1_769_860_800_123_000_000 - 5_000_000_000  # frame 0: 2026-01-31T12:00:00.123Z
@@ -177,7 +177,7 @@ def test_full_disk_is_told_with_the_cure() -> None:
 
 FILL = """
 import resource, sys
-from app.sinks.json_lines import JsonLinesSink, LineFormatter
+from app.sinks.json_lines import JsonLinesSink, ResultEncoder
 from tests.sinks.kit import CLIP, LABELS, found, result
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 sink = JsonLinesSink(sys.argv[1])
@@ -212,7 +212,7 @@ def test_disk_full_behind_a_shell_redirection_leaves_what_was_there(tmp_path: Pa
 POUR = """
 import sys
 from app.core.errors import ReaderGone, SinkError
-from app.sinks.json_lines import JsonLinesSink, LineFormatter
+from app.sinks.json_lines import JsonLinesSink, ResultEncoder
 from tests.sinks.kit import CLIP, LABELS, result
 print("before", flush=False)
 sink = JsonLinesSink("-")
@@ -317,7 +317,7 @@ def test_pipe_made_non_blocking_by_somebody_else_loses_nothing(monkeypatch) -> N
 
 def test_a_track_id_is_told_once_there_is_one() -> None:
     two = replace(found((0, 0.9, 1, 2, 3, 4), (1, 0.8, 1, 2, 3, 4)), track_ids=np.array([7, -1]))
-    line = LineFormatter()
+    line = ResultEncoder()
     line.open(CLIP, LABELS)
     first, second = json.loads(line(result(0, two)))["detections"]
     assert first["track_id"] == 7 and "track_id" not in second

@@ -16,7 +16,7 @@ from aiohttp import web
 from ...core.overlay import PALETTE, SCREEN
 from ...core.stats import OutputMeter
 from .metrics import CONTENT_TYPE, Metrics
-from .stream import Feed, Picture
+from .stream import Feed, JpegFrame
 
 WORKING = ("live", "replay")
 
@@ -212,7 +212,7 @@ def _busy() -> web.Response:
     )
 
 
-def _part(picture: Picture) -> bytes:
+def _part(picture: JpegFrame) -> bytes:
     head = (
         f"Content-Type: image/jpeg\r\nContent-Length: {len(picture.jpeg)}\r\n"
         f"X-Frame: {picture.index}\r\n\r\n"

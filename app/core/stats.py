@@ -140,29 +140,35 @@ class PipelineStats:
     sources: Mapping[str, PipelineStats] = field(default_factory=dict)
 
 
-STATES = ("live", "replay", "stalled", "reconnecting", "opening", "failed")  # best first
+WORKING = ("live", "replay")  # states in which frames come
+STATES = (*WORKING, "stalled", "reconnecting", "opening", "failed")  # best first
 FOLDED = 64  # notes of stages are filed so many at once: on warm caches that costs a fraction
 LANE_AGES = 4096  # kept of each of many sources
 
 
 class Meter:
-    """Takes the measurements of one run; any thread may write and read."""
+    """Takes the measurements of one run; any thread may write and read.
 
-    def __init__(self) -> None:
+    ``total``: this is of one source among many, and what it takes is taken by ``total``, too, but
+    for the stages, which the engine shares among all.
+    """
+
+    def __init__(self, total: Meter | None = None) -> None:
         self._lock = threading.Lock()
-        self._lanes: list[LaneMeter] = []
+        self._total = total
+        self._lanes: list[Meter] = []
         self._captured, self._processed = Rate(), Rate()
         self._skipped = 0
         self._dropped: Counter[str] = Counter()
         self._events: Counter[str] = Counter()
-        self._age = RecentValues()
+        self._age = RecentValues() if total is None else RecentValues(LANE_AGES)
         self._stages: dict[str, RecentValues] = {}
         self._fresh: list[Mapping[str, int]] = []  # stages that are not filed yet
         self._state = "opening"
 
-    def lane(self) -> LaneMeter:
+    def lane(self) -> Meter:
         """A meter of one source among many: all that it takes counts here, too."""
-        self._lanes.append(LaneMeter(self))
+        self._lanes.append(Meter(self))
         return self._lanes[-1]
 
     @property
@@ -182,22 +188,30 @@ class Meter:
         with self._lock:
             self._captured.tick(now_ns)
             self._took({"read": read_ns})
+        if self._total is not None:
+            self._total.captured(read_ns)
 
     def skipped(self, count: int) -> None:
         """The source itself passed over frames, as nobody read them in time."""
         with self._lock:
             self._skipped += count
             self._dropped["skipped"] += count
+        if self._total is not None:
+            self._total.skipped(count)
 
     def dropped(self, reason: str) -> None:
         """A captured frame will never be processed."""
         with self._lock:
             self._dropped[reason] += 1
+        if self._total is not None:
+            self._total.dropped(reason)
 
     def noticed(self, event: str) -> None:
         """Something to be counted happened to the source or the run."""
         with self._lock:
             self._events[event] += 1
+        if self._total is not None:
+            self._total.noticed(event)
 
     def state_changed(self, state: str, why: str) -> None:
         """The source is in another state."""
@@ -209,6 +223,8 @@ class Meter:
             self._processed.tick(monotonic_ns())
             self._age.add(age_ns / 1e6)
             self._took(stages_ns)
+        if self._total is not None:
+            self._total.processed(age_ns, stages_ns)
 
     def emitted(self, sinks_ns: int) -> None:
         """All sinks have taken a result."""
@@ -245,6 +261,8 @@ class Meter:
             )
 
     def _took(self, stages_ns: Mapping[str, int]) -> None:
+        if self._total is not None:
+            return
         self._fresh.append(stages_ns)
         if len(self._fresh) >= FOLDED:
             self._file()
@@ -257,43 +275,6 @@ class Meter:
                     kept = self._stages[name] = RecentValues()
                 kept.add(value_ns / 1e6)
         self._fresh.clear()
-
-
-class LaneMeter(Meter):
-    """Of one source among many; what it takes is taken by ``total``, too."""
-
-    def __init__(self, total: Meter) -> None:
-        super().__init__()
-        self._total = total
-        self._age = RecentValues(LANE_AGES)
-
-    def captured(self, read_ns: int) -> None:
-        """See Meter."""
-        super().captured(read_ns)
-        self._total.captured(read_ns)
-
-    def skipped(self, count: int) -> None:
-        """See Meter."""
-        super().skipped(count)
-        self._total.skipped(count)
-
-    def dropped(self, reason: str) -> None:
-        """See Meter."""
-        super().dropped(reason)
-        self._total.dropped(reason)
-
-    def noticed(self, event: str) -> None:
-        """See Meter."""
-        super().noticed(event)
-        self._total.noticed(event)
-
-    def processed(self, age_ns: int, stages_ns: Mapping[str, int]) -> None:
-        """See Meter."""
-        super().processed(age_ns, {})
-        self._total.processed(age_ns, stages_ns)
-
-    def _took(self, stages_ns: Mapping[str, int]) -> None:
-        """Not kept for each source: the engine's stages are the same for all."""
 
 
 def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:

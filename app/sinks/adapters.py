@@ -8,6 +8,7 @@ import threading
 from array import array
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import asdict
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -25,7 +26,6 @@ log = logging.getLogger(__name__)
 
 def instruments(stats: PipelineStats, outputs: Sequence[OutputMeter]) -> dict[str, Any]:
     """Rates per second, times in ms as [p50, p95, p99], null where there is no figure yet."""
-    figures = [meter.figures() for meter in outputs]
     return {
         "state": stats.state,
         "fps": round(stats.fps, 2),
@@ -35,16 +35,7 @@ def instruments(stats: PipelineStats, outputs: Sequence[OutputMeter]) -> dict[st
         "dropped": dict(stats.dropped),
         "age_ms": _rounded(stats.age_ms),
         "stages_ms": {name: _rounded(values) for name, values in stats.stages_ms.items()},
-        "outputs": [
-            {
-                "name": each.name,
-                "delivered": each.delivered,
-                "dropped": each.dropped,
-                "waiting": each.waiting,
-                "trouble": each.trouble,
-            }
-            for each in figures
-        ],
+        "outputs": [asdict(meter.figures()) for meter in outputs],
     }
 
 

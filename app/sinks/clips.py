@@ -56,14 +56,8 @@ class ClipSink:
         *,
         make: Callable[[Path], Sink] = VideoFileSink,
     ) -> None:
-        assert options.path is not None
         self._options, self._meter, self._make = options, meter, make
-        self._budget = Budget(
-            folder=Path(options.path),
-            prefix="clip",
-            max_bytes=int(options.budget_mb * 1e6),
-            max_age_s=options.keep_hours * 3600,
-        )
+        self._budget = Budget.of(options, "clip")
         self._source: SourceInfo | None = None
         self._labels: Sequence[str] = ()
         self._events: deque[Event] = deque()

@@ -14,11 +14,9 @@ from typing import Any
 from aiohttp import web
 
 from ...core.overlay import PALETTE, SCREEN
-from ...core.stats import OutputMeter
+from ...core.stats import WORKING, OutputMeter
 from .metrics import CONTENT_TYPE, Metrics
 from .stream import Feed, JpegFrame
-
-WORKING = ("live", "replay")
 
 
 @dataclass(frozen=True, slots=True)

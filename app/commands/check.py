@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..config import Config, parse_sources
-from ..core.errors import ConfigError, KestrelError, ModelError, mask_credentials
+from ..core.credentials import mask_credentials
+from ..core.errors import ConfigError, KestrelError, ModelError
 from ..models.manifest import Model
 from ..models.store import list_models, locate, sha256_fault
 from ..pipeline.handoff import Policy

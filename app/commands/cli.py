@@ -9,20 +9,29 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .. import __version__
 from ..config import ENGINES, PRECISIONS, Config, make_config
-from ..core.errors import ConfigError, KestrelError, ReaderGone, SinkError, mask_text
+from ..core.credentials import mask_text
+from ..core.errors import ConfigError, KestrelError, ReaderGone, SinkError
 from ..ops.signals import forget_interrupt, interrupting
 from ..ops.systemd import configure_logging, into_journal, journal_line
 
 log = logging.getLogger(__name__)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Its errors quote what was typed, and what was typed may hold a password."""
+
+    def error(self, message: str) -> NoReturn:
+        """See argparse.ArgumentParser."""
+        super().error(mask_text(message))
+
+
 def make_parser(command: str) -> argparse.ArgumentParser:
     """All commands; the sub-commands of `models` only for it, as they take long to import."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m app",
         allow_abbrev=False,
         description="Kestrel: real-time object detection for edge devices.",

@@ -34,7 +34,7 @@ from ..models.manifest import (
 )
 from ..models.onnx_quantize import to_fp16, to_half_weights, to_int8
 from ..models.store import fetch_weights, find_model, list_models, locate, sha256_fault
-from ..sources.uri import make_source
+from ..sources.uri import is_recording, make_source
 from . import evaluate
 
 
@@ -234,7 +234,7 @@ def run_quantize(args: argparse.Namespace) -> int:
 
 def draw_frames(uri: str, count: int) -> list[Frame]:
     """``count`` frames of a recording, each as likely as any other; the same ones every time."""
-    if uri.split(":")[0] in ("camera", "rtsp", "rtsps", "http", "https"):
+    if not is_recording(uri):
         raise ConfigError(f"{uri} does not end; calibrate with a recording or a folder of pictures")
     source = make_source(uri, realtime=False)
     chance, drawn, seen = random.Random(SEED), list[Frame](), 0

@@ -23,9 +23,9 @@ from ..models.store import default_model, find_model, list_models, locate
 from ..ops.machine import device
 from ..pipeline.degrade import Ladder, Network, Thermal, parse_ladder
 from ..pipeline.handoff import Policy
-from ..sources.base import first_camera
+from ..sources.base import SourceOptions, first_camera
 from ..sources.reconnect import Endurance
-from ..sources.uri import SourceOptions, make_source
+from ..sources.uri import make_source
 
 if TYPE_CHECKING:
     from ..cuda.context import Gpu, GpuContext

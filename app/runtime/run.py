@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from ..config import Config
+from ..core.credentials import mask_credentials
 from ..core.detections import Result
-from ..core.errors import ConfigError, KestrelError, mask_credentials
+from ..core.errors import ConfigError, KestrelError
 from ..core.interfaces import Sink
+from ..core.schemes import scheme_of
 from ..core.stats import PipelineStats
 from ..models.manifest import Model
 from ..models.store import list_models, locate
@@ -308,7 +310,8 @@ def run_replay(config: Config) -> int:
     """Every frame, reproducibly; with ``--expect`` also the verdict."""
     if config.max_age_ms is not None and config.trace is None:
         raise ConfigError("replay drops nothing, so max_age_ms has no meaning there; use run")
-    if (config.source or "").split(":")[0] in ("camera", "csi", "gst", "rtsp", "rtsps"):
+    scheme = scheme_of(config.source or "")
+    if scheme is not None and scheme.live:
         raise ConfigError(f"replay is for recordings; use run --source {_label(config)}")
     source, model = make_input(config, Policy.LOSSLESS), choose_model(config)
     decided = None

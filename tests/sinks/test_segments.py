@@ -98,12 +98,12 @@ class BadDisk:
 
     def open(self, source, labels) -> None:
         if self.full:
-            raise SinkError(f"cannot record to {self.path}: the disk is full")
+            raise SinkError(f"cannot record to {self.path}: the disk is full", disk_full=True)
         self.path.touch()
 
     def emit(self, each) -> None:
         if self.full:
-            raise SinkError("stopped: the disk is full")
+            raise SinkError("stopped: the disk is full", disk_full=True)
 
     def close(self) -> None: ...
 

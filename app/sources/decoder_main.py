@@ -1,4 +1,7 @@
-"""What does OpenCV's own process do? (python -m app.sources.decoder_main SOCKET MEMORY)"""
+"""The process that opens and reads a source for the process that started it.
+
+Its arguments are two file descriptors, a socket and a memory file (frame_ipc.py).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from .frame_ipc import Picture, serve
 from .uri import make_source
 
 
-class OpencvChild:
+class DecoderChild:
     """Any source of ours, in words that can be sent."""
 
     def __init__(self, request: dict[str, Any]) -> None:
@@ -45,5 +48,6 @@ class OpencvChild:
         self._source.close()
 
 
-if __name__ == "__main__":
-    sys.exit(serve(sys.argv[1:], OpencvChild, load_cv2))
+def main() -> int:
+    """Serve one source."""
+    return serve(sys.argv[1:], DecoderChild, load_cv2)

@@ -9,14 +9,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, FramePool, SourceInfo
+from ..core.package import child_command
 from .base import SourceOptions
 from .diagnose import no_frame
 from .frame_ipc import Channel, Closed, Message, SlotReader
@@ -26,12 +25,11 @@ log = logging.getLogger(__name__)
 START_S = 30.0  # for Python and OpenCV to load, on a slow device under load
 GRACE_S = 1.0  # for the decoder to notice by itself, and to say better what is wrong
 GOODBYE_S = 0.8
-ROOT = Path(__file__).parents[2]
 
 
 def decoder_command() -> list[str]:
-    """The process that decodes by OpenCV; it gets two file descriptors as arguments."""
-    return [sys.executable, "-m", "app.sources.decoder_main"]
+    """The process that decodes; it gets two file descriptors as arguments."""
+    return child_command("sources.decoder_main:main")
 
 
 class IsolatedSource:
@@ -153,12 +151,9 @@ class IsolatedSource:
         self._memory_fd = os.memfd_create("kestrel-frames")
         self._slots = SlotReader(self._memory_fd)
         fds = (channel_fd, self._memory_fd)
-        places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         noisy = log.isEnabledFor(logging.DEBUG)
         self._child = subprocess.Popen(
             [*self._command(), *map(str, fds)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
             pass_fds=fds,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

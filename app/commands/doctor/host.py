@@ -15,7 +15,7 @@ from typing import Literal
 
 from ... import __version__
 from ...core.errors import ModelError
-from ...inference.ort_providers import REINSTALL, WHEELS
+from ...inference.ort_providers import WHEELS, reinstall
 from ...models.manifest import Model
 from ...models.store import cache_dir, list_models, mirror_file, sha256_fault
 from ...ops.machine import device
@@ -65,7 +65,9 @@ def check_loads(facts: InferenceFacts) -> Finding | None:
     if facts.version is not None:
         return None
     if facts.wheels:
-        return error(f"ONNX Runtime does not load: {facts.fault}", REINSTALL)
+        return error(
+            f"ONNX Runtime does not load: {facts.fault}", reinstall("cuda" if facts.gpu else "cpu")
+        )
     return error("ONNX Runtime is not installed", "scripts/setup")
 
 
@@ -73,10 +75,10 @@ def check_both_wheels(facts: InferenceFacts) -> Finding | None:
     """They share files, and what is left after one is removed does not load."""
     if len(facts.wheels) < 2:
         return None
-    cure = REINSTALL
-    if not facts.gpu:
-        cure = REINSTALL.replace("requirements-cuda.txt", "requirements-cpu.txt")
-    return warning(f"{' and '.join(facts.wheels)} are both installed, and share files", cure)
+    return warning(
+        f"{' and '.join(facts.wheels)} are both installed, and share files",
+        reinstall("cuda" if facts.gpu else "cpu"),
+    )
 
 
 def check_gpu_provider(facts: InferenceFacts) -> Finding | None:
@@ -85,7 +87,7 @@ def check_gpu_provider(facts: InferenceFacts) -> Finding | None:
         return None
     return warning(
         "this ONNX Runtime has no CUDA provider: --engine ort-cuda and ort-tensorrt cannot run",
-        f"{REINSTALL} (on a Jetson: NVIDIA's own wheel)",
+        f"{reinstall('cuda')} (on a Jetson: NVIDIA's own wheel)",
     )
 
 

@@ -12,16 +12,6 @@ from .probe import Finding, Probe, Section, only, warning
 
 NVIDIA = "0x10de"  # of PCI
 HEADERS = ("/usr/local/cuda/include/cuda.h", "/usr/include/cuda.h")
-ASK = """
-import json
-from app.core.errors import DeviceError
-from app.cuda.context import find_gpu
-try:
-    gpu = find_gpu()
-    print(json.dumps({"name": gpu.name, "capability": gpu.capability, "driver": gpu.driver}))
-except DeviceError as fault:
-    print(json.dumps({"fault": str(fault)}))
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +37,7 @@ def gather(probe: Probe) -> GpuFacts:
     """Ask the kernel, the driver (in a child, through PyCUDA) and the compiler."""
     node = probe.first(GPU_NODES)
     pycuda = probe.version("pycuda")
-    told, fault = probe.python(ASK) if node and pycuda else (None, "")
+    told, fault = probe.ask("gpu") if node and pycuda else (None, "")
     told = told or {}
     module = re.search(r"Kernel Module.*?(\d+\.\d+[.\d]*)", probe.read(PROC) or "")
     homes = [probe.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if name in probe.environ]

@@ -15,22 +15,15 @@ from typing import Literal
 
 from ... import __version__
 from ...core.errors import ModelError
+from ...core.package import COMMAND, FOLDER
 from ...inference.ort_providers import WHEELS, reinstall
 from ...models.manifest import Model
 from ...models.store import cache_dir, list_models, mirror_file, sha256_fault
 from ...ops.machine import device
 from ...ops.power import find_sensors
 from ...runtime.build import GPU_NODES
-from .probe import PROJECT, Finding, Probe, Section, error, only, warning
+from .probe import Finding, Probe, Section, error, only, warning
 from .video import is_jetson
-
-ASK_INFERENCE = """
-import json
-from app.inference.onnxruntime import load_onnxruntime
-ort = load_onnxruntime()
-print(json.dumps({"version": ort.__version__, "providers": ort.get_available_providers(),
-                  "cuda": getattr(ort, "cuda_version", "")}))
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +40,7 @@ class InferenceFacts:
 
 def gather_inference(probe: Probe) -> InferenceFacts:
     """Load it in a child."""
-    told, fault = probe.python(ASK_INFERENCE)
+    told, fault = probe.ask("onnxruntime")
     told = told or {}
     versions = {name: probe.version(name) for name in WHEELS}
     return InferenceFacts(
@@ -287,7 +280,7 @@ def check_default(models: Sequence[ModelFacts]) -> Finding | None:
     if default.state in ("missing", "damaged", "unreadable"):
         return error(
             f"the default model {default.name} is {default.state} ({default.weights})",
-            f"git checkout {default.weights}, or python -m app models fetch {default.name}",
+            f"git checkout {default.weights}, or {COMMAND} models fetch {default.name}",
         )
     return None
 
@@ -297,7 +290,7 @@ def check_others(models: Sequence[ModelFacts]) -> list[Finding]:
     return [
         warning(
             f"model {model.name}: its weights are {model.state} ({model.weights})",
-            f"python -m app models fetch {model.name}, or put the file there",
+            f"{COMMAND} models fetch {model.name}, or put the file there",
         )
         for model in models
         if not model.default and model.state in ("missing", "damaged", "unreadable")
@@ -335,7 +328,7 @@ def look_power(probe: Probe) -> Section:
 
 
 LEAST_FREE_MB = 1000
-ROLES = {"project": PROJECT, "cache": cache_dir(""), "temporary": Path(tempfile.gettempdir())}
+ROLES = {"project": FOLDER.parent, "cache": cache_dir(""), "temporary": Path(tempfile.gettempdir())}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+from ...core.package import child_command
 
 Level = Literal["error", "warning"]
 
@@ -51,7 +52,6 @@ def only(found: Iterable[Finding | None]) -> list[Finding]:
     return [each for each in found if each is not None]
 
 
-PROJECT = Path(__file__).resolve().parents[3]
 TIMEOUT_S = 30.0  # the first import of a large library from a slow card
 
 
@@ -64,7 +64,7 @@ class Answer(NamedTuple):
 
 
 def run_command(words: Sequence[str]) -> Answer:
-    """Run it from the project's folder, for ``TIMEOUT_S`` at most."""
+    """Run it, for ``TIMEOUT_S`` at most."""
     try:
         done = subprocess.run(
             list(words),
@@ -72,7 +72,6 @@ def run_command(words: Sequence[str]) -> Answer:
             text=True,
             errors="replace",
             timeout=TIMEOUT_S,
-            cwd=PROJECT,
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
@@ -130,12 +129,9 @@ class Probe:
         """The first of the names that is there."""
         return next((name for name in names if self.path(name).exists()), None)
 
-    def python(self, code: str) -> tuple[dict[str, Any] | None, str]:
-        """The JSON object that ``code`` prints last, or why there is none.
-
-        In a child: a library that aborts, hangs or lacks a symbol must not end the doctor.
-        """
-        answer = self.run([sys.executable, "-c", code])
+    def ask(self, question: str) -> tuple[dict[str, Any] | None, str]:
+        """The answer of questions.py, given by a child, or why there is none."""
+        answer = self.run(child_command("commands.doctor.questions:answer", question))
         lines = answer.out.strip().splitlines()
         if answer.code == 0 and lines:
             told: dict[str, Any] = json.loads(lines[-1])

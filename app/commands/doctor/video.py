@@ -126,15 +126,6 @@ WHEELS = (
     "opencv-contrib-python",
     "opencv-contrib-python-headless",
 )
-ASK_OPENCV = """
-import json
-from app.sources.base import load_cv2
-cv2 = load_cv2()
-said = [line.split(":", 1)[1].strip() for line in cv2.getBuildInformation().splitlines()
-        if line.strip().startswith("GStreamer:")]
-print(json.dumps({"version": cv2.__version__, "file": cv2.__file__,
-                  "gstreamer": (said or ["NO"])[0]}))
-"""
 SYSTEM_COPIES = ("usr/lib/python3*/dist-packages/cv2*", "usr/local/lib/python3*/dist-packages/cv2*")
 
 
@@ -153,7 +144,7 @@ class OpencvFacts:
 
 def gather_opencv(probe: Probe) -> OpencvFacts:
     """Load it in a child, and look for others."""
-    told, fault = probe.python(ASK_OPENCV)
+    told, fault = probe.ask("opencv")
     return OpencvFacts(
         version=told["version"] if told else None,
         file=told["file"] if told else None,
@@ -224,16 +215,6 @@ def look_opencv(probe: Probe) -> Section:
     return Section("OpenCV", lines, asdict(facts), only(check(facts) for check in OPENCV_CHECKS))
 
 
-ASK_GSTREAMER = """
-import json
-import gi
-gi.require_version("Gst", "1.0")
-from gi.repository import Gst
-Gst.init(None)
-names = ("nvarguscamerasrc", "nvv4l2decoder", "nvvidconv", "v4l2h264dec", "rtspsrc", "appsink")
-print(json.dumps({"version": Gst.version_string(),
-                  "elements": [n for n in names if Gst.ElementFactory.find(n)]}))
-"""
 PACKAGES = "python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-good"
 
 
@@ -251,7 +232,7 @@ class GstreamerFacts:
 def gather_gstreamer(probe: Probe) -> GstreamerFacts:
     """Ask the tool, and Python's binding in a child."""
     tool = re.search(r"version ([\d.]+)", probe.run(["gst-inspect-1.0", "--version"]).out)
-    told, fault = probe.python(ASK_GSTREAMER)
+    told, fault = probe.ask("gstreamer")
     told = told or {}
     return GstreamerFacts(
         tool=tool[1] if tool else None,
@@ -293,26 +274,6 @@ def look_gstreamer(probe: Probe) -> Section:
 
 
 PLUGINS = "QT_QPA_PLATFORM_PLUGIN_PATH"
-# cv2 first, as in a run: it is what steers Qt to plugins of its own
-ASK_WINDOW = """
-import json
-from app.ops.display import find_display
-from app.core.errors import ConfigError
-found, qt, fault = find_display(), None, ""
-try:
-    from app.sources.base import load_cv2
-    load_cv2()
-except (ImportError, ConfigError):
-    pass
-try:
-    from PyQt5.QtCore import QT_VERSION_STR as qt
-    from app.gui.qt_env import prepare_qt
-    if found.usable:
-        prepare_qt()
-except (ImportError, ConfigError) as error:
-    fault = str(error)
-print(json.dumps({"display": found.usable, "reason": found.reason, "qt": qt, "fault": fault}))
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +290,7 @@ class WindowFacts:
 
 def gather_window(probe: Probe) -> WindowFacts:
     """Look for the display and for Qt in a child: Qt ends a process that lacks something."""
-    told, fault = probe.python(ASK_WINDOW)
+    told, fault = probe.ask("window")
     told = told or {"display": False, "reason": fault, "qt": None, "fault": fault}
     plugins = probe.environ.get(PLUGINS)
     return WindowFacts(

@@ -44,7 +44,7 @@ def healthy_gpu(machine: MadeUp) -> MadeUp:
     machine.file("/dev/nvidia0").file("/usr/local/cuda/include/cuda.h")
     machine.packages["pycuda"] = "2026.1"
     machine.commands["nvcc"] = Answer(0, "Cuda compilation tools, release 12.6, V12.6.20")
-    return machine.child("find_gpu", ORIN)
+    return machine.child("gpu", ORIN)
 
 
 def test_a_healthy_gpu_is_told_and_nothing_is_wrong(healthy_gpu: MadeUp) -> None:
@@ -75,7 +75,7 @@ def test_a_container_without_its_gpu_is_told(machine: MadeUp) -> None:
 def test_a_driver_updated_under_a_running_machine_needs_a_restart(healthy_gpu: MadeUp) -> None:
     said = "Failed to initialize NVML: Driver/library version mismatch"
     healthy_gpu.commands["nvidia-smi"] = Answer(18, said)
-    healthy_gpu.child("find_gpu", {"fault": "the NVIDIA driver does not start"})
+    healthy_gpu.child("gpu", {"fault": "the NVIDIA driver does not start"})
     assert the_one(gpu.look_gpu, healthy_gpu).cure == "restart the machine"
 
 
@@ -93,7 +93,7 @@ def test_a_toolkit_newer_than_the_driver_is_a_mismatch(healthy_gpu: MadeUp) -> N
 
 
 def test_an_old_gpu_is_told(healthy_gpu: MadeUp) -> None:
-    healthy_gpu.child("find_gpu", {**ORIN, "capability": [5, 3]})
+    healthy_gpu.child("gpu", {**ORIN, "capability": [5, 3]})
     assert "5.3, below 7.5" in the_one(gpu.look_gpu, healthy_gpu).what
 
 
@@ -105,7 +105,7 @@ def test_nothing_to_compile_kernels_with_is_told(healthy_gpu: MadeUp) -> None:
 def test_a_driver_that_kills_who_asks_is_told_and_does_not_kill_the_doctor(
     healthy_gpu: MadeUp,
 ) -> None:
-    healthy_gpu.child("find_gpu", Answer(-signal.SIGSEGV, ""))
+    healthy_gpu.child("gpu", Answer(-signal.SIGSEGV, ""))
     assert the_one(gpu.look_gpu, healthy_gpu).cure == "ended by signal 11"
 
 
@@ -114,20 +114,20 @@ def test_a_driver_that_kills_who_asks_is_told_and_does_not_kill_the_doctor(
 
 def test_the_cpu_wheel_alone_is_healthy_without_a_gpu(machine: MadeUp) -> None:
     machine.packages["onnxruntime"] = "1.22"
-    machine.child("load_onnxruntime", {"version": "1.22", "providers": ["CPUExecutionProvider"]})
+    machine.child("onnxruntime", {"version": "1.22", "providers": ["CPUExecutionProvider"]})
     assert found(host.look_inference, machine) == []
 
 
 def test_both_wheels_at_once_are_told_with_the_right_requirements(machine: MadeUp) -> None:
     machine.packages.update({"onnxruntime": "1.22", "onnxruntime-gpu": "1.22"})
-    machine.child("load_onnxruntime", {"version": "1.22", "providers": ["CPUExecutionProvider"]})
+    machine.child("onnxruntime", {"version": "1.22", "providers": ["CPUExecutionProvider"]})
     finding = the_one(host.look_inference, machine)
     assert "share files" in finding.what and finding.cure.endswith("requirements-cpu.txt")
 
 
 def test_the_cpu_wheel_beside_a_gpu_is_told(machine: MadeUp) -> None:
     machine.file("/dev/nvidia0").packages["onnxruntime"] = "1.22"
-    machine.child("load_onnxruntime", {"version": "1.22", "providers": ["CPUExecutionProvider"]})
+    machine.child("onnxruntime", {"version": "1.22", "providers": ["CPUExecutionProvider"]})
     assert "no CUDA provider" in the_one(host.look_inference, machine).what
 
 
@@ -149,7 +149,7 @@ JETPACK_CV2 = {"version": "4.8.0", "file": SYSTEM_CV2, "gstreamer": "YES (1.20.3
 def healthy_jetson(machine: MadeUp) -> MadeUp:
     machine.file("/etc/nv_tegra_release", "# R36 (release), REVISION: 4.3, GCID: 3, BOARD: generic")
     machine.file("/proc/device-tree/model", "NVIDIA Jetson Orin Nano Developer Kit\0")
-    return machine.file(SYSTEM_CV2).child("load_cv2", JETPACK_CV2)
+    return machine.file(SYSTEM_CV2).child("opencv", JETPACK_CV2)
 
 
 def test_jetpacks_opencv_is_healthy(healthy_jetson: MadeUp) -> None:
@@ -160,7 +160,7 @@ def test_jetpacks_opencv_is_healthy(healthy_jetson: MadeUp) -> None:
 def test_pips_opencv_that_hides_the_jetsons_is_told(healthy_jetson: MadeUp) -> None:
     healthy_jetson.packages["opencv-python"] = "4.11"
     venv = {"version": "4.11.0", "file": "/home/u/.venv/cv2/__init__.py", "gstreamer": "NO"}
-    shadowed, without = found(video.look_opencv, healthy_jetson.child("load_cv2", venv))
+    shadowed, without = found(video.look_opencv, healthy_jetson.child("opencv", venv))
     assert "hides the Jetson's own OpenCV" in shadowed.what
     assert shadowed.cure.endswith("uninstall opencv-python")
     assert "no GStreamer" in without.what
@@ -168,7 +168,7 @@ def test_pips_opencv_that_hides_the_jetsons_is_told(healthy_jetson: MadeUp) -> N
 
 def test_two_wheels_of_opencv_are_told(machine: MadeUp) -> None:
     machine.packages.update({"opencv-python": "4.11", "opencv-python-headless": "4.11"})
-    machine.child("load_cv2", {"version": "4.11", "file": "cv2", "gstreamer": "NO"})
+    machine.child("opencv", {"version": "4.11", "file": "cv2", "gstreamer": "NO"})
     assert "2 wheels of OpenCV" in the_one(video.look_opencv, machine).what
 
 
@@ -183,7 +183,7 @@ def test_two_wheels_of_opencv_are_told(machine: MadeUp) -> None:
 def test_an_opencv_that_does_not_load_prevents_every_run(
     machine: MadeUp, said: str, cure: str
 ) -> None:
-    finding = the_one(video.look_opencv, machine.child("load_cv2", Answer(1, "", said)))
+    finding = the_one(video.look_opencv, machine.child("opencv", Answer(1, "", said)))
     assert finding.level == "error" and cure in finding.cure
 
 
@@ -239,9 +239,11 @@ def test_a_camera_that_does_not_answer_is_told(machine: MadeUp) -> None:
 
 def test_gstreamer_matters_on_a_jetson_only(machine: MadeUp, healthy_jetson: MadeUp) -> None:
     assert "no CSI camera" in the_one(video.look_gstreamer, healthy_jetson).what
-    healthy_jetson.child("Gst", {"version": "GStreamer 1.20.3", "elements": ["appsink"]})
+    healthy_jetson.child("gstreamer", {"version": "GStreamer 1.20.3", "elements": ["appsink"]})
     assert "nvv4l2decoder" in the_one(video.look_gstreamer, healthy_jetson).what
-    healthy_jetson.child("Gst", {"version": "GStreamer 1.20.3", "elements": ["nvv4l2decoder"]})
+    healthy_jetson.child(
+        "gstreamer", {"version": "GStreamer 1.20.3", "elements": ["nvv4l2decoder"]}
+    )
     assert found(video.look_gstreamer, healthy_jetson) == []
     (machine.root / "etc/nv_tegra_release").unlink()
     assert found(video.look_gstreamer, MadeUp(machine.root)) == []
@@ -251,20 +253,20 @@ DESKTOP = {"display": True, "reason": "X11 display :0", "qt": "5.15.2", "fault":
 
 
 def test_a_desktop_is_healthy_and_no_display_is_told(machine: MadeUp) -> None:
-    assert found(video.look_window, machine.child("find_display", DESKTOP)) == []
+    assert found(video.look_window, machine.child("window", DESKTOP)) == []
     dark = {**DESKTOP, "display": False, "reason": "there is no display: DISPLAY is not set"}
-    finding = the_one(video.look_window, machine.child("find_display", dark))
+    finding = the_one(video.look_window, machine.child("window", dark))
     assert "DISPLAY is not set" in finding.what and finding.level == "warning"
 
 
 def test_what_qt_lacks_is_told(machine: MadeUp) -> None:
     fault = "cannot open a window: Qt's X11 plugin lacks a system library (libxcb-icccm.so.4)"
     assert (
-        the_one(video.look_window, machine.child("find_display", {**DESKTOP, "fault": fault})).cure
+        the_one(video.look_window, machine.child("window", {**DESKTOP, "fault": fault})).cure
         == fault
     )
     without = {**DESKTOP, "qt": None, "fault": "No module named 'PyQt5'"}
-    finding = the_one(video.look_window, machine.child("find_display", without))
+    finding = the_one(video.look_window, machine.child("window", without))
     assert "python3-pyqt5" in finding.cure
 
 
@@ -274,13 +276,13 @@ def test_what_qt_lacks_is_told(machine: MadeUp) -> None:
 )
 def test_an_exported_plugin_folder_is_told(machine: MadeUp, folder: str, named: str) -> None:
     machine.environ["QT_QPA_PLATFORM_PLUGIN_PATH"] = folder
-    finding = the_one(video.look_window, machine.child("find_display", DESKTOP))
+    finding = the_one(video.look_window, machine.child("window", DESKTOP))
     assert named in finding.what and finding.cure.startswith("unset QT_QPA")
 
 
 def test_an_exported_plugin_folder_that_is_there_is_the_users_business(machine: MadeUp) -> None:
     machine.file("/opt/qt/plugins/platforms").environ[video.PLUGINS] = "/opt/qt/plugins"
-    assert found(video.look_window, machine.child("find_display", DESKTOP)) == []
+    assert found(video.look_window, machine.child("window", DESKTOP)) == []
 
 
 # --- speed ---------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
@@ -27,29 +27,25 @@ class Finding:
     cure: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Section:
-    """One subject: lines for people, ``facts`` for machines, and what is wrong."""
+    """One subject: lines for people, ``facts`` for machines, and what is wrong.
+
+    A subject is one function: it gathers the facts, says what it saw, and judges it.
+    """
 
     name: str
     lines: Sequence[str]
     facts: dict[str, Any]
-    findings: Sequence[Finding]
+    findings: list[Finding] = field(default_factory=list)
 
+    def warn(self, what: str, cure: str) -> None:
+        """It runs, but slower, with less, or not for long."""
+        self.findings.append(Finding("warning", what, cure))
 
-def warning(what: str, cure: str) -> Finding:
-    """It runs, but slower, with less, or not for long."""
-    return Finding("warning", what, cure)
-
-
-def error(what: str, cure: str) -> Finding:
-    """Nothing runs."""
-    return Finding("error", what, cure)
-
-
-def only(found: Iterable[Finding | None]) -> list[Finding]:
-    """What the checks found, without those that found nothing."""
-    return [each for each in found if each is not None]
+    def error(self, what: str, cure: str) -> None:
+        """Nothing runs."""
+        self.findings.append(Finding("error", what, cure))
 
 
 TIMEOUT_S = 30.0  # the first import of a large library from a slow card

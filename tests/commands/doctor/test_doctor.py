@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from app.commands.cli import main
 from app.commands.doctor import gpu, host, report, video
-from app.commands.doctor.probe import Answer, Finding, Probe, Section, error, run_command, warning
+from app.commands.doctor.probe import Answer, Finding, Probe, Section, run_command
 from app.commands.doctor.report import run_doctor
 from app.sources import camera as v4l2
 from app.sources.camera import Mode
@@ -132,8 +133,8 @@ def test_the_cpu_wheel_beside_a_gpu_is_told(machine: MadeUp) -> None:
 
 
 def test_no_onnxruntime_prevents_every_run(machine: MadeUp) -> None:
-    assert the_one(host.look_inference, machine) == error(
-        "ONNX Runtime is not installed", "scripts/setup"
+    assert the_one(host.look_inference, machine) == Finding(
+        "error", "ONNX Runtime is not installed", "scripts/setup"
     )
     machine.packages["onnxruntime"] = "1.22"
     assert the_one(host.look_inference, machine).level == "error"
@@ -216,13 +217,14 @@ def test_a_camera_is_told_with_formats_and_its_lasting_name(webcam: MadeUp) -> N
     assert not section.findings and json.dumps(section.facts)
 
 
-def test_a_closed_camera_needs_the_video_group_or_better_permissions(webcam: MadeUp) -> None:
+def test_a_closed_camera_needs_the_video_group_or_better_permissions(
+    webcam: MadeUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     webcam.closed.add("/dev/video0")
-    facts = video.gather_cameras(webcam.probe())
-    outside = video.check_permission(replace(facts, groups=("users",)))
-    assert outside is not None and "usermod -aG video" in outside.cure
-    inside = video.check_permission(replace(facts, groups=("video",)))
-    assert inside is not None and "chmod g+rw" in inside.cure
+    monkeypatch.setattr(video, "group_names", lambda: ("users",))
+    assert "usermod -aG video" in the_one(video.look_cameras, webcam).cure
+    monkeypatch.setattr(video, "group_names", lambda: ("video",))
+    assert "chmod g+rw" in the_one(video.look_cameras, webcam).cure
 
 
 def test_a_camera_that_does_not_answer_is_told(machine: MadeUp) -> None:
@@ -230,8 +232,8 @@ def test_a_camera_that_does_not_answer_is_told(machine: MadeUp) -> None:
         raise OSError(16, "Device or resource busy")
 
     machine.file("/dev/video0")
-    finding = video.check_answers(video.gather_cameras(machine.probe(), ioctl=busy))
-    assert finding is not None and "/dev/video0" in finding.what
+    (finding,) = video.look_cameras(machine.probe(), ioctl=busy).findings
+    assert "/dev/video0" in finding.what
 
 
 # --- GStreamer, window ---------------------------------------------------------------------------
@@ -375,49 +377,65 @@ def test_counters_that_are_closed_name_their_cure(
     monkeypatch.setattr(
         host, "find_sensors", lambda root: ((), "closed to this user: sudo chmod x")
     )
-    assert the_one(host.look_power, machine) == warning("closed to this user", "sudo chmod x")
+    assert the_one(host.look_power, machine) == Finding(
+        "warning", "closed to this user", "sudo chmod x"
+    )
 
 
-def test_a_full_disk_and_a_cache_that_cannot_be_written_are_told(tmp_path: Path) -> None:
-    fine = host.Folder("cache", "/c", 5000, True)
-    assert host.check_room(fine) is None and host.check_writable(fine) is None
-    full = host.check_room(replace(fine, free_mb=12))
-    assert full is not None and "only 12 MB" in full.what
-    closed = host.check_writable(replace(fine, writable=False))
-    assert closed is not None and "KESTREL_CACHE" in closed.cure
-    assert host.check_writable(replace(fine, role="project", writable=False)) is None
+def test_a_full_disk_and_a_cache_that_cannot_be_written_are_told(
+    machine: MadeUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
-    (in_a_file,) = host.gather_storage({"cache": tmp_path / "file" / "cache"})
-    assert not in_a_file.writable
-    (to_be_made,) = host.gather_storage({"cache": tmp_path / "a" / "b"})
-    assert to_be_made.writable and to_be_made.free_mb is not None
+    for place, wrong in ((tmp_path / "a" / "b", []), (tmp_path / "file" / "b", ["KESTREL_CACHE"])):
+        monkeypatch.setenv("KESTREL_CACHE", str(place))
+        section = host.look_storage(machine.probe())
+        full = [each for each in section.findings if "cannot be written" in each.what]
+        assert len(full) == len(wrong) and all("KESTREL_CACHE" in each.cure for each in full)
+        assert section.facts["cache"]["writable"] is not bool(wrong)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=12 * 2**20))
+    told = found(host.look_storage, machine)
+    assert sum("only 12 MB" in each.what for each in told) == 3
 
 
-def test_models_are_told_with_the_state_of_their_weights() -> None:
-    fine = host.ModelFacts("one", True, "ready", "one.onnx")
-    other = host.ModelFacts("two", False, "to be fetched", "two.onnx")
-    assert host.check_default([fine, other]) is None and host.check_others([fine, other]) == []
-    for state in ("missing", "damaged", "unreadable"):
-        finding = host.check_default([replace(fine, state=state)])
-        assert finding is not None and finding.level == "error"
-    assert host.check_default([other]) is not None
-    (damaged,) = host.check_others([fine, replace(other, state="damaged")])
-    assert "damaged" in damaged.what and damaged.level == "warning"
+def test_models_are_told_with_the_state_of_their_weights(
+    machine: MadeUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KESTREL_MODEL_MIRROR", raising=False)
+    here = tmp_path / "here.onnx"
+    here.write_bytes(b"weights")
+
+    def model(name: str, **given: object) -> SimpleNamespace:
+        spec = {"name": name, "default": False, "url": None, "sha256": None, **given}
+        weights = spec.pop("weights", here)
+        return SimpleNamespace(spec=SimpleNamespace(**spec), weights=weights)
+
+    def told(*models: SimpleNamespace) -> list[Finding]:
+        monkeypatch.setattr(host, "list_models", lambda: models)
+        return found(host.look_models, machine)
+
+    gone = tmp_path / "gone.onnx"
+    fine = model("one", default=True)
+    assert told(fine, model("two", weights=gone, url="https://there")) == []
+    assert [each.level for each in told(model("one"))] == ["error"]  # no default
+    for wrong in ({"weights": gone}, {"sha256": "0" * 64}):
+        (default,) = told(model("one", default=True, **wrong))
+        (other,) = told(fine, model("two", **wrong))
+        assert default.level == "error" and other.level == "warning" and "two" in other.what
 
 
 # --- the whole -----------------------------------------------------------------------------------
 
 
 def subject(*findings: Finding) -> Callable[[Probe], Section]:
-    return lambda probe: Section("subject", ["is there"], {"value": 1}, findings)
+    return lambda probe: Section("subject", ["is there"], {"value": 1}, list(findings))
 
 
 @pytest.mark.parametrize(
     ("findings", "code"),
     [
         ((), 0),
-        ((warning("slow", "hurry"),), 0),
-        ((warning("a", "b"), error("none", "make one")), 2),
+        ((Finding("warning", "slow", "hurry"),), 0),
+        ((Finding("warning", "a", "b"), Finding("error", "none", "make one")), 2),
     ],
 )
 def test_only_what_prevents_every_run_gives_exit_code_2(

@@ -9,16 +9,17 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, FramePool, SourceInfo
 from ..core.package import child_command
-from .base import SourceOptions
+from .base import SourceOptions, load_cv2
 from .diagnose import no_frame
-from .frame_ipc import Channel, Closed, Message, SlotReader
+from .frame_ipc import Channel, Closed, Message, Picture, SlotReader, serve
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ GOODBYE_S = 0.8
 
 def decoder_command() -> list[str]:
     """The process that decodes; it gets two file descriptors as arguments."""
-    return child_command("sources.decoder_main:main")
+    return child_command("sources.subprocess_source:main")
 
 
 class IsolatedSource:
@@ -220,3 +221,44 @@ def _cause(child: subprocess.Popen[bytes] | None) -> str:
         return signal.Signals(-code).name
     except ValueError:
         return f"signal {-code}"
+
+
+class DecoderChild:
+    """The other end: any source of ours, in words that can be sent."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        from .uri import make_source  # which knows this file
+
+        self._source = make_source(
+            request["uri"],
+            realtime=False,
+            isolate=False,
+            options=SourceOptions(**request["options"]),
+        )
+
+    def open(self) -> dict[str, Any]:
+        """The fields of SourceInfo."""
+        return dataclasses.asdict(self._source.open())
+
+    def read(self, timeout_s: float) -> Picture | None:
+        """The source's next frame."""
+        frame = self._source.read(timeout_s)
+        if frame is None:
+            return None
+        about = {
+            "shape": frame.pixels.shape,
+            "format": frame.format,
+            "index": frame.index,
+            "captured_ns": frame.captured_ns,
+            "media_ns": frame.media_ns,
+        }
+        return Picture(frame.pixels.data, about)
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+
+def main() -> int:
+    """The child process: serve one source through the two file descriptors in sys.argv."""
+    return serve(sys.argv[1:], DecoderChild, load_cv2)

@@ -49,7 +49,8 @@ class Detector:
 
     Thread: make it, call it and close it on one thread; the context of a GPU belongs to that.
     Several detectors may live at once, each on a thread of its own. With an engine of the CPU,
-    OpenCV's own threads are switched off in this process, as they would fight the workers.
+    OpenCV's own threads are switched off in this process and threads take turns more often
+    (sys.setswitchinterval), as the workers are the parallelism. The same goes for ``stream``.
 
     Raises ConfigError for a setting that means nothing, ModelError for a model that is unknown or
     damaged (weights that are missing are fetched first), DeviceError for a GPU that fails.

@@ -24,9 +24,10 @@ ROOMS: dict[str, set[str]] = {
     "session": BASE | {"ops"},
     "gui": {"core", "session", "ops"},
     "runtime": BASE | LEAVES | {"session", "gui"},
-    "commands": BASE | LEAVES | {"session", "runtime"},
+    "commands": BASE | LEAVES | {"session", "gui", "runtime"},
+    "api": BASE | LEAVES | {"runtime"},
     "__main__": {"commands"},
-    "__init__": set(),
+    "__init__": {"api", "core"},
 }
 HOMES = {  # of other people's libraries
     **{"PyQt5": {"gui"}, "pyqtgraph": {"gui"}, "psutil": {"session"}, "pynvml": {"ops"}},

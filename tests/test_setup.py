@@ -1,4 +1,4 @@
-"""Do scripts/setup, run and test do what is needed, once, and say what to do where they cannot?"""
+"""scripts/setup, run and test do what is needed, once, and say what to do where they cannot."""
 
 from __future__ import annotations
 
@@ -166,6 +166,14 @@ def test_cuda_removes_the_other_runtime_first_and_back(checkout: Checkout) -> No
         assert f"removing {other}: " in checkout.said
     # the stamp of --dev is of an environment that is gone
     assert "requirements-dev.txt" in installed(checkout("setup", "--dev"))
+
+
+def test_what_a_requirement_file_includes_counts_too(checkout: Checkout) -> None:
+    checkout("setup", KESTREL_VARIANT="cuda")
+    assert checkout("setup", KESTREL_VARIANT="cuda") == []
+    with (checkout.root / "requirements-pycuda.txt").open("a") as file:
+        file.write("another\n")
+    assert "requirements-cuda.txt" in installed(checkout("setup", KESTREL_VARIANT="cuda"))
 
 
 def test_runtime_that_fits_stays(checkout: Checkout) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..config import Config, parse_sources
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, KestrelError, ModelError
+from ..core.package import COMMAND
 from ..models.manifest import Model
 from ..models.store import list_models, locate, sha256_fault
 from ..pipeline.handoff import Policy
@@ -50,8 +51,8 @@ def _model(config: Config, policy: Policy) -> None:
     model = locate(config.model) if config.model is not None else _default()
     if not model.weights.is_file():
         log.warning(
-            "model %s: its weights are not here yet; `python -m app models fetch %s` gets them",
-            *(model.spec.name, model.ref),
+            "model %s: its weights are not here yet; `%s models fetch %s` gets them",
+            *(model.spec.name, COMMAND, model.ref),
         )
     elif fault := sha256_fault(model.spec, model.weights):
         raise ModelError(f"{model.weights}: {fault}; fetch it anew")

@@ -15,6 +15,7 @@ from .. import __version__
 from ..config import ENGINES, PRECISIONS, Config, make_config
 from ..core.credentials import mask_text
 from ..core.errors import ConfigError, KestrelError, ReaderGone, SinkError
+from ..core.package import COMMAND
 from ..ops.signals import forget_interrupt, interrupting
 from ..ops.systemd import configure_logging, into_journal, journal_line
 
@@ -32,7 +33,7 @@ class _Parser(argparse.ArgumentParser):
 def make_parser(command: str) -> argparse.ArgumentParser:
     """All commands; the sub-commands of `models` only for it, as they take long to import."""
     parser = _Parser(
-        prog="python -m app",
+        prog=COMMAND,
         allow_abbrev=False,
         description="Kestrel: real-time object detection for edge devices.",
         epilog="Without a command: run. Exit codes: 0 done or stopped, 2 usage or configuration, "

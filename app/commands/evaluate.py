@@ -31,6 +31,7 @@ from ..config import PRECISIONS, Precision
 from ..core.detections import Detections
 from ..core.errors import ConfigError, VerdictError
 from ..core.frame import Frame
+from ..core.package import COMMAND, pip_install
 from ..inference.cpu import CpuBackend
 from ..models.manifest import Model
 from ..models.store import find_model, make_default
@@ -79,8 +80,7 @@ def coco_accuracy(
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
         raise ConfigError(
-            f"measuring accuracy needs pycocotools ({error}); "
-            "pip install -r requirements-models.txt"
+            f"measuring accuracy needs pycocotools ({error}); {pip_install('models')}"
         ) from error
     # one category at a time keeps apart what shares a picture; pycocotools prints as it goes
     with contextlib.redirect_stdout(io.StringIO()):
@@ -423,7 +423,7 @@ def _document(
         "kind": "kestrel model evaluation",
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "device": device(),
-        "command": f"python -m app models evaluate {' '.join(args.models)} --on "
+        "command": f"{COMMAND} models evaluate {' '.join(args.models)} --on "
         + " ".join(_told(*way) for way in args.on),
         "gate": {"points": GATE_POINTS, "faults": list(faults)},
         "models": [

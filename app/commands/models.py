@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..core.errors import ConfigError, ModelError, SourceEnded
 from ..core.frame import Frame
 from ..core.letterbox import Align, Resize
+from ..core.package import COMMAND
 from ..inference.preprocess import CpuPreprocessor
 from ..models.families import FAMILY_NAMES
 from ..models.importer import draft_spec, install
@@ -228,7 +229,7 @@ def run_quantize(args: argparse.Namespace) -> int:
         variant = install(spec, file, shelf_dir=args.shelf_dir, force=args.force)
     before, after = (m.weights.stat().st_size / 1e6 for m in (model, variant))
     print(f"wrote {variant.manifest} and {variant.weights}: {after:.2f} MB, was {before:.2f} MB")
-    print(f"what it costs in accuracy: `python -m app models evaluate {variant.ref} --data FOLDER`")
+    print(f"what it costs in accuracy: `{COMMAND} models evaluate {variant.ref} --data FOLDER`")
     return 0
 
 
@@ -322,7 +323,7 @@ def run_info(args: argparse.Namespace) -> int:
     spec, frame = model.spec, model.spec.input
     here = model.weights.is_file()
     wrong = sha256_fault(spec, model.weights) if here else None
-    state = f"missing: `python -m app models fetch {model.ref}`"
+    state = f"missing: `{COMMAND} models fetch {model.ref}`"
     if here:
         good = "sha256 is right" if spec.sha256 else "no sha256 to compare with"
         state = f"{model.weights.stat().st_size / 1e6:.1f} MB, {wrong or good}"

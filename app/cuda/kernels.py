@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..core.errors import DeviceError
+from ..core.package import data_folder
 from ..models.store import cache_dir, write_whole
 from .context import GpuContext
 
@@ -145,7 +146,7 @@ def _refused(name: str, arch: str, log: str) -> DeviceError:
     return DeviceError(f"kernel {name} does not compile for {arch}: {line.strip()}")
 
 
-KERNEL_DIR = Path(__file__).resolve().parents[2] / "kernels"
+KERNEL_DIR = data_folder("kernels")
 CACHE_ENV = "KESTREL_CUBIN_CACHE"
 _TYPES = ((), ("HALF_IN",), ("HALF_IN", "HALF_OUT"))
 VARIANTS: dict[str, tuple[tuple[str, ...], ...]] = {  # -D of each file, as it is used

@@ -1,4 +1,4 @@
-"""What must be put right in the environment before a QApplication exists?"""
+"""Puts the environment right before a QApplication exists."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ def drop_opencv_plugins() -> None:
     for name in _SET_BY_OPENCV:
         if "cv2" in Path(os.environ.get(name, "")).parts:
             del os.environ[name]
+
+
+def qt_version() -> str:
+    """Raises ImportError where PyQt5 is missing or lacks a library."""
+    from PyQt5.QtCore import QT_VERSION_STR
+
+    return str(QT_VERSION_STR)
 
 
 def prepare_qt() -> None:

@@ -25,11 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, ModelError
+from ..core.package import pip_install
 from ..models.manifest import ModelSpec
 from ..models.onnx_session import NetworkIO, Shape, network_io, one_line
 from .onnxruntime import Array, BoundBatch, BoundNetwork, failed
 
-CURE = "pip install -r requirements-openvino.txt, or use --engine cpu"
+CURE = f"{pip_install('openvino')}, or use --engine cpu"
 _TELEMETRY = "openvino_telemetry"
 _loading = threading.RLock()  # two engines may be built at once
 

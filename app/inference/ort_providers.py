@@ -22,6 +22,7 @@ from typing import Any
 
 from ..config import Precision
 from ..core.errors import ConfigError, DeviceError
+from ..core.package import INSTALLED
 from ..models.onnx_session import NetworkIO, load_onnxruntime
 from ..models.store import cache_dir
 
@@ -91,7 +92,15 @@ class EngineCache:
 
 
 WHEELS = ("onnxruntime", "onnxruntime-gpu")
-REINSTALL = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install -r requirements-cuda.txt"
+
+
+def reinstall(variant: str) -> str:
+    """The commands that leave one ONNX Runtime, that for "cpu" or for "cuda"."""
+    wheel = {"cpu": "onnxruntime", "cuda": "onnxruntime-gpu"}[variant]
+    what = wheel if INSTALLED else f"-r requirements-{variant}.txt"
+    return f"pip uninstall -y onnxruntime onnxruntime-gpu && pip install {what}"
+
+
 # stands in an ONNX file that says which tensors have 8 bits: the type of a node (field 4), of
 # fourteen characters
 QUANTISED = b"\x22\x0eQuantizeLinear"
@@ -116,7 +125,9 @@ def missing_provider(engine: str) -> str | None:
     """Why ONNX Runtime as installed cannot run ``engine``, with the cure; None if it can."""
     ort = load_onnxruntime()
     both = all(_installed(wheel) for wheel in WHEELS)
-    told = f"onnxruntime and onnxruntime-gpu are both installed, and share files: {REINSTALL}"
+    told = (
+        f"onnxruntime and onnxruntime-gpu are both installed, and share files: {reinstall('cuda')}"
+    )
     name = PROVIDERS[engine].name
     if name in ort.get_available_providers():
         if both:
@@ -125,7 +136,7 @@ def missing_provider(engine: str) -> str | None:
     if both:
         return told
     return (
-        f"ONNX Runtime {ort.__version__} has no {name}: {REINSTALL} "
+        f"ONNX Runtime {ort.__version__} has no {name}: {reinstall('cuda')} "
         "(on a Jetson: NVIDIA's own wheel), or use --engine cuda or cpu"
     )
 

@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, ModelError
+from ..core.package import COMMAND
 from .families import FAMILIES
 from .families.base import Family, GraphIO, Match, SizeWh, TensorInfo
 from .manifest import (
     SHELF_DIR,
+    SHIPPED_DIR,
     InputSpec,
     Model,
     ModelSpec,
@@ -96,7 +98,7 @@ def input_size(graph: GraphIO, asked_wh: SizeWh | None, *, where: str) -> SizeWh
     if asked_wh is None and (w is None or h is None):
         raise ModelError(
             f"{where}: its input, {only}, takes any size; say which: "
-            f"`python -m app models add {where} --size 640x384`"
+            f"`{COMMAND} models add {where} --size 640x384`"
         )
     wh = asked_wh or (w or 0, h or 0)
     if (w or wh[0], h or wh[1]) != wh:
@@ -213,14 +215,14 @@ def _labels(
     elif isinstance(noted, list) and noted and all(isinstance(v, str) for v in noted):
         labels = noted
     elif match.classes == 80:
-        labels = read_labels(SHELF_DIR / COCO80)
+        labels = read_labels(SHIPPED_DIR / COCO80)
     elif family.labels:
         labels = family.labels
     else:
         raise ModelError(
             f"{where} is {family.name} and does not name its classes "
             f"({match.classes or 'their number is hidden'}); write them down: "
-            f"`python -m app models add {where} --family {family.name} --labels FILE_OR_CSV`"
+            f"`{COMMAND} models add {where} --family {family.name} --labels FILE_OR_CSV`"
         )
     if match.classes not in (None, len(labels)):
         raise ModelError(

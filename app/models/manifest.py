@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 from ..core.errors import ModelError
 from ..core.letterbox import Align, Resize, needed
+from ..core.package import data_folder, user_folder
 from .families import ANY_SIZE, FAMILY_NAMES, decoder_keys, find_family
 from .families.base import Decoder, Family, Head, Shapes, Triple
 
@@ -261,7 +262,8 @@ class _TableReader:
         return number
 
 
-SHELF_DIR = Path(__file__).resolve().parents[2] / "models"
+SHIPPED_DIR = data_folder("models")
+SHELF_DIR = user_folder("models")  # where models are added; the same folder in a checkout
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +279,7 @@ class Model:
         """What to write on the command line to mean this model."""
         if self.manifest is None:
             return str(self.weights)
-        at_home = self.manifest.resolve().parent == SHELF_DIR
+        at_home = self.manifest.resolve().parent in (SHELF_DIR, SHIPPED_DIR)
         return self.spec.name if at_home else str(self.manifest)
 
 
@@ -295,7 +297,10 @@ def read_manifest(path: Path) -> Model:
             raise ModelError(f"manifest {path}: `labels` must name a file beside the manifest")
         data["labels"] = read_labels(path.parent / labels, where=f"manifest {path}: `labels`: ")
     spec = parse_manifest(data, name=path.stem, where=str(path))
-    return Model(spec, path.parent / spec.file, path)
+    weights = path.parent / spec.file
+    if path.parent == SHIPPED_DIR and not weights.is_file():
+        weights = SHELF_DIR / spec.file  # where they are fetched to
+    return Model(spec, weights, path)
 
 
 def parse_toml(text: str) -> dict[str, Any]:

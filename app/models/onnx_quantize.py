@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, ModelError
+from ..core.package import pip_install
 from .onnx_session import load_onnxruntime, one_line
 
 Target = Literal["cpu", "gpu"]
@@ -185,6 +186,6 @@ def load_onnx() -> Any:
         import onnx.version_converter
     except ImportError as error:
         raise ConfigError(
-            f"changing a network needs onnx ({error}); pip install -r requirements-models.txt"
+            f"changing a network needs onnx ({error}); {pip_install('models')}"
         ) from error
     return onnx

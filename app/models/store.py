@@ -13,12 +13,14 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ConfigError, ModelError
+from ..core.package import COMMAND
 from .importer import draft_spec
-from .manifest import SHELF_DIR, Model, ModelSpec, parse_toml, read_manifest
+from .manifest import SHELF_DIR, SHIPPED_DIR, Model, ModelSpec, parse_toml, read_manifest
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -58,7 +60,7 @@ def make_default(model: Model, *, shelf_dir: Path = SHELF_DIR) -> None:
     """
     if model.manifest is None or model.manifest.resolve().parent != shelf_dir.resolve():
         raise ConfigError(
-            f"{model.weights} is not on the shelf {shelf_dir}: `python -m app models add` it first"
+            f"{model.weights} is not on the shelf {shelf_dir}: `{COMMAND} models add` it first"
         )
     for path in sorted(shelf_dir.glob("*.toml")):
         chosen = path.resolve() == model.manifest.resolve()
@@ -169,7 +171,7 @@ def _download(model: Model, part: Path) -> None:
         log.info("model %s: connection lost after %d bytes, resuming", model.ref, _size(part))
     raise ModelError(
         f"{url} broke off after {_size(part)} bytes; they are kept: "
-        f"`python -m app models fetch {model.ref}` goes on from there"
+        f"`{COMMAND} models fetch {model.ref}` goes on from there"
     )
 
 
@@ -244,6 +246,7 @@ class _Progress:
 def _turn(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, so that two processes never write one .part."""
     with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
     try:
         try:
@@ -272,7 +275,7 @@ def _writing(path: Path) -> Iterator[None]:
 def _unreachable(model: Model, url: str, why: str) -> ModelError:
     return ModelError(
         f"cannot fetch {model.spec.file} from {url}: {why}. With a network, try "
-        f"`python -m app models fetch {model.ref}`; without one, put {model.spec.file} into "
+        f"`{COMMAND} models fetch {model.ref}`; without one, put {model.spec.file} into "
         f"{model.weights.parent} or into a folder named by {MIRROR_ENV}"
     )
 
@@ -299,19 +302,31 @@ def default_model(*, shelf_dir: Path = SHELF_DIR) -> Model:
             return _ready(model)
     raise ModelError(
         f"no model of the shelf {shelf_dir} says `default = true`: name one with --model, or bring "
-        "your own: `python -m app models add FILE.onnx --labels person,dog`"
+        f"your own: `{COMMAND} models add FILE.onnx --labels person,dog`"
     )
 
 
 def list_models(*, shelf_dir: Path = SHELF_DIR) -> list[Model]:
-    """All manifests of the shelf, by name. One that is broken is told in the log and left out."""
+    """All manifests of the shelf, by name. One that is broken is told in the log and left out.
+
+    A default that the user has added takes the place of the shipped one.
+    """
     models = []
-    for path in sorted(shelf_dir.glob("*.toml")):
+    for _, path in sorted(_manifests(shelf_dir).items()):
         try:
             models.append(read_manifest(path))
         except ModelError as fault:
             log.warning("left out: %s", fault)
-    return models
+    own = [m for m in models if m.manifest is not None and m.manifest.parent == shelf_dir]
+    if not any(model.spec.default for model in own):
+        return models
+    return [m if m in own else replace(m, spec=replace(m.spec, default=False)) for m in models]
+
+
+def _manifests(shelf_dir: Path) -> dict[str, Path]:
+    """By the model's name. Shipped ones belong to the user's shelf; one of his own hides them."""
+    folders = (SHIPPED_DIR, shelf_dir) if shelf_dir == SHELF_DIR else (shelf_dir,)
+    return {path.stem: path for folder in folders for path in folder.glob("*.toml")}
 
 
 def locate(name_or_path: str, *, shelf_dir: Path = SHELF_DIR) -> Model:
@@ -327,8 +342,8 @@ def locate(name_or_path: str, *, shelf_dir: Path = SHELF_DIR) -> Model:
                 f"{name_or_path} is no ONNX file: export it first, "
                 "for example `yolo export model=best.pt format=onnx`"
             )
-    manifest = shelf_dir / f"{name_or_path}.toml"
-    if "/" in name_or_path or not manifest.is_file():
+    manifest = _manifests(shelf_dir).get(name_or_path)
+    if manifest is None:
         raise _unknown(name_or_path, shelf_dir)
     return read_manifest(manifest)
 
@@ -343,7 +358,7 @@ def _from_onnx(path: Path, shelf_dir: Path) -> Model:
             )
         return model
     if not path.is_file():
-        on_shelf = (shelf_dir / manifest.name).is_file()
+        on_shelf = path.stem in _manifests(shelf_dir)
         hint = f"the shelf has it as `--model {path.stem}`" if on_shelf else "check the path"
         raise ModelError(f"{path} is not there: {hint}")
     spec = draft_spec(path)
@@ -359,12 +374,12 @@ def _from_onnx(path: Path, shelf_dir: Path) -> Model:
 
 
 def _unknown(name: str, shelf_dir: Path) -> ModelError:
-    there = sorted(p.stem for p in shelf_dir.glob("*.toml"))
+    there = sorted(_manifests(shelf_dir))
     close = difflib.get_close_matches(name, there, n=2)
     meant = f"Did you mean {' or '.join(close)}? " if close else ""
     return ModelError(
         f"no model {name!r} on the shelf {shelf_dir}. {meant}There are: "
-        f"{', '.join(there) or 'none'}. To add one: `python -m app models add FILE.onnx`"
+        f"{', '.join(there) or 'none'}. To add one: `{COMMAND} models add FILE.onnx`"
     )
 
 
@@ -373,16 +388,17 @@ def _ready(model: Model) -> Model:
         origin = mirror_file(model.spec) or model.spec.url
         log.info(
             "model %s: weights are missing, fetching them from %s (to do so beforehand: "
-            "`python -m app models fetch %s`)",
+            "`%s models fetch %s`)",
             model.spec.name,
             origin,
+            COMMAND,
             model.ref,
         )
         fetch_weights(model)
     if fault := sha256_fault(model.spec, model.weights):
         raise ModelError(
             f"weights {model.weights} are not those of the manifest: {fault}. "
-            f"`python -m app models fetch {model.ref}` replaces them; if they are yours, "
-            f"`python -m app models add {model.weights} --name NAME` gives them a manifest"
+            f"`{COMMAND} models fetch {model.ref}` replaces them; if they are yours, "
+            f"`{COMMAND} models add {model.weights} --name NAME` gives them a manifest"
         )
     return model

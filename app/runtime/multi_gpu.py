@@ -23,6 +23,7 @@ from typing import IO
 
 from ..config import Config, NamedSource, parse_sources
 from ..core.errors import ConfigError, ReaderGone, SinkError
+from ..core.package import child_command
 from ..ops.signals import noting
 from ..sinks.json_lines import LinesFile
 
@@ -128,7 +129,7 @@ def _start(config: Config, device: int) -> subprocess.Popen[bytes]:
     names = [name.strip() for name in seen.split(",") if name.strip()]
     visible = names[device] if device < len(names) else str(device)
     process = subprocess.Popen(
-        [sys.executable, "-c", "import sys; from app.commands.cli import share; sys.exit(share())"],
+        child_command("commands.cli:share"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE if config.json else None,
         env={**os.environ, VISIBLE: visible},

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..config import Config, parse_sources
 from ..core.errors import ConfigError
 from ..core.interfaces import Sink
+from ..core.package import pip_install
 from ..core.stats import OutputMeter, PipelineStats
 from ..models.manifest import Model
 from ..pipeline.handoff import Policy
@@ -231,8 +232,7 @@ def _need(module: str, flag: str) -> None:
         importlib.import_module(module)
     except ImportError as error:
         raise ConfigError(
-            f"{flag} needs {module.partition('.')[0]} ({error}); "
-            ".venv/bin/python -m pip install -r requirements-outputs.txt"
+            f"{flag} needs {module.partition('.')[0]} ({error}); {pip_install('outputs')}"
         ) from error
 
 

@@ -16,6 +16,7 @@ from time import monotonic
 from ..config import Config
 from ..core.errors import SourceError
 from ..core.interfaces import Sink
+from ..core.package import NAME
 from ..core.stats import PipelineStats
 from ..pipeline.handoff import Note, note_nothing
 from .engine_switch import Engines, Prepare
@@ -129,7 +130,7 @@ class Session:
 
     def _run(self) -> None:
         handler = LastWord(self._board)
-        logging.getLogger("app").addHandler(handler)
+        logging.getLogger(NAME).addHandler(handler)
         gauge = MachineGauge(power=self._power)
         next_figures_s = next_machine_s = 0.0
         try:
@@ -149,7 +150,7 @@ class Session:
             log.debug("session failed", exc_info=True)
             self._error = error
         finally:
-            logging.getLogger("app").removeHandler(handler)
+            logging.getLogger(NAME).removeHandler(handler)
             self._end()
 
     def _watch_end(self) -> None:

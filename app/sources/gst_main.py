@@ -1,7 +1,7 @@
-"""What does GStreamer's own process do? (PYTHON -m app.sources.gst_main SOCKET MEMORY)
+"""The process that plays a GStreamer pipeline into an appsink and sends its frames as BGR.
 
-It plays a pipeline into an appsink and sends what comes out as BGR. It may run in the system's
-Python, where python3-gi is installed: standard library and PyGObject only.
+Its arguments are two file descriptors, a socket and a memory file (frame_ipc.py). It may run in
+the system's Python, where python3-gi is installed: standard library and PyGObject only.
 """
 
 from __future__ import annotations
@@ -182,5 +182,6 @@ def _cure(text: str) -> str:
     return f"{text} try the pipeline with gst-launch-1.0"
 
 
-if __name__ == "__main__":
-    sys.exit(serve(sys.argv[1:], GstChild, load_gst))
+def main() -> int:
+    """Serve one pipeline."""
+    return serve(sys.argv[1:], GstChild, load_gst)

@@ -1,6 +1,6 @@
-"""How do frames come out of a GStreamer pipeline, or a Jetson's CSI camera?
+"""Frames of a GStreamer pipeline, or of a Jetson's CSI camera.
 
-In a process of its own, always: its plugins are many and drivers among them. PyGObject is a system
+Always in a process of its own: its plugins are many and drivers among them. PyGObject is a system
 package, so that process runs in whichever Python has it.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..core.errors import SourceError
+from ..core.package import child_command
 from .base import SourceOptions
 from .subprocess_source import IsolatedSource
 
@@ -34,7 +35,7 @@ class GstSource(IsolatedSource):
 
 def gst_command() -> list[str]:
     """The process that plays pipelines. Raises SourceError with the cure."""
-    return [_python_with_gst(), "-m", "app.sources.gst_main"]
+    return child_command("sources.gst_main:main", python=_python_with_gst())
 
 
 def csi_pipeline(

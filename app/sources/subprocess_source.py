@@ -12,26 +12,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, FramePool, SourceInfo
-from .base import SourceOptions
+from ..core.package import child_command
+from .base import SourceOptions, load_cv2
 from .diagnose import no_frame
-from .frame_ipc import Channel, Closed, Message, SlotReader
+from .frame_ipc import Channel, Closed, Message, Picture, SlotReader, serve
 
 log = logging.getLogger(__name__)
 
 START_S = 30.0  # for Python and OpenCV to load, on a slow device under load
 GRACE_S = 1.0  # for the decoder to notice by itself, and to say better what is wrong
 GOODBYE_S = 0.8
-ROOT = Path(__file__).parents[2]
 
 
 def decoder_command() -> list[str]:
-    """The process that decodes by OpenCV; it gets two file descriptors as arguments."""
-    return [sys.executable, "-m", "app.sources.decoder_main"]
+    """The process that decodes; it gets two file descriptors as arguments."""
+    return child_command("sources.subprocess_source:main")
 
 
 class IsolatedSource:
@@ -153,12 +152,9 @@ class IsolatedSource:
         self._memory_fd = os.memfd_create("kestrel-frames")
         self._slots = SlotReader(self._memory_fd)
         fds = (channel_fd, self._memory_fd)
-        places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         noisy = log.isEnabledFor(logging.DEBUG)
         self._child = subprocess.Popen(
             [*self._command(), *map(str, fds)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
             pass_fds=fds,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -225,3 +221,44 @@ def _cause(child: subprocess.Popen[bytes] | None) -> str:
         return signal.Signals(-code).name
     except ValueError:
         return f"signal {-code}"
+
+
+class DecoderChild:
+    """The other end: any source of ours, in words that can be sent."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        from .uri import make_source  # which knows this file
+
+        self._source = make_source(
+            request["uri"],
+            realtime=False,
+            isolate=False,
+            options=SourceOptions(**request["options"]),
+        )
+
+    def open(self) -> dict[str, Any]:
+        """The fields of SourceInfo."""
+        return dataclasses.asdict(self._source.open())
+
+    def read(self, timeout_s: float) -> Picture | None:
+        """The source's next frame."""
+        frame = self._source.read(timeout_s)
+        if frame is None:
+            return None
+        about = {
+            "shape": frame.pixels.shape,
+            "format": frame.format,
+            "index": frame.index,
+            "captured_ns": frame.captured_ns,
+            "media_ns": frame.media_ns,
+        }
+        return Picture(frame.pixels.data, about)
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+
+def main() -> int:
+    """The child process: serve one source through the two file descriptors in sys.argv."""
+    return serve(sys.argv[1:], DecoderChild, load_cv2)

@@ -15,7 +15,6 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
 from time import monotonic
 from typing import IO, Any
@@ -23,10 +22,10 @@ from typing import IO, Any
 from ...config import Config
 from ...core.credentials import mask_credentials
 from ...core.errors import ConfigError, KestrelError, ModelError, SourceError
+from ...core.package import child_command
 from ...runtime.build import choose_model
 from .run import Destination, header
 
-ROOT = Path(__file__).parents[3]
 TARGET_MS = 1500.0
 TIMEOUT_S = 300.0  # a GPU engine that is built for the first time takes minutes
 MOST_ROUNDS = 1000
@@ -49,7 +48,8 @@ def run_startup(config: Config, destination: Destination, *, rounds: int) -> int
         raise ConfigError(f"--rounds is {rounds}; it must lie between 1 and {MOST_ROUNDS}")
     model = choose_model(config)  # fetched now, if it is not there
     source = config.source or "sample:"
-    command = ["-m", "app", "run", "--headless", "--json", "-", "--max-frames", "1"]
+    command = child_command("__main__:run", "run", "--headless", "--json", "-")
+    command += ["--max-frames", "1"]
     command += ["--no-reconnect", "--engine", config.engine, "--precision", config.precision]
     command += ["--model", model.ref, "--source", source]
     runs = []
@@ -79,8 +79,7 @@ def once(command: Sequence[str]) -> dict[str, float]:
     """One process. Times in ms; the parts after the imports begin where those end."""
     started = monotonic()
     with subprocess.Popen(
-        [sys.executable, *command],
-        cwd=ROOT,
+        command,
         env=_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -123,9 +122,9 @@ def once(command: Sequence[str]) -> dict[str, float]:
 
 def slowest_imports(command: Sequence[str]) -> dict[str, float]:
     """Ms by package, of one more process that tells (-X importtime); telling slows it a little."""
+    python, *words = command
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", *command],
-        cwd=ROOT,
+        [python, "-X", "importtime", *words],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

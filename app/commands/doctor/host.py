@@ -8,102 +8,24 @@ import re
 import resource
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from ... import __version__
 from ...core.errors import ModelError
-from ...inference.ort_providers import REINSTALL, WHEELS
+from ...core.package import COMMAND, FOLDER
+from ...inference.ort_providers import WHEELS, reinstall
 from ...models.manifest import Model
 from ...models.store import cache_dir, list_models, mirror_file, sha256_fault
 from ...ops.machine import device
 from ...ops.power import find_sensors
 from ...runtime.build import GPU_NODES
-from .probe import PROJECT, Finding, Probe, Section, error, only, warning
+from .probe import Probe, Section
 from .video import is_jetson
 
-ASK_INFERENCE = """
-import json
-from app.models.onnx_session import load_onnxruntime
-ort = load_onnxruntime()
-print(json.dumps({"version": ort.__version__, "providers": ort.get_available_providers(),
-                  "cuda": getattr(ort, "cuda_version", "")}))
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class InferenceFacts:
-    """``wheels``: name and version of those that are installed."""
-
-    version: str | None
-    providers: tuple[str, ...]
-    built_for_cuda: str
-    wheels: dict[str, str]
-    fault: str
-    gpu: bool
-
-
-def gather_inference(probe: Probe) -> InferenceFacts:
-    """Load it in a child."""
-    told, fault = probe.python(ASK_INFERENCE)
-    told = told or {}
-    versions = {name: probe.version(name) for name in WHEELS}
-    return InferenceFacts(
-        version=told.get("version"),
-        providers=tuple(told.get("providers", ())),
-        built_for_cuda=str(told.get("cuda", "")),
-        wheels={name: version for name, version in versions.items() if version},
-        fault=fault,
-        gpu=probe.first(GPU_NODES) is not None,
-    )
-
-
-def check_loads(facts: InferenceFacts) -> Finding | None:
-    """Every engine but ``cuda`` is made of it, and the CPU's is what the others fall back to."""
-    if facts.version is not None:
-        return None
-    if facts.wheels:
-        return error(f"ONNX Runtime does not load: {facts.fault}", REINSTALL)
-    return error("ONNX Runtime is not installed", "scripts/setup")
-
-
-def check_both_wheels(facts: InferenceFacts) -> Finding | None:
-    """They share files, and what is left after one is removed does not load."""
-    if len(facts.wheels) < 2:
-        return None
-    cure = REINSTALL
-    if not facts.gpu:
-        cure = REINSTALL.replace("requirements-cuda.txt", "requirements-cpu.txt")
-    return warning(f"{' and '.join(facts.wheels)} are both installed, and share files", cure)
-
-
-def check_gpu_provider(facts: InferenceFacts) -> Finding | None:
-    """A GPU that ONNX Runtime cannot use; --engine cuda does not need it."""
-    if not facts.gpu or facts.version is None or "CUDAExecutionProvider" in facts.providers:
-        return None
-    return warning(
-        "this ONNX Runtime has no CUDA provider: --engine ort-cuda and ort-tensorrt cannot run",
-        f"{REINSTALL} (on a Jetson: NVIDIA's own wheel)",
-    )
-
-
-INFERENCE_CHECKS = (check_loads, check_both_wheels, check_gpu_provider)
-
-
-def look_inference(probe: Probe) -> Section:
-    """The subject."""
-    facts = gather_inference(probe)
-    what = "does not load"
-    if facts.version:
-        cuda = f" (for CUDA {facts.built_for_cuda})" if facts.built_for_cuda else ""
-        what = f"{facts.version}{cuda}, providers: {', '.join(facts.providers)}"
-    return Section(
-        "ONNX Runtime", [what], asdict(facts), only(check(facts) for check in INFERENCE_CHECKS)
-    )
-
-
+LEAST_MEMORY_MB = 500  # a run takes about 160, TensorRT's builder far more
+LEAST_FILES = 1024  # cameras, streams, outputs and the GPU take some tens of descriptors each
+LEAST_FREE_MB = 1000  # recordings, weights and engines want some
 HOT_C = 85.0  # a Jetson slows down from about 97 on
 GPU_CLOCKS = (
     "/sys/class/devfreq/17000000.gpu",  # Orin
@@ -112,25 +34,84 @@ GPU_CLOCKS = (
     "/sys/class/devfreq/57000000.gpu",  # Nano
 )
 CPU_CLOCK = "/sys/devices/system/cpu/cpu0/cpufreq"
+Range = tuple[int, int]  # (lowest, highest)
 
 
-@dataclass(frozen=True, slots=True)
-class SpeedFacts:
-    """``modes``: nvpmodel's, by number. Clocks in kHz (CPU) and Hz (GPU) as (lowest, highest)."""
+def look_system(probe: Probe) -> Section:
+    """Versions, processor, memory (MB) and the soft limit of descriptors."""
+    machine = device()
+    pairs = re.findall(r"^(\w+):\s+(\d+) kB", probe.read("/proc/meminfo") or "", re.M)
+    memory = {name: int(kb) // 1024 for name, kb in pairs}
+    total_mb, free_mb = memory.get("MemTotal"), memory.get("MemAvailable")
+    release = re.search(r'^PRETTY_NAME="?([^"\n]+)', probe.read("/etc/os-release") or "", re.M)
+    system = f"{release[1] if release else platform.system()}, {platform.platform()}"
+    python, cpu, cores = str(machine["python"]), str(machine["cpu"]), len(os.sched_getaffinity(0))
+    open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    packages = {name: probe.version(name) for name in ("numpy", "av")}
+    shown = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
+    told = "unknown" if total_mb is None else f"{total_mb} MB, {free_mb} MB free"
+    section = Section(
+        "system",
+        [
+            f"Kestrel {__version__}, Python {python}, {shown}",
+            system,
+            f"{cpu}, {cores} cores; memory {told}; open files {open_files}",
+        ],
+        {
+            **{"kestrel": __version__, "system": system, "python": python, "cpu": cpu},
+            **{"cores": cores, "memory_mb": total_mb, "available_mb": free_mb},
+            **{"open_files": open_files, "packages": packages},
+        },
+    )
+    if free_mb is not None and free_mb < LEAST_MEMORY_MB:
+        section.warn(
+            f"only {free_mb} MB of memory are free",
+            "end other programs, run with --headless, or add swap (Jetson: zram)",
+        )
+    if open_files != resource.RLIM_INFINITY and open_files < LEAST_FILES:
+        section.warn(
+            f"the limit of open files is {open_files}",
+            f"ulimit -n {LEAST_FILES}, or LimitNOFILE= in the service",
+        )
+    return section
 
-    board: str | None  # None: no Jetson
-    release: str | None
-    mode: int | None
-    modes: Mapping[int, str]
-    cpu_clock: tuple[int, int] | None
-    gpu_clock: tuple[int, int] | None
-    governor: str | None
-    scaling_driver: str | None
-    hottest_c: float | None
+
+def look_inference(probe: Probe) -> Section:
+    """ONNX Runtime: every engine but ``cuda`` is made of it, or falls back to it."""
+    told, fault = probe.ask("onnxruntime")
+    told = told or {}
+    built_for = str(told.get("cuda", ""))
+    providers = tuple(told.get("providers", ()))
+    wheels = {name: found for name in WHEELS if (found := probe.version(name))}
+    version = told.get("version")
+    gpu = probe.first(GPU_NODES) is not None
+    cuda = f" (for CUDA {built_for})" if built_for else ""
+    what = f"{version}{cuda}, providers: {', '.join(providers)}" if version else "does not load"
+    section = Section(
+        "ONNX Runtime",
+        [what],
+        {
+            **{"version": version, "providers": providers, "built_for_cuda": built_for},
+            **{"wheels": wheels, "fault": fault, "gpu": gpu},
+        },
+    )
+    cure = reinstall("cuda" if gpu else "cpu")
+    if version is None and wheels:
+        section.error(f"ONNX Runtime does not load: {fault}", cure)
+    elif version is None:
+        section.error("ONNX Runtime is not installed", "scripts/setup")
+    if len(wheels) > 1:  # what is left after one is removed does not load
+        section.warn(f"{' and '.join(wheels)} are both installed, and share files", cure)
+    if gpu and version is not None and "CUDAExecutionProvider" not in providers:
+        section.warn(
+            "this ONNX Runtime has no CUDA provider: --engine ort-cuda and ort-tensorrt cannot run",
+            f"{cure} (on a Jetson: NVIDIA's own wheel)",
+        )
+    return section
 
 
-def gather_jetson(probe: Probe) -> SpeedFacts:
-    """From sysfs and nvpmodel; none of it needs root."""
+def look_jetson(probe: Probe) -> Section:
+    """Power mode, clocks (CPU in kHz, GPU in Hz) and heat, without root."""
     jetson = is_jetson(probe)
     modes = {
         int(number): name
@@ -138,18 +119,46 @@ def gather_jetson(probe: Probe) -> SpeedFacts:
             r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>", probe.read("/etc/nvpmodel.conf") or ""
         )
     }
+    board = (probe.read("/proc/device-tree/model") or "unknown board") if jetson else None
+    release = _release(probe.read("/etc/nv_tegra_release")) if jetson else None
+    mode = _mode(probe) if jetson else None
     gpu = probe.first(GPU_CLOCKS)
-    return SpeedFacts(
-        board=(probe.read("/proc/device-tree/model") or "unknown board") if jetson else None,
-        release=_release(probe.read("/etc/nv_tegra_release")) if jetson else None,
-        mode=_mode(probe) if jetson else None,
-        modes=modes,
-        cpu_clock=_range(probe, CPU_CLOCK, ("scaling_min_freq", "scaling_max_freq")),
-        gpu_clock=_range(probe, gpu, ("min_freq", "max_freq")) if gpu else None,
-        governor=probe.read(f"{CPU_CLOCK}/scaling_governor"),
-        scaling_driver=probe.read(f"{CPU_CLOCK}/scaling_driver"),
-        hottest_c=_hottest(probe),
+    cpu_clock = _range(probe, CPU_CLOCK, ("scaling_min_freq", "scaling_max_freq"))
+    gpu_clock = _range(probe, gpu, ("min_freq", "max_freq")) if gpu else None
+    governor = probe.read(f"{CPU_CLOCK}/scaling_governor")
+    driver = probe.read(f"{CPU_CLOCK}/scaling_driver")
+    hottest_c = _hottest(probe)
+    named = "unknown" if mode is None else modes.get(mode, str(mode))
+    heat = "unknown" if hottest_c is None else f"{hottest_c:.0f} °C"
+    lines = [f"{board}, {release or 'unknown release'}, power mode {named}"] if board else []
+    section = Section(
+        "speed",
+        [*lines, f"governor {governor or 'unknown'}, hottest {heat}"],
+        {
+            **{"board": board, "release": release, "mode": mode, "modes": modes},
+            **{"cpu_clock": cpu_clock, "gpu_clock": gpu_clock, "governor": governor},
+            **{"scaling_driver": driver, "hottest_c": hottest_c},
+        },
     )
+    best = fastest_mode(modes)
+    if mode is not None and best is not None and mode != best:
+        section.warn(f"the power mode is {named}, not {modes[best]}", f"sudo nvpmodel -m {best}")
+    ranges = {"CPU": cpu_clock, "GPU": gpu_clock}
+    moving = [name for name, span in ranges.items() if span and span[0] < span[1]]
+    if jetson and moving:  # after jetson_clocks the lowest clock is the highest
+        section.warn(
+            f"the clocks of {' and '.join(moving)} move with the load, which costs latency",
+            "sudo jetson_clocks (at every start: scripts/install_service --system --jetson-clocks)",
+        )
+    # intel_pstate's "powersave" is its usual one, and quick; elsewhere it is the lowest clock
+    if governor == "powersave" and driver not in ("intel_pstate", "amd-pstate-epp"):
+        section.warn(
+            "the CPU's governor is powersave, which keeps its lowest clock",
+            "sudo cpupower frequency-set -g schedutil",
+        )
+    if hottest_c is not None and hottest_c >= HOT_C:
+        section.warn(f"{heat}: it is about to slow down", "clean or add a fan, or lower the mode")
+    return section
 
 
 def _release(text: str | None) -> str | None:
@@ -165,7 +174,7 @@ def _mode(probe: Probe) -> int | None:
     return int(found[1]) if found else None
 
 
-def _range(probe: Probe, folder: str, names: tuple[str, str]) -> tuple[int, int] | None:
+def _range(probe: Probe, folder: str, names: tuple[str, str]) -> Range | None:
     low, high = (probe.read(f"{folder}/{name}") for name in names)
     if low is None or high is None or not (low.isdigit() and high.isdigit()):
         return None
@@ -189,83 +198,43 @@ def fastest_mode(modes: Mapping[int, str]) -> int | None:
     return max(modes, key=rank) if modes else None
 
 
-def check_power_mode(facts: SpeedFacts) -> Finding | None:
-    """A Jetson comes in a mode below its best."""
-    best = fastest_mode(facts.modes)
-    if facts.board is None or facts.mode is None or best is None or facts.mode == best:
-        return None
-    now = facts.modes.get(facts.mode, str(facts.mode))
-    return warning(f"the power mode is {now}, not {facts.modes[best]}", f"sudo nvpmodel -m {best}")
+def look_models(probe: Probe) -> Section:
+    """Every manifest and the state of its weights; compares every checksum."""
+    models = list_models()
+    states = {model.spec.name: _state(model) for model in models}
+    by_state: dict[str, list[str]] = {}
+    for model in models:
+        name = model.spec.name + " (default)" * model.spec.default
+        by_state.setdefault(states[model.spec.name], []).append(name)
+    facts = {
+        m.spec.name: {
+            **{"name": m.spec.name, "default": m.spec.default},
+            **{"state": states[m.spec.name], "weights": str(m.weights)},
+        }
+        for m in models
+    }
+    lines = [f"{state}: {', '.join(names)}" for state, names in by_state.items()] or ["none"]
+    section = Section("models", lines, facts)
+    if not any(model.spec.default for model in models):
+        section.error("no model is the default one", "git checkout models/, or always give --model")
+    for model in models:
+        name, state = model.spec.name, states[model.spec.name]
+        if state not in ("missing", "damaged", "unreadable"):  # never fetched is not wrong
+            continue
+        if model.spec.default:
+            section.error(
+                f"the default model {name} is {state} ({model.weights})",
+                f"git checkout {model.weights}, or {COMMAND} models fetch {name}",
+            )
+        else:
+            section.warn(
+                f"model {name}: its weights are {state} ({model.weights})",
+                f"{COMMAND} models fetch {name}, or put the file there",
+            )
+    return section
 
 
-def check_clocks(facts: SpeedFacts) -> Finding | None:
-    """After jetson_clocks the lowest clock is the highest."""
-    if facts.board is None:
-        return None
-    ranges = {"CPU": facts.cpu_clock, "GPU": facts.gpu_clock}
-    moving = [name for name, span in ranges.items() if span and span[0] < span[1]]
-    if not moving:
-        return None
-    return warning(
-        f"the clocks of {' and '.join(moving)} move with the load, which costs latency",
-        "sudo jetson_clocks (at every start: scripts/install_service --system --jetson-clocks)",
-    )
-
-
-def check_governor(facts: SpeedFacts) -> Finding | None:
-    """intel_pstate's "powersave" is its usual one, and quick; elsewhere it is the lowest clock."""
-    if facts.governor != "powersave" or facts.scaling_driver in ("intel_pstate", "amd-pstate-epp"):
-        return None
-    return warning(
-        "the CPU's governor is powersave, which keeps its lowest clock",
-        "sudo cpupower frequency-set -g schedutil",
-    )
-
-
-def check_heat(facts: SpeedFacts) -> Finding | None:
-    """Slower soon."""
-    if facts.hottest_c is None or facts.hottest_c < HOT_C:
-        return None
-    return warning(
-        f"{facts.hottest_c:.0f} °C: it is about to slow down",
-        "clean or add a fan, or lower the mode",
-    )
-
-
-JETSON_CHECKS = (check_power_mode, check_clocks, check_governor, check_heat)
-
-
-def look_jetson(probe: Probe) -> Section:
-    """The subject."""
-    facts = gather_jetson(probe)
-    lines = []
-    if facts.board:
-        mode = "unknown" if facts.mode is None else facts.modes.get(facts.mode, str(facts.mode))
-        lines.append(f"{facts.board}, {facts.release or 'unknown release'}, power mode {mode}")
-    heat = "unknown" if facts.hottest_c is None else f"{facts.hottest_c:.0f} °C"
-    lines.append(f"governor {facts.governor or 'unknown'}, hottest {heat}")
-    return Section("speed", lines, asdict(facts), only(check(facts) for check in JETSON_CHECKS))
-
-
-State = Literal["ready", "in the mirror", "to be fetched", "missing", "damaged", "unreadable"]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """One manifest. "to be fetched": absent, but its manifest names an address."""
-
-    name: str
-    default: bool
-    state: State
-    weights: str
-
-
-def gather_models(models: Sequence[Model]) -> list[ModelFacts]:
-    """Compares every checksum."""
-    return [ModelFacts(m.spec.name, m.spec.default, _state(m), str(m.weights)) for m in models]
-
-
-def _state(model: Model) -> State:
+def _state(model: Model) -> str:
     if model.weights.is_file():
         try:
             return "damaged" if sha256_fault(model.spec, model.weights) else "ready"
@@ -277,205 +246,45 @@ def _state(model: Model) -> State:
     return "to be fetched" if model.spec.url else "missing"
 
 
-def check_default(models: Sequence[ModelFacts]) -> Finding | None:
-    """Plain runs need it."""
-    default = next((model for model in models if model.default), None)
-    if default is None:
-        return error("no model is the default one", "git checkout models/, or always give --model")
-    if default.state in ("missing", "damaged", "unreadable"):
-        return error(
-            f"the default model {default.name} is {default.state} ({default.weights})",
-            f"git checkout {default.weights}, or python -m app models fetch {default.name}",
-        )
-    return None
-
-
-def check_others(models: Sequence[ModelFacts]) -> list[Finding]:
-    """Those that are told wrong; one that was never fetched is not wrong."""
-    return [
-        warning(
-            f"model {model.name}: its weights are {model.state} ({model.weights})",
-            f"python -m app models fetch {model.name}, or put the file there",
-        )
-        for model in models
-        if not model.default and model.state in ("missing", "damaged", "unreadable")
-    ]
-
-
-def look_models(probe: Probe) -> Section:
-    """The subject."""
-    models = gather_models(list_models())
-    by_state: dict[str, list[str]] = {}
-    for model in models:
-        by_state.setdefault(model.state, []).append(model.name + " (default)" * model.default)
-    lines = [f"{state}: {', '.join(names)}" for state, names in by_state.items()] or ["none"]
-    default = check_default(models)
-    findings = ([default] if default else []) + check_others(models)
-    return Section("models", lines, {m.name: asdict(m) for m in models}, findings)
-
-
-@dataclass(frozen=True, slots=True)
-class PowerFacts:
-    """What the sensors cover, or why there is none."""
-
-    covers: tuple[str, ...]
-    reason: str
-
-
 def look_power(probe: Probe) -> Section:
-    """The subject. No sensor at all is no fault; one that is closed to this user is."""
+    """What the sensors cover. None at all is no fault; one that is closed to this user is."""
     sensors, reason = find_sensors(probe.root)
-    facts = PowerFacts(tuple(sensor.covers for sensor in sensors), reason)
-    lines = [f"measured: {', '.join(facts.covers)}" if sensors else f"not measured: {reason}"]
+    covers = tuple(sensor.covers for sensor in sensors)
+    line = f"measured: {', '.join(covers)}" if sensors else f"not measured: {reason}"
+    section = Section("power", [line], {"covers": covers, "reason": reason})
     what, _, cure = reason.partition(": ")
-    findings = [warning(what, cure)] if cure else []
-    return Section("power", lines, asdict(facts), findings)
-
-
-LEAST_FREE_MB = 1000
-ROLES = {"project": PROJECT, "cache": cache_dir(""), "temporary": Path(tempfile.gettempdir())}
-
-
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """``free_mb`` None: it cannot be asked."""
-
-    role: str
-    path: str
-    free_mb: int | None
-    writable: bool
-
-
-def gather_storage(folders: dict[str, Path]) -> list[Folder]:
-    """The folders, or where they would be made."""
-    return [_folder(role, path) for role, path in folders.items()]
-
-
-def _folder(role: str, path: Path) -> Folder:
-    there = path
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    try:
-        free_mb = shutil.disk_usage(there).free // 2**20
-    except OSError:
-        free_mb = None
-    # write permission alone: nothing is written for a look
-    writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-    return Folder(role, str(path), free_mb, writable)
-
-
-def check_room(folder: Folder) -> Finding | None:
-    """Recordings, weights and engines want some."""
-    if folder.free_mb is None or folder.free_mb >= LEAST_FREE_MB:
-        return None
-    return warning(
-        f"only {folder.free_mb} MB are free for the {folder.role} folder {folder.path}",
-        "make room (du -xh --max-depth=2 / | sort -h), or name a folder elsewhere",
-    )
-
-
-def check_writable(folder: Folder) -> Finding | None:
-    """Of the cache alone: a project folder may well be read-only."""
-    if folder.role != "cache" or folder.writable:
-        return None
-    return warning(
-        f"the cache folder {folder.path} cannot be written: kernels, engines and measurements are "
-        "made anew at every start",
-        f"sudo chown -R $USER {folder.path}, or KESTREL_CACHE=FOLDER",
-    )
+    if cure:
+        section.warn(what, cure)
+    return section
 
 
 def look_storage(probe: Probe) -> Section:
-    """The subject."""
-    folders = gather_storage({**ROLES, "cache": cache_dir("")})
-    lines = [
-        f"{folder.role} {folder.path}: {'unknown' if folder.free_mb is None else folder.free_mb} "
-        f"MB free{'' if folder.writable else ', not writable'}"
-        for folder in folders
-    ]
-    findings = only(check(folder) for folder in folders for check in (check_room, check_writable))
-    return Section("disk", lines, {folder.role: asdict(folder) for folder in folders}, findings)
-
-
-LEAST_MEMORY_MB = 500
-LEAST_FILES = 1024
-PACKAGES = ("numpy", "av")
-
-
-@dataclass(frozen=True, slots=True)
-class SystemFacts:
-    """Memory in MB; ``open_files`` is the soft limit of descriptors."""
-
-    kestrel: str
-    system: str
-    python: str
-    cpu: str
-    cores: int
-    memory_mb: int | None
-    available_mb: int | None
-    open_files: int
-    packages: dict[str, str | None]
-
-
-def gather_system(probe: Probe) -> SystemFacts:
-    """Read them."""
-    machine = device()
-    memory = _meminfo(probe.read("/proc/meminfo") or "")
-    release = re.search(r'^PRETTY_NAME="?([^"\n]+)', probe.read("/etc/os-release") or "", re.M)
-    return SystemFacts(
-        kestrel=__version__,
-        system=f"{release[1] if release else platform.system()}, {platform.platform()}",
-        python=str(machine["python"]),
-        cpu=str(machine["cpu"]),
-        cores=len(os.sched_getaffinity(0)),
-        memory_mb=memory.get("MemTotal"),
-        available_mb=memory.get("MemAvailable"),
-        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-        packages={name: probe.version(name) for name in PACKAGES},
-    )
-
-
-def _meminfo(text: str) -> dict[str, int]:
-    """MB by name."""
-    pairs = re.findall(r"^(\w+):\s+(\d+) kB", text, re.M)
-    return {name: int(kb) // 1024 for name, kb in pairs}
-
-
-def check_memory(facts: SystemFacts) -> Finding | None:
-    """A run takes about 160 MB, TensorRT's builder far more."""
-    if facts.available_mb is None or facts.available_mb >= LEAST_MEMORY_MB:
-        return None
-    return warning(
-        f"only {facts.available_mb} MB of memory are free",
-        "end other programs, run with --headless, or add swap (Jetson: zram)",
-    )
-
-
-def check_open_files(facts: SystemFacts) -> Finding | None:
-    """Cameras, streams, outputs and the GPU take some tens of descriptors each."""
-    if facts.open_files == resource.RLIM_INFINITY or facts.open_files >= LEAST_FILES:
-        return None
-    return warning(
-        f"the limit of open files is {facts.open_files}",
-        f"ulimit -n {LEAST_FILES}, or LimitNOFILE= in the service",
-    )
-
-
-def look_system(probe: Probe) -> Section:
-    """The subject."""
-    facts = gather_system(probe)
-    memory = "unknown"
-    if facts.memory_mb is not None:
-        memory = f"{facts.memory_mb} MB, {facts.available_mb} MB free"
-    packages = ", ".join(f"{name} {version}" for name, version in facts.packages.items() if version)
-    lines = [
-        f"Kestrel {facts.kestrel}, Python {facts.python}, {packages}",
-        facts.system,
-        f"{facts.cpu}, {facts.cores} cores; memory {memory}; open files {facts.open_files}",
-    ]
-    return Section(
-        "system",
-        lines,
-        asdict(facts),
-        only(check(facts) for check in (check_memory, check_open_files)),
-    )
+    """Room and permission in the folders that are used, or where they would be made."""
+    temporary = Path(tempfile.gettempdir())
+    folders = {"project": FOLDER.parent, "cache": cache_dir(""), "temporary": temporary}
+    section = Section("disk", lines := [], {})
+    for role, path in folders.items():
+        there = next(each for each in (path, *path.parents) if each.exists())
+        try:
+            free_mb = shutil.disk_usage(there).free // 2**20
+        except OSError:
+            free_mb = None
+        # write permission alone: nothing is written for a look
+        writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+        section.facts[role] = {
+            **{"role": role, "path": str(path), "free_mb": free_mb, "writable": writable}
+        }
+        room = "unknown" if free_mb is None else free_mb
+        lines.append(f"{role} {path}: {room} MB free{'' if writable else ', not writable'}")
+        if free_mb is not None and free_mb < LEAST_FREE_MB:
+            section.warn(
+                f"only {free_mb} MB are free for the {role} folder {path}",
+                "make room (du -xh --max-depth=2 / | sort -h), or name a folder elsewhere",
+            )
+        if role == "cache" and not writable:  # a project folder may well be read-only
+            section.warn(
+                f"the cache folder {path} cannot be written: kernels, engines and measurements are "
+                "made anew at every start",
+                f"sudo chown -R $USER {path}, or KESTREL_CACHE=FOLDER",
+            )
+    return section

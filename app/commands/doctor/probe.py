@@ -6,13 +6,14 @@ import json
 import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+from ...core.package import child_command
 
 Level = Literal["error", "warning"]
 
@@ -26,32 +27,27 @@ class Finding:
     cure: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Section:
-    """One subject: lines for people, ``facts`` for machines, and what is wrong."""
+    """One subject: lines for people, ``facts`` for machines, and what is wrong.
+
+    A subject is one function: it gathers the facts, says what it saw, and judges it.
+    """
 
     name: str
     lines: Sequence[str]
     facts: dict[str, Any]
-    findings: Sequence[Finding]
+    findings: list[Finding] = field(default_factory=list)
+
+    def warn(self, what: str, cure: str) -> None:
+        """It runs, but slower, with less, or not for long."""
+        self.findings.append(Finding("warning", what, cure))
+
+    def error(self, what: str, cure: str) -> None:
+        """Nothing runs."""
+        self.findings.append(Finding("error", what, cure))
 
 
-def warning(what: str, cure: str) -> Finding:
-    """It runs, but slower, with less, or not for long."""
-    return Finding("warning", what, cure)
-
-
-def error(what: str, cure: str) -> Finding:
-    """Nothing runs."""
-    return Finding("error", what, cure)
-
-
-def only(found: Iterable[Finding | None]) -> list[Finding]:
-    """What the checks found, without those that found nothing."""
-    return [each for each in found if each is not None]
-
-
-PROJECT = Path(__file__).resolve().parents[3]
 TIMEOUT_S = 30.0  # the first import of a large library from a slow card
 
 
@@ -64,7 +60,7 @@ class Answer(NamedTuple):
 
 
 def run_command(words: Sequence[str]) -> Answer:
-    """Run it from the project's folder, for ``TIMEOUT_S`` at most."""
+    """Run it, for ``TIMEOUT_S`` at most."""
     try:
         done = subprocess.run(
             list(words),
@@ -72,7 +68,6 @@ def run_command(words: Sequence[str]) -> Answer:
             text=True,
             errors="replace",
             timeout=TIMEOUT_S,
-            cwd=PROJECT,
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
@@ -130,12 +125,9 @@ class Probe:
         """The first of the names that is there."""
         return next((name for name in names if self.path(name).exists()), None)
 
-    def python(self, code: str) -> tuple[dict[str, Any] | None, str]:
-        """The JSON object that ``code`` prints last, or why there is none.
-
-        In a child: a library that aborts, hangs or lacks a symbol must not end the doctor.
-        """
-        answer = self.run([sys.executable, "-c", code])
+    def ask(self, question: str) -> tuple[dict[str, Any] | None, str]:
+        """The answer of questions.py, given by a child, or why there is none."""
+        answer = self.run(child_command("commands.doctor.questions:answer", question))
         lines = answer.out.strip().splitlines()
         if answer.code == 0 and lines:
             told: dict[str, Any] = json.loads(lines[-1])

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from ... import __version__
 from ...core.errors import ConfigError
 from . import gpu, host, video
-from .probe import Probe, Section, warning
+from .probe import Probe, Section
 
 Subject = Callable[[Probe], Section]
 SUBJECTS: tuple[Subject, ...] = (
@@ -39,8 +39,9 @@ def examine(probe: Probe, subjects: Sequence[Subject]) -> list[Section]:
         except Exception as fault:
             name = subject.__name__.removeprefix("look_")
             told = f"{type(fault).__name__}: {fault}"
-            unseen = warning(f"{name} could not be examined ({told})", "please report this")
-            return Section(name, ["could not be examined"], {}, [unseen])
+            section = Section(name, ["could not be examined"], {})
+            section.warn(f"{name} could not be examined ({told})", "please report this")
+            return section
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(look, subjects))

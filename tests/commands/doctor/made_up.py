@@ -11,7 +11,7 @@ from app.commands.doctor.probe import Answer, Probe
 
 
 class MadeUp:
-    """``python`` answers by a word of the code; what is not named fails, as if not installed."""
+    """``ask`` answers by the question; what is not named fails, as if not installed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -27,17 +27,15 @@ class MadeUp:
         path.write_text(text)
         return self
 
-    def child(self, word: str, answer: Mapping[str, Any] | Answer) -> MadeUp:
-        self.children[word] = answer
+    def child(self, question: str, answer: Mapping[str, Any] | Answer) -> MadeUp:
+        self.children[question] = answer
         return self
 
     def _run(self, words: Sequence[str]) -> Answer:
         if "-c" not in words:
             return self.commands.get(Path(words[0]).name, Answer(127, "", "No such file"))
-        for word, answer in self.children.items():
-            if word in words[-1]:
-                return answer if isinstance(answer, Answer) else Answer(0, json.dumps(answer))
-        return Answer(1, "", "ModuleNotFoundError: No module")
+        answer = self.children.get(words[-1], Answer(1, "", "ModuleNotFoundError: No module"))
+        return answer if isinstance(answer, Answer) else Answer(0, json.dumps(answer))
 
     def probe(self) -> Probe:
         return Probe(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from app.commands.cli import main
 from app.commands.doctor import gpu, host, report, video
-from app.commands.doctor.probe import Answer, Finding, Probe, Section, error, run_command, warning
+from app.commands.doctor.probe import Answer, Finding, Probe, Section, run_command
 from app.commands.doctor.report import run_doctor
 from app.sources import camera as v4l2
 from app.sources.camera import Mode
@@ -44,7 +45,7 @@ def healthy_gpu(machine: MadeUp) -> MadeUp:
     machine.file("/dev/nvidia0").file("/usr/local/cuda/include/cuda.h")
     machine.packages["pycuda"] = "2026.1"
     machine.commands["nvcc"] = Answer(0, "Cuda compilation tools, release 12.6, V12.6.20")
-    return machine.child("find_gpu", ORIN)
+    return machine.child("gpu", ORIN)
 
 
 def test_a_healthy_gpu_is_told_and_nothing_is_wrong(healthy_gpu: MadeUp) -> None:
@@ -75,7 +76,7 @@ def test_a_container_without_its_gpu_is_told(machine: MadeUp) -> None:
 def test_a_driver_updated_under_a_running_machine_needs_a_restart(healthy_gpu: MadeUp) -> None:
     said = "Failed to initialize NVML: Driver/library version mismatch"
     healthy_gpu.commands["nvidia-smi"] = Answer(18, said)
-    healthy_gpu.child("find_gpu", {"fault": "the NVIDIA driver does not start"})
+    healthy_gpu.child("gpu", {"fault": "the NVIDIA driver does not start"})
     assert the_one(gpu.look_gpu, healthy_gpu).cure == "restart the machine"
 
 
@@ -93,7 +94,7 @@ def test_a_toolkit_newer_than_the_driver_is_a_mismatch(healthy_gpu: MadeUp) -> N
 
 
 def test_an_old_gpu_is_told(healthy_gpu: MadeUp) -> None:
-    healthy_gpu.child("find_gpu", {**ORIN, "capability": [5, 3]})
+    healthy_gpu.child("gpu", {**ORIN, "capability": [5, 3]})
     assert "5.3, below 7.5" in the_one(gpu.look_gpu, healthy_gpu).what
 
 
@@ -105,7 +106,7 @@ def test_nothing_to_compile_kernels_with_is_told(healthy_gpu: MadeUp) -> None:
 def test_a_driver_that_kills_who_asks_is_told_and_does_not_kill_the_doctor(
     healthy_gpu: MadeUp,
 ) -> None:
-    healthy_gpu.child("find_gpu", Answer(-signal.SIGSEGV, ""))
+    healthy_gpu.child("gpu", Answer(-signal.SIGSEGV, ""))
     assert the_one(gpu.look_gpu, healthy_gpu).cure == "ended by signal 11"
 
 
@@ -114,26 +115,26 @@ def test_a_driver_that_kills_who_asks_is_told_and_does_not_kill_the_doctor(
 
 def test_the_cpu_wheel_alone_is_healthy_without_a_gpu(machine: MadeUp) -> None:
     machine.packages["onnxruntime"] = "1.22"
-    machine.child("load_onnxruntime", {"version": "1.22", "providers": ["CPUExecutionProvider"]})
+    machine.child("onnxruntime", {"version": "1.22", "providers": ["CPUExecutionProvider"]})
     assert found(host.look_inference, machine) == []
 
 
 def test_both_wheels_at_once_are_told_with_the_right_requirements(machine: MadeUp) -> None:
     machine.packages.update({"onnxruntime": "1.22", "onnxruntime-gpu": "1.22"})
-    machine.child("load_onnxruntime", {"version": "1.22", "providers": ["CPUExecutionProvider"]})
+    machine.child("onnxruntime", {"version": "1.22", "providers": ["CPUExecutionProvider"]})
     finding = the_one(host.look_inference, machine)
     assert "share files" in finding.what and finding.cure.endswith("requirements-cpu.txt")
 
 
 def test_the_cpu_wheel_beside_a_gpu_is_told(machine: MadeUp) -> None:
     machine.file("/dev/nvidia0").packages["onnxruntime"] = "1.22"
-    machine.child("load_onnxruntime", {"version": "1.22", "providers": ["CPUExecutionProvider"]})
+    machine.child("onnxruntime", {"version": "1.22", "providers": ["CPUExecutionProvider"]})
     assert "no CUDA provider" in the_one(host.look_inference, machine).what
 
 
 def test_no_onnxruntime_prevents_every_run(machine: MadeUp) -> None:
-    assert the_one(host.look_inference, machine) == error(
-        "ONNX Runtime is not installed", "scripts/setup"
+    assert the_one(host.look_inference, machine) == Finding(
+        "error", "ONNX Runtime is not installed", "scripts/setup"
     )
     machine.packages["onnxruntime"] = "1.22"
     assert the_one(host.look_inference, machine).level == "error"
@@ -149,7 +150,7 @@ JETPACK_CV2 = {"version": "4.8.0", "file": SYSTEM_CV2, "gstreamer": "YES (1.20.3
 def healthy_jetson(machine: MadeUp) -> MadeUp:
     machine.file("/etc/nv_tegra_release", "# R36 (release), REVISION: 4.3, GCID: 3, BOARD: generic")
     machine.file("/proc/device-tree/model", "NVIDIA Jetson Orin Nano Developer Kit\0")
-    return machine.file(SYSTEM_CV2).child("load_cv2", JETPACK_CV2)
+    return machine.file(SYSTEM_CV2).child("opencv", JETPACK_CV2)
 
 
 def test_jetpacks_opencv_is_healthy(healthy_jetson: MadeUp) -> None:
@@ -160,7 +161,7 @@ def test_jetpacks_opencv_is_healthy(healthy_jetson: MadeUp) -> None:
 def test_pips_opencv_that_hides_the_jetsons_is_told(healthy_jetson: MadeUp) -> None:
     healthy_jetson.packages["opencv-python"] = "4.11"
     venv = {"version": "4.11.0", "file": "/home/u/.venv/cv2/__init__.py", "gstreamer": "NO"}
-    shadowed, without = found(video.look_opencv, healthy_jetson.child("load_cv2", venv))
+    shadowed, without = found(video.look_opencv, healthy_jetson.child("opencv", venv))
     assert "hides the Jetson's own OpenCV" in shadowed.what
     assert shadowed.cure.endswith("uninstall opencv-python")
     assert "no GStreamer" in without.what
@@ -168,7 +169,7 @@ def test_pips_opencv_that_hides_the_jetsons_is_told(healthy_jetson: MadeUp) -> N
 
 def test_two_wheels_of_opencv_are_told(machine: MadeUp) -> None:
     machine.packages.update({"opencv-python": "4.11", "opencv-python-headless": "4.11"})
-    machine.child("load_cv2", {"version": "4.11", "file": "cv2", "gstreamer": "NO"})
+    machine.child("opencv", {"version": "4.11", "file": "cv2", "gstreamer": "NO"})
     assert "2 wheels of OpenCV" in the_one(video.look_opencv, machine).what
 
 
@@ -183,7 +184,7 @@ def test_two_wheels_of_opencv_are_told(machine: MadeUp) -> None:
 def test_an_opencv_that_does_not_load_prevents_every_run(
     machine: MadeUp, said: str, cure: str
 ) -> None:
-    finding = the_one(video.look_opencv, machine.child("load_cv2", Answer(1, "", said)))
+    finding = the_one(video.look_opencv, machine.child("opencv", Answer(1, "", said)))
     assert finding.level == "error" and cure in finding.cure
 
 
@@ -216,13 +217,14 @@ def test_a_camera_is_told_with_formats_and_its_lasting_name(webcam: MadeUp) -> N
     assert not section.findings and json.dumps(section.facts)
 
 
-def test_a_closed_camera_needs_the_video_group_or_better_permissions(webcam: MadeUp) -> None:
+def test_a_closed_camera_needs_the_video_group_or_better_permissions(
+    webcam: MadeUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     webcam.closed.add("/dev/video0")
-    facts = video.gather_cameras(webcam.probe())
-    outside = video.check_permission(replace(facts, groups=("users",)))
-    assert outside is not None and "usermod -aG video" in outside.cure
-    inside = video.check_permission(replace(facts, groups=("video",)))
-    assert inside is not None and "chmod g+rw" in inside.cure
+    monkeypatch.setattr(video, "group_names", lambda: ("users",))
+    assert "usermod -aG video" in the_one(video.look_cameras, webcam).cure
+    monkeypatch.setattr(video, "group_names", lambda: ("video",))
+    assert "chmod g+rw" in the_one(video.look_cameras, webcam).cure
 
 
 def test_a_camera_that_does_not_answer_is_told(machine: MadeUp) -> None:
@@ -230,8 +232,8 @@ def test_a_camera_that_does_not_answer_is_told(machine: MadeUp) -> None:
         raise OSError(16, "Device or resource busy")
 
     machine.file("/dev/video0")
-    finding = video.check_answers(video.gather_cameras(machine.probe(), ioctl=busy))
-    assert finding is not None and "/dev/video0" in finding.what
+    (finding,) = video.look_cameras(machine.probe(), ioctl=busy).findings
+    assert "/dev/video0" in finding.what
 
 
 # --- GStreamer, window ---------------------------------------------------------------------------
@@ -239,9 +241,11 @@ def test_a_camera_that_does_not_answer_is_told(machine: MadeUp) -> None:
 
 def test_gstreamer_matters_on_a_jetson_only(machine: MadeUp, healthy_jetson: MadeUp) -> None:
     assert "no CSI camera" in the_one(video.look_gstreamer, healthy_jetson).what
-    healthy_jetson.child("Gst", {"version": "GStreamer 1.20.3", "elements": ["appsink"]})
+    healthy_jetson.child("gstreamer", {"version": "GStreamer 1.20.3", "elements": ["appsink"]})
     assert "nvv4l2decoder" in the_one(video.look_gstreamer, healthy_jetson).what
-    healthy_jetson.child("Gst", {"version": "GStreamer 1.20.3", "elements": ["nvv4l2decoder"]})
+    healthy_jetson.child(
+        "gstreamer", {"version": "GStreamer 1.20.3", "elements": ["nvv4l2decoder"]}
+    )
     assert found(video.look_gstreamer, healthy_jetson) == []
     (machine.root / "etc/nv_tegra_release").unlink()
     assert found(video.look_gstreamer, MadeUp(machine.root)) == []
@@ -251,20 +255,20 @@ DESKTOP = {"display": True, "reason": "X11 display :0", "qt": "5.15.2", "fault":
 
 
 def test_a_desktop_is_healthy_and_no_display_is_told(machine: MadeUp) -> None:
-    assert found(video.look_window, machine.child("find_display", DESKTOP)) == []
+    assert found(video.look_window, machine.child("window", DESKTOP)) == []
     dark = {**DESKTOP, "display": False, "reason": "there is no display: DISPLAY is not set"}
-    finding = the_one(video.look_window, machine.child("find_display", dark))
+    finding = the_one(video.look_window, machine.child("window", dark))
     assert "DISPLAY is not set" in finding.what and finding.level == "warning"
 
 
 def test_what_qt_lacks_is_told(machine: MadeUp) -> None:
     fault = "cannot open a window: Qt's X11 plugin lacks a system library (libxcb-icccm.so.4)"
     assert (
-        the_one(video.look_window, machine.child("find_display", {**DESKTOP, "fault": fault})).cure
+        the_one(video.look_window, machine.child("window", {**DESKTOP, "fault": fault})).cure
         == fault
     )
     without = {**DESKTOP, "qt": None, "fault": "No module named 'PyQt5'"}
-    finding = the_one(video.look_window, machine.child("find_display", without))
+    finding = the_one(video.look_window, machine.child("window", without))
     assert "python3-pyqt5" in finding.cure
 
 
@@ -274,13 +278,13 @@ def test_what_qt_lacks_is_told(machine: MadeUp) -> None:
 )
 def test_an_exported_plugin_folder_is_told(machine: MadeUp, folder: str, named: str) -> None:
     machine.environ["QT_QPA_PLATFORM_PLUGIN_PATH"] = folder
-    finding = the_one(video.look_window, machine.child("find_display", DESKTOP))
+    finding = the_one(video.look_window, machine.child("window", DESKTOP))
     assert named in finding.what and finding.cure.startswith("unset QT_QPA")
 
 
 def test_an_exported_plugin_folder_that_is_there_is_the_users_business(machine: MadeUp) -> None:
     machine.file("/opt/qt/plugins/platforms").environ[video.PLUGINS] = "/opt/qt/plugins"
-    assert found(video.look_window, machine.child("find_display", DESKTOP)) == []
+    assert found(video.look_window, machine.child("window", DESKTOP)) == []
 
 
 # --- speed ---------------------------------------------------------------------------------------
@@ -373,49 +377,65 @@ def test_counters_that_are_closed_name_their_cure(
     monkeypatch.setattr(
         host, "find_sensors", lambda root: ((), "closed to this user: sudo chmod x")
     )
-    assert the_one(host.look_power, machine) == warning("closed to this user", "sudo chmod x")
+    assert the_one(host.look_power, machine) == Finding(
+        "warning", "closed to this user", "sudo chmod x"
+    )
 
 
-def test_a_full_disk_and_a_cache_that_cannot_be_written_are_told(tmp_path: Path) -> None:
-    fine = host.Folder("cache", "/c", 5000, True)
-    assert host.check_room(fine) is None and host.check_writable(fine) is None
-    full = host.check_room(replace(fine, free_mb=12))
-    assert full is not None and "only 12 MB" in full.what
-    closed = host.check_writable(replace(fine, writable=False))
-    assert closed is not None and "KESTREL_CACHE" in closed.cure
-    assert host.check_writable(replace(fine, role="project", writable=False)) is None
+def test_a_full_disk_and_a_cache_that_cannot_be_written_are_told(
+    machine: MadeUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
-    (in_a_file,) = host.gather_storage({"cache": tmp_path / "file" / "cache"})
-    assert not in_a_file.writable
-    (to_be_made,) = host.gather_storage({"cache": tmp_path / "a" / "b"})
-    assert to_be_made.writable and to_be_made.free_mb is not None
+    for place, wrong in ((tmp_path / "a" / "b", []), (tmp_path / "file" / "b", ["KESTREL_CACHE"])):
+        monkeypatch.setenv("KESTREL_CACHE", str(place))
+        section = host.look_storage(machine.probe())
+        full = [each for each in section.findings if "cannot be written" in each.what]
+        assert len(full) == len(wrong) and all("KESTREL_CACHE" in each.cure for each in full)
+        assert section.facts["cache"]["writable"] is not bool(wrong)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=12 * 2**20))
+    told = found(host.look_storage, machine)
+    assert sum("only 12 MB" in each.what for each in told) == 3
 
 
-def test_models_are_told_with_the_state_of_their_weights() -> None:
-    fine = host.ModelFacts("one", True, "ready", "one.onnx")
-    other = host.ModelFacts("two", False, "to be fetched", "two.onnx")
-    assert host.check_default([fine, other]) is None and host.check_others([fine, other]) == []
-    for state in ("missing", "damaged", "unreadable"):
-        finding = host.check_default([replace(fine, state=state)])
-        assert finding is not None and finding.level == "error"
-    assert host.check_default([other]) is not None
-    (damaged,) = host.check_others([fine, replace(other, state="damaged")])
-    assert "damaged" in damaged.what and damaged.level == "warning"
+def test_models_are_told_with_the_state_of_their_weights(
+    machine: MadeUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KESTREL_MODEL_MIRROR", raising=False)
+    here = tmp_path / "here.onnx"
+    here.write_bytes(b"weights")
+
+    def model(name: str, **given: object) -> SimpleNamespace:
+        spec = {"name": name, "default": False, "url": None, "sha256": None, **given}
+        weights = spec.pop("weights", here)
+        return SimpleNamespace(spec=SimpleNamespace(**spec), weights=weights)
+
+    def told(*models: SimpleNamespace) -> list[Finding]:
+        monkeypatch.setattr(host, "list_models", lambda: models)
+        return found(host.look_models, machine)
+
+    gone = tmp_path / "gone.onnx"
+    fine = model("one", default=True)
+    assert told(fine, model("two", weights=gone, url="https://there")) == []
+    assert [each.level for each in told(model("one"))] == ["error"]  # no default
+    for wrong in ({"weights": gone}, {"sha256": "0" * 64}):
+        (default,) = told(model("one", default=True, **wrong))
+        (other,) = told(fine, model("two", **wrong))
+        assert default.level == "error" and other.level == "warning" and "two" in other.what
 
 
 # --- the whole -----------------------------------------------------------------------------------
 
 
 def subject(*findings: Finding) -> Callable[[Probe], Section]:
-    return lambda probe: Section("subject", ["is there"], {"value": 1}, findings)
+    return lambda probe: Section("subject", ["is there"], {"value": 1}, list(findings))
 
 
 @pytest.mark.parametrize(
     ("findings", "code"),
     [
         ((), 0),
-        ((warning("slow", "hurry"),), 0),
-        ((warning("a", "b"), error("none", "make one")), 2),
+        ((Finding("warning", "slow", "hurry"),), 0),
+        ((Finding("warning", "a", "b"), Finding("error", "none", "make one")), 2),
     ],
 )
 def test_only_what_prevents_every_run_gives_exit_code_2(

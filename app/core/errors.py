@@ -6,9 +6,11 @@ it as one line. The exit codes are a contract (README, "Exit codes").
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _SECRET = (
     r"(?i)([?&\s](?:user(?:name)?|user-(?:id|pw)|pass(?:word|wd)?|pwd|token|secret|api_?key|key)=)"
 )
@@ -57,6 +59,11 @@ class ConfigError(KestrelError):
 
 class SinkError(ConfigError):
     """An output cannot be written (no permission, disk full)."""
+
+    @property
+    def disk_full(self) -> bool:
+        """Whether its cause is a disk or a quota without room."""
+        return isinstance(self.__cause__, OSError) and self.__cause__.errno in DISK_FULL
 
 
 class SourceError(KestrelError):

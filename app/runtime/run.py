@@ -387,8 +387,6 @@ def _compose(
     )
     if supervised is not None:
         supervised.watch(pipeline.stats)
-    if canary is not None:
-        canary.on_gpu = lambda: not pipeline.backend_description.startswith("cpu")
     return pipeline, summaries, outputs
 
 

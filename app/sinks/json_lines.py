@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..core.detections import Detections, Result, label_of
-from ..core.errors import ReaderGone, SinkError
+from ..core.errors import DISK_FULL, ReaderGone, SinkError
 from ..core.frame import SourceInfo
 
 
@@ -95,9 +95,6 @@ def quoted(text: str) -> str:
     return quoted
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
 def open_output(path: Path, *, truncate: bool) -> io.FileIO:
     """Open for writing, unbuffered, made where missing; raises SinkError with the cure."""
     flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -110,7 +107,7 @@ def open_output(path: Path, *, truncate: bool) -> io.FileIO:
 def cure(error: OSError, path: Path | None = None) -> str:
     """What went wrong and what to do, as the second half of a message. No path: stdout."""
     folder = path.parent if path is not None else Path()
-    if error.errno in _FULL:
+    if error.errno in DISK_FULL:
         return "the disk is full (or your quota is); free some space or write to another disk"
     if error.errno == errno.EFBIG:
         return "the file has reached the size limit; raise it (ulimit -f, or the file system's)"

@@ -188,7 +188,7 @@ class SegmentsSink:
             log.warning("%s; trying again every %g s", error, RETRY_S)
         self._meter.trouble = str(error)
         # another disk user may have taken the room that the budget promised
-        room = "disk is full" in str(error) and self._budget.remove_oldest()
+        room = error.disk_full and self._budget.remove_oldest()
         self._retry_s = now_s + (LOOK_S if room else RETRY_S)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -88,6 +89,9 @@ def test_a_name_is_never_used_twice(tmp_path: Path) -> None:
     assert one.name == "kestrel-19700101T000000Z.mp4" and two.name.endswith("Z-1.mp4")
 
 
+NO_ROOM = OSError(errno.ENOSPC, "No space left on device")
+
+
 class BadDisk:
     """Stands for VideoFileSink: while ``full``, nothing can be written."""
 
@@ -98,12 +102,12 @@ class BadDisk:
 
     def open(self, source, labels) -> None:
         if self.full:
-            raise SinkError(f"cannot record to {self.path}: the disk is full")
+            raise SinkError(f"cannot record to {self.path}: the disk is full") from NO_ROOM
         self.path.touch()
 
     def emit(self, each) -> None:
         if self.full:
-            raise SinkError("stopped: the disk is full")
+            raise SinkError("stopped: the disk is full") from NO_ROOM
 
     def close(self) -> None: ...
 

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from ...config import Config
 from ...core.errors import ConfigError, KestrelError, ModelError, SourceError, mask_credentials
-from ...runtime.build import choose_model
+from ...runtime.engines import choose_model
 from .run import Destination, header
 
 ROOT = Path(__file__).parents[3]

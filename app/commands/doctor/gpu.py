@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from ...cuda.context import OLDEST_CAPABILITY
-from ...runtime.build import GPU_NODES
+from ...runtime.engines import GPU_NODES
 from .probe import Finding, Probe, Section, only, warning
 
 NVIDIA = "0x10de"  # of PCI

@@ -20,7 +20,7 @@ from ...models.manifest import Model
 from ...models.store import cache_dir, list_models, mirror_file, sha256_fault
 from ...ops.machine import device
 from ...ops.power import find_sensors
-from ...runtime.build import GPU_NODES
+from ...runtime.engines import GPU_NODES
 from .probe import PROJECT, Finding, Probe, Section, error, only, warning
 from .video import is_jetson
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from app.commands.cli import main
-from app.runtime import build as engines
+from app.runtime import engines
 from app.runtime.engines import without_gpu
 from tests.blob_detector import save_blob_detector
 

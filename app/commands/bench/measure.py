@@ -147,11 +147,11 @@ class Measured:
     """What one run gave."""
 
     stats: PipelineStats
-    kind: EngineKind | None
     engine: str
     remarks: Sequence[str]
     load: Load
     energy: Energy
+    kind: EngineKind | None = None  # of the engine
 
     def figures(self) -> dict[str, Any]:
         """For JSON. A stage that the engine does not have is null, never 0."""
@@ -187,11 +187,11 @@ def measure(
     pipeline = run.pipeline
     return Measured(
         pipeline.stats(),
-        pipeline.backend_kind,
         pipeline.backend_description,
         pipeline.backend_remarks,
         load.load(),
         energy.energy(),
+        pipeline.backend_kind,
     )
 
 

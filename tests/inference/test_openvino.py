@@ -70,11 +70,15 @@ def test_it_computes_in_no_8_bits_of_its_own(openvino):
         )
 
 
-def test_bfloat16_when_asked_for_finds_nearly_the_cpus_boxes(openvino):
+def skip_without_bf16():
     try:
         bf16.need_bf16()
     except ConfigError as reason:
         pytest.skip(str(reason))
+
+
+def test_bfloat16_when_asked_for_finds_nearly_the_cpus_boxes(openvino):
+    skip_without_bf16()
     exact, rounded = (found_by("openvino", precision) for precision in ("auto", "bf16"))
     assert exact.described.startswith("cpu (OpenVINO), 2 workers × ")
     assert rounded.described.startswith("cpu (OpenVINO, bf16), 2 workers × ")
@@ -157,6 +161,7 @@ def test_garbage_in_bfloat16_is_refused_and_not_shown_as_boxes(
 
 
 def test_auto_in_bfloat16_is_openvino_alone(openvino):
+    skip_without_bf16()
     config = Config(precision="bf16")
     choice = choose_from(config, find_model("kestrel_320"), Policy.LATEST, no_gpu="none")
     assert list(choice.engines) == ["openvino"] and "bf16" in choice.skipped["cpu"]

@@ -187,7 +187,7 @@ def test_file_cut_in_the_middle_plays_up_to_there(tmp_path: Path) -> None:
 
 RUN = """
 import os, resource, signal, sys
-from app.sinks.video_file import VideoFileSink
+from app.sinks.video import VideoFileSink
 from tests.sinks.kit import CLIP, LABELS, result, textured
 path, limit, kill_at = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 if limit:
@@ -232,7 +232,7 @@ def test_disk_full_while_recording_leaves_a_playable_file(tmp_path: Path, ending
 FILL = """
 import json, resource, sys
 from app.core.errors import SinkError
-from app.sinks.video_file import VideoFileSink
+from app.sinks.video import VideoFileSink
 from tests.sinks.kit import CLIP, LABELS, result, textured
 folder, ending, limits = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 results = [result(i, pixels=textured(i, 64, 48)) for i in range(90)]

@@ -26,7 +26,7 @@ from .video import is_jetson
 
 ASK_INFERENCE = """
 import json
-from app.inference.onnxruntime import load_onnxruntime
+from app.models.onnx_session import load_onnxruntime
 ort = load_onnxruntime()
 print(json.dumps({"version": ort.__version__, "providers": ort.get_available_providers(),
                   "cuda": getattr(ort, "cuda_version", "")}))

@@ -33,7 +33,7 @@ from ..core.interfaces import Sink
 from ..core.stats import PipelineStats
 from ..ops.nvml import open_nvml
 from ..pipeline.handoff import Policy
-from ..runtime.build import Run, RunPlan, build
+from ..runtime.build import BuiltRun, RunPlan, build
 from ..runtime.engines import choose_model
 from ..runtime.inputs import NamedInput, source_options
 from ..runtime.outputs import without_outputs
@@ -258,7 +258,7 @@ def _run_faults(
     return wrong
 
 
-def _build(config: Config, uri: str, fast: bool, sinks: Sequence[Sink]) -> Run:
+def _build(config: Config, uri: str, fast: bool, sinks: Sequence[Sink]) -> BuiltRun:
     patience = FAST if fast else Endurance(freeze_s=config.freeze_s or None, loop=True)
     patience = replace(patience, open_s=config.open_timeout_s + 2)
     if not fast:

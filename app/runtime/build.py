@@ -115,7 +115,7 @@ class Summary:
         print("\n".join(lines), file=out)
 
 
-class Run:
+class BuiltRun:
     """A run that was built. ``finish`` runs it to its end; ``report`` says what it was."""
 
     def __init__(
@@ -161,7 +161,7 @@ class Run:
         )
 
 
-def build(plan: RunPlan) -> Run:
+def build(plan: RunPlan) -> BuiltRun:
     """The run, not started. Raises KestrelError for what could not run; opens and fetches nothing
     but networks of the degradation policy.
     """
@@ -204,7 +204,7 @@ def build(plan: RunPlan) -> Run:
     )
     if plan.supervised is not None:
         plan.supervised.watch(pipeline.stats)
-    return Run(plan, pipeline, outputs, summary)
+    return BuiltRun(plan, pipeline, outputs, summary)
 
 
 def run_until_stopped(

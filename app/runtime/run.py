@@ -63,7 +63,7 @@ def run_live(config: Config, *, reload: Callable[[], Config] | None = None) -> i
             reads_again=reload,
         )
     )
-    wall = MultiViewController(run.pipeline, screens) if windowed else None
+    wall = WallController(run.pipeline, screens) if windowed else None
     run.report(run.finish(beside=wall.show if wall else None))
     return 0
 
@@ -206,7 +206,7 @@ def wants_window(config: Config) -> bool:
     return True
 
 
-class MultiViewController:
+class WallController:
     """Several sources as the wall of their pictures sees them (``gui.ports.Seats``).
 
     ``screens``: the newest result of each, by name.

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-from .core.errors import ConfigError, mask_credentials
+from .core.credentials import mask_credentials
+from .core.errors import ConfigError
 from .core.interfaces import EngineKind
 from .pipeline.degrade import parse_ladder
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..config import Config, parse_sources
-from ..core.errors import ConfigError, KestrelError, ModelError, mask_credentials
+from ..core.credentials import mask_credentials
+from ..core.errors import ConfigError, KestrelError, ModelError
 from ..core.stats import Meter
 from ..models.manifest import Model
 from ..models.store import list_models, locate, sha256_fault

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from .. import __version__
 from ..config import Config
-from ..core.errors import ConfigError, KestrelError, ReaderGone, SinkError, mask_text
+from ..core.credentials import mask_text
+from ..core.errors import ConfigError, KestrelError, ReaderGone, SinkError
 from ..ops.signals import forget_interrupt, interrupting
 from ..ops.systemd import configure_logging, into_journal, journal_line
 from .flags import Parser, add_flags, config_of

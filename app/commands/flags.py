@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..config import SETTINGS, TABLES, Config, Setting, make_config, nearest
+from ..core.credentials import mask_text
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,6 +25,10 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             self._refuse(unknown)
         return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """See argparse.ArgumentParser; what was typed may hold a password."""
+        super().error(mask_text(message))
 
     def _refuse(self, unknown: Sequence[str]) -> NoReturn:
         meant = nearest(unknown[0].partition("=")[0], self._option_string_actions)

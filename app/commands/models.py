@@ -19,9 +19,9 @@ from ..core.errors import ConfigError, ModelError, SourceEnded
 from ..core.frame import Frame
 from ..core.letterbox import Align, Resize
 from ..inference.preprocess import CpuPreprocessor
+from ..models.families import FAMILY_NAMES
 from ..models.importer import draft_spec, install
 from ..models.manifest import (
-    FAMILIES,
     MAX_SIDE_PX,
     SHELF_DIR,
     InputSpec,
@@ -34,7 +34,7 @@ from ..models.manifest import (
 )
 from ..models.onnx_quantize import to_fp16, to_half_weights, to_int8
 from ..models.store import fetch_weights, find_model, list_models, locate, sha256_fault
-from ..sources.uri import make_source
+from ..sources.uri import is_recording, make_source
 from . import evaluate
 
 
@@ -75,20 +75,23 @@ _PLACING = ("resize", "align", "pad", "fit")
 
 def _check_fit(spec: ModelSpec, weights: Path) -> None:
     """Does the network run at its flattest and its narrowest input, does the manifest read back?"""
-    from ..models.families import make_decoder
     from ..models.onnx_session import network_io, open_session
 
     parse_manifest(parse_toml(format_manifest(spec)), name=spec.name, where="that --fit asks for")
     session = open_session(weights, optimise=False)
     for wh_px in ((MAX_SIDE_PX, 1), (1, MAX_SIDE_PX)):
         cut = spec.for_frame(wh_px)
-        make_decoder(cut, network_io(session, cut).shapes)
+        cut.decoder(network_io(session, cut).shapes)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("file", metavar="FILE", type=Path, help="the ONNX file; it is copied")
-    add("--family", choices=FAMILIES, help="checked against the graph; default: recognised from it")
+    add(
+        "--family",
+        choices=FAMILY_NAMES,
+        help="checked against the graph; default: recognised from it",
+    )
     add("--labels", type=_labels, metavar="FILE_OR_CSV", help="one label a line, or a,b,c")
     add("--name", help="default: the file's name")
     add("--size", type=_size, metavar="WxH", help="for a graph that takes any size")
@@ -231,7 +234,7 @@ def run_quantize(args: argparse.Namespace) -> int:
 
 def draw_frames(uri: str, count: int) -> list[Frame]:
     """``count`` frames of a recording, each as likely as any other; the same ones every time."""
-    if uri.split(":")[0] in ("camera", "rtsp", "rtsps", "http", "https"):
+    if not is_recording(uri):
         raise ConfigError(f"{uri} does not end; calibrate with a recording or a folder of pictures")
     source = make_source(uri, realtime=False)
     chance, drawn, seen = random.Random(SEED), list[Frame](), 0

@@ -15,7 +15,6 @@ import contextlib
 import logging
 import math
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,17 +25,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Config
-from ..core.detections import Result
-from ..core.errors import ConfigError, VerdictError, mask_credentials
-from ..core.frame import SourceInfo
+from ..core.credentials import mask_credentials
+from ..core.errors import ConfigError, VerdictError
 from ..core.interfaces import Sink
-from ..core.stats import PipelineStats
+from ..core.stats import PipelineStats, percentiles
 from ..ops.nvml import open_nvml
 from ..pipeline.handoff import Policy
 from ..runtime.build import BuiltRun, RunPlan, build
 from ..runtime.engines import choose_model
 from ..runtime.inputs import NamedInput, source_options
 from ..runtime.outputs import without_outputs
+from ..sinks.adapters import AgeSink
 from ..sources.reconnect import Endurance
 from ..sources.uri import make_source
 from .bench.run import Destination, header
@@ -179,31 +178,6 @@ class Samples:
         }
 
 
-class AgeWindow:
-    """A sink: the median age since it was last asked."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._ages_ms: list[float] = []
-
-    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Nothing to open."""
-
-    def emit(self, result: Result) -> None:
-        """Note the age."""
-        with self._lock:
-            self._ages_ms.append(result.age_ns / 1e6)
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-    def median_ms(self) -> float:
-        """NaN when no frame came."""
-        with self._lock:
-            ages, self._ages_ms = self._ages_ms, []
-        return float(np.median(ages)) if ages else float("nan")
-
-
 def run_soak(
     config: Config, *, seconds: float, fast: bool, seed: int = 1, extra: Sequence[Sink] = ()
 ) -> int:
@@ -216,7 +190,7 @@ def run_soak(
     if not uri.lower().startswith("chaos:"):
         uri = f"chaos:{seed}*{FAST_RATE if fast else 1}:{uri}"
     log.info("soak of %g s on %s", seconds, mask_credentials(uri))
-    ages, samples = AgeWindow(), Samples()
+    ages, samples = AgeSink(), Samples()
     run = _build(config, uri, fast, [ages, *extra])
     began_s = time.monotonic()
     ending = run.finish(beside=lambda going: _sample(going, seconds, ages, samples))
@@ -279,7 +253,7 @@ def _build(config: Config, uri: str, fast: bool, sinks: Sequence[Sink]) -> Built
     )
 
 
-def _sample(going: Callable[[], bool], seconds: float, ages: AgeWindow, samples: Samples) -> None:
+def _sample(going: Callable[[], bool], seconds: float, ages: AgeSink, samples: Samples) -> None:
     """Until the run ends or the time is over, on the main thread."""
     step_s = min(max(seconds / MOST_SAMPLES, FASTEST_S), SLOWEST_S)
     began_s = next_s = time.monotonic()
@@ -293,7 +267,7 @@ def _sample(going: Callable[[], bool], seconds: float, ages: AgeWindow, samples:
                 gpu_mb=float("nan") if gpu_mb is None else gpu_mb,
                 descriptors=held.descriptors,
                 threads=held.threads,
-                age_ms=ages.median_ms(),
+                age_ms=percentiles(ages.take(), 50)[0],
             )
         time.sleep(min(0.1, step_s / 2))
 

@@ -1,9 +1,9 @@
-"""Detections and results of one frame, and how drawn detections look."""
+"""Detections and results of one frame, and the names of their classes."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from .frame import Frame
 
 # not the types: to compare with those NumPy makes a dtype of them each time
-FLOAT32, INT32 = np.dtype(np.float32), np.dtype(np.int32)
+FLOAT32, INT32, INT64 = np.dtype(np.float32), np.dtype(np.int32), np.dtype(np.int64)
+
+Which = NDArray[np.bool_] | NDArray[np.integer[Any]] | slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +24,16 @@ class Detections:
     xyxy: (N, 4) float32, source pixels, origin top-left, right and bottom exclusive.
     scores: (N,) float32 in 0..1, falling. class_ids: (N,) int32.
     keypoints: (N, K, 2) float32 source pixels, or None where the model has none.
+    track_ids: (N,) int64, -1 where there is no track, or None where nothing is tracked.
+
+    A further field is declared and checked here; selection and concatenation take it along.
     """
 
     xyxy: NDArray[np.float32]
     scores: NDArray[np.float32]
     class_ids: NDArray[np.int32]
     keypoints: NDArray[np.float32] | None = None
+    track_ids: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.scores)
@@ -37,11 +43,37 @@ class Detections:
         kps = self.keypoints
         if kps is not None and (kps.ndim != 3 or kps.shape[0] != n or kps.shape[2] != 2):
             raise ValueError(f"keypoints must be ({n}, K, 2), is {kps.shape}")
+        if self.track_ids is not None:
+            _check("track_ids", self.track_ids, (n,), INT64)
         if n > 1 and not (self.scores[:-1] >= self.scores[1:]).all():
             raise ValueError("scores must be falling")
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def __getitem__(self, which: Which) -> Detections:
+        """Those that a mask (N,), rising indices or a slice chooses, with all of their fields."""
+        arrays = (getattr(self, name) for name in _FIELDS)
+        chosen: list[Any] = [None if array is None else array[which] for array in arrays]
+        return Detections(*chosen)
+
+    @staticmethod
+    def concat(parts: Sequence[Detections]) -> Detections:
+        """All of several, by falling score; equal scores stay in the order of the parts.
+
+        Raises ValueError where some have a field, such as keypoints, that others lack.
+        """
+        parts = [each for each in parts if len(each)]
+        if len(parts) < 2:
+            return parts[0] if parts else Detections.empty()
+        order = (-np.concatenate([each.scores for each in parts])).argsort(kind="stable")
+        joined: list[Any] = []
+        for name in _FIELDS:
+            arrays = [array for each in parts if (array := getattr(each, name)) is not None]
+            if arrays and len(arrays) < len(parts):
+                raise ValueError(f"only {len(arrays)} of {len(parts)} detections have {name}")
+            joined.append(np.concatenate(arrays)[order] if arrays else None)
+        return Detections(*joined)
 
     def without(self, labels: Sequence[str], hidden: Collection[str]) -> Detections:
         """Those whose label is not hidden; the same object where none is."""
@@ -49,15 +81,15 @@ class Detections:
             return self
         gone = [i for i, label in enumerate(labels) if label in hidden]
         kept = ~np.isin(self.class_ids, gone)
-        if kept.all():
-            return self
-        points = None if self.keypoints is None else self.keypoints[kept]
-        return Detections(self.xyxy[kept], self.scores[kept], self.class_ids[kept], points)
+        return self if kept.all() else self[kept]
 
     @staticmethod
     def empty() -> Detections:
         """No detections: always the same object, as an empty scene asks for it at every frame."""
         return _NOTHING
+
+
+_FIELDS = tuple(each.name for each in fields(Detections))
 
 
 def _check(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -82,37 +114,6 @@ class Result:
     stages_ns: Mapping[str, int] = field(default_factory=dict)
 
 
-Rgb = tuple[int, int, int]
-
-# Bright, saturated and far apart from one another, so that they show on photographs: neighbouring
-# class ids (a model's commonest ones) get the most different hues.
-PALETTE: tuple[Rgb, ...] = (
-    (57, 219, 94),
-    (255, 159, 28),
-    (64, 169, 255),
-    (255, 92, 138),
-    (255, 221, 64),
-    (178, 130, 255),
-    (38, 220, 214),
-    (255, 110, 64),
-    (166, 226, 46),
-    (240, 128, 240),
-    (122, 199, 255),
-    (214, 178, 120),
-)
-
-
-def colour_of(class_id: int) -> Rgb:
-    """The class's colour as (red, green, blue) 0..255; the same one in every run."""
-    return PALETTE[class_id % len(PALETTE)]
-
-
-def text_colour_on(background: Rgb) -> Rgb:
-    """Black or white, whichever is read more easily on it (Rec. 709 luma weights)."""
-    red, green, blue = background
-    return (0, 0, 0) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 110 else (255, 255, 255)
-
-
 def printable(text: str) -> str:
     """Without control characters: labels come from files and must not steer a terminal."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
@@ -121,31 +122,3 @@ def printable(text: str) -> str:
 def label_of(labels: Sequence[str], class_id: int) -> str:
     """The class's label, or ``class N`` where the model has no name for it."""
     return labels[class_id] if 0 <= class_id < len(labels) else f"class {class_id}"
-
-
-def caption(labels: Sequence[str], class_id: int, score: float) -> str:
-    """What is written at a box."""
-    return f"{printable(label_of(labels, class_id))} {score:.2f}"
-
-
-def line_width_px(wh_px: tuple[int, int]) -> int:
-    """Width of a box's line that looks alike on small and large frames.
-
-    At least 2: one pixel would lose its colour in video, where colour has half the resolution.
-    """
-    return max(2, round(min(wh_px) / 240))
-
-
-def bgr_pixels(frame: Frame) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR of the frame: its own array where it is BGR already, else a new one."""
-    if frame.format == "bgr8":
-        return frame.pixels
-    import cv2
-
-    code = {
-        "bgra8": cv2.COLOR_BGRA2BGR,
-        "gray8": cv2.COLOR_GRAY2BGR,
-        "yuyv": cv2.COLOR_YUV2BGR_YUY2,
-        "nv12": cv2.COLOR_YUV2BGR_NV12,
-    }[frame.format]
-    return np.asarray(cv2.cvtColor(frame.pixels, code), np.uint8)

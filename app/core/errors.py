@@ -1,50 +1,10 @@
-"""Faults that end a run with their exit codes, and the masking of credentials in what is told.
+"""Faults that end a run, with their exit codes.
 
 Every message says what happened, the value seen, and what to do about it; the command line prints
 it as one line. The exit codes are a contract (README, "Exit codes").
 """
 
 from __future__ import annotations
-
-import errno
-import logging
-import re
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-_SECRET = (
-    r"(?i)([?&\s](?:user(?:name)?|user-(?:id|pw)|pass(?:word|wd)?|pwd|token|secret|api_?key|key)=)"
-)
-
-
-def mask_credentials(uri: str) -> str:
-    """The URI with ``user:password@`` as ``***@``, also inside of a pipeline or a chaos script.
-
-    Passwords are often written with raw "@" or "/" in them, so everything up to the last "@" is
-    hidden: rather a part of the path too much than a part of the password.
-    """
-    if uri[:7].lower() == "file://":
-        return uri
-    wrapped = re.match(r"(?i)chaos:[^:]*:", uri)
-    if wrapped:
-        return wrapped[0] + mask_credentials(uri[wrapped.end() :])
-    if uri[:4].lower() == "gst:":  # words, any of them an address
-        masked = re.sub(r"([A-Za-z][A-Za-z0-9+.-]*://)[^!]*@", r"\1***@", uri)
-    else:
-        masked = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://).*@", r"\1***@", uri, flags=re.DOTALL)
-    return re.sub(_SECRET + r"[^&#\s]*", r"\1***", masked)
-
-
-def mask_text(text: str) -> str:
-    """Any text with every URI in it masked; for what libraries say."""
-    return re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", lambda found: mask_credentials(found[0]), text)
-
-
-class MaskingFormatter(logging.Formatter):
-    """Masks what is about to be logged, whoever wrote it."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record's line or lines."""
-        return mask_text(super().format(record))
 
 
 class KestrelError(Exception):
@@ -58,12 +18,14 @@ class ConfigError(KestrelError):
 
 
 class SinkError(ConfigError):
-    """An output cannot be written (no permission, disk full)."""
+    """An output cannot be written (no permission, disk full).
 
-    @property
-    def disk_full(self) -> bool:
-        """Whether its cause is a disk or a quota without room."""
-        return isinstance(self.__cause__, OSError) and self.__cause__.errno in DISK_FULL
+    ``disk_full``: removing files may help.
+    """
+
+    def __init__(self, message: str, *, disk_full: bool = False) -> None:
+        super().__init__(message)
+        self.disk_full = disk_full
 
 
 class SourceError(KestrelError):

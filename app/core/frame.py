@@ -35,6 +35,11 @@ class Frame:
         height = self.pixels.shape[0]
         return self.pixels.shape[1], height * 2 // 3 if self.format == "nv12" else height
 
+    @property
+    def time_ns(self) -> int:
+        """Its time among its source's frames: in the recording, or of capture when live."""
+        return self.captured_ns if self.media_ns is None else self.media_ns
+
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
@@ -61,6 +66,21 @@ def describe(info: SourceInfo) -> str:
     if info.detail:
         parts.append(info.detail)
     return ", ".join(parts) or "open"
+
+
+def bgr_pixels(frame: Frame) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR of the frame: its own array where it is BGR already, else a new one."""
+    if frame.format == "bgr8":
+        return frame.pixels
+    import cv2
+
+    code = {
+        "bgra8": cv2.COLOR_BGRA2BGR,
+        "gray8": cv2.COLOR_GRAY2BGR,
+        "yuyv": cv2.COLOR_YUV2BGR_YUY2,
+        "nv12": cv2.COLOR_YUV2BGR_NV12,
+    }[frame.format]
+    return np.asarray(cv2.cvtColor(frame.pixels, code), np.uint8)
 
 
 class FramePool:

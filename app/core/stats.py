@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from time import monotonic_ns
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,24 @@ class OutputMeter:
 
 
 STALE_S = 2.0  # a rate that has seen nothing for so long is zero
-NO_FIGURES = (float("nan"),) * 3
+PERCENTILES = (50, 95, 99)  # those told of every age and stage
+NO_FIGURES = (float("nan"), float("nan"), float("nan"))
 
 
-class Quantiles:
-    """Percentiles over the latest ``size`` values, in a ring. Not thread-safe."""
+def percentiles(values: ArrayLike, *percent: float) -> tuple[float, ...]:
+    """Those of ``values`` at ``percent`` (0..100); NaN where there is no value yet.
+
+    Between two values it is interpolated linearly (NumPy's default). The one statistics of ages
+    and stage times: run, window, page, benchmarks and soak all ask here.
+    """
+    sample = np.asarray(values, np.float64)
+    if not sample.size:
+        return tuple(float("nan") for _ in percent)
+    return tuple(float(v) for v in np.percentile(sample, percent))
+
+
+class RecentValues:
+    """The latest ``size`` values, in a ring. Not thread-safe."""
 
     def __init__(self, size: int = 65_536) -> None:
         self._ring = array("d")
@@ -73,19 +86,9 @@ class Quantiles:
             self._ring[self._next] = value
             self._next = (self._next + 1) % self._size
 
-    def at(self, *percent: float) -> tuple[float, ...]:
-        """The given percentiles (0..100); NaN where there is no value yet."""
-        return _percentiles(self.values(), *percent)
-
     def values(self) -> NDArray[np.float64]:
-        """A copy of the values, in no order; quick, where ``at`` takes milliseconds."""
+        """A copy of the values, in no order; quick, where ``percentiles`` takes milliseconds."""
         return np.array(self._ring)
-
-
-def _percentiles(values: NDArray[np.float64], *percent: float) -> tuple[float, ...]:
-    if not values.size:
-        return tuple(float("nan") for _ in percent)
-    return tuple(float(v) for v in np.percentile(values, percent))
 
 
 class Rate:
@@ -137,29 +140,35 @@ class PipelineStats:
     sources: Mapping[str, PipelineStats] = field(default_factory=dict)
 
 
-STATES = ("live", "replay", "stalled", "reconnecting", "opening", "failed")  # best first
+WORKING = ("live", "replay")  # states in which frames come
+STATES = (*WORKING, "stalled", "reconnecting", "opening", "failed")  # best first
 FOLDED = 64  # notes of stages are filed so many at once: on warm caches that costs a fraction
 LANE_AGES = 4096  # kept of each of many sources
 
 
 class Meter:
-    """Takes the measurements of one run; any thread may write and read."""
+    """Takes the measurements of one run; any thread may write and read.
 
-    def __init__(self) -> None:
+    ``total``: this is of one source among many, and what it takes is taken by ``total``, too, but
+    for the stages, which the engine shares among all.
+    """
+
+    def __init__(self, total: Meter | None = None) -> None:
         self._lock = threading.Lock()
-        self._lanes: list[LaneMeter] = []
+        self._total = total
+        self._lanes: list[Meter] = []
         self._captured, self._processed = Rate(), Rate()
         self._skipped = 0
         self._dropped: Counter[str] = Counter()
         self._events: Counter[str] = Counter()
-        self._age = Quantiles()
-        self._stages: dict[str, Quantiles] = {}
+        self._age = RecentValues() if total is None else RecentValues(LANE_AGES)
+        self._stages: dict[str, RecentValues] = {}
         self._fresh: list[Mapping[str, int]] = []  # stages that are not filed yet
         self._state = "opening"
 
-    def lane(self) -> LaneMeter:
+    def lane(self) -> Meter:
         """A meter of one source among many: all that it takes counts here, too."""
-        self._lanes.append(LaneMeter(self))
+        self._lanes.append(Meter(self))
         return self._lanes[-1]
 
     @property
@@ -179,22 +188,30 @@ class Meter:
         with self._lock:
             self._captured.tick(now_ns)
             self._took({"read": read_ns})
+        if self._total is not None:
+            self._total.captured(read_ns)
 
     def skipped(self, count: int) -> None:
         """The source itself passed over frames, as nobody read them in time."""
         with self._lock:
             self._skipped += count
             self._dropped["skipped"] += count
+        if self._total is not None:
+            self._total.skipped(count)
 
     def dropped(self, reason: str) -> None:
         """A captured frame will never be processed."""
         with self._lock:
             self._dropped[reason] += 1
+        if self._total is not None:
+            self._total.dropped(reason)
 
     def noticed(self, event: str) -> None:
         """Something to be counted happened to the source or the run."""
         with self._lock:
             self._events[event] += 1
+        if self._total is not None:
+            self._total.noticed(event)
 
     def state_changed(self, state: str, why: str) -> None:
         """The source is in another state."""
@@ -206,6 +223,8 @@ class Meter:
             self._processed.tick(monotonic_ns())
             self._age.add(age_ns / 1e6)
             self._took(stages_ns)
+        if self._total is not None:
+            self._total.processed(age_ns, stages_ns)
 
     def emitted(self, sinks_ns: int) -> None:
         """All sinks have taken a result."""
@@ -217,7 +236,7 @@ class Meter:
         with self._lock:  # copies only: sorting takes long, and the pipeline waits for the lock
             self._file()
             ages = self._age.values()
-            stages = {name: quantiles.values() for name, quantiles in self._stages.items()}
+            stages = {name: kept.values() for name, kept in self._stages.items()}
         return replace(
             self.counts(),
             age_ms=_triple(ages),
@@ -242,6 +261,8 @@ class Meter:
             )
 
     def _took(self, stages_ns: Mapping[str, int]) -> None:
+        if self._total is not None:
+            return
         self._fresh.append(stages_ns)
         if len(self._fresh) >= FOLDED:
             self._file()
@@ -249,50 +270,13 @@ class Meter:
     def _file(self) -> None:
         for stages_ns in self._fresh:
             for name, value_ns in stages_ns.items():
-                quantiles = self._stages.get(name)
-                if quantiles is None:
-                    quantiles = self._stages[name] = Quantiles()
-                quantiles.add(value_ns / 1e6)
+                kept = self._stages.get(name)
+                if kept is None:
+                    kept = self._stages[name] = RecentValues()
+                kept.add(value_ns / 1e6)
         self._fresh.clear()
 
 
-class LaneMeter(Meter):
-    """Of one source among many; what it takes is taken by ``total``, too."""
-
-    def __init__(self, total: Meter) -> None:
-        super().__init__()
-        self._total = total
-        self._age = Quantiles(LANE_AGES)
-
-    def captured(self, read_ns: int) -> None:
-        """See Meter."""
-        super().captured(read_ns)
-        self._total.captured(read_ns)
-
-    def skipped(self, count: int) -> None:
-        """See Meter."""
-        super().skipped(count)
-        self._total.skipped(count)
-
-    def dropped(self, reason: str) -> None:
-        """See Meter."""
-        super().dropped(reason)
-        self._total.dropped(reason)
-
-    def noticed(self, event: str) -> None:
-        """See Meter."""
-        super().noticed(event)
-        self._total.noticed(event)
-
-    def processed(self, age_ns: int, stages_ns: Mapping[str, int]) -> None:
-        """See Meter."""
-        super().processed(age_ns, {})
-        self._total.processed(age_ns, stages_ns)
-
-    def _took(self, stages_ns: Mapping[str, int]) -> None:
-        """Not kept for each source: the engine's stages are the same for all."""
-
-
 def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    p50, p95, p99 = _percentiles(values, 50, 95, 99)
+    p50, p95, p99 = percentiles(values, *PERCENTILES)
     return p50, p95, p99

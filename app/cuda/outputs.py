@@ -1,6 +1,6 @@
 """From raw outputs on the device to the few boxes that are read back.
 
-For the families that the kernel knows; others are decoded on the host.
+For the families that declare a kernel; others are decoded on the host.
 """
 
 from __future__ import annotations
@@ -14,24 +14,17 @@ from numpy.typing import NDArray
 from ..core.detections import Detections
 from ..core.letterbox import Placement
 from ..inference.postprocess import Limits, Postprocessor, Sanity, in_source
-from ..models.families import STRIDES
-from ..models.families.base import Candidates, cells
+from ..models.families.base import Candidates, DeviceKernel, Head
 from ..models.manifest import ModelSpec
 from .context import GpuContext, PinnedArray
 from .kernels import load_kernel, load_module
 from .native.engine import SlotNetwork
 
-FAMILIES = ("yolov8", "yolox")
 CAPACITY = 1024  # candidates, as in kernels/postprocess.cu
 MOST = 300  # boxes
 THREADS = 256
-HEAD = 8  # floats before the rows: candidates, boxes, cells that are NaN, room for alignment
-STEP = HEAD + MOST * 6  # floats of a frame's results
-
-
-def knows(spec: ModelSpec) -> bool:
-    """Whether the device can find the boxes of this family."""
-    return spec.family in FAMILIES and not spec.parameters.get("end_to_end", False)
+LEAD = 8  # floats before the rows: candidates, boxes, cells that are NaN, room for alignment
+STEP = LEAD + MOST * 6  # floats of a frame's results
 
 
 class DeviceBoxes:
@@ -40,18 +33,19 @@ class DeviceBoxes:
     def __init__(
         self,
         context: GpuContext,
-        spec: ModelSpec,
+        kernel: DeviceKernel,
+        head: Head,
         *,
         batch: int,
-        grid: NDArray[np.float32],
         score: float,
         iou: float,
     ) -> None:
         driver = context.driver
         self._driver = driver
         module = load_module(context, "postprocess")
-        self._decode = load_kernel(module, f"candidates_{spec.family}", "PPPPPiif")
+        self._decode = load_kernel(module, kernel.name, "PPPPPiif")
         self._nms = load_kernel(module, "nms", "PPPPPif")
+        grid = kernel.grid(head)
         self._grid = driver.mem_alloc(grid.nbytes)
         driver.memcpy_htod(self._grid, grid)
         self._found = driver.mem_alloc(batch * CAPACITY * 6 * 4)
@@ -64,7 +58,7 @@ class DeviceBoxes:
         self._blocks = -(-len(grid) // THREADS)
         self._decode_with = (
             *(self._grid, self._found, self._cells, self._count, cells),
-            *(np.int32(len(spec.labels)), np.float32(score)),
+            *(np.int32(head.classes), np.float32(score)),
         )
 
     def tune(self, *, score: float, iou: float) -> None:
@@ -83,7 +77,7 @@ class DeviceBoxes:
             result.close()
         self._result = PinnedArray(self._context, (self._batch, STEP), np.float32, mapped=mapped)
         counts = int(self._result.device)
-        kept = counts + HEAD * 4
+        kept = counts + LEAD * 4
         steps = (np.int32(STEP), self._iou)
         self._nms_with = (self._found, self._cells, self._count, kept, counts, *steps)
         return True
@@ -112,7 +106,7 @@ class DeviceBoxes:
         candidates, kept = (int(v) for v in result[:2].view(np.int32))
         if candidates > CAPACITY:
             return None
-        return cast(NDArray[np.float32], result[HEAD : HEAD + 6 * kept].reshape(-1, 6))
+        return cast(NDArray[np.float32], result[LEAD : LEAD + 6 * kept].reshape(-1, 6))
 
     def close(self) -> None:
         """Free everything; nothing may be pending."""
@@ -121,16 +115,6 @@ class DeviceBoxes:
         for memory in (self._grid, self._found, self._cells, self._count):
             memory.free()
         del self._decode, self._nms  # an error on its way may still know of us
-
-
-def grid_table(cells: NDArray[np.float32], strides: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N,3) column, row and stride of each cell, as the kernel reads them."""
-    return np.ascontiguousarray(np.concatenate([cells, strides], 1), np.float32)
-
-
-def output_cells(spec: ModelSpec, shape: Sequence[int]) -> int:
-    """How many cells an output of this family has."""
-    return int(shape[2] if spec.family == "yolov8" else shape[1])
 
 
 class Found:
@@ -156,14 +140,10 @@ class Found:
         self._postprocess = Postprocessor(spec, shapes, limits, sanity)
         # the raw outputs come to the host only where the device cannot find the boxes
         self._boxes = None
-        if not self._varies and knows(spec):
-            ((_, shape),) = outputs
-            grid = np.zeros((output_cells(spec, shape), 3), np.float32)
-            if spec.family == "yolox":
-                strides = tuple(spec.parameters.get("strides", STRIDES))
-                grid = grid_table(*cells(spec.input.size_wh, strides))
-            score, iou = self._now
-            self._boxes = DeviceBoxes(context, spec, batch=batch, grid=grid, score=score, iou=iou)
+        kernel = spec.detector.device
+        if kernel is not None and not self._varies:
+            head, (score, iou) = spec.head(shapes), self._now
+            self._boxes = DeviceBoxes(context, kernel, head, batch=batch, score=score, iou=iou)
         self._raw = [
             PinnedArray(context, (batch, *shape[1:]), np.float32, on_device=False)
             for address, shape in network.run_for(batch).outputs

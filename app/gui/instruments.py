@@ -23,7 +23,8 @@ from PyQt5.QtWidgets import (
     QWidget,
 )
 
-from ..core.detections import Result, colour_of, label_of, printable
+from ..core.detections import Result, label_of, printable
+from ..core.overlay import colour_of
 from ..session.state import SessionState
 from . import texts
 

@@ -20,6 +20,7 @@ from PyQt5.QtWidgets import (
     QWidget,
 )
 
+from ..core.schemes import is_network
 from ..session.state import Catalogue, Choice, Offer, SessionState
 from . import texts
 from .actions import Actions, icon
@@ -115,12 +116,10 @@ def dropped_source(data: QMimeData | None) -> str | None:
     for url in data.urls():
         if url.isLocalFile():
             return url.toLocalFile()
-        if url.scheme() in ("rtsp", "rtsps", "http", "https"):
+        if is_network(url.toString()):
             return url.toString()
     text = data.text().strip() if data.hasText() else ""
-    if text.startswith(("rtsp://", "rtsps://", "http://", "https://")):
-        return text
-    return None
+    return text if is_network(text) else None
 
 
 def _short(label: str) -> str:

@@ -28,23 +28,16 @@ from PyQt5.QtGui import (
 from PyQt5.QtWidgets import QWidget
 from PyQt5.sip import voidptr
 
-from ..core.detections import (
-    Detections,
-    Result,
-    bgr_pixels,
-    colour_of,
-    label_of,
-    printable,
-    text_colour_on,
-)
-from ..core.frame import FramePool
+from ..core.detections import Detections, Result
+from ..core.frame import FramePool, bgr_pixels
+from ..core.overlay import SCREEN, caption, colour_of, place_tags, text_colour_on
 
 MAX_ZOOM = 32.0  # device pixels a frame's pixel
 STEP = 1.25
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class ViewPlacement:
     """A point (x, y) of the frame lies at (x0 + scale x, y0 + scale y), in logical pixels."""
 
     scale: float
@@ -56,14 +49,14 @@ class Placement:
         return (x - self.x0) / self.scale, (y - self.y0) / self.scale
 
 
-def fit(frame_wh_px: tuple[int, int], room_wh: tuple[int, int]) -> Placement:
+def fit(frame_wh_px: tuple[int, int], room_wh: tuple[int, int]) -> ViewPlacement:
     """Centred, as large as it fits."""
     (frame_w, frame_h), (width, height) = frame_wh_px, room_wh
     scale = min(width / frame_w, height / frame_h)
-    return Placement(scale, (width - frame_w * scale) / 2, (height - frame_h * scale) / 2)
+    return ViewPlacement(scale, (width - frame_w * scale) / 2, (height - frame_h * scale) / 2)
 
 
-class Camera:
+class Viewport:
     """The user's choice of scale and place; ``zoom`` None fits the frame into the view.
 
     ``zoom`` is in device pixels a frame's pixel, so that 1 is sharp on every screen.
@@ -75,19 +68,19 @@ class Camera:
 
     def place(
         self, frame_wh_px: tuple[int, int], room_wh: tuple[int, int], ratio: float
-    ) -> Placement:
+    ) -> ViewPlacement:
         """For a view of this size with ``ratio`` device pixels a logical one."""
         if self.zoom is None:
             placed = fit(frame_wh_px, room_wh)
         else:
             scale = self.zoom / ratio
-            placed = Placement(
+            placed = ViewPlacement(
                 scale,
                 _offset(frame_wh_px[0] * scale, room_wh[0], self._centre[0]),
                 _offset(frame_wh_px[1] * scale, room_wh[1], self._centre[1]),
             )
         # on whole device pixels, or every edge would be blurred
-        return Placement(
+        return ViewPlacement(
             placed.scale, round(placed.x0 * ratio) / ratio, round(placed.y0 * ratio) / ratio
         )
 
@@ -145,7 +138,7 @@ def _offset(size: float, room: float, centre: float) -> float:
 
 
 def visible_part(
-    placed: Placement, frame_wh_px: tuple[int, int], room_wh: tuple[int, int]
+    placed: ViewPlacement, frame_wh_px: tuple[int, int], room_wh: tuple[int, int]
 ) -> tuple[int, int, int, int]:
     """(x0, y0, x1, y1): the frame's pixels that are in view, right and bottom exclusive."""
     left, top = placed.to_frame(0, 0)
@@ -156,8 +149,6 @@ def visible_part(
     return min(x0, x1 - 1), min(y0, y1 - 1), x1, y1
 
 
-LINE = 2.0  # logical pixels, whatever the zoom
-MOST_APART = 40  # tags that others keep clear of: in a crowd there is no room anyway
 HALO = QColor(0, 0, 0, 110)  # around every line, so that it shows on a ground of its own colour
 
 
@@ -176,7 +167,7 @@ def paint_detections(
     found: Detections,
     labels: Sequence[str],
     *,
-    placed: Placement,
+    placed: ViewPlacement,
     frame_wh_px: tuple[int, int],
     room_wh: tuple[int, int],
     options: OverlayOptions,
@@ -197,34 +188,38 @@ def paint_detections(
         for i in worst_first:
             left, top, right, bottom = boxes[i]
             rectangle = QRectF(left, top, right - left, bottom - top)
-            painter.setPen(QPen(HALO, LINE + 2, join=Qt.PenJoinStyle.MiterJoin))
+            painter.setPen(QPen(HALO, SCREEN.line + 2, join=Qt.PenJoinStyle.MiterJoin))
             painter.drawRect(rectangle)
-            painter.setPen(QPen(QColor(*colours[i]), LINE, join=Qt.PenJoinStyle.MiterJoin))
+            painter.setPen(QPen(QColor(*colours[i]), SCREEN.line, join=Qt.PenJoinStyle.MiterJoin))
             painter.drawRect(rectangle)
     if options.keypoints and found.keypoints is not None:
         for i, points in enumerate((found.keypoints * placed.scale).tolist()):
             painter.setPen(QPen(HALO, 1))
             painter.setBrush(QColor(*colours[i]))
             for x, y in points:
-                painter.drawEllipse(QPointF(x, y), 3.5, 3.5)
+                painter.drawEllipse(QPointF(x, y), SCREEN.point, SCREEN.point)
     if options.labels or options.scores:
-        seen = QRectF(0, 0, frame_wh_px[0] * placed.scale, frame_wh_px[1] * placed.scale)
-        seen &= QRectF(-placed.x0, -placed.y0, room_wh[0], room_wh[1])
+        seen = (
+            max(0.0, -placed.x0),
+            max(0.0, -placed.y0),
+            min(frame_wh_px[0] * placed.scale, room_wh[0] - placed.x0),
+            min(frame_wh_px[1] * placed.scale, room_wh[1] - placed.y0),
+        )
         metrics = QFontMetricsF(painter.font())
-        strips: dict[int, QRectF] = {}
         captions = [
-            _caption(labels, *each, options) for each in zip(class_ids, scores, strict=True)
+            caption(labels, *each, named=options.labels, scored=options.scores)
+            for each in zip(class_ids, scores, strict=True)
         ]
-        for i in _largest_first(boxes):
-            left, top, right, bottom = boxes[i]
-            if seen.intersects(QRectF(left, top, right - left, bottom - top)):
-                taken = list(strips.values())[:MOST_APART]
-                strips[i] = _strip(metrics, captions[i], boxes[i], seen, taken)
+        height = metrics.height() + 2 * SCREEN.pad_y
+        sizes = [(metrics.horizontalAdvance(each) + 2 * SCREEN.pad_x, height) for each in captions]
+        tags = place_tags(boxes, sizes, seen)
         for i in worst_first:
-            if i in strips:
-                painter.fillRect(strips[i], QColor(*colours[i]))
+            if i in tags:
+                left, top, right, bottom = tags[i]
+                tag = QRectF(left, top, right - left, bottom - top)
+                painter.fillRect(tag, QColor(*colours[i]))
                 painter.setPen(QColor(*text_colour_on(colours[i])))
-                painter.drawText(strips[i], Qt.AlignmentFlag.AlignCenter, captions[i])
+                painter.drawText(tag, Qt.AlignmentFlag.AlignCenter, captions[i])
     painter.restore()
 
 
@@ -235,40 +230,11 @@ def tag_font(base: QFont) -> QFont:
     return font
 
 
-def _caption(labels: Sequence[str], class_id: int, score: float, options: OverlayOptions) -> str:
-    words = [printable(label_of(labels, class_id))] if options.labels else []
-    return " ".join([*words, f"{score:.2f}"] if options.scores else words)
-
-
-def _largest_first(boxes: Sequence[Sequence[float]]) -> list[int]:
-    """A box that lies in another gives way to it; sizes change less from frame to frame."""
-    areas = [(right - left) * (bottom - top) for left, top, right, bottom in boxes]
-    return sorted(range(len(boxes)), key=lambda i: -areas[i])
-
-
-def _strip(
-    metrics: QFontMetricsF, text: str, box: Sequence[float], seen: QRectF, taken: Sequence[QRectF]
-) -> QRectF:
-    """Where the tag goes: above the box, or inside it at the upper edge of what is seen.
-
-    Where another tag is, it goes below the box, or inside at its lower edge, if that is free.
-    """
-    tag_w, tag_h = metrics.horizontalAdvance(text) + 10, metrics.height() + 3
-    left = max(seen.left(), min(box[0] - LINE / 2, seen.right() - tag_w))
-    above = box[1] - tag_h
-    first = QRectF(left, above if above >= seen.top() else max(seen.top(), box[1]), tag_w, tag_h)
-    others = (QRectF(left, top, tag_w, tag_h) for top in (box[3], box[3] - tag_h))
-    for strip in (first, *others):
-        if seen.contains(strip) and not any(strip.intersects(each) for each in taken):
-            return strip
-    return first
-
-
 CRISP_ZOOM = 4.0  # from here on single pixels are wanted sharp
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ScaledFrame:
     """A result ready to be painted: ``image`` shows ``part`` of its frame (x0, y0, x1, y1)."""
 
     result: Result
@@ -292,7 +258,7 @@ class Job:
 class Presenter(QObject):
     """A thread with room for one job: a new one replaces one that has not begun."""
 
-    ready = pyqtSignal(object)  # a Picture; arrives on the thread that made the presenter
+    ready = pyqtSignal(object)  # a ScaledFrame; arrives on the thread that made the presenter
 
     def __init__(self) -> None:
         super().__init__()
@@ -327,7 +293,7 @@ class Presenter(QObject):
             if not self._ended:
                 self.ready.emit(picture)
 
-    def make(self, job: Job) -> Picture:
+    def make(self, job: Job) -> ScaledFrame:
         """Crop, scale, and give the pixels the screen's layout."""
         import cv2
 
@@ -349,7 +315,7 @@ class Presenter(QObject):
         image = QImage(
             voidptr(memory.ctypes.data), width, height, 4 * width, QImage.Format.Format_RGB32
         )
-        return Picture(job.result, job.labels, image, job.part, frame_wh_px, memory)
+        return ScaledFrame(job.result, job.labels, image, job.part, frame_wh_px, memory)
 
 
 BACKDROP = QColor(18, 18, 20)
@@ -365,12 +331,12 @@ class ResultView(QWidget):
         self._hint = hint
         self._presenter = Presenter()
         self._presenter.ready.connect(self._show)
-        self._picture: Picture | None = None
+        self._picture: ScaledFrame | None = None
         self._newest: tuple[Result, Sequence[str]] | None = None
         self._options = OverlayOptions()
         self._hidden: frozenset[str] = frozenset()
         self._dimmed = False
-        self._camera = Camera()
+        self._camera = Viewport()
         self._grip: QPoint | None = None
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)  # every pixel is painted below
         self.setMinimumSize(160, 90)
@@ -458,7 +424,7 @@ class ResultView(QWidget):
             )
             self._moved()
 
-    def placement(self) -> Placement | None:
+    def placement(self) -> ViewPlacement | None:
         """Where the frame lies; None before the first."""
         if self._picture is None:
             return None
@@ -475,7 +441,7 @@ class ResultView(QWidget):
     def _room(self) -> tuple[int, int]:
         return max(1, self.width()), max(1, self.height())
 
-    def _place(self, frame_wh_px: tuple[int, int]) -> Placement:
+    def _place(self, frame_wh_px: tuple[int, int]) -> ViewPlacement:
         return self._camera.place(frame_wh_px, self._room(), self.devicePixelRatioF())
 
     def job(self) -> Job | None:
@@ -494,7 +460,7 @@ class ResultView(QWidget):
         if job is not None:
             self._presenter.submit(job)
 
-    def _show(self, picture: Picture) -> None:
+    def _show(self, picture: ScaledFrame) -> None:
         self._picture = picture
         self.update()
 
@@ -519,7 +485,7 @@ class ResultView(QWidget):
         finally:
             painter.end()  # also when an exception passes: Qt crashes on a painter left open
 
-    def _paint(self, painter: QPainter, picture: Picture) -> None:
+    def _paint(self, painter: QPainter, picture: ScaledFrame) -> None:
         placed, ratio = self._place(picture.frame_wh_px), self.devicePixelRatioF()
         x0, y0, x1, y1 = picture.part
         left, top = placed.x0 + x0 * placed.scale, placed.y0 + y0 * placed.scale

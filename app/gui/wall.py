@@ -11,7 +11,7 @@ from PyQt5.QtCore import QEvent, QObject, Qt, QTimer, pyqtSignal
 from PyQt5.QtGui import QCloseEvent, QKeyEvent, QKeySequence, QPalette
 from PyQt5.QtWidgets import QApplication, QGridLayout, QMainWindow, QShortcut, QWidget
 
-from ..core.stats import PipelineStats
+from ..core.stats import WORKING, PipelineStats
 from . import texts
 from .instruments import Figure, Hud
 from .ports import Seats
@@ -20,7 +20,6 @@ from .view import BACKDROP, ResultView, with_toggle
 
 TICK_MS = 33
 SLOW_S = 0.25  # figures: slow enough to be read
-WORKING = ("live", "replay")
 _TOGGLES = {"B": "boxes", "L": "labels", "K": "keypoints"}
 
 

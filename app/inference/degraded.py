@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import NamedTuple
 
@@ -193,7 +194,5 @@ def matching_classes(
 
 def renumbered(found: Detections, class_ids: NDArray[np.int32]) -> Detections:
     """With the run's class numbers; ``class_ids`` has -1 for a class that the run does not have."""
-    ids = class_ids[found.class_ids]
-    kept = ids >= 0
-    points = None if found.keypoints is None else found.keypoints[kept]
-    return Detections(found.xyxy[kept], found.scores[kept], ids[kept], points)
+    renamed = replace(found, class_ids=class_ids[found.class_ids])
+    return renamed[renamed.class_ids >= 0]

@@ -21,19 +21,22 @@ from numpy.typing import NDArray
 from ..core.detections import Detections
 from ..core.errors import ModelError
 from ..core.letterbox import Placement
-from ..models.families import make_decoder
 from ..models.families.base import Candidates, Shapes
 from ..models.manifest import ModelSpec
 
 log = logging.getLogger(__name__)
 
-
-MOST = 24  # candidates: a person or two before NMS; the work may grow with their number's square
+# so many candidates are handled one by one: a person or two before NMS; the work may grow with the
+# square of their number
+SCALAR_LIMIT = 24
+CANDIDATES = 1000  # the strongest so many go through NMS; bounds the worst case
+MAX_DETECTIONS = 300
+MOST_IN_A_ROW = 30  # frames: one strange picture is no reason to end, a second of nothing is
 HUGE_PX = 1e6  # no box is so large; what is came from an overflow
 Kept = tuple[float, float, float, float, int, float]  # corners, class, score
 
 
-def finish_few(found: Candidates, placement: Placement, *, iou: float | None) -> Detections:
+def postprocess_scalar(found: Candidates, placement: Placement, *, iou: float | None) -> Detections:
     """Sort, NMS by class unless ``iou`` is None, map to source pixels, clip; without keypoints."""
     rows = zip(found.scores.tolist(), found.xyxy.tolist(), found.class_ids.tolist(), strict=True)
     kept: list[Kept] = []
@@ -77,9 +80,6 @@ def _in_source(kept: list[Kept], p: Placement) -> Detections:
     )
 
 
-CANDIDATES = 1000  # the strongest so many are looked at; bounds the worst case
-
-
 def nms(
     xyxy: NDArray[np.float32],
     scores: NDArray[np.float32],
@@ -102,9 +102,6 @@ def nms(
         boxes.tolist(), scores[order].tolist(), class_ids[order].tolist(), 0.0, iou
     )
     return order.take(kept)
-
-
-MOST_IN_A_ROW = 30  # frames: one strange picture is no reason to end, a second of nothing is
 
 
 class Sanity:
@@ -142,9 +139,6 @@ def _has_nan(output: NDArray[Any]) -> bool:
     return math.isnan(np.maximum.reduce(output, axis=None, initial=0.0))
 
 
-MAX_DETECTIONS = 300
-
-
 @dataclass(slots=True)
 class Limits:
     """Thresholds, which may change between two frames; any thread."""
@@ -164,7 +158,8 @@ class Postprocessor:
         self, spec: ModelSpec, shapes: Shapes, limits: Limits, sanity: Sanity | None = None
     ) -> None:
         """``sanity``: that of a slot whose frames go through several of these."""
-        self._decode, self._limits = make_decoder(spec, shapes), limits
+        self._decode, self._needs_nms = spec.decoder(shapes), spec.detector.needs_nms
+        self._limits = limits
         self.sanity = sanity or Sanity(spec.name)
 
     def __call__(self, outputs: Sequence[NDArray[Any]], placement: Placement) -> Detections:
@@ -179,17 +174,17 @@ class Postprocessor:
         count = len(found.scores)
         if not count:
             return Detections.empty()
-        if count <= MOST and found.keypoints is None:
-            iou = self._limits.iou if self._decode.needs_nms else None
-            return finish_few(found, placement, iou=iou)
-        return self._finish_many(found, placement)
+        if count <= SCALAR_LIMIT and found.keypoints is None:
+            iou = self._limits.iou if self._needs_nms else None
+            return postprocess_scalar(found, placement, iou=iou)
+        return self._postprocess_vectors(found, placement)
 
-    def _finish_many(self, found: Candidates, placement: Placement) -> Detections:
+    def _postprocess_vectors(self, found: Candidates, placement: Placement) -> Detections:
         size = found.xyxy[:, 2:] - found.xyxy[:, :2]
         sound = (size > 0) & (size < HUGE_PX)  # false for NaN, too
         if not sound.all():
             found = found.of(np.flatnonzero(sound.all(axis=1)))
-        if self._decode.needs_nms:
+        if self._needs_nms:
             kept = nms(found.xyxy, found.scores, found.class_ids, iou=self._limits.iou)
         else:
             kept = (-found.scores).argsort(kind="stable")

@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.detections import bgr_pixels
-from ..core.frame import Frame
+from ..core.frame import Frame, bgr_pixels
 from ..core.letterbox import Placement, place
 from ..models.manifest import InputSpec
 

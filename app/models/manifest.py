@@ -6,17 +6,19 @@ path and key in the message.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ..core.errors import ModelError
 from ..core.letterbox import Align, Resize, needed
+from .families import ANY_SIZE, FAMILY_NAMES, decoder_keys, find_family
+from .families.base import Decoder, Family, Head, Shapes, Triple
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,20 +26,7 @@ else:
     import tomli as tomllib
 
 
-Family = Literal["yolox", "yolov5", "yolov8", "nanodet", "fastestdet", "yunet", "ultraface"]
-FAMILIES: tuple[str, ...] = get_args(Family)
-PARAMETERS: Mapping[str, tuple[str, ...]] = {  # of [decoder], by family
-    "yolox": ("strides",),
-    "yolov8": ("end_to_end",),
-    "nanodet": ("strides", "reg_max"),
-    "yunet": ("strides",),
-}
-# their boxes are told in cells or pixels; others tell shares of the size they learned with
-ANY_SIZE = ("yolox", "yolov5", "yolov8", "nanodet", "yunet")
 MAX_SIDE_PX = 8192
-MAX_LEVELS = 5
-MAX_REG = 64
-Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +63,7 @@ class ModelSpec:
     name: str
     file: str
     input: InputSpec
-    family: Family
+    family: str
     labels: tuple[str, ...]
     sha256: str | None = None
     url: str | None = None
@@ -87,6 +76,20 @@ class ModelSpec:
     iou: float = 0.45
     parameters: Mapping[str, Any] = field(default_factory=dict)
     accuracy: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def detector(self) -> Family:
+        """What is known of its family, in the form that its parameters choose."""
+        return find_family(self.family, self.parameters)
+
+    def head(self, shapes: Shapes) -> Head:
+        """What a decoder must know, for outputs of these shapes."""
+        parameters = self.detector.complete(self.parameters)
+        return Head(shapes, self.input.size_wh, len(self.labels), parameters)
+
+    def decoder(self, shapes: Shapes) -> Decoder:
+        """The reader of outputs of these shapes; raises ModelError where they do not fit."""
+        return self.detector.decoder(self.head(shapes))
 
     def whole(self) -> ModelSpec:
         """With all of the input computed for every frame."""
@@ -104,7 +107,7 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
 
     Raises ModelError naming ``where`` (the manifest's path) and the key at fault.
     """
-    read = _Reader(data, where)
+    read = _TableReader(data, where)
     read.only("", _TOP_KEYS)
     read.only("input", _INPUT_KEYS)
     read.only("thresholds", ("score", "iou"))
@@ -122,12 +125,13 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
     pad = read.number("input.pad", 114, low=0, high=255)
     if pad != int(pad):
         raise read.fault("input.pad", f"is {pad}; write a whole number")
-    family = read.choice("decoder.family", FAMILIES)
+    family = read.choice("decoder.family", FAMILY_NAMES)
+    parameters = _parameters(read, family)
     resize = read.choice("input.resize", get_args(Resize), "letterbox")
     fit = read.number("input.fit", 0, low=0, high=MAX_SIDE_PX)
     if fit and (fit != int(fit) or any(v % fit for v in size)):
         raise read.fault("input.fit", f"is {fit:g}; `input.size` must be a multiple of it")
-    if fit and (resize != "letterbox" or family not in ANY_SIZE):
+    if fit and (resize != "letterbox" or not find_family(family, parameters).any_size):
         what = f'goes with `input.resize` "letterbox" and the families {", ".join(ANY_SIZE)}'
         raise read.fault("input.fit", what)
     file = read.text("file")
@@ -167,30 +171,19 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
         parent=read.text("parent", "") or None,
         score=read.number("thresholds.score", 0.35, low=0, high=1),
         iou=read.number("thresholds.iou", 0.45, low=0, high=1),
-        parameters=_parameters(read, family),
+        parameters=parameters,
         accuracy=read.table("accuracy"),
     )
 
 
-def _parameters(read: _Reader, family: Family) -> Mapping[str, Any]:
+def _parameters(read: _TableReader, family: str) -> dict[str, Any]:
     """The decoder's parameters, those that are there, checked for what the decoders rely on."""
-    read.only("decoder", ("family", *PARAMETERS.get(family, ())))
+    keys = decoder_keys(family)
+    read.only("decoder", ("family", *keys))
     found = {k: v for k, v in read.table("decoder").items() if k != "family"}
-    if "strides" in found:
-        strides = found["strides"]
-        good = isinstance(strides, list) and 1 <= len(strides) <= MAX_LEVELS
-        if not good or not all(type(v) is int and v > 0 for v in strides):
-            what = f"must be a list of 1 to {MAX_LEVELS} whole numbers above 0, is {strides!r}"
-            raise read.fault("decoder.strides", what)
-        if any(a >= b for a, b in pairwise(strides)):
-            raise read.fault("decoder.strides", f"is {strides}; each must be above the one before")
-    if "reg_max" in found and not (
-        type(found["reg_max"]) is int and 1 <= found["reg_max"] <= MAX_REG
-    ):
-        what = f"must be a whole number from 1 to {MAX_REG}, is {found['reg_max']!r}"
-        raise read.fault("decoder.reg_max", what)
-    if not isinstance(found.get("end_to_end", False), bool):
-        raise read.fault("decoder.end_to_end", f"must be true or false, is {found['end_to_end']!r}")
+    for key, value in found.items():
+        if fault := keys[key].fault(value):
+            raise read.fault(f"decoder.{key}", fault)
     return found
 
 
@@ -202,15 +195,7 @@ _INPUT_KEYS = (
 _REQUIRED: Any = object()
 
 
-def _is_finite(value: float) -> bool:
-    """Also of whole numbers that are too large for a float."""
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
-
-
-class _Reader:
+class _TableReader:
     """Typed look-ups by dotted key; every fault names the file and the key."""
 
     def __init__(self, data: Mapping[str, Any], where: str) -> None:
@@ -251,26 +236,29 @@ class _Reader:
         return value
 
     def number(
-        self, key: str, default: Any, *, low: float = float("-inf"), high: float = float("inf")
+        self, key: str, default: Any, *, low: float = -math.inf, high: float = math.inf
     ) -> float:
-        value = self.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.fault(key, f"must be a number, is {value!r}")
-        if not _is_finite(value):
-            raise self.fault(key, f"is {str(value)[:20]}; write a finite number")
+        value = self._finite(key, self.get(key, default))
         if not low <= value <= high:
             raise self.fault(key, f"is {value}; it must lie between {low} and {high}")
-        return float(value)
+        return value
 
     def numbers(self, key: str, count: int, default: Any = _REQUIRED) -> Any:
         value = self.get(key, default)
         if not isinstance(value, (list, tuple)) or len(value) != count:
             raise self.fault(key, f"must be a list of {count} numbers, is {value!r}")
-        if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value):
-            raise self.fault(key, f"must hold numbers only, is {value!r}")
-        if not all(map(_is_finite, value)):
-            raise self.fault(key, f"must hold finite numbers, is {value!r}")
-        return tuple(float(v) for v in value)
+        return tuple(self._finite(key, v) for v in value)
+
+    def _finite(self, key: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self.fault(key, f"must be a number, is {value!r}")
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number of more digits than a float holds
+            number = math.inf
+        if not math.isfinite(number):
+            raise self.fault(key, f"is {str(value)[:20]}; write a finite number")
+        return number
 
 
 SHELF_DIR = Path(__file__).resolve().parents[2] / "models"
@@ -361,14 +349,9 @@ def format_manifest(spec: ModelSpec, *, labels_file: str | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-_ESCAPES = {"\\": r"\\", '"': r"\""}
-
-
 def _string(text: str) -> str:
-    def escape(c: str) -> str:
-        return _ESCAPES.get(c, c) if " " <= c != "\x7f" else f"\\u{ord(c):04x}"
-
-    return '"' + "".join(map(escape, text)) + '"'
+    """A TOML string; JSON's differs from it in one character only."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _key(text: str) -> str:

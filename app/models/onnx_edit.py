@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, ModelError
-from .families import STRIDES, make_decoder
-from .families.base import cells
-from .manifest import ANY_SIZE, ModelSpec
+from .families import ANY_SIZE
+from .families.base import STRIDES, cells
+from .manifest import ModelSpec
 from .onnx_quantize import load_onnx
 from .onnx_session import Shape, network_io, one_line, open_session
 from .store import cache_dir, write_whole
@@ -38,7 +38,7 @@ def at_input_size(spec: ModelSpec, weights: Path, size_wh: Size) -> tuple[ModelS
 
     Raises ModelError where the network cannot do it, ConfigError without the package onnx.
     """
-    if spec.family not in ANY_SIZE:
+    if not spec.detector.any_size:
         known = ", ".join(ANY_SIZE)
         why = f"family {spec.family} finds right sizes at its own only; these take others: {known}"
         raise _refused(spec, size_wh, why)
@@ -50,7 +50,7 @@ def at_input_size(spec: ModelSpec, weights: Path, size_wh: Size) -> tuple[ModelS
         weights = _changed(spec, weights, size_wh)
     try:
         io = network_io(open_session(weights, optimise=False), resized)
-        make_decoder(resized, [shape for _, shape in io.outputs])
+        resized.decoder(io.shapes)
     except ModelError as fault:
         why = "its parts do not fit together there; most networks take multiples of 32"
         raise _refused(spec, size_wh, f"{why} ({fault})") from fault

@@ -59,7 +59,7 @@ def to_int8(
             quantization.quantize_static(
                 str(ready),
                 str(out),
-                _Reader(graph.input[0].name, iter(tensors)),
+                _CalibrationReader(graph.input[0].name, iter(tensors)),
                 quant_format=quantization.QuantFormat.QDQ,
                 activation_type=kind.QInt8 if target == "gpu" else kind.QUInt8,
                 weight_type=kind.QInt8,
@@ -146,7 +146,7 @@ def _renewed(weights: Path, out: Path) -> None:
     onnx.save(model, str(out))
 
 
-class _Reader:
+class _CalibrationReader:
     """Calibration tensors as ONNX Runtime asks for them."""
 
     def __init__(self, name: str, tensors: Iterator[NDArray[np.float32]]) -> None:

@@ -124,12 +124,11 @@ def network_io(session: Any, spec: ModelSpec) -> NetworkIO:
     # what a file says of its outputs may be true of its own size only
     if spec.input.fit or not all(isinstance(n, int) for shape in shapes for n in shape):
         shapes = _shapes_of_a_run(session, spec, wanted)
-    varies = bool(spec.parameters.get("end_to_end"))
     return NetworkIO(
         input=inputs[0].name,
         shape=wanted,
         outputs=tuple((o.name, shape) for o, shape in zip(outputs, shapes, strict=True)),
-        varies=varies or any(output.type != "tensor(float)" for output in outputs),
+        varies=spec.detector.varies or any(output.type != "tensor(float)" for output in outputs),
         dims=tuple(told),
     )
 

@@ -71,9 +71,7 @@ def make_default(model: Model, *, shelf_dir: Path = SHELF_DIR) -> None:
             if new != text:
                 if parse_toml(new).get("default", False) is not chosen:
                     raise ModelError(f"manifest {path}: write `default = true` above its tables")
-                part = path.with_name(path.name + ".part")
-                part.write_text(new, "utf-8")
-                part.replace(path)
+                write_whole(path, new.encode())
         except OSError as fault:
             raise ConfigError(f"cannot write {path}: {fault.strerror}") from fault
 

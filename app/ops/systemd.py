@@ -18,8 +18,8 @@ from dataclasses import dataclass, fields, replace
 from time import monotonic, monotonic_ns
 
 from ..config import RELOADED, Config
+from ..core.credentials import MaskingFormatter
 from ..core.detections import Result
-from ..core.errors import MaskingFormatter
 from ..core.frame import SourceInfo
 from ..core.stats import PipelineStats
 

@@ -15,7 +15,7 @@ from time import monotonic, monotonic_ns
 from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, SourceInfo, describe
 from ..core.interfaces import FrameSource, Sink, TellsItsState
-from ..core.stats import Meter
+from ..core.stats import WORKING, Meter
 from .handoff import Gate, Handoff, Note, Policy, note_nothing
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,6 @@ class Capture(threading.Thread):
                     return
 
 
-FLOWING = ("live", "replay")  # states of a source
 SLEPT_S = 2.0  # no look at the clock for so long: the process was stopped, not the source
 
 
@@ -143,7 +142,7 @@ class Inlet:
     @property
     def flows(self) -> bool:
         """Whether a frame may come any moment: it is neither over nor away."""
-        return not self.handoff.ended and self.meter.state in FLOWING
+        return not self.handoff.ended and self.meter.state in WORKING
 
     def _opened(self, info: SourceInfo) -> None:
         self.info = replace(info, name=self.name) if self.name else info

@@ -24,7 +24,7 @@ from ..core.interfaces import (
     Slot,
     Tunable,
 )
-from ..core.stats import Meter, PipelineStats
+from ..core.stats import WORKING, Meter, PipelineStats
 from .capture import Intake, Lane
 from .degrade import Ladder
 from .handoff import Note, Policy, note_nothing
@@ -120,7 +120,7 @@ class Pipeline:
     def state(self) -> str:
         """As in ``stats``, without its figures; any thread."""
         state = self._meter.state
-        return "building" if not self._built and state in ("live", "replay") else state
+        return "building" if not self._built and state in WORKING else state
 
     def stats(self) -> PipelineStats:
         """A snapshot; any thread. The state is "building" while only the engine is awaited."""

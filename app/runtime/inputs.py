@@ -9,9 +9,9 @@ from typing import NamedTuple
 from ..config import Config, parse_sources
 from ..core.interfaces import GPU_ENGINES, FrameSource
 from ..pipeline.handoff import Policy
-from ..sources.base import first_camera
+from ..sources.base import SourceOptions, first_camera
 from ..sources.reconnect import Endurance
-from ..sources.uri import SourceOptions, make_source
+from ..sources.uri import make_source
 
 log = logging.getLogger(__name__)
 

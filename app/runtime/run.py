@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config
+from ..core.credentials import mask_credentials
 from ..core.detections import Result
-from ..core.errors import ConfigError, mask_credentials
+from ..core.errors import ConfigError
+from ..core.schemes import scheme_of
 from ..core.stats import PipelineStats
 from ..models.manifest import Model
 from ..models.store import list_models, locate
@@ -110,7 +112,8 @@ def refuse_unfit(config: Config, policy: Policy) -> None:
         return
     if config.max_age_ms is not None and config.trace is None:
         raise ConfigError("replay drops nothing, so max_age_ms has no meaning there; use run")
-    if (config.source or "").split(":")[0] in ("camera", "csi", "gst", "rtsp", "rtsps"):
+    scheme = scheme_of(config.source or "")
+    if scheme is not None and scheme.live:
         uri = mask_credentials(config.source or "")
         raise ConfigError(f"replay is for recordings; use run --source {uri}")
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Config
-from ..core.errors import ConfigError, KestrelError, mask_credentials
+from ..core.credentials import mask_credentials
+from ..core.errors import ConfigError, KestrelError
 from ..core.frame import Frame
 from ..models.manifest import Model, ModelSpec
 from ..models.store import cache_dir

@@ -12,11 +12,9 @@ from threading import Lock
 from time import monotonic_ns
 from typing import Any, Protocol
 
-import numpy as np
-
 from ..core.detections import Result
 from ..core.frame import SourceInfo
-from ..core.stats import Meter, PipelineStats
+from ..core.stats import Meter, PipelineStats, percentiles
 from ..ops.nvml import open_nvml
 from ..pipeline.pipeline import Pipeline
 from .state import Figures, MachineLoad
@@ -161,11 +159,8 @@ class RecentSink:
 
     def ages_ms(self) -> tuple[float, float]:
         """(p50, p95); NaN where there is nothing recent."""
-        kept = self._recent()
-        if not kept:
-            return float("nan"), float("nan")
-        p50, p95 = np.percentile([age_ns / 1e6 for _, age_ns, _ in kept], (50, 95))
-        return float(p50), float(p95)
+        p50, p95 = percentiles([age_ns / 1e6 for _, age_ns, _ in self._recent()], 50, 95)
+        return p50, p95
 
     def stages_ms(self) -> dict[str, float]:
         """Median of each stage, in the order in which a frame passes them."""
@@ -173,7 +168,7 @@ class RecentSink:
         for _, _, stages_ns in self._recent():
             for name, value_ns in stages_ns.items():
                 times.setdefault(name, []).append(value_ns)
-        return {name: float(np.median(values)) / 1e6 for name, values in times.items()}
+        return {name: percentiles(values, 50)[0] / 1e6 for name, values in times.items()}
 
     def _recent(self) -> list[tuple[int, int, Mapping[str, int]]]:
         since_ns = monotonic_ns() - SPAN_NS

@@ -1,14 +1,19 @@
-"""Sinks around sinks: newest for a window, a queue for slow outputs, one for many sources."""
+"""Sinks for the run itself: mailbox, ages, a queue before a slow output, one for many sources."""
 
 from __future__ import annotations
 
 import logging
 import math
 import threading
+from array import array
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import asdict
 from threading import Lock
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..core.detections import Result
 from ..core.errors import SinkError
@@ -21,7 +26,6 @@ log = logging.getLogger(__name__)
 
 def instruments(stats: PipelineStats, outputs: Sequence[OutputMeter]) -> dict[str, Any]:
     """Rates per second, times in ms as [p50, p95, p99], null where there is no figure yet."""
-    figures = [meter.figures() for meter in outputs]
     return {
         "state": stats.state,
         "fps": round(stats.fps, 2),
@@ -31,16 +35,7 @@ def instruments(stats: PipelineStats, outputs: Sequence[OutputMeter]) -> dict[st
         "dropped": dict(stats.dropped),
         "age_ms": _rounded(stats.age_ms),
         "stages_ms": {name: _rounded(values) for name, values in stats.stages_ms.items()},
-        "outputs": [
-            {
-                "name": each.name,
-                "delivered": each.delivered,
-                "dropped": each.dropped,
-                "waiting": each.waiting,
-                "trouble": each.trouble,
-            }
-            for each in figures
-        ],
+        "outputs": [asdict(meter.figures()) for meter in outputs],
     }
 
 
@@ -90,6 +85,31 @@ class LatestSink:
 
     def close(self) -> None:
         """The last result stays, to be shown a last time."""
+
+
+class AgeSink:
+    """Every age in order, in milliseconds; any thread may ask."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._ages_ms = array("d")
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Nothing to open."""
+
+    def emit(self, result: Result) -> None:
+        """Note the age."""
+        with self._lock:
+            self._ages_ms.append(result.age_ns / 1e6)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def take(self) -> NDArray[np.float64]:
+        """The ages since it was last asked, (N,) float64."""
+        with self._lock:
+            ages_ms, self._ages_ms = self._ages_ms, array("d")
+        return np.array(ages_ms)
 
 
 CLOSE_S = 1.5  # less than the pipeline waits for its sinks

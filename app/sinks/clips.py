@@ -1,4 +1,7 @@
-"""How does a short recording of what happened begin before it happened?"""
+"""Clips: a short recording of each event, from some seconds before it to some after.
+
+Frames wait as JPEG in memory, so that a clip begins before its event.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import ClipOptions
-from ..core.detections import Result, bgr_pixels
+from ..core.detections import Result
 from ..core.errors import SinkError
-from ..core.frame import SourceInfo
+from ..core.frame import SourceInfo, bgr_pixels
 from ..core.interfaces import Sink
 from ..core.stats import OutputMeter
 from .events import Event
 from .rotating import Budget, make_folder
-from .video import VideoFileSink
+from .video import VideoFileSink, encode_jpeg
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +56,8 @@ class ClipSink:
         *,
         make: Callable[[Path], Sink] = VideoFileSink,
     ) -> None:
-        assert options.path is not None
         self._options, self._meter, self._make = options, meter, make
-        self._budget = Budget(
-            folder=Path(options.path),
-            prefix="clip",
-            max_bytes=int(options.budget_mb * 1e6),
-            max_age_s=options.keep_hours * 3600,
-        )
+        self._budget = Budget.of(options, "clip")
         self._source: SourceInfo | None = None
         self._labels: Sequence[str] = ()
         self._events: deque[Event] = deque()
@@ -178,12 +175,9 @@ class ClipSink:
 
 def _keep(result: Result) -> _Kept:
     frame = result.frame
-    done, jpeg = cv2.imencode(".jpg", bgr_pixels(frame), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    if not done:
-        raise SinkError("a frame could not be encoded as JPEG")
+    jpeg = encode_jpeg(bgr_pixels(frame), QUALITY)
     bare = replace(frame, pixels=np.empty((0, 0, 3), np.uint8), format="bgr8")
-    time_ns = frame.captured_ns if frame.media_ns is None else frame.media_ns
-    return _Kept(np.asarray(jpeg, np.uint8), replace(result, frame=bare), time_ns)
+    return _Kept(jpeg, replace(result, frame=bare), frame.time_ns)
 
 
 def _restore(kept: _Kept) -> Result:

@@ -179,7 +179,3 @@ class SummarySink:
         if len(seen) > limit:
             lines.append(f"and {len(seen) - limit} more labels")
         return lines
-
-    def text(self, limit: int = 12) -> str:
-        """``lines`` as one text."""
-        return "\n".join(self.lines(limit))

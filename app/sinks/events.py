@@ -1,4 +1,4 @@
-"""When does something appear, when is it gone, and who is told?"""
+"""Events: a label comes into view or leaves it, and listeners are told."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..config import EventOptions
 from ..core.detections import Result, label_of
 from ..core.errors import SinkError
 from ..core.frame import Frame, SourceInfo
-from .json_lines import LineFormatter
+from .json_lines import ResultEncoder
 
 _NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
@@ -52,7 +52,7 @@ class EventSink:
         self._gone_ns = int(options.gone_s * 1e9)
         self._labels: Sequence[str] = ()
         self._source: dict[str, str] = {}
-        self._line = LineFormatter()
+        self._line = ResultEncoder()
         self._run, self._count = uuid.uuid4().hex[:12], 0
         self._seen: dict[str, _Seen] = {}
         self._last: Frame | None = None  # without its pixels
@@ -72,7 +72,7 @@ class EventSink:
     def emit(self, result: Result) -> None:
         """Compare with what was in view."""
         frame, found = result.frame, result.detections
-        now_ns = frame.captured_ns if frame.media_ns is None else frame.media_ns
+        now_ns = frame.time_ns
         best: dict[str, int] = {}
         for i, class_id in enumerate(found.class_ids.tolist()):
             best.setdefault(label_of(self._labels, class_id), i)  # scores fall: the first is best

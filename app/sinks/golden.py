@@ -1,4 +1,4 @@
-"""Does a replay still find what a golden run found?"""
+"""Comparison of a replay with the JSON lines of a golden run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = 3
 Box = tuple[float, float, float, float]
 
 
-class Found(NamedTuple):
+class GoldenBox(NamedTuple):
     """One detection, as JSON lines hold it."""
 
     label: str
@@ -61,7 +61,7 @@ class GoldenSink:
             return
         points = [None] * len(found.scores) if found.keypoints is None else found.keypoints
         ours = [
-            Found(label_of(self._labels, int(c)), float(s), _box(box), _points(k))
+            GoldenBox(label_of(self._labels, int(c)), float(s), _box(box), _points(k))
             for c, s, box, k in zip(found.class_ids, found.scores, found.xyxy, points, strict=True)
         ]
         pairs, missing, new = _match(self._golden[index], ours)
@@ -100,8 +100,8 @@ class GoldenSink:
 
 
 def _match(
-    golden: list[Found], ours: list[Found]
-) -> tuple[list[tuple[Found, Found]], list[Found], list[Found]]:
+    golden: list[GoldenBox], ours: list[GoldenBox]
+) -> tuple[list[tuple[GoldenBox, GoldenBox]], list[GoldenBox], list[GoldenBox]]:
     """(pairs of golden and ours, golden without a partner, ours without one).
 
     The surest of ours chooses first, and takes the golden one that it overlaps most.
@@ -117,7 +117,7 @@ def _match(
     return pairs, left, new
 
 
-def _near(a: Found, b: Found) -> bool:
+def _near(a: GoldenBox, b: GoldenBox) -> bool:
     """Whether the keypoints agree; they do where one has none."""
     if a.keypoints is None or b.keypoints is None:
         return True
@@ -128,7 +128,7 @@ def _near(a: Found, b: Found) -> bool:
     )
 
 
-def _same(a: Found, b: Found) -> bool:
+def _same(a: GoldenBox, b: GoldenBox) -> bool:
     return a.label == b.label and abs(a.score - b.score) <= SCORE and _iou(a.box, b.box) >= IOU
 
 
@@ -139,17 +139,17 @@ def _iou(a: Box, b: Box) -> float:
     return inner / union if union > 0 else 0.0
 
 
-def _read(path: Path) -> dict[int, list[Found]]:
+def _read(path: Path) -> dict[int, list[GoldenBox]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read --expect {path}: {error}") from error
-    golden: dict[int, list[Found]] = {}
+    golden: dict[int, list[GoldenBox]] = {}
     for number, text in enumerate(lines, start=1):
         try:
             line: Any = json.loads(text)
             golden[int(line["frame"])] = [
-                Found(
+                GoldenBox(
                     str(d["label"]), float(d["score"]), _box(d["box"]), _points(d.get("keypoints"))
                 )
                 for d in line["detections"]

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..core.detections import Detections, Result, label_of
-from ..core.errors import DISK_FULL, ReaderGone, SinkError
+from ..core.errors import ReaderGone, SinkError
 from ..core.frame import SourceInfo
 
 
@@ -24,7 +24,7 @@ def wall_offset_ns() -> int:
     return time.time_ns() - time.monotonic_ns()
 
 
-class LineFormatter:
+class ResultEncoder:
     """Formats results; one thread. Fields are only ever added.
 
     ``wall_offset_ns`` is asked for each line, as the wall clock of a device without a battery jumps
@@ -77,6 +77,10 @@ class LineFormatter:
             for i, points in enumerate(detections.keypoints.tolist()):
                 pairs = ", ".join(f"[{round(x, 2)}, {round(y, 2)}]" for x, y in points)
                 texts[i] = f'{texts[i][:-1]}, "keypoints": [{pairs}]}}'
+        if detections.track_ids is not None:
+            for i, track_id in enumerate(detections.track_ids.tolist()):
+                if track_id >= 0:
+                    texts[i] = f'{texts[i][:-1]}, "track_id": {track_id}}}'
         return ", ".join(texts)
 
     def _label(self, class_id: int) -> str:
@@ -95,19 +99,22 @@ def quoted(text: str) -> str:
     return quoted
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
 def open_output(path: Path, *, truncate: bool) -> io.FileIO:
     """Open for writing, unbuffered, made where missing; raises SinkError with the cure."""
     flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     try:
         return io.FileIO(os.open(path, flags | (os.O_TRUNC if truncate else 0), 0o666), "wb")
     except OSError as error:
-        raise SinkError(f"cannot write {path}: {cure(error, path)}") from error
+        raise unwritable(f"cannot write {path}", error, path) from error
 
 
 def cure(error: OSError, path: Path | None = None) -> str:
     """What went wrong and what to do, as the second half of a message. No path: stdout."""
     folder = path.parent if path is not None else Path()
-    if error.errno in DISK_FULL:
+    if error.errno in _FULL:
         return "the disk is full (or your quota is); free some space or write to another disk"
     if error.errno == errno.EFBIG:
         return "the file has reached the size limit; raise it (ulimit -f, or the file system's)"
@@ -122,6 +129,11 @@ def cure(error: OSError, path: Path | None = None) -> str:
     if error.errno == errno.EROFS:
         return "the file system is mounted read-only; write to another one"
     return f"{error.strerror or error}; check the disk and the path, or name another file"
+
+
+def unwritable(what: str, error: OSError, path: Path | None = None, end: str = "") -> SinkError:
+    """The error that says ``what`` failed, why, the cure, and ``end``. No path: stdout."""
+    return SinkError(f"{what}: {cure(error, path)}{end}", disk_full=error.errno in _FULL)
 
 
 STDOUT = "-"
@@ -167,10 +179,8 @@ class LinesFile:
         except OSError as error:
             _cut(self._out, written)
             self._leave()
-            raise SinkError(
-                f"cannot write JSON lines to {self._name}: {cure(error, self._path)}; "
-                "the lines before are whole"
-            ) from error
+            what, end = f"cannot write JSON lines to {self._name}", "; the lines before are whole"
+            raise unwritable(what, error, self._path, end) from error
 
     def close(self) -> None:
         """Let go; every line has been written already. SinkError if a network disk lost some."""
@@ -180,7 +190,7 @@ class LinesFile:
             try:
                 out.close()
             except OSError as error:
-                raise SinkError(f"cannot finish {self._name}: {cure(error, self._path)}") from error
+                raise unwritable(f"cannot finish {self._name}", error, self._path) from error
 
     @property
     def _name(self) -> str:
@@ -231,7 +241,7 @@ class JsonLinesSink:
         self, target: str | LinesFile, *, wall_offset_ns: Callable[[], int] = wall_offset_ns
     ) -> None:
         self._file = LinesFile(target) if isinstance(target, str) else target
-        self._line = LineFormatter(wall_offset_ns=wall_offset_ns)
+        self._line = ResultEncoder(wall_offset_ns=wall_offset_ns)
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Open the target; raises SinkError with the cure."""

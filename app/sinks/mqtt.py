@@ -31,13 +31,15 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from ..config import MqttOptions
+from ..core.credentials import mask_text
 from ..core.detections import Result
-from ..core.errors import ConfigError, mask_text
+from ..core.errors import ConfigError
 from ..core.frame import SourceInfo
 from ..core.stats import OutputMeter
 from .events import Event
-from .json_lines import LineFormatter
+from .json_lines import ResultEncoder
 from .mqtt_spool import Spool
+from .tls import client_context, untrusted
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ DEFAULT_PREFIX = "kestrel"
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class BrokerAddress:
     """A broker and the topics below which everything is published."""
 
     host: str
@@ -79,7 +81,7 @@ def _mark(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def parse_address(url: str) -> Address:
+def parse_address(url: str) -> BrokerAddress:
     """Raises ConfigError, which never repeats the URL: it may hold a password."""
     try:
         # a raw "/" or "@" in a password: all up to the last "@" is user and password
@@ -100,7 +102,7 @@ def parse_address(url: str) -> Address:
         raise ConfigError("--mqtt holds bytes that are no UTF-8; write them as %XX") from None
     user, colon, password = login.partition(":")
     tls = parts.scheme == "mqtts"
-    return Address(
+    return BrokerAddress(
         host=host,
         port=port or (8883 if tls else 1883),
         tls=tls,
@@ -125,7 +127,7 @@ class MqttPublisher:
 
     def __init__(
         self,
-        address: Address,
+        address: BrokerAddress,
         options: MqttOptions,
         meter: OutputMeter,
         *,
@@ -135,7 +137,7 @@ class MqttPublisher:
         self._figures = figures
         path = Path(options.spool) if options.spool else address.default_spool()
         self._spool = Spool(path, max_bytes=int(options.spool_mb * 1e6), on_drop=meter.dropped)
-        self._line = LineFormatter()
+        self._line = ResultEncoder()
         self._run, self._count = uuid.uuid4().hex[:12], 0
         self._client = self._make_client()
         self._connected = False
@@ -267,14 +269,7 @@ class MqttPublisher:
         if user:
             client.username_pw_set(user, self._password())
         if self._address.tls:
-            try:
-                context = ssl.create_default_context(cafile=self._options.ca_file)
-            except OSError as error:
-                raise ConfigError(
-                    f"cannot read ca_file {self._options.ca_file} of [mqtt]: "
-                    f"{error.strerror or error}"
-                ) from error
-            client.tls_set_context(context)
+            client.tls_set_context(client_context(self._options.ca_file, "mqtt"))
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
@@ -305,10 +300,7 @@ class MqttPublisher:
     def _on_connect_fail(self, client: mqtt.Client, userdata: Any) -> None:
         error = sys.exc_info()[1]  # called while it is handled
         if isinstance(error, ssl.SSLCertVerificationError):
-            self._away(
-                f"its certificate is not trusted ({error.verify_message}); name its authority as "
-                "ca_file in [mqtt]"
-            )
+            self._away(untrusted(error, "mqtt"))
         else:
             self._away(getattr(error, "strerror", None) or mask_text(str(error)) or "no answer")
 

@@ -24,7 +24,7 @@ MEMORY_BYTES = 8_000_000
 _OVERHEAD = 64  # bytes a row takes besides its text, about
 
 
-class Message(NamedTuple):
+class SpooledMessage(NamedTuple):
     """``seq`` rises by one a message, also across runs while the file holds some."""
 
     seq: int
@@ -56,7 +56,7 @@ class Spool:
         self._path, self._max_bytes, self._memory_bytes = path, max_bytes, memory_bytes
         self._on_drop, self._clock_s = on_drop, clock_s
         self._lock = threading.Lock()
-        self._young: dict[int, tuple[Message, float]] = {}  # by seq: message, when it came
+        self._young: dict[int, tuple[SpooledMessage, float]] = {}  # by seq: message, when it came
         self._young_bytes = 0
         self._db: sqlite3.Connection | None = None
         self._disk_bytes = self._disk_count = self._disk_last = 0
@@ -79,7 +79,7 @@ class Spool:
         """Take a message; never touches the disk."""
         dropped = 0
         with self._lock:
-            message = Message(self._next, topic, text)
+            message = SpooledMessage(self._next, topic, text)
             self._next += 1
             self._young[message.seq] = message, self._clock_s()
             self._young_bytes += message.size
@@ -92,16 +92,16 @@ class Spool:
         for _ in range(dropped):
             self._on_drop("memory full" if self.trouble else "disk too slow")
 
-    def hand_out(self, count: int) -> list[Message]:
+    def hand_out(self, count: int) -> list[SpooledMessage]:
         """The next messages; each is handed out once in a run."""
-        found: list[Message] = []
+        found: list[SpooledMessage] = []
         if self._disk_last > self._handed and self._db is not None:
             try:
                 rows = self._db.execute(
                     "SELECT seq, topic, text FROM message WHERE seq > ? ORDER BY seq LIMIT ?",
                     (self._handed, count),
                 )
-                found = self._sound([Message(*row) for row in rows])
+                found = self._sound([SpooledMessage(*row) for row in rows])
             except sqlite3.Error as error:
                 self._failed(error)
         with self._lock:
@@ -114,7 +114,7 @@ class Spool:
                 self._handed = found[-1].seq
         return found
 
-    def _sound(self, messages: list[Message]) -> list[Message]:
+    def _sound(self, messages: list[SpooledMessage]) -> list[SpooledMessage]:
         """Without what a damaged file holds in place of texts, which is counted as lost."""
         sound = [m for m in messages if isinstance(m.topic, str) and isinstance(m.text, str)]
         for message in messages:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from ..config import RecordOptions
+from ..config import ClipOptions, RecordOptions
 from ..core.detections import Result
 from ..core.errors import SinkError
 from ..core.frame import SourceInfo
 from ..core.interfaces import Sink
 from ..core.stats import OutputMeter
-from .json_lines import cure
+from .json_lines import unwritable
 from .video import VideoFileSink
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,13 @@ class Budget:
     prefix: str
     max_bytes: int
     max_age_s: float
+
+    @staticmethod
+    def of(options: RecordOptions | ClipOptions, prefix: str) -> Budget:
+        """The folder and limits that the options name."""
+        assert options.path is not None
+        max_bytes, max_age_s = int(options.budget_mb * 1e6), options.keep_hours * 3600
+        return Budget(Path(options.path), prefix, max_bytes, max_age_s)
 
     def new_path(self, now_s: float | None = None) -> Path:
         """A name that nobody has yet; the wall clock of a small device may jump back."""
@@ -106,15 +113,9 @@ class SegmentsSink:
         make: Callable[[Path], Sink] = VideoFileSink,
         clock_s: Callable[[], float] = monotonic,
     ) -> None:
-        assert options.path is not None
         self._options, self._meter = options, meter
         self._make, self._clock_s = make, clock_s
-        self._budget = Budget(
-            folder=Path(options.path),
-            prefix="kestrel",
-            max_bytes=int(options.budget_mb * 1e6),
-            max_age_s=options.keep_hours * 3600,
-        )
+        self._budget = Budget.of(options, "kestrel")
         self._source: SourceInfo | None = None
         self._labels: Sequence[str] = ()
         self._file: Sink | None = None
@@ -199,4 +200,4 @@ def make_folder(folder: Path) -> None:
     except FileExistsError as error:
         raise SinkError(f"cannot record to {folder}: it is no folder; name another one") from error
     except OSError as error:
-        raise SinkError(f"cannot record to {folder}: {cure(error, folder)}") from error
+        raise unwritable(f"cannot record to {folder}", error, folder) from error

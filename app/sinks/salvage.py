@@ -1,4 +1,4 @@
-"""How much of a recording that was cut short is whole, and where must it end to play?
+"""The whole part of a recording that was cut short, at whose end it must be cut to play.
 
 FFmpeg rejects an MP4 altogether that ends in half a moof. A walk over the boxes tells where the
 last whole piece ends, without reading the pictures.

@@ -16,25 +16,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.detections import (
-    Detections,
-    Result,
-    Rgb,
-    bgr_pixels,
-    caption,
-    colour_of,
-    line_width_px,
-    text_colour_on,
-)
+from ..core.detections import Detections, Result
 from ..core.errors import ConfigError, SinkError
-from ..core.frame import SourceInfo
-from .json_lines import cure, open_output
+from ..core.frame import SourceInfo, bgr_pixels
+from ..core.overlay import OverlayStyle, caption, colour_of, place_tags, text_colour_on
+from .json_lines import open_output, unwritable
 from .salvage import whole_part, why_not_more
 
 log = logging.getLogger(__name__)
 
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_FONT_PX = 24.4  # a font of this size reads like OpenCV's, which is thin, at scale 1
 
 
 def draw_detections(
@@ -42,7 +35,8 @@ def draw_detections(
 ) -> None:
     """Boxes, labels, scores and keypoints onto ``canvas``, (H, W, 3) uint8 BGR, in place."""
     height, width = canvas.shape[:2]
-    line = line_width_px((width, height))
+    style = OverlayStyle.for_frame((width, height))
+    line, radius = round(style.line), round(style.point)
     boxes = _whole(detections.xyxy)
     ids, scores = detections.class_ids.tolist(), detections.scores.tolist()
     colours = [colour_of(each) for each in ids]
@@ -55,10 +49,19 @@ def draw_detections(
     if detections.keypoints is not None:
         for i, points in enumerate(_whole(detections.keypoints)):
             for x, y in points:
-                cv2.circle(canvas, (x, y), line + 1, colours[i][::-1], cv2.FILLED, cv2.LINE_AA)
+                cv2.circle(canvas, (x, y), radius, colours[i][::-1], cv2.FILLED, cv2.LINE_AA)
+    scale, stroke = style.text / _FONT_PX, max(1, line // 2)
+    texts = [_ascii(caption(labels, *each)) for each in zip(ids, scores, strict=True)]
+    extents = [cv2.getTextSize(text, _FONT, scale, stroke) for text in texts]
+    sizes = [(w + 2 * style.pad_x, h + base + 2 * style.pad_y) for (w, h), base in extents]
+    tags = place_tags(boxes, sizes, (0, 0, width, height), style)
     for i in worst_first:
-        text = _ascii(caption(labels, ids[i], scores[i]))
-        _tag(canvas, (boxes[i][0], boxes[i][1]), text, colours[i])
+        if i in tags:
+            x0, y0, x1, y1 = (round(side) for side in tags[i])
+            cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), colours[i][::-1], cv2.FILLED)
+            at = round(x0 + style.pad_x), round(y0 + style.pad_y) + extents[i][0][1]
+            ink = text_colour_on(colours[i])
+            cv2.putText(canvas, texts[i], at, _FONT, scale, ink, stroke, cv2.LINE_AA)
 
 
 def _whole(points: NDArray[np.float32]) -> Any:
@@ -66,21 +69,12 @@ def _whole(points: NDArray[np.float32]) -> Any:
     return np.rint(np.nan_to_num(points).clip(-9999, 29999)).astype(int).tolist()
 
 
-def _tag(canvas: NDArray[np.uint8], corner_px: tuple[int, int], text: str, colour: Rgb) -> None:
-    """The text on a filled strip above the corner, or below it where there is no room."""
-    height, width = canvas.shape[:2]
-    line = line_width_px((width, height))
-    scale, stroke = max(0.35, min(width, height) / 900), max(1, line // 2)
-    (text_w, text_h), base = cv2.getTextSize(text, _FONT, scale, stroke)
-    x = max(0, min(corner_px[0], width - text_w - 4))
-    top = corner_px[1] - text_h - base - 2
-    if top < 0:
-        top = max(0, corner_px[1])
-    bottom = top + text_h + base + 2
-    cv2.rectangle(canvas, (x, top), (x + text_w + 4, bottom), colour[::-1], cv2.FILLED)
-    ink = text_colour_on(colour)
-    at = (x + 2, top + text_h + 1)
-    cv2.putText(canvas, text, at, _FONT, scale, ink, stroke, cv2.LINE_AA)
+def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR as the bytes of a JPEG file, (N,) uint8; ``quality`` is 0..100."""
+    done, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise SinkError("a frame could not be encoded as JPEG")
+    return np.asarray(jpeg, np.uint8)
 
 
 def _ascii(text: str) -> str:
@@ -262,7 +256,7 @@ class VideoFileSink:
         """Draw on a copy, encode and write; raises SinkError when the disk is full."""
         if not self._open:
             return
-        frame, pixels = result.frame, bgr_pixels(result.frame)
+        pixels = bgr_pixels(result.frame)
         try:
             if self._writer is None:
                 # H.264 in 4:2:0 has even sizes only: an odd last row or column is doubled
@@ -270,9 +264,7 @@ class VideoFileSink:
                 self._canvas = np.zeros((height, width, 3), np.uint8)
                 self._writer = H264Writer(self._path, (width, height), self._fps)
             self._draw(pixels, result)
-            self._writer.write(
-                self._canvas, frame.captured_ns if frame.media_ns is None else frame.media_ns
-            )
+            self._writer.write(self._canvas, result.frame.time_ns)
         except (OSError, ValueError) as error:
             raise self._stopped(error) from error
         self._frames += 1
@@ -314,10 +306,9 @@ class VideoFileSink:
         if self._writer is not None:
             self._writer.abandon()
         self._writer, self._open = None, False
-        why = cure(error, self._path) if isinstance(error, OSError) else f"libav refused: {error}"
         if self._mark() == self._earlier:  # not begun: an earlier recording is still whole
             self._remove_if_made()
-            return SinkError(f"cannot record to {self._path}: {why}")
+            return self._fault(f"cannot record to {self._path}", error)
         try:
             end, kept = whole_part(self._path)
             if kept:
@@ -329,9 +320,13 @@ class VideoFileSink:
             if not kept:
                 self._remove()
                 kept_text = "none of them was written whole, so the file is removed"
-        return SinkError(
-            f"recording to {self._path} stopped after {self._frames} frames: {why}; {kept_text}"
-        )
+        what = f"recording to {self._path} stopped after {self._frames} frames"
+        return self._fault(what, error, f"; {kept_text}")
+
+    def _fault(self, what: str, error: Exception, end: str = "") -> SinkError:
+        if isinstance(error, OSError):
+            return unwritable(what, error, self._path, end)
+        return SinkError(f"{what}: libav refused: {error}{end}")
 
     def _torn(self) -> bool:
         """Whether frames are missing in the closed file: libav does not tell of a torn end."""

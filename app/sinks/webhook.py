@@ -1,4 +1,4 @@
-"""How do events reach a web service that may be slow, or away?"""
+"""Webhook: events posted to a web service that may be slow, or away."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..config import WebhookOptions
 from ..core.errors import ConfigError
 from ..core.stats import OutputMeter
 from .events import Event
+from .tls import client_context, untrusted
 
 log = logging.getLogger(__name__)
 
@@ -124,11 +125,7 @@ class Webhook:
         except urllib.error.URLError as error:
             why = error.reason
             if isinstance(why, ssl.SSLCertVerificationError):
-                return (
-                    f"its certificate is not trusted ({why.verify_message}); name its authority "
-                    "as ca_file in [webhook]",
-                    True,
-                )
+                return untrusted(why, "webhook"), True
             return f"it cannot be reached ({getattr(why, 'strerror', None) or why})", True
         except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: IDNA
             return f"no answer ({error or type(error).__name__})", True
@@ -167,11 +164,5 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _opener(options: WebhookOptions) -> Callable[..., Any]:
-    try:
-        context = ssl.create_default_context(cafile=options.ca_file)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read ca_file {options.ca_file} of [webhook]: {error.strerror or error}"
-        ) from error
-    https = urllib.request.HTTPSHandler(context=context)
+    https = urllib.request.HTTPSHandler(context=client_context(options.ca_file, "webhook"))
     return urllib.request.build_opener(https, _NoRedirect).open

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from ..core.errors import SourceError
+from ..core.schemes import scheme_of
 
 _MP4_PARENTS = {b"moov", b"trak", b"mdia"}
 
@@ -90,7 +91,6 @@ def _full_box_number(file: BinaryIO, *, after_v0: int, after_v1: int, wide: bool
 
 
 REFUSED = "connection refused: check the port and that the server runs"
-_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 
 
 def unreadable_file(path: Path, label: str) -> SourceError:
@@ -153,8 +153,8 @@ def unreachable(uri: str, label: str, *, waited_s: float, limit_s: float) -> Sou
 def port_fault(uri: str, limit_s: float) -> str | None:
     """Why nobody answers at the address's port; None where somebody does."""
     try:
-        parts = urlsplit(uri)
-        host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
+        parts, scheme = urlsplit(uri), scheme_of(uri)
+        host, port = parts.hostname or "", parts.port or (scheme.port if scheme else 0)
         socket.create_connection((host, port), timeout=min(1.0, limit_s)).close()
     except socket.gaierror:
         return "the host name is not known: check the address and the network"

@@ -11,7 +11,8 @@ import sys
 import time
 from typing import Any
 
-from ..core.errors import SourceEnded, SourceError, mask_credentials
+from ..core.credentials import mask_credentials
+from ..core.errors import SourceEnded, SourceError
 from .frame_ipc import Picture, serve
 
 # One frame waits, and a newer one replaces it.

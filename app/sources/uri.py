@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import get_args
 from urllib.parse import parse_qsl, unquote
 
-from ..core.errors import ConfigError, SourceError, mask_credentials
+from ..core.credentials import mask_credentials
+from ..core.errors import ConfigError, SourceError
 from ..core.interfaces import FrameSource
+from ..core.schemes import KINDS, SCHEMES, scheme_of, split_scheme
 from .base import RtspTransport, SourceOptions, stable_name
 from .camera import CameraMode, CameraSource
 from .chaos import ChaosSource, Schedule
@@ -29,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 def rtsp_transport(uri: str, options: SourceOptions) -> tuple[str, SourceOptions]:
-    """Takes ``rtsp_transport=`` out of an RTSP address; all else belongs to the server."""
+    """Take ``rtsp_transport=`` out of an RTSP address; all else belongs to the server."""
     match = re.search(r"(?<=[?&])rtsp_transport=([^&#]*)&?", uri)
     if match is None or not uri.lower().startswith("rtsp"):
         return uri, options
@@ -128,18 +130,9 @@ def _count(text: str, name: str) -> int:
     return int(text)
 
 
-__all__ = ["SAMPLE_PATH", "SourceOptions", "make_source"]
-
-
 SAMPLE_PATH = Path(__file__).parent / "sample.mp4"
 
 KNOCK_S, KNOCKS = 1.0, 5
-_STREAMS = ("rtsp", "rtsps", "http", "https")
-_LASTING = ("camera", "gst", "csi", *_STREAMS)
-_KINDS = (
-    "camera:0, camera:/dev/v4l/by-id/…, csi:0, gst:PIPELINE, rtsp://, rtsps://, http://, https://, "
-    "file://, chaos:SCRIPT:SOURCE, a file, a folder of pictures, pattern:, sample:"
-)
 
 
 def is_recording(uri: str) -> bool:
@@ -148,7 +141,7 @@ def is_recording(uri: str) -> bool:
     scheme, rest = _split(uri)
     if scheme == "pattern":
         return script is None and "frames=" in rest
-    return script is None and scheme not in _LASTING
+    return script is None and not SCHEMES[scheme].lasting
 
 
 def make_source(
@@ -181,9 +174,9 @@ def make_source(
         make = _with_chaos(make, Schedule(script), label)
     source = make()  # what is wrong with the URI is told here, not by the thread that opens it
     scheme, _ = _split(uri)
-    if endurance is None or (scheme not in _LASTING and script is None):
+    if endurance is None or (not SCHEMES[scheme].lasting and script is None):
         return source
-    if scheme in _STREAMS and script is None:
+    if SCHEMES[scheme].network and script is None:
         make = _knocking(make, uri, label)
     in_child = isolate or (isolate is None and scheme != "camera")
     patience = replace(endurance, open_s=endurance.open_s + (START_S if in_child else 0))
@@ -255,7 +248,7 @@ def _once(
         device, mode = camera_mode(rest, raw=options.raw)
         where = uri
         source = CameraSource(device, label=label, mode=mode)
-    elif scheme in _STREAMS:
+    elif SCHEMES[scheme].network:
         where, options = rtsp_transport(uri, options)
         source = FfmpegSource(where, label=label, remote=True, options=options)
     else:
@@ -264,7 +257,7 @@ def _once(
             raise missing_sample(path) if scheme == "sample" else missing_file(rest)
         where = str(path.absolute())
         source = _recording(path, label=label, options=options)
-    if isolate or (isolate is None and scheme in _STREAMS):
+    if isolate or (isolate is None and SCHEMES[scheme].network):
         source = IsolatedSource(where, label=label, options=options)
     return Paced(source) if realtime and scheme != "camera" else source
 
@@ -272,13 +265,9 @@ def _once(
 def _split(uri: str) -> tuple[str, str]:
     """(scheme, rest); the scheme of a plain path is "file"."""
     if not uri.strip():
-        raise ConfigError(f"the source is empty; it can be {_KINDS}")
-    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", uri)
-    scheme = match[1].lower() if match else ""
-    rest = uri[len(scheme) + 1 :] if match else uri
-    if scheme in ("camera", "pattern", "sample", "gst", "csi") or (
-        scheme in _STREAMS and rest[:2] == "//"
-    ):
+        raise ConfigError(f"the source is empty; it can be {KINDS}")
+    scheme, rest = split_scheme(uri)
+    if scheme not in ("file", "chaos") and scheme_of(uri) is not None:
         return scheme, rest
     if scheme == "file" and rest.startswith("/"):
         local = re.sub(r"^//(localhost)?(?=/)", "", rest)
@@ -288,7 +277,7 @@ def _split(uri: str) -> tuple[str, str]:
     if re.match(r"/dev/(video\d+|v4l/.+)$", uri):
         return "camera", uri
     if scheme and not _is_there(Path(uri)):
-        raise ConfigError(f"no source for {mask_credentials(uri)}; it can be {_KINDS}")
+        raise ConfigError(f"no source for {mask_credentials(uri)}; it can be {KINDS}")
     return "file", uri
 
 

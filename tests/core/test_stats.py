@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import math
 import threading
+from statistics import median
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.stats import FOLDED, Meter, Quantiles, Rate
+from app.core.stats import FOLDED, Meter, Rate, RecentValues, percentiles
 
 SECOND = 1_000_000_000
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=200), st.integers(1, 50))
-def test_quantiles_are_those_of_the_latest_values(values: list[float], size: int) -> None:
-    quantiles = Quantiles(size)
+def test_percentiles_are_those_of_the_latest_values(values: list[float], size: int) -> None:
+    recent = RecentValues(size)
     for value in values:
-        quantiles.add(value)
-    assert quantiles.at(50, 99) == pytest.approx(tuple(np.percentile(values[-size:], (50, 99))))
+        recent.add(value)
+    latest = values[-size:]
+    lowest, middle, highest = percentiles(recent.values(), 0, 50, 100)
+    assert lowest == min(latest) and highest == max(latest)
+    assert middle == pytest.approx(median(latest))
 
 
-def test_no_values_give_no_quantiles() -> None:
-    assert all(math.isnan(v) for v in Quantiles().at(50, 95, 99))
+def test_no_values_give_no_percentiles() -> None:
+    assert all(math.isnan(v) for v in percentiles(RecentValues().values(), 50, 95, 99))
 
 
 def test_a_rate_is_intervals_over_span() -> None:

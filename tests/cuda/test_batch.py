@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,6 +17,7 @@ from app.core.frame import Frame
 from app.core.interfaces import BatchSlot
 from app.cuda.backend import CudaBackend
 from app.cuda.native.engine import NativeEngine
+from app.models.families import find_family
 from app.models.store import default_model, locate
 from app.pipeline.capture import Lane
 from app.pipeline.handoff import Policy
@@ -144,7 +146,8 @@ def test_a_slot_for_batches_takes_single_frames_too(device, blob):
 
 
 def test_outputs_that_the_host_decodes(device, blob, monkeypatch):
-    monkeypatch.setattr("app.cuda.outputs.knows", lambda spec: False)
+    on_host = replace(find_family("yolov8", {}), device=None)
+    monkeypatch.setattr("app.models.manifest.find_family", lambda *_: on_host)
     with backend(blob, 4) as running:
         for some in ((1, 9, 17, 25), (33, 2)):
             answers = together(running.slots[0], [square_at(i) for i in some])

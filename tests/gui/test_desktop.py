@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.core.detections import colour_of
+from app.core.overlay import colour_of
 from app.sources.uri import SAMPLE_PATH
 from tests.gui.x11 import Keyboard, NetworkCamera, clip_as_jpegs, screenshot, wait_for, x_display
 from tests.sinks.kit import ROOT

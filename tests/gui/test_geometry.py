@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.gui.view import Camera, fit, visible_part
+from app.gui.view import Viewport, fit, visible_part
 
 sizes = st.tuples(st.integers(1, 5000), st.integers(1, 5000))
 places = st.tuples(st.floats(0, 1), st.floats(0, 1))
@@ -14,7 +14,7 @@ places = st.tuples(st.floats(0, 1), st.floats(0, 1))
 
 @given(sizes, sizes, st.sampled_from([1.0, 1.5, 2.0]), st.floats(0.2, 8), places)
 def test_zoomed_frame_leaves_no_gap_it_could_fill(frame, room, ratio, factor, place) -> None:
-    camera = Camera()
+    camera = Viewport()
     at = place[0] * room[0], place[1] * room[1]
     camera.zoom_by(factor, at=at, frame_wh_px=frame, room_wh=room, ratio=ratio)
     placed = camera.place(frame, room, ratio)
@@ -28,7 +28,7 @@ def test_zoomed_frame_leaves_no_gap_it_could_fill(frame, room, ratio, factor, pl
 
 @given(sizes, sizes, st.floats(1, 8))
 def test_visible_part_lies_in_the_frame_and_covers_the_view(frame, room, factor) -> None:
-    camera = Camera()
+    camera = Viewport()
     middle = room[0] / 2, room[1] / 2
     camera.zoom_by(factor, at=middle, frame_wh_px=frame, room_wh=room, ratio=1.0)
     placed = camera.place(frame, room, 1.0)
@@ -41,13 +41,13 @@ def test_visible_part_lies_in_the_frame_and_covers_the_view(frame, room, factor)
 
 
 def test_one_to_one_means_device_pixels() -> None:
-    camera = Camera()
+    camera = Viewport()
     camera.reset(1.0)
     assert camera.place((4000, 3000), (400, 300), 2.0).scale == 0.5
 
 
 def test_zooming_out_ends_at_the_whole_frame_and_in_at_a_limit() -> None:
-    camera = Camera()
+    camera = Viewport()
     where = {"at": (200.0, 150.0), "frame_wh_px": (4000, 3000), "room_wh": (400, 300)}
     camera.zoom_by(1e-6, **where, ratio=1.0)
     assert camera.place((4000, 3000), (400, 300), 1.0) == fit((4000, 3000), (400, 300))
@@ -56,7 +56,7 @@ def test_zooming_out_ends_at_the_whole_frame_and_in_at_a_limit() -> None:
 
 
 def test_panning_a_fitted_frame_moves_nothing() -> None:
-    camera = Camera()
+    camera = Viewport()
     before = camera.place((400, 300), (400, 300), 1.0)
     camera.pan(50, 50, frame_wh_px=(400, 300), room_wh=(400, 300), ratio=1.0)
     after = camera.place((400, 300), (400, 300), 1.0)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from PyQt5.QtCore import QPoint
 from PyQt5.QtGui import QImage
 
-from app.core.detections import Result, colour_of
+from app.core.detections import Result
 from app.core.frame import Frame
+from app.core.overlay import colour_of
 from app.gui.view import ResultView, fit, with_toggle
 from tests.sinks.kit import LABELS, found, gray, result
 

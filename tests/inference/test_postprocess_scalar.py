@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.core.letterbox import Placement, place
 from app.inference import postprocess as module
-from app.inference.postprocess import MOST, Limits, Postprocessor, finish_few
+from app.inference.postprocess import SCALAR_LIMIT, Limits, Postprocessor, postprocess_scalar
 from app.models.families.base import Candidates
 from app.models.store import find_model
 
@@ -26,8 +26,8 @@ GARBAGE = [np.nan, np.inf, -np.inf, 3e38, -3e38]
 class Decoder:
     """Gives what it was told to."""
 
-    def __init__(self, found: Candidates, needs_nms: bool) -> None:
-        self._found, self.needs_nms = found, needs_nms
+    def __init__(self, found: Candidates) -> None:
+        self._found = found
 
     def __call__(self, outputs: object, score: float) -> Candidates:
         return self._found
@@ -35,13 +35,13 @@ class Decoder:
 
 def postprocessor(found: Candidates, iou: float, needs_nms: bool) -> Postprocessor:
     made = Postprocessor(find_model("kestrel_320").spec, [(1, 6, 2100)], Limits(0.1, iou))
-    made._decode = Decoder(found, needs_nms)
+    made._decode, made._needs_nms = Decoder(found), needs_nms
     return made
 
 
 @st.composite
 def candidates(draw: st.DrawFn) -> Candidates:
-    n = draw(st.integers(1, MOST))
+    n = draw(st.integers(1, SCALAR_LIMIT))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     corner, size = rng.integers(-40, 300, (n, 2)), rng.integers(0, 120, (n, 2))
     near = rng.integers(0, n, n)  # some lie on one another
@@ -65,7 +65,7 @@ def test_few_are_finished_as_many_are(
     both = postprocessor(found, iou, needs_nms)
     few = both([], placement)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "MOST", 0)
+        patch.setattr(module, "SCALAR_LIMIT", 0)
         many = both([], placement)
     assert few.class_ids.tolist() == many.class_ids.tolist()
     assert few.scores.tolist() == many.scores.tolist()
@@ -74,8 +74,8 @@ def test_few_are_finished_as_many_are(
 
 
 def test_more_than_a_handful_and_keypoints_take_the_vector_form(monkeypatch) -> None:
-    monkeypatch.setattr(module, "finish_few", None)
-    n = MOST + 1
+    monkeypatch.setattr(module, "postprocess_scalar", None)
+    n = SCALAR_LIMIT + 1
     corner = np.arange(n, dtype=np.float32)[:, None] * 12
     found = Candidates(
         np.concatenate((corner, corner, corner + 9, corner + 9), axis=1),
@@ -94,5 +94,5 @@ def test_a_box_in_the_padding_is_none() -> None:
         np.array([[0, 0, 320, 5]], np.float32), np.ones(1, np.float32), np.zeros(1, np.intp)
     )
     placement = place((768, 432), (320, 320))
-    assert len(finish_few(found, placement, iou=None)) == 0
-    assert len(finish_few(found, replace(placement, y=0), iou=None)) == 1
+    assert len(postprocess_scalar(found, placement, iou=None)) == 0
+    assert len(postprocess_scalar(found, replace(placement, y=0), iou=None)) == 1

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from app.core.errors import ModelError
 from app.core.letterbox import place
-from app.models.families import make_decoder
 from app.models.manifest import InputSpec, ModelSpec
 
 WH = (128, 96)
@@ -31,7 +30,7 @@ def spec(family: str, classes: int = CLASSES, **parameters: Any) -> ModelSpec:
         name="made",
         file="made.onnx",
         input=InputSpec(WH),
-        family=family,  # type: ignore[arg-type]
+        family=family,
         labels=tuple(f"class {i}" for i in range(classes)),
         parameters=parameters,
     )
@@ -146,7 +145,7 @@ def test_reads_back_what_was_written(family: str, data: st.DataObject) -> None:
     sizes = rng.uniform(8, 60, (n, 2))
     ids = rng.integers(0, CLASSES, n)
     outputs = write((centres, sizes, ids), 0.8)
-    decode = make_decoder(model, [o.shape for o in outputs])
+    decode = model.decoder([o.shape for o in outputs])
     found = decode(outputs, 0.5)
     assert len(found.scores) == n
     np.testing.assert_allclose(found.scores, 0.8, atol=1e-4)
@@ -163,7 +162,7 @@ def test_yunet_reads_box_and_keypoints() -> None:
     outputs[1][0, row], outputs[4][0, row] = 0.81, 1.0
     outputs[7][0, row] = (0.5, 0.25, np.log(2), np.log(3))
     outputs[10][0, row] = np.arange(10) / 10
-    decode = make_decoder(spec("yunet", classes=1), [o.shape for o in outputs])
+    decode = spec("yunet", classes=1).decoder([o.shape for o in outputs])
     found = decode(outputs, 0.6)
     assert found.scores.tolist() == pytest.approx([0.9])
     cx, cy = (x + 0.5) * s, (y + 0.25) * s
@@ -175,7 +174,7 @@ def test_yunet_reads_box_and_keypoints() -> None:
 def test_ultraface_reads_the_face_column() -> None:
     scores = np.array([[[0.9, 0.1], [0.2, 0.8]]], np.float32)
     corners = np.array([[[0, 0, 1, 1], [0.25, 0.5, 0.5, 0.75]]], np.float32)
-    decode = make_decoder(spec("ultraface", classes=1), [(1, 2, 2), (1, 2, 4)])
+    decode = spec("ultraface", classes=1).decoder([(1, 2, 2), (1, 2, 4)])
     found = decode([scores, corners], 0.7)
     assert found.xyxy.tolist() == [[32, 48, 64, 72]]
     assert found.scores.tolist() == pytest.approx([0.8])
@@ -187,7 +186,7 @@ def test_outputs_of_another_family_are_refused_with_the_cure(
     family: str, shapes: list[tuple[int, ...]]
 ) -> None:
     with pytest.raises(ModelError, match=r"decoder\.family"):
-        make_decoder(FAMILIES[family][0], shapes)
+        FAMILIES[family][0].decoder(shapes)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

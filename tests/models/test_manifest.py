@@ -5,14 +5,13 @@ import re
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.errors import ModelError
 from app.core.letterbox import Align, Resize
+from app.models.families import FAMILY_NAMES, decoder_keys
 from app.models.manifest import (
-    FAMILIES,
-    PARAMETERS,
     SHELF_DIR,
     InputSpec,
     ModelSpec,
@@ -49,12 +48,15 @@ INPUTS = st.builds(
     pad=st.integers(0, 255),
     fit=st.just(0),
 )
-DECODERS = st.sampled_from(FAMILIES).flatmap(
+DECODERS = st.sampled_from(FAMILY_NAMES).flatmap(
     lambda family: st.fixed_dictionaries(
         {"family": st.just(family)},
         optional={
             "parameters": st.fixed_dictionaries(
-                {}, optional={name: GOOD[name] for name in PARAMETERS.get(family, ())}
+                {},
+                optional={
+                    k: GOOD.get(k, st.just(p.default)) for k, p in decoder_keys(family).items()
+                },
             )
         },
     )
@@ -78,6 +80,7 @@ SPECS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(SPECS)
 def test_a_written_manifest_reads_back_the_same(spec):
     assert parse_manifest(parse_toml(format_manifest(spec)), name="a", where="a.toml") == spec

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from app.core.detections import colour_of
+from app.core.overlay import colour_of
 from app.runtime.window import Snapshots
 from tests.sinks.kit import CLIP, LABELS, found, result, textured
 

@@ -8,15 +8,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.detections import (
-    bgr_pixels,
-    caption,
-    colour_of,
-    line_width_px,
-    printable,
-    text_colour_on,
-)
-from app.core.frame import Frame
+from app.core.detections import printable
+from app.core.frame import Frame, bgr_pixels
+from app.core.overlay import OverlayStyle, caption, colour_of, place_tags, text_colour_on
 from app.sinks.video import draw_detections
 from tests.sinks.kit import LABELS, found, gray
 
@@ -51,7 +45,9 @@ def test_class_without_a_name_is_named_by_its_number() -> None:
 
 
 def test_line_grows_with_the_frame() -> None:
-    assert [line_width_px(wh) for wh in ((160, 90), (640, 480), (3840, 2160))] == [2, 2, 9]
+    styles = [OverlayStyle.for_frame(wh) for wh in ((160, 90), (640, 480), (3840, 2160))]
+    assert [style.line for style in styles] == [2, 2, 9]
+    assert styles[0].text < styles[1].text < styles[2].text
 
 
 def test_pixels_that_are_bgr_already_are_not_copied() -> None:
@@ -66,6 +62,29 @@ def test_label_at_any_edge_stays_in_the_frame() -> None:
         draw_detections(canvas, found((0, 0.9, *box)), LABELS)
         # the strip's filling is far more than the box's outline
         assert (canvas == colour_of(0)[::-1]).all(axis=2).sum() > 450, box
+
+
+sides = st.tuples(*(st.floats(-50, 250) for _ in range(2)), *(st.floats(1, 200) for _ in range(2)))
+
+
+@given(st.lists(sides, max_size=12), st.floats(10, 60), st.floats(5, 20))
+def test_tags_stay_in_the_room_and_apart_where_they_can(
+    sides: list[tuple[float, ...]], width: float, height: float
+) -> None:
+    boxes = [(x, y, x + w, y + h) for x, y, w, h in sides]
+    tags = place_tags(boxes, [(width, height)] * len(boxes), (0, 0, 200, 150))
+    for i, (x0, y0, x1, y1) in enumerate(boxes):
+        in_sight = x0 < 200 and x1 > 0 and y0 < 150 and y1 > 0
+        assert (i in tags) == in_sight
+        if in_sight:
+            left, top, right, _ = tags[i]
+            assert left >= 0 and top >= 0 and right <= 200 + 1e-6 and top <= 150
+
+
+def test_the_tag_of_an_inner_box_gives_way() -> None:
+    outer, inner = (20, 40, 120, 140), (22, 40, 80, 100)
+    tags = place_tags([inner, outer], [(40, 10)] * 2, (0, 0, 200, 200))
+    assert tags[1][1] == 30 and tags[0][1] == 100  # above the one, below the other
 
 
 def test_best_detection_is_drawn_over_the_others() -> None:

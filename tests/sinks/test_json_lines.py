@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from app.core.errors import ReaderGone, SinkError
 from app.core.frame import SourceInfo
-from app.sinks.json_lines import JsonLinesSink
+from app.sinks.json_lines import JsonLinesSink, ResultEncoder
 from tests.sinks.kit import CAMERA, CLIP, LABELS, ROOT, found, python, result
 
 WALL_NS = 1_769_860_800_123_000_000 - 5_000_000_000  # frame 0: 2026-01-31T12:00:00.123Z
@@ -176,7 +177,7 @@ def test_full_disk_is_told_with_the_cure() -> None:
 
 FILL = """
 import resource, sys
-from app.sinks.json_lines import JsonLinesSink
+from app.sinks.json_lines import JsonLinesSink, ResultEncoder
 from tests.sinks.kit import CLIP, LABELS, found, result
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 sink = JsonLinesSink(sys.argv[1])
@@ -211,7 +212,7 @@ def test_disk_full_behind_a_shell_redirection_leaves_what_was_there(tmp_path: Pa
 POUR = """
 import sys
 from app.core.errors import ReaderGone, SinkError
-from app.sinks.json_lines import JsonLinesSink
+from app.sinks.json_lines import JsonLinesSink, ResultEncoder
 from tests.sinks.kit import CLIP, LABELS, result
 print("before", flush=False)
 sink = JsonLinesSink("-")
@@ -312,3 +313,11 @@ def test_pipe_made_non_blocking_by_somebody_else_loses_nothing(monkeypatch) -> N
     os.close(reading)
     lines = bytes(received).lstrip(b"x").splitlines()
     assert [json.loads(line)["frame"] for line in lines] == list(range(300))
+
+
+def test_a_track_id_is_told_once_there_is_one() -> None:
+    two = replace(found((0, 0.9, 1, 2, 3, 4), (1, 0.8, 1, 2, 3, 4)), track_ids=np.array([7, -1]))
+    line = ResultEncoder()
+    line.open(CLIP, LABELS)
+    first, second = json.loads(line(result(0, two)))["detections"]
+    assert first["track_id"] == 7 and "track_id" not in second

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
@@ -89,9 +88,6 @@ def test_a_name_is_never_used_twice(tmp_path: Path) -> None:
     assert one.name == "kestrel-19700101T000000Z.mp4" and two.name.endswith("Z-1.mp4")
 
 
-NO_ROOM = OSError(errno.ENOSPC, "No space left on device")
-
-
 class BadDisk:
     """Stands for VideoFileSink: while ``full``, nothing can be written."""
 
@@ -102,12 +98,12 @@ class BadDisk:
 
     def open(self, source, labels) -> None:
         if self.full:
-            raise SinkError(f"cannot record to {self.path}: the disk is full") from NO_ROOM
+            raise SinkError(f"cannot record to {self.path}: the disk is full", disk_full=True)
         self.path.touch()
 
     def emit(self, each) -> None:
         if self.full:
-            raise SinkError("stopped: the disk is full") from NO_ROOM
+            raise SinkError("stopped: the disk is full", disk_full=True)
 
     def close(self) -> None: ...
 

@@ -26,7 +26,7 @@ def test_frames_most_at_once_and_best_score_are_counted_per_label() -> None:
     assert (person.label, person.frames, person.most_at_once) == ("person", 2, 2)
     assert round(person.best_score, 3) == 0.95
     assert (dog.label, dog.frames, dog.most_at_once) == ("dog", 1, 1)
-    assert sink.text() == (
+    assert "\n".join(sink.lines()) == (
         "person in 2 of 3 frames (at most 2 at once, best score 0.95)\n"
         "dog in 1 of 3 frames (at most 1 at once, best score 0.80)"
     )

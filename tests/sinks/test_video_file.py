@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 import pytest
 
-from app.core.detections import Result, colour_of
+from app.core.detections import Result
 from app.core.errors import ConfigError, SinkError
 from app.core.frame import Frame, SourceInfo
+from app.core.overlay import colour_of
 from app.sinks.video import VideoFileSink
 from tests.sinks.kit import CAMERA, CLIP, LABELS, found, gray, python, result, textured
 

@@ -11,8 +11,8 @@ import pytest
 from stream_servers import wait_until
 
 import app.sources.camera as camera_module
-from app.core.detections import bgr_pixels
 from app.core.errors import SourceError
+from app.core.frame import bgr_pixels
 from app.sources.camera import CameraMode, CameraSource
 from app.sources.reconnect import Endurance, LastingSource
 from app.sources.uri import make_source

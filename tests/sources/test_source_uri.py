@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import app.sources.uri as uri_module
-from app.core.errors import ConfigError, SourceError, mask_credentials
+from app.core.credentials import mask_credentials
+from app.core.errors import ConfigError, SourceError
 from app.sources.base import SourceOptions, stable_name
 from app.sources.camera import CameraSource
 from app.sources.ffmpeg import FfmpegSource

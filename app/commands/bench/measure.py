@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean, median
@@ -12,13 +11,14 @@ from time import monotonic_ns, perf_counter_ns, process_time_ns
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...config import SETTINGS, Config
 from ...core.detections import Result
 from ...core.errors import ConfigError, SourceEnded
 from ...core.frame import SourceInfo
 from ...core.interfaces import EngineKind, Sink
-from ...core.stats import PipelineStats
+from ...core.stats import PERCENTILES, PipelineStats, percentiles
 from ...inference.cpu import cores
 from ...models.manifest import Model
 from ...ops.power import Energy, EnergySink
@@ -34,34 +34,15 @@ from ...sources.uri import make_source
 POINTS = 100  # of the curve, however long the run
 
 
-class AgeSink:
-    """Every age in order."""
-
-    def __init__(self) -> None:
-        self._ages_ms = array("d")
-
-    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Nothing to open."""
-
-    def emit(self, result: Result) -> None:
-        """Note the age."""
-        self._ages_ms.append(result.age_ns / 1e6)
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-    def drift(self) -> dict[str, Any]:
-        """p99 of the first and of the last quarter of the run, and its course: [p50, highest]."""
-        ages = np.array(self._ages_ms)
-        quarter = max(1, len(ages) // 4)
-        parts = np.array_split(ages, min(POINTS, len(ages)))
-        return {
-            "age_first_quarter_p99_ms": round(float(np.percentile(ages[:quarter], 99)), 3),
-            "age_last_quarter_p99_ms": round(float(np.percentile(ages[-quarter:], 99)), 3),
-            "age_course_ms": [
-                [round(float(np.median(p)), 3), round(float(p.max()), 3)] for p in parts
-            ],
-        }
+def drift(ages_ms: NDArray[np.float64]) -> dict[str, Any]:
+    """p99 of the first and of the last quarter of the run, and its course: [p50, highest]."""
+    quarter = max(1, len(ages_ms) // 4)
+    parts = np.array_split(ages_ms, min(POINTS, len(ages_ms)))
+    return {
+        "age_first_quarter_p99_ms": round(percentiles(ages_ms[:quarter], 99)[0], 3),
+        "age_last_quarter_p99_ms": round(percentiles(ages_ms[-quarter:], 99)[0], 3),
+        "age_course_ms": [[round(v, 3) for v in percentiles(part, 50, 100)] for part in parts],
+    }
 
 
 PERIOD_S = 0.5
@@ -136,7 +117,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 STAGES = ("read", "upload", "preprocess", "network", "postprocess", "download", "sinks")
-QUANTILES = ("p50", "p95", "p99")
+QUANTILES = tuple(f"p{percent}" for percent in PERCENTILES)
 ALONE_FRAMES = 100
 WARM_UP = 5
 READ_S = 10.0

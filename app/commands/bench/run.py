@@ -18,14 +18,16 @@ from typing import Any
 
 from ... import __version__
 from ...config import Config
-from ...core.errors import ConfigError, mask_credentials
+from ...core.credentials import mask_credentials
+from ...core.errors import ConfigError
 from ...core.stats import PipelineStats
 from ...models.manifest import Model
 from ...models.onnx_profile import network_work
 from ...ops.machine import device
 from ...pipeline.handoff import Policy
 from ...runtime.engines import choose_model, spec_computed
-from .measure import AgeSink, Measured, measure, measure_alone
+from ...sinks.adapters import AgeSink
+from .measure import Measured, drift, measure, measure_alone
 from .report import run_table
 from .roofline import bottleneck, ceilings, figures, roofline
 
@@ -145,7 +147,7 @@ def _at_rate(
     pattern = "pattern:?size={}x{}".format(*wh_px) + f"&fps={fps:.0f}&frames={ticks}"
     ages = AgeSink()
     run = measure(replace(config, max_frames=None), model, pattern, Policy.LATEST, [ages])
-    return {"source": pattern, **run.figures(), **ages.drift(), **_ratios(run)}
+    return {"source": pattern, **run.figures(), **drift(ages.take()), **_ratios(run)}
 
 
 def _ratios(run: Measured) -> dict[str, float]:

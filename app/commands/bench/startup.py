@@ -21,7 +21,8 @@ from time import monotonic
 from typing import IO, Any
 
 from ...config import Config
-from ...core.errors import ConfigError, KestrelError, ModelError, SourceError, mask_credentials
+from ...core.credentials import mask_credentials
+from ...core.errors import ConfigError, KestrelError, ModelError, SourceError
 from ...runtime.engines import choose_model
 from .run import Destination, header
 

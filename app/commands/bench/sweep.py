@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from ...config import Config
-from ...core.errors import ConfigError, KestrelError, ModelError, SourceError, mask_credentials
+from ...core.credentials import mask_credentials
+from ...core.errors import ConfigError, KestrelError, ModelError, SourceError
 from ...inference.cpu import cores
 from ...models.manifest import Model
 from ...models.onnx_edit import with_input

@@ -1,36 +1,48 @@
-"""Which decoder reads a model's outputs?"""
+"""The registry of detector families: every file of this folder but base.py declares one."""
 
 from __future__ import annotations
 
-from ..manifest import ModelSpec
-from .base import Decoder, Shapes
-from .other import FastestDet, NanoDet, UltraFace, YuNet
-from .yolo import EndToEnd, YoloV5, YoloV8, YoloX
+import pkgutil
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
 
-__all__ = ["STRIDES", "make_decoder"]
+from .base import Family, Parameter
 
-STRIDES = (8, 16, 32)
+__all__ = ["ANY_SIZE", "FAMILIES", "FAMILY_NAMES", "decoder_keys", "find_family"]
 
 
-def make_decoder(spec: ModelSpec, shapes: Shapes) -> Decoder:
-    """The decoder of ``spec.family`` for real output ``shapes``; raises ModelError on a misfit."""
-    size, classes, parameters = spec.input.size_wh, len(spec.labels), spec.parameters
-    strides = tuple(parameters.get("strides", STRIDES))
-    if parameters.get("end_to_end", False):
-        return EndToEnd(shapes, classes=classes)
-    match spec.family:
-        case "yolox":
-            return YoloX(shapes, input_wh=size, classes=classes, strides=strides)
-        case "yolov5":
-            return YoloV5(shapes, classes=classes)
-        case "yolov8":
-            return YoloV8(shapes, classes=classes)
-        case "nanodet":
-            reg_max = int(parameters.get("reg_max", 7))
-            return NanoDet(shapes, input_wh=size, classes=classes, strides=strides, reg_max=reg_max)
-        case "fastestdet":
-            return FastestDet(shapes, input_wh=size, classes=classes)
-        case "yunet":
-            return YuNet(shapes, input_wh=size, strides=strides)
-        case "ultraface":
-            return UltraFace(shapes, input_wh=size)
+def _declared() -> dict[tuple[str, str | None], Family]:
+    """Each file's ``FAMILY``, by name and variant. Raises TypeError where one is not sound."""
+    found: dict[tuple[str, str | None], Family] = {}
+    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
+        if module.name.endswith(".base"):
+            continue
+        family = getattr(import_module(module.name), "FAMILY", None)
+        if not isinstance(family, Family):
+            raise TypeError(f"{module.name} must set FAMILY = Family(...)")
+        if found.setdefault((family.name, family.variant), family) is not family:
+            raise TypeError(f"{module.name}: another file declares family {family.title}, too")
+    for family in found.values():
+        if (family.name, None) not in found:
+            raise TypeError(f"family {family.title} has no plain form")
+    return found
+
+
+_BY_NAME = _declared()
+FAMILIES: tuple[Family, ...] = tuple(_BY_NAME.values())
+FAMILY_NAMES: tuple[str, ...] = tuple(dict.fromkeys(family.name for family in FAMILIES))
+ANY_SIZE: tuple[str, ...] = tuple(dict.fromkeys(f.name for f in FAMILIES if f.any_size))
+
+
+def find_family(name: str, parameters: Mapping[str, Any]) -> Family:
+    """The form of a family that a manifest's [decoder] means. Raises KeyError for unknown names."""
+    for family in FAMILIES:
+        if family.name == name and family.variant and parameters.get(family.variant):
+            return family
+    return _BY_NAME[name, None]
+
+
+def decoder_keys(name: str) -> dict[str, Parameter]:
+    """What a manifest's [decoder] may have besides ``family``, by key, in all forms of a family."""
+    return {p.name: p for family in FAMILIES if family.name == name for p in family.keys}

@@ -1,16 +1,88 @@
-"""What all decoders share: candidates, grids of cell positions, and the check of shapes."""
+"""What a detector family declares, and the parts that families share.
+
+A family is one file of this folder that sets ``FAMILY = Family(...)``; the registry finds it there.
+Shapes are those of one frame, sizes are (width, height) in pixels of the network's input.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import ModelError
+from ...core.letterbox import Align, Resize
 
 Array = NDArray[np.float32]
+SizeWh = tuple[int, int]
+Triple = tuple[float, float, float]
+Shapes = Sequence[tuple[int, ...]]
+Outputs = Sequence[NDArray[Any]]  # of one frame, in graph order
+NamedOutputs = Mapping[str, NDArray[Any]]
+
+STRIDES = (8, 16, 32)
+MAX_LEVELS = 5
+
+
+# -- what a graph says of itself -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """One input or output. A dynamic dimension is None; ``dtype`` reads like "tensor(float)"."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.name} [{', '.join('?' if n is None else str(n) for n in self.shape)}]"
+
+
+@dataclass(frozen=True, slots=True)
+class GraphIO:
+    """Inputs and outputs of a graph in its own order, and the exporter's notes."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def bodies(self) -> dict[str, tuple[int | None, ...]]:
+        """Shapes of the outputs by name, without the batch of 1; () for any other batch."""
+        return {t.name: t.shape[1:] if t.shape[:1] == (1,) else () for t in self.outputs}
+
+    @property
+    def matrix(self) -> tuple[int, int]:
+        """Rows and columns of a single output [1, rows, columns]; (0, 0) if it is another shape."""
+        match [*self.bodies.values()]:
+            case [(int(rows), int(columns))]:
+                return rows, columns
+        return 0, 0
+
+
+class Match(NamedTuple):
+    """A graph that fits a family. ``classes`` is None where NMS in the graph hides their number;
+    ``parameters`` are those of [decoder]."""
+
+    classes: int | None
+    parameters: Mapping[str, Any]
+
+
+# -- what a decoder takes and gives ----------------------------------------------------------------
+
+
+class Head(NamedTuple):
+    """What a decoder must know of a network; ``parameters`` are complete, with their defaults."""
+
+    shapes: Shapes
+    input_wh: SizeWh
+    classes: int
+    parameters: Mapping[str, Any]
 
 
 class Candidates(NamedTuple):
@@ -37,29 +109,162 @@ class Candidates(NamedTuple):
 # what an empty frame gives; nobody writes to it
 NOTHING = Candidates(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.intp))
 
+# Outputs in graph order, batch of one, and the least score, to candidates with at least that score.
+# Pure, and safe to share between threads.
+Decoder = Callable[[Outputs, float], Candidates]
 
-class Decoder(Protocol):
-    """One family's reading of the raw outputs. Pure, and safe to share between threads."""
 
+# -- the declaration -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A key of [decoder] in a manifest. ``values`` says which ones ``allows`` lets pass."""
+
+    name: str
+    default: Any
+    values: str
+    allows: Callable[[Any], bool]
+
+    def __post_init__(self) -> None:
+        if fault := self.fault(self.default):
+            raise ValueError(f"parameter {self.name}: its default {fault}")
+
+    def fault(self, value: Any) -> str | None:
+        """What is wrong with a value; None if nothing is."""
+        return None if self.allows(value) else f"must be {self.values}, is {value!r}"
+
+
+def flag(name: str) -> Parameter:
+    """A parameter that is false unless a manifest says true."""
+    return Parameter(name, False, "true or false", lambda value: isinstance(value, bool))
+
+
+def _are_strides(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and 1 <= len(value) <= MAX_LEVELS
+        and all(type(v) is int and v > 0 for v in value)
+        and all(a < b for a, b in pairwise(value))
+    )
+
+
+STRIDES_PARAMETER = Parameter(
+    "strides", [*STRIDES], f"a rising list of 1 to {MAX_LEVELS} whole numbers above 0", _are_strides
+)
+
+
+class InputDefaults(TypedDict, total=False):
+    """The fields of InputSpec in which a family's exports differ from its defaults."""
+
+    channels: Literal["BGR", "RGB"]
+    scale: float
+    mean: Triple
+    std: Triple
+    resize: Resize
+    align: Align
+    pad: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceKernel:
+    """The function of kernels/postprocess.cu that finds a family's candidates on the GPU.
+
+    ``grid`` gives the table that it reads, (N, 3) float32, a row for each of the network's N cells.
+    """
+
+    name: str
+    grid: Callable[[Head], Array]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """All that is known of a detector family.
+
+    No field has a default: a part that is forgotten fails at the first import.
+    """
+
+    name: str
+    """``decoder.family`` in manifests."""
+    variant: str | None
+    """The key of [decoder] whose ``true`` means this form of the family; None: its plain form."""
+    outputs: str
+    """How its outputs look with N cells and C classes, for messages."""
+    parameters: tuple[Parameter, ...]
+    """The keys of [decoder] besides ``family`` and ``variant``."""
+    labels: tuple[str, ...]
+    """Of a family that finds always the same; () where the file or its user names the classes."""
+    input: InputDefaults
+    """The preprocessing that its exports expect unless their author changed it."""
+    score: float
+    """The threshold for a network that is added, 0..1: scores of families are not on one scale."""
+    any_size: bool
+    """Whether its boxes are in cells or pixels; else they are shares of the size it learned with,
+    and another input size gives wrong ones."""
     needs_nms: bool
+    """Whether several candidates may mean one object."""
+    varies: bool
+    """Whether the number of an output's rows may change from frame to frame."""
+    recognise: Callable[[GraphIO, SizeWh], Match | None]
+    """Fits a graph by the shapes of its outputs at this input size. Dynamic sizes fit nothing."""
+    doubt: Callable[[NamedOutputs], str | None]
+    """What the values of one run, by output, say against the family: other exports may have its
+    shapes. None if nothing does."""
+    decoder: Callable[[Head], Decoder]
+    """Makes the reader of its outputs; raises ModelError by ``refuse`` where they do not fit."""
+    device: DeviceKernel | None
+    """What the GPU can do for it; None: its outputs are decoded on the host."""
 
-    def __call__(self, outputs: Sequence[NDArray[Any]], score: float) -> Candidates:
-        """Outputs in graph order, batch of one, to candidates with at least ``score``."""
+    def __post_init__(self) -> None:
+        names = [parameter.name for parameter in self.keys]
+        good = {
+            "name": bool(self.name),
+            "variant": self.variant != "",
+            "outputs": bool(self.outputs),
+            "parameters": len({"family", *names}) == 1 + len(names),
+            "labels": isinstance(self.labels, tuple),
+            "input": self.input.keys() <= InputDefaults.__annotations__.keys(),
+            "score": 0 <= self.score <= 1,
+            **{f: isinstance(getattr(self, f), bool) for f in ("any_size", "needs_nms", "varies")},
+            **{f: callable(getattr(self, f)) for f in ("recognise", "doubt", "decoder")},
+            "device": self.device is None or isinstance(self.device, DeviceKernel),
+        }
+        if wrong := [name for name, is_good in good.items() if not is_good]:
+            raise TypeError(f"family {self.title}: not as Family describes: {', '.join(wrong)}")
+
+    @property
+    def title(self) -> str:
+        """Its name, and its form where that is not the plain one."""
+        return f"{self.name} with {self.variant}" if self.variant else self.name
+
+    @property
+    def keys(self) -> tuple[Parameter, ...]:
+        """All keys of [decoder] that a manifest may have for it, besides ``family``."""
+        return (*self.parameters, *([flag(self.variant)] if self.variant else []))
+
+    def complete(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Its parameters, with the defaults of those that a manifest leaves out."""
+        return {p.name: parameters.get(p.name, p.default) for p in self.parameters}
 
 
-Shapes = Sequence[tuple[int, ...]]
+# -- parts of decoders -----------------------------------------------------------------------------
 
 
-def refuse(family: str, shapes: Shapes, expected: str) -> ModelError:
+def refuse(head: Head, family: str, expected: str) -> ModelError:
     """The error for outputs that this family cannot have."""
-    got = ", ".join(str(list(shape)) for shape in shapes)
+    got = ", ".join(str(list(shape)) for shape in head.shapes)
     return ModelError(
         f"the network's outputs {got} are not those of family {family!r}, which has {expected}; "
         "correct `decoder.family`, `input.size` or `labels` in its manifest"
     )
 
 
-def cells(input_wh: tuple[int, int], strides: Sequence[int]) -> tuple[Array, Array]:
+def cell_counts(input_wh: SizeWh, strides: Sequence[int] = STRIDES) -> list[int]:
+    """How many cells each level has."""
+    return [-(-input_wh[0] // stride) * -(-input_wh[1] // stride) for stride in strides]
+
+
+def cells(input_wh: SizeWh, strides: Sequence[int]) -> tuple[Array, Array]:
     """Cell positions (N, 2) as (column, row) and strides (N, 1), level by level, row-major."""
     positions, sizes = [], []
     for stride in strides:
@@ -86,3 +291,39 @@ def best_class(class_scores: Array) -> tuple[NDArray[np.intp], Array]:
     """The best class of each row of (M, C), and its score."""
     class_ids = class_scores.argmax(axis=1)
     return class_ids, class_scores[np.arange(len(class_ids)), class_ids]
+
+
+def over_threshold(rows: Array, score: float) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
+    """Of rows (N, 5 + C) those whose objectness × best class reaches ``score``.
+
+    Gives their indices (M,), class ids (M,) and scores (M,).
+    """
+    kept = (rows[:, 4] >= score).nonzero()[0]
+    class_ids, class_scores = best_class(rows[kept, 5:])
+    scores = rows[kept, 4] * class_scores
+    strong = scores >= score
+    return kept[strong], class_ids[strong], scores[strong]
+
+
+# -- parts of doubts -------------------------------------------------------------------------------
+
+
+def first_frame(outputs: NamedOutputs) -> Array:
+    """The first output without its batch, as float32."""
+    frame: Array = next(iter(outputs.values()))[0].astype(np.float32)
+    return frame
+
+
+def doubt_scores(*scores: NDArray[Any]) -> str | None:
+    """What speaks against these being scores from 0 to 1."""
+    low, high = min(float(s.min()) for s in scores), max(float(s.max()) for s in scores)
+    if low >= -0.01 and high <= 1.01:
+        return None
+    return f"its scores run from {low:.3g} to {high:.3g}: export it with sigmoid or softmax"
+
+
+def doubt_pixels(boxes: Array) -> str | None:
+    """What speaks against these numbers being pixels of the input."""
+    if float(np.abs(boxes).max()) > 2:
+        return None
+    return "its boxes are not in pixels of the input: export it to ONNX with decoded boxes"

@@ -1,4 +1,4 @@
-"""What does Prometheus get to read?"""
+"""The figures of a run in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ... import __version__
-from ...core.stats import OutputMeter, PipelineStats
+from ...core.stats import PERCENTILES, OutputMeter, PipelineStats
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-QUANTILES = ("0.5", "0.95", "0.99")
+QUANTILES = tuple(str(percent / 100) for percent in PERCENTILES)  # as Prometheus writes them
 
 
 class Metrics(Collector):
@@ -68,31 +68,16 @@ class Metrics(Collector):
 
     def _pipeline(self) -> Iterator[Metric]:
         stats = self._stats()
-        yield CounterMetricFamily("kestrel_frames_captured", "Out of the source", stats.captured)
-        yield CounterMetricFamily("kestrel_frames_processed", "Inferences", stats.processed)
-        dropped = CounterMetricFamily(
-            "kestrel_frames_dropped", "Captured but never processed", labels=["reason"]
-        )
-        for reason, count in stats.dropped.items():
-            dropped.add_metric([reason], count)
-        yield dropped
+        yield from _figures("kestrel", {(): stats})
         events = CounterMetricFamily(
             "kestrel_events", "Of the source and the ladder", labels=["event"]
         )
         for event, count in stats.events.items():
             events.add_metric([event], count)
         yield events
-        yield GaugeMetricFamily("kestrel_fps", "Processed frames per second", stats.fps)
         yield GaugeMetricFamily(
             "kestrel_capture_fps", "Captured frames per second", stats.capture_fps
         )
-        age = GaugeMetricFamily(
-            "kestrel_frame_age_seconds", "From capture to boxes, recent", labels=["quantile"]
-        )
-        for quantile, value_ms in zip(QUANTILES, stats.age_ms, strict=True):
-            if not math.isnan(value_ms):
-                age.add_metric([quantile], value_ms / 1e3)
-        yield age
         stages = GaugeMetricFamily(
             "kestrel_stage_seconds", "Time of each stage, recent", labels=["stage", "quantile"]
         )
@@ -100,47 +85,11 @@ class Metrics(Collector):
             for quantile, value_ms in zip(QUANTILES, values_ms, strict=True):
                 stages.add_metric([name, quantile], value_ms / 1e3)
         yield stages
-        state = GaugeMetricFamily("kestrel_state", "1 for the present one", labels=["state"])
-        state.add_metric([stats.state], 1)
-        yield state
 
     def _of_sources(self) -> Iterator[Metric]:
         """Each of several sources; what they have in common is told above."""
         sources = self._stats().sources
-        counted = {
-            "captured": "Out of the source",
-            "processed": "Inferences",
-        }
-        for name, text in counted.items():
-            family = CounterMetricFamily(f"kestrel_source_frames_{name}", text, labels=["source"])
-            for source, stats in sources.items():
-                family.add_metric([source], getattr(stats, name))
-            yield family
-        dropped = CounterMetricFamily(
-            "kestrel_source_frames_dropped",
-            "Captured but never processed",
-            labels=["source", "reason"],
-        )
-        fps = GaugeMetricFamily(
-            "kestrel_source_fps", "Processed frames per second", labels=["source"]
-        )
-        age = GaugeMetricFamily(
-            "kestrel_source_frame_age_seconds",
-            "From capture to boxes, recent",
-            labels=["source", "quantile"],
-        )
-        state = GaugeMetricFamily(
-            "kestrel_source_state", "1 for the present one", labels=["source", "state"]
-        )
-        for source, stats in sources.items():
-            for reason, count in stats.dropped.items():
-                dropped.add_metric([source, reason], count)
-            fps.add_metric([source], stats.fps)
-            for quantile, value_ms in zip(QUANTILES, stats.age_ms, strict=True):
-                if not math.isnan(value_ms):
-                    age.add_metric([source, quantile], value_ms / 1e3)
-            state.add_metric([source, stats.state], 1)
-        yield from (dropped, fps, age, state)
+        return _figures("kestrel_source", {(n,): each for n, each in sources.items()}, "source")
 
     def _of_outputs(self) -> Iterator[Metric]:
         delivered = CounterMetricFamily(
@@ -160,3 +109,34 @@ class Metrics(Collector):
             waiting.add_metric([figures.name], figures.waiting)
             trouble.add_metric([figures.name], int(bool(figures.trouble)))
         yield from (delivered, dropped, waiting, trouble)
+
+
+def _figures(
+    prefix: str, of: Mapping[tuple[str, ...], PipelineStats], *labels: str
+) -> Iterator[Metric]:
+    """Frames, drops, rate, ages and state; ``of`` has each one's values for ``labels``."""
+    counts = {"captured": "Out of the source", "processed": "Inferences"}
+    for name, text in counts.items():
+        family = CounterMetricFamily(f"{prefix}_frames_{name}", text, labels=labels)
+        for values, stats in of.items():
+            family.add_metric(values, getattr(stats, name))
+        yield family
+    dropped = CounterMetricFamily(
+        f"{prefix}_frames_dropped", "Captured but never processed", labels=[*labels, "reason"]
+    )
+    fps = GaugeMetricFamily(f"{prefix}_fps", "Processed frames per second", labels=labels)
+    age = GaugeMetricFamily(
+        f"{prefix}_frame_age_seconds",
+        "From capture to boxes, recent",
+        labels=[*labels, "quantile"],
+    )
+    state = GaugeMetricFamily(f"{prefix}_state", "1 for the present one", labels=[*labels, "state"])
+    for values, stats in of.items():
+        for reason, count in stats.dropped.items():
+            dropped.add_metric([*values, reason], count)
+        fps.add_metric(values, stats.fps)
+        for quantile, value_ms in zip(QUANTILES, stats.age_ms, strict=True):
+            if not math.isnan(value_ms):
+                age.add_metric([*values, quantile], value_ms / 1e3)
+        state.add_metric([*values, stats.state], 1)
+    yield from (dropped, fps, age, state)

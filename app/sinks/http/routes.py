@@ -7,18 +7,16 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from ...core.detections import PALETTE
-from ...core.stats import OutputMeter
+from ...core.overlay import PALETTE, SCREEN
+from ...core.stats import WORKING, OutputMeter
 from .metrics import CONTENT_TYPE, Metrics
-from .stream import Feed, Picture
-
-WORKING = ("live", "replay")
+from .stream import Feed, JpegFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,8 @@ class Routes:
         self._feeds, self._metrics = feeds, metrics
         self._health, self._instruments = health, instruments
         self._pause_s = 1 / stream_fps
-        self._page = _PAGE.read_text(encoding="utf-8").replace("__PALETTE__", json.dumps(PALETTE))
+        style = json.dumps({"palette": PALETTE, **asdict(SCREEN)})
+        self._page = _PAGE.read_text(encoding="utf-8").replace("__STYLE__", style)
 
     def add_to(self, app: web.Application) -> None:
         """Only these paths exist, for GET and HEAD; there are no files behind them."""
@@ -211,7 +210,7 @@ def _busy() -> web.Response:
     )
 
 
-def _part(picture: Picture) -> bytes:
+def _part(picture: JpegFrame) -> bytes:
     head = (
         f"Content-Type: image/jpeg\r\nContent-Length: {len(picture.jpeg)}\r\n"
         f"X-Frame: {picture.index}\r\n\r\n"

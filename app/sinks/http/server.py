@@ -7,7 +7,6 @@ import hmac
 import ipaddress
 import logging
 import re
-import ssl
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from ...config import HttpOptions
 from ...core.errors import ConfigError
 from ...core.stats import OutputMeter, PipelineStats
 from ..adapters import instruments
+from ..tls import server_context
 from .metrics import Metrics
 from .routes import Health, Routes, judge, viewers
 from .stream import Feed
@@ -38,7 +38,7 @@ MIN_TOKEN = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class ListenAddress:
     """A host and port to bind to, and the token that is asked for, if any."""
 
     host: str
@@ -54,12 +54,12 @@ class Address:
             return self.host == "localhost"
 
 
-def parse_address(text: str, token: str | None = None) -> Address:
+def parse_address(text: str, token: str | None = None) -> ListenAddress:
     """``[ADDRESS:]PORT``; raises ConfigError, also for an open address without a token."""
     match = re.fullmatch(r"(?:(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):)?([0-9]{1,5})", text.strip())
     if match is None or int(match[2]) > 65535:
         raise ConfigError(f"--http is {text!r}; write PORT, ADDRESS:PORT or [IPV6]:PORT")
-    address = Address((match[1] or LOOPBACK).strip("[]"), int(match[2]), token or None)
+    address = ListenAddress((match[1] or LOOPBACK).strip("[]"), int(match[2]), token or None)
     if not address.is_loopback and address.token is None:
         raise ConfigError(
             f"--http {text} can be reached from outside, so it needs a token: --http-token, "
@@ -93,7 +93,7 @@ _HEADERS = {
 class Guard:
     """Checks each request before it is answered, and closes connections that never ask."""
 
-    def __init__(self, address: Address, *, clock_s: Callable[[], float] = monotonic) -> None:
+    def __init__(self, address: ListenAddress, *, clock_s: Callable[[], float] = monotonic) -> None:
         self._address, self._clock_s = address, clock_s
         self._tokens: OrderedDict[str, tuple[float, float]] = OrderedDict()  # left, as of when
         self._serving: set[object] = set()  # connections with a request under way
@@ -190,7 +190,7 @@ class HttpService:
 
     def __init__(
         self,
-        address: Address,
+        address: ListenAddress,
         options: HttpOptions,
         meter: OutputMeter,
         *,
@@ -203,7 +203,7 @@ class HttpService:
         self._stats, self._engine = _Held(stats), engine
         self._feeds = {name: Feed(meter, jpeg_quality=options.jpeg_quality) for name in names}
         self._began_s = monotonic()
-        self._tls = _tls(options)
+        self._tls = server_context(options.cert_file, options.key_file)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._started: Future[int] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -370,16 +370,3 @@ class _Held:
         if self._value is None or now_s - self._as_of_s > 0.5:
             self._value, self._as_of_s = self._stats(), now_s
         return self._value
-
-
-def _tls(options: HttpOptions) -> ssl.SSLContext | None:
-    if not options.cert_file:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(options.cert_file, options.key_file)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read cert_file or key_file of [http]: {error.strerror or error}"
-        ) from error
-    return context

@@ -10,21 +10,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic_ns
 
-import cv2
-import numpy as np
-
-from ...core.detections import Result, bgr_pixels
-from ...core.errors import SinkError
-from ...core.frame import SourceInfo
+from ...core.detections import Result
+from ...core.frame import SourceInfo, bgr_pixels
 from ...core.stats import OutputMeter
-from ..json_lines import LineFormatter
-from ..video import draw_detections
+from ..json_lines import ResultEncoder
+from ..video import draw_detections, encode_jpeg
 
 QUEUE = 64  # lines that wait for one client; then the oldest go
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class JpegFrame:
     """One frame as JPEG."""
 
     index: int
@@ -63,7 +59,7 @@ class Feed:
     def __init__(self, meter: OutputMeter, *, jpeg_quality: int) -> None:
         self._meter, self._quality = meter, jpeg_quality
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._line = LineFormatter()
+        self._line = ResultEncoder()
         self._labels: Sequence[str] = ()
         self.source = ""
         self._latest: Result | None = None
@@ -74,7 +70,7 @@ class Feed:
         self._watchers = 0  # streams of pictures
         self._changed = asyncio.Event()
         self._encoding: dict[bool, asyncio.Lock] = {}
-        self._encoded: dict[bool, tuple[Result, Picture]] = {}
+        self._encoded: dict[bool, tuple[Result, JpegFrame]] = {}
         self._encoder = ThreadPoolExecutor(1, "http-jpeg")
 
     # -- pipeline thread --------------------------------------------------------------------------
@@ -149,7 +145,7 @@ class Feed:
         finally:
             self._watchers -= 1
 
-    async def picture(self, *, overlay: bool) -> Picture | None:
+    async def picture(self, *, overlay: bool) -> JpegFrame | None:
         """The newest frame; None before the first. Encoded once for all who ask."""
         async with self._encoding[overlay]:
             result = self._latest
@@ -165,7 +161,7 @@ class Feed:
                 self._encoded.clear()  # nobody holds on to a frame for its own sake
             return picture
 
-    async def newer(self, than: Picture | None, timeout_s: float) -> bool:
+    async def newer(self, than: JpegFrame | None, timeout_s: float) -> bool:
         """Wait for a frame after ``than``; False after ``timeout_s``."""
         latest = self._latest
         if latest is not None and (than is None or latest.frame.index != than.index):
@@ -183,12 +179,9 @@ class Feed:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    def _encode(self, result: Result, overlay: bool) -> Picture:
+    def _encode(self, result: Result, overlay: bool) -> JpegFrame:
         pixels = bgr_pixels(result.frame)
         if overlay:
             pixels = pixels.copy()
             draw_detections(pixels, result.detections, self._labels)
-        done, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, self._quality])
-        if not done:
-            raise SinkError("a frame could not be encoded as JPEG")
-        return Picture(result.frame.index, np.asarray(jpeg, np.uint8).tobytes())
+        return JpegFrame(result.frame.index, encode_jpeg(pixels, self._quality).tobytes())

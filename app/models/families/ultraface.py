@@ -1,0 +1,67 @@
+"""UltraFace (Ultra-Light-Fast-Generic-Face-Detector), exported with its postprocessing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import base
+
+ANCHORS = (3, 2, 2, 3)  # of a cell, by level
+
+
+class UltraFace:
+    """scores [1, N, 2] after the softmax (column 1 is face), boxes [1, N, 4] as parts of 1."""
+
+    def __init__(self, head: base.Head) -> None:
+        shapes = head.shapes
+        if (
+            len(shapes) != 2
+            or any(len(shape) != 3 for shape in shapes)
+            or (shapes[0][2], shapes[1][2]) != (2, 4)
+            or shapes[0][1] != shapes[1][1]
+        ):
+            raise base.refuse(head, "ultraface", "scores [1, N, 2] and boxes [1, N, 4]")
+        self._scale = np.array(head.input_wh * 2, np.float32)
+
+    def __call__(self, outputs: base.Outputs, score: float) -> base.Candidates:
+        scores = outputs[0][0, :, 1]
+        kept = (scores >= score).nonzero()[0]
+        return base.Candidates(
+            outputs[1][0][kept] * self._scale, scores[kept], np.zeros(len(kept), np.intp)
+        )
+
+
+def recognise(graph: base.GraphIO, size_wh: base.SizeWh) -> base.Match | None:
+    counts = base.cell_counts(size_wh, (*base.STRIDES, 64))
+    n = sum(anchors * count for anchors, count in zip(ANCHORS, counts, strict=True))
+    return base.Match(1, {}) if graph.bodies == {"scores": (n, 2), "boxes": (n, 4)} else None
+
+
+def doubt(outputs: base.NamedOutputs) -> str | None:
+    boxes = outputs["boxes"][0]
+    if (boxes[:, 2:] <= boxes[:, :2]).any():
+        return "its boxes are not decoded in the graph: use the file with postprocessing"
+    return base.doubt_scores(outputs["scores"])
+
+
+FAMILY = base.Family(
+    name="ultraface",
+    variant=None,
+    outputs="scores [1, n, 2] and boxes [1, n, 4]",
+    parameters=(),
+    labels=("face",),
+    input={
+        "channels": "RGB",
+        "resize": "stretch",
+        "mean": (127.0, 127.0, 127.0),
+        "std": (128.0, 128.0, 128.0),
+    },
+    score=0.7,
+    any_size=False,
+    needs_nms=True,
+    varies=False,
+    recognise=recognise,
+    doubt=doubt,
+    decoder=UltraFace,
+    device=None,
+)

@@ -1,0 +1,67 @@
+"""YOLOX, exported without ``--decode_in_inference``."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import base
+
+
+class YoloX:
+    """[1, N, 5 + C]: raw xy and log wh per cell, objectness and classes after the sigmoid.
+
+    Source: Megvii YOLOX, ``demo_postprocess``.
+    """
+
+    def __init__(self, head: base.Head) -> None:
+        self._cells, self._strides = base.cells(head.input_wh, head.parameters["strides"])
+        expected = (1, len(self._cells), 5 + head.classes)
+        if list(head.shapes) != [expected]:
+            raise base.refuse(head, "yolox", f"one of {list(expected)}")
+
+    def __call__(self, outputs: base.Outputs, score: float) -> base.Candidates:
+        rows = outputs[0][0]
+        kept, class_ids, scores = base.over_threshold(rows, score)
+        raw, stride = rows[kept, :4], self._strides[kept]
+        size = np.exp(raw[:, 2:]) * stride
+        return base.Candidates(
+            base.corners((raw[:, :2] + self._cells[kept]) * stride, size), scores, class_ids
+        )
+
+
+def recognise(graph: base.GraphIO, size_wh: base.SizeWh) -> base.Match | None:
+    rows, columns = graph.matrix
+    fits = rows == sum(base.cell_counts(size_wh)) and columns > 5
+    return base.Match(columns - 5, {"strides": list(base.STRIDES)}) if fits else None
+
+
+def doubt(outputs: base.NamedOutputs) -> str | None:
+    rows = base.first_frame(outputs)
+    if why := base.doubt_scores(rows[:, 4:]):
+        return why
+    if float(np.abs(rows[:, :4]).max()) >= base.STRIDES[-1]:
+        return "its boxes are decoded in the graph already: export YOLOX without decoding"
+    return None
+
+
+def _grid(head: base.Head) -> base.Array:
+    """Column, row and stride of each cell."""
+    return np.concatenate(base.cells(head.input_wh, head.parameters["strides"]), axis=1)
+
+
+FAMILY = base.Family(
+    name="yolox",
+    variant=None,
+    outputs="[1, N, 5+C]",
+    parameters=(base.STRIDES_PARAMETER,),
+    labels=(),
+    input={"align": "top-left"},
+    score=0.35,
+    any_size=True,
+    needs_nms=True,
+    varies=False,
+    recognise=recognise,
+    doubt=doubt,
+    decoder=YoloX,
+    device=base.DeviceKernel("candidates_yolox", _grid),
+)

@@ -65,7 +65,7 @@ class Detector:
         score: float | None = None,
         iou: float | None = None,
     ) -> None:
-        from .runtime.build import backend_factory, choose_model
+        from .runtime.engines import backend_factory, choose_model
 
         # one worker with all cores: a frame alone is done soonest so
         config = _config(
@@ -266,8 +266,9 @@ def stream(
     ConfigError, ModelError or SourceError here for what can be known already, and during the
     iteration for what happens later.
     """
-    from .pipeline.pipeline import Pipeline
-    from .runtime.build import choose_model, make_input, with_ladder
+    from .runtime.build import RunPlan, build
+    from .runtime.engines import choose_model
+    from .runtime.inputs import make_inputs
     from .sources.uri import is_recording
 
     config = _config(
@@ -280,18 +281,12 @@ def stream(
         raise ConfigError("max_age_ms is for live sources: nothing of a recording is dropped")
     policy = Policy.LOSSLESS if lossless else Policy.LATEST
     mailbox = ResultMailbox(lossless=lossless)
-    frames, found = make_input(config, policy), choose_model(config)
-    make_backend, _ = with_ladder(config, found, policy)
-    return Stream(
-        Pipeline(
-            frames,
-            make_backend,
-            [mailbox],
-            labels=found.spec.labels,
-            policy=policy,
-            max_age_ms=config.max_age_ms,
-            max_frames=config.max_frames,
-            stall_s=config.read_timeout_s * 1.5,
-        ),
-        mailbox,
+    plan = RunPlan(
+        config=config,
+        policy=policy,
+        model=choose_model(config),
+        inputs=make_inputs(config, policy),
+        sinks=[mailbox],
+        reports=False,
     )
+    return Stream(build(plan).pipeline, mailbox)

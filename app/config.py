@@ -1,20 +1,24 @@
-"""Settings of a run with their defaults, units and limits. Flags override the TOML file.
+"""Every setting of a run, declared once: name, type, default, limits, help, flag, reload.
 
-The first field of each is what its flag gives: ``--mqtt URL`` is ``url`` in ``[mqtt]``.
+The TOML file's keys, the flags of the commands, ``--check``, what a reload takes up and
+docs/configuration.md all come from the fields below. Flags override the file. The first field of a
+table is what the table's plain name gives: ``--mqtt URL`` is ``url`` in ``[mqtt]``.
 """
 
+# ruff: noqa: RUF009 - what is called makes a field, not a default
 from __future__ import annotations
 
 import difflib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from .core.credentials import mask_credentials
 from .core.errors import ConfigError
+from .core.interfaces import EngineKind
 from .pipeline.degrade import parse_ladder
 
 if sys.version_info >= (3, 11):
@@ -23,6 +27,56 @@ else:
     import tomli as tomllib
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Key:
+    """The declaration of a setting, besides name, type and default, which its field has.
+
+    ``limits``: lowest and highest value. ``choices``: the only values. ``flag``: its name where it
+    does not follow from the key. ``commands``: those that take the flag. ``helps``: the help of a
+    command's flag where it differs. ``reload``: whether SIGHUP takes up a new value.
+    """
+
+    help: str
+    limits: tuple[float, float] | None = None
+    choices: tuple[str, ...] = ()
+    metavar: str | None = None
+    flag: str | None = None
+    commands: tuple[str, ...] = ()
+    helps: Mapping[str, str] = field(default_factory=dict)
+    reload: bool = False
+
+    def check(self, name: str, value: object) -> None:
+        """Raise ConfigError for a value beyond the limits or the choices; None is "not set"."""
+        if value is None:
+            return
+        if self.choices and value not in self.choices:
+            raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(self.choices)}")
+        if self.limits is None or not isinstance(value, int | float):
+            return
+        low, high = self.limits
+        if not low <= value <= high:
+            raise ConfigError(f"{name} is {value}; it must lie between {low:g} and {high:g}")
+
+
+def key(
+    default: Any, text: str, *, on: str = "run replay", secret: bool = False, **more: Any
+) -> Any:
+    """A dataclass field with its declaration. ``more``: see ``Key``.
+
+    ``on``: the commands that take its flag; ``secret``: left out of the text of a Config.
+    """
+    declared = Key(help=text, commands=tuple(on.split()), **more)
+    kind = "default_factory" if callable(default) else "default"
+    made: Any = {kind: default}
+    return field(**made, repr=not secret, metadata={"key": declared})
+
+
+def subtable(kind: type) -> Any:
+    """A field that is a TOML table of its own."""
+    return field(default_factory=kind, metadata={"table": kind})
+
+
+EVERY = "run replay bench soak"
 MOST = 64
 
 
@@ -53,44 +107,67 @@ def parse_sources(texts: Sequence[str]) -> tuple[NamedSource, ...]:
     return tuple(sources)
 
 
-def _check(options: Any, table: str, **limits: tuple[float, float]) -> None:
-    for name, (low, high) in limits.items():
-        value = getattr(options, name)
-        if value is not None and not low <= value <= high:
-            raise ConfigError(
-                f"{name} in [{table}] is {value}; it must lie between {low:g} and {high:g}"
-            )
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordOptions:
+    """A recording with the boxes drawn in: one file, or a folder in which files rotate."""
+
+    path: str | None = key(
+        None,
+        "annotated video (.mp4, H.264); a folder: rotating",
+        metavar="FILE_OR_DIR/",
+    )
+    segment_minutes: float = key(10.0, "length of a file in the folder", limits=(0.01, 1440))
+    segment_mb: float = key(500.0, "size at which the next file begins", limits=(0.1, 1_000_000))
+    keep_hours: float = key(168.0, "older recordings are removed", limits=(0.001, 1_000_000))
+    budget_mb: float = key(10_000.0, "size of the folder at most", limits=(0.1, 100_000_000))
+
+    def __post_init__(self) -> None:
+        _check_values(self, "record")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EventOptions:
-    """When has a label appeared, and when is it gone?"""
+class ClipOptions:
+    """A folder of short videos around what appears."""
 
-    labels: list[str] = field(default_factory=list)  # none named: all
-    appear_frames: int = 3  # seen in so many frames with no gap of ``gone_s``
-    gone_s: float = 2.0
+    path: str | None = key(None, "a short video of each thing that appears", metavar="DIR")
+    before_s: float = key(5.0, "seconds before it appears", limits=(0, 600))
+    after_s: float = key(5.0, "seconds after it has gone", limits=(0, 600))
+    max_s: float = key(120.0, "length of one clip at most", limits=(0.1, 86_400))
+    memory_mb: float = key(
+        64.0, "memory for the pictures before something appears", limits=(0.1, 100_000)
+    )
+    keep_hours: float = key(168.0, "older clips are removed", limits=(0.001, 1_000_000))
+    budget_mb: float = key(2_000.0, "size of the folder at most", limits=(0.1, 100_000_000))
 
     def __post_init__(self) -> None:
-        _check(self, "events", appear_frames=(1, 10_000), gone_s=(0, 86_400))
+        _check_values(self, "clips")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MqttOptions:
     """A broker, and where messages wait while it is away."""
 
-    url: str | None = field(default=None, repr=False)  # mqtt[s]://[user:password@]host[:port]/topic
-    user: str | None = None
-    password_file: str | None = None
-    ca_file: str | None = None  # None: the system's authorities
-    client_id: str | None = None
-    detections: bool = True  # False: appear and disappear events only
-    stats_s: float = 10.0  # 0: no figures
-    keepalive_s: int = 15
-    spool: str | None = None  # a file; None: in the user's (or service's) state directory
-    spool_mb: float = 64.0
+    url: str | None = key(
+        None, "mqtts://[user:password@]host/topic-prefix", metavar="URL", secret=True
+    )
+    user: str | None = key(None, "user name, if it is not in the URL")
+    password_file: str | None = key(
+        None, "file with the password (or KESTREL_MQTT_PASSWORD)", metavar="FILE"
+    )
+    ca_file: str | None = key(None, "authorities to trust (default: the system's)", metavar="FILE")
+    client_id: str | None = key(None, "name of this client at the broker")
+    detections: bool = key(True, "publish detections, besides events and figures")
+    stats_s: float = key(10.0, "seconds between figures; 0: none", limits=(0, 86_400))
+    keepalive_s: int = key(15, "seconds after which a silent broker is lost", limits=(2, 3600))
+    spool: str | None = key(
+        None,
+        "file in which messages wait for the broker (default: in the state directory)",
+        metavar="FILE",
+    )
+    spool_mb: float = key(64.0, "size of that file at most", limits=(0.01, 100_000))
 
     def __post_init__(self) -> None:
-        _check(self, "mqtt", stats_s=(0, 86_400), keepalive_s=(2, 3600), spool_mb=(0.01, 100_000))
+        _check_values(self, "mqtt")
 
     def apart(self, name: str) -> MqttOptions:
         """For one of several sources: a connection and a spool of its own."""
@@ -105,137 +182,187 @@ class MqttOptions:
 class HttpOptions:
     """The live page and what belongs to it."""
 
-    address: str | None = None  # [ADDRESS:]PORT
-    token: str | None = field(default=None, repr=False)
-    token_file: str | None = None
-    cert_file: str | None = None  # both: HTTPS
-    key_file: str | None = None
-    jpeg_quality: int = 80
-    stream_fps: float = 15.0
-    stale_s: float = 10.0  # unhealthy without a completed inference for so long
+    address: str | None = key(None, "live page, stream, health, metrics", metavar="[ADDRESS:]PORT")
+    token: str | None = key(None, "or KESTREL_HTTP_TOKEN", metavar="TOKEN", secret=True)
+    token_file: str | None = key(None, "file with the token", metavar="FILE")
+    cert_file: str | None = key(None, "certificate; with key_file: HTTPS", metavar="FILE")
+    key_file: str | None = key(None, "private key of the certificate", metavar="FILE")
+    jpeg_quality: int = key(80, "of the stream's pictures", limits=(10, 100))
+    stream_fps: float = key(15.0, "pictures a second in the stream at most", limits=(0.1, 120))
+    stale_s: float = key(
+        10.0, "unhealthy without a completed inference for so long", limits=(0.1, 3600)
+    )
 
     def __post_init__(self) -> None:
-        _check(self, "http", jpeg_quality=(10, 100), stream_fps=(0.1, 120), stale_s=(0.1, 3600))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RecordOptions:
-    """One file, or a folder in which recordings rotate."""
-
-    path: str | None = None
-    segment_minutes: float = 10.0
-    segment_mb: float = 500.0
-    keep_hours: float = 168.0
-    budget_mb: float = 10_000.0
-
-    def __post_init__(self) -> None:
-        _check(
-            self,
-            "record",
-            segment_minutes=(0.01, 1440),
-            segment_mb=(0.1, 1_000_000),
-            keep_hours=(0.001, 1_000_000),
-            budget_mb=(0.1, 100_000_000),
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClipOptions:
-    """A folder of short recordings around what appears."""
-
-    path: str | None = None
-    before_s: float = 5.0
-    after_s: float = 5.0
-    max_s: float = 120.0
-    memory_mb: float = 64.0  # of JPEG pictures that wait for something to happen
-    keep_hours: float = 168.0
-    budget_mb: float = 2_000.0
-
-    def __post_init__(self) -> None:
-        _check(
-            self,
-            "clips",
-            before_s=(0, 600),
-            after_s=(0, 600),
-            max_s=(0.1, 86_400),
-            memory_mb=(0.1, 100_000),
-            keep_hours=(0.001, 1_000_000),
-            budget_mb=(0.1, 100_000_000),
-        )
+        _check_values(self, "http")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WebhookOptions:
     """Where events are posted."""
 
-    url: str | None = field(default=None, repr=False)
-    ca_file: str | None = None
-    timeout_s: float = 10.0
-    attempts: int = 6
-    queue: int = 200
+    url: str | None = key(
+        None, "post what appears and disappears there", metavar="URL", secret=True
+    )
+    ca_file: str | None = key(None, "authorities to trust (default: the system's)", metavar="FILE")
+    timeout_s: float = key(10.0, "seconds one attempt may take", limits=(0.1, 600))
+    attempts: int = key(6, "attempts for each event", limits=(1, 1000))
+    queue: int = key(200, "events that wait at most", limits=(1, 100_000))
 
     def __post_init__(self) -> None:
-        _check(self, "webhook", timeout_s=(0.1, 600), attempts=(1, 1000), queue=(1, 100_000))
+        _check_values(self, "webhook")
 
 
-Engine = Literal["auto", "cpu", "openvino", "cuda", "ort-cuda", "ort-tensorrt"]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventOptions:
+    """When a label counts as appeared, and when as gone."""
+
+    labels: list[str] = key(
+        list, "labels that make events (default: all)", flag="--events-labels", metavar="LABEL"
+    )
+    appear_frames: int = key(
+        3, "frames in which a label must be seen, with no gap of gone_s", limits=(1, 10_000)
+    )
+    gone_s: float = key(2.0, "seconds without it until a label is gone", limits=(0, 86_400))
+
+    def __post_init__(self) -> None:
+        _check_values(self, "events")
+
+
+Engine = Literal["auto", EngineKind]
 ENGINES: tuple[str, ...] = get_args(Engine)
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 Transfer = Literal["auto", "pinned", "mapped"]
 TRANSFERS: tuple[str, ...] = get_args(Transfer)
 RtspTransport = Literal["auto", "tcp", "udp"]
-RTSP_TRANSPORTS: tuple[str, ...] = get_args(RtspTransport)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """One run. None means: chosen by what is there, and told in the log."""
 
-    source: str | None = None
-    sources: tuple[str, ...] = ()  # run: several at once, each URI or NAME=URI
-    devices: tuple[int, ...] = ()  # run: GPUs, one process each, over which sources are spread
-    batch: int | None = None  # frames of several sources that go through the network at once
-    model: str | None = None
-    engine: Engine = "auto"
-    precision: Precision = "auto"
-    headless: bool = False
-    window: bool = False
-    json: str | None = None
-    expect: str | None = None
-    max_frames: int | None = None
-    max_age_ms: float | None = None
-    ladder: tuple[str, ...] = ()  # run: what to spare when frames grow older than max_age_ms
-    score: float | None = None
-    iou: float | None = None
-    isolate: bool | None = None
-    realtime: bool = False
-    open_timeout_s: float = 10.0
-    read_timeout_s: float = 10.0
-    canary_s: float | None = None
-    trace: str | None = None  # run: written, replay: repeated
-    rtsp_transport: RtspTransport = "auto"
-    reconnect: bool = True  # run: a camera or stream that is lost is opened again
-    wait: bool = False  # run: also wait for one that is not there at the start
-    retry_s: float = 1.0  # longest wait between two attempts
-    freeze_s: float = 30.0  # the very same picture for so long is a lost source; 0: never
-    workers: int | None = None
-    threads: int | None = None
-    slots: int | None = None  # frames in flight at most
-    transfer: Transfer = "auto"  # of frames to a GPU: copied, or reached into by it
-    record: RecordOptions = field(default_factory=RecordOptions)
-    clips: ClipOptions = field(default_factory=ClipOptions)
-    mqtt: MqttOptions = field(default_factory=MqttOptions)
-    http: HttpOptions = field(default_factory=HttpOptions)
-    webhook: WebhookOptions = field(default_factory=WebhookOptions)
-    events: EventOptions = field(default_factory=EventOptions)
+    source: str | None = key(
+        None,
+        "camera:0, rtsp://…, http://…, FILE, pattern:, sample:",
+        on="bench soak",
+        helps={
+            "bench": "a recording to measure with (default: sample:)",
+            "soak": "what chaos happens to (default: a test pattern)",
+        },
+    )
+    sources: tuple[str, ...] = key(
+        (),
+        "camera:0, rtsp://…, http://…, FILE, pattern:, sample:; several: repeat it",
+        flag="--source",
+        metavar="[NAME=]URI",
+        on="run",
+    )
+    devices: tuple[int, ...] = key(
+        (), "GPUs over which the sources are spread", metavar="0,1", on="run"
+    )
+    batch: int | None = key(
+        None, "frames of several sources in one inference", limits=(1, 64), on="run"
+    )
+    model: str | None = key(None, "name on the shelf, .onnx or .toml file", on=EVERY)
+    engine: Engine = key("auto", "auto chooses by what is there", choices=ENGINES, on=EVERY)
+    precision: Precision = key(
+        "auto",
+        "of the arithmetic, where an engine has a choice: those of a GPU, and openvino (bf16)",
+        choices=PRECISIONS,
+        on=EVERY,
+    )
+    headless: bool = key(False, "no window, no Qt", on="run")
+    window: bool = key(False, "a window, or exit code 2 without one", on="run")
+    json: str | None = key(
+        None,
+        "one JSON line a frame; - is stdout",
+        metavar="FILE",
+        on=EVERY,
+        helps=dict.fromkeys(("bench", "soak"), "write all figures there"),
+    )
+    expect: str | None = key(
+        None, "compare; exit 6 if it differs", metavar="GOLDEN.jsonl", on="replay"
+    )
+    max_frames: int | None = key(
+        None,
+        "end after so many processed frames",
+        limits=(1, 10**12),
+        on="run replay bench",
+        helps={"bench": "frames of the throughput run (default: 500)"},
+    )
+    max_age_ms: float | None = key(
+        None,
+        "drop frames that waited longer (ms)",
+        limits=(1, 3_600_000),
+        on="run replay soak",
+        helps={"replay": "with --trace: what if it had been this"},
+        reload=True,
+    )
+    ladder: tuple[str, ...] = key(
+        (),
+        "what to spare when frames grow older than max_age_ms, step by step: repeat it",
+        metavar="STEP",
+        on="run",
+    )
+    score: float | None = key(None, "lowest score reported (0..1)", limits=(0.001, 1), reload=True)
+    iou: float | None = key(
+        None, "overlap above which NMS drops a box (0..1)", limits=(0, 1), reload=True
+    )
+    isolate: bool | None = key(None, "decode in a child process (default: for streams)")
+    realtime: bool = key(False, "at the pace of the clip's clock", on="replay")
+    open_timeout_s: float = key(
+        10.0, "seconds until a source that does not open fails", limits=(0.1, 3600)
+    )
+    read_timeout_s: float = key(
+        10.0, "seconds without a frame until a source is lost", limits=(0.1, 3600)
+    )
+    canary_s: float | None = key(
+        None,
+        "every so often a known picture must give its known boxes",
+        limits=(1, 86_400),
+        on="run",
+    )
+    trace: str | None = key(
+        None,
+        "record what happens to each frame (a ring)",
+        metavar="FILE",
+        helps={"replay": "drop the frames that were dropped in it"},
+    )
+    rtsp_transport: RtspTransport = key(
+        "auto", "how RTSP streams travel", choices=get_args(RtspTransport), on="run soak"
+    )
+    reconnect: bool = key(
+        True, "open a camera or stream again when it is lost (default: yes)", on="run"
+    )
+    wait: bool = key(False, "wait for a source that is not there yet", on="run")
+    retry_s: float = key(
+        1.0, "longest wait between two attempts to open", limits=(0.1, 3600), on="run soak"
+    )
+    freeze_s: float = key(
+        30.0,
+        "the very same picture for so long is a lost source; 0: never",
+        limits=(0, 86_400),
+        on="run soak",
+    )
+    workers: int | None = key(None, "frames computed at once on the CPU", limits=(1, 64), on=EVERY)
+    threads: int | None = key(None, "threads of each network on the CPU", limits=(1, 256), on=EVERY)
+    slots: int | None = key(None, "frames in flight at most", limits=(1, 65), on=EVERY)
+    transfer: Transfer = key(
+        "auto",
+        "of frames to a GPU: copied from pinned memory, or mapped into its reach",
+        choices=TRANSFERS,
+        on=EVERY,
+    )
+    record: RecordOptions = subtable(RecordOptions)
+    clips: ClipOptions = subtable(ClipOptions)
+    mqtt: MqttOptions = subtable(MqttOptions)
+    http: HttpOptions = subtable(HttpOptions)
+    webhook: WebhookOptions = subtable(WebhookOptions)
+    events: EventOptions = subtable(EventOptions)
 
     def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise ConfigError(f"engine is {self.engine!r}; choose one of {', '.join(ENGINES)}")
-        if self.precision not in PRECISIONS:
-            known = ", ".join(PRECISIONS)
-            raise ConfigError(f"precision is {self.precision!r}; choose one of {known}")
+        _check_values(self)
         if self.source is not None and self.sources:
             raise ConfigError("source is for one, sources for several: leave one of them out")
         parse_sources(self.sources)
@@ -247,78 +374,85 @@ class Config:
             raise ConfigError("devices run headless; leave window out")
         if self.sources and self.trace is not None:
             raise ConfigError("trace records one source; leave it out, or run each by itself")
-        if self.transfer not in TRANSFERS:
-            known = ", ".join(TRANSFERS)
-            raise ConfigError(f"transfer is {self.transfer!r}; choose one of {known}")
         if self.headless and self.window:
             raise ConfigError("headless and window exclude each other; leave one of them out")
-        if self.rtsp_transport not in RTSP_TRANSPORTS:
-            known = ", ".join(RTSP_TRANSPORTS)
-            raise ConfigError(f"rtsp_transport is {self.rtsp_transport!r}; choose one of {known}")
         if self.wait and not self.reconnect:
             raise ConfigError("wait means to try again, which reconnect = false forbids; drop one")
         if self.ladder and self.max_age_ms is None:
             raise ConfigError("a ladder is for frames older than max_age_ms: set that too")
         parse_ladder(self.ladder)
-        for name, low, high in _LIMITS:
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise ConfigError(f"{name} is {value}; it must lie between {low} and {high:g}")
 
 
-_LIMITS: tuple[tuple[str, float, float], ...] = (
-    ("max_frames", 1, 10**12),
-    ("max_age_ms", 1, 3_600_000),
-    ("score", 0.001, 1),
-    ("iou", 0, 1),
-    ("open_timeout_s", 0.1, 3600),
-    ("read_timeout_s", 0.1, 3600),
-    ("canary_s", 1, 86_400),
-    ("retry_s", 0.1, 3600),
-    ("freeze_s", 0, 86_400),
-    ("workers", 1, 64),
-    ("batch", 1, 64),
-    ("threads", 1, 256),
-    ("slots", 1, 65),
+def _check_values(options: Any, table: str = "") -> None:
+    """Each value against its own declaration."""
+    for each in fields(options):
+        if "key" in each.metadata:
+            name = f"{each.name} in [{table}]" if table else each.name
+            each.metadata["key"].check(name, getattr(options, each.name))
+
+
+class Setting(NamedTuple):
+    """A key with all that is said of it. ``table`` is "" for one outside of the tables."""
+
+    table: str
+    name: str
+    kind: str  # as annotated, without "| None": str, int, float, bool, tuple[str, ...], …
+    default: Any
+    flag: str
+    key: Key
+
+    @property
+    def path(self) -> str:
+        """``key`` or ``table.key``; what ``make_config`` takes."""
+        return f"{self.table}.{self.name}" if self.table else self.name
+
+
+TABLES: dict[str, type] = {
+    each.name: each.metadata["table"] for each in fields(Config) if "table" in each.metadata
+}
+
+
+def _settings(kind: type, table: str = "") -> Iterator[Setting]:
+    default = kind()
+    for number, each in enumerate(fields(kind)):
+        if "key" not in each.metadata:
+            continue
+        words = [table] if table and not number else [table, each.name] if table else [each.name]
+        declared: Key = each.metadata["key"]
+        flag = declared.flag or "--" + "-".join(words).replace("_", "-")
+        called = str(each.type).removesuffix(" | None")
+        yield Setting(table, each.name, called, getattr(default, each.name), flag, declared)
+
+
+SETTINGS: tuple[Setting, ...] = (
+    *_settings(Config),
+    *(each for name, kind in TABLES.items() for each in _settings(kind, name)),
 )
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "str": str,
-    "int": int,
-    "float": (int, float),
-    "bool": bool,
-    "list[str]": list,
-    "Engine": str,
-    "Precision": str,
-    "Transfer": str,
-    "RtspTransport": str,
-}
-_LISTS = {"tuple[str, ...]": (str, "texts"), "tuple[int, ...]": (int, "whole numbers")}
-_TABLES: dict[str, type] = {
-    "record": RecordOptions,
-    "clips": ClipOptions,
-    "mqtt": MqttOptions,
-    "http": HttpOptions,
-    "webhook": WebhookOptions,
-    "events": EventOptions,
-}
+RELOADED = tuple(each.path for each in SETTINGS if each.key.reload)
 
 
 def make_config(flags: Mapping[str, Any], file: Path | None = None) -> Config:
     """Merge what was given on the command line over the file over the defaults.
 
     A flag named ``table.key`` sets one key of a table; a table's plain name stands for its first.
+    ``sources`` of one is ``source``; either replaces all sources of the file.
     """
     values = read_config_file(file) if file else {}
-    if "source" in flags:  # in place of all that the file names
+    flags = dict(flags)
+    if len(given := flags.get("sources", ())) == 1:
+        flags["source"] = given[0]
+        del flags["sources"]
+    if flags.keys() & {"source", "sources"}:
+        values.pop("source", None)
         values.pop("sources", None)
-    tables: dict[str, dict[str, Any]] = {name: values.pop(name, {}) for name in _TABLES}
+    tables: dict[str, dict[str, Any]] = {name: values.pop(name, {}) for name in TABLES}
     for flag, value in flags.items():
-        table, _, key = flag.partition(".")
+        table, _, name = flag.partition(".")
         if table in tables:
-            tables[table][key or fields(_TABLES[table])[0].name] = value
+            tables[table][name or fields(TABLES[table])[0].name] = value
         else:
-            values[flag] = value
-    made = {name: _TABLES[name](**given) for name, given in tables.items() if given}
+            values[flag] = tuple(value) if isinstance(value, list) else value
+    made = {name: TABLES[name](**given) for name, given in tables.items() if given}
     return Config(**values, **made)
 
 
@@ -332,33 +466,46 @@ def read_config_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"--config {path} is nested too deeply") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config {path} is not valid TOML: {error}") from error
-    for name, table in _TABLES.items():
+    for name, kind in TABLES.items():
         if isinstance(data.get(name), str):  # as the flag of the same name
-            data[name] = {fields(table)[0].name: data[name]}
-    _check_keys(data, Config, f"--config {path}: ")
-    for name in data.keys() & _TABLES.keys():
-        _check_keys(data[name], _TABLES[name], f"--config {path}, [{name}]: ")
+            data[name] = {fields(kind)[0].name: data[name]}
+    _check_types(data, Config, f"--config {path}: ")
+    for name in data.keys() & TABLES.keys():
+        _check_types(data[name], TABLES[name], f"--config {path}, [{name}]: ")
     return data
 
 
-def _check_keys(data: Mapping[str, Any], kind: type, where: str) -> None:
+_TYPES: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "bool": bool}
+_LISTS: dict[str, tuple[type, str]] = {
+    "list[str]": (str, "texts"),
+    "tuple[str, ...]": (str, "texts"),
+    "tuple[int, ...]": (int, "whole numbers"),
+}
+
+
+def _check_types(data: Mapping[str, Any], kind: type, where: str) -> None:
     """Raise ConfigError for a key that ``kind`` does not have, or a value of another type."""
-    known = {each.name: str(each.type).removesuffix(" | None") for each in fields(kind)}
-    for key, value in data.items():
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            meant = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known)}"
-            raise ConfigError(f"{where}{key!r} is not a setting; {meant}")
-        wanted = known[key]
+    known = {each.name: each for each in fields(kind)}
+    for name, value in data.items():
+        if name not in known:
+            meant = nearest(name, known) or f"known are: {', '.join(known)}"
+            raise ConfigError(f"{where}{name!r} is not a setting; {meant}")
+        wanted = str(known[name].type).removesuffix(" | None")
         if wanted in _LISTS:
-            kind, word = _LISTS[wanted]
-            if not isinstance(value, list) or not all(type(each) is kind for each in value):
-                raise ConfigError(f"{where}{key} must be a list of {word}, is {value!r}")
-            continue
-        if wanted not in _TYPES:
-            wanted = "table"
-        fits = isinstance(value, _TYPES.get(wanted, dict))
-        if not fits or (wanted != "bool" and isinstance(value, bool)):
-            raise ConfigError(f"{where}{key} must be a {wanted}, is {value!r}")
-        if wanted == "list[str]" and not all(isinstance(each, str) for each in value):
-            raise ConfigError(f"{where}{key} must be a {wanted}, is {value!r}")
+            member, word = _LISTS[wanted]
+            fits = isinstance(value, list) and all(type(each) is member for each in value)
+            wanted = f"list of {word}"
+        elif "table" in known[name].metadata:
+            fits, wanted = isinstance(value, dict), "table"
+        else:
+            wanted = wanted if wanted in _TYPES else "str"  # choices are texts
+            fits = isinstance(value, _TYPES.get(wanted, str))
+            fits = fits and (wanted == "bool" or not isinstance(value, bool))
+        if not fits:
+            raise ConfigError(f"{where}{name} must be a {wanted}, is {value!r}")
+
+
+def nearest(word: str, known: Collection[str]) -> str:
+    """The known word that was probably meant, as the second half of a message; "": none is near."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else ""

@@ -29,7 +29,7 @@ from app.models.manifest import Model
 from app.models.store import default_model, find_model
 from app.pipeline.handoff import Policy
 from app.pipeline.pipeline import Pipeline
-from app.runtime.build import backend_factory
+from app.runtime.engines import backend_factory
 from app.sources.uri import make_source
 
 WARM = 10  # frames that do not count

@@ -11,6 +11,7 @@ import numpy as np
 from app.core.detections import Detections, Result
 from app.core.errors import SourceEnded
 from app.core.frame import Frame, SourceInfo
+from app.core.interfaces import EngineKind
 
 
 class FakeSource:
@@ -107,6 +108,7 @@ class FakeBackend:
         self.fail_at, self.error = fail_at, error or RuntimeError("network")
         self._enter_error = enter_error
         self.slots: Sequence[FakeSlot] = [FakeSlot(self) for _ in range(slots)]
+        self.kind: EngineKind = "cpu"
         self.description, self.remarks = "fake", ("nothing much",)
         self.in_flight = self.most_in_flight = 0
         self.threads: list[str] = []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
 
-from app.config import Config, make_config
+from app.commands.flags import add_flags, config_of
+from app.config import SETTINGS, Config, Setting, make_config
 from app.core.errors import ConfigError
+from scripts.make_config_docs import PAGE, page
 
 
 def write(path: Path, text: str) -> Path:
@@ -42,7 +45,7 @@ def test_defaults_need_no_file() -> None:
         ("[mqtt]\nspool_mb = 'big'", "spool_mb must be a float"),
         ("[mqtt]\nspool_mb = 0", r"spool_mb in \[mqtt\] is 0"),
         ("[http]\njpeg_quality = true", "jpeg_quality must be a int"),
-        ("[events]\nlabels = ['person', 1]", r"labels must be a list\[str\]"),
+        ("[events]\nlabels = ['person', 1]", "labels must be a list of texts"),
         ("clips = 5", "clips must be a table"),
     ],
 )
@@ -80,3 +83,47 @@ def test_a_flag_and_a_plain_name_in_the_file_are_the_first_key_of_a_table(tmp_pa
 def test_what_may_be_secret_is_not_in_the_text_of_a_config() -> None:
     config = make_config({"mqtt": "S3CRET", "http.token": "S3CRET", "webhook": "S3CRET"})
     assert "S3CRET" not in repr(config)
+
+
+def test_the_reference_page_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run python -m scripts.make_config_docs"
+
+
+COMMANDS = ("run", "replay", "bench", "soak")
+
+
+def test_every_key_has_a_flag_of_its_own_and_a_help() -> None:
+    for command in COMMANDS:
+        flags = [each.flag for each in SETTINGS if command in each.key.commands]
+        assert len(set(flags)) == len(flags)
+    assert all(each.key.commands and each.key.help for each in SETTINGS)
+    assert {word for each in SETTINGS for word in each.key.commands} == set(COMMANDS)
+
+
+SWITCHES = [each for each in SETTINGS if each.kind == "bool"]
+
+
+@pytest.mark.parametrize("setting", SWITCHES, ids=lambda each: each.path)
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_switch_wins_over_the_file_both_ways(
+    tmp_path: Path, setting: Setting, wanted: bool
+) -> None:
+    key = f"{setting.name} = {str(not wanted).lower()}"
+    file = write(tmp_path / "k.toml", f"[{setting.table}]\n{key}" if setting.table else key)
+    flag = setting.flag if wanted else f"--no-{setting.flag[2:]}"
+    for command in setting.key.commands:
+        parser = argparse.ArgumentParser()
+        add_flags(parser, command)
+        config = config_of(parser.parse_args([flag, "--config", str(file)]))
+        holder = getattr(config, setting.table) if setting.table else config
+        assert getattr(holder, setting.name) is wanted
+
+
+def test_flags_that_are_not_given_leave_the_file_alone(tmp_path: Path) -> None:
+    file = write(tmp_path / "k.toml", 'sources = ["a=sample:", "b=sample:"]\nwait = true')
+    parser = argparse.ArgumentParser()
+    add_flags(parser, "run")
+    words = ["--mqtt-spool-mb", "5", "--ladder", "every 2nd frame", "--max-age-ms", "90"]
+    config = config_of(parser.parse_args([*words, "--config", str(file)]))
+    assert config.wait and len(config.sources) == 2
+    assert config.mqtt.spool_mb == 5 and config.ladder == ("every 2nd frame",)

@@ -27,16 +27,17 @@ from typing import Any, cast
 import cv2
 import numpy as np
 
-from ..config import PRECISIONS, Precision
+from ..config import PRECISIONS, Config, Precision
 from ..core.detections import Detections
 from ..core.errors import ConfigError, VerdictError
 from ..core.frame import Frame
+from ..core.interfaces import CPU_ENGINES, EngineKind
 from ..core.package import COMMAND, pip_install
-from ..inference.cpu import CpuBackend
 from ..models.manifest import Model
 from ..models.store import find_model, make_default
 from ..ops.machine import device
-from ..runtime.build import ON_CPU, cpu_network
+from ..pipeline.handoff import Policy
+from ..runtime.engines import backend_factory
 
 log = logging.getLogger(__name__)
 
@@ -214,7 +215,7 @@ LEAST_SCORE = 0.01  # the curve needs the weak ones too
 GATE_POINTS = 2.0  # AP50, in hundredths, that a variant may lose
 PROGRESS_EVERY = 100
 
-Way = tuple[str, Precision]  # engine and precision
+Way = tuple[EngineKind, Precision]  # engine and precision
 CPU: Way = "cpu", "auto"
 Report = dict[str, dict[str, ClassAccuracy]]  # by part of the set, by label
 
@@ -276,7 +277,7 @@ class Candidate:
     """One model on one engine, and what was measured of it. ``main``: on the first engine."""
 
     model: Model
-    engine: str = "cpu"
+    engine: EngineKind = "cpu"
     precision: Precision = "auto"
     main: bool = True
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -322,16 +323,17 @@ def measure(candidates: Sequence[Candidate], truth: LabelledSet) -> None:
     with ExitStack() as stack:
         slots = [
             stack.enter_context(
-                CpuBackend(
-                    c.model.spec,
-                    c.model.weights,
-                    wake=lambda: None,
-                    score=LEAST_SCORE,
-                    iou=c.model.spec.iou,
-                    workers=1,
-                    threads=1,
-                    open_network=cpu_network(c.engine, c.precision)[0],
-                )
+                backend_factory(
+                    Config(
+                        engine=c.engine,
+                        precision=c.precision,
+                        score=LEAST_SCORE,
+                        workers=1,
+                        threads=1,
+                    ),
+                    c.model,
+                    Policy.LATEST,
+                )(lambda: None)
             ).slots[0]
             for c in candidates
         ]
@@ -448,7 +450,7 @@ def _document(
 
 def _way(text: str) -> Way:
     engine, _, precision = text.partition(":")
-    if engine not in ON_CPU or (precision or "auto") not in PRECISIONS:
+    if engine not in CPU_ENGINES or (precision or "auto") not in PRECISIONS:
         raise argparse.ArgumentTypeError(f"{text!r}: write cpu, openvino or openvino:bf16")
     return engine, cast(Precision, precision or "auto")
 

@@ -1,4 +1,4 @@
-"""How do a user's own clips become tests? pytest -p app.commands.pytest_plugin FOLDER
+"""A user's own clips as tests: ``pytest -p app.commands.pytest_plugin FOLDER``.
 
 Every CLIP.golden.jsonl beside a CLIP (porch.mp4.golden.jsonl beside porch.mp4) is a test: the clip
 is replayed and compared. `python -m app replay CLIP --json CLIP.golden.jsonl` writes the first one.

@@ -12,36 +12,33 @@ threads and the age of frames are sampled. What surely grows by more than it may
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__
 from ..config import Config
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, VerdictError
 from ..core.interfaces import Sink
 from ..core.stats import PipelineStats, percentiles
-from ..ops.machine import device
 from ..ops.nvml import open_nvml
 from ..pipeline.handoff import Policy
-from ..pipeline.pipeline import Pipeline
-from ..runtime.build import backend_factory, choose_model
-from ..runtime.run import conduct
+from ..runtime.build import BuiltRun, RunPlan, build
+from ..runtime.engines import choose_model
+from ..runtime.inputs import NamedInput, source_options
+from ..runtime.outputs import without_outputs
 from ..sinks.adapters import AgeSink
-from ..sources.base import SourceOptions
 from ..sources.reconnect import Endurance
 from ..sources.uri import make_source
+from .bench.run import Destination, header
 
 log = logging.getLogger(__name__)
 
@@ -187,21 +184,22 @@ def run_soak(
     """Run for so long, print the table, write the JSON; raises VerdictError if it leaks."""
     if not 1 <= seconds <= 366 * 86_400:
         raise ConfigError(f"soak takes 1 s to a year, not {seconds:g} s")
-    if config.json not in (None, "-") and not Path(str(config.json)).parent.is_dir():
-        raise ConfigError(f"--json {config.json}: the folder does not exist; make it first")
+    destination = Destination(config.json)
+    destination.check()
     uri = config.source or PATTERN
     if not uri.lower().startswith("chaos:"):
         uri = f"chaos:{seed}*{FAST_RATE if fast else 1}:{uri}"
     log.info("soak of %g s on %s", seconds, mask_credentials(uri))
     ages, samples = AgeSink(), Samples()
-    pipeline = _compose(config, uri, fast, [ages, *extra])
+    run = _build(config, uri, fast, [ages, *extra])
     began_s = time.monotonic()
-    ending = conduct(pipeline, beside=lambda going: _sample(going, seconds, ages, samples))
-    stats, lasted_s = pipeline.stats(), time.monotonic() - began_s
+    ending = run.finish(beside=lambda going: _sample(going, seconds, ages, samples))
+    stats, lasted_s = run.pipeline.stats(), time.monotonic() - began_s
     if not samples.times_s and ending.error is not None:
         raise ending.error
     wrong = [*judge(samples), *_run_faults(stats, ending.error, lasted_s, seconds)]
-    _tell(config, uri, samples, stats, wrong, lasted_s)
+    report = _report(uri, samples, stats, wrong, lasted_s)
+    destination.give(report, _table(report))
     if wrong:
         raise VerdictError(f"soak failed: {'; '.join(wrong)}")
     return 0
@@ -234,26 +232,24 @@ def _run_faults(
     return wrong
 
 
-def _compose(config: Config, uri: str, fast: bool, sinks: Sequence[Sink]) -> Pipeline:
+def _build(config: Config, uri: str, fast: bool, sinks: Sequence[Sink]) -> BuiltRun:
     patience = FAST if fast else Endurance(freeze_s=config.freeze_s or None, loop=True)
     patience = replace(patience, open_s=config.open_timeout_s + 2)
     if not fast:
         patience = replace(patience, silent_s=config.read_timeout_s, retry_s=config.retry_s)
-    options = SourceOptions(
-        open_timeout_s=config.open_timeout_s,
-        read_timeout_s=config.read_timeout_s,
-        rtsp_transport=config.rtsp_transport,
+    options = replace(source_options(config), raw=False)
+    source = make_source(
+        uri, realtime=True, isolate=config.isolate, options=options, endurance=patience
     )
-    model = choose_model(config)
-    return Pipeline(
-        make_source(
-            uri, realtime=True, isolate=config.isolate, options=options, endurance=patience
-        ),
-        backend_factory(config, model, Policy.LATEST),
-        sinks,
-        labels=model.spec.labels,
-        policy=Policy.LATEST,
-        max_age_ms=config.max_age_ms,
+    return build(
+        RunPlan(
+            config=replace(without_outputs(config), max_frames=None),
+            policy=Policy.LATEST,
+            model=choose_model(config),
+            inputs=[NamedInput("", source)],
+            sinks=sinks,
+            reports=False,
+        )
     )
 
 
@@ -276,39 +272,21 @@ def _sample(going: Callable[[], bool], seconds: float, ages: AgeSink, samples: S
         time.sleep(min(0.1, step_s / 2))
 
 
-def _tell(
-    config: Config,
-    uri: str,
-    samples: Samples,
-    stats: PipelineStats,
-    wrong: Sequence[str],
-    lasted_s: float,
-) -> None:
-    trends = samples.trends()
-    report: dict[str, Any] = {
-        "kestrel": __version__,
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "device": device(),
+def _report(
+    uri: str, samples: Samples, stats: PipelineStats, wrong: Sequence[str], lasted_s: float
+) -> dict[str, Any]:
+    return {
+        **header("soak"),
         "source": mask_credentials(uri),
         "seconds": round(lasted_s, 1),
         "samples": len(samples.times_s),
         "processed": stats.processed,
         "dropped": dict(stats.dropped),
         "events": dict(stats.events),
-        "series": {name: _figures(found) for name, found in trends.items()},
+        "series": {name: _figures(found) for name, found in samples.trends().items()},
         "wrong": list(wrong),
         "passed": not wrong,
     }
-    text = json.dumps(report, indent=1)
-    if config.json == "-":
-        print(text)
-        return
-    print(_table(report))
-    if config.json is not None:
-        try:
-            Path(config.json).write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot write --json {config.json}: {error.strerror}") from error
 
 
 def _figures(found: Trend | None) -> dict[str, float] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from .detections import Detections, Result
 from .frame import Frame, SourceInfo
@@ -93,8 +93,19 @@ class Fitted(Protocol):
         """For frames of this size; the slot must be idle. Raises KestrelError."""
 
 
+EngineKind = Literal["cpu", "openvino", "cuda", "ort-cuda", "ort-tensorrt"]
+CPU_ENGINES: tuple[EngineKind, ...] = ("cpu", "openvino")
+GPU_ENGINES: tuple[EngineKind, ...] = ("cuda", "ort-cuda", "ort-tensorrt")
+# to ONNX Runtime on a GPU another input size is another network, which TensorRT builds for minutes
+WHOLE_INPUT: tuple[EngineKind, ...] = ("ort-cuda", "ort-tensorrt")
+
+
 class Backend(Protocol):
     """An engine and its slots. Created, entered, used and left on the pipeline thread."""
+
+    @property
+    def kind(self) -> EngineKind:
+        """Which engine it is."""
 
     @property
     def slots(self) -> Sequence[Slot]:
@@ -120,7 +131,7 @@ class Tunable(Protocol):
 class Canary(Protocol):
     """A known frame between the others, to see that the engine still works; pipeline thread."""
 
-    on_gpu: Callable[[], bool]  # whether that is where the engine computes
+    on_gpu: bool  # whether the engine computes there; set once it is known
 
     def due(self) -> Frame | None:
         """The frame, with a negative index, when it is time for it."""

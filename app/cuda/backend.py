@@ -20,6 +20,7 @@ from typing import cast
 
 from ..config import Transfer
 from ..core.frame import Frame
+from ..core.interfaces import EngineKind
 from ..inference.cpu import KEPT, BySize, Size, cut_remark
 from ..inference.postprocess import Limits, Sanity
 from ..models.manifest import ModelSpec
@@ -163,11 +164,12 @@ class CudaBackend:
         score: float,
         iou: float,
         make_engine: Callable[[GpuContext, ModelSpec, Path], Engine] = NativeEngine,
+        kind: EngineKind = "cuda",
         slots: int = SLOTS,
         device: int = 0,
         transfer: Transfer = "auto",
     ) -> None:
-        self._spec, self._wake = spec, wake
+        self._spec, self._wake, self.kind = spec, wake, kind
         self._strategy, self._timeline = Strategy(transfer), Timeline()
         self._limits, self._count = Limits(score, iou), slots
         self._context = GpuContext(device)

@@ -29,6 +29,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..core.detections import Detections
 from ..core.frame import Frame
+from ..core.interfaces import EngineKind
 from ..models.families.base import Shapes
 from ..models.manifest import ModelSpec
 from .onnxruntime import BoundBatch, BoundNetwork, CpuNetwork, OpenNetwork, OrtNetwork
@@ -355,9 +356,10 @@ class CpuBackend:
         spare_slots: int = 0,
         open_network: OpenNetwork = OrtNetwork,
         engine: str = "ONNX Runtime",
+        kind: EngineKind = "cpu",
         batch: int = 1,
     ) -> None:
-        self._open_network, self._engine = open_network, engine
+        self._open_network, self._engine, self.kind = open_network, engine, kind
         self._spec, self._weights, self._wake = spec, weights, wake
         self._score, self._iou = score, iou
         self._workers, self._slot_count = workers, workers + spare_slots

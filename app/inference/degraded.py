@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..core.detections import Detections
 from ..core.errors import KestrelError
 from ..core.frame import Frame
-from ..core.interfaces import Backend, BackendFactory, Fitted, Slot, Tunable
+from ..core.interfaces import Backend, BackendFactory, EngineKind, Fitted, Slot, Tunable
 from ..pipeline.degrade import Network
 
 log = logging.getLogger(__name__)
@@ -115,6 +115,11 @@ class LadderBackend:
             each: object = backend
             if isinstance(each, Tunable):
                 each.tune(score=score, iou=iou)
+
+    @property
+    def kind(self) -> EngineKind:
+        """See interfaces.Backend."""
+        return self._backends[OWN].kind
 
     @property
     def description(self) -> str:

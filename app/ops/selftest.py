@@ -61,7 +61,7 @@ class KnownPicture:
         self._pixels, self._every_s, self._clock = pixels, every_s, clock
         self._expected, self._on_answer = expected, on_answer
         self._recorded, self._recorded_with = expected, (threshold, iou)
-        self.on_gpu: Callable[[], bool] = lambda: False  # decides the exit code
+        self.on_gpu = False  # decides the exit code
         self._weak = threshold + SCORE
         self._tuned = 0
         self._asked: deque[int] = deque()  # of each picture under way: _tuned at its start
@@ -113,7 +113,7 @@ class KnownPicture:
         return f"{_told(ghosts[0])} is new" if ghosts else None
 
     def _error(self, fault: str) -> DeviceError | ModelError:
-        if self.on_gpu():
+        if self.on_gpu:
             return DeviceError(
                 f"canary: in the known picture {fault}, so the GPU computes wrongly. The process "
                 "ends so that its supervisor can start it anew; if it comes back, look at dmesg "

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from time import monotonic, monotonic_ns
 
-from ..config import Config
+from ..config import RELOADED, Config
 from ..core.credentials import MaskingFormatter
 from ..core.detections import Result
 from ..core.frame import SourceInfo
@@ -108,9 +108,6 @@ class Notifier:
         self._socket = None
 
 
-HOT = ("score", "iou", "max_age_ms")
-
-
 @dataclass(frozen=True, slots=True)
 class Reload:
     """``config`` is what runs from now on: the old one with what could be changed."""
@@ -135,9 +132,9 @@ class Reload:
 def plan_reload(old: Config, new: Config) -> Reload:
     """What is taken up, and what is not."""
     names = [f.name for f in fields(Config) if getattr(old, f.name) != getattr(new, f.name)]
-    changed = tuple(name for name in names if name in HOT)
+    changed = tuple(name for name in names if name in RELOADED)
     config = replace(old, **{name: getattr(new, name) for name in changed})
-    return Reload(config, changed, tuple(name for name in names if name not in HOT))
+    return Reload(config, changed, tuple(name for name in names if name not in RELOADED))
 
 
 TICK_S = 1.0

@@ -13,7 +13,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..core.errors import ReaderGone, SinkError
-from ..core.interfaces import Backend, BackendFactory, Canary, FrameSource, Sink, Slot, Tunable
+from ..core.interfaces import (
+    GPU_ENGINES,
+    Backend,
+    BackendFactory,
+    Canary,
+    EngineKind,
+    FrameSource,
+    Sink,
+    Slot,
+    Tunable,
+)
 from ..core.stats import WORKING, Meter, PipelineStats
 from .capture import Intake, Lane
 from .degrade import Ladder
@@ -70,6 +80,8 @@ class Pipeline:
         )
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
         self._built = False
+        self._canary = canary
+        self.backend_kind: EngineKind | None = None
         self.backend_description = ""
         self.backend_remarks: Sequence[str] = ()
 
@@ -162,7 +174,9 @@ class Pipeline:
     def _run(self) -> None:
         try:
             with self._make_backend(self._intake.wake) as backend:
-                self.backend_description = backend.description
+                self.backend_description, self.backend_kind = backend.description, backend.kind
+                if self._canary is not None:
+                    self._canary.on_gpu = backend.kind in GPU_ENGINES
                 self._built = True
                 self._backend = backend
                 log.info("engine %s", backend.description)

@@ -42,12 +42,17 @@ def shares_of(
     return {device: share for device, share in shares.items() if share}
 
 
+def refuse_unspreadable(config: Config) -> None:
+    """Raise ConfigError for what one process has and several, of ``devices``, do not."""
+    if config.devices and config.http.address is not None:
+        raise ConfigError("--http serves one process; leave it out, or leave --devices out")
+    if config.devices and config.max_frames is not None:
+        raise ConfigError("--max-frames counts in one process; leave it out with --devices")
+
+
 def run_spread(config: Config) -> int:
     """The exit code of the first share that fails; the others run to their own end."""
-    if config.http.address is not None:
-        raise ConfigError("--http serves one process; leave it out, or leave --devices out")
-    if config.max_frames is not None:
-        raise ConfigError("--max-frames counts in one process; leave it out with --devices")
+    refuse_unspreadable(config)
     lines = None if config.json is None else _Lines(config.json)
     processes = {}
     shares = shares_of(parse_sources(config.sources), config.devices)

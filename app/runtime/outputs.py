@@ -58,6 +58,13 @@ def _same(a: Path, b: Path) -> bool:
 CLIP_QUEUE = 16
 
 
+def without_outputs(config: Config) -> Config:
+    """The same run with nothing written, for measurements."""
+    bare = Config()
+    names = ("json", "expect", "trace", "ladder", "record", "clips", "mqtt", "http", "webhook")
+    return replace(config, **{name: getattr(bare, name) for name in names})
+
+
 class _Service(Protocol):
     def start(self) -> None: ...
     def stop(self) -> None: ...

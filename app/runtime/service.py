@@ -20,8 +20,9 @@ from ..models.store import cache_dir
 from ..ops.flight import FlightRecorder
 from ..ops.selftest import SCORE, KnownAnswer, KnownPicture, answers
 from ..ops.systemd import Supervised, plan_reload
+from ..pipeline.handoff import Policy
 from ..sources.uri import make_source
-from .build import as_computed
+from .engines import backend_factory, spec_computed, thresholds
 
 log = logging.getLogger(__name__)
 
@@ -35,40 +36,34 @@ def make_canary(config: Config, model: Model, inferred: Callable[[], None]) -> K
     """
     if config.canary_s is None:
         return None
-    spec, pixels = model.spec, known_pixels()
-    score = spec.score if config.score is None else config.score
-    iou = spec.iou if config.iou is None else config.iou
-    computed = replace(model, spec=as_computed(config.engine, spec))
+    pixels = known_pixels()
+    score, iou = thresholds(config, model.spec)
+    spec = replace(spec_computed(config.engine, model.spec), score=score, iou=iou)
     return KnownPicture(
         pixels,
         every_s=config.canary_s,
         threshold=score,
         iou=iou,
-        expected=known_boxes(computed, pixels, score=score, iou=iou),
+        expected=known_boxes(replace(model, spec=spec), pixels),
         on_answer=inferred,
     )
 
 
-def known_boxes(
-    model: Model, pixels: NDArray[np.uint8], *, score: float, iou: float
-) -> Sequence[KnownAnswer] | None:
+def known_boxes(model: Model, pixels: NDArray[np.uint8]) -> Sequence[KnownAnswer] | None:
     """What the model finds on the reference engine, ONNX Runtime on the CPU.
 
     So an engine that is wrong from its first frame on is noticed too, whichever the model. None,
     with a warning, where the CPU cannot run it: then the first answer is what it is held to.
     """
-    from ..inference.cpu import CpuBackend
-
+    reference = Config(engine="cpu", workers=1)
     try:
-        with CpuBackend(
-            model.spec, model.weights, wake=lambda: None, score=score, iou=iou, workers=1
-        ) as backend:
+        with backend_factory(reference, model, Policy.LATEST)(lambda: None) as backend:
             backend.slots[0].enqueue(Frame(pixels, -1, 0))
             found = answers(backend.slots[0].collect()[0])
     except KestrelError as fault:
         log.warning("canary: no reference, its first answer is taken for right: %s", fault)
         return None
-    if not any(one.score >= score + SCORE for one in found):
+    if not any(one.score >= model.spec.score + SCORE for one in found):
         log.warning(
             "canary: %s finds nothing it is sure of in the known picture, so an engine that no "
             "longer finds anything goes unnoticed; only ghosts are",
@@ -140,9 +135,8 @@ class Reloader:
         except ConfigError as fault:
             log.error("configuration read again, and nothing changed, as it is wrong: %s", fault)
             return
-        config, spec = plan.config, self._spec
-        score = spec.score if config.score is None else config.score
-        iou = spec.iou if config.iou is None else config.iou
+        config = plan.config
+        score, iou = thresholds(config, self._spec)
         if plan.changed and not self._run.tune(score=score, iou=iou, max_age_ms=config.max_age_ms):
             log.error("configuration read again, but the engine does not run yet: try again")
             return

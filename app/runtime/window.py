@@ -37,7 +37,7 @@ from ..sinks.json_lines import JsonLinesSink, cure
 from ..sinks.video import VideoFileSink, draw_detections
 from ..sources.camera import list_cameras
 from ..sources.uri import is_recording, make_source
-from .build import endurance_of, source_options
+from .inputs import endurance_of, source_options
 
 log = logging.getLogger(__name__)
 

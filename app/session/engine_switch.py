@@ -132,8 +132,6 @@ class Engine:
                 make_ladder=prepared.make_ladder,
                 **self._limits,  # type: ignore[arg-type]
             )
-            if prepared.canary is not None:
-                prepared.canary.on_gpu = lambda: not pipeline.backend_description.startswith("cpu")
             if not self._dismissed.is_set():
                 self.pipeline = pipeline  # first: it may be up before the next line
                 pipeline.start()

@@ -18,7 +18,7 @@ from app.core.frame import Frame
 from app.core.letterbox import place
 from app.models.manifest import Model
 from app.pipeline.handoff import Policy
-from app.runtime.build import backend_factory
+from app.runtime.engines import backend_factory
 
 Pixels = NDArray[np.uint8]
 Detect = Callable[[Pixels], int]

@@ -64,3 +64,27 @@ def test_weights_that_are_still_to_be_fetched_are_told_but_no_fault(
     manifest = tiny_model.with_suffix(".toml")
     assert main(["run", "--check", "--model", str(manifest)]) == 0
     assert "weights are not here yet" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["replay", "camera:0"],
+        ["replay", "sample:", "--max-age-ms", "50"],
+        ["replay", "sample:", "--expect", "{tmp}/none.jsonl"],
+        ["replay", "sample:", "--trace", "{tmp}/none.jsonl"],
+        ["replay", "{tmp}/none.mp4"],
+        ["run", "--http", "0.0.0.0:8080"],
+        ["run", "--http", "8080", "--http-cert-file", "{tmp}/none.pem"],
+        ["run", "--mqtt", "ftp://host/topic"],
+        ["run", "--webhook", "ftp://host/"],
+        ["run", "--json", "{tmp}/a", "--trace", "{tmp}/a"],
+        ["run", "--source", "sample:", "--source", "pattern:", "--record", "{tmp}/clip.mp4"],
+        ["run", "--source=a=sample:", "--source=b=pattern:", "--devices=0", "--http=8080"],
+        ["run", "--engine", "cpu", "--transfer", "pinned"],
+    ],
+)
+def test_what_a_run_would_refuse_is_refused(words: list[str], tmp_path: Path) -> None:
+    given = [word.format(tmp=tmp_path) for word in words]
+    assert main([*given, "--check"]) == 2
+    assert not list(tmp_path.iterdir())

@@ -499,6 +499,41 @@ def test_wrong_usage_exits_with_2(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["rnu"], "'run'"),
+        (["models", "lst"], "'list'"),
+        (["--devces", "0,1"], "'--devices'"),
+        (["run", "--no-reconect"], "'--no-reconnect'"),
+        (["replay", "sample:", "--score=1", "--max-fr=5"], "'--max-frames'"),
+        (["bench", "--engine", "ort-cud"], "'ort-cuda'"),
+    ],
+)
+def test_what_is_misspelt_is_answered_with_what_was_meant(
+    words: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2 and f"did you mean {meant}?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["run"]])
+def test_a_bare_source_is_run(
+    words: list[str], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clip").symlink_to(make_clip(tmp_path / "clip.mp4", frames=3))
+    monkeypatch.chdir(tmp_path)
+    for source in ("pattern:?frames=3&fps=50", "clip.mp4", "clip"):
+        more = ["--headless", "--model", str(tiny_model), "--json", "out.jsonl"]
+        assert main([*words, source, *more]) == 0
+        assert lines(tmp_path / "out.jsonl")
+
+
+def test_a_replay_takes_headless(tiny_model: Path) -> None:
+    assert main(["replay", "pattern:?frames=2", "--headless", "--model", str(tiny_model)]) == 0
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ["run", "--headless", "--source", "ftp://host/clip", "--max-frames", "1"],

@@ -60,7 +60,7 @@ def test_another_engine_is_judged_against_the_first(evaluate, labelled, tmp_path
         opener = OrtNetwork if engine == "cpu" else lambda spec, _, *a: OrtNetwork(spec, blind, *a)
         return opener, engine
 
-    monkeypatch.setattr("app.commands.evaluate.cpu_network", network)
+    monkeypatch.setattr("app.runtime.engines._cpu_network", network)
     out = tmp_path / "figures.json"
     with pytest.raises(
         VerdictError, match=r"blob on openvino:bf16 loses .* square .* against blob"

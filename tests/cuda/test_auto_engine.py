@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from app.commands.cli import main
-from app.runtime import build as engines
-from app.runtime.build import without_gpu
+from app.runtime import engines
+from app.runtime.engines import without_gpu
 from tests.blob_detector import save_blob_detector
 
 
@@ -52,7 +52,7 @@ def test_tensorrt_takes_part_once_its_engine_is_built(device, words, monkeypatch
     from app.cuda.ort import tensorrt_cache
     from app.inference import ort_providers
     from app.models.store import locate
-    from app.runtime.build import choose_from
+    from app.runtime.engines import choose_from
 
     monkeypatch.setattr(ort_providers, "missing_provider", lambda engine: None)
     monkeypatch.setattr(ort_gpu, "tensorrt_version", lambda: "10.9.0")

@@ -23,7 +23,7 @@ from app.models.manifest import Model
 from app.models.store import find_model
 from app.pipeline.handoff import Policy
 from app.pipeline.pipeline import Pipeline
-from app.runtime.build import backend_factory
+from app.runtime.engines import backend_factory
 from app.sinks.json_lines import JsonLinesSink
 from app.sources.uri import make_source
 

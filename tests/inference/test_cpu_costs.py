@@ -14,7 +14,7 @@ from app.core.frame import Frame
 from app.models.store import find_model
 from app.pipeline.handoff import Policy
 from app.pipeline.pipeline import Pipeline
-from app.runtime.build import backend_factory, known_frames
+from app.runtime.engines import backend_factory, known_frames
 from app.sinks.json_lines import JsonLinesSink
 from app.sources.uri import make_source
 

@@ -17,7 +17,7 @@ from app.inference.openvino import OpenVinoNetwork
 from app.models.manifest import InputSpec, Model, ModelSpec
 from app.models.store import find_model
 from app.ops.selftest import KnownPicture, answers
-from app.runtime.build import known_frames
+from app.runtime.engines import known_frames
 from app.runtime.service import known_pixels
 from tests.inference.test_cpu import ONE_BOX, network
 

@@ -25,7 +25,7 @@ from app.inference.cpu import CpuBackend
 from app.inference.openvino import OpenVinoNetwork, load_openvino, openvino_version
 from app.models.store import find_model
 from app.pipeline.handoff import Policy
-from app.runtime.build import backend_factory, choose_from, known_frames
+from app.runtime.engines import backend_factory, choose_from, known_frames
 from tests.inference.test_cpu import ONE_BOX, H, W, detect, network, spec
 
 ROOT = Path(__file__).parents[2]

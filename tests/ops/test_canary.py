@@ -96,7 +96,7 @@ def test_a_box_that_is_missing_or_new_is_a_fault(found: tuple[KnownAnswer, ...],
     canary = picture()
     with pytest.raises(ModelError, match=told.replace("[", r"\[")):
         canary.judge(answer(*found))
-    canary.on_gpu = lambda: True
+    canary.on_gpu = True
     with pytest.raises(DeviceError, match="the GPU computes wrongly"):
         canary.judge(answer(*found))
 
@@ -156,7 +156,7 @@ class Always:
     def tune(self, *, score: float, iou: float) -> None:
         """Not asked here."""
 
-    on_gpu = staticmethod(lambda: False)
+    on_gpu = False
 
     def judge(self, detections: Detections) -> None:
         self.judged.append(int(detections.class_ids[0]))
@@ -245,7 +245,7 @@ def test_any_models_boxes_are_known_before_the_engine_gives_its_first(
     (thing,) = canary._expected
     assert thing.class_id == 0 and round(thing.score, 2) == 0.9
     canary.judge(answer(thing))
-    canary.on_gpu = lambda: True
+    canary.on_gpu = True
     with pytest.raises(DeviceError, match="is missing"):
         canary.judge(answer())
 

@@ -64,6 +64,7 @@ class BatchSlot:
 
 
 class BatchBackend:
+    kind: Any = "cpu"
     description, remarks = "fake batches", ()
 
     def __init__(self, wake: Callable[[], None], capacity: int) -> None:

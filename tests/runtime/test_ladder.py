@@ -79,7 +79,7 @@ def test_a_run_walks_down_to_a_smaller_model_and_tells_its_boxes_by_the_run_s_la
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """``small`` calls "thing" its second class; the device is always hot."""
-    monkeypatch.setattr("app.runtime.build.Thermal", lambda: lambda: "the device throttles")
+    monkeypatch.setattr("app.runtime.degradation.Thermal", lambda: lambda: "the device throttles")
     import numpy as np
 
     rows = np.zeros((1, 6, 4), np.float32)

@@ -369,7 +369,7 @@ class Canary:
     def __init__(self) -> None:
         self.turn, self.judged, self.tuned = 0, 0, []
         self.error: Exception | None = None
-        self.on_gpu = lambda: False
+        self.on_gpu = False
 
     def due(self):
         self.turn += 1

@@ -13,19 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...config import ENGINES, PRECISIONS, TRANSFERS, Config
+from ...config import SETTINGS, Config
 from ...core.detections import Result
 from ...core.errors import ConfigError, SourceEnded
 from ...core.frame import SourceInfo
-from ...core.interfaces import Sink
+from ...core.interfaces import EngineKind, Sink
 from ...core.stats import PERCENTILES, PipelineStats, percentiles
 from ...inference.cpu import cores
 from ...models.manifest import Model
 from ...ops.power import Energy, EnergySink
 from ...pipeline.handoff import Policy
-from ...pipeline.pipeline import Pipeline
-from ...runtime.build import backend_factory
-from ...runtime.run import conduct
+from ...runtime.build import RunPlan, build
+from ...runtime.engines import backend_factory
+from ...runtime.inputs import NamedInput
+from ...runtime.outputs import without_outputs
 from ...session.figures import MachineGauge
 from ...session.state import MachineLoad
 from ...sources.uri import make_source
@@ -131,6 +132,7 @@ class Measured:
     remarks: Sequence[str]
     load: Load
     energy: Energy
+    kind: EngineKind | None = None  # of the engine
 
     def figures(self) -> dict[str, Any]:
         """For JSON. A stage that the engine does not have is null, never 0."""
@@ -148,22 +150,30 @@ def measure(
 ) -> Measured:
     """Run to the end. Raises what ended it early; KeyboardInterrupt after a signal."""
     load, energy = LoadSink(), EnergySink()
-    pipeline = Pipeline(
-        make_source(source, realtime=policy is Policy.LATEST),
-        backend_factory(config, model, policy),
-        [load, energy, *sinks],
-        labels=model.spec.labels,
-        policy=policy,
-        max_frames=config.max_frames,
+    run = build(
+        RunPlan(
+            config=replace(without_outputs(config), max_age_ms=None),
+            policy=policy,
+            model=model,
+            inputs=[NamedInput("", make_source(source, realtime=policy is Policy.LATEST))],
+            sinks=[load, energy, *sinks],
+            reports=False,
+        )
     )
-    ending = conduct(pipeline)
+    ending = run.finish()
     if ending.stopped:
         raise KeyboardInterrupt
     if ending.error is not None:
         raise ending.error
-    stats = pipeline.stats()
-    remarks = pipeline.backend_remarks
-    return Measured(stats, pipeline.backend_description, remarks, load.load(), energy.energy())
+    pipeline = run.pipeline
+    return Measured(
+        pipeline.stats(),
+        pipeline.backend_description,
+        pipeline.backend_remarks,
+        load.load(),
+        energy.energy(),
+        pipeline.backend_kind,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +258,16 @@ def _rounded(triple: tuple[float, float, float]) -> dict[str, float]:
     return {name: round(v, 3) for name, v in zip(QUANTILES, triple, strict=True)}
 
 
-CHOICES = {"engine": ENGINES, "precision": PRECISIONS, "transfer": TRANSFERS}
-COUNTS = {"slots": 65, "workers": 64, "threads": 256, "batch": 256}  # the highest of each
+CHOICES = {
+    each.name: each.key.choices
+    for each in SETTINGS
+    if each.name in ("engine", "precision", "transfer")
+}
+COUNTS = {  # the highest of each
+    each.name: int(each.key.limits[1])
+    for each in SETTINGS
+    if each.name in ("slots", "workers", "threads") and each.key.limits
+} | {"batch": 256}  # of the network alone
 KEYS = ("model", "size", *CHOICES, *COUNTS)
 BESIDE_BATCH = ("model", "size", "threads")
 MOST_POINTS = 64

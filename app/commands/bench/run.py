@@ -25,7 +25,7 @@ from ...models.manifest import Model
 from ...models.onnx_profile import network_work
 from ...ops.machine import device
 from ...pipeline.handoff import Policy
-from ...runtime.build import as_computed, choose_model
+from ...runtime.engines import choose_model, spec_computed
 from ...sinks.adapters import AgeSink
 from .measure import Measured, drift, measure, measure_alone
 from .report import run_table
@@ -104,7 +104,7 @@ def run_bench(config: Config, destination: Destination, *, seconds: float) -> in
     overload = _at_rate(config, model, pattern, min(fps * OVERLOAD, FASTEST_PATTERN_FPS), seconds)
     # before the ceilings are measured, which takes memory that no run takes
     rss_mb, peak_kb = _rss_mb(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    computed = as_computed(run.engine, model.spec).for_frame(alone.frame_wh)
+    computed = spec_computed(run.kind, model.spec).for_frame(alone.frame_wh)
     width, height = computed.input.size_wh
     work, peak = network_work(model.weights, (1, 3, height, width)), ceilings()
     if config.precision == "bf16" and work.precision != "int8":

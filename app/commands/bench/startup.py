@@ -23,7 +23,7 @@ from ...config import Config
 from ...core.credentials import mask_credentials
 from ...core.errors import ConfigError, KestrelError, ModelError, SourceError
 from ...core.package import child_command
-from ...runtime.build import choose_model
+from ...runtime.engines import choose_model
 from .run import Destination, header
 
 TARGET_MS = 1500.0

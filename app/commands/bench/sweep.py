@@ -25,7 +25,7 @@ from ...models.manifest import Model
 from ...models.onnx_edit import with_input
 from ...models.onnx_session import load_onnxruntime, one_line, open_session
 from ...pipeline.handoff import Policy
-from ...runtime.build import choose_model
+from ...runtime.engines import choose_model
 from .measure import STAGES, Settings, measure, name_of, parse_sweep
 from .run import Destination, header
 

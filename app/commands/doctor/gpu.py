@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ...cuda.context import OLDEST_CAPABILITY
-from ...runtime.build import GPU_NODES
+from ...runtime.engines import GPU_NODES
 from .probe import Probe, Section
 
 NVIDIA = "0x10de"  # of PCI

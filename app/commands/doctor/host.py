@@ -19,7 +19,7 @@ from ...models.manifest import Model
 from ...models.store import cache_dir, list_models, mirror_file, sha256_fault
 from ...ops.machine import device
 from ...ops.power import find_sensors
-from ...runtime.build import GPU_NODES
+from ...runtime.engines import GPU_NODES
 from .probe import Probe, Section
 from .video import is_jetson
 

@@ -12,7 +12,8 @@ from app.core.errors import ConfigError, DeviceError
 from app.models.manifest import Model
 from app.pipeline.handoff import Policy
 from app.pipeline.pipeline import Pipeline
-from app.runtime.build import backend_factory, make_input
+from app.runtime.engines import backend_factory
+from app.runtime.inputs import make_input
 from app.sinks.json_lines import JsonLinesSink
 from scripts.bench_peers.contract import Box, Clock, NotHere, Run
 

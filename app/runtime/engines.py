@@ -1,0 +1,290 @@
+"""The model and the engine that a configuration asks for, or the best there is."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from .. import __version__
+from ..config import Config, Precision
+from ..core.errors import ConfigError, DeviceError, KestrelError, SourceEnded
+from ..core.frame import Frame
+from ..core.interfaces import GPU_ENGINES, WHOLE_INPUT, BackendFactory, EngineKind
+from ..models.manifest import Model, ModelSpec
+from ..models.store import default_model, find_model
+from ..ops.machine import device
+from ..pipeline.handoff import Policy
+from ..sources.uri import make_source
+
+if TYPE_CHECKING:
+    from ..cuda.context import Gpu, GpuContext
+    from ..cuda.native.engine import Engine as GpuEngine
+    from ..inference.auto import Choice
+    from ..inference.onnxruntime import OpenNetwork
+
+log = logging.getLogger(__name__)
+
+
+# a driver makes one of these: desktop and server, Jetson, Jetson (newer), WSL
+GPU_NODES = ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/dxg")
+# the last one's error is told when none opens
+ENGINES_TRIED: tuple[EngineKind, ...] = ("ort-tensorrt", "cuda", "ort-cuda", "openvino", "cpu")
+PROVED_FRAMES = 8  # of the bundled clip, on which an engine must find the CPU's boxes
+SWITCH_S = 0.0005
+
+
+def backend_factory(config: Config, model: Model, policy: Policy) -> BackendFactory:
+    """The engine asked for. Raises ConfigError where it cannot compute in ``config.precision``."""
+    if config.engine == "auto":
+        return _auto(config, model, policy)
+    if config.engine in GPU_ENGINES:
+        return _cuda(config, model, config.engine)
+    return _cpu(config, model, policy, config.engine)
+
+
+def _auto(config: Config, model: Model, policy: Policy) -> BackendFactory:
+    from ..inference.openvino import openvino_version
+
+    if (reason := without_gpu()) and openvino_version() is None:
+        log.info("engine auto: cpu, as %s", reason)
+        return _cpu(config, model, policy, "cpu")
+    from ..inference.auto import fastest
+
+    return lambda wake: fastest(lambda: choose_from(config, model, policy, no_gpu=reason), wake)
+
+
+def without_gpu() -> str | None:
+    """Why there is nothing but the CPU, without looking further; None: there may be more."""
+    if not any(Path(node).exists() for node in GPU_NODES):
+        return "there is no NVIDIA GPU"
+    if importlib.util.find_spec("pycuda") is None:
+        return "PyCUDA is missing for the GPU that is there (scripts/setup on a CUDA toolkit)"
+    return None
+
+
+def choose_from(
+    config: Config, model: Model, policy: Policy, *, no_gpu: str | None = None
+) -> Choice:
+    """The engines worth a measurement; the CPU is the last, and always one.
+
+    ``no_gpu``: why none is looked for.
+    """
+    from ..cuda.context import find_gpu
+    from ..cuda.kernels import kernels_digest
+    from ..inference.auto import Choice
+    from ..inference.openvino import openvino_version
+
+    engines: dict[str, BackendFactory] = {}
+    skipped: dict[str, str] = {}
+    gpu = None
+    if no_gpu is None:
+        try:
+            gpu = find_gpu()
+        except DeviceError as fault:
+            skipped["GPU"] = str(fault)
+    for engine in ENGINES_TRIED:
+        if gpu is None and engine in GPU_ENGINES:
+            continue
+        if engine == "openvino" and openvino_version() is None:
+            continue  # an offer of its own, and no fault where it is not taken up
+        try:
+            if reason := _not_worth(engine, config, model, gpu):
+                skipped[engine] = reason
+            else:
+                chosen = replace(config, engine=engine)
+                engines[engine] = backend_factory(chosen, model, policy)
+        except KestrelError as fault:
+            skipped[engine] = str(fault)
+    if not engines:  # a precision that none of them has
+        raise ConfigError("; ".join(f"{name}: {why}" for name, why in skipped.items()))
+    machine = device()
+    key = {
+        "model_sha256": hashlib.sha256(model.weights.read_bytes()).hexdigest(),
+        "input": [*model.spec.input.size_wh, model.spec.input.fit],
+        "cpu": f"{machine['cpu']}, {machine['cores']} cores",
+        "gpu": gpu,
+        "kestrel": __version__,
+        "onnxruntime": machine["onnxruntime"] or machine["onnxruntime-gpu"],
+        "kernels": kernels_digest(),
+        "bindings": [machine["pycuda"], machine["cuda-bindings"]],
+        "openvino": openvino_version(),
+        "engines": list(engines),
+        "policy": policy.name,
+        "settings": [
+            *(config.precision, config.workers, config.threads),
+            *(config.slots, config.transfer, config.batch),
+        ],
+    }
+    return Choice(engines, skipped, key, known_frames, {"openvino": "cpu"})
+
+
+def known_frames() -> list[Frame]:
+    """Frames of the bundled clip, spread over it."""
+    source = make_source("sample:", realtime=False)
+    frames: list[Frame] = []
+    try:
+        info = source.open()
+        step = max(1, (info.frame_count or 1) // PROVED_FRAMES)
+        while len(frames) < PROVED_FRAMES:
+            frame = source.read(1.0)
+            if frame is not None and frame.index % step == 0:
+                frames.append(replace(frame, pixels=frame.pixels.copy()))
+    except SourceEnded:
+        pass
+    finally:
+        source.close()
+    return frames
+
+
+def _not_worth(engine: EngineKind, config: Config, model: Model, gpu: Gpu | None) -> str | None:
+    """Why an engine that is asked for by name only is not measured."""
+    if engine not in ("ort-cuda", "ort-tensorrt") or gpu is None:
+        return None
+    from ..cuda.ort import tensorrt_cache
+    from ..inference.ort_providers import missing_provider
+
+    if (reason := missing_provider(engine)) or engine == "ort-cuda":
+        return reason
+    name, capability, _ = gpu
+    cache = tensorrt_cache(
+        model.spec, model.weights, config.precision, device=name, capability=capability
+    )
+    return None if cache.built else "its engine takes minutes to build; ask for it once by name"
+
+
+class Thresholds(NamedTuple):
+    """The lowest score that is reported, and the IoU above which NMS drops a box."""
+
+    score: float
+    iou: float
+
+
+def thresholds(config: Config, spec: ModelSpec) -> Thresholds:
+    """Those asked for, else the model's own."""
+    return Thresholds(
+        spec.score if config.score is None else config.score,
+        spec.iou if config.iou is None else config.iou,
+    )
+
+
+def spec_computed(engine: str | None, spec: ModelSpec) -> ModelSpec:
+    """What ``engine`` computes: the whole input where it never cuts it."""
+    return spec.whole() if engine in WHOLE_INPUT else spec
+
+
+def _cpu_network(engine: EngineKind, precision: Precision) -> tuple[OpenNetwork, str]:
+    """What opens a network for an engine of the CPU, and what that is called.
+
+    Raises ConfigError where it cannot compute in ``precision``, or is not installed.
+    """
+    if precision not in ("auto", "fp32") and (engine, precision) != ("openvino", "bf16"):
+        raise ConfigError(
+            f"precision {precision}: --engine {engine} computes as the model's file says; `models "
+            "quantize` makes smaller variants, --engine openvino has bf16, ort-tensorrt fp16 and "
+            "int8"
+        )
+    if engine == "openvino":
+        from ..inference.openvino import OpenVinoNetwork, load_openvino, need_bf16
+
+        load_openvino()
+        bf16 = precision == "bf16"
+        if bf16:
+            need_bf16()  # proved later, with the engine
+        called = "OpenVINO, bf16" if bf16 else "OpenVINO"
+        return partial(OpenVinoNetwork, bf16=bf16), called
+    from ..inference.onnxruntime import OrtNetwork
+
+    return OrtNetwork, "ONNX Runtime"
+
+
+def _cpu(config: Config, model: Model, policy: Policy, engine: EngineKind) -> BackendFactory:
+    open_network, called = _cpu_network(engine, config.precision)
+    if config.transfer != "auto":
+        raise ConfigError(
+            f"transfer {config.transfer}: there is nothing to transfer with --engine {engine}; "
+            "it is a setting of GPU engines"
+        )
+    import cv2
+
+    from ..inference.cpu import WORKERS, CpuBackend
+
+    cv2.setNumThreads(1)  # the workers are the parallelism; cv2's own pool would fight them
+    # A worker that comes back from inference waits at most so long for the interpreter; with
+    # Python's 5 ms the slowest hundredth of frames pays that several times over.
+    sys.setswitchinterval(SWITCH_S)
+    score, iou = thresholds(config, model.spec)
+    workers = config.workers or min(WORKERS, config.slots or WORKERS)
+    spare_slots = 1 if policy is Policy.LOSSLESS else 0
+    if config.slots is not None and (spare_slots := config.slots - workers) < 0:
+        raise ConfigError(f"slots is {config.slots}, which keeps {workers} workers idle")
+    return lambda wake: CpuBackend(
+        model.spec,
+        model.weights,
+        wake=wake,
+        score=score,
+        iou=iou,
+        workers=workers,
+        threads=config.threads,
+        spare_slots=spare_slots,
+        batch=config.batch or 1,
+        open_network=open_network,
+        engine=called,
+        kind=engine,
+    )
+
+
+def _cuda(config: Config, model: Model, engine: EngineKind) -> BackendFactory:
+    from ..cuda.backend import SLOTS, CudaBackend
+    from ..cuda.native.engine import NativeEngine
+
+    def make_engine(context: GpuContext, spec: ModelSpec, weights: Path) -> GpuEngine:
+        if engine == "cuda":
+            half = config.precision != "fp32"
+            return NativeEngine(context, spec, weights, half=half, batch=config.batch or 1)
+        from ..cuda.ort import OrtEngine
+
+        return OrtEngine(context, spec, weights, engine=engine, precision=config.precision)
+
+    if config.precision == "bf16":
+        raise ConfigError(
+            f"precision bf16: --engine {engine} has none; it is for processors, with "
+            "--engine openvino"
+        )
+    if engine == "cuda" and config.precision == "int8":
+        raise ConfigError(
+            "precision int8: --engine cuda computes in half precision or float32; "
+            "use --engine ort-tensorrt"
+        )
+    if engine != "cuda" and config.batch is not None and config.batch > 1:
+        raise ConfigError(
+            f"batch {config.batch}: --engine {engine} takes one frame at a time; "
+            "use --engine cuda, or leave --batch out"
+        )
+    score, iou = thresholds(config, model.spec)
+    spec = spec_computed(engine, model.spec)
+    return lambda wake: CudaBackend(
+        spec,
+        model.weights,
+        wake=wake,
+        score=score,
+        iou=iou,
+        make_engine=make_engine,
+        kind=engine,
+        slots=config.slots or SLOTS,
+        transfer=config.transfer,
+    )
+
+
+def choose_model(config: Config) -> Model:
+    """The model asked for, or the default; one log line says which."""
+    if config.model is not None:
+        return find_model(config.model)
+    model = default_model()
+    log.info("model %s (--model chooses another)", model.spec.name)
+    return model

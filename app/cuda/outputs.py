@@ -133,7 +133,7 @@ def output_cells(spec: ModelSpec, shape: Sequence[int]) -> int:
     return int(shape[2] if spec.family == "yolov8" else shape[1])
 
 
-class Found:
+class DetectionReadback:
     """The results of one slot's runs, of up to ``batch`` frames. Pipeline thread only."""
 
     def __init__(

@@ -18,7 +18,7 @@ import numpy as np
 from ..core.detections import Detections
 from ..core.errors import DeviceError, KestrelError
 from ..core.frame import Frame
-from ..core.interfaces import Backend, BackendFactory, BatchSlot, Slot
+from ..core.interfaces import Backend, BackendFactory, Slot
 from ..models.store import cache_dir, write_whole
 
 log = logging.getLogger(__name__)
@@ -117,20 +117,20 @@ def measure(factory: BackendFactory, known: Sequence[Frame] = ()) -> tuple[float
     rung = threading.Event()  # nobody waits for it: collecting does
     with factory(rung.set) as backend:
         slots = deque(backend.slots)
-        size = slots[0].capacity if isinstance(slots[0], BatchSlot) else 1
+        frames = [frame] * slots[0].capacity
         for slot in slots:
-            _enqueue(slot, frame)
+            slot.enqueue(frames)
         count, start_s = -WARM_ROUNDS * len(slots), monotonic()
         while count < LEAST_USES or monotonic() - start_s < MEASURE_S:
-            _collect(slots[0])
-            _enqueue(slots[0], frame)
+            slots[0].collect()
+            slots[0].enqueue(frames)
             slots.rotate(-1)
             count += 1
             if count == 0:
                 start_s = monotonic()
-        rate = count * size / (monotonic() - start_s)
+        rate = count * len(frames) / (monotonic() - start_s)
         for slot in slots:
-            _collect(slot)
+            slot.collect()
         found = [_alone(slots[0], frame) for frame in known]
     return rate, found
 
@@ -160,26 +160,9 @@ def _same(a: Detections, b: Detections) -> bool:
     return not free
 
 
-def _enqueue(slot: Slot, frame: Frame) -> None:
-    if isinstance(slot, BatchSlot):
-        slot.enqueue_all([frame] * slot.capacity)
-    else:
-        slot.enqueue(frame)
-
-
-def _collect(slot: Slot) -> None:
-    if isinstance(slot, BatchSlot):
-        slot.collect_all()
-    else:
-        slot.collect()
-
-
 def _alone(slot: Slot, frame: Frame) -> Detections:
-    if isinstance(slot, BatchSlot):
-        slot.enqueue_all([frame])
-        return slot.collect_all()[0][0]
-    slot.enqueue(frame)
-    return slot.collect()[0]
+    slot.enqueue([frame])
+    return slot.collect()[0][0]
 
 
 def _told(rates: Mapping[str, float]) -> str:

@@ -62,8 +62,8 @@ def known_boxes(
         with CpuBackend(
             model.spec, model.weights, wake=lambda: None, score=score, iou=iou, workers=1
         ) as backend:
-            backend.slots[0].enqueue(Frame(pixels, -1, 0))
-            found = answers(backend.slots[0].collect()[0])
+            backend.slots[0].enqueue([Frame(pixels, -1, 0)])
+            found = answers(backend.slots[0].collect()[0][0])
     except KestrelError as fault:
         log.warning("canary: no reference, its first answer is taken for right: %s", fault)
         return None

@@ -17,12 +17,14 @@ from app.inference.auto import Choice, fastest, same_boxes
 class SlowSlot:
     """A frame takes ``frame_s``."""
 
+    capacity = 1
+
     def __init__(self, frame_s, found=None):
         self._frame_s, self._busy = frame_s, False
         self._found = Detections.empty() if found is None else found
 
-    def enqueue(self, frame):
-        assert not self._busy
+    def enqueue(self, frames):
+        assert not self._busy and len(frames) == 1
         self._busy = True
 
     def ready(self):
@@ -32,7 +34,7 @@ class SlowSlot:
         assert self._busy
         time.sleep(self._frame_s)
         self._busy = False
-        return self._found, {}
+        return [(self._found, {})]
 
 
 class Engines:

@@ -148,11 +148,6 @@ class GpuContext:
         major, minor = self.device.compute_capability()
         return int(major), int(minor)
 
-    @property
-    def integrated(self) -> bool:
-        """Whether host and GPU share one memory, as on a Jetson."""
-        return bool(self.device.get_attribute(self.driver.device_attribute.INTEGRATED))
-
     @cached_property
     def graph_calls(self) -> Any:
         """NVIDIA's bindings for CUDA graphs, where they are here and fit this driver, else None."""
@@ -179,13 +174,6 @@ class GpuContext:
             raise DeviceError(
                 "the GPU's context belongs to the pipeline thread; please report this"
             )
-
-    def synchronize(self) -> None:
-        """Wait for all work; raises DeviceError when some of it failed."""
-        try:
-            self.driver.Context.synchronize()
-        except self.driver.Error as fault:
-            raise lost(self.name, fault) from fault
 
 
 def lost(name: str, fault: Exception) -> DeviceError:

@@ -54,19 +54,17 @@ class FrameInput:
         self._memory: PinnedArray | None = None
         self._placement: Placement | None = None
 
-    def has_room(self, frame: Frame, *, mapped: bool) -> bool:
-        """Whether the memory is there, large enough and of that kind."""
-        memory = self._memory
-        return (
-            memory is not None
-            and memory.host.nbytes >= frame.pixels.nbytes
-            and memory.mapped == mapped
-        )
+    def ensure_room(self, frame: Frame, *, mapped: bool) -> bool:
+        """Have memory of this kind that is large enough; nothing may be pending.
 
-    def make_room(self, frame: Frame, *, mapped: bool) -> None:
-        """Other memory, for this frame; nothing may be pending."""
+        Whether it is other memory than before.
+        """
+        memory, nbytes = self._memory, frame.pixels.nbytes
+        if memory is not None and memory.host.nbytes >= nbytes and memory.mapped == mapped:
+            return False
         self._free()
-        self._memory = PinnedArray(self._context, (frame.pixels.nbytes,), np.uint8, mapped=mapped)
+        self._memory = PinnedArray(self._context, (nbytes,), np.uint8, mapped=mapped)
+        return True
 
     def take(self, frame: Frame) -> Layout:
         """Copy the frame into the memory."""
@@ -193,12 +191,11 @@ class CudaBinding:
 
     def _prepared(self, frames: Sequence[Frame], *, mapped: bool) -> CudaGraph:
         """The frames into the slot's memory, and a graph that fits both."""
-        if self._readback.refresh(mapped=mapped):
-            self._graphs.clear()
+        stale = self._readback.refresh(mapped=mapped)
         for inlet, frame in zip(self._inputs, frames, strict=False):
-            if not inlet.has_room(frame, mapped=mapped):
-                self._graphs.clear()
-                inlet.make_room(frame, mapped=mapped)
+            stale |= inlet.ensure_room(frame, mapped=mapped)
+        if stale:
+            self._graphs.clear()
         self._layouts = tuple(
             inlet.take(frame) for inlet, frame in zip(self._inputs, frames, strict=False)
         )
@@ -297,7 +294,7 @@ class CudaSlot:
         busy = self.shapes.group(frames)
         try:
             for binding, indices in busy.items():
-                binding.enqueue([frames[i] for i in indices])
+                binding.enqueue(frames if len(busy) == 1 else [frames[i] for i in indices])
         except self._context.driver.Error as fault:
             raise lost(self._context.name, fault) from fault
         self._busy = busy

@@ -31,7 +31,7 @@ SCORE_OFF, PX_OFF = 1e-3, 0.5
 
 
 @dataclass(frozen=True)
-class Choice:
+class EngineChoice:
     """The engines that can be tried, why others are not, and what a measurement depends on.
 
     ``agree``: engines that may be chosen only if they find, in ``known_frames``, the boxes that
@@ -46,7 +46,7 @@ class Choice:
 
 
 @contextmanager
-def fastest(choose: Callable[[], Choice], wake: Callable[[], None]) -> Iterator[Backend]:
+def fastest(choose: Callable[[], EngineChoice], wake: Callable[[], None]) -> Iterator[Backend]:
     """The fastest of the engines, open; to be entered on the pipeline thread.
 
     One log line says which it is, from what measurements, and what was not tried. Raises the last
@@ -59,13 +59,13 @@ def fastest(choose: Callable[[], Choice], wake: Callable[[], None]) -> Iterator[
             log.info("engine auto: %s%s", name, _not_tried(choice.skipped))
             yield stack.enter_context(factory(wake))
             return
-        memory = Memory(choice.key)
+        memory = RememberedChoice(choice.key)
         backend = _remembered(stack, choice, memory, wake)
         yield backend or stack.enter_context(_measured(choice, memory)(wake))
 
 
 def _remembered(
-    stack: ExitStack, choice: Choice, memory: Memory, wake: Callable[[], None]
+    stack: ExitStack, choice: EngineChoice, memory: RememberedChoice, wake: Callable[[], None]
 ) -> Backend | None:
     found = memory.read()
     if found is None or found[0] not in choice.engines:
@@ -84,7 +84,7 @@ def _remembered(
     return backend
 
 
-def _measured(choice: Choice, memory: Memory) -> BackendFactory:
+def _measured(choice: EngineChoice, memory: RememberedChoice) -> BackendFactory:
     rates: dict[str, float] = {}
     faults: dict[str, KestrelError] = {}
     found: dict[str, list[Detections]] = {}
@@ -174,7 +174,7 @@ def _not_tried(skipped: Mapping[str, str]) -> str:
     return "".join(f"; not {name}: {why}" for name, why in skipped.items())
 
 
-class Memory:
+class RememberedChoice:
     """The winner for one key: a file of its own, so that two processes never mix theirs."""
 
     def __init__(self, key: Mapping[str, object]) -> None:

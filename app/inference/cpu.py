@@ -40,6 +40,21 @@ class _Bound:
     places: Sequence[tuple[CpuPreprocessor, Array]]
     postprocess: Postprocessor
 
+    def run_one(self, frame: Frame) -> Answer:
+        """As ``run``, spelt out for one frame: lists and loops would take 1.5 µs more of it."""
+        start_ns = perf_counter_ns()
+        preprocess, tensor = self.places[0]
+        placement = preprocess(frame, tensor)
+        ready_ns = perf_counter_ns()
+        outputs = self.network.run(1)
+        done_ns = perf_counter_ns()
+        detections = self.postprocess.on_ready_thread(outputs[0], placement)
+        return detections, {
+            "preprocess": ready_ns - start_ns,
+            "network": done_ns - ready_ns,
+            "postprocess": perf_counter_ns() - done_ns,
+        }
+
     def run(self, frames: Sequence[Frame]) -> list[Answer]:
         """All frames must need this shape; stage times are shared out evenly."""
         count, start_ns = len(frames), perf_counter_ns()
@@ -128,7 +143,7 @@ class CpuSlot:
         frames = self._frames
         try:
             if len(frames) == 1:
-                self._answers = self.shapes.for_frame(frames[0].wh_px).run(frames)
+                self._answers = [self.shapes.for_frame(frames[0].wh_px).run_one(frames[0])]
             else:
                 groups = self.shapes.group(frames).items()
                 self._answers = merged(

@@ -55,6 +55,8 @@ class ShapeCache(Generic[Bound]):
 
     def group(self, frames: Sequence[Frame]) -> dict[Bound, list[int]]:
         """Indices of the frames, by what their shapes need; ``merged`` undoes it."""
+        if len(frames) == 1:
+            return {self.for_frame(frames[0].wh_px): [0]}
         groups: dict[Bound, list[int]] = {}
         for i, frame in enumerate(frames):
             groups.setdefault(self.for_frame(frame.wh_px), []).append(i)

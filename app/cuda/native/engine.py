@@ -217,13 +217,6 @@ def _rows(step: Conv) -> NDArray[np.float32]:
     return np.pad(flat, ((0, 0), (0, row_step(step) - flat.shape[1])))
 
 
-def download(context: GpuContext, address: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """A tensor from the device, at once; for tests and warm-up."""
-    values = np.empty(shape, np.float32)
-    context.driver.memcpy_dtoh(values, address)
-    return values
-
-
 class NetworkRun(Protocol):
     """The network over ``frames`` frames: addresses of its tensors, and its work on a stream."""
 

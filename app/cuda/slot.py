@@ -115,12 +115,6 @@ class FrameInput:
             memory.close()
 
 
-def preprocess_kernel(context: GpuContext, *, half: bool) -> Callable[..., None]:
-    """What ``FrameInput`` launches; ``half``: for a tensor in half precision."""
-    module = load_module(context, "preprocess", defines=["HALF"] * half)
-    return load_kernel(module, "preprocess", SIGNATURE)
-
-
 def _normalisation(spec: InputSpec) -> list[np.float32]:
     """Scale and shift of the three channels, in the network's order, and the padding's value."""
     std = np.array(spec.std, np.float64)
@@ -163,7 +157,8 @@ class CudaBinding:
         self._running: CudaGraph | None = None
         self.network = engine.network(self._stream)
         half = self.network.input_half
-        kernel = preprocess_kernel(context, half=half)
+        module = load_module(context, "preprocess", defines=["HALF"] * half)
+        kernel = load_kernel(module, "preprocess", SIGNATURE)
         self._inputs = [FrameInput(context, spec.input, kernel) for _ in range(engine.batch)]
         width, height = spec.input.size_wh
         self._frame_nbytes = 3 * width * height * (2 if half else 4)  # in the input tensor

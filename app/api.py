@@ -107,13 +107,16 @@ class Detector:
         try:
             for frame in frames:
                 if len(running) == len(self._slots):
-                    found.append(running.popleft().collect()[0])
+                    found.append(running.popleft().collect()[0][0])
                 slot = self._slots[frame.index % len(self._slots)]
-                slot.enqueue(frame)
+                slot.enqueue([frame])
                 running.append(slot)
+            while running:
+                found.append(running.popleft().collect()[0][0])
         finally:
-            # after a fault, too: a slot must be idle before the next call
-            found += [slot.collect()[0] for slot in running]
+            for slot in running:  # after a fault: a slot must be idle before the next call
+                with suppress(KestrelError):
+                    slot.collect()
         return found
 
     def names(self, detections: Detections) -> list[str]:

@@ -128,8 +128,8 @@ def make(model: Model, out: Path) -> None:
         for name, pictures in sheets().items():
             tiles = []
             for caption, pixels in pictures:
-                slot.enqueue(Frame(np.ascontiguousarray(pixels), 0, 0))
-                found, _ = slot.collect()
+                slot.enqueue([Frame(np.ascontiguousarray(pixels), 0, 0)])
+                ((found, _),) = slot.collect()
                 tiles.append(tile(caption, pixels, found, spec.labels))
             columns = 3 if len(tiles) % 4 else 4
             rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]

@@ -78,7 +78,7 @@ def bare(clip: str, model: Model, threads: int, frames: int) -> list[float]:
         wh_px = source.open().wh_px
         assert wh_px, "a clip tells its size"
         spec = model.spec.for_frame(wh_px)
-        network = OrtNetwork(model.spec, model.weights, 1, threads).bind(spec)
+        network = OrtNetwork(model.spec, model.weights, 1, threads).bind(spec, 1)
         preprocess = CpuPreprocessor(spec.input)
         postprocess = Postprocessor(spec, network.shapes, Limits(spec.score, spec.iou))
         while len(spent) < frames:
@@ -86,7 +86,7 @@ def bare(clip: str, model: Model, threads: int, frames: int) -> list[float]:
             if frame is not None:
                 start_ns = perf_counter_ns()
                 placement = preprocess(frame, network.tensor)
-                postprocess(network.run(), placement)
+                postprocess(network.run(1)[0], placement)
                 spent.append((perf_counter_ns() - start_ns) / 1e6)
     except SourceEnded:
         pass

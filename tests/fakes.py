@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic_ns
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from app.core.detections import Detections, Result
 from app.core.errors import SourceEnded
 from app.core.frame import Frame, SourceInfo
-from app.core.interfaces import EngineKind
+from app.core.interfaces import Answer, EngineKind
 
 
 class FakeSource:
@@ -56,19 +56,20 @@ class FakeSource:
 
 
 class FakeSlot:
-    """Answers with one detection whose class id is the frame's index, when let."""
+    """Answers each frame with one detection whose class id is the frame's index, when let."""
 
-    def __init__(self, backend: FakeBackend) -> None:
-        self._backend = backend
-        self._frame: Frame | None = None
+    def __init__(self, backend: FakeBackend, capacity: int) -> None:
+        self._backend, self.capacity = backend, capacity
+        self._frames: Sequence[Frame] = ()
         self._done = threading.Event()
 
-    def enqueue(self, frame: Frame) -> None:
-        assert self._frame is None, "a busy slot was given a frame"
-        self._frame = frame
+    def enqueue(self, frames: Sequence[Frame]) -> None:
+        assert not self._frames and 0 < len(frames) <= self.capacity
+        self._frames = frames
         self._done.clear()
-        self._backend.note(+1)
-        self._backend.run(frame, self._finish)
+        self._backend.batches.append([(frame.lane, frame.index) for frame in frames])
+        self._backend.note(len(frames))
+        self._backend.run(frames[0], self._finish)
 
     def _finish(self) -> None:
         self._done.set()
@@ -77,18 +78,19 @@ class FakeSlot:
     def ready(self) -> bool:
         return self._done.is_set()
 
-    def collect(self) -> tuple[Detections, Mapping[str, int]]:
-        assert self._frame is not None and self._done.wait(10)
-        if self._frame.index == self._backend.fail_at:
+    def collect(self) -> Sequence[Answer]:
+        assert self._frames and self._done.wait(10)
+        if any(frame.index == self._backend.fail_at for frame in self._frames):
             raise self._backend.error
-        index, self._frame = self._frame.index, None
-        self._backend.note(-1)
-        found = Detections(
-            np.array([[0, 0, 1, 1]], np.float32),
-            np.array([0.5], np.float32),
-            np.array([index], np.int32),
-        )
-        return found, {"network": 1000}
+        frames, self._frames = self._frames, ()
+        self._backend.note(-len(frames))
+        return [(one_box(frame.index), {"network": 1000}) for frame in frames]
+
+
+def one_box(class_id: int) -> Detections:
+    """One detection of this class."""
+    box = np.array([[0, 0, 1, 1]], np.float32)
+    return Detections(box, np.array([0.5], np.float32), np.array([class_id], np.int32))
 
 
 class FakeBackend:
@@ -99,6 +101,7 @@ class FakeBackend:
         wake: Callable[[], None],
         *,
         slots: int = 2,
+        capacity: int = 1,
         run: Callable[[Frame, Callable[[], None]], None] = lambda frame, finish: finish(),
         fail_at: int | None = None,
         error: BaseException | None = None,
@@ -107,10 +110,13 @@ class FakeBackend:
         self.wake, self.run = wake, run
         self.fail_at, self.error = fail_at, error or RuntimeError("network")
         self._enter_error = enter_error
-        self.slots: Sequence[FakeSlot] = [FakeSlot(self) for _ in range(slots)]
+        self.slots: Sequence[FakeSlot] = [FakeSlot(self, capacity) for _ in range(slots)]
         self.kind: EngineKind = "cpu"
         self.description, self.remarks = "fake", ("nothing much",)
         self.in_flight = self.most_in_flight = 0
+        self.batches: list[
+            list[tuple[int, int]]
+        ] = []  # lane and index of frames that went together
         self.threads: list[str] = []
         self.left = False
 

@@ -339,8 +339,8 @@ def measure(candidates: Sequence[Candidate], truth: LabelledSet) -> None:
         ]
         for done, (image_id, frame) in enumerate(truth.frames(), start=1):
             for candidate, slot in zip(candidates, slots, strict=True):
-                slot.enqueue(frame)
-                found, stages = slot.collect()
+                slot.enqueue([frame])
+                ((found, stages),) = slot.collect()
                 candidate.add(image_id, found, categories)
                 candidate.network_ms.append(stages["network"] / 1e6)
                 candidate.frame_ms.append(sum(stages.values()) / 1e6)

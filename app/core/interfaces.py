@@ -57,32 +57,30 @@ class TellsItsState(Protocol):
         """Tell this one from now on; called before ``open``."""
 
 
+Answer = tuple[Detections, Mapping[str, int]]  # in source pixels; stage times in ns
+
+
 class Slot(Protocol):
-    """The buffers and the worker of one frame in flight. Used from the pipeline thread."""
-
-    def enqueue(self, frame: Frame) -> None:
-        """Start work on the frame and return at once. The slot must be idle."""
-
-    def ready(self) -> bool:
-        """True when ``collect`` would not block."""
-
-    def collect(self) -> tuple[Detections, Mapping[str, int]]:
-        """Wait for the enqueued frame; detections in source pixels and stage times in ns."""
-
-
-@runtime_checkable
-class BatchSlot(Protocol):
-    """A slot that takes several frames at once; it is ``ready`` when all are done."""
+    """The buffers and the worker of up to ``capacity`` frames in flight; pipeline thread only."""
 
     @property
     def capacity(self) -> int:
-        """The most that it takes."""
+        """The most frames that it takes at once: 1 or more."""
 
-    def enqueue_all(self, frames: Sequence[Frame]) -> None:
-        """As ``enqueue``, for 1 to ``capacity`` frames, each of a size of its own."""
+    def enqueue(self, frames: Sequence[Frame]) -> None:
+        """Start work on 1 to ``capacity`` frames, each of a size of its own; return at once.
 
-    def collect_all(self) -> Sequence[tuple[Detections, Mapping[str, int]]]:
-        """As ``collect``, for each frame in turn. Stages of the whole are shared out evenly."""
+        The slot must be idle.
+        """
+
+    def ready(self) -> bool:
+        """True when ``collect`` would not block: all frames are done."""
+
+    def collect(self) -> Sequence[Answer]:
+        """Wait for the enqueued frames; an answer for each in turn, or the error of any.
+
+        Stage times of frames that went together are shared out evenly.
+        """
 
 
 @runtime_checkable

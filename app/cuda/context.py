@@ -10,8 +10,10 @@ would copy twice and block meanwhile.
 from __future__ import annotations
 
 import ctypes
+import logging
 import threading
 from collections.abc import Callable
+from functools import cached_property
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -19,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import DeviceError
+
+log = logging.getLogger(__name__)
 
 OLDEST_CAPABILITY = (7, 5)
 _here = threading.local()  # .contexts: GPU index to its context, where this thread has entered one
@@ -144,10 +148,25 @@ class GpuContext:
         major, minor = self.device.compute_capability()
         return int(major), int(minor)
 
-    @property
-    def integrated(self) -> bool:
-        """Whether host and GPU share one memory, as on a Jetson."""
-        return bool(self.device.get_attribute(self.driver.device_attribute.INTEGRATED))
+    @cached_property
+    def graph_calls(self) -> Any:
+        """NVIDIA's bindings for CUDA graphs, where they are here and fit this driver, else None."""
+        try:
+            from cuda.bindings import driver
+        except ImportError:
+            log.info("no cuda-bindings: frames are launched call by call, not as one graph")
+            return None
+        _, event = driver.cuEventCreate(0)
+        try:
+            driver.cuEventElapsedTime(event, event)  # an error is fine, a missing symbol is not
+        except RuntimeError as fault:
+            # the text alone: the fault would keep alive what its frames see
+            told = str(fault)
+            log.warning("cuda-bindings do not fit this driver (%s): frames go call by call", told)
+            return None
+        finally:
+            driver.cuEventDestroy(event)
+        return driver
 
     def check_thread(self) -> None:
         """Raise DeviceError when called from another thread than the one that entered."""
@@ -155,13 +174,6 @@ class GpuContext:
             raise DeviceError(
                 "the GPU's context belongs to the pipeline thread; please report this"
             )
-
-    def synchronize(self) -> None:
-        """Wait for all work; raises DeviceError when some of it failed."""
-        try:
-            self.driver.Context.synchronize()
-        except self.driver.Error as fault:
-            raise lost(self.name, fault) from fault
 
 
 def lost(name: str, fault: Exception) -> DeviceError:

@@ -85,7 +85,7 @@ class OrtEngine:
         computes = "" if self._precision == "auto" else f", {self._precision}"
         self.description = f"{engine} (ONNX Runtime {version}{computes})"
 
-    def network(self, stream: Any) -> OrtNetwork:
+    def network(self, stream: Any) -> OrtSlotNetwork:
         """A session on ``stream`` with its device memory, run once."""
         if self._cache is None:
             return self._open(stream)
@@ -101,13 +101,13 @@ class OrtEngine:
             return self._open(stream, part)
 
     def at(self, spec: ModelSpec) -> OrtEngine:
-        """See Engine. With sessions of its own, as if it were another network."""
+        """See GpuEngine. With sessions of its own, as if it were another network."""
         how: dict[str, Any] = {"engine": self._engine, "precision": self._precision}
         return OrtEngine(self._context, spec, self._weights, **how)
 
-    def _open(self, stream: Any, engine_cache: Path | None = None) -> OrtNetwork:
+    def _open(self, stream: Any, engine_cache: Path | None = None) -> OrtSlotNetwork:
         session = self._session(stream, engine_cache)
-        return OrtNetwork(
+        return OrtSlotNetwork(
             self._context, session, self._io, stream, memory=PROVIDERS[self._engine].memory
         )
 
@@ -139,7 +139,7 @@ class OrtEngine:
             self._cache.close()
 
 
-class OrtNetwork:
+class OrtSlotNetwork:
     """One slot's session and tensors: ``input`` and ``outputs`` are device addresses.
 
     Outputs whose sizes vary have address 0; ``varying`` gives them.
@@ -176,7 +176,7 @@ class OrtNetwork:
         self.enqueue(stream)
         stream.synchronize()
 
-    def run_for(self, frames: int) -> OrtNetwork:
+    def run_for(self, frames: int) -> OrtSlotNetwork:
         """See SlotNetwork."""
         return self
 

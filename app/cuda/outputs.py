@@ -37,8 +37,6 @@ class DeviceBoxes:
         head: Head,
         *,
         batch: int,
-        score: float,
-        iou: float,
     ) -> None:
         driver = context.driver
         self._driver = driver
@@ -51,35 +49,33 @@ class DeviceBoxes:
         self._found = driver.mem_alloc(batch * CAPACITY * 6 * 4)
         self._cells = driver.mem_alloc(batch * CAPACITY * 4)
         self._count = driver.mem_alloc(batch * 8)
-        self._context, self._batch, self._iou = context, batch, np.float32(iou)
+        self._context, self._batch = context, batch
         self._result: PinnedArray | None = None
+        self._with: tuple[bool, float, float] | None = None  # mapped, score, iou
+        self._decode_with: tuple[Any, ...] = ()
         self._nms_with: tuple[Any, ...] = ()
-        cells = np.int32(len(grid))
+        self._sizes = np.int32(len(grid)), np.int32(head.classes)
         self._blocks = -(-len(grid) // THREADS)
-        self._decode_with = (
-            *(self._grid, self._found, self._cells, self._count, cells),
-            *(np.int32(head.classes), np.float32(score)),
-        )
 
-    def tune(self, *, score: float, iou: float) -> None:
-        """Other thresholds for what is enqueued from now on."""
-        self._iou = np.float32(iou)
-        self._decode_with = (*self._decode_with[:-1], np.float32(score))
-        self._nms_with = (*self._nms_with[:-1], self._iou) if self._nms_with else ()
+    def refresh(self, *, mapped: bool, score: float, iou: float) -> bool:
+        """Take over thresholds, and have memory of this kind for the results.
 
-    def put_results(self, *, mapped: bool) -> bool:
-        """Give the results their memory, of one kind or the other; nothing may be pending.
-        Whether it has changed."""
-        if self._result is not None and self._result.mapped == mapped:
+        Nothing may be pending. Whether what was captured before is no longer true.
+        """
+        if self._with == (mapped, score, iou):
             return False
-        result, self._result = self._result, None  # should other memory fail, it is freed once
-        if result is not None:
-            result.close()
-        self._result = PinnedArray(self._context, (self._batch, STEP), np.float32, mapped=mapped)
+        if self._result is None or self._result.mapped != mapped:
+            result, self._result = self._result, None  # should other memory fail, it is freed once
+            if result is not None:
+                result.close()
+            shape = (self._batch, STEP)
+            self._result = PinnedArray(self._context, shape, np.float32, mapped=mapped)
+        candidates = (self._found, self._cells, self._count)
         counts = int(self._result.device)
         kept = counts + LEAD * 4
-        steps = (np.int32(STEP), self._iou)
-        self._nms_with = (self._found, self._cells, self._count, kept, counts, *steps)
+        self._decode_with = (self._grid, *candidates, *self._sizes, np.float32(score))
+        self._nms_with = (*candidates, kept, counts, np.int32(STEP), np.float32(iou))
+        self._with = mapped, score, iou
         return True
 
     def enqueue(self, stream: Any, raw: int, frames: int) -> None:
@@ -117,7 +113,7 @@ class DeviceBoxes:
         del self._decode, self._nms  # an error on its way may still know of us
 
 
-class Found:
+class DetectionReadback:
     """The results of one slot's runs, of up to ``batch`` frames. Pipeline thread only."""
 
     def __init__(
@@ -135,15 +131,14 @@ class Found:
         outputs = network.run_for(1).outputs
         self._varies = any(not address for address, _ in outputs)
         # first: it refuses outputs that are not of the family
-        self._limits, self._now = limits, (limits.score, limits.iou)
+        self._limits = limits
         shapes = [shape for _, shape in outputs]
         self._postprocess = Postprocessor(spec, shapes, limits, sanity)
         # the raw outputs come to the host only where the device cannot find the boxes
         self._boxes = None
         kernel = spec.detector.device
         if kernel is not None and not self._varies:
-            head, (score, iou) = spec.head(shapes), self._now
-            self._boxes = DeviceBoxes(context, kernel, head, batch=batch, score=score, iou=iou)
+            self._boxes = DeviceBoxes(context, kernel, spec.head(shapes), batch=batch)
         self._raw = [
             PinnedArray(context, (batch, *shape[1:]), np.float32, on_device=False)
             for address, shape in network.run_for(batch).outputs
@@ -151,15 +146,11 @@ class Found:
         ]
 
     def refresh(self, *, mapped: bool) -> bool:
-        """Take over new thresholds, and have memory of this kind for the boxes; nothing may be
-        pending. Whether what was recorded with the old ones is no longer true."""
-        moved = self._boxes is not None and self._boxes.put_results(mapped=mapped)
-        wanted = self._limits.score, self._limits.iou
-        if self._boxes is None or wanted == self._now:
-            return moved
-        score, iou = self._now = wanted
-        self._boxes.tune(score=score, iou=iou)
-        return True
+        """As DeviceBoxes.refresh, with the slot's thresholds of this moment."""
+        if self._boxes is None:
+            return False
+        limits = self._limits
+        return self._boxes.refresh(mapped=mapped, score=limits.score, iou=limits.iou)
 
     def enqueue(self, frames: int) -> None:
         """Find the boxes of so many frames, where the device can."""

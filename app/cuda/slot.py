@@ -1,31 +1,33 @@
-"""The CUDA engine's slots: frames, stream, events and recorded launches in flight.
+"""The slots of the CUDA engines: pinned memory, stream, events and captured launches.
 
 A GPU that one frame leaves half idle computes several in hardly more time: the network runs once
 for all, their boxes are found and copied back at once. Each frame is preprocessed by a launch of
-its own, whatever its size and format. Those that need another size of the input are another slot's
-(cuda_fit.py).
+its own, whatever its size and format. A captured graph holds addresses and shapes, so each input
+shape has buffers, graphs and an engine of its own (`CudaBinding`), made when a frame first needs it
+and freed when none has for long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.detections import Detections
 from ..core.frame import Frame, PixelFormat
+from ..core.interfaces import Answer
 from ..core.letterbox import Placement, place
 from ..inference.postprocess import Limits, Sanity
+from ..inference.shape_cache import KEPT, ShapeCache, Size, merged
 from ..models.manifest import InputSpec, ModelSpec
 from .context import Bell, GpuContext, PinnedArray, lost
-from .graph import Mark, Recorder, Recordings
+from .graph import CudaGraph, CudaGraphCache, Mark
 from .kernels import load_kernel, load_module
-from .native.engine import Engine
-from .outputs import Found
-from .timing import Strategy, Timeline
+from .native.engine import GpuEngine
+from .outputs import DetectionReadback
+from .timing import DeviceTimeline, TransferMode
 
 FORMATS = ("bgr8", "bgra8", "gray8", "yuyv", "nv12")
 SIGNATURE = "PP" + "i" * 11 + "f" * 7
@@ -52,19 +54,17 @@ class FrameInput:
         self._memory: PinnedArray | None = None
         self._placement: Placement | None = None
 
-    def has_room(self, frame: Frame, *, mapped: bool) -> bool:
-        """Whether the memory is there, large enough and of that kind."""
-        memory = self._memory
-        return (
-            memory is not None
-            and memory.host.nbytes >= frame.pixels.nbytes
-            and memory.mapped == mapped
-        )
+    def ensure_room(self, frame: Frame, *, mapped: bool) -> bool:
+        """Have memory of this kind that is large enough; nothing may be pending.
 
-    def make_room(self, frame: Frame, *, mapped: bool) -> None:
-        """Other memory, for this frame; nothing may be pending."""
+        Whether it is other memory than before.
+        """
+        memory, nbytes = self._memory, frame.pixels.nbytes
+        if memory is not None and memory.host.nbytes >= nbytes and memory.mapped == mapped:
+            return False
         self._free()
-        self._memory = PinnedArray(self._context, (frame.pixels.nbytes,), np.uint8, mapped=mapped)
+        self._memory = PinnedArray(self._context, (nbytes,), np.uint8, mapped=mapped)
+        return True
 
     def take(self, frame: Frame) -> Layout:
         """Copy the frame into the memory."""
@@ -115,12 +115,6 @@ class FrameInput:
             memory.close()
 
 
-def preprocess_kernel(context: GpuContext, *, half: bool) -> Callable[..., None]:
-    """What ``FrameInput`` launches; ``half``: for a tensor in half precision."""
-    module = load_module(context, "preprocess", defines=["HALF"] * half)
-    return load_kernel(module, "preprocess", SIGNATURE)
-
-
 def _normalisation(spec: InputSpec) -> list[np.float32]:
     """Scale and shift of the three channels, in the network's order, and the padding's value."""
     std = np.array(spec.std, np.float64)
@@ -131,104 +125,91 @@ def _normalisation(spec: InputSpec) -> list[np.float32]:
 
 STAGES = ("upload", "preprocess", "network", "postprocess", "download")
 TRIALS = 7  # runs of the first frame with each way of transfer; the first does not count
-# of a slot for batches: their numbers of frames, and mixtures of sizes, come again
-RECORDINGS = 32
-
-Answer = tuple[Detections, Mapping[str, int]]
+GRAPHS = 32  # of a slot for several frames: their numbers, and mixtures of sizes, come again
 
 
-class CudaSlot:
-    """One frame in flight. What is common with batches works on up to ``engine.batch`` frames."""
+class CudaBinding:
+    """A slot's buffers, stream and graphs for one input shape, and up to ``engine.batch`` frames.
+
+    Fewer frames run with the next larger of the engine's runs (1, 2, 4 …), at the price of that
+    many, and leave its last places as they were.
+    """
 
     def __init__(
         self,
         context: GpuContext,
-        engine: Engine,
+        engine: GpuEngine,
         spec: ModelSpec,
         *,
         bell: Bell,
-        strategy: Strategy,
-        timeline: Timeline,
+        transfer: TransferMode,
+        timeline: DeviceTimeline,
         limits: Limits,
         sanity: Sanity,
     ) -> None:
         self.spec = spec
-        self._context, self._driver = context, context.driver
+        self._driver = context.driver
         self._stream = self._driver.Stream()
         self._done = self._driver.Event()
-        first = Recorder(context, self._stream, len(STAGES) + 1, capture=engine.captured)
-        self._recordings = Recordings(context, first, RECORDINGS if engine.batch > 1 else 1)
-        self._running: Recorder | None = None
-        self._network = engine.network(self._stream)
-        half = self._network.input_half
-        kernel = preprocess_kernel(context, half=half)
+        marks = len(STAGES) + 1
+        graph = partial(CudaGraph, context, self._stream, marks=marks, capture=engine.captured)
+        self._graphs = CudaGraphCache(graph, GRAPHS if engine.batch > 1 else 1)
+        self._running: CudaGraph | None = None
+        self.network = engine.network(self._stream)
+        half = self.network.input_half
+        module = load_module(context, "preprocess", defines=["HALF"] * half)
+        kernel = load_kernel(module, "preprocess", SIGNATURE)
         self._inputs = [FrameInput(context, spec.input, kernel) for _ in range(engine.batch)]
         width, height = spec.input.size_wh
         self._frame_nbytes = 3 * width * height * (2 if half else 4)  # in the input tensor
-        self._found = Found(
-            *(context, spec, self._network, self._stream),
+        self._readback = DetectionReadback(
+            *(context, spec, self.network, self._stream),
             batch=engine.batch,
             limits=limits,
             sanity=sanity,
         )
-        self._bell, self._strategy, self._timeline = bell, strategy, timeline
+        self._bell, self._transfer, self._timeline = bell, transfer, timeline
         self._order: Sequence[int] = ()  # of the frames in flight: their places in the batch
         self._layouts: Sequence[Layout] = ()
 
-    def enqueue(self, frame: Frame) -> None:
-        """See interfaces.Slot."""
-        self._start((frame,))
-
-    def collect(self) -> Answer:
-        """See interfaces.Slot."""
-        (answer,) = self._finish()
-        return answer
-
-    def _start(self, frames: Sequence[Frame]) -> None:
-        assert not self._order, "the slot is busy"
-        self._context.check_thread()
-        # frames of a kind side by side: however their sources take turns, one recording fits
+    def enqueue(self, frames: Sequence[Frame]) -> None:
+        """Start work on frames of this input shape; raises the driver's errors."""
+        # frames of a kind side by side: however their sources take turns, one graph fits
         self._order = sorted(range(len(frames)), key=lambda i: _kind(frames[i]))
-        try:
-            self._enqueue([frames[i] for i in self._order])
-        except self._driver.Error as fault:
-            raise lost(self._context.name, fault) from fault
-
-    def _enqueue(self, frames: Sequence[Frame]) -> None:
-        mapped = self._strategy.decide(partial(self._trial_ns, frames))
+        frames = [frames[i] for i in self._order]
+        mapped = self._transfer.decide(partial(self._trial_ns, frames))
         self._running = self._prepared(frames, mapped=mapped)
         self._timeline.tick()
         self._running.launch()
         self._done.record(self._stream)
         self._bell.enqueue(self._stream)
 
-    def _prepared(self, frames: Sequence[Frame], *, mapped: bool) -> Recorder:
-        """The frames into the slot's memory, and a recording that fits both."""
-        if self._found.refresh(mapped=mapped):
-            self._recordings.forget()
+    def _prepared(self, frames: Sequence[Frame], *, mapped: bool) -> CudaGraph:
+        """The frames into the slot's memory, and a graph that fits both."""
+        stale = self._readback.refresh(mapped=mapped)
         for inlet, frame in zip(self._inputs, frames, strict=False):
-            if not inlet.has_room(frame, mapped=mapped):
-                self._recordings.forget()
-                inlet.make_room(frame, mapped=mapped)
+            stale |= inlet.ensure_room(frame, mapped=mapped)
+        if stale:
+            self._graphs.clear()
         self._layouts = tuple(
             inlet.take(frame) for inlet, frame in zip(self._inputs, frames, strict=False)
         )
-        # without the pixels, which would otherwise live as long as the recording
-        return self._recordings.of(self._layouts, partial(self._issue, self._layouts))
+        # without the pixels, which would otherwise live as long as the graph
+        return self._graphs.of(self._layouts, partial(self._issue, self._layouts))
 
     def _trial_ns(self, frames: Sequence[Frame], mapped: bool) -> float:
         """How long a frame takes, with these alone on the device: the median of a few runs."""
-        recorder = self._prepared(frames, mapped=mapped)
+        graph = self._prepared(frames, mapped=mapped)
         times = []
         for _ in range(TRIALS):
-            recorder.launch()
-            recorder.wait()
-            times.append(recorder.between_ns(0, len(STAGES)))
+            graph.launch()
+            graph.wait()
+            times.append(graph.between_ns(0, len(STAGES)))
         return median(times[1:]) / len(frames)
 
     def _issue(self, layouts: Sequence[Layout], mark: Mark) -> None:
-        """Put the frames' work on the stream, or into the recording that is made of it."""
-        run = self._network.run_for(len(layouts))
+        """Put the frames' work on the stream, or into the graph that is captured of it."""
+        run = self.network.run_for(len(layouts))
         mark(0)
         for inlet, layout in zip(self._inputs, layouts, strict=False):
             inlet.upload(self._stream, layout)
@@ -238,43 +219,36 @@ class CudaSlot:
         mark(2)
         run.enqueue(self._stream)
         mark(3)
-        self._found.enqueue(len(layouts))
+        self._readback.enqueue(len(layouts))
         mark(4)
-        self._found.download(len(layouts))
+        self._readback.download(len(layouts))
         mark(5)
 
     def ready(self) -> bool:
-        """See interfaces.Slot. A fault counts as ready: ``collect`` tells it."""
-        try:
-            return bool(self._done.query())
-        except self._driver.Error:
-            return True
+        """Whether the frames are done; raises the driver's errors."""
+        return bool(self._done.query())
 
-    def _finish(self) -> list[Answer]:
-        """Of the frames in flight, in the order in which they came."""
-        assert self._order and self._running is not None, "nothing was enqueued"
-        order, self._order = self._order, ()
-        count = len(order)
-        try:
-            self._done.synchronize()
-            marks = self._timeline.marks_ns(self._running)
-        except self._driver.Error as fault:
-            raise lost(self._context.name, fault) from fault
-        if not self._strategy.mapped:  # else nothing is copied
+    def collect(self) -> list[Answer]:
+        """An answer for each frame, in the order in which they came; raises the driver's errors."""
+        assert self._running is not None
+        count = len(self._order)
+        self._done.synchronize()
+        marks = self._timeline.marks_ns(self._running)
+        if not self._transfer.mapped:  # else nothing is copied
             self._timeline.add(marks, frames=count)
         times = {name: (marks[i + 1] - marks[i]) // count for i, name in enumerate(STAGES)}
-        found = self._found.detections([layout.placement for layout in self._layouts])
-        answers = dict(zip(order, found, strict=True))
+        found = self._readback.detections([layout.placement for layout in self._layouts])
+        answers = dict(zip(self._order, found, strict=True))
         return [(answers[i], times) for i in range(count)]
 
     def close(self) -> None:
         """Free everything; nothing may be pending."""
-        self._recordings.close()
+        self._graphs.clear()
         for inlet in self._inputs:
             inlet.close()
-        self._found.close()
-        self._network.close()
-        del self._stream, self._inputs, self._done, self._recordings, self._running
+        self._readback.close()
+        self.network.close()
+        del self._stream, self._inputs, self._done, self._graphs, self._running
 
 
 def _kind(frame: Frame) -> tuple[int, tuple[int, ...], str]:
@@ -282,20 +256,66 @@ def _kind(frame: Frame) -> tuple[int, tuple[int, ...], str]:
     return -frame.pixels.nbytes, frame.pixels.shape, frame.format
 
 
-class BatchCudaSlot(CudaSlot):
-    """``capacity`` frames in flight. Fewer run with the next larger of the engine's runs (1, 2,
-    4 …), at the price of that many frames, and leave its last places as they were."""
+class CudaSlot:
+    """Up to ``capacity`` frames in flight; those of an input shape go through the network together.
+
+    ``bind`` makes the buffers for the input of a spec, ``release`` frees them. Pipeline thread
+    only.
+    """
+
+    def __init__(
+        self,
+        context: GpuContext,
+        spec: ModelSpec,
+        bind: Callable[[ModelSpec], CudaBinding],
+        release: Callable[[CudaBinding], None],
+        *,
+        capacity: int,
+    ) -> None:
+        self._context, self.capacity = context, capacity
+        # a batch may need as many shapes as it has frames, and all of them at once
+        self.shapes = ShapeCache(spec, bind, drop=release, most=max(KEPT, capacity))
+        self._busy: dict[CudaBinding, list[int]] = {}  # and the indices of its frames
+
+    def prepare(self, wh_px: Size) -> None:
+        """See interfaces.Fitted."""
+        self.shapes.for_frame(wh_px)
+
+    def enqueue(self, frames: Sequence[Frame]) -> None:
+        """See interfaces.Slot."""
+        assert not self._busy, "the slot is busy"
+        assert 0 < len(frames) <= self.capacity, "more frames than the slot takes"
+        self._context.check_thread()
+        busy = self.shapes.group(frames)
+        try:
+            for binding, indices in busy.items():
+                binding.enqueue(frames if len(busy) == 1 else [frames[i] for i in indices])
+        except self._context.driver.Error as fault:
+            raise lost(self._context.name, fault) from fault
+        self._busy = busy
+
+    def ready(self) -> bool:
+        """See interfaces.Slot. A fault counts as ready: ``collect`` tells it."""
+        try:
+            return all(binding.ready() for binding in self._busy)
+        except self._context.driver.Error:
+            return True
+
+    def collect(self) -> Sequence[Answer]:
+        """See interfaces.Slot."""
+        assert self._busy, "nothing was enqueued"
+        busy, self._busy = self._busy, {}
+        try:
+            return merged([(indices, binding.collect()) for binding, indices in busy.items()])
+        except self._context.driver.Error as fault:
+            raise lost(self._context.name, fault) from fault
 
     @property
-    def capacity(self) -> int:
-        """See interfaces.BatchSlot."""
-        return len(self._inputs)
+    def sizes(self) -> tuple[Size, ...]:
+        """Input sizes bound at present; any thread."""
+        return self.shapes.sizes
 
-    def enqueue_all(self, frames: Sequence[Frame]) -> None:
-        """See interfaces.BatchSlot."""
-        assert 0 < len(frames) <= self.capacity, "more frames than the slot takes"
-        self._start(frames)
-
-    def collect_all(self) -> list[Answer]:
-        """See interfaces.BatchSlot."""
-        return self._finish()
+    def close(self) -> None:
+        """Free everything; nothing may be pending."""
+        self._busy = {}
+        self.shapes.close()

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ..config import Transfer
 from .context import GpuContext
-from .graph import Recorder
+from .graph import CudaGraph
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def covered_ns(span: Span, others: Sequence[Span]) -> int:
     return covered
 
 
-class Strategy:
+class TransferMode:
     """One decision for all slots of a backend."""
 
     def __init__(self, wanted: Transfer = "auto") -> None:
@@ -96,20 +96,21 @@ class Strategy:
 RENEW_S = 5.0  # the driver tells distances as float ms: after so long they are good to half a µs
 
 
-class Timeline:
+class DeviceTimeline:
     """An event that is marked now and then, and what the slots' marks say after it."""
 
     def __init__(self) -> None:
         self.overlap = Overlap()
-        self._origin: Recorder | None = None
+        self._origin: CudaGraph | None = None
         self._stream: Any = None
         self._marked_s = 0.0
 
     def open(self, context: GpuContext, *, capture: bool) -> None:
-        """``capture``: as the slots' recorders have it, for events of one kind."""
+        """``capture``: as the slots' graphs have it, for events of one kind."""
         self._stream = context.driver.Stream()
-        self._origin = Recorder(context, self._stream, 1, capture=capture)
-        self._origin.record(lambda mark: mark(0))
+        self._origin = CudaGraph(
+            context, self._stream, lambda mark: mark(0), marks=1, capture=capture
+        )
         self._mark()
 
     def tick(self) -> None:
@@ -117,10 +118,10 @@ class Timeline:
         if monotonic() - self._marked_s > RENEW_S:
             self._mark()
 
-    def marks_ns(self, recorder: Recorder) -> list[int]:
+    def marks_ns(self, graph: CudaGraph) -> list[int]:
         """When a slot's launch, which is done, came to each of its marks."""
         assert self._origin is not None
-        return recorder.after_ns(self._origin)
+        return graph.after_ns(self._origin)
 
     def add(self, marks_ns: Sequence[int], *, frames: int) -> None:
         """Those around upload, preprocess … download of frames that went together."""

@@ -18,7 +18,7 @@ import numpy as np
 from ..core.detections import Detections
 from ..core.errors import DeviceError, KestrelError
 from ..core.frame import Frame
-from ..core.interfaces import Backend, BackendFactory, BatchSlot, Slot
+from ..core.interfaces import Backend, BackendFactory, Slot
 from ..models.store import cache_dir, write_whole
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ SCORE_OFF, PX_OFF = 1e-3, 0.5
 
 
 @dataclass(frozen=True)
-class Choice:
+class EngineChoice:
     """The engines that can be tried, why others are not, and what a measurement depends on.
 
     ``agree``: engines that may be chosen only if they find, in ``known_frames``, the boxes that
@@ -46,7 +46,7 @@ class Choice:
 
 
 @contextmanager
-def fastest(choose: Callable[[], Choice], wake: Callable[[], None]) -> Iterator[Backend]:
+def fastest(choose: Callable[[], EngineChoice], wake: Callable[[], None]) -> Iterator[Backend]:
     """The fastest of the engines, open; to be entered on the pipeline thread.
 
     One log line says which it is, from what measurements, and what was not tried. Raises the last
@@ -59,13 +59,13 @@ def fastest(choose: Callable[[], Choice], wake: Callable[[], None]) -> Iterator[
             log.info("engine auto: %s%s", name, _not_tried(choice.skipped))
             yield stack.enter_context(factory(wake))
             return
-        memory = Memory(choice.key)
+        memory = RememberedChoice(choice.key)
         backend = _remembered(stack, choice, memory, wake)
         yield backend or stack.enter_context(_measured(choice, memory)(wake))
 
 
 def _remembered(
-    stack: ExitStack, choice: Choice, memory: Memory, wake: Callable[[], None]
+    stack: ExitStack, choice: EngineChoice, memory: RememberedChoice, wake: Callable[[], None]
 ) -> Backend | None:
     found = memory.read()
     if found is None or found[0] not in choice.engines:
@@ -84,7 +84,7 @@ def _remembered(
     return backend
 
 
-def _measured(choice: Choice, memory: Memory) -> BackendFactory:
+def _measured(choice: EngineChoice, memory: RememberedChoice) -> BackendFactory:
     rates: dict[str, float] = {}
     faults: dict[str, KestrelError] = {}
     found: dict[str, list[Detections]] = {}
@@ -117,20 +117,20 @@ def measure(factory: BackendFactory, known: Sequence[Frame] = ()) -> tuple[float
     rung = threading.Event()  # nobody waits for it: collecting does
     with factory(rung.set) as backend:
         slots = deque(backend.slots)
-        size = slots[0].capacity if isinstance(slots[0], BatchSlot) else 1
+        frames = [frame] * slots[0].capacity
         for slot in slots:
-            _enqueue(slot, frame)
+            slot.enqueue(frames)
         count, start_s = -WARM_ROUNDS * len(slots), monotonic()
         while count < LEAST_USES or monotonic() - start_s < MEASURE_S:
-            _collect(slots[0])
-            _enqueue(slots[0], frame)
+            slots[0].collect()
+            slots[0].enqueue(frames)
             slots.rotate(-1)
             count += 1
             if count == 0:
                 start_s = monotonic()
-        rate = count * size / (monotonic() - start_s)
+        rate = count * len(frames) / (monotonic() - start_s)
         for slot in slots:
-            _collect(slot)
+            slot.collect()
         found = [_alone(slots[0], frame) for frame in known]
     return rate, found
 
@@ -160,26 +160,9 @@ def _same(a: Detections, b: Detections) -> bool:
     return not free
 
 
-def _enqueue(slot: Slot, frame: Frame) -> None:
-    if isinstance(slot, BatchSlot):
-        slot.enqueue_all([frame] * slot.capacity)
-    else:
-        slot.enqueue(frame)
-
-
-def _collect(slot: Slot) -> None:
-    if isinstance(slot, BatchSlot):
-        slot.collect_all()
-    else:
-        slot.collect()
-
-
 def _alone(slot: Slot, frame: Frame) -> Detections:
-    if isinstance(slot, BatchSlot):
-        slot.enqueue_all([frame])
-        return slot.collect_all()[0][0]
-    slot.enqueue(frame)
-    return slot.collect()[0]
+    slot.enqueue([frame])
+    return slot.collect()[0][0]
 
 
 def _told(rates: Mapping[str, float]) -> str:
@@ -191,7 +174,7 @@ def _not_tried(skipped: Mapping[str, str]) -> str:
     return "".join(f"; not {name}: {why}" for name, why in skipped.items())
 
 
-class Memory:
+class RememberedChoice:
     """The winner for one key: a file of its own, so that two processes never mix theirs."""
 
     def __init__(self, key: Mapping[str, object]) -> None:

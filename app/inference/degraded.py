@@ -1,9 +1,9 @@
-"""Several networks that take turns, frame by frame, as one backend.
+"""The fallback backend: the run's own network and smaller ones that take turns, frame by frame.
 
 All are built before the first frame: a device that is too slow or too hot has no time to build an
-engine, and what cannot be built is told at the start; what a size of frame needs besides, when its
-first one comes. Then a change of network costs nothing: each frame goes where the ladder is at that
-moment, and what is under way ends where it began.
+engine, and what cannot be built is told at the start. What an input shape needs besides is made
+when its first frame comes. Then a change of network costs nothing: each frame goes to the network
+that is chosen at that moment, and frames in flight end where they began.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..core.detections import Detections
 from ..core.errors import KestrelError
 from ..core.frame import Frame
-from ..core.interfaces import Backend, BackendFactory, EngineKind, Fitted, Slot, Tunable
+from ..core.interfaces import Answer, Backend, BackendFactory, EngineKind, Fitted, Slot, Tunable
 from ..pipeline.degrade import Network
 
 log = logging.getLogger(__name__)
@@ -29,26 +29,29 @@ log = logging.getLogger(__name__)
 OWN = Network()  # the run's own
 
 
-class Rung(NamedTuple):
+class Fallback(NamedTuple):
     """``make`` gives the factory, and may take long. ``class_ids``: see ``renumbered``."""
 
     make: Callable[[], BackendFactory]
     class_ids: NDArray[np.int32] | None
 
 
-class Rungs:
-    """What the ladder and the backends share: which network it is now, and which are not there."""
+class NetworkChoice:
+    """Which network is in use, and which could not be built; pipeline thread only.
+
+    Shared by the degradation policy, which chooses, and the backend.
+    """
 
     def __init__(self) -> None:
         self.now = OWN
         self.missing: set[Network] = set()
 
     def use(self, network: Network) -> None:
-        """From the next frame on; on the pipeline thread."""
+        """From the next frame on."""
         self.now = network
 
     def leave_out(self, network: Network, fault: KestrelError) -> None:
-        """One that cannot be built, told once; whoever is there goes on with the run's own."""
+        """A network that cannot be built: warn once, and go on with the run's own."""
         if network in self.missing:
             return
         self.missing.add(network)
@@ -57,8 +60,8 @@ class Rungs:
         log.warning("ladder: %s cannot be built and is left out: %s", network.name, fault)
 
 
-class LadderBackend:
-    """A ``Backend`` of one network for each rung; a context manager for the pipeline thread.
+class FallbackBackend:
+    """A ``Backend`` of several networks; a context manager for the pipeline thread.
 
     The run's own must open; of the others one that does not is left out, with one warning.
     """
@@ -66,36 +69,36 @@ class LadderBackend:
     def __init__(
         self,
         own: BackendFactory,
-        others: Mapping[Network, Rung],
-        rungs: Rungs,
+        others: Mapping[Network, Fallback],
+        choice: NetworkChoice,
         wake: Callable[[], None],
     ) -> None:
-        self._own, self._others, self._rungs, self._wake = own, others, rungs, wake
+        self._own, self._others, self._choice, self._wake = own, others, choice, wake
         self._stack = ExitStack()
         self._backends: dict[Network, Backend] = {}
-        self.slots: Sequence[LadderSlot] = ()
+        self.slots: Sequence[FallbackSlot] = ()
 
-    def __enter__(self) -> LadderBackend:
+    def __enter__(self) -> FallbackBackend:
         with ExitStack() as stack:
             self._backends[OWN] = stack.enter_context(self._own(self._wake))
-            for network, rung in self._others.items():
+            for network, other in self._others.items():
                 try:
-                    self._backends[network] = stack.enter_context(rung.make()(self._wake))
+                    self._backends[network] = stack.enter_context(other.make()(self._wake))
                 except KestrelError as fault:
-                    self._rungs.leave_out(network, fault)
+                    self._choice.leave_out(network, fault)
             self.slots = self._threaded()
             self._stack = stack.pop_all()
         return self
 
-    def _threaded(self) -> list[LadderSlot]:
+    def _threaded(self) -> list[FallbackSlot]:
         """One slot of each network behind each of ours."""
         count = min(len(backend.slots) for backend in self._backends.values())
-        class_ids = {network: rung.class_ids for network, rung in self._others.items()}
+        class_ids = {network: other.class_ids for network, other in self._others.items()}
         return [
-            LadderSlot(
+            FallbackSlot(
                 {network: backend.slots[i] for network, backend in self._backends.items()},
                 class_ids,
-                self._rungs,
+                self._choice,
             )
             for i in range(count)
         ]
@@ -133,49 +136,51 @@ class LadderBackend:
         return self._backends[OWN].remarks
 
 
-class LadderSlot:
+class FallbackSlot:
     """A slot of each network, of which one at a time is used."""
 
     def __init__(
         self,
         slots: Mapping[Network, Slot],
         class_ids: Mapping[Network, NDArray[np.int32] | None],
-        rungs: Rungs,
+        choice: NetworkChoice,
     ) -> None:
-        self._slots, self._class_ids, self._rungs = slots, class_ids, rungs
+        self._slots, self._class_ids, self._choice = slots, class_ids, choice
+        self.capacity = min(slot.capacity for slot in slots.values())
         self._network = OWN
         self._wh_px = (0, 0)  # of the frame before
 
-    def enqueue(self, frame: Frame) -> None:
+    def enqueue(self, frames: Sequence[Frame]) -> None:
         """See interfaces.Slot. The canary's frame asks for the run's own network's answer."""
-        if frame.wh_px != self._wh_px:
-            self._wh_px = frame.wh_px
-            self._prepare()
-        self._network = OWN if frame.index < 0 else self._rungs.now
-        self._slots[self._network].enqueue(frame)
+        for frame in frames:
+            if frame.wh_px != self._wh_px:
+                self._wh_px = frame.wh_px
+                self._prepare()
+        self._network = OWN if frames[0].index < 0 else self._choice.now
+        self._slots[self._network].enqueue(frames)
 
     def _prepare(self) -> None:
-        """The other networks, too, for frames of this size: in an overload there is no time."""
+        """Prepare the other networks for frames of this size: in an overload there is no time."""
         for network, slot in self._slots.items():
             each: object = slot
-            if network == OWN or network in self._rungs.missing or not isinstance(each, Fitted):
+            if network == OWN or network in self._choice.missing or not isinstance(each, Fitted):
                 continue
             try:
                 each.prepare(self._wh_px)
             except KestrelError as fault:
-                self._rungs.leave_out(network, fault)
+                self._choice.leave_out(network, fault)
 
     def ready(self) -> bool:
         """See interfaces.Slot."""
         return self._slots[self._network].ready()
 
-    def collect(self) -> tuple[Detections, Mapping[str, int]]:
+    def collect(self) -> Sequence[Answer]:
         """See interfaces.Slot."""
-        detections, stages_ns = self._slots[self._network].collect()
+        answers = self._slots[self._network].collect()
         class_ids = self._class_ids.get(self._network)
-        if class_ids is not None:
-            detections = renumbered(detections, class_ids)
-        return detections, stages_ns
+        if class_ids is None:
+            return answers
+        return [(renumbered(found, class_ids), stages_ns) for found, stages_ns in answers]
 
 
 def matching_classes(

@@ -17,22 +17,7 @@ Array = NDArray[Any]
 
 
 class BoundNetwork(Protocol):
-    """One slot's inputs and outputs; one thread at a time."""
-
-    @property
-    def shapes(self) -> Sequence[Shape]:
-        """Of the outputs, in graph order."""
-
-    @property
-    def tensor(self) -> NDArray[np.float32]:
-        """(1, 3, H, W): filled by preprocessing, read by ``run``; always the same memory."""
-
-    def run(self) -> Sequence[Array]:
-        """The outputs in graph order, valid until the next run. Raises ModelError."""
-
-
-class BoundBatch(Protocol):
-    """As BoundNetwork, for several frames at once."""
+    """One slot's inputs and outputs for one input shape; one thread at a time."""
 
     @property
     def shapes(self) -> Sequence[Shape]:
@@ -40,10 +25,13 @@ class BoundBatch(Protocol):
 
     @property
     def tensor(self) -> NDArray[np.float32]:
-        """(capacity, 3, H, W)."""
+        """(count, 3, H, W): filled by preprocessing, read by ``run``; always the same memory."""
 
-    def run(self, count: int) -> Sequence[Array]:
-        """The outputs for the first ``count`` frames, each with ``capacity`` as first axis."""
+    def run(self, count: int) -> Sequence[Sequence[Array]]:
+        """The outputs of each of the first ``count`` frames, in graph order.
+
+        Valid until the next run. Raises ModelError.
+        """
 
 
 class CpuNetwork(Protocol):
@@ -51,16 +39,14 @@ class CpuNetwork(Protocol):
 
     @property
     def shapes(self) -> Sequence[Shape]:
-        """Of its outputs, in graph order, for the whole input."""
+        """Of its outputs, in graph order, for one frame and the whole input."""
 
-    def bind(self, spec: ModelSpec) -> BoundNetwork:
-        """For a slot whose frames need the input of ``spec`` (see ModelSpec.for_frame).
+    def bind(self, spec: ModelSpec, count: int) -> BoundNetwork:
+        """For a slot of ``count`` frames that need the input of ``spec`` (ModelSpec.for_frame).
 
-        On the slot's worker; raises ModelError where the network does not run at that size.
+        On the slot's worker; raises ModelError where the network does not run at that size, or
+        takes fewer frames at once.
         """
-
-    def bind_batch(self, spec: ModelSpec, capacity: int) -> BoundBatch:
-        """As ``bind``, for a slot that takes several frames; raises ModelError where none can."""
 
 
 # spec, weights, frames side by side, threads of each
@@ -80,17 +66,16 @@ class OrtNetwork:
         """See CpuNetwork."""
         return self._whole.shapes
 
-    def bind(self, spec: ModelSpec) -> BoundNetwork:
-        """See CpuNetwork."""
-        return _OrtBound(self._session, self._io_at(spec), spec.name)
-
-    def bind_batch(self, spec: ModelSpec, capacity: int) -> BoundBatch:
+    def bind(self, spec: ModelSpec, count: int) -> BoundNetwork:
         """See CpuNetwork."""
         io = self._io_at(spec)
         fixed = isinstance(io.dims[0], int)
-        if fixed or io.varies or any(shape[0] != 1 for shape in io.shapes):
-            raise one_at_a_time(spec.name)
-        return _OrtBatch(self._session, io, spec.name, capacity)
+        if count > 1 and (fixed or io.varies or any(shape[0] != 1 for shape in io.shapes)):
+            raise ModelError(
+                f"model {spec.name}: its network takes one frame at a time; leave --batch out, or "
+                "export it with a dynamic first axis"
+            )
+        return _OrtBound(self._session, io, spec.name, count)
 
     def _io_at(self, spec: ModelSpec) -> NetworkIO:
         size = spec.input.size_wh
@@ -100,76 +85,41 @@ class OrtNetwork:
 
 
 class _OrtBound:
-    def __init__(self, session: Any, io: NetworkIO, name: str) -> None:
-        self._session, self._name = session, name
+    def __init__(self, session: Any, io: NetworkIO, name: str, count: int) -> None:
+        self._session, self._name, self._varies = session, name, io.varies
         self.shapes = io.shapes
-        self.tensor = np.zeros(io.shape, np.float32)
-        self._binding, self._outputs = _bind(session, self.tensor, io)
+        self.tensor = np.zeros((count, *io.shape[1:]), np.float32)
+        arrays: list[Array] = []
+        if not io.varies:  # else the number of boxes may differ from frame to frame
+            shapes = [shape if count == 1 else (count, *shape[1:]) for shape in io.shapes]
+            arrays = [np.empty(shape, np.float32) for shape in shapes]
+        self._outputs: list[list[Array]] = [arrays]
+        if count > 1:
+            self._outputs = [[array[i : i + 1] for array in arrays] for i in range(count)]
+        self._bindings = []  # of the first 1, 2 … frames
+        for some in range(1, count + 1):
+            binding = session.io_binding()
+            _bind_array(binding.bind_input, io.input, self.tensor[:some])
+            for i, (output, _) in enumerate(io.outputs):
+                if io.varies:
+                    binding.bind_output(output, "cpu")
+                else:
+                    array = arrays[i] if count == 1 else arrays[i][:some]
+                    _bind_array(binding.bind_output, output, array)
+            self._bindings.append(binding)
 
-    def run(self) -> Sequence[Array]:
+    def run(self, count: int) -> Sequence[Sequence[Array]]:
+        binding = self._bindings[count - 1]
         try:
-            self._session.run_with_iobinding(self._binding)
+            self._session.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime's own errors have no common root
             raise failed(self._name, error) from error
-        if self._outputs is not None:
-            return self._outputs
-        arrays: list[Array] = self._binding.copy_outputs_to_cpu()
-        return arrays
-
-
-class _OrtBatch:
-    def __init__(self, session: Any, io: NetworkIO, name: str, capacity: int) -> None:
-        self._session, self._name = session, name
-        self.shapes = io.shapes
-        self.tensor = np.zeros((capacity, *io.shape[1:]), np.float32)
-        self._outputs: list[Array] = [
-            np.empty((capacity, *shape[1:]), np.float32) for _, shape in io.outputs
-        ]
-        self._bindings = [self._bind(io, count) for count in range(1, capacity + 1)]
-
-    def _bind(self, io: NetworkIO, count: int) -> Any:
-        """The first ``count`` places of our memory."""
-        binding = self._session.io_binding()
-        _bind_array(binding.bind_input, io.input, self.tensor[:count])
-        for (name, _), output in zip(io.outputs, self._outputs, strict=True):
-            _bind_array(binding.bind_output, name, output[:count])
-        return binding
-
-    def run(self, count: int) -> Sequence[Array]:
-        try:
-            self._session.run_with_iobinding(self._bindings[count - 1])
-        except Exception as error:  # ONNX Runtime's own errors have no common root
-            raise failed(self._name, error) from error
-        return self._outputs
-
-
-def one_at_a_time(name: str) -> ModelError:
-    """The error for a network that cannot take several frames."""
-    return ModelError(
-        f"model {name}: its network takes one frame at a time; leave --batch out, or export it "
-        "with a dynamic first axis"
-    )
+        return [binding.copy_outputs_to_cpu()] if self._varies else self._outputs
 
 
 def failed(name: str, error: Exception) -> ModelError:
     """The error for a network that fails while it runs."""
     return ModelError(f"model {name}: inference failed: {one_line(error)}")
-
-
-def _bind(
-    session: Any, tensor: NDArray[np.float32], io: NetworkIO
-) -> tuple[Any, list[Array] | None]:
-    """Bind the session to ``tensor`` and, where all shapes are fixed, to outputs of ours."""
-    binding = session.io_binding()
-    _bind_array(binding.bind_input, io.input, tensor)
-    if io.varies:
-        for name, _ in io.outputs:  # the number of boxes may differ from frame to frame
-            binding.bind_output(name, "cpu")
-        return binding, None
-    arrays: list[Array] = [np.empty(shape, np.float32) for _, shape in io.outputs]
-    for (name, _), array in zip(io.outputs, arrays, strict=True):
-        _bind_array(binding.bind_output, name, array)
-    return binding, arrays
 
 
 def _bind_array(bind: Callable[..., None], name: str, array: Array) -> None:

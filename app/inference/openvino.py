@@ -28,7 +28,7 @@ from ..core.errors import ConfigError, ModelError
 from ..core.package import pip_install
 from ..models.manifest import ModelSpec
 from ..models.onnx_session import NetworkIO, Shape, network_io, one_line
-from .onnxruntime import Array, BoundBatch, BoundNetwork, failed
+from .onnxruntime import Array, BoundNetwork, failed
 
 CURE = f"{pip_install('openvino')}, or use --engine cpu"
 _TELEMETRY = "openvino_telemetry"
@@ -182,8 +182,10 @@ class OpenVinoNetwork:
         """See CpuNetwork."""
         return self._shapes
 
-    def bind(self, spec: ModelSpec) -> BoundNetwork:
-        """See CpuNetwork."""
+    def bind(self, spec: ModelSpec, count: int) -> BoundNetwork:
+        """See CpuNetwork. One frame at a time: the streams have the frames side by side already."""
+        if count > 1:
+            raise ConfigError("--engine openvino takes one frame at a time; leave --batch out")
         size_wh = spec.input.size_wh
         with self._lock:
             if size_wh not in self._graphs:
@@ -203,10 +205,6 @@ class OpenVinoNetwork:
         graph.io = network_io(graph, spec)
         return graph
 
-    def bind_batch(self, spec: ModelSpec, capacity: int) -> BoundBatch:
-        """See CpuNetwork. The streams have the frames side by side already."""
-        raise ConfigError("--engine openvino takes one frame at a time; leave --batch out")
-
 
 class _OpenVinoBound:
     def __init__(self, openvino: Any, graph: _Graph, name: str) -> None:
@@ -215,16 +213,16 @@ class _OpenVinoBound:
         self.tensor: NDArray[np.float32] = np.zeros(graph.io.shape, np.float32)
         self._request = graph.compiled.create_infer_request()
         self._request.set_input_tensor(openvino.Tensor(self.tensor, shared_memory=True))
-        self._outputs: Sequence[Array] | None = None
+        self._outputs: Sequence[Sequence[Array]] = ()
         self._varies = graph.io.varies
 
-    def run(self) -> Sequence[Array]:
+    def run(self, count: int) -> Sequence[Sequence[Array]]:
         try:
             self._request.infer(share_outputs=True)
         except Exception as error:
             raise failed(self._name, error) from error
-        if self._outputs is None or self._varies:
-            self._outputs = [tensor.data for tensor in self._request.output_tensors]
+        if self._varies or not self._outputs:
+            self._outputs = [[tensor.data for tensor in self._request.output_tensors]]
         return self._outputs
 
 

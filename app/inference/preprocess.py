@@ -1,9 +1,9 @@
-"""How does a frame become the network's input tensor on the CPU?
+"""Preprocessing on the CPU: a frame becomes the network's input tensor.
 
-resize → planes → table, all into memory that is allocated once. A pixel has 256 values, so
-(pixel × scale − mean) / std is a table of 256 floats a channel: one pass writes the tensor, exactly
-rounded, however much normalisation a model wants. The padding is written once, as frames of one
-size never touch it: of a 16:9 frame in a square that is 44 % of the tensor.
+Resize, split into planes, look values up in a table: all into memory that is allocated once. A
+pixel has 256 values, so (pixel × scale − mean) / std is a table of 256 floats a channel: one pass
+writes the tensor, exactly rounded, however much normalisation a model wants. The padding is written
+once, as frames of one size never touch it: of a 16:9 frame in a square that is 44 % of the tensor.
 """
 
 from __future__ import annotations

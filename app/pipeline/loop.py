@@ -1,7 +1,7 @@
 """The frame loop: through the slots to the sinks, in order, with no slot idle.
 
-All of it on the pipeline thread, but what says so. With slots that take batches it waits a little
-for the frames of other sources (gather.py).
+All of it on the pipeline thread, but what says so. Where slots take several frames at once it waits
+a little for the frames of other sources.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic_ns
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from ..core.detections import Result
 from ..core.frame import Frame, SourceInfo
-from ..core.interfaces import BatchSlot, Canary, Sink, Slot
+from ..core.interfaces import Canary, Sink, Slot
 from ..core.stats import Meter
 from .capture import Intake
 from .degrade import Ladder
@@ -55,7 +55,7 @@ PATIENCE_NS = 10_000_000  # a camera's frame may come so much later than its nei
 LEARNING = 0.2  # share of the newest measurement
 
 
-class Gather:
+class DynamicBatcher:
     """Waits for the frames of other sources, but never so long that the oldest grows too old.
 
     ``budget_ns``: the age that frames may have when their boxes are ready, None for no limit.
@@ -117,15 +117,13 @@ class Loop:
         self._notes, self._meters, self._stopped = notes, meters, stopped
         self._max_age_ns, self._max_frames = max_age_ns, max_frames
         self._canary, self._ladder = canary, ladder
-        self._gather: Gather | None = None
+        self._batcher = DynamicBatcher(1, budget_ns=max_age_ns)
         self.taken = 0
         self.in_sinks = False
 
     def set_max_age(self, max_age_ns: int | None) -> None:
         """Another limit from the next frame on; any thread."""
-        self._max_age_ns = max_age_ns
-        if self._gather:
-            self._gather.budget_ns = max_age_ns
+        self._max_age_ns = self._batcher.budget_ns = max_age_ns
 
     def open_outlets(self) -> None:
         """Of those sources that have opened meanwhile."""
@@ -144,8 +142,7 @@ class Loop:
 
     def run(self, slots: Sequence[Slot]) -> None:
         """Keep every slot busy, deliver in order, until the sources are drained or a stop."""
-        if isinstance(slots[0], BatchSlot):
-            self._gather = Gather(slots[0].capacity, budget_ns=self._max_age_ns)
+        self._batcher.size = slots[0].capacity
         idle: deque[Slot] = deque(slots)
         busy: deque[_Work] = deque()
         try:
@@ -169,41 +166,31 @@ class Loop:
             hold_ns = self._hold_ns() if wants_frame else 0
             frames = self._next_frames() if wants_frame and not hold_ns else ()
             if frames:
-                busy.append(_Work(idle.popleft(), frames, monotonic_ns()))
-                self._enqueue(busy[-1])
+                slot = idle.popleft()
+                busy.append(_Work(slot, frames, monotonic_ns()))
+                slot.enqueue(frames)
+                if frames[0].index >= 0:  # the canary's comes alone
+                    self.taken += len(frames)
                 continue
             if wants_frame and self._intake.drained():  # asked only where no frame was left
                 closed, wants_frame = True, False
             if closed and not busy:
                 return
             self._intake.wait(
-                frames=0 if not wants_frame else self._batch if hold_ns else 1,
+                frames=0 if not wants_frame else self._batcher.size if hold_ns else 1,
                 until=busy[0].slot.ready if busy else self._stopped,
                 timeout_s=hold_ns / 1e9 if hold_ns else WAIT_S,
             )
 
-    @property
-    def _batch(self) -> int:
-        """The most frames that a slot takes."""
-        return self._gather.size if self._gather else 1
-
     def _hold_ns(self) -> int:
         """How long to wait for more frames; 0: as many as there are will do."""
-        if self._gather is None:
+        if self._batcher.size == 1:
             return 0
         waiting, going, oldest_ns = self._intake.waiting()
         now_ns = monotonic_ns()
-        return self._gather.wait_ns(
+        return self._batcher.wait_ns(
             waiting=waiting, going=going, oldest_ns=oldest_ns, now_ns=now_ns
         )
-
-    def _enqueue(self, work: _Work) -> None:
-        if self._gather is None:
-            work.slot.enqueue(work.frames[0])
-        else:
-            cast(BatchSlot, work.slot).enqueue_all(work.frames)
-        if work.frames[0].index >= 0:  # the canary's comes alone
-            self.taken += len(work.frames)
 
     def _next_frames(self) -> Sequence[Frame]:
         """The canary's frame when it is time for that, else the sources', which also are the first:
@@ -212,7 +199,7 @@ class Loop:
         known = None if self._canary is None or not self.taken else self._canary.due()
         if known is not None:
             return (known,)
-        room = self._batch
+        room = self._batcher.size
         if self._max_frames is not None:
             room = min(room, self._max_frames - self.taken)
         if room == 1:
@@ -245,11 +232,8 @@ class Loop:
 
     def _collect(self, work: _Work) -> list[Result]:
         """The results, without the canary's, which is judged and neither counted nor told."""
-        if self._gather is None:
-            answers = [work.slot.collect()]
-        else:
-            answers = list(cast(BatchSlot, work.slot).collect_all())
-            self._gather.served(monotonic_ns() - work.since_ns)
+        answers = work.slot.collect()
+        self._batcher.served(monotonic_ns() - work.since_ns)
         results = []
         for frame, (detections, stages_ns) in zip(work.frames, answers, strict=True):
             if frame.index < 0 and self._canary is not None:

@@ -34,17 +34,17 @@ def with_ladder(
     networks = _networks(config)
     if not networks:
         return own, lambda on_step: make(on_step=on_step)
-    from ..inference.degraded import LadderBackend, Rung, Rungs, matching_classes
+    from ..inference.degraded import Fallback, FallbackBackend, NetworkChoice, matching_classes
 
-    rungs = Rungs()
+    choice = NetworkChoice()
     others = {}
     for network in networks:
         labels = _located(config, model, network).spec.labels
         class_ids, _ = matching_classes(labels, model.spec.labels)
-        others[network] = Rung(partial(_build, config, model, network, policy), class_ids)
+        others[network] = Fallback(partial(_build, config, model, network, policy), class_ids)
     return (
-        lambda wake: LadderBackend(own, others, rungs, wake),
-        lambda on_step: make(on_step=on_step, use=rungs.use, missing=rungs.missing),
+        lambda wake: FallbackBackend(own, others, choice, wake),
+        lambda on_step: make(on_step=on_step, use=choice.use, missing=choice.missing),
     )
 
 

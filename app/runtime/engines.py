@@ -24,8 +24,8 @@ from ..sources.uri import make_source
 
 if TYPE_CHECKING:
     from ..cuda.context import Gpu, GpuContext
-    from ..cuda.native.engine import Engine as GpuEngine
-    from ..inference.auto import Choice
+    from ..cuda.native.engine import GpuEngine
+    from ..inference.auto import EngineChoice
     from ..inference.onnxruntime import OpenNetwork
 
 log = logging.getLogger(__name__)
@@ -70,14 +70,14 @@ def without_gpu() -> str | None:
 
 def choose_from(
     config: Config, model: Model, policy: Policy, *, no_gpu: str | None = None
-) -> Choice:
+) -> EngineChoice:
     """The engines worth a measurement; the CPU is the last, and always one.
 
     ``no_gpu``: why none is looked for.
     """
     from ..cuda.context import find_gpu
     from ..cuda.kernels import kernels_digest
-    from ..inference.auto import Choice
+    from ..inference.auto import EngineChoice
     from ..inference.openvino import openvino_version
 
     engines: dict[str, BackendFactory] = {}
@@ -121,7 +121,7 @@ def choose_from(
             *(config.slots, config.transfer, config.batch),
         ],
     }
-    return Choice(engines, skipped, key, known_frames, {"openvino": "cpu"})
+    return EngineChoice(engines, skipped, key, known_frames, {"openvino": "cpu"})
 
 
 def known_frames() -> list[Frame]:

@@ -58,8 +58,8 @@ def known_boxes(model: Model, pixels: NDArray[np.uint8]) -> Sequence[KnownAnswer
     reference = Config(engine="cpu", workers=1)
     try:
         with backend_factory(reference, model, Policy.LATEST)(lambda: None) as backend:
-            backend.slots[0].enqueue(Frame(pixels, -1, 0))
-            found = answers(backend.slots[0].collect()[0])
+            backend.slots[0].enqueue([Frame(pixels, -1, 0)])
+            found = answers(backend.slots[0].collect()[0][0])
     except KestrelError as fault:
         log.warning("canary: no reference, its first answer is taken for right: %s", fault)
         return None

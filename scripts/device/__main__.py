@@ -175,18 +175,18 @@ def sustained(
     """
     slots, stages = list(backend.slots), []
     for slot in slots:  # the first frame prepares
-        slot.enqueue(Frame(pictures[0], 0, 0))
+        slot.enqueue([Frame(pictures[0], 0, 0)])
         slot.collect()
     for picture in pictures * 4:
-        slots[0].enqueue(Frame(picture, 0, 0))
-        stages.append(slots[0].collect()[1])
+        slots[0].enqueue([Frame(picture, 0, 0)])
+        stages.append(slots[0].collect()[0][1])
     start = perf_counter()
     for i in range(count + len(slots)):
         slot = slots[i % len(slots)]
         if i >= len(slots):
             slot.collect()
         if i < count:
-            slot.enqueue(Frame(pictures[i % len(pictures)], i, 0))
+            slot.enqueue([Frame(pictures[i % len(pictures)], i, 0)])
     fps = count / (perf_counter() - start)
     medians = {name: median(s[name] for s in stages) / 1e6 for name in stages[0]}
     figures = {"fps": round(fps, 1)}

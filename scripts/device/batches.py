@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from app.core.frame import Frame
-from app.core.interfaces import BatchSlot
 from app.models.manifest import Model
 from scripts.device.contestants import Pixels, kestrel
 
@@ -44,20 +43,16 @@ def measure_batches(
 def _sustained(backend: Any, pictures: list[Pixels], count: int) -> tuple[float, dict[str, float]]:
     """Frames a second, and the stages' medians, of ``count`` frames or the next whole batch."""
     slots = list(backend.slots)
-    size = slots[0].capacity if isinstance(slots[0], BatchSlot) else 1
+    size = slots[0].capacity
     uses = max(len(slots), -(-count // size))
     stages: list[Any] = []
     start_s = perf_counter()
     for turn in range(uses + len(slots)):
         slot = slots[turn % len(slots)]
         if turn >= len(slots):
-            stages.append(slot.collect_all()[0][1] if size > 1 else slot.collect()[1])
+            stages.append(slot.collect()[0][1])
         if turn < uses:
             some = [pictures[(turn * size + i) % len(pictures)] for i in range(size)]
-            batch = [Frame(pixels, turn, 0) for pixels in some]
-            if size > 1:
-                slot.enqueue_all(batch)
-            else:
-                slot.enqueue(batch[0])
+            slot.enqueue([Frame(pixels, turn, 0) for pixels in some])
     fps = uses * size / (perf_counter() - start_s)
     return fps, {name: median(s[name] for s in stages) for name in stages[0]}

@@ -50,8 +50,8 @@ def by_slot(backend: Any) -> Detect:
     slot = backend.slots[0]
 
     def detect(pixels: Pixels) -> int:
-        slot.enqueue(Frame(pixels, 0, 0))
-        return len(slot.collect()[0])
+        slot.enqueue([Frame(pixels, 0, 0)])
+        return len(slot.collect()[0][0])
 
     return detect
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.core.letterbox import place
 from app.cuda.context import GpuContext
-from app.cuda.graph import Mark, Recorder
+from app.cuda.graph import CudaGraph, Mark
 from app.cuda.kernels import load_kernel, load_module
 
 WARM = 40  # launches before what counts: clocks rise under load
@@ -64,21 +64,20 @@ def _times(context: GpuContext, buffers: int, rounds: int) -> tuple[float, float
         driver.memcpy_dtod_async(b, a, COPY_BYTES, stream)
 
     def seconds(work: Callable[[], None]) -> float:
-        """As one recording: launched one by one, the host's pace would be measured."""
-        recorder = Recorder(context, stream, 2)
+        """As one graph: launched one by one, the host's pace would be measured."""
 
         def marked(mark: Mark) -> None:
             mark(0)
             work()
             mark(1)
 
-        recorder.record(marked)
+        graph = CudaGraph(context, stream, marked, marks=2)
         times = []
         for _ in range(rounds + WARM):
-            recorder.launch()
-            recorder.wait()
-            times.append(recorder.between_ns(0, 1) / 1e9)
-        recorder.close()
+            graph.launch()
+            graph.wait()
+            times.append(graph.between_ns(0, 1) / 1e9)
+        graph.close()
         return float(median(times[WARM:]))
 
     bandwidth = 2 * COPY_BYTES / seconds(copy)

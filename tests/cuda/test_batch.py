@@ -14,7 +14,6 @@ import pytest
 from app.commands.cli import main
 from app.core.errors import DeviceError, ModelError
 from app.core.frame import Frame
-from app.core.interfaces import BatchSlot
 from app.cuda.backend import CudaBackend
 from app.cuda.native.engine import NativeEngine
 from app.models.families import find_family
@@ -41,8 +40,8 @@ def backend(model, batch, wake=lambda: None, *, weights=None, score=0.5, half=Tr
 
 
 def together(slot, some):
-    slot.enqueue_all(some)
-    return slot.collect_all()
+    slot.enqueue(some)
+    return slot.collect()
 
 
 def places(answers):
@@ -75,8 +74,8 @@ def compare(model, weights, shown, mixtures, *, least, **how):
     with backend(model, 1, weights=weights, score=0.3, **how) as single:
         alone = []
         for frame in shown:
-            single.slots[0].enqueue(frame)
-            alone.append(single.slots[0].collect()[0])
+            single.slots[0].enqueue([frame])
+            alone.append(single.slots[0].collect()[0][0])
     assert sum(map(len, alone)) >= least
     with backend(model, 4, weights=weights, score=0.3, **how) as batched:
         for turn, some in enumerate(mixtures):
@@ -126,7 +125,7 @@ def test_any_number_of_frames_of_any_size_and_format(device, blob, transfer):
         assert "5 frames at once" in running.description
         for turn in range(12):
             slot = running.slots[turn % 2]
-            assert isinstance(slot, BatchSlot) and slot.capacity == 5
+            assert slot.capacity == 5
             some = [shown[(turn * 2 + i) % len(shown)] for i in range(1 + turn % 5)]
             answers = together(slot, some)
             for frame, (found, stages) in zip(some, answers, strict=True):
@@ -141,8 +140,8 @@ def test_any_number_of_frames_of_any_size_and_format(device, blob, transfer):
 
 def test_a_slot_for_batches_takes_single_frames_too(device, blob):
     with backend(blob, 3) as running:
-        running.slots[0].enqueue(square_at(11))
-        assert place_of(running.slots[0].collect()[0]) == (4, 1)
+        running.slots[0].enqueue([square_at(11)])
+        assert place_of(running.slots[0].collect()[0][0]) == (4, 1)
 
 
 def test_outputs_that_the_host_decodes(device, blob, monkeypatch):
@@ -186,8 +185,8 @@ def test_nothing_is_made_for_numbers_of_frames_that_have_been_seen(device, blob)
         device.unplant()
 
 
-def test_recordings_come_and_go_where_they_are_too_many(device, blob, monkeypatch):
-    monkeypatch.setattr("app.cuda.slot.RECORDINGS", 2)
+def test_graphs_come_and_go_where_they_are_too_many(device, blob, monkeypatch):
+    monkeypatch.setattr("app.cuda.slot.GRAPHS", 2)
     with backend(blob, 4) as running:
         for turn in range(12):
             some = [square_at(i) for i in range(turn, turn + 1 + turn % 4)]
@@ -247,7 +246,7 @@ def test_too_little_memory_is_told_and_nothing_stays(device, blob, call, after):
         backend(blob, 4, transfer="pinned") as gpu,
     ):
         for slot in gpu.slots:
-            slot.enqueue_all([square_at(i) for i in range(4)])
+            slot.enqueue([square_at(i) for i in range(4)])
 
 
 def test_a_network_for_single_frames_is_refused_with_the_cure(device, tmp_path):
@@ -261,7 +260,7 @@ def test_a_network_for_single_frames_is_refused_with_the_cure(device, tmp_path):
 
 def test_more_frames_than_there_is_room_for_is_a_fault_of_ours(device, blob):
     with backend(blob, 2) as running, pytest.raises(AssertionError, match="more frames"):
-        running.slots[0].enqueue_all([square_at(i) for i in range(3)])
+        running.slots[0].enqueue([square_at(i) for i in range(3)])
 
 
 def test_a_run_over_several_sources_gives_the_lines_of_single_runs(device, tmp_path):

@@ -152,8 +152,8 @@ def test_the_same_boxes_as_the_cpu_backend(device, assets, name, clips, least, h
         for frame in (f for clip in clips for f in frames(assets / "clips" / clip, 2, 20)):
             answers = []
             for running in (cpu, unsuppressed, gpu):
-                running.slots[0].enqueue(frame)
-                answers.append(running.slots[0].collect()[0])
+                running.slots[0].enqueue([frame])
+                answers.append(running.slots[0].collect()[0][0])
             wanted, candidates, found = answers
             for box, score in zip(found.xyxy, found.scores, strict=True):
                 assert score < threshold or same(box, score, candidates)
@@ -203,8 +203,8 @@ def test_a_frame_of_another_size_needs_no_restart(device, blob):
     with backend(blob) as running:
         for side in (SIDE, 4 * SIDE, SIDE):
             slot = running.slots[0]
-            slot.enqueue(square_at(9, side))
-            found, stages = slot.collect()
+            slot.enqueue([square_at(9, side)])
+            ((found, stages),) = slot.collect()
             scale = side // SIDE
             assert place_of(found) == (2, 1) or scale > 1
             assert np.allclose(found.xyxy[0, 2:] - found.xyxy[0, :2], BOX * scale, atol=1)
@@ -228,8 +228,8 @@ def test_frames_as_cameras_give_them(device, blob, pixel_format):
     words = {"score": 0.5, "iou": 0.3, "wake": lambda: None}
     with backend(blob) as gpu, CpuBackend(blob.spec, blob.weights, workers=1, **words) as cpu:
         for running in (gpu, cpu):
-            running.slots[0].enqueue(frame)
-            found, _ = running.slots[0].collect()
+            running.slots[0].enqueue([frame])
+            ((found, _),) = running.slots[0].collect()
             assert place_of(found) == (2, 1)
 
 
@@ -239,8 +239,8 @@ def test_more_candidates_than_the_device_has_room_for_are_found_on_the_host(
     monkeypatch.setattr("app.cuda.outputs.DeviceBoxes.rows", lambda self, frame: None)
     with backend(blob) as running:
         slot = running.slots[1]
-        slot.enqueue(square_at(12))
-        found, _ = slot.collect()
+        slot.enqueue([square_at(12)])
+        ((found, _),) = slot.collect()
     assert place_of(found) == (5, 1)
 
 
@@ -248,7 +248,7 @@ def test_the_wake_comes_when_the_slot_is_ready(device, blob):
     rung = threading.Event()
     with backend(blob, rung.set) as running:
         slot = running.slots[0]
-        slot.enqueue(square_at(3))
+        slot.enqueue([square_at(3)])
         assert rung.wait(10)
         while not slot.ready():
             pass
@@ -265,16 +265,16 @@ def test_nothing_is_allocated_or_made_for_a_frame_once_it_runs(device, blob, tra
     device.delay(50, 1)
     with backend(blob, transfer=transfer) as running:
         for slot in running.slots:
-            slot.enqueue(square_at(0))
+            slot.enqueue([square_at(0)])
         for slot in running.slots:
             slot.collect()
         for call in MAKING:
             device.plant(call, 2, times=1_000_000)
         for start in range(0, 60, 2):
             for i, slot in enumerate(running.slots):
-                slot.enqueue(square_at(start + i))
+                slot.enqueue([square_at(start + i)])
             for i, slot in enumerate(running.slots):
-                found, _ = slot.collect()
+                ((found, _),) = slot.collect()
                 assert place_of(found) == ((start + i) % 7, (start + i) // 7 % 7)
         device.unplant()
 
@@ -288,8 +288,8 @@ def test_bindings_newer_than_the_driver_are_done_without(device, blob, monkeypat
 
     monkeypatch.setattr(driver, "cuEventElapsedTime", missing)
     with backend(blob) as running:
-        running.slots[0].enqueue(square_at(3))
-        assert place_of(running.slots[0].collect()[0]) == (3, 0)
+        running.slots[0].enqueue([square_at(3)])
+        assert place_of(running.slots[0].collect()[0][0]) == (3, 0)
     assert "do not fit this driver" in caplog.text
 
 
@@ -299,7 +299,7 @@ def test_use_from_another_thread_is_refused(device, blob):
 
         def use():
             try:
-                running.slots[0].enqueue(square_at(0))
+                running.slots[0].enqueue([square_at(0)])
             except DeviceError as error:
                 refused.append(error)
 
@@ -315,7 +315,7 @@ def test_a_hundred_backends_one_after_the_other_leave_nothing(device, blob):
     for i in range(10 if REAL else 100):
         how = {"transfer": ("auto", "pinned", "mapped")[i % 3]}
         with backend(blob, **how) as running:
-            running.slots[i % 2].enqueue(square_at(i))
+            running.slots[i % 2].enqueue([square_at(i)])
             running.slots[i % 2].collect()
     assert set(device.holds().values()) == {0}
 
@@ -330,7 +330,7 @@ def test_too_little_memory_at_the_start_is_told_and_nothing_stays(device, blob, 
     device.plant(call, 2, after=after, times=100)  # PyCUDA tries again after collecting garbage
     with pytest.raises(DeviceError, match=r"out of memory"), backend(blob) as running:
         for slot in running.slots:
-            slot.enqueue(square_at(0))
+            slot.enqueue([square_at(0)])
 
 
 def test_a_fault_on_the_way_ends_the_run_with_exit_code_5(device, blob, tmp_path):
@@ -356,9 +356,9 @@ def test_thresholds_change_between_frames(device, blob, frames_before):
     with backend(blob) as made:
         slot = made.slots[0]
         for index in range(frames_before):
-            slot.enqueue(square_at(index))
-            assert len(slot.collect()[0])
+            slot.enqueue([square_at(index)])
+            assert len(slot.collect()[0][0])
         for score, found in ((0.999, 0), (0.5, 1)):
             made.tune(score=score, iou=0.3)
-            slot.enqueue(square_at(3))
-            assert len(slot.collect()[0]) == found
+            slot.enqueue([square_at(3)])
+            assert len(slot.collect()[0][0]) == found

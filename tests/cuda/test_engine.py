@@ -9,8 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app.core.errors import ModelError
 from app.cuda.context import GpuContext
-from app.cuda.native.autotune import TILES, Tiles
-from app.cuda.native.engine import Network, Weights, download
+from app.cuda.native.autotune import TILES, ConvAutotuner
+from app.cuda.native.engine import NativeNetwork, Weights
 from app.cuda.native.ir import Conv, read_static_graph
 from app.cuda.native.lower import lower
 from app.models.onnx_session import open_session
@@ -20,6 +20,13 @@ from tests.shelf_kit import REAL, asset
 pytestmark = pytest.mark.gpu
 
 
+def download(context, address, shape):
+    """A tensor from the device, at once."""
+    values = np.empty(shape, np.float32)
+    context.driver.memcpy_dtoh(values, address)
+    return values
+
+
 def on_device(path, size_wh, *xs, runs=(1,), **how):
     """The outputs for each x (frames,3,H,W) in turn, with Weights built as ``how`` says and runs
     for so many frames; of one x its outputs, of several a list of each."""
@@ -27,7 +34,7 @@ def on_device(path, size_wh, *xs, runs=(1,), **how):
     answers = []
     with GpuContext() as context:
         weights = Weights(context, programs, **how)
-        network = Network(context, weights)
+        network = NativeNetwork(context, weights)
         stream = context.driver.Stream()
         for x in xs:
             run = network.run_for(len(x))
@@ -170,8 +177,8 @@ def test_weights_are_on_the_device_once_for_all_numbers_of_frames(device, tmp_pa
         programs = [lower(read_static_graph(path, (33, 33), frames=n)) for n in runs]
         with GpuContext() as context:
             weights = Weights(context, programs)
-            places = {weights.places[id(s)] for p in programs for s in p.steps if type(s) is Conv}
-            assert len(places) == 5
+            steps = [step for program in programs for step in program.steps]
+            assert len({weights.convolutions[id(s)] for s in steps if type(s) is Conv}) == 5
             sizes.append([arena.size for arena in weights.arenas])
             weights.close()
             del weights
@@ -196,7 +203,7 @@ def test_tensor_cores_sum_in_float32(device, small):
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("tile", TILES)
 def test_every_tile_gives_the_same(device, small, monkeypatch, tile, half):
-    monkeypatch.setattr(Tiles, "_by_rule", lambda self, size: tile)
+    monkeypatch.setattr(ConvAutotuner, "_by_rule", lambda self, size: tile)
     compare(small, 3e-3 if half else 1e-5, half=half)
 
 
@@ -206,10 +213,10 @@ def test_tiles_are_measured_once_and_remembered(device, small, monkeypatch, tmp_
     (file,) = tmp_path.glob("tiles-*.json")
     known = json.loads(file.read_text())
     assert len(known) == 4  # the depthwise one has no tiles
-    monkeypatch.setattr(Tiles, "_fastest", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(ConvAutotuner, "_fastest", lambda *_: pytest.fail("measured again"))
     compare(small, 3e-3, half=True, tune=True)
     file.write_text("no JSON")
-    monkeypatch.setattr(Tiles, "_fastest", lambda *_: TILES[-1])
+    monkeypatch.setattr(ConvAutotuner, "_fastest", lambda *_: TILES[-1])
     compare(small, 3e-3, half=True, tune=True)
     assert set(map(tuple, json.loads(file.read_text()).values())) == {TILES[-1]}
 

@@ -90,10 +90,10 @@ def test_memory_that_runs_out_after_an_hour_is_told_as_such(device, blob):
     """A larger frame needs more of it; the context is sound, so all is given back."""
     with pytest.raises(DeviceError, match=r"out of memory.*other programs"), backend(blob) as gpu:
         for i in range(20):
-            gpu.slots[0].enqueue(square_at(i))
+            gpu.slots[0].enqueue([square_at(i)])
             gpu.slots[0].collect()
         device.plant("cuMemHostAlloc", 2, times=100)
-        gpu.slots[0].enqueue(square_at(0, side=256))
+        gpu.slots[0].enqueue([square_at(0, side=256)])
 
 
 def test_a_network_that_gives_nan(device, tmp_path, caplog):
@@ -108,8 +108,8 @@ def test_a_network_that_gives_nan(device, tmp_path, caplog):
         backend(blob) as gpu,
     ):
         for i in range(40):
-            gpu.slots[0].enqueue(square_at(i))
-            assert len(gpu.slots[0].collect()[0]) == 0
+            gpu.slots[0].enqueue([square_at(i)])
+            assert len(gpu.slots[0].collect()[0][0]) == 0
     assert "gives NaN" in caplog.text
 
 
@@ -135,6 +135,6 @@ def test_half_precision_that_is_too_narrow_is_told(device, tmp_path, caplog):
             iou=0.3,
             make_engine=partial(NativeEngine, half=half),
         ) as gpu:
-            gpu.slots[0].enqueue(square_at(3))
+            gpu.slots[0].enqueue([square_at(3)])
             gpu.slots[0].collect()
         assert ("gives NaN" in caplog.text) == broken

@@ -15,7 +15,7 @@ from app.core.frame import Frame
 from app.cuda.backend import CudaBackend
 from app.cuda.native.engine import NativeEngine
 from app.inference.cpu import CpuBackend
-from app.inference.degraded import LadderBackend, Rung, Rungs
+from app.inference.degraded import Fallback, FallbackBackend, NetworkChoice
 from app.models.store import default_model, locate
 from app.pipeline.degrade import Network
 from app.runtime.service import known_pixels
@@ -53,8 +53,8 @@ def one_by_one(running, frames):
     found = []
     for i, frame in enumerate(frames):
         slot = running.slots[i % len(running.slots)]
-        slot.enqueue(frame)
-        found.append(slot.collect()[0])
+        slot.enqueue([frame])
+        found.append(slot.collect()[0][0])
     return found
 
 
@@ -87,8 +87,8 @@ def test_a_batch_of_several_sizes_gives_each_frame_its_own_boxes(device, model, 
     with backend(model, batch=4) as batched:
         for turn, some in enumerate([(0, 1, 2, 3), (3, 0), (2, 1, 0), (1,)]):
             slot = batched.slots[turn % 2]
-            slot.enqueue_all([shown[i] for i in some])
-            answers = slot.collect_all()
+            slot.enqueue([shown[i] for i in some])
+            answers = slot.collect()
             assert slot.ready() and len(answers) == len(some)
             assert_same([found for found, _ in answers], [alone[i] for i in some])
 
@@ -103,7 +103,7 @@ def test_thresholds_hold_for_sizes_that_come_later(device, model, shown):
 
 
 def test_sizes_that_were_not_needed_for_long_are_freed(device, model, shown, monkeypatch):
-    monkeypatch.setattr("app.cuda.backend.KEPT", 2)
+    monkeypatch.setattr("app.cuda.slot.KEPT", 2)
     with backend(model, slots=1) as gpu:
         alone = one_by_one(gpu, shown)
         held = device.holds()
@@ -131,7 +131,7 @@ def test_too_little_memory_for_another_size_is_told_and_nothing_stays(
 
 def test_more_frames_than_there_is_room_for_is_a_fault_of_ours(device, model, shown):
     with backend(model, batch=2) as gpu, pytest.raises(AssertionError, match="more frames"):
-        gpu.slots[0].enqueue_all(shown[:3])
+        gpu.slots[0].enqueue(shown[:3])
 
 
 def test_what_cannot_be_is_told_before_there_is_a_frame(device, model):
@@ -194,19 +194,19 @@ def test_too_little_memory_for_the_trial_of_transfers_is_told(device, model, sho
 
 def test_a_ladders_networks_are_made_for_a_size_when_it_first_comes(device, model, shown, caplog):
     """Not in the overload; and one that cannot be made then is left out."""
-    own, other, rungs = model, Network("other"), Rungs()
+    own, other, choice = model, Network("other"), NetworkChoice()
     made = {name: backend(m) for name, m in (("own", own), ("other", own))}
-    rung = Rung(lambda: lambda wake: made["other"], None)
-    with LadderBackend(lambda wake: made["own"], {other: rung}, rungs, lambda: None) as ladder:
+    rung = Fallback(lambda: lambda wake: made["other"], None)
+    with FallbackBackend(lambda wake: made["own"], {other: rung}, choice, lambda: None) as ladder:
         wanted = one_by_one(ladder, [shown[0]] * 2)
         assert (128, 96) in made["other"].slots[0].sizes
-        rungs.use(other)
+        choice.use(other)
         assert_same(one_by_one(ladder, [shown[0]] * 2), wanted)
-        assert rungs.missing == set()
+        assert choice.missing == set()
         fault = ModelError("does not fit")
         made["other"].slots[0].prepare = raising(fault)
         found = one_by_one(ladder, [shown[2]] * 2)
-        assert rungs.missing == {other} and rungs.now == Network()
+        assert choice.missing == {other} and choice.now == Network()
         assert len(found[0]) and caplog.text.count("left out: does not fit") == 1
         del made["other"].slots[0].prepare
 

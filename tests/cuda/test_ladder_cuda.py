@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from app.cuda.backend import CudaBackend
-from app.inference.degraded import LadderBackend, Rung, Rungs
+from app.inference.degraded import Fallback, FallbackBackend, NetworkChoice
 from app.models.store import locate
 from app.pipeline.degrade import Network
 from tests.blob_detector import save_blob_detector
@@ -24,25 +24,25 @@ def test_two_networks_take_turns_between_frames(device, tmp_path):
         partial(CudaBackend, m.spec, m.weights, score=m.spec.score + 0.1, iou=m.spec.iou)
         for m in models
     )
-    before, rungs, other = device.holds(), Rungs(), Network("blind")
-    backend = LadderBackend(
+    before, choice, other = device.holds(), NetworkChoice(), Network("blind")
+    backend = FallbackBackend(
         lambda wake: own(wake=wake),
-        {other: Rung(lambda: lambda wake: blind(wake=wake), None)},
-        rungs,
+        {other: Fallback(lambda: lambda wake: blind(wake=wake), None)},
+        choice,
         lambda: None,
     )
     with backend:
         assert "blind" in backend.description
         for turn in range(3):
             first, second = backend.slots
-            rungs.use(Network())
-            first.enqueue(square_at(turn))
-            rungs.use(other)
-            second.enqueue(square_at(turn))
-            assert len(first.collect()[0]) == 1 and len(second.collect()[0]) == 0
+            choice.use(Network())
+            first.enqueue([square_at(turn)])
+            choice.use(other)
+            second.enqueue([square_at(turn)])
+            assert len(first.collect()[0][0]) == 1 and len(second.collect()[0][0]) == 0
         backend.tune(score=0.99, iou=0.5)
-        rungs.use(Network())
-        backend.slots[0].enqueue(square_at(1))
+        choice.use(Network())
+        backend.slots[0].enqueue([square_at(1)])
         backend.slots[0].collect()
         del first, second  # nothing of the GPU outlives the backend
     assert device.holds() == before

@@ -15,7 +15,7 @@ from app.commands.cli import main
 from app.core.errors import DeviceError
 from app.cuda import ort as ort_gpu
 from app.cuda.backend import CudaBackend
-from app.cuda.ort import OrtEngine, OrtNetwork
+from app.cuda.ort import OrtEngine, OrtSlotNetwork
 from app.inference import ort_providers
 from app.inference.cpu import CpuBackend
 from app.models.store import locate
@@ -27,7 +27,7 @@ from tests.reference import overlap
 from tests.shelf_kit import ASSETS, save_graph
 
 
-class HostNetwork(OrtNetwork):
+class HostNetwork(OrtSlotNetwork):
     """The CPU's provider knows nothing of streams: what is on this one has to be done first."""
 
     def enqueue(self, stream):
@@ -40,7 +40,7 @@ def on_the_host(device, monkeypatch, tmp_path):
     host = ort_providers.Provider("CPUExecutionProvider", "cpu")
     for engine in ("ort-cuda", "ort-tensorrt"):
         monkeypatch.setitem(ort_providers.PROVIDERS, engine, host)
-    monkeypatch.setattr(ort_gpu, "OrtNetwork", HostNetwork)
+    monkeypatch.setattr(ort_gpu, "OrtSlotNetwork", HostNetwork)
     monkeypatch.setattr(ort_gpu, "tensorrt_version", lambda: "10.9.0")
     monkeypatch.setattr(ort_providers, "tensorrt_version", lambda: "10.9.0")
     monkeypatch.setenv("KESTREL_CACHE", str(tmp_path / "cache"))
@@ -106,8 +106,8 @@ def test_any_detector_finds_what_the_cpu_engine_finds(
         for frame in frames(assets / "clips" / "intel_asl_bird.mkv", 4, 15):
             answers = []
             for slot in (cpu.slots[0], gpu.slots[0]):
-                slot.enqueue(frame)
-                answers.append(slot.collect()[0])
+                slot.enqueue([frame])
+                answers.append(slot.collect()[0][0])
             for found, other in (answers, answers[::-1]):
                 for box, score in zip(found.xyxy, found.scores, strict=True):
                     if score >= model.spec.score:
@@ -123,14 +123,14 @@ def test_the_network_reads_and_writes_the_slots_own_device_memory(on_the_host, b
     bound = []
     with backend(blob) as running:
         for slot in running.slots:
-            network = slot._network
+            network = slot.shapes.for_frame((SIDE, SIDE)).network
             bound += [network.input, *(address for address, _ in network.outputs)]
             assert network._session.get_providers()[0] == "CPUExecutionProvider"
             # what the preprocessing kernel wrote is what the network reads: no copy between
-            slot.enqueue(square_at(3))
+            slot.enqueue([square_at(3)])
             slot.collect()
             tensor = np.empty((1, 3, SIDE, SIDE), np.float32)
-            slot._driver.memcpy_dtoh(tensor, network.input)
+            slot._context.driver.memcpy_dtoh(tensor, network.input)
             assert tensor.max() == pytest.approx(1) and tensor.min() == pytest.approx(40 / 255)
     assert len(set(bound)) == len(bound) == 4
 
@@ -161,15 +161,15 @@ def test_outputs_whose_number_varies_come_to_the_host(on_the_host, tmp_path):
     with backend(locate(str(weights))) as running:
         for i in range(3):
             slot = running.slots[i % 2]
-            slot.enqueue(square_at(i))
-            found, _ = slot.collect()
+            slot.enqueue([square_at(i)])
+            ((found, _),) = slot.collect()
             assert found.xyxy == pytest.approx(rows[0, :, :4])
 
 
 def test_nothing_stays_after_many_of_them(on_the_host, blob):
     for i in range(6):
         with backend(blob) as running:
-            running.slots[i % 2].enqueue(square_at(i))
+            running.slots[i % 2].enqueue([square_at(i)])
             running.slots[i % 2].collect()
     assert set(on_the_host.holds().values()) == {0}
 
@@ -178,15 +178,15 @@ def test_nothing_stays_after_many_of_them(on_the_host, blob):
 def test_too_little_device_memory_is_told_and_nothing_stays(on_the_host, blob, after):
     on_the_host.plant("cuMemAlloc", 2, after=after, times=100)
     with pytest.raises(DeviceError, match="out of memory"), backend(blob) as running:
-        running.slots[0].enqueue(square_at(0))
+        running.slots[0].enqueue([square_at(0)])
 
 
 def test_a_run_that_fails_ends_the_process(on_the_host, blob, monkeypatch):
     with backend(blob) as running:
         slot = running.slots[0]
-        slot._network._session.run_with_iobinding = _failing
+        slot.shapes.for_frame((SIDE, SIDE)).network._session.run_with_iobinding = _failing
         with pytest.raises(DeviceError, match=r"CUDA failure 700.*The process ends"):
-            slot.enqueue(square_at(0))
+            slot.enqueue([square_at(0)])
 
 
 def _failing(*_):

@@ -79,29 +79,30 @@ def peak_bytes(step: Callable[[], object]) -> int:
 
 def one_frame(slot: CpuSlot, frame: Frame) -> int:
     """As a worker and the pipeline do it, on one thread."""
-    slot.enqueue(frame)
+    slot.enqueue([frame])
     slot._queue.get().work()
-    return len(slot.collect()[0].scores)
+    return len(slot.collect()[0][0].scores)
 
 
 @pytest.mark.usefixtures("traced")
 def test_the_guard_sees_what_it_guards_against(slot: CpuSlot, frame: Frame) -> None:
+    tensor = slot.shapes.for_frame(frame.wh_px).network.tensor
     assert peak_bytes(lambda: frame.pixels.copy()) >= frame.pixels.nbytes
-    assert peak_bytes(lambda: slot._now.network.tensor * 2) >= slot._now.network.tensor.nbytes
+    assert peak_bytes(lambda: tensor * 2) >= tensor.nbytes
 
 
 @pytest.mark.usefixtures("traced")
 def test_preprocessing_allocates_no_picture_and_no_tensor(slot: CpuSlot, frame: Frame) -> None:
-    assert (
-        peak_bytes(lambda: slot._now.preprocess(frame, slot._now.network.tensor)) < 4 * KB
-    )  # measured: 0.7
+    ((preprocess, tensor),) = slot.shapes.for_frame(frame.wh_px).places
+    assert peak_bytes(lambda: preprocess(frame, tensor)) < 4 * KB  # measured: 0.7
 
 
 @pytest.mark.usefixtures("traced")
 def test_the_network_writes_into_memory_that_is_bound_once(slot: CpuSlot, frame: Frame) -> None:
-    outputs = slot._now.network.run()
-    assert peak_bytes(slot._now.network.run) < 2 * KB  # measured: 0.3
-    again = slot._now.network.run()
+    network = slot.shapes.for_frame(frame.wh_px).network
+    (outputs,) = network.run(1)
+    assert peak_bytes(lambda: network.run(1)) < 2 * KB  # measured: 0.3
+    (again,) = network.run(1)
     assert all(a is b for a, b in zip(outputs, again, strict=True))
 
 
@@ -192,5 +193,5 @@ def test_a_frame_is_never_copied_between_source_and_sinks(uri: str, model: Model
 
 def test_slots_have_arrays_of_their_own(model: Model) -> None:
     network = OrtNetwork(model.spec, model.weights, 1, 1)
-    slots = [network.bind(model.spec) for _ in range(2)]
+    slots = [network.bind(model.spec, 1) for _ in range(2)]
     assert not np.shares_memory(slots[0].tensor, slots[1].tensor)

@@ -11,18 +11,20 @@ import pytest
 from app.core.detections import Detections
 from app.core.errors import DeviceError, ModelError
 from app.core.frame import Frame
-from app.inference.auto import Choice, fastest, same_boxes
+from app.inference.auto import EngineChoice, fastest, same_boxes
 
 
 class SlowSlot:
     """A frame takes ``frame_s``."""
 
+    capacity = 1
+
     def __init__(self, frame_s, found=None):
         self._frame_s, self._busy = frame_s, False
         self._found = Detections.empty() if found is None else found
 
-    def enqueue(self, frame):
-        assert not self._busy
+    def enqueue(self, frames):
+        assert not self._busy and len(frames) == 1
         self._busy = True
 
     def ready(self):
@@ -32,7 +34,7 @@ class SlowSlot:
         assert self._busy
         time.sleep(self._frame_s)
         self._busy = False
-        return self._found, {}
+        return [(self._found, {})]
 
 
 class Engines:
@@ -65,7 +67,7 @@ def cache(tmp_path, monkeypatch, caplog):
 
 
 def chosen(engines, skipped=None, **key):
-    choice = Choice(engines.factories, skipped or {}, {"model_sha256": "ab", **key})
+    choice = EngineChoice(engines.factories, skipped or {}, {"model_sha256": "ab", **key})
     with fastest(lambda: choice, lambda: None) as backend:
         return backend.description
 
@@ -141,7 +143,7 @@ def test_a_damaged_memory_is_measured_anew(cache, damage):
 
 def test_an_error_in_the_run_leaves_through_the_engine(cache):
     engines = Engines(cpu=0.001, cuda=0.0005)
-    choice = Choice(engines.factories, {}, {})
+    choice = EngineChoice(engines.factories, {}, {})
     with pytest.raises(RuntimeError, match="a sink"), fastest(lambda: choice, lambda: None):
         raise RuntimeError("a sink")
     assert len(list(cache.iterdir())) == 1
@@ -161,7 +163,7 @@ def agreeing(found):
     """Which of openvino and cpu is chosen if openvino is quicker and finds ``found``."""
     engines = Engines({"openvino": found, "cpu": CPU_BOXES}, openvino=0.0005, cpu=0.05)
     known = [Frame(np.zeros((8, 8, 3), np.uint8), 0, 0)]
-    choice = Choice(engines.factories, {}, {}, lambda: known, {"openvino": "cpu"})
+    choice = EngineChoice(engines.factories, {}, {}, lambda: known, {"openvino": "cpu"})
     with fastest(lambda: choice, lambda: None) as backend:
         return backend.description
 

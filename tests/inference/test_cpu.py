@@ -71,8 +71,8 @@ def detect(path: Path, model: ModelSpec, frames: int = 3, **options: Any) -> lis
     with CpuBackend(model, path, wake=lambda: None, score=0.5, iou=0.5, **options) as backend:
         for i in range(frames):
             slot = backend.slots[i % len(backend.slots)]
-            slot.enqueue(Frame(pixels, i, 0))
-            found.append(slot.collect()[0])
+            slot.enqueue([Frame(pixels, i, 0)])
+            found.append(slot.collect()[0][0])
     return found
 
 
@@ -163,12 +163,12 @@ def test_nothing_is_bound_anew_per_frame(tmp_path: Path) -> None:
     path = network(tmp_path / "made.onnx", ONE_BOX)
     with CpuBackend(spec(), path, wake=lambda: None, score=0.5, iou=0.5) as backend:
         slot: Any = backend.slots[0]
-        bound = slot.by_size.for_frame((W, H)).network
-        before = (bound.tensor.ctypes.data, [o.ctypes.data for o in bound._outputs])
+        bound = slot.shapes.for_frame((W, H)).network
+        before = (bound.tensor.ctypes.data, [o.ctypes.data for o in bound.run(1)[0]])
         for i in range(5):
-            slot.enqueue(Frame(np.zeros((H, W, 3), np.uint8), i, 0))
+            slot.enqueue([Frame(np.zeros((H, W, 3), np.uint8), i, 0)])
             slot.collect()
-        assert before == (bound.tensor.ctypes.data, [o.ctypes.data for o in bound._outputs])
+        assert before == (bound.tensor.ctypes.data, [o.ctypes.data for o in bound.run(1)[0]])
 
 
 def test_onnx_runtime_leaves_no_telemetry_behind(tmp_path: Path) -> None:

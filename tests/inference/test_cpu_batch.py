@@ -10,7 +10,6 @@ import pytest
 
 from app.core.errors import ModelError
 from app.core.frame import Frame
-from app.core.interfaces import BatchSlot
 from app.inference.cpu import CpuBackend
 from app.models.store import default_model
 from app.sources.uri import make_source
@@ -45,16 +44,16 @@ def test_a_batch_finds_what_single_frames_find() -> None:
     with backend() as single:
         alone = []
         for frame in frames:
-            single.slots[0].enqueue(frame)
-            alone.append(single.slots[0].collect()[0])
+            single.slots[0].enqueue([frame])
+            alone.append(single.slots[0].collect()[0][0])
     assert sum(len(found) for found in alone) >= 6
     with backend(batch=4) as batched:
         slot = batched.slots[0]
-        assert isinstance(slot, BatchSlot) and slot.capacity == 4
+        assert slot.capacity == 4
         assert "4 frames" in batched.description
         for some in ([0, 1, 2, 3], [4], [3, 0], [2, 4, 1]):
-            slot.enqueue_all([frames[i] for i in some])
-            answers = slot.collect_all()
+            slot.enqueue([frames[i] for i in some])
+            answers = slot.collect()
             assert len(answers) == len(some)
             for i, (found, stages) in zip(some, answers, strict=True):
                 np.testing.assert_allclose(found.xyxy, alone[i].xyxy, atol=0.02)
@@ -68,8 +67,8 @@ def test_thresholds_change_for_whole_batches() -> None:
     with backend(batch=2) as batched:
         slot = batched.slots[0]
         batched.tune(score=0.99, iou=0.5)
-        slot.enqueue_all([frame, frame])
-        assert [len(found) for found, _ in slot.collect_all()] == [0, 0]
+        slot.enqueue([frame, frame])
+        assert [len(found) for found, _ in slot.collect()] == [0, 0]
 
 
 def test_a_network_for_single_frames_is_refused_with_the_cure(tiny_model: Path) -> None:
@@ -87,4 +86,4 @@ def test_a_network_for_single_frames_is_refused_with_the_cure(tiny_model: Path) 
 
 def test_more_frames_than_there_is_room_for_is_a_fault_of_ours() -> None:
     with backend(batch=2) as batched, pytest.raises(AssertionError, match="more frames"):
-        batched.slots[0].enqueue_all([Frame(np.zeros((8, 8, 3), np.uint8), 0, 0)] * 3)
+        batched.slots[0].enqueue([Frame(np.zeros((8, 8, 3), np.uint8), 0, 0)] * 3)

@@ -33,8 +33,8 @@ def test_a_frame_allocates_no_buffers():
         slot = backend.slots[0]
 
         def once(frame: Frame) -> int:
-            slot.enqueue(frame)
-            return len(slot.collect()[0])
+            slot.enqueue([frame])
+            return len(slot.collect()[0][0])
 
         assert sum(map(once, frames)) > 0
         gc.collect()
@@ -88,9 +88,9 @@ def test_the_tensor_is_the_same_memory_for_every_frame():
         slot = backend.slots[0]
         addresses = {}
         for size in ((48, 64), (720, 1280), (48, 64), (360, 640), (96, 128)):
-            slot.enqueue(Frame(np.zeros((*size, 3), np.uint8), 0, 0))
+            slot.enqueue([Frame(np.zeros((*size, 3), np.uint8), 0, 0)])
             slot.collect()
             for each in slot.sizes:
-                tensor = slot.by_size.for_frame(each).network.tensor
+                tensor = slot.shapes.for_frame(each).network.tensor
                 assert addresses.setdefault(tensor.shape, tensor.ctypes.data) == tensor.ctypes.data
         assert set(addresses) == {(1, 3, 256, 320), (1, 3, 192, 320)}

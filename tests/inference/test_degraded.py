@@ -11,7 +11,13 @@ import pytest
 from app.core.detections import Detections
 from app.core.errors import DeviceError, ModelError
 from app.core.frame import Frame
-from app.inference.degraded import LadderBackend, Rung, Rungs, matching_classes, renumbered
+from app.inference.degraded import (
+    Fallback,
+    FallbackBackend,
+    NetworkChoice,
+    matching_classes,
+    renumbered,
+)
 from app.pipeline.degrade import CALM_NS, WINDOW_NS, Ladder, Network, parse_ladder
 from app.pipeline.handoff import Policy
 from tests.fakes import FakeBackend, FakeSink, FakeSource
@@ -22,8 +28,8 @@ STEPS = parse_ladder(["input 256x256", "model tiny"])
 FRAME = np.zeros((3, 4, 3), np.uint8)
 
 
-def rung(make: Callable, class_ids=None) -> Rung:
-    return Rung(lambda: make, class_ids)
+def rung(make: Callable, class_ids=None) -> Fallback:
+    return Fallback(lambda: make, class_ids)
 
 
 class Simulated(FakeBackend):
@@ -44,19 +50,21 @@ class World:
 
     def __init__(self) -> None:
         self.now_ns, self.slowness, self.events = 0, 1.0, Counter()
-        self.rungs = Rungs()
+        self.choice = NetworkChoice()
         self.made = {
             network: Simulated(lambda: None, self, ms)
             for network, ms in ((Network(), 80), (SMALL, 40), (TINY, 10))
         }
         others = {n: rung(lambda wake, n=n: self.made[n]) for n in (SMALL, TINY)}
-        self.backend = LadderBackend(lambda wake: self.made[Network()], others, self.rungs, print)
+        self.backend = FallbackBackend(
+            lambda wake: self.made[Network()], others, self.choice, print
+        )
         self.ladder = Ladder(
             STEPS,
             budget_ms=100,
             on_step=lambda event: self.events.update([event]),
-            use=self.rungs.use,
-            missing=self.rungs.missing,
+            use=self.choice.use,
+            missing=self.choice.missing,
             now_ns=lambda: self.now_ns,
         )
 
@@ -66,7 +74,7 @@ class World:
             captured_ns = self.now_ns
             if self.ladder.wants():
                 slot = self.backend.slots[index % 2]
-                slot.enqueue(Frame(FRAME, index, captured_ns))
+                slot.enqueue([Frame(FRAME, index, captured_ns)])
                 assert slot.ready()
                 slot.collect()
                 self.ladder.took(self.now_ns - captured_ns)
@@ -107,12 +115,12 @@ def test_a_network_that_cannot_be_built_is_passed_over_with_one_warning(
     def gone() -> Callable:
         raise ModelError("no network to fetch it from")
 
-    for broken in (rung(refuses), Rung(gone, None)):
+    for broken in (rung(refuses), Fallback(gone, None)):
         caplog.clear()
         world = World()
         others = {SMALL: broken, TINY: rung(lambda wake, w=world: w.made[TINY])}
         own = world.made[Network()]
-        world.backend = LadderBackend(lambda wake, own=own: own, others, world.rungs, print)
+        world.backend = FallbackBackend(lambda wake, own=own: own, others, world.choice, print)
         with world.backend:
             world.slowness = 2
             world.play(8)
@@ -127,34 +135,36 @@ def test_a_network_that_cannot_be_built_is_passed_over_with_one_warning(
 def test_the_run_s_own_network_must_open() -> None:
     wrong = FakeBackend(print, enter_error=ModelError("damaged"))
     other = FakeBackend(print)
-    ladder = LadderBackend(lambda wake: wrong, {SMALL: rung(lambda wake: other)}, Rungs(), print)
+    ladder = FallbackBackend(
+        lambda wake: wrong, {SMALL: rung(lambda wake: other)}, NetworkChoice(), print
+    )
     with pytest.raises(ModelError, match="damaged"), ladder:
         pass
     assert not other.threads, "nothing else is built"
 
 
 def test_frames_under_way_end_where_they_began_and_the_canary_asks_the_run_s_own() -> None:
-    rungs = Rungs()
+    choice = NetworkChoice()
     waiting: list[Callable[[], None]] = []
     own = FakeBackend(print, run=lambda frame, done: waiting.append(done))
     small = FakeBackend(print)
-    with LadderBackend(lambda w: own, {SMALL: rung(lambda w: small)}, rungs, print) as backend:
+    with FallbackBackend(lambda w: own, {SMALL: rung(lambda w: small)}, choice, print) as backend:
         first, second = backend.slots
-        first.enqueue(Frame(FRAME, 7, 0))
-        rungs.use(SMALL)
-        second.enqueue(Frame(FRAME, 8, 0))
+        first.enqueue([Frame(FRAME, 7, 0)])
+        choice.use(SMALL)
+        second.enqueue([Frame(FRAME, 8, 0)])
         assert second.ready() and not first.ready()
         waiting.pop()()
-        assert int(first.collect()[0].class_ids[0]) == 7
-        assert int(second.collect()[0].class_ids[0]) == 8
-        first.enqueue(Frame(FRAME, -1, 0))
+        assert int(first.collect()[0][0].class_ids[0]) == 7
+        assert int(second.collect()[0][0].class_ids[0]) == 8
+        first.enqueue([Frame(FRAME, -1, 0)])
         assert own.in_flight == 1 and small.in_flight == 0
 
 
 def test_in_the_pipeline_all_frames_arrive_in_order_whichever_network_had_them() -> None:
     """Every frame is late, as the budget is next to nothing: each window leads a step down."""
     clock = iter(range(0, 10**15, WINDOW_NS // 20))
-    rungs, sink = Rungs(), FakeSink()
+    choice, sink = NetworkChoice(), FakeSink()
     networks = [FakeBackend(print) for _ in range(3)]
     counts: Counter[int] = Counter()
     for i, each in enumerate(networks):
@@ -163,12 +173,12 @@ def test_in_the_pipeline_all_frames_arrive_in_order_whichever_network_had_them()
 
     def make_ladder(on_step):
         return Ladder(
-            STEPS, budget_ms=1e-6, on_step=on_step, use=rungs.use, now_ns=lambda: next(clock)
+            STEPS, budget_ms=1e-6, on_step=on_step, use=choice.use, now_ns=lambda: next(clock)
         )
 
     def backend(wake):
         networks[0].wake = wake
-        return LadderBackend(lambda w: networks[0], others, rungs, wake)
+        return FallbackBackend(lambda w: networks[0], others, choice, wake)
 
     pipeline, _ = build(
         FakeSource(200), [sink], policy=Policy.LOSSLESS, backend=backend, make_ladder=make_ladder

@@ -12,8 +12,9 @@ import pytest
 
 from app.core.errors import ConfigError, ModelError
 from app.core.frame import Frame
-from app.inference.cpu import KEPT, BySize, CpuBackend
+from app.inference.cpu import CpuBackend
 from app.inference.openvino import OpenVinoNetwork
+from app.inference.shape_cache import KEPT, ShapeCache
 from app.models.manifest import InputSpec, Model, ModelSpec
 from app.models.store import find_model
 from app.ops.selftest import KnownPicture, answers
@@ -30,8 +31,8 @@ def detect(model: Model, frames: list[Frame], **options: Any) -> list[Any]:
     with CpuBackend(model.spec, model.weights, wake=lambda: None, **options) as backend:
         found = []
         for frame in frames:
-            backend.slots[0].enqueue(frame)
-            found.append(backend.slots[0].collect()[0])
+            backend.slots[0].enqueue([frame])
+            found.append(backend.slots[0].collect()[0][0])
         return [found, set(backend.slots[0].sizes), list(backend.remarks)]
 
 
@@ -85,8 +86,8 @@ def test_thresholds_hold_for_sizes_that_come_later() -> None:
         slot = backend.slots[0]
 
         def count(pixels: np.ndarray) -> int:
-            slot.enqueue(Frame(pixels, 0, 0))
-            return len(slot.collect()[0])
+            slot.enqueue([Frame(pixels, 0, 0)])
+            return len(slot.collect()[0][0])
 
         assert count(frame.pixels) > 0
         assert detect(model, [Frame(square, 0, 0)], score=0.3)[0][0].scores.size > 0
@@ -102,7 +103,7 @@ def test_only_the_latest_sizes_are_kept() -> None:
         made.append(sized.input.size_wh)
         return object()
 
-    kept = BySize(spec, make)
+    kept = ShapeCache(spec, make)
     assert kept.sizes == () and made == []
     first = kept.for_frame((320, 32))
     for height in range(64, 32 * KEPT + 1, 32):
@@ -112,7 +113,7 @@ def test_only_the_latest_sizes_are_kept() -> None:
     kept.for_frame((320, 320))
     assert len(kept.sizes) == KEPT and kept.sizes[-2:] == ((320, 32), (320, 320))
     assert (320, 64) not in kept.sizes, "the one that was not used for longest"
-    assert BySize(replace(spec, input=InputSpec((320, 320))), make).sizes == ((320, 320),)
+    assert ShapeCache(replace(spec, input=InputSpec((320, 320))), make).sizes == ((320, 320),)
 
 
 def test_a_gray_frame_is_not_taken_for_an_nv12_frame_of_the_same_shape() -> None:
@@ -120,7 +121,7 @@ def test_a_gray_frame_is_not_taken_for_an_nv12_frame_of_the_same_shape() -> None
     with CpuBackend(model.spec, model.weights, wake=lambda: None, score=0.3, iou=0.5) as backend:
         slot = backend.slots[0]
         for kind, size in (("nv12", (320, 256)), ("gray8", (288, 320)), ("nv12", (320, 256))):
-            slot.enqueue(Frame(np.full((720, 640), 128, np.uint8), 0, 0, format=kind))
+            slot.enqueue([Frame(np.full((720, 640), 128, np.uint8), 0, 0, format=kind)])
             slot.collect()
             assert slot.sizes[-1] == size
 
@@ -141,8 +142,8 @@ def test_slots_of_two_workers_may_want_a_new_size_at_once() -> None:
     with CpuBackend(model.spec, model.weights, wake=woken.release, **options) as backend:
         for frame in (frames[3], Frame(frames[3].pixels[:, :300].copy(), 1, 0)):
             for slot in backend.slots:
-                slot.enqueue(frame)
-            one, other = (slot.collect()[0] for slot in backend.slots)
+                slot.enqueue([frame])
+            one, other = (slot.collect()[0][0] for slot in backend.slots)
             assert np.array_equal(one.xyxy, other.xyxy)
 
 

@@ -44,8 +44,8 @@ def found_by(engine: Engine, precision: Precision = "auto") -> Found:
     with factory(lambda: None) as backend:
         slots = backend.slots
         for i, frame in enumerate(known_frames()):
-            slots[i % len(slots)].enqueue(frame)
-            boxes.append(slots[i % len(slots)].collect()[0])
+            slots[i % len(slots)].enqueue([frame])
+            boxes.append(slots[i % len(slots)].collect()[0][0])
         return Found(boxes, backend.description)
 
 
@@ -222,9 +222,9 @@ def test_slots_share_no_memory_and_nothing_is_bound_anew(openvino, tmp_path):
     path = network(tmp_path / "made.onnx", ONE_BOX)
     options = {"score": 0.5, "iou": 0.5, "open_network": OpenVinoNetwork}
     with CpuBackend(spec(), path, wake=lambda: None, **options) as backend:
-        first, second = (slot.by_size.for_frame((W, H)).network for slot in backend.slots)
+        first, second = (slot.shapes.for_frame((W, H)).network for slot in backend.slots)
         assert first.tensor.ctypes.data != second.tensor.ctypes.data
-        one, other, again = first.run()[0], second.run()[0], first.run()[0]
+        ((one,),), ((other,),), ((again,),) = first.run(1), second.run(1), first.run(1)
         assert one.ctypes.data == again.ctypes.data != other.ctypes.data
 
 

@@ -90,8 +90,8 @@ def test_finds_what_the_clips_show_and_agrees_with_a_plain_decode(
 
 def _detect(backend: CpuBackend, picture: Any) -> Detections:
     slot = backend.slots[0]
-    slot.enqueue(Frame(picture, 0, 0))
-    return slot.collect()[0]
+    slot.enqueue([Frame(picture, 0, 0)])
+    return slot.collect()[0][0]
 
 
 def _assert_same(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
-from app.core.detections import Detections, Result
+from app.core.detections import Result
 from app.core.errors import SourceError
 from app.core.frame import Frame, SourceInfo
 from app.core.stats import Meter, PipelineStats
@@ -34,54 +35,6 @@ class Keeper:
 
     def close(self) -> None:
         """Nothing to do."""
-
-
-class BatchSlot:
-    """Takes up to ``capacity`` frames; answers each with its lane and index as a box."""
-
-    def __init__(self, backend: BatchBackend, capacity: int) -> None:
-        self._backend, self.capacity = backend, capacity
-        self._frames: Sequence[Frame] = ()
-
-    def enqueue(self, frame: Frame) -> None:
-        raise AssertionError("a slot for batches was given a single frame")
-
-    def enqueue_all(self, frames: Sequence[Frame]) -> None:
-        assert not self._frames and 0 < len(frames) <= self.capacity
-        self._frames = frames
-        self._backend.batches.append([(frame.lane, frame.index) for frame in frames])
-        self._backend.wake()
-
-    def ready(self) -> bool:
-        return bool(self._frames)
-
-    def collect(self) -> tuple[Detections, Mapping[str, int]]:
-        raise AssertionError("not asked for one")
-
-    def collect_all(self) -> Sequence[tuple[Detections, Mapping[str, int]]]:
-        frames, self._frames = self._frames, ()
-        return [(one_box(frame.lane, frame.index), {"network": 1000}) for frame in frames]
-
-
-class BatchBackend:
-    kind: Any = "cpu"
-    description, remarks = "fake batches", ()
-
-    def __init__(self, wake: Callable[[], None], capacity: int) -> None:
-        self.wake = wake
-        self.batches: list[list[tuple[int, int]]] = []
-        self.slots = [BatchSlot(self, capacity)]
-
-    def __enter__(self) -> BatchBackend:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing to leave."""
-
-
-def one_box(x: int, y: int) -> Detections:
-    box = np.array([[x, y, x + 1, y + 1]], np.float32)
-    return Detections(box, np.array([0.5], np.float32), np.array([0], np.int32))
 
 
 def build(sources: Mapping[str, Any], **options: Any) -> tuple[Pipeline, list[Any]]:
@@ -184,10 +137,10 @@ def test_max_frames_counts_all_sources_together() -> None:
 
 
 def test_frames_of_several_sources_go_through_together_and_come_apart_again() -> None:
-    made: list[BatchBackend] = []
+    made: list[FakeBackend] = []
 
-    def backend(wake: Callable[[], None]) -> BatchBackend:
-        made.append(BatchBackend(wake, 4))
+    def backend(wake: Callable[[], None]) -> FakeBackend:
+        made.append(FakeBackend(wake, slots=1, capacity=4))
         return made[0]
 
     sources = {name: FakeSource(20) for name in "abcdef"}
@@ -202,7 +155,8 @@ def test_frames_of_several_sources_go_through_together_and_come_apart_again() ->
 
 def test_a_batch_never_takes_more_than_the_frames_that_are_still_wanted() -> None:
     sources = {name: FakeSource(20) for name in "abcdef"}
-    pipeline, got = build(sources, make_backend=lambda wake: BatchBackend(wake, 4), max_frames=10)
+    make = partial(FakeBackend, slots=1, capacity=4)
+    pipeline, got = build(sources, make_backend=make, max_frames=10)
     assert finish(pipeline).processed == len(got) == 10
 
 

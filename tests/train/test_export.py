@@ -129,8 +129,8 @@ def test_the_application_prepares_pixels_as_training_did(checkpoint, tmp_path):
     )
     with backend as running:
         slot = running.slots[0]
-        slot.enqueue(Frame(pixels, 0, 0))
-        found, _ = slot.collect()
+        slot.enqueue([Frame(pixels, 0, 0)])
+        ((found, _),) = slot.collect()
     with torch.no_grad():
         raw = load_trained(checkpoint).network(
             normalise(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None])

@@ -238,8 +238,8 @@ def measure_alone(config: Config, model: Model, source: str) -> Alone:
                 read_ns = perf_counter_ns() - start_ns
                 if frame is None:
                     continue
-                slot.enqueue(frame)
-                _, stages_ns = slot.collect()
+                slot.enqueue([frame])
+                ((_, stages_ns),) = slot.collect()
                 size, nbytes = frame.wh_px, frame.pixels.nbytes
                 count += 1
                 if count <= WARM_UP:  # counted only where nothing comes after them

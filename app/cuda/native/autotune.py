@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ...models.store import write_whole
 from ..context import GpuContext
-from ..graph import Mark, Recorder
+from ..graph import CudaGraph, Mark
 from ..kernels import KERNEL_DIR, cubin_dir
 
 log = logging.getLogger(__name__)
@@ -21,17 +21,22 @@ ROUND_MS = 0.5  # launches in a row until events can time them well, but no more
 LAUNCHES = 20
 
 
-class Tile(NamedTuple):
+class ConvTile(NamedTuple):
     """Output channels and pixels that one block of `conv` computes."""
 
     channels: int
     pixels: int
 
 
-TILES = (Tile(64, 64), Tile(32, 64), Tile(32, 32), Tile(16, 64))  # that kernels/conv.cu has
+TILES = (
+    ConvTile(64, 64),
+    ConvTile(32, 64),
+    ConvTile(32, 32),
+    ConvTile(16, 64),
+)  # that kernels/conv.cu has
 
 
-class Tiles:
+class ConvAutotuner:
     """Chooses tiles; ``tune``: by measuring, where nothing is remembered of this device."""
 
     def __init__(self, context: GpuContext, *, tune: bool) -> None:
@@ -41,8 +46,11 @@ class Tiles:
         self._measured = 0
 
     def choose(
-        self, size: tuple[int, int, int], signature: tuple[Any, ...], launch: Callable[[Tile], Any]
-    ) -> Tile:
+        self,
+        size: tuple[int, int, int],
+        signature: tuple[Any, ...],
+        launch: Callable[[ConvTile], Any],
+    ) -> ConvTile:
         """For ``size``: output channels of a group, pixels, groups of all frames. ``signature``:
         all on which the time depends. ``launch``: what puts it on a stream with a tile."""
         if not self._tune:
@@ -51,7 +59,7 @@ class Tiles:
         if key not in self._known:
             self._known[key] = list(self._fastest(_sensible(size[0]), launch))
             self._measured += 1
-        return Tile(*self._known[key])
+        return ConvTile(*self._known[key])
 
     def keep(self) -> None:
         """Remember what was measured, for the next start."""
@@ -64,7 +72,7 @@ class Tiles:
         except OSError as fault:
             log.warning("measured tiles cannot be kept in %s: %s", self._file, fault.strerror)
 
-    def _by_rule(self, size: tuple[int, int, int]) -> Tile:
+    def _by_rule(self, size: tuple[int, int, int]) -> ConvTile:
         """The largest tile that still gives every multiprocessor a block, or the smallest."""
         channels, pixels, groups = size
         attribute = self._context.driver.device_attribute.MULTIPROCESSOR_COUNT
@@ -76,14 +84,13 @@ class Tiles:
                 return tile
         return tiles[-1]
 
-    def _fastest(self, tiles: list[Tile], launch: Callable[[Tile], Any]) -> Tile:
+    def _fastest(self, tiles: list[ConvTile], launch: Callable[[ConvTile], Any]) -> ConvTile:
         if len(tiles) == 1:
             return tiles[0]
         stream = self._context.driver.Stream()
-        recorder = Recorder(self._context, stream, 2)
 
         def timed_ms(work: Callable[[Any], None], count: int) -> float:
-            """As one recording: launched one by one, the host's pace would be measured."""
+            """As one graph: launched one by one, the host's pace would be measured."""
 
             def several(mark: Mark) -> None:
                 mark(0)
@@ -91,12 +98,13 @@ class Tiles:
                     work(stream)
                 mark(1)
 
-            recorder.record(several)
+            graph = CudaGraph(self._context, stream, several, marks=2)
             times = []
             for _ in range(ROUNDS):
-                recorder.launch()
-                recorder.wait()
-                times.append(recorder.between_ns(0, 1) / 1e6 / count)
+                graph.launch()
+                graph.wait()
+                times.append(graph.between_ns(0, 1) / 1e6 / count)
+            graph.close()
             return min(times)
 
         works = {tile: launch(tile) for tile in tiles}
@@ -107,11 +115,10 @@ class Tiles:
         for tile, work in works.items():
             count = max(1, min(LAUNCHES, int(ROUND_MS / max(timed_ms(work, 1), 1e-4))))
             found[tile] = timed_ms(work, count)
-        recorder.close()
         return min(found, key=lambda tile: found[tile])
 
 
-def _sensible(channels: int) -> list[Tile]:
+def _sensible(channels: int) -> list[ConvTile]:
     """Tiles of which at least half is used, the smallest in any case."""
     return [t for t in TILES if t.channels < 2 * channels] or [TILES[-1]]
 
@@ -127,6 +134,6 @@ def _read(file: Path) -> dict[str, list[int]]:
     """What was remembered; what cannot be read is measured anew."""
     try:
         known = json.loads(file.read_text())
-        return {str(k): list(Tile(*v)) for k, v in known.items() if Tile(*v) in TILES}
+        return {str(k): list(ConvTile(*v)) for k, v in known.items() if ConvTile(*v) in TILES}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

@@ -15,9 +15,9 @@ from ...core.errors import ModelError
 from ...models.manifest import ModelSpec
 from ...models.onnx_session import network_io, open_session
 from ..context import GpuContext
-from .autotune import Tiles
+from .autotune import ConvAutotuner
 from .ir import Conv, View, read_static_graph, reads
-from .launch import Kernels, Launch, Places, launches_of, row_step
+from .launch import BufferAddresses, Kernels, Launch, launches_of, row_step
 from .lower import Program, halved, lower
 
 ALIGNMENT = 256  # bytes: what vector loads and tensor cores want
@@ -95,7 +95,7 @@ class Weights:
         self.programs = [halved(program) if half else program for program in programs]
         self.arenas: list[Arena] = [plan(program) for program in self.programs]
         self.kernels = Kernels(context)
-        self.tiles = Tiles(context, tune=tune)
+        self.autotuner = ConvAutotuner(context, tune=tune)
         store = _Store()
         convolutions: dict[int, tuple[int, int]] = {}
         constants: list[dict[int, int]] = []
@@ -111,7 +111,7 @@ class Weights:
         base = int(self._memory)
         for offset, part in store.parts.items():
             context.driver.memcpy_htod(base + offset, part)
-        self.places = {key: (base + w, base + b) for key, (w, b) in convolutions.items()}
+        self.convolutions = {key: (base + w, base + b) for key, (w, b) in convolutions.items()}
         self.constants = [{b: base + at for b, at in some.items()} for some in constants]
 
     def close(self) -> None:
@@ -120,7 +120,7 @@ class Weights:
         self.kernels.close()
 
 
-class Network:
+class NativeNetwork:
     """One slot's memory, in which its runs take turns: each for a number of frames."""
 
     def __init__(self, context: GpuContext, weights: Weights) -> None:
@@ -132,7 +132,7 @@ class Network:
         except BaseException:  # nobody else knows of it yet
             self._memory.free()
             raise
-        weights.tiles.keep()
+        weights.autotuner.keep()
         self.input_half = self._runs[0].input_half
 
     def run_for(self, frames: int) -> Run:
@@ -161,11 +161,11 @@ class Run:
         self.input = address(program.input)
         self.input_half = program.input.buffer in program.half
         self.outputs = [(address(v), v.shape) for v in program.outputs]
-        places = Places(address, weights.places, program.half)
+        addresses = BufferAddresses(address, weights.convolutions, program.half)
         self._launches: list[Launch] = [
             launch
             for step in program.steps
-            for launch in launches_of(step, weights.kernels, places, weights.tiles)
+            for launch in launches_of(step, weights.kernels, addresses, weights.autotuner)
         ]
 
     def enqueue(self, stream: Any) -> None:
@@ -217,13 +217,6 @@ def _rows(step: Conv) -> NDArray[np.float32]:
     return np.pad(flat, ((0, 0), (0, row_step(step) - flat.shape[1])))
 
 
-def download(context: GpuContext, address: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """A tensor from the device, at once; for tests and warm-up."""
-    values = np.empty(shape, np.float32)
-    context.driver.memcpy_dtoh(values, address)
-    return values
-
-
 class NetworkRun(Protocol):
     """The network over ``frames`` frames: addresses of its tensors, and its work on a stream."""
 
@@ -254,7 +247,7 @@ class SlotNetwork(Protocol):
         """Free everything; nothing may be pending."""
 
 
-class Engine(Protocol):
+class GpuEngine(Protocol):
     """What the slots' networks share. ``captured``: their work may become a CUDA graph.
 
     ``batch``: the most frames that go through a network at once.
@@ -267,7 +260,7 @@ class Engine(Protocol):
     def network(self, stream: Any) -> SlotNetwork:
         """The network of the slot with this stream."""
 
-    def at(self, spec: ModelSpec) -> Engine:
+    def at(self, spec: ModelSpec) -> GpuEngine:
         """The same weights for the input of ``spec``, where the network takes any size."""
 
     def close(self) -> None:
@@ -309,16 +302,16 @@ class NativeEngine:
         self._how: dict[str, Any] = {"half": half, "tune": tune, "batch": batch}
         self._weights = Weights(context, programs, half=half, tune=tune)
 
-    def network(self, stream: Any) -> Network:
-        """See Engine."""
-        return Network(self._context, self._weights)
+    def network(self, stream: Any) -> NativeNetwork:
+        """See GpuEngine."""
+        return NativeNetwork(self._context, self._weights)
 
     def at(self, spec: ModelSpec) -> NativeEngine:
-        """See Engine. From what was read at the start: the file may have been replaced since."""
+        """See GpuEngine. From what was read at the start: the file may have been replaced since."""
         return NativeEngine(self._context, spec, self._file, content=self._content, **self._how)
 
     def close(self) -> None:
-        """See Engine."""
+        """See GpuEngine."""
         self._weights.close()
 
 

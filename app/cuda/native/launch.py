@@ -11,7 +11,7 @@ import numpy as np
 
 from ..context import GpuContext
 from ..kernels import load_kernel, load_module
-from .autotune import Tile, Tiles
+from .autotune import ConvAutotuner, ConvTile
 from .ir import Binary, Conv, Pool, Resize, Softmax, Step, Unary, View, reads
 from .operators import AXES
 
@@ -62,7 +62,7 @@ class Kernels:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class BufferAddresses:
     """Where views and weights lie on the device, and which buffers are in half precision."""
 
     address: Callable[[View], int]
@@ -75,27 +75,29 @@ class Places:
         return first.buffer in self.half, step.y.buffer in self.half
 
 
-def launches_of(step: Step, kernels: Kernels, places: Places, tiles: Tiles) -> Iterator[Launch]:
+def launches_of(
+    step: Step, kernels: Kernels, addresses: BufferAddresses, autotuner: ConvAutotuner
+) -> Iterator[Launch]:
     """What a step puts on the stream."""
-    types = {view.buffer in places.half for view in reads(step)}
+    types = {view.buffer in addresses.half for view in reads(step)}
     alike = len(types) == 1 or isinstance(step, Conv)
     if isinstance(step, Conv) and step.added is not None:
-        alike = (step.added.buffer in places.half) == (step.y.buffer in places.half)
+        alike = (step.added.buffer in addresses.half) == (step.y.buffer in addresses.half)
     assert alike, f"{step} mixes half precision and float32; please report this"
     if isinstance(step, Conv):
-        yield _convolution(step, kernels, places, tiles)
+        yield _convolution(step, kernels, addresses, autotuner)
         return
     name = type(step).__name__.lower()
-    kernel = kernels("tensor", name, *places.types(step))
+    kernel = kernels("tensor", name, *addresses.types(step))
     match step:
         case Unary():
             count, sizes, steps = _strided(step.y, step.x)
-            place = (places.address(step.x), places.address(step.y))
+            place = (addresses.address(step.x), addresses.address(step.y))
             numbers = (count, *sizes[1:], *steps[1], *steps[0], *_activation(step))
             yield Launch(kernel, *_per_element(count), (*place, *numbers))
         case Binary():
             count, sizes, steps = _strided(step.y, step.a, step.b)
-            at = tuple(places.address(v) for v in (step.a, step.b, step.y))
+            at = tuple(addresses.address(v) for v in (step.a, step.b, step.y))
             op = OPERATIONS.index(step.op)
             numbers = (count, *sizes[1:], *steps[1], *steps[2], *steps[0], op)
             numbers = (*numbers, *_activation(step))
@@ -103,35 +105,40 @@ def launches_of(step: Step, kernels: Kernels, places: Places, tiles: Tiles) -> I
         case Pool():
             mean = 0 if step.kind == "max" else 2 if step.counted else 1
             numbers = (*step.kernel, *step.stride, *step.pad, mean)
-            yield _per_plane(kernel, step, places, numbers)
+            yield _per_plane(kernel, step, addresses, numbers)
         case Resize():
             mode = 0 if not step.linear else 1 if step.half_pixel else 2
-            yield _per_plane(kernel, step, places, (mode,))
+            yield _per_plane(kernel, step, addresses, (mode,))
         case Softmax():
             columns = step.x.shape[-1]
-            at = (places.address(step.x), places.address(step.y), columns)
+            at = (addresses.address(step.x), addresses.address(step.y), columns)
             yield Launch(kernel, (step.x.size // columns, 1), (32, 1, 1), at)
 
 
 def _per_plane(
-    kernel: Callable[..., None], step: Pool | Resize, places: Places, numbers: tuple[int, ...]
+    kernel: Callable[..., None],
+    step: Pool | Resize,
+    addresses: BufferAddresses,
+    numbers: tuple[int, ...],
 ) -> Launch:
     (frames, channels, *x_hw), (_, _, *y_hw) = step.x.shape, step.y.shape
-    at = (places.address(step.x), places.address(step.y))
+    at = (addresses.address(step.x), addresses.address(step.y))
     sizes = (*x_hw, *_plane_and_frame(step.x), *y_hw, *_plane_and_frame(step.y))
     grid = (-(-prod(y_hw) // THREADS), channels, frames)
     return Launch(kernel, grid, (THREADS, 1, 1), (*at, *sizes, *numbers))
 
 
-def _convolution(step: Conv, kernels: Kernels, places: Places, tiles: Tiles) -> Launch:
+def _convolution(
+    step: Conv, kernels: Kernels, addresses: BufferAddresses, autotuner: ConvAutotuner
+) -> Launch:
     (frames, in_c, *x_hw), (_, out_c, *y_hw) = step.x.shape, step.y.shape
     out_group, in_group, *side = len(step.weight) // step.groups, *step.weight.shape[1:]
-    types = places.types(step)
+    types = addresses.types(step)
     arguments = (
-        places.address(step.x),
-        *places.weights[id(step)],
-        0 if step.added is None else places.address(step.added),
-        places.address(step.y),
+        addresses.address(step.x),
+        *addresses.weights[id(step)],
+        0 if step.added is None else addresses.address(step.added),
+        addresses.address(step.y),
         *(in_c // step.groups, *x_hw, *_plane_and_frame(step.x)),
         *(out_c // step.groups, *y_hw, *_plane_and_frame(step.y)),
         *((0, 0) if step.added is None else _plane_and_frame(step.added)),
@@ -145,15 +152,15 @@ def _convolution(step: Conv, kernels: Kernels, places: Places, tiles: Tiles) -> 
         return Launch(kernel, grid, (THREADS, 1, 1), arguments)
     known = side[0] if side in ([1, 1], [3, 3]) else 0
 
-    def launch(tile: Tile) -> Launch:
+    def launch(tile: ConvTile) -> Launch:
         kernel = kernels("conv", f"conv_{tile.channels}x{tile.pixels}_{known}", *types)
         across, down = -(-prod(y_hw) // tile.pixels), -(-out_group // tile.channels)
         grid = (across, down, step.groups * frames)
-        threads = 256 if tile == Tile(64, 64) and not types[0] else 128
+        threads = 256 if tile == ConvTile(64, 64) and not types[0] else 128
         return Launch(kernel, grid, (threads, 1, 1), arguments)
 
     size = (out_group, prod(y_hw), step.groups * frames)
-    return launch(tiles.choose(size, (*types, frames, *arguments[5:]), launch))
+    return launch(autotuner.choose(size, (*types, frames, *arguments[5:]), launch))
 
 
 def row_step(step: Conv) -> int:

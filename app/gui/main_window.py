@@ -154,7 +154,9 @@ class Follower:
     def _figures(self, state: SessionState) -> None:
         window = self._window
         badges = [texts.RECORDING] if state.recording_to else []
-        window.hud.set_figures(figures_of(state), [*badges, *([texts.PAUSED] * state.feed.paused)])
+        window.hud.set_figures(
+            figures_of(state), [*badges, *([texts.PAUSED] * state.source.paused)]
+        )
         covers = state.machine.power_covers
         window.hud.setToolTip(texts.POWER_COVERS.format(covers=covers) if covers else "")
         if window.docks["instruments"].isVisible():
@@ -162,14 +164,14 @@ class Follower:
 
     def _controls(self, state: SessionState) -> None:
         window = self._window
-        window.timeline.show_feed(state.feed)
+        window.timeline.show_source(state.source)
         window.tools.show_state(state, window.desk.catalogue())
         window.controls.show_thresholds(state.score, state.iou)
         window.controls.show_classes(state.labels, window.run.hidden)
-        self._show_checked("pause", state.feed.paused)
+        self._show_checked("pause", state.source.paused)
         self._show_checked("record", bool(state.recording_to))
         for name in ("back", "forward"):
-            window.actions_[name].setEnabled(state.feed.seekable)
+            window.actions_[name].setEnabled(state.source.seekable)
         title = f"{window.tools.source.text()} — {texts.TITLE}"
         if title != window.windowTitle():
             window.setWindowTitle(title)
@@ -187,7 +189,7 @@ class Follower:
     def _first_words(self, state: SessionState) -> None:
         """The hint of the first run, for as long as nobody has chosen a source."""
         settings = self._window.settings
-        wanted = state.feed.uri == "sample:" and not settings.flag("hint_seen")
+        wanted = state.source.uri == "sample:" and not settings.flag("hint_seen")
         self._window.banners.show_hint(
             texts.SAMPLE_HINT if wanted else "", lambda: settings.set("hint_seen", True)
         )

@@ -34,11 +34,11 @@ class RunControls:
             self._settings.set("model", self._new_choice.model or "")
             self._settings.set("engine", self._new_choice.engine)
             self._new_choice = None
-        feed = state.feed
-        if self._new_uri and self._new_uri == feed.uri and feed.info:
+        source = state.source
+        if self._new_uri and self._new_uri == source.uri and source.info:
             self._new_uri = ""
-            if feed.label == feed.uri:  # nothing in it is secret
-                self._settings.add_recent(feed.uri)
+            if source.label == source.uri:  # nothing in it is secret
+                self._settings.add_recent(source.uri)
 
     def show_source(self, uri: str) -> None:
         """Change to this source."""
@@ -70,15 +70,15 @@ class RunControls:
 
     def move(self, seconds: float) -> None:
         """Back or forward in a recording."""
-        feed = self._desk.state().feed
-        if feed.seekable:
-            self._desk.seek(max(0, (feed.position_ns or 0) + round(seconds * 1e9)))
+        source = self._desk.state().source
+        if source.seekable:
+            self._desk.seek(max(0, (source.position_ns or 0) + round(seconds * 1e9)))
 
     def restart(self) -> None:
         """A recording from its beginning; anything else is opened anew."""
-        feed = self._desk.state().feed
-        plays = feed.recording and feed.phase in ("live", "ended")
-        if plays and (feed.seekable or feed.phase == "ended"):
+        source = self._desk.state().source
+        plays = source.recording and source.phase in ("live", "ended")
+        if plays and (source.seekable or source.phase == "ended"):
             self._desk.seek(0)
         else:
             self._desk.reopen()

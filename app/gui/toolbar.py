@@ -201,7 +201,7 @@ class ToolBar(QToolBar):
 
     def show_state(self, state: SessionState, catalogue: Catalogue) -> None:
         """What runs, or is about to."""
-        self.source.set_label(state.feed.label or state.feed.uri)
+        self.source.set_label(state.source.label or state.source.uri)
         choice = state.building or state.running
         if choice is None:
             return

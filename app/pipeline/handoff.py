@@ -36,7 +36,7 @@ class Policy(enum.Enum):
     LOSSLESS = "lossless"
 
 
-class Gate:
+class SingleWaiterCondition:
     """Where one thread waits until a condition, looked at under ``lock``, is true.
 
     A lock that is held is all there is to wait for: a threading.Condition makes a new one for each
@@ -81,7 +81,7 @@ class Handoff:
         on_drop: Callable[[str], None],
         capacity: int = 2,
         note: Note = note_nothing,
-        gate: Gate | None = None,
+        gate: SingleWaiterCondition | None = None,
     ) -> None:
         self._note = note
         self._policy = policy
@@ -90,9 +90,9 @@ class Handoff:
         self._frames: deque[Frame] = deque()
         self._ended = False
         self._abandoned: str | None = None
-        self._work = gate or Gate()  # the consumer waits here
+        self._work = gate or SingleWaiterCondition()  # the consumer waits here
         self._lock = self._work.lock
-        self._room = Gate(self._lock)  # the producer waits here
+        self._room = SingleWaiterCondition(self._lock)  # the producer waits here
 
     def put(self, frame: Frame, timeout_s: float) -> bool:
         """Hand a frame over; False if LOSSLESS found no room in time: try again."""
@@ -162,8 +162,12 @@ class Handoff:
 
     def abandon(self, reason: str) -> None:
         """The consumer is gone: what waits, and what still comes, is dropped for ``reason``."""
+        self._abandoned = reason
+        self.clear(reason)
+
+    def clear(self, reason: str) -> None:
+        """Drop what waits for ``reason``."""
         with self._lock:
-            self._abandoned = reason
             count = len(self._frames)
             self._frames.clear()
             self._room.notify()

@@ -21,7 +21,7 @@ from ..core.interfaces import BackendFactory, FrameSource
 from ..models.manifest import Model, ModelSpec
 from ..models.store import default_model, find_model, list_models, locate
 from ..ops.machine import device
-from ..pipeline.degrade import Ladder, Network, Thermal, parse_ladder
+from ..pipeline.degrade import DegradationPolicy, Network, Thermal, parse_ladder
 from ..pipeline.handoff import Policy
 from ..sources.base import first_camera
 from ..sources.reconnect import Endurance
@@ -352,7 +352,7 @@ def endurance_of(config: Config) -> Endurance | None:
 
 
 Size = tuple[int, int]
-MakeLadder = Callable[[Callable[[str], None]], Ladder]
+MakeLadder = Callable[[Callable[[str], None]], DegradationPolicy]
 
 
 def with_ladder(
@@ -367,7 +367,7 @@ def with_ladder(
     if not config.ladder or config.max_age_ms is None or policy is not Policy.LATEST:
         return own, None
     steps = parse_ladder(config.ladder)
-    make = partial(Ladder, steps, budget_ms=config.max_age_ms, hot=Thermal())
+    make = partial(DegradationPolicy, steps, budget_ms=config.max_age_ms, hot=Thermal())
     networks = _networks(config)
     if not networks:
         return own, lambda on_step: make(on_step=on_step)

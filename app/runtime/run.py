@@ -25,7 +25,7 @@ from ..ops.retrace import DecidedSource
 from ..ops.selftest import KnownPicture
 from ..ops.signals import noting
 from ..ops.systemd import Notifier, Supervised
-from ..pipeline.capture import Lane
+from ..pipeline.capture import StreamSpec
 from ..pipeline.handoff import Policy, note_nothing
 from ..pipeline.pipeline import Pipeline
 from ..session.engine_switch import Prepared
@@ -368,7 +368,7 @@ def _compose(
         own = recorders[i : i + 1]
         sinks: list[Sink] = [summaries[name], *shared, *own, *outputs.of(name), *last]
         sinks += [] if not screens else [screens[name]]
-        lanes.append(Lane(source, sinks, name, own[0].note if own else note_nothing))
+        lanes.append(StreamSpec(source, sinks, name, own[0].note if own else note_nothing))
     pipeline = Pipeline(
         lanes[0].source,
         make_backend,

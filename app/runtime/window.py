@@ -25,11 +25,11 @@ from ..models.manifest import Model
 from ..models.store import list_models, locate
 from ..ops.signals import noting
 from ..pipeline.handoff import Note, note_nothing
+from ..pipeline.player import Opening
 from ..session.engine_switch import Prepared
 from ..session.figures import Draw, UnknownDraw
-from ..session.outputs import KeptSink, RecordingSink
+from ..session.recording import RecordingSink
 from ..session.session import Session
-from ..session.source_player import Feed, Opening
 from ..session.state import Catalogue, Choice, Offer, SessionState, Severity
 from ..sinks.adapters import LatestSink
 from ..sinks.json_lines import JsonLinesSink, cure
@@ -126,11 +126,6 @@ class Desk:
         self._latest = LatestSink()
         self._recording = RecordingSink(VideoFileSink, self._tell)
         self._snapshots = Snapshots(self._tell)
-        self.feed = Feed(
-            self._open,
-            tell=lambda text: self._tell(text, "error"),
-            loops=lambda uri: loop or (stays and uri == SAMPLE),
-        )
 
         def prepare_choice(choice: Choice, score: float | None, iou: float | None) -> Prepared:
             changes: dict[str, Any] = {"model": choice.model, "engine": choice.engine}
@@ -139,21 +134,22 @@ class Desk:
             return prepare(replace(config, score=score, iou=iou, **changes))
 
         self.session = Session(
-            self.feed,
+            self._open,
             prepare_choice,
             choice=Choice(config.model, config.engine),
             config=config,
-            sinks=[self._latest],
-            kept=[KeptSink(sink, self._output_failed) for sink in (*sinks, *outputs)],
+            sinks=[self._latest, *sinks, *outputs],
             recording=self._recording,
             stay=stays,
+            loops=lambda uri: loop or (stays and uri == SAMPLE),
             note=note,
             power=power,
         )
         self.state: Callable[[], SessionState] = self.session.state
         self.take: Callable[[], tuple[Result, Sequence[str]] | None] = self._latest.take_labelled
-        self.show_source, self.reopen = self.feed.show, self.feed.reopen
-        self.pause, self.step, self.seek = self.feed.pause, self.feed.step, self.feed.seek
+        sources = self.session.sources
+        self.show_source, self.reopen = sources.show, sources.reopen
+        self.pause, self.step, self.seek = sources.pause, sources.step, sources.seek
         self.choose, self.cancel = self.session.choose, self.session.cancel
         self.set_thresholds = self.session.set_thresholds
         self.record = self._recording.switch
@@ -167,7 +163,8 @@ class Desk:
     def snapshot(self, stem: str, shown: tuple[Result, Sequence[str]]) -> None:
         """See gui.ports."""
         result, labels = shown
-        source = self.feed.info_of(result.frame.index)
+        source = self.session.info_of(result.frame.index)
+        assert source is not None, "a result has a source"
         self._snapshots.save(Path(stem), result, labels, source)
 
     def catalogue(self) -> Catalogue:
@@ -202,9 +199,6 @@ class Desk:
 
     def _tell(self, text: str, severity: Any) -> None:
         self.session.tell(text, severity)
-
-    def _output_failed(self, error: KestrelError) -> None:
-        self._tell(" ".join(str(error).split()), "error")
 
 
 def run_desktop(

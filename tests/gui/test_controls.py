@@ -96,10 +96,10 @@ def test_source_menu_without_cameras_says_so_and_can_look_again(window, desk) ->
 
 def test_source_that_opened_is_remembered_but_no_password(window, desk, settings) -> None:
     window.run.show_source("/videos/a.mp4")
-    desk.set_feed(uri="/videos/a.mp4", label="/videos/a.mp4")
+    desk.set_source(uri="/videos/a.mp4", label="/videos/a.mp4")
     refresh(window)
     window.run.show_source("rtsp://u:p@cam/1")
-    desk.set_feed(uri="rtsp://u:p@cam/1", label="rtsp://***@cam/1")
+    desk.set_source(uri="rtsp://u:p@cam/1", label="rtsp://***@cam/1")
     refresh(window)
     assert settings.words("recent") == ["/videos/a.mp4"]
     assert window.tools.source.text() == "rtsp://***@cam/1"
@@ -107,7 +107,7 @@ def test_source_that_opened_is_remembered_but_no_password(window, desk, settings
 
 def test_source_that_never_opened_is_not_remembered(window, desk, settings) -> None:
     window.run.show_source("/videos/broken.mp4")
-    desk.set_feed(uri="/videos/broken.mp4", label="/videos/broken.mp4", info=None, phase="failed")
+    desk.set_source(uri="/videos/broken.mp4", label="/videos/broken.mp4", info=None, phase="failed")
     refresh(window)
     assert settings.words("recent") == []
 
@@ -319,10 +319,10 @@ def test_timeline_follows_and_moves(window, desk) -> None:
 
 
 def test_timeline_is_for_recordings_only(window, desk) -> None:
-    desk.set_feed(recording=False, duration_ns=None, last_frame_ns=2**62)
+    desk.set_source(recording=False, duration_ns=None, last_frame_ns=2**62)
     refresh(window)
     assert not window.timeline.isVisible()
-    desk.set_feed(recording=True, duration_ns=10**10, seekable=False)
+    desk.set_source(recording=True, duration_ns=10**10, seekable=False)
     refresh(window)
     assert window.timeline.isVisible() and not window.timeline.slider.isEnabled()
     assert not window.actions_["forward"].isEnabled()
@@ -336,7 +336,7 @@ def test_keys_move_in_a_recording(window, desk) -> None:
     assert desk.last("seek") == ("seek", 1_000_000_000)
     press(window, Qt.Key.Key_Home)
     assert desk.last("seek") == ("seek", 0)
-    desk.set_feed(recording=False, seekable=False)
+    desk.set_source(recording=False, seekable=False)
     press(window, Qt.Key.Key_Home)
     assert desk.was_asked("reopen")
 
@@ -509,7 +509,7 @@ def test_reset_asks_first(window, settings, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_hint_of_the_first_run_goes_for_good(open_window, settings) -> None:
-    sample = replace(RUNNING, feed=replace(RUNNING.feed, uri="sample:", label="sample:"))
+    sample = replace(RUNNING, source=replace(RUNNING.source, uri="sample:", label="sample:"))
     first = open_window(FakeDesk(sample))
     refresh(first)
     assert "camera" in first.banners.hint.text

@@ -228,7 +228,7 @@ def test_exception_while_painting_comes_out(ini: Path) -> None:
             raise LookupError("no labels")
 
     run = Run()
-    run.latest.open(run.now.feed.info, Broken(LABELS))
+    run.latest.open(run.now.source.info, Broken(LABELS))
     run.latest.emit(result(0, found((0, 0.9, 100, 80, 200, 180))))
     with pytest.raises(LookupError, match="no labels"):
         run.show(ini)

@@ -147,11 +147,13 @@ class EngineGroup:
         is_over = False
         try:
             spec = worker.prepare()
-            if worker is self._next:
+            if worker is self._next and not self._stopped():
                 worker.spec = spec
                 with spec.factory(self._sources.wake) as backend:
                     worker.backend, worker.description = backend, backend.description
                     log.info("engine %s", backend.description)
+                    if spec.canary is not None:
+                        spec.canary.on_gpu = lambda: not worker.description.startswith("cpu")
                     if self._await_turn(worker):
                         is_over = self._compute(worker, spec, backend)
                     worker.remarks = tuple(backend.remarks)
@@ -218,7 +220,7 @@ class EngineGroup:
             raise
         except BaseException as error:
             worker.error = error
-            if self._stays:
+            if self._stays or worker is not self.current:
                 return False
             self._fail(error)
         for sink in self._sinks:

@@ -140,8 +140,8 @@ def conduct(
             return Ending(heard.stop, error)
 
 
-class Seats:
-    """See gui.ports.Seats; ``screens``: the mailbox of each source."""
+class WallController:
+    """See gui.ports.MultiViewController; ``screens``: the mailbox of each source."""
 
     def __init__(
         self, pipeline: Pipeline, names: Sequence[str], screens: Mapping[str, LatestSink]
@@ -217,7 +217,7 @@ def prepare_engine(config: Config, supervised: Supervised | None = None) -> Prep
 
 def run_windowed(config: Config, *, reload: Callable[[], Config] | None = None) -> int:
     """Until the window is closed, or the run has ended; with all that a headless run has."""
-    from .window import Desk, run_desktop
+    from .window import WindowController, run_desktop
 
     uri = choose_source(config)
     if config.model is not None:
@@ -230,10 +230,10 @@ def run_windowed(config: Config, *, reload: Callable[[], Config] | None = None) 
     outputs = Outputs(
         config,
         Policy.LATEST,
-        stats=lambda: desk.session.stats(),
-        engine=lambda: desk.session.state().engine_text,
+        stats=lambda: controller.session.stats(),
+        engine=lambda: controller.session.state().engine_text,
     )
-    desk = Desk(
+    controller = WindowController(
         config,
         prepare=partial(prepare_engine, supervised=supervised),
         sinks=[summary, energy, recorder],
@@ -241,7 +241,7 @@ def run_windowed(config: Config, *, reload: Callable[[], Config] | None = None) 
         note=recorder.note,
         power=energy.reading,
     )
-    session = desk.session
+    session = controller.session
     supervised.watch(session.stats)
     recorder.watch(session.run_state)
     reloader = None
@@ -251,7 +251,7 @@ def run_windowed(config: Config, *, reload: Callable[[], Config] | None = None) 
         parts: tuple[AbstractContextManager[Any], ...] = (outputs.running(), recorder, supervised)
         for each in parts:
             around.enter_context(each)
-        stopped = run_desktop(desk, config, uri, reload=reloader, end_rest=around.close)
+        stopped = run_desktop(controller, config, uri, reload=reloader, end_rest=around.close)
         if session.error is not None:
             recorder.error(session.error)
     log.debug("stopped by a signal" if stopped else "window closed")
@@ -289,7 +289,7 @@ def run_live(config: Config, *, reload: Callable[[], Config] | None = None) -> i
     reloader = None
     if reload is not None:
         reloader = Reloader(config, reload, pipeline, model.spec, supervised, canary)
-    wall = Seats(pipeline, [each.name for each in inputs], screens) if windowed else None
+    wall = WallController(pipeline, [each.name for each in inputs], screens) if windowed else None
     with ExitStack() as stack:
         stack.enter_context(outputs.running())
         for recorder in recorders:
@@ -387,8 +387,6 @@ def _compose(
     )
     if supervised is not None:
         supervised.watch(pipeline.stats)
-    if canary is not None:
-        canary.on_gpu = lambda: not pipeline.backend_description.startswith("cpu")
     return pipeline, summaries, outputs
 
 

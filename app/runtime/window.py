@@ -94,8 +94,8 @@ CLOSE_S = 1.5  # of the 2 s within which everything has ended after the window i
 SAMPLE = "sample:"
 
 
-class Desk:
-    """A run as the window sees it (``gui.ports.Desk``): every method returns at once.
+class WindowController:
+    """A run as the window sees it (``gui.ports.RunController``): every method returns at once.
 
     ``prepare`` finds the model of a configuration and how to run it; it may take its time.
     ``outputs`` are those of the command line; ``sinks`` are others that get every result, and are
@@ -202,7 +202,7 @@ class Desk:
 
 
 def run_desktop(
-    desk: Desk,
+    controller: WindowController,
     config: Config,
     uri: str,
     *,
@@ -230,8 +230,8 @@ def run_desktop(
             return heard.stop
 
         def end() -> None:
-            desk.session.stop()
-            if not desk.session.join(CLOSE_S):
+            controller.session.stop()
+            if not controller.session.join(CLOSE_S):
                 log.warning("not everything ended in time; leaving it behind")
 
         def on_display_lost(told: str) -> None:
@@ -244,9 +244,9 @@ def run_desktop(
                 sys.stderr.flush()
                 os._exit(ConfigError.exit_code)
 
-        desk.session.start(uri)
+        controller.session.start(uri)
         try:
-            run_window(desk, interrupted=interrupted, on_display_lost=on_display_lost)
+            run_window(controller, interrupted=interrupted, on_display_lost=on_display_lost)
         finally:
             end()
         return heard.stop

@@ -151,8 +151,6 @@ class EngineSwitch:
         """On the engine's thread, before its first frame."""
         prepared = build.prepared
         assert prepared is not None
-        if prepared.canary is not None:
-            prepared.canary.on_gpu = lambda: not worker.description.startswith("cpu")
         with self._lock:
             build.worker, self._running = worker, build
             was_awaited = self._building is build

@@ -41,7 +41,7 @@ CATALOGUE = Catalogue(
 )
 
 
-class FakeDesk:
+class FakeController:
     """Notes what it is asked for, and does of it what shows at once."""
 
     def __init__(self, state: SessionState = RUNNING, given: frozenset[str] = frozenset()) -> None:

@@ -18,6 +18,7 @@ from ..core.frame import Frame, SourceInfo, describe
 from ..core.interfaces import FrameSource, Sink, TellsItsState
 from ..core.stats import Meter
 from .handoff import Handoff, Note, Policy, SingleWaiterCondition, note_nothing
+from .sink_group import OnFault, SinkGroup
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ class SourceWorker(threading.Thread):
 
 
 class Stream:
-    """The way of one source's frames to the pipeline; the source itself may be changed.
+    """The way of one source's frames to the engine, and of their results to its sinks.
 
     Frames are numbered through, over changes of the source, moves and loops; what a source itself
     passed over stays a gap. ``error`` is how its source failed.
@@ -128,10 +129,13 @@ class Stream:
         *,
         gate: SingleWaiterCondition,
         meter: Meter,
+        total: Meter,
         on_open: Callable[[], None],
         on_error: Callable[[Stream, BaseException], None],
+        on_fault: OnFault | None,
     ) -> None:
-        self.name, self.number, self.meter = spec.name, number, meter
+        self.name, self.number, self.meter, self.note = spec.name, number, meter, spec.note
+        self.sinks = SinkGroup(spec.sinks, total, info_of=self.info_of, on_fault=on_fault)
         self.error: BaseException | None = None
         self.handoff = Handoff(policy, on_drop=meter.dropped, note=spec.note, gate=gate)
         self._on_open, self._on_error = on_open, on_error
@@ -248,11 +252,18 @@ class SourceGroup:
     """
 
     def __init__(
-        self, specs: Sequence[StreamSpec], policy: Policy, *, meter: Meter, stall_s: float
+        self,
+        specs: Sequence[StreamSpec],
+        policy: Policy,
+        *,
+        meter: Meter,
+        stall_s: float,
+        on_fault: OnFault | None = None,
     ) -> None:
         self._stall_s = stall_s
         self.error: BaseException | None = None
         self._gate, self._opened = SingleWaiterCondition(), threading.Event()
+        self.wake = self._gate.wake  # a slot has become ready, or a stop was asked for; any thread
         alone = len(specs) == 1
         self.streams = [
             Stream(
@@ -261,8 +272,10 @@ class SourceGroup:
                 policy,
                 gate=self._gate,
                 meter=meter if alone else meter.lane(),
+                total=meter,
                 on_open=self._opened.set,
                 on_error=self._source_failed,
+                on_fault=on_fault,
             )
             for number, spec in enumerate(specs)
         ]
@@ -315,11 +328,6 @@ class SourceGroup:
         flowing = sum(stream.flows for stream in self.streams)
         over = all(stream.handoff.ended for stream in self.streams)
         return waiting >= min(frames, max(flowing, 1)) or over
-
-    def wake(self) -> None:
-        """A slot has become ready, or a stop was asked for; from any thread."""
-        with self._gate.lock:
-            self._gate.notify()
 
     def drained(self) -> bool:
         """True when every source has ended and every frame has been taken."""

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from time import monotonic
 
 from ..core.errors import ReaderGone
-from ..core.interfaces import Backend, BackendFactory, Canary
+from ..core.interfaces import Backend, BackendFactory, Canary, Tunable
+from ..core.stats import Meter
 from .capture import SourceGroup
 from .degrade import DegradationPolicy
 from .loop import WAIT_S, Loop
-from .sink_group import SinkGroup, Superseded
+from .sink_group import Superseded
 
 log = logging.getLogger(__name__)
 
@@ -71,19 +72,20 @@ class EngineGroup:
 
     def __init__(
         self,
-        make_loop: Callable[[EngineWorker, EngineSpec], Loop],
         sources: SourceGroup,
-        sinks: Sequence[SinkGroup],
+        meter: Meter,
         *,
         stopped: Callable[[], bool],
         on_over: Callable[[], None],
         fail: Callable[[BaseException], None],
+        max_age_ms: float | None,
         max_frames: int | None,
         stays: bool,
     ) -> None:
-        self._make_loop, self._sources, self._sinks = make_loop, sources, sinks
+        self._sources, self._meter = sources, meter
+        self._sinks = [stream.sinks for stream in sources.streams]
         self._stopped, self._on_over, self._fail = stopped, on_over, fail
-        self._max_frames, self._stays = max_frames, stays
+        self._max_age_ms, self._max_frames, self._stays = max_age_ms, max_frames, stays
         self._lock = threading.Lock()
         self._workers: list[EngineWorker] = []
         self._next: EngineWorker | None = None
@@ -119,7 +121,31 @@ class EngineGroup:
         with self._lock:
             self._next = None
 
-    def passes(self, worker: EngineWorker) -> bool:
+    def tune(self, *, score: float, iou: float, max_age_ms: float | None) -> bool:
+        """Other limits from the next frame on; any thread. False: the engine cannot, or is not."""
+        self.set_max_age(max_age_ms)
+        return self.set_thresholds(score=score, iou=iou)
+
+    def set_max_age(self, max_age_ms: float | None) -> None:
+        """Of this engine and those that follow; any thread."""
+        self._max_age_ms, engine = max_age_ms, self.current
+        if engine is not None and engine.loop is not None:
+            engine.loop.set_max_age(_ns(max_age_ms))
+        if engine is not None and engine.policy is not None and max_age_ms is not None:
+            engine.policy.set_budget(max_age_ms)
+
+    def set_thresholds(self, *, score: float, iou: float) -> bool:
+        """From the next frame on; any thread. False: the engine cannot, or is not."""
+        engine = self.current
+        backend: object = None if engine is None else engine.backend
+        if engine is None or not isinstance(backend, Tunable):
+            return False
+        backend.tune(score=score, iou=iou)
+        if engine.spec is not None and engine.spec.canary is not None:
+            engine.spec.canary.tune(score=score, iou=iou)
+        return True
+
+    def _passes(self, worker: EngineWorker) -> bool:
         """Whether its loop is to end: there is a successor, or the run was stopped.
 
         Raises Superseded on the thread of an engine that has not ended in time.
@@ -227,6 +253,21 @@ class EngineGroup:
             sink.close(self._fail)
         return True
 
+    def _make_loop(self, worker: EngineWorker, spec: EngineSpec) -> Loop:
+        if spec.make_ladder is not None:
+            worker.policy = spec.make_ladder(self._meter.noticed)
+            if self._max_age_ms is not None:
+                worker.policy.set_budget(self._max_age_ms)
+        return Loop(
+            self._sources,
+            labels=spec.labels,
+            stopped=lambda: self._passes(worker),
+            max_age_ns=_ns(self._max_age_ms),
+            max_frames=None if self._max_frames is None else self._max_frames - self.taken,
+            canary=spec.canary,
+            ladder=worker.policy,
+        )
+
     def _is_over(self) -> bool:
         return self._stopped() or self._sources.drained() or self.taken == self._max_frames
 
@@ -251,3 +292,7 @@ class EngineGroup:
             self._on_over()
         elif had_turn:
             self._sources.clear("stopped")  # it would be old when there is an engine again
+
+
+def _ns(ms: float | None) -> int | None:
+    return None if ms is None else int(ms * 1e6)

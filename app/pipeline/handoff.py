@@ -67,6 +67,11 @@ class SingleWaiterCondition:
             self._awaited = None
             self._closed.release()
 
+    def wake(self) -> None:
+        """``notify``, with the lock taken here; from any thread."""
+        with self.lock:
+            self.notify()
+
 
 class Handoff:
     """One producer, one consumer. ``on_drop`` is called with the reason, outside the lock.
@@ -131,10 +136,6 @@ class Handoff:
             self._note("take", frame.index, 0)
             return frame
 
-    def wait(self, *, for_frame: bool, until: Callable[[], bool], timeout_s: float) -> None:
-        """Wait until ``until()``, or, with ``for_frame``, until there is a frame or the end."""
-        self._work.wait(lambda: until() or (for_frame and self.stirs), timeout_s)
-
     @property
     def stirs(self) -> bool:
         """There is a frame, or the end; ask with the lock held."""
@@ -149,11 +150,6 @@ class Handoff:
     def ended(self) -> bool:
         """No more frames come, though some may wait."""
         return self._ended
-
-    def wake(self) -> None:
-        """A slot has become ready, or a stop was asked for; from any thread."""
-        with self._lock:
-            self._work.notify()
 
     def drained(self) -> bool:
         """True when the producer has ended and every frame has been taken."""

@@ -14,11 +14,9 @@ from typing import NamedTuple, cast
 from ..core.detections import Result
 from ..core.frame import Frame
 from ..core.interfaces import BatchSlot, Canary, Slot
-from ..core.stats import Meter
 from .capture import SourceGroup
 from .degrade import DegradationPolicy
-from .handoff import Note, is_stale
-from .sink_group import SinkGroup
+from .handoff import is_stale
 
 PATIENCE_NS = 10_000_000  # a camera's frame may come so much later than its neighbour's
 LEARNING = 0.2  # share of the newest measurement
@@ -71,10 +69,7 @@ class Loop:
     def __init__(
         self,
         intake: SourceGroup,
-        sinks: Sequence[SinkGroup],
         *,
-        notes: Sequence[Note],
-        meters: Sequence[Meter],
         labels: Sequence[str],
         stopped: Callable[[], bool],
         max_age_ns: int | None,
@@ -82,8 +77,10 @@ class Loop:
         canary: Canary | None,
         ladder: DegradationPolicy | None,
     ) -> None:
-        self._intake, self._sinks, self._labels = intake, sinks, labels
-        self._notes, self._meters, self._stopped = notes, meters, stopped
+        self._intake, self._labels, self._stopped = intake, labels, stopped
+        self._sinks = [stream.sinks for stream in intake.streams]
+        self._notes = [stream.note for stream in intake.streams]
+        self._meters = [stream.meter for stream in intake.streams]
         self._max_age_ns, self._max_frames = max_age_ns, max_frames
         self._canary, self._ladder = canary, ladder
         self._gather: Gather | None = None

@@ -16,15 +16,15 @@ from dataclasses import replace
 
 from ..core.errors import SinkError
 from ..core.frame import SourceInfo
-from ..core.interfaces import BackendFactory, Canary, FrameSource, Sink, Tunable
+from ..core.interfaces import BackendFactory, Canary, FrameSource, Sink
 from ..core.stats import Meter, PipelineStats
 from .capture import SourceGroup, StreamSpec
 from .degrade import DegradationPolicy
 from .engine import JOIN_S, EngineGroup, EngineSpec, EngineWorker
 from .handoff import Note, Policy, note_nothing
-from .loop import WAIT_S, Loop
+from .loop import WAIT_S
 from .player import Opening, SourcePlayer
-from .sink_group import OnFault, SinkGroup
+from .sink_group import OnFault
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 class Pipeline:
     """One run from sources to sinks. ``start``, ``wait``, ``join``; ``stop`` from anywhere.
 
+    ``swap_source`` and ``swap_engine`` change what runs, ``tune`` its limits; from any thread.
     ``source`` and ``make_backend`` may be None, and are then swapped in. With ``stays`` the run
     goes on when an engine fails, and waits for another. ``on_fault`` hears of the faults of sinks,
     which then are no end of the run.
@@ -56,7 +57,7 @@ class Pipeline:
         stays: bool = False,
         on_fault: OnFault | None = None,
     ) -> None:
-        self.labels, self._max_frames, self._max_age_ms = labels, max_frames, max_age_ms
+        self.labels, self._max_frames = labels, max_frames
         self._first = (
             None
             if make_backend is None
@@ -67,23 +68,23 @@ class Pipeline:
         self._error: BaseException | None = None
         self._error_lock = threading.Lock()
         specs = [StreamSpec(source, sinks, name, note), *more]
-        self._sources = SourceGroup(specs, policy, meter=self._meter, stall_s=stall_s)
-        streams = self._sources.streams
-        self._meters, self._notes = [each.meter for each in streams], [each.note for each in specs]
-        self._sinks = [
-            SinkGroup(spec.sinks, self._meter, info_of=stream.info_of, on_fault=on_fault)
-            for spec, stream in zip(specs, streams, strict=True)
-        ]
-        self._engines = EngineGroup(
-            self._make_loop,
+        self._sources = SourceGroup(
+            specs, policy, meter=self._meter, stall_s=stall_s, on_fault=on_fault
+        )
+        self._streams = self._sources.streams
+        self._engines = engines = EngineGroup(
             self._sources,
-            self._sinks,
+            self._meter,
             stopped=self._stop.is_set,
             on_over=self._over,
             fail=self.fail,
+            max_age_ms=max_age_ms,
             max_frames=max_frames,
             stays=stays,
         )
+        self.swap_engine, self.cancel_swap = engines.start, engines.cancel
+        self.tune, self.set_thresholds = engines.tune, engines.set_thresholds
+        self.set_max_age = engines.set_max_age
 
     def start(self) -> None:
         """Start all threads; the sources open while the backend builds."""
@@ -110,7 +111,7 @@ class Pipeline:
         ``make`` is called on its thread, anew each time that it is opened. ``loop``: a recording
         begins again at its end. Results carry on; sinks are told with the first of the new source.
         """
-        stream = self._sources.streams[0]
+        stream = self._streams[0]
         stream.swap(
             lambda before: SourcePlayer(
                 stream,
@@ -122,25 +123,10 @@ class Pipeline:
             )
         )
 
-    def swap_engine(
-        self,
-        prepare: Callable[[], EngineSpec],
-        on_turn: Callable[[EngineWorker], None] = lambda worker: None,
-    ) -> EngineWorker:
-        """Build this engine beside the present one; it takes over between two frames.
-
-        See EngineGroup.start.
-        """
-        return self._engines.start(prepare, on_turn)
-
-    def cancel_swap(self) -> None:
-        """Give up the engine that is being built."""
-        self._engines.cancel()
-
     @property
     def source(self) -> SourcePlayer | None:
         """What is played, where a source was swapped in."""
-        worker = self._sources.streams[0].worker
+        worker = self._streams[0].worker
         return worker if isinstance(worker, SourcePlayer) else None
 
     @property
@@ -150,28 +136,7 @@ class Pipeline:
 
     def info_of(self, index: int) -> SourceInfo | None:
         """The source that this frame of the first stream is from; any thread."""
-        return self._sources.streams[0].info_of(index)
-
-    def tune(self, *, score: float, iou: float, max_age_ms: float | None) -> bool:
-        """Other limits from the next frame on; any thread. False: the engine cannot, or is not."""
-        self.set_max_age(max_age_ms)
-        return self.set_thresholds(score=score, iou=iou)
-
-    def set_thresholds(self, *, score: float, iou: float) -> bool:
-        """From the next frame on; any thread. False: the engine cannot, or is not."""
-        backend: object = None if self.engine is None else self.engine.backend
-        if not isinstance(backend, Tunable):
-            return False
-        backend.tune(score=score, iou=iou)
-        return True
-
-    def set_max_age(self, max_age_ms: float | None) -> None:
-        """Another limit of age for this engine and those that follow; any thread."""
-        self._max_age_ms, engine = max_age_ms, self.engine
-        if engine is not None and engine.loop is not None:
-            engine.loop.set_max_age(_ns(max_age_ms))
-        if engine is not None and engine.policy is not None and max_age_ms is not None:
-            engine.policy.set_budget(max_age_ms)
+        return self._streams[0].info_of(index)
 
     def fail(self, error: BaseException) -> None:
         """Keep the first error and stop."""
@@ -202,11 +167,13 @@ class Pipeline:
     @property
     def faults(self) -> Sequence[BaseException]:
         """Of sinks, where they are no end of the run."""
-        return [fault for sinks in self._sinks for fault in sinks.faults]
+        return [fault for stream in self._streams for fault in stream.sinks.faults]
 
     def stats(self) -> PipelineStats:
         """A snapshot; any thread. The state is "building" while only the engine is awaited."""
-        return replace(self._meter.snapshot(), state=self.state, sources=self._sources_stats())
+        several = self._streams if len(self._streams) > 1 else ()
+        sources = {each.name: each.meter.snapshot() for each in several}
+        return replace(self._meter.snapshot(), state=self.state, sources=sources)
 
     def counts(self) -> PipelineStats:
         """The same without percentiles, at a fraction of the cost; any thread."""
@@ -214,11 +181,7 @@ class Pipeline:
 
     def lane_stats(self) -> list[PipelineStats]:
         """Of each source, in order; stages are those of all together. Any thread."""
-        return [meter.snapshot() for meter in self._meters]
-
-    def _sources_stats(self) -> dict[str, PipelineStats]:
-        streams = self._sources.streams
-        return {each.name: each.meter.snapshot() for each in streams} if len(streams) > 1 else {}
+        return [stream.meter.snapshot() for stream in self._streams]
 
     def wait(self, timeout_s: float = 0.1) -> bool:
         """Wait a little for the end; True when it has come. Watches for reads that never return."""
@@ -235,9 +198,10 @@ class Pipeline:
         """
         while not self._stop.wait(WAIT_S):
             pass
-        if not self._engines.join(JOIN_S) and not any(sinks.is_busy for sinks in self._sinks):
+        groups = [stream.sinks for stream in self._streams]
+        if not self._engines.join(JOIN_S) and not any(sinks.is_busy for sinks in groups):
             log.warning("the engine does not return; leaving it behind")
-        for sinks in self._sinks:  # those that no engine has closed
+        for sinks in groups:  # what no engine has closed
             if sinks.claim(threading.get_ident()):
                 sinks.close(self.fail)
             else:
@@ -259,26 +223,3 @@ class Pipeline:
         self._sources.abandon("stopped")
         self.stop()
         self._done.set()
-
-    def _make_loop(self, engine: EngineWorker, spec: EngineSpec) -> Loop:
-        if spec.make_ladder is not None:
-            engine.policy = spec.make_ladder(self._meter.noticed)
-            if self._max_age_ms is not None:
-                engine.policy.set_budget(self._max_age_ms)
-        left = None if self._max_frames is None else self._max_frames - self._engines.taken
-        return Loop(
-            self._sources,
-            self._sinks,
-            notes=self._notes,
-            meters=self._meters,
-            labels=spec.labels,
-            stopped=lambda: self._engines.passes(engine),
-            max_age_ns=_ns(self._max_age_ms),
-            max_frames=left,
-            canary=spec.canary,
-            ladder=engine.policy,
-        )
-
-
-def _ns(ms: float | None) -> int | None:
-    return None if ms is None else int(ms * 1e6)

@@ -69,21 +69,22 @@ class SinkGroup:
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Open the sinks in order, or tell them what is new."""
-        with self._lock:
-            self._check_owner()
-            is_new, self._source, self._labels = self._source is None, source, labels
-            for sink in tuple(self._sinks):
-                try:
-                    if is_new:
-                        self._open.append(sink)
-                        sink.open(source, labels)
-                    elif isinstance(sink, Updatable):
-                        sink.update(source, labels)
-                    else:
-                        sink.close()
-                        sink.open(source, labels)
-                except KestrelError as error:
-                    self._failed(sink, error)
+
+        def renew(sink: Sink) -> None:
+            if isinstance(sink, Updatable):
+                sink.update(source, labels)
+            else:
+                sink.close()
+                sink.open(source, labels)
+
+        def begin(sink: Sink) -> None:
+            self._open.append(sink)
+            sink.open(source, labels)
+
+        self._check_owner()
+        do = begin if self._source is None else renew
+        self._source, self._labels = source, labels
+        self._each(do)
 
     def relabel(self, labels: Sequence[str]) -> None:
         """Another engine computes, perhaps with another model: tell the sinks that are open."""
@@ -96,13 +97,7 @@ class SinkGroup:
         if source is not None and source is not self._source:
             self.open(source, self._labels)
         started_ns = monotonic_ns()
-        with self._lock:
-            self._check_owner()
-            for sink in tuple(self._sinks):
-                try:
-                    sink.emit(result)
-                except KestrelError as error:
-                    self._failed(sink, error)
+        self._each(lambda sink: sink.emit(result))
         self._meter.emitted(monotonic_ns() - started_ns)
 
     def close(self, on_error: Callable[[BaseException], None]) -> None:
@@ -123,12 +118,18 @@ class SinkGroup:
         if self._owner is not None and self._owner != get_ident():
             raise Superseded
 
-    def _failed(self, sink: Sink, error: KestrelError) -> None:
-        if self._on_fault is None:
-            raise error
-        self._sinks.remove(sink)
-        self._open.remove(sink)
-        with suppress(KestrelError):  # the first fault is told
-            sink.close()
-        self.faults.append(error)
-        self._on_fault(error)
+    def _each(self, do: Callable[[Sink], None]) -> None:
+        with self._lock:
+            self._check_owner()
+            for sink in tuple(self._sinks):
+                try:
+                    do(sink)
+                except KestrelError as error:
+                    if self._on_fault is None:
+                        raise
+                    self._sinks.remove(sink)
+                    self._open.remove(sink)
+                    with suppress(KestrelError):  # the first fault is told
+                        sink.close()
+                    self.faults.append(error)
+                    self._on_fault(error)

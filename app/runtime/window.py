@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import cv2
@@ -23,11 +22,12 @@ from ..core.frame import SourceInfo
 from ..core.interfaces import Sink
 from ..models.manifest import Model
 from ..models.store import list_models, locate
+from ..ops.power import PowerReading
 from ..ops.signals import noting
 from ..pipeline.handoff import Note, note_nothing
 from ..pipeline.player import Opening
 from ..session.engine_switch import Prepared
-from ..session.figures import Draw, UnknownDraw
+from ..session.figures import no_power
 from ..session.recording import RecordingSink
 from ..session.session import Session
 from ..session.state import Catalogue, Choice, Offer, SessionState, Severity
@@ -41,34 +41,26 @@ from .build import endurance_of, source_options
 log = logging.getLogger(__name__)
 
 
-Job = tuple[Path, Result, Sequence[str], SourceInfo]
-
-
 class Snapshots:
-    """A thread that saves, so that a slow disk holds up nobody else."""
+    """Saves on threads of their own, so that a slow disk holds up nobody."""
 
     def __init__(self, tell: Callable[[str, Severity], None]) -> None:
         self._tell = tell
-        self._jobs: SimpleQueue[Job] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
 
     def save(self, stem: Path, result: Result, labels: Sequence[str], source: SourceInfo) -> None:
         """STEM.png, STEM_boxes.png, STEM.json; returns at once."""
-        if not self._thread.is_alive():
-            self._thread.start()
-        self._jobs.put((stem, result, labels, source))
+        args = (stem, result, labels, source)
+        threading.Thread(target=self._save, args=args, name="snapshot", daemon=True).start()
 
-    def _run(self) -> None:
-        while True:
-            stem, result, labels, source = self._jobs.get()
-            try:
-                write_snapshot(stem, result, labels, source)
-            except OSError as error:
-                self._tell(f"cannot save {stem.name}: {cure(error, stem)}", "error")
-            except KestrelError as error:
-                self._tell(str(error), "error")
-            else:
-                self._tell(f"Saved {stem.name}.png, _boxes.png and .json in {stem.parent}", "info")
+    def _save(self, stem: Path, result: Result, labels: Sequence[str], source: SourceInfo) -> None:
+        try:
+            write_snapshot(stem, result, labels, source)
+        except OSError as error:
+            self._tell(f"cannot save {stem.name}: {cure(error, stem)}", "error")
+        except KestrelError as error:
+            self._tell(str(error), "error")
+        else:
+            self._tell(f"Saved {stem.name}.png, _boxes.png and .json in {stem.parent}", "info")
 
 
 def write_snapshot(stem: Path, result: Result, labels: Sequence[str], source: SourceInfo) -> None:
@@ -111,7 +103,7 @@ class WindowController:
         sinks: Sequence[Sink] = (),
         outputs: Sequence[Sink] = (),
         note: Note = note_nothing,
-        power: Callable[[], Draw] = UnknownDraw,
+        power: Callable[[], PowerReading] = no_power,
         loop: bool = False,
     ) -> None:
         self._config = config

@@ -109,7 +109,8 @@ class EngineSwitch:
         state = self._store.state
         if tune and score is not None and iou is not None:
             self._store.note(score=score, iou=iou)
-            if not self._tune_running(score, iou) and wanted is None:
+            tuned = self._pipeline.set_thresholds(score=score, iou=iou)
+            if not tuned and wanted is None:
                 wanted = state.building or state.running
             elif building is not None and wanted is None:
                 wanted = building.choice  # it is being built with the old ones
@@ -120,16 +121,6 @@ class EngineSwitch:
         self._cancelled = False
         if wanted is not None:
             self._build(wanted)
-
-    def _tune_running(self, score: float, iou: float) -> bool:
-        running = self._running
-        if running is None or running.prepared is None:
-            return False
-        if not self._pipeline.set_thresholds(score=score, iou=iou):
-            return False
-        if running.prepared.canary is not None:
-            running.prepared.canary.tune(score=score, iou=iou)
-        return True
 
     def _build(self, choice: Choice) -> None:
         running = self._store.state.running

@@ -6,17 +6,17 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from time import monotonic_ns
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from ..core.detections import Result
 from ..core.frame import SourceInfo
 from ..ops.nvml import open_nvml
+from ..ops.power import PowerReading
 from .state import MachineLoad
 
 log = logging.getLogger(__name__)
@@ -27,31 +27,16 @@ _CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal",
 _JETSON_LOADS = ("devices/gpu.0/load", "devices/platform/gpu.0/load", "devices/platform/*gpu*/load")
 
 
-class Draw(Protocol):
-    """What is drawn now. None: not told."""
-
-    @property
-    def watts(self) -> float | None:
-        """Of all that is covered."""
-
-    @property
-    def covers(self) -> str:
-        """What the figure includes."""
-
-
-@dataclass(frozen=True, slots=True)
-class UnknownDraw:
-    """Nothing tells."""
-
-    watts: float | None = None
-    covers: str = ""
+def no_power() -> PowerReading:
+    """Nothing tells what is drawn."""
+    return PowerReading(None)
 
 
 class MachineGauge:
     """Reads the machine's own figures; on one thread. A call takes some milliseconds."""
 
     def __init__(
-        self, sys_dir: Path = Path("/sys"), *, power: Callable[[], Draw] = UnknownDraw
+        self, sys_dir: Path = Path("/sys"), *, power: Callable[[], PowerReading] = no_power
     ) -> None:
         self._sys, self._power = sys_dir, power
         self._psutil = self._process = None

@@ -17,11 +17,12 @@ from ..core.errors import KestrelError, SourceError
 from ..core.frame import SourceInfo
 from ..core.interfaces import Sink
 from ..core.stats import PipelineStats
+from ..ops.power import PowerReading
 from ..pipeline.handoff import Note, Policy, note_nothing
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.player import Opening
 from .engine_switch import EngineSwitch, Prepare
-from .figures import Draw, MachineGauge, RollingLatency, UnknownDraw
+from .figures import MachineGauge, RollingLatency, no_power
 from .recording import RecordingSink
 from .source_switch import SourceSwitcher
 from .state import Choice, Figures, LastWord, SessionState, StateStore
@@ -55,7 +56,7 @@ class Session:
         stay: bool,
         loops: Callable[[str], bool] = lambda uri: False,
         note: Note = note_nothing,
-        power: Callable[[], Draw] = UnknownDraw,
+        power: Callable[[], PowerReading] = no_power,
     ) -> None:
         self._recording, self._stay, self._power = recording, stay, power
         self._store = store = StateStore(SessionState(score=config.score, iou=config.iou))

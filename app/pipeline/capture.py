@@ -156,7 +156,10 @@ class Stream:
 
     def info_of(self, index: int) -> SourceInfo | None:
         """The source that this frame is from."""
-        return next((info for first, info in reversed(self._infos) if first <= index), self.info)
+        for first, info in reversed(self._infos):
+            if first <= index:
+                return info
+        return self.info
 
     @property
     def flows(self) -> bool:

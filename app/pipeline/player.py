@@ -16,6 +16,7 @@ from .capture import READ_S, SourceWorker, Stream
 
 log = logging.getLogger(__name__)
 
+LOOK_S = 1.0  # how often a recording that stands at its end looks up unasked
 HAND_OVER_S = 2.0  # for the source before to be closed; a driver that hangs may take longer
 
 # as a source tells its own state; ended: a recording stands at its end
@@ -211,7 +212,8 @@ class SourcePlayer(SourceWorker):
             return
         self._enter("ended", position_ns=self.state.duration_ns)
         with self._wake:
-            self._wake.wait_for(lambda: self.is_left or self._seek_ns is not None)
+            while not self.is_left and self._seek_ns is None:
+                self._wake.wait(LOOK_S)
 
     def _fault(self, text: str) -> None:
         if not self.is_left:

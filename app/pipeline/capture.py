@@ -47,7 +47,7 @@ class SourceWorker(threading.Thread):
     A daemon: a driver that never returns from a read must not keep the process alive.
     """
 
-    def __init__(self, stream: Stream, source: FrameSource | None = None) -> None:
+    def __init__(self, stream: SourceStream, source: FrameSource | None = None) -> None:
         number = stream.number
         super().__init__(name=f"capture-{number}" if number else "capture", daemon=True)
         self._stream, self._source = stream, source
@@ -113,7 +113,7 @@ class SourceWorker(threading.Thread):
         return frame, monotonic_ns() - started_ns
 
 
-class Stream:
+class SourceStream:
     """The way of one source's frames to the engine, and of their results to its sinks.
 
     Frames are numbered through, over changes of the source, moves and loops; what a source itself
@@ -130,7 +130,7 @@ class Stream:
         meter: Meter,
         total: Meter,
         on_open: Callable[[], None],
-        on_error: Callable[[Stream, BaseException], None],
+        on_error: Callable[[SourceStream, BaseException], None],
         on_fault: OnFault | None,
     ) -> None:
         self.name, self.number, self.meter, self.note = spec.name, number, meter, spec.note
@@ -268,7 +268,7 @@ class SourceGroup:
         self.wake = self._gate.wake  # a slot has become ready, or a stop was asked for; any thread
         alone = len(specs) == 1
         self.streams = [
-            Stream(
+            SourceStream(
                 spec,
                 number,
                 policy,
@@ -370,7 +370,7 @@ class SourceGroup:
                     )
                 )
 
-    def _source_failed(self, stream: Stream, error: BaseException) -> None:
+    def _source_failed(self, stream: SourceStream, error: BaseException) -> None:
         self.error = self.error or error
         if len(self.streams) > 1:
             log.error("source %s has failed, the others go on: %s", stream.name, error)

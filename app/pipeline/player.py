@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from ..core.errors import KestrelError, SourceEnded, SourceError
 from ..core.frame import SourceInfo
 from ..core.interfaces import FrameSource, Seekable
-from .capture import READ_S, SourceWorker, Stream
+from .capture import READ_S, SourceStream, SourceWorker
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class SourcePlayer(SourceWorker):
 
     def __init__(
         self,
-        stream: Stream,
+        stream: SourceStream,
         uri: str,
         make: Callable[[], Opening],
         *,

@@ -13,6 +13,7 @@ proportional to the box's size, the square root of its area.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ Floats = NDArray[np.float64]
 
 ROWS = 5  # of the state: position, velocity, variance, covariance, variance of the velocity
 POSITION, VELOCITY, VAR, COV, VEL_VAR = range(ROWS)
-MIN_SIZE_PX = 1.0  # smaller boxes are filtered as if they had this size
+MIN_AREA_PX2 = 1.0  # smaller boxes are filtered as if they had this area
 
 
 class Noise(NamedTuple):
@@ -31,47 +32,55 @@ class Noise(NamedTuple):
     observed: float = 0.05  # of an observed position, in sizes
     start_velocity: float = 1.5  # of the unknown velocity of a new track, in sizes a second
     acceleration: float = 1.5  # square root of the spectral density q, in sizes / s^1.5
-    shape: float = 0.3  # how much less width and height accelerate than the centre
+    shape: float = 0.3  # of width and height, as a part of what the centre does
     fade_s: float = 1.5  # a velocity that nothing confirms falls to 1/e in this time
 
 
 def start(boxes: Floats, noise: Noise) -> Floats:
     """(5, T, 4) states at rest for T boxes (T, 4) that were observed once."""
-    size = _size(boxes)
+    area = _area(boxes)
     state = np.zeros((ROWS, *boxes.shape))
     state[POSITION] = boxes
-    state[VAR] = (noise.observed * size) ** 2
-    state[VEL_VAR] = (noise.start_velocity * size * _shape(noise)) ** 2
+    state[VAR] = area * noise.observed**2
+    state[VEL_VAR] = area * _squares(noise.start_velocity, noise)
     return state
 
 
 def predict(state: Floats, dt_s: Floats, noise: Noise) -> Floats:
     """The states (5, T, 4) after ``dt_s`` (T, 1) seconds in which nothing was observed."""
-    q = (noise.acceleration * _size(state[POSITION]) * _shape(noise)) ** 2
+    position, velocity, var, cov, vel_var = state
     ahead = np.empty_like(state)
     fade = np.exp(dt_s * (-1 / noise.fade_s))
-    np.multiply(state[VELOCITY], (1 - fade) * noise.fade_s, out=ahead[POSITION])
-    ahead[POSITION] += state[POSITION]
-    np.multiply(state[VELOCITY], fade, out=ahead[VELOCITY])
-    q_dt = q * dt_s
-    c_dt = state[VEL_VAR] * dt_s
-    ahead[VAR] = state[VAR] + dt_s * (2 * state[COV] + c_dt + q_dt * dt_s * (1 / 3))
-    ahead[COV] = state[COV] + c_dt + q_dt * dt_s * 0.5
-    ahead[VEL_VAR] = state[VEL_VAR] + q_dt
+    np.multiply(velocity, (1 - fade) * noise.fade_s, out=ahead[POSITION])
+    ahead[POSITION] += position
+    np.multiply(velocity, fade, out=ahead[VELOCITY])
+    # with g = velocity's variance · dt and n = q · dt: var + dt·(2·cov + g + n·dt/3), …
+    n = (_area(position) * dt_s) * _squares(noise.acceleration, noise)
+    g = vel_var * dt_s
+    np.add(vel_var, n, out=ahead[VEL_VAR])
+    n *= dt_s
+    g += cov
+    ahead[COV] = n * 0.5
+    ahead[COV] += g
+    g += cov
+    n *= 1 / 3
+    g += n
+    g *= dt_s
+    np.add(var, g, out=ahead[VAR])
     return ahead
 
 
 def correct(state: Floats, boxes: Floats, noise: Noise) -> None:
     """Correct the predicted states (5, T, 4) in place with the observed boxes (T, 4)."""
-    var, cov = state[VAR], state[COV]
-    gain = 1 / (var + (noise.observed * _size(boxes)) ** 2)
-    off = (boxes - state[POSITION]) * gain
-    state[POSITION] += var * off
-    state[VELOCITY] += cov * off
+    position, velocity, var, cov, vel_var = state
+    gain = 1 / (var + _area(boxes) * noise.observed**2)
+    off = (boxes - position) * gain
+    position += var * off
+    velocity += cov * off
+    vel_var -= cov * cov * gain
     left = 1 - var * gain
-    state[VEL_VAR] -= cov * cov * gain
-    state[VAR] *= left
-    state[COV] *= left
+    var *= left
+    cov *= left
 
 
 def re_update(
@@ -90,10 +99,12 @@ def re_update(
     return state
 
 
-def _size(boxes: Floats) -> Floats:
-    """(T, 1) square roots of the areas in pixels."""
-    return np.sqrt(np.maximum(boxes[:, 2:3] * boxes[:, 3:4], MIN_SIZE_PX**2))
+def _area(boxes: Floats) -> Floats:
+    """(T, 1) areas in square pixels."""
+    return np.maximum(boxes[:, 2:3] * boxes[:, 3:4], MIN_AREA_PX2)
 
 
-def _shape(noise: Noise) -> Floats:
-    return np.array((1.0, 1.0, noise.shape, noise.shape))
+@cache
+def _squares(deviation: float, noise: Noise) -> Floats:
+    shape = deviation * noise.shape
+    return np.square((deviation, deviation, shape, shape))

@@ -21,7 +21,7 @@ from . import kalman
 from .kalman import Floats, Noise
 
 Ints = NDArray[np.int64]
-AppearanceCost = Callable[[Ints, Ints], Floats]
+AppearanceCost = Callable[[Ints, Ints], NDArray[np.float32]]
 """(T,) serial numbers of tracks and (D,) indices of detections to (T, D) costs, 0 alike to 1."""
 
 # rows of the floating-point state after those of the filter
@@ -29,6 +29,11 @@ OBSERVED, FIRST, FIGURES = range(kalman.ROWS, kalman.ROWS + 3)
 BEST, EVIDENCE, VOTE = range(3)  # columns of FIGURES: best score, sum of scores, vote for the class
 # rows of the integer state
 SERIAL, TRACK_ID, CLASS, FIRST_NS, LAST_NS, MISSED = range(6)
+
+MOST_STEPS = 6  # virtual observations of a re-update
+MOST_VOTES = 10.0  # for a class, in scores
+_NONE = np.zeros(0, np.int64)
+_HALF = np.float32(0.5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +84,7 @@ class Tracker:
         self._appearance = appearance
         self._f = np.zeros((kalman.ROWS + 3, 0, 4))
         self._i = np.zeros((6, 0), np.int64)
+        self._least_ns = min(self._options.lost_s, self._options.unconfirmed_s) * 1e9
         self._serial = self._track_id = 0
         self._now_ns: int | None = None
         self.started: list[Track] = []
@@ -113,18 +119,27 @@ class Tracker:
         self._now_ns = time_ns
         if motion is not None:
             self._move(motion)
-        self._expire(time_ns)
+        age_ns = time_ns - self._i[LAST_NS]
+        if np.count_nonzero(age_ns > self._least_ns):
+            age_ns = age_ns[self._expire(age_ns)]
         ids = np.full(len(scores), -1, np.int64)
         self.class_ids = class_ids.copy()
         used, boxes = self._usable(xyxy, scores)
-        score = scores[used].astype(np.float64)
-        classes = class_ids[used].astype(np.int64)
         self._i[MISSED] += 1
-        rows, columns = self._associate(boxes, score, classes, used=used, time_ns=time_ns)
-        self._observe(rows, boxes[columns], score[columns], classes[columns], time_ns=time_ns)
-        if len(rows):
-            ids[used[columns]] = self._i[TRACK_ID, rows]
-            self.class_ids[used[columns]] = self._i[CLASS, rows]
+        if not len(used):
+            return ids
+        score, classes = scores[used].astype(np.float64), class_ids[used]
+        columns = _NONE
+        if len(self):
+            dt_s = age_ns[:, None] * 1e-9
+            ahead = kalman.predict(self._f[: kalman.ROWS], dt_s, self._options.noise)
+            rows, columns = self._associate(ahead, boxes, score, classes=classes, used=used)
+            if len(rows):
+                seen = (boxes[columns], score[columns], classes[columns])
+                self._observe(rows, *seen, ahead=ahead, dt_s=dt_s, time_ns=time_ns)
+                where = used[columns]
+                ids[where] = self._i[TRACK_ID, rows]
+                self.class_ids[where] = self._i[CLASS, rows]
         if len(columns) < len(used):
             self._start(boxes, score, classes, matched=columns, time_ns=time_ns)
         return ids
@@ -142,12 +157,13 @@ class Tracker:
     def _usable(self, xyxy: NDArray[Any], scores: NDArray[Any]) -> tuple[Ints, Floats]:
         """Indices of the boxes to be tracked, and those boxes as (D, 4) centre and size."""
         options = self._options
-        corners = xyxy.astype(np.float64)
-        boxes = np.empty_like(corners)
-        np.subtract(corners[:, 2:], corners[:, :2], out=boxes[:, 2:])
-        np.add(corners[:, :2], boxes[:, 2:] * 0.5, out=boxes[:, :2])
-        good = (scores >= options.low_score) & (boxes[:, 2:] > 0).all(1)
-        good &= np.isfinite(boxes).all(1)
+        boxes = np.empty(xyxy.shape)
+        np.subtract(xyxy[:, 2:], xyxy[:, :2], out=boxes[:, 2:])
+        np.multiply(boxes[:, 2:], 0.5, out=boxes[:, :2])
+        boxes[:, :2] += xyxy[:, :2]
+        width, height = boxes[:, 2], boxes[:, 3]
+        good = (scores >= options.low_score) & (width > 0) & (height > 0)
+        good &= (width < np.inf) & (height < np.inf)  # with an edge that is not finite it is not
         used = good.nonzero()[0]
         if len(used) > options.most_boxes:
             self.counts["boxes_over"] += len(used) - options.most_boxes
@@ -156,83 +172,91 @@ class Tracker:
         return used, boxes[used] if len(used) < len(boxes) else boxes
 
     def _associate(
-        self, boxes: Floats, score: Floats, classes: Ints, *, used: Ints, time_ns: int
+        self, ahead: Floats, boxes: Floats, score: Floats, *, classes: Ints, used: Ints
     ) -> tuple[Ints, Ints]:
         """Rows of tracks and columns of boxes that belong together."""
         options = self._options
-        if not len(self) or not len(boxes):
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        dt_s = (time_ns - self._i[LAST_NS])[:, None] * 1e-9
-        ahead = kalman.predict(self._f[: kalman.ROWS], dt_s, options.noise)
         at = ahead[kalman.POSITION]
         # widened by at most the box's own size: what is nowhere is not everywhere
         variance = np.minimum(ahead[kalman.VAR, :, :1], at[:, 2:3] * at[:, 3:4])
-        cost = 1 - widened_iou(at, boxes, np.sqrt(np.maximum(variance, 0)) * options.reach)
-        cost += (self._i[CLASS][:, None] != classes) * options.class_cost
+        cost = widened_iou(at, boxes, np.sqrt(np.maximum(variance, 0)) * options.reach)
+        np.subtract(1, cost, out=cost)
+        other_class = self._i[CLASS, :, None] != classes
+        if np.count_nonzero(other_class):
+            cost[other_class] += options.class_cost
         if self._appearance:
             cost += self._appearance(self._i[SERIAL], used)
         confirmed, high = self._i[TRACK_ID] > 0, score >= options.high_score
-        free_rows, free_columns = np.ones(len(self), bool), np.ones(len(boxes), bool)
-        pairs = []
-
-        def stage(rows: NDArray[np.bool_], columns: NDArray[np.bool_], limit: float) -> None:
-            r, c = rows.nonzero()[0], columns.nonzero()[0]
-            if not len(r) or not len(c):
-                return
-            whole = len(r) == len(free_rows) and len(c) == len(free_columns)
-            found_r, found_c = assign(cost if whole else cost[np.ix_(r, c)], limit)
-            pairs.append((r[found_r], c[found_c]))
-            free_rows[pairs[-1][0]] = False
-            free_columns[pairs[-1][1]] = False
-
-        stage(confirmed, high, options.high_cost)
-        if free_rows.any() and free_columns.any():
-            stage(confirmed & free_rows, free_columns & ~high, options.low_cost)
-            stage(~confirmed, high & free_columns, options.unconfirmed_cost)
-        if not pairs:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        return np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
+        if np.count_nonzero(confirmed) == len(confirmed) and np.count_nonzero(high) == len(high):
+            found = assign(cost, options.high_cost)
+        else:
+            found = _NONE, _NONE
+            for rows, columns, limit in (
+                (confirmed, high, options.high_cost),
+                (confirmed.copy(), ~high, options.low_cost),
+                (~confirmed, high, options.unconfirmed_cost),
+            ):
+                rows[found[0]], columns[found[1]] = False, False
+                r, c = rows.nonzero()[0], columns.nonzero()[0]
+                if len(r) and len(c):
+                    more = assign(cost[r[:, None], c], limit)
+                    found = (
+                        np.concatenate((found[0], r[more[0]])),
+                        np.concatenate((found[1], c[more[1]])),
+                    )
+        order = found[0].argsort()
+        return found[0][order], found[1][order]
 
     def _observe(
-        self, rows: Ints, boxes: Floats, score: Floats, classes: Ints, *, time_ns: int
+        self,
+        rows: Ints,
+        boxes: Floats,
+        score: Floats,
+        classes: Ints,
+        *,
+        ahead: Floats,
+        dt_s: Floats,
+        time_ns: int,
     ) -> None:
         """Tell the tracks in ``rows`` what was seen of them, and confirm those that are sure."""
-        if not len(rows):
-            return
         noise = self._options.noise
-        f, i = self._f[:, rows], self._i[:, rows]
-        dt_s = (time_ns - i[LAST_NS])[:, None] * 1e-9
-        state = kalman.predict(f[: kalman.ROWS], dt_s, noise)
+        whole = len(rows) == len(self)
+        if whole:
+            f, i, state = self._f, self._i, ahead
+        else:
+            f, i, state = self._f[:, rows], self._i[:, rows], ahead[:, rows]
         kalman.correct(state, boxes, noise)
         back = (i[MISSED] > 1).nonzero()[0]
         if len(back):
-            steps = int(min(i[MISSED, back].max(), 6))
             state[:, back] = kalman.re_update(
                 f[: kalman.ROWS, back],
                 f[OBSERVED, back],
                 boxes[back],
-                dt_s[back],
-                steps=steps,
+                dt_s[rows[back]],
+                steps=int(min(i[MISSED, back].max(), MOST_STEPS)),
                 noise=noise,
             )
         f[: kalman.ROWS] = state
         f[OBSERVED] = boxes
-        figures = f[FIGURES]
-        np.maximum(figures[:, BEST], score, out=figures[:, BEST])
-        figures[:, EVIDENCE] += score
+        best, evidence, votes = f[FIGURES, :, :3].T
+        np.maximum(best, score, out=best)
+        evidence += score
         # majority vote in constant memory (Boyer and Moore), limited so that a class can change
-        same = i[CLASS] == classes
-        vote = figures[:, VOTE] + np.where(same, score, -score)
-        i[CLASS] = np.where(vote < 0, classes, i[CLASS])
-        figures[:, VOTE] = np.minimum(np.abs(vote), 10.0)
+        for_it = i[CLASS] == classes
+        if np.count_nonzero(for_it) == len(for_it):
+            votes += score
+        else:
+            votes += np.where(for_it, score, -score)
+            np.copyto(i[CLASS], classes, where=votes < 0)
+            np.abs(votes, out=votes)
+        np.minimum(votes, MOST_VOTES, out=votes)
         i[LAST_NS], i[MISSED] = time_ns, 0
-        sure = (i[TRACK_ID] < 0) & (figures[:, EVIDENCE] >= self._options.confirm_score)
-        new = sure.nonzero()[0]
+        new = ((i[TRACK_ID] < 0) & (evidence >= self._options.confirm_score)).nonzero()[0]
         if len(new):
-            new = new[np.argsort(i[SERIAL, new])]
             i[TRACK_ID, new] = np.arange(self._track_id + 1, self._track_id + 1 + len(new))
             self._track_id += len(new)
-        self._f[:, rows], self._i[:, rows] = f, i
+        if not whole:
+            self._f[:, rows], self._i[:, rows] = f, i
         if len(new):
             self.started = self._described(rows[new])
 
@@ -245,7 +269,7 @@ class Tracker:
         free[matched] = False
         if free.any() and len(matched):
             new = free.nonzero()[0]
-            doubled = widened_iou(boxes[new], boxes[matched], None) > options.doubled_iou
+            doubled = widened_iou(boxes[new], boxes[matched]) > options.doubled_iou
             doubled &= classes[new][:, None] == classes[matched]
             free[new[doubled.any(1)]] = False
         new = free.nonzero()[0]
@@ -266,13 +290,13 @@ class Tracker:
         self._f = np.concatenate((self._f, f), axis=1)
         self._i = np.concatenate((self._i, i), axis=1)
 
-    def _expire(self, time_ns: int) -> None:
-        if len(self):
-            options = self._options
-            limit_s = np.where(self._i[TRACK_ID] > 0, options.lost_s, options.unconfirmed_s)
-            old = time_ns - self._i[LAST_NS] > limit_s * 1e9
-            if old.any():
-                self._drop(old)
+    def _expire(self, age_ns: Ints) -> NDArray[np.bool_]:
+        """Drop what has not been seen for too long; True for those that stay."""
+        options = self._options
+        sure = self._i[TRACK_ID] > 0
+        old = age_ns > np.where(sure, options.lost_s, options.unconfirmed_s) * 1e9
+        self._drop(old)
+        return ~old
 
     def _drop(self, old: NDArray[np.bool_]) -> None:
         """Forget these tracks; the confirmed ones are ``ended``."""
@@ -297,33 +321,49 @@ class Tracker:
         self._f[kalman.VELOCITY, :, :2] = self._f[kalman.VELOCITY, :, :2] @ turn.T
 
 
-def widened_iou(a: Floats, b: Floats, margin: Floats | None) -> Floats:
+def widened_iou(a: Floats, b: Floats, margin: Floats | float = 0.0) -> NDArray[np.float32]:
     """(A, B) intersection over union of boxes (cx, cy, w, h), all widened by ``margin`` (A, 1)."""
-    wide = 0.0 if margin is None else 2 * margin
-    aw, ah = a[:, 2:3] + wide, a[:, 3:4] + wide
-    bw, bh = b[:, 2] + wide, b[:, 3] + wide
-    across = (aw + bw) * 0.5 - np.abs(a[:, 0:1] - b[:, 0])
-    down = (ah + bh) * 0.5 - np.abs(a[:, 1:2] - b[:, 1])
-    across = np.minimum(np.maximum(across, 0), np.minimum(aw, bw))
-    down = np.minimum(np.maximum(down, 0), np.minimum(ah, bh))
-    shared = across * down
-    return shared / (aw * ah + bw * bh - shared)
+    a, b = a.astype(np.float32), b.astype(np.float32)
+    wide = margin if isinstance(margin, float) else (margin + margin).astype(np.float32)
+    ax, ay, aw, ah = a.T[:, :, None]
+    bx, by, bw, bh = b.T
+    aw_half, ah_half, bw_half, bh_half = aw * _HALF, ah * _HALF, bw * _HALF, bh * _HALF
+    shared = np.minimum(ax + aw_half, bx + bw_half)
+    shared -= np.maximum(ax - aw_half, bx - bw_half)
+    shared += wide  # a margin that both boxes have adds twice to what they share
+    down = np.minimum(ay + ah_half, by + bh_half)
+    down -= np.maximum(ay - ah_half, by - bh_half)
+    down += wide
+    np.maximum(shared, 0, out=shared)
+    np.maximum(down, 0, out=down)
+    shared *= down
+    both = np.multiply(wide, bw + bh, out=down)  # both widened areas, less what is shared
+    both += bw * bh
+    both += (aw + wide) * (ah + wide) + wide * wide
+    both -= shared
+    np.divide(shared, both, out=shared)
+    return shared
 
 
-def assign(cost: Floats, limit: float) -> tuple[Ints, Ints]:
+def assign(cost: NDArray[np.float32], limit: float) -> tuple[Ints, Ints]:
     """Rows and columns of the cheapest assignment; pairs that cost more than ``limit`` stay free.
 
     A pair that is the only possible one of its row and its column needs no solver.
     """
     rows, columns = (cost < limit).nonzero()
-    shared = np.bincount(rows, minlength=1)[rows] + np.bincount(columns, minlength=1)[columns] > 2
-    if not shared.any():
+    row_has, column_has = np.bincount(rows), np.bincount(columns)
+    shared = row_has[rows] + column_has[columns] > 2
+    if not np.count_nonzero(shared):
         return rows, columns
-    r, c = np.unique(rows[shared]), np.unique(columns[shared])
-    _, chosen, _ = lap.lapjv(cost[np.ix_(r, c)], extend_cost=True, cost_limit=limit)
-    taken = chosen >= 0
-    alone = ~shared
-    return np.append(rows[alone], r[taken]), np.append(columns[alone], c[chosen[taken]])
+    row_has[:] = column_has[:] = 0
+    row_has[rows[shared]] = column_has[columns[shared]] = 1
+    r, c = row_has.nonzero()[0], column_has.nonzero()[0]
+    _, chosen, _ = lap.lapjv(cost[r[:, None], c], extend_cost=True, cost_limit=limit)
+    taken, alone = chosen >= 0, ~shared
+    return (
+        np.concatenate((rows[alone], r[taken])),
+        np.concatenate((columns[alone], c[chosen[taken]])),
+    )
 
 
 def _corners(box: Floats) -> tuple[float, float, float, float]:

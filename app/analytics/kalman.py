@@ -29,11 +29,11 @@ MIN_AREA_PX2 = 1.0  # smaller boxes are filtered as if they had this area
 class Noise(NamedTuple):
     """Deviations as parts of the box's size, and how long a velocity lasts."""
 
-    observed: float = 0.05  # of an observed position, in sizes
-    start_velocity: float = 1.5  # of the unknown velocity of a new track, in sizes a second
-    acceleration: float = 1.5  # square root of the spectral density q, in sizes / s^1.5
+    observed: float = 0.045  # of an observed position, in sizes
+    start_velocity: float = 1.4  # of the unknown velocity of a new track, in sizes a second
+    acceleration: float = 0.6  # square root of the spectral density q, in sizes / s^1.5
     shape: float = 0.3  # of width and height, as a part of what the centre does
-    fade_s: float = 1.5  # a velocity that nothing confirms falls to 1/e in this time
+    fade_s: float = 4.0  # a velocity that nothing confirms falls to 1/e in this time
 
 
 def start(boxes: Floats, noise: Noise) -> Floats:

@@ -17,6 +17,7 @@ import lap
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.errors import ConfigError
 from . import kalman
 from .kalman import Floats, Noise
 
@@ -40,21 +41,40 @@ _HALF = np.float32(0.5)
 class TrackOptions:
     """How boxes become tracks. Costs are 1 − IoU plus what is added for another class."""
 
-    high_score: float = 0.4  # associated first, and with every track
+    high_score: float = 0.45  # associated first, and with every track
     low_score: float = 0.1  # associated second; below: ignored
     start_score: float = 0.5  # of a box that may start a track
-    confirm_score: float = 1.5  # sum of the scores of a track that gets an id
+    confirm_score: float = 1.4  # sum of the scores of a track that gets an id
     lost_s: float = 2.0  # a confirmed track that is not seen for longer is gone
     unconfirmed_s: float = 0.5  # an unconfirmed one
-    high_cost: float = 0.9
-    low_cost: float = 0.6
+    high_cost: float = 0.65
+    low_cost: float = 0.65
     unconfirmed_cost: float = 0.8
     class_cost: float = 0.4  # between a track of one class and a box of another
     doubled_iou: float = 0.7  # a box that overlaps a tracked one of its class so much starts none
-    reach: float = 1.0  # by how many deviations of the prediction both boxes are widened
+    reach: float = 0.5  # by how many deviations of the prediction both boxes are widened
     most_tracks: int = 256
     most_boxes: int = 256  # a frame, by score
     noise: Noise = field(default_factory=Noise)
+
+    def check(self) -> None:
+        """Raise ConfigError for values that cannot be meant."""
+        limits = {
+            **dict.fromkeys(("high_score", "low_score", "start_score"), (0.0, 1.0)),
+            **dict.fromkeys(("high_cost", "low_cost", "unconfirmed_cost"), (0.0, 1.0)),
+            **{"confirm_score": (0.0, 1000.0), "lost_s": (0.0, 3600.0)},
+            **{"unconfirmed_s": (0.0, 3600.0), "class_cost": (0.0, 1.0)},
+            **{"doubled_iou": (0.0, 1.0), "reach": (0.0, 10.0)},
+            **{"most_tracks": (1, 4096), "most_boxes": (1, 4096)},
+        }
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(
+                    f"{name} in [track] is {value}; it must lie between {low:g} and {high:g}"
+                )
+        if self.low_score > self.high_score:
+            raise ConfigError("low_score in [track] is above high_score; lower it")
 
 
 class Track(NamedTuple):
@@ -111,7 +131,6 @@ class Tracker:
         maps pixels of the frame before to those of this one where the camera moved. A time before
         the last one (a recording that starts again) ends all tracks.
         """
-        options = self._options
         self.started, self.ended = [], []
         if self._now_ns is not None and time_ns < self._now_ns:
             self.counts["times_back"] += 1
@@ -285,7 +304,13 @@ class Tracker:
         f[FIGURES, :, :3] = score[new][:, None]
         i = np.empty((6, len(new)), np.int64)
         i[SERIAL] = np.arange(self._serial, self._serial + len(new))
-        i[TRACK_ID], i[CLASS], i[FIRST_NS], i[LAST_NS], i[MISSED] = -1, classes[new], time_ns, time_ns, 0
+        i[TRACK_ID], i[CLASS], i[FIRST_NS], i[LAST_NS], i[MISSED] = (
+            -1,
+            classes[new],
+            time_ns,
+            time_ns,
+            0,
+        )
         self._serial += len(new)
         self._f = np.concatenate((self._f, f), axis=1)
         self._i = np.concatenate((self._i, i), axis=1)
@@ -328,7 +353,7 @@ def widened_iou(a: Floats, b: Floats, margin: Floats | float = 0.0) -> NDArray[n
     ax, ay, aw, ah = a.T[:, :, None]
     bx, by, bw, bh = b.T
     aw_half, ah_half, bw_half, bh_half = aw * _HALF, ah * _HALF, bw * _HALF, bh * _HALF
-    shared = np.minimum(ax + aw_half, bx + bw_half)
+    shared: NDArray[np.float32] = np.minimum(ax + aw_half, bx + bw_half)
     shared -= np.maximum(ax - aw_half, bx - bw_half)
     shared += wide  # a margin that both boxes have adds twice to what they share
     down = np.minimum(ay + ah_half, by + bh_half)

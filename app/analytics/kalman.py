@@ -31,7 +31,7 @@ class Noise(NamedTuple):
 
     observed: float = 0.045  # of an observed position, in sizes
     start_velocity: float = 1.4  # of the unknown velocity of a new track, in sizes a second
-    acceleration: float = 0.6  # square root of the spectral density q, in sizes / s^1.5
+    acceleration: float = 1.0  # square root of the spectral density q, in sizes / s^1.5
     shape: float = 0.3  # of width and height, as a part of what the centre does
     fade_s: float = 4.0  # a velocity that nothing confirms falls to 1/e in this time
 

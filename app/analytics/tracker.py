@@ -52,7 +52,7 @@ class TrackOptions:
     unconfirmed_cost: float = 0.8
     class_cost: float = 0.4  # between a track of one class and a box of another
     doubled_iou: float = 0.7  # a box that overlaps a tracked one of its class so much starts none
-    reach: float = 0.5  # by how many deviations of the prediction both boxes are widened
+    reach: float = 0.9  # by how many deviations of the prediction both boxes are widened
     most_tracks: int = 256
     most_boxes: int = 256  # a frame, by score
     noise: Noise = field(default_factory=Noise)

@@ -47,7 +47,7 @@ def start(boxes: Floats, noise: Noise) -> Floats:
 
 
 def predict(state: Floats, dt_s: Floats, noise: Noise) -> Floats:
-    """The states (5, T, 4) after ``dt_s`` (T, 1) seconds in which nothing was observed."""
+    """The states (5, T, 4) after ``dt_s`` (T, 4) seconds in which nothing was observed."""
     position, velocity, var, cov, vel_var = state
     ahead = np.empty_like(state)
     fade = np.exp(dt_s * (-1 / noise.fade_s))
@@ -88,7 +88,7 @@ def re_update(
 ) -> Floats:
     """States at ``boxes`` after a gap, as if the way there had been observed (OC-SORT's ORU).
 
-    ``state`` is that of the last observation ``before`` (T, 4), ``dt_s`` (T, 1) the gap. ``steps``
+    ``state`` is that of the last observation ``before`` (T, 4), ``dt_s`` (T, 4) the gap. ``steps``
     virtual observations on the straight line between the two replace what the filter would have
     drifted to (Cao et al., Observation-Centric SORT, CVPR 2023, section 4.1).
     """

@@ -147,10 +147,12 @@ class Tracker:
         self._i[MISSED] += 1
         if not len(used):
             return ids
-        score, classes = scores[used].astype(np.float64), class_ids[used]
+        if len(used) < len(scores):
+            scores, class_ids = scores[used], class_ids[used]
+        score, classes = scores.astype(np.float64), class_ids
         columns = _NONE
         if len(self):
-            dt_s = age_ns[:, None] * 1e-9
+            dt_s = (age_ns * 1e-9).repeat(4).reshape(-1, 4)  # quicker than to broadcast (T, 1)
             ahead = kalman.predict(self._f[: kalman.ROWS], dt_s, self._options.noise)
             rows, columns = self._associate(ahead, boxes, score, classes=classes, used=used)
             if len(rows):
@@ -350,21 +352,22 @@ def widened_iou(a: Floats, b: Floats, margin: Floats | float = 0.0) -> NDArray[n
     """(A, B) intersection over union of boxes (cx, cy, w, h), all widened by ``margin`` (A, 1)."""
     a, b = a.astype(np.float32), b.astype(np.float32)
     wide = margin if isinstance(margin, float) else (margin + margin).astype(np.float32)
-    ax, ay, aw, ah = a.T[:, :, None]
-    bx, by, bw, bh = b.T
-    aw_half, ah_half, bw_half, bh_half = aw * _HALF, ah * _HALF, bw * _HALF, bh * _HALF
-    shared: NDArray[np.float32] = np.minimum(ax + aw_half, bx + bw_half)
-    shared -= np.maximum(ax - aw_half, bx - bw_half)
+    a_half, b_half = a[:, 2:] * _HALF, b[:, 2:] * _HALF
+    a_low, a_high = (a[:, :2] - a_half).T[:, :, None], (a[:, :2] + a_half).T[:, :, None]
+    b_low, b_high = (b[:, :2] - b_half).T, (b[:, :2] + b_half).T
+    shared: NDArray[np.float32] = np.minimum(a_high[0], b_high[0])
+    shared -= np.maximum(a_low[0], b_low[0])
     shared += wide  # a margin that both boxes have adds twice to what they share
-    down = np.minimum(ay + ah_half, by + bh_half)
-    down -= np.maximum(ay - ah_half, by - bh_half)
+    down = np.minimum(a_high[1], b_high[1])
+    down -= np.maximum(a_low[1], b_low[1])
     down += wide
     np.maximum(shared, 0, out=shared)
     np.maximum(down, 0, out=down)
     shared *= down
+    bw, bh, a_wide = b[:, 2], b[:, 3], a[:, 2:] + wide
     both = np.multiply(wide, bw + bh, out=down)  # both widened areas, less what is shared
     both += bw * bh
-    both += (aw + wide) * (ah + wide) + wide * wide
+    both += a_wide[:, :1] * a_wide[:, 1:] + wide * wide
     both -= shared
     np.divide(shared, both, out=shared)
     return shared

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -155,7 +156,7 @@ class Placed:
             at_edge = ((points <= 0) | (points >= self._size)).any(1)
             way = points[1] - points[0]
             self.points = points + np.array((-BEYOND * way, BEYOND * way)) * at_edge[:, None]
-        following = np.roll(points, -1, axis=0)
+        following = points[_following(len(points))]
         along_edge = (points <= 0) & (following <= 0)
         along_edge |= (points >= self._size) & (following >= self._size)
         self._walls = ~along_edge.any(1)
@@ -187,17 +188,19 @@ def depth(polygon: Floats, points: Floats, walls: NDArray[np.bool_]) -> Floats:
 
     Inside is by the even-odd rule; the distance is from the edges that are ``walls`` (E,).
     """
-    a, b = polygon, np.roll(polygon, -1, axis=0)
-    edge = b - a
-    off = points[:, None] - a  # (N, E, 2)
-    along = (off * edge).sum(2) / np.maximum((edge * edge).sum(1), 1e-12)
-    nearest = off - np.clip(along, 0, 1)[..., None] * edge
-    squares = np.where(walls, (nearest * nearest).sum(2), np.inf)
-    distance = np.sqrt(squares.min(1))
+    ax, ay = polygon.T
+    bx, by = polygon[_following(len(polygon))].T
+    ex, ey = bx - ax, by - ay
     x, y = points[:, :1], points[:, 1:]
-    straddles = (a[:, 1] > y) != (b[:, 1] > y)
-    slope = edge[:, 0] / np.where(edge[:, 1] == 0, 1.0, edge[:, 1])
-    inside = (straddles & (x < a[:, 0] + (y - a[:, 1]) * slope)).sum(1) % 2 == 1
+    ox, oy = x - ax, y - ay  # (N, E)
+    along = (ox * ex + oy * ey) / np.maximum(ex * ex + ey * ey, 1e-12)
+    along = np.minimum(np.maximum(along, 0), 1)
+    nx, ny = ox - along * ex, oy - along * ey
+    squares = np.where(walls, nx * nx + ny * ny, np.inf)
+    distance = np.sqrt(np.minimum.reduce(squares, axis=1))
+    straddles = (ay > y) != (by > y)
+    right = ox < oy * (ex / np.where(ey == 0, 1.0, ey))
+    inside = np.logical_xor.reduce(straddles & right, axis=1)
     return np.asarray(np.where(inside, distance, -distance))
 
 
@@ -377,6 +380,11 @@ class LineMonitor(Placed):
         a, b = self.points
         at = np.array([before[k] + part * (now[k] - before[k]) for k in (0, 1)])
         return 0 <= float((at - a) @ (b - a)) <= float((b - a) @ (b - a))
+
+
+@cache
+def _following(count: int) -> NDArray[np.int64]:
+    return np.roll(np.arange(count), -1)
 
 
 def outside_masks(

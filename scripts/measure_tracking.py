@@ -305,7 +305,7 @@ def work(folder: Path, draws: int) -> None:
     kestrel = json.loads((folder / "kestrel.json").read_text())
     figures: dict[str, Any] = {"Kestrel": by_condition(report, kestrel)}
     chosen: dict[str, Any] = {}
-    for name, kind in kinds.items():
+    for name, kind in kinds.items() if draws else ():
         rng = np.random.default_rng(TUNING_SEED)
         best: tuple[float, bool, dict[str, Any]] = (-1.0, True, {})
         for _ in range(draws):
@@ -337,6 +337,9 @@ def main() -> int:
     parser.add_argument("--env", type=Path, help="environment with trackers and trackeval")
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--peer-tuning", type=int, default=12, metavar="DRAWS")
+    parser.add_argument(
+        "--reuse", type=Path, metavar="REPORT", help="take the peers' figures from this report"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -345,6 +348,9 @@ def main() -> int:
         return 0
     if args.env is None:
         parser.error("--env is missing: the environment with trackers and trackeval")
+    before = json.loads(args.reuse.read_text()) if args.reuse else None
+    if before and before["sequences"]["seeds"] != args.seeds:
+        parser.error(f"--reuse: that report has {before['sequences']['seeds']} seeds; use --seeds")
     report = make_sequences(list(range(1, args.seeds + 1)), CONDITIONS)
     tuning = make_sequences([TUNING_SEED, TUNING_SEED + 1], ("30", "5", "drop50"))
     started = time.process_time()
@@ -356,8 +362,12 @@ def main() -> int:
         for stem, value in (("report", report), ("tuning", tuning), ("kestrel", kestrel)):
             (folder / f"{stem}.json").write_text(json.dumps(value))
         own = [str(args.env / "bin/python"), str(Path(__file__).resolve()), "--work", name]
-        subprocess.run([*own, "--peer-tuning", str(args.peer_tuning)], check=True)
+        draws = 0 if before else args.peer_tuning
+        subprocess.run([*own, "--peer-tuning", str(draws)], check=True)
         done = json.loads((folder / "out.json").read_text())
+    if before:
+        done["tuned"], done["peers_measured_by"] = before["tuned"], before["command"]
+        done["figures"] = {**before["figures"], **done["figures"]}
     done = {
         "command": " ".join(["python -m scripts.measure_tracking", *sys.argv[1:]]),
         "device": f"{_cpu()}, {platform.system()} {platform.machine()}",

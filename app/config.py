@@ -77,6 +77,7 @@ def subtable(kind: type) -> Any:
 
 
 EVERY = "run replay bench soak"
+Table = dict[str, Any]  # one of several of a name, such as [[zone]]
 MOST = 64
 
 
@@ -214,9 +215,51 @@ class WebhookOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EventOptions:
-    """When a label counts as appeared, and when as gone."""
+class TrackOptions:
+    """How boxes become tracks: one ``track_id`` for each object over time.
 
+    A zone, a line, a rule or ``--events`` switches tracking on. Costs are 1 - IoU plus what is
+    added for another class.
+    """
+
+    on: bool | None = key(
+        None, "follow objects over time (default: where something needs it)", flag="--track"
+    )
+    high_score: float = key(0.45, "boxes associated first, with every track", limits=(0, 1))
+    low_score: float = key(0.1, "boxes associated second; below: ignored", limits=(0, 1))
+    start_score: float = key(0.5, "of a box that may start a track", limits=(0, 1))
+    confirm_score: float = key(
+        1.4, "sum of the scores of a track that gets an id", limits=(0, 1000)
+    )
+    lost_s: float = key(2.0, "an object not seen for longer is gone", limits=(0, 3600))
+    unconfirmed_s: float = key(0.5, "the same before it has an id", limits=(0, 3600))
+    high_cost: float = key(0.65, "highest cost of the first association", limits=(0, 1))
+    low_cost: float = key(0.65, "highest cost of the second", limits=(0, 1))
+    unconfirmed_cost: float = key(0.8, "highest cost for tracks without an id", limits=(0, 1))
+    class_cost: float = key(0.4, "between a track and a box of another class", limits=(0, 1))
+    doubled_iou: float = key(
+        0.7, "a box that overlaps a tracked one of its class so much starts none", limits=(0, 1)
+    )
+    reach: float = key(
+        0.9, "by how many deviations of the prediction boxes are widened", limits=(0, 10)
+    )
+    most_tracks: int = key(256, "tracks at most", limits=(1, 4096))
+    most_boxes: int = key(256, "boxes of a frame at most, by score", limits=(1, 4096))
+
+    def __post_init__(self) -> None:
+        _check_values(self, "track")
+        if self.low_score > self.high_score:
+            raise ConfigError("low_score in [track] is above high_score; lower it")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventOptions:
+    """Where events are written, and when a label counts as appeared or gone without tracks.
+
+    With tracks an object appears once it has an id, and is gone after ``lost_s`` of ``[track]``.
+    """
+
+    path: str | None = key(None, "events of tracks as JSON lines; - is stdout", metavar="FILE")
     labels: list[str] = key(
         list, "labels that make events (default: all)", flag="--events-labels", metavar="LABEL"
     )
@@ -359,7 +402,12 @@ class Config:
     mqtt: MqttOptions = subtable(MqttOptions)
     http: HttpOptions = subtable(HttpOptions)
     webhook: WebhookOptions = subtable(WebhookOptions)
+    track: TrackOptions = subtable(TrackOptions)
     events: EventOptions = subtable(EventOptions)
+    zone: tuple[Table, ...] = key((), "polygons that tracks enter and leave", on="")
+    line: tuple[Table, ...] = key((), "directed lines that tracks cross", on="")
+    mask: tuple[Table, ...] = key((), "where nothing is looked at, or nothing else", on="")
+    rule: tuple[Table, ...] = key((), "which events call for an action", on="")
 
     def __post_init__(self) -> None:
         _check_values(self)
@@ -378,9 +426,21 @@ class Config:
             raise ConfigError("headless and window exclude each other; leave one of them out")
         if self.wait and not self.reconnect:
             raise ConfigError("wait means to try again, which reconnect = false forbids; drop one")
+        if self.track.on is False and self.needs_tracks:
+            raise ConfigError("zones, lines, rules and --events need tracks; leave --no-track out")
         if self.ladder and self.max_age_ms is None:
             raise ConfigError("a ladder is for frames older than max_age_ms: set that too")
         parse_ladder(self.ladder)
+
+    @property
+    def needs_tracks(self) -> bool:
+        """Whether something is configured that only tracks give."""
+        return bool(self.zone or self.line or self.mask or self.rule or self.events.path)
+
+    @property
+    def tracks(self) -> bool:
+        """Whether objects are tracked."""
+        return bool(self.track.on) or self.needs_tracks
 
 
 def _check_values(options: Any, table: str = "") -> None:
@@ -467,7 +527,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config {path} is not valid TOML: {error}") from error
     for name, kind in TABLES.items():
-        if isinstance(data.get(name), str):  # as the flag of the same name
+        if isinstance(data.get(name), str | bool):  # as the flag of the same name
             data[name] = {fields(kind)[0].name: data[name]}
     _check_types(data, Config, f"--config {path}: ")
     for name in data.keys() & TABLES.keys():
@@ -480,6 +540,7 @@ _LISTS: dict[str, tuple[type, str]] = {
     "list[str]": (str, "texts"),
     "tuple[str, ...]": (str, "texts"),
     "tuple[int, ...]": (int, "whole numbers"),
+    "tuple[Table, ...]": (dict, "tables, each headed by its name in double brackets"),
 }
 
 

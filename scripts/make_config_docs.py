@@ -41,6 +41,7 @@ KINDS = {
     **{"str": "text", "int": "whole number", "float": "number", "bool": "true, false"},
     **{"list[str]": "list of texts", "tuple[str, ...]": "list of texts"},
     "tuple[int, ...]": "list of whole numbers",
+    "tuple[Table, ...]": "tables `[[…]]`, see [outputs](outputs.md#tracks-zones-lines-and-rules)",
 }
 
 
@@ -59,7 +60,7 @@ def _table(name: str) -> str:
 
 def _row(setting: Setting) -> str:
     key = setting.key
-    flag = f"`{setting.flag}` {', '.join(key.commands)}"
+    flag = f"`{setting.flag}` {', '.join(key.commands)}" if key.commands else ""
     helps = [key.help, *(f"{command}: {text}" for command, text in key.helps.items())]
     cells = (
         f"`{setting.name}`{' ↻' * key.reload}",

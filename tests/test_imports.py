@@ -20,7 +20,7 @@ ROOMS: dict[str, set[str]] = {
     "cuda": BASE | MODELS | {"inference"},
     "sources": BASE,
     "sinks": BASE,
-    "analytics": {"core"},
+    "analytics": {"core", "config"},
     "ops": BASE,
     "session": BASE | {"ops"},
     "gui": {"core", "session", "ops"},

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..config import Config, TrackOptions, parse_sources
 from ..core.detections import Detections, label_of
 from ..core.errors import ConfigError
-from .events import Event, EventMaker, EventType
+from ..core.events import Event, EventType, Fired
+from .events import EventMaker
 from .kalman import Floats
-from .rules import Fired, Rule, RuleBook, check_rules
+from .rules import Rule, RuleBook, check_rules
 from .tables import one_of, read_table
-from .tracker import AppearanceCost, Ints, Track, Tracker, TrackOptions
+from .tracker import AppearanceCost, Ints, Track, Tracker
 from .zones import (
     Happening,
     Line,
@@ -32,6 +34,7 @@ from .zones import (
     outside_masks,
 )
 
+TABLES = ("zone", "line", "mask", "rule")
 MOST_SHAPES = 64  # zones, lines and masks of one source
 
 
@@ -52,8 +55,31 @@ class AnalyticsOptions:
     min_size: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
+    def of(cls, config: Config, source: str = "") -> AnalyticsOptions:
+        """What a configuration says of the source with this name, "" where there is only one.
+
+        A table with ``source = "NAME"`` is about that one, others are about all. Raises
+        ConfigError.
+        """
+        names = [each.name for each in parse_sources(config.sources)]
+
+        def mine(key: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+            for row in rows:
+                if "source" in row and not names:
+                    raise ConfigError(f"a [[{key}]] names a source; leave that out, as one runs")
+                if "source" in row:
+                    one_of(row["source"], names, f"source in a [[{key}]]")
+            kept = [row for row in rows if row.get("source", source) == source]
+            return [{k: value for k, value in row.items() if k != "source"} for row in kept]
+
+        shapes = (config.zone, config.line, config.mask, config.rule)
+        tables = {key: mine(key, rows) for key, rows in zip(TABLES, shapes, strict=True)}
+        options = cls.from_tables(tables)
+        return replace(options, track=config.track, labels=tuple(config.events.labels))
+
+    @classmethod
     def from_tables(cls, tables: Mapping[str, Any]) -> AnalyticsOptions:
-        """From ``[track]`` and the arrays ``[[zone]]``, ``[[line]]``, ``[[mask]]``, ``[[rule]]``.
+        """From the arrays ``[[zone]]``, ``[[line]]``, ``[[mask]]`` and ``[[rule]]``.
 
         Other tables are left alone. Raises ConfigError that names the key and the cure.
         """
@@ -65,7 +91,6 @@ class AnalyticsOptions:
             return tuple(read_table(kind, row, f"[[{key}]] {i}") for i, row in enumerate(rows, 1))
 
         return cls(
-            track=read_table(TrackOptions, tables.get("track", {}), "[track]"),
             zones=many(Zone, "zone"),
             lines=many(Line, "line"),
             masks=many(Mask, "mask"),
@@ -74,7 +99,6 @@ class AnalyticsOptions:
 
     def check(self, labels: Sequence[str], actions: Iterable[str] | None = None) -> None:
         """Raise ConfigError for what does not fit together or is unknown to the model."""
-        self.track.check()
         for label in self.labels:
             one_of(label, labels, "labels of events")
         if len(self.zones) + len(self.lines) + len(self.masks) > MOST_SHAPES:
@@ -113,7 +137,8 @@ class Analytics:
     """One source's tracker, zones, lines and rules. Used on the pipeline thread.
 
     ``labels`` are the model's. Raises ConfigError where ``options`` do not fit them. See
-    ``EventMaker`` for ``wall_offset_ns``; ``tz`` is what the rules' times of day are meant in.
+    ``EventMaker`` for ``wall_offset_ns``; ``tz`` is what the rules' times of day are meant in,
+    None: the time of this machine. Ids go on after ``last_track_id``.
     """
 
     def __init__(
@@ -124,13 +149,14 @@ class Analytics:
         source: str,
         name: str | None = None,
         wall_offset_ns: int = 0,
-        tz: datetime.tzinfo = datetime.timezone.utc,
+        tz: datetime.tzinfo | None = datetime.timezone.utc,
         appearance: AppearanceCost | None = None,
+        last_track_id: int = 0,
     ) -> None:
         options.check(labels)
         self._options, self._labels = options, list(labels)
         self._make = EventMaker(source, name=name, wall_offset_ns=wall_offset_ns)
-        self.tracker = Tracker(options.track, appearance=appearance)
+        self.tracker = Tracker(options.track, appearance=appearance, last_track_id=last_track_id)
         self.zones = [ZoneMonitor(zone, labels) for zone in options.zones]
         self.lines = [LineMonitor(line, labels) for line in options.lines]
         self._monitors: list[ZoneMonitor | LineMonitor] = [*self.zones, *self.lines]
@@ -181,7 +207,7 @@ class Analytics:
         class_ids = detections.class_ids.copy()
         class_ids[kept] = self.tracker.class_ids
         started = {track.track_id: track for track in self.tracker.started}
-        events += [self._of_track("appear", track) for track in started.values()]
+        events += [self._of_track("appear", t) for t in started.values() if self._wants(t)]
         tracked = (ids >= 0).nonzero()[0]
         self._remember(ids, tracked, xyxy, scores, class_ids, started)
         held = [self._live[i] for i in ids[tracked].tolist()]
@@ -211,9 +237,11 @@ class Analytics:
         """The source is there again."""
         return self._of_source("source_back", time_ns)
 
-    def end(self) -> tuple[list[Event], list[Fired]]:
-        """What is in zones leaves, what is in view is gone, and the run has ended."""
-        events = [*self._finish(), self._make.make("ended", time_ns=self._now_ns, **self._shown)]
+    def end(self, *, is_over: bool = True) -> tuple[list[Event], list[Fired]]:
+        """What is in zones leaves, what is in view is gone, and, if ``is_over``, the run ends."""
+        events = self._finish()
+        if is_over:
+            events.append(self._make.make("ended", time_ns=self._now_ns, **self._shown))
         wall_ns = self._make.wall_ns(self._now_ns)
         return events, self._book.update(events, time_ns=self._now_ns, wall_ns=wall_ns)
 
@@ -264,6 +292,11 @@ class Analytics:
                 box=(x1, y1, x2, y2),
             )
 
+    def _wants(self, track: Track) -> bool:
+        """Whether "appear" and "gone" of it are told."""
+        wanted = self._options.labels
+        return not wanted or label_of(self._labels, track.class_id) in wanted
+
     def _finish(self) -> list[Event]:
         events = [self._of_happening(h) for zone in self.zones for h in zone.end()]
         for track in self.tracker.end():
@@ -280,6 +313,8 @@ class Analytics:
             for happening in monitor.forget(track.track_id)
         ]
         self._live.pop(track.track_id, None)
+        if not self._wants(track):
+            return events
         duration_s = (track.last_ns - track.first_ns) / 1e9
         return [*events, self._of_track("gone", track, duration_s=duration_s)]
 

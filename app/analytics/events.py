@@ -1,66 +1,15 @@
-"""What happened to an object, a zone, a line or a source, as one value and its JSON object."""
+"""Makes the events of a source, with ids that a replay makes again."""
 
 from __future__ import annotations
 
 import datetime
 import hashlib
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-EventType = Literal[
-    "appear",
-    "gone",
-    "enter",
-    "leave",
-    "dwell",
-    "cross",
-    "count",
-    "source_lost",
-    "source_back",
-    "ended",
-]
+from ..core.events import Event, EventType
+
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Event:
-    """One event; None where a field is meaningless for its type, and then absent in JSON.
-
-    ``box`` is the last observed one in source pixels (xyxy), ``score`` the track's best so far.
-    ``direction`` is "in" or "out" of a crossing, "up" or "down" of a count. ``duration_s``: in
-    view (gone), in the zone (leave, dwell). ``snapshot`` and ``clip`` are set by sinks.
-    """
-
-    type: EventType
-    id: str
-    time: str  # RFC 3339, UTC, milliseconds
-    source: str
-    name: str | None = None
-    track_id: int | None = None
-    label: str | None = None
-    zone: str | None = None
-    line: str | None = None
-    direction: str | None = None
-    duration_s: float | None = None
-    score: float | None = None
-    box: tuple[float, float, float, float] | None = None
-    count: int | None = None
-    speed_kmh: float | None = None
-    frame: int | None = None
-    media_ms: float | None = None
-    snapshot: str | None = None
-    clip: str | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """The object of the event's line, numbers rounded as in the lines of detections."""
-        told = {key: value for key, value in asdict(self).items() if value is not None}
-        if self.box is not None:
-            told["box"] = [round(value, 2) for value in self.box]
-        for key, digits in (("score", 4), ("duration_s", 3), ("speed_kmh", 1), ("media_ms", 3)):
-            if key in told:
-                told[key] = round(told[key], digits)
-        return told
 
 
 class EventMaker:

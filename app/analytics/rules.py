@@ -10,10 +10,10 @@ import datetime
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, get_args
+from typing import get_args
 
 from ..core.errors import ConfigError
-from .events import Event, EventType
+from ..core.events import Event, EventType, Fired
 from .tables import one_of
 
 _ENDS = {"appear": ("gone",), "enter": ("leave", "gone")}  # of what a rule with min_s waits for
@@ -37,13 +37,6 @@ class Rule:
     min_s: float = 0.0
     between: str | None = None  # "22:00-06:00", local time, may go over midnight
     cooldown_s: float = 0.0
-
-
-class Fired(NamedTuple):
-    """A rule that an event set off; the event's ``duration_s`` is how long it waited, if it did."""
-
-    rule: Rule
-    event: Event
 
 
 def check_rules(
@@ -95,9 +88,12 @@ def check_rules(
 
 
 class RuleBook:
-    """Tells which rules fire, for one source. ``tz`` is what ``between`` is meant in."""
+    """Tells which rules fire, for one source. ``tz`` is what ``between`` is meant in.
 
-    def __init__(self, rules: Sequence[Rule], tz: datetime.tzinfo) -> None:
+    ``tz`` None: the time of this machine.
+    """
+
+    def __init__(self, rules: Sequence[Rule], tz: datetime.tzinfo | None) -> None:
         self._rules = list(rules)
         self._hours = [r.between and _hours(r.between, r.name) for r in rules]
         self._tz = tz
@@ -155,7 +151,7 @@ class RuleBook:
         if last_ns is not None and time_ns - last_ns < rule.cooldown_s * 1e9:
             return
         self._last_ns[rule.name] = time_ns
-        fired.append(Fired(rule, event))
+        fired.append(Fired(rule.name, rule.then, event))
 
 
 def _meant(rule: Rule, event: Event) -> bool:

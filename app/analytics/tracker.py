@@ -10,14 +10,13 @@ know (after Yang et al., C-BIoU, WACV 2023): after a long step a track looks fur
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import lap
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import ConfigError
+from ..config import TrackOptions
 from . import kalman
 from .kalman import Floats, Noise
 
@@ -31,50 +30,11 @@ BEST, EVIDENCE, VOTE = range(3)  # columns of FIGURES: best score, sum of scores
 # rows of the integer state
 SERIAL, TRACK_ID, CLASS, FIRST_NS, LAST_NS, MISSED = range(6)
 
+NOISE = Noise()
 MOST_STEPS = 6  # virtual observations of a re-update
 MOST_VOTES = 10.0  # for a class, in scores
 _NONE = np.zeros(0, np.int64)
 _HALF = np.float32(0.5)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrackOptions:
-    """How boxes become tracks. Costs are 1 − IoU plus what is added for another class."""
-
-    high_score: float = 0.45  # associated first, and with every track
-    low_score: float = 0.1  # associated second; below: ignored
-    start_score: float = 0.5  # of a box that may start a track
-    confirm_score: float = 1.4  # sum of the scores of a track that gets an id
-    lost_s: float = 2.0  # a confirmed track that is not seen for longer is gone
-    unconfirmed_s: float = 0.5  # an unconfirmed one
-    high_cost: float = 0.65
-    low_cost: float = 0.65
-    unconfirmed_cost: float = 0.8
-    class_cost: float = 0.4  # between a track of one class and a box of another
-    doubled_iou: float = 0.7  # a box that overlaps a tracked one of its class so much starts none
-    reach: float = 0.9  # by how many deviations of the prediction both boxes are widened
-    most_tracks: int = 256
-    most_boxes: int = 256  # a frame, by score
-    noise: Noise = field(default_factory=Noise)
-
-    def check(self) -> None:
-        """Raise ConfigError for values that cannot be meant."""
-        limits = {
-            **dict.fromkeys(("high_score", "low_score", "start_score"), (0.0, 1.0)),
-            **dict.fromkeys(("high_cost", "low_cost", "unconfirmed_cost"), (0.0, 1.0)),
-            **{"confirm_score": (0.0, 1000.0), "lost_s": (0.0, 3600.0)},
-            **{"unconfirmed_s": (0.0, 3600.0), "class_cost": (0.0, 1.0)},
-            **{"doubled_iou": (0.0, 1.0), "reach": (0.0, 10.0)},
-            **{"most_tracks": (1, 4096), "most_boxes": (1, 4096)},
-        }
-        for name, (low, high) in limits.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(
-                    f"{name} in [track] is {value}; it must lie between {low:g} and {high:g}"
-                )
-        if self.low_score > self.high_score:
-            raise ConfigError("low_score in [track] is above high_score; lower it")
 
 
 class Track(NamedTuple):
@@ -98,19 +58,28 @@ class Tracker:
     """
 
     def __init__(
-        self, options: TrackOptions | None = None, *, appearance: AppearanceCost | None = None
+        self,
+        options: TrackOptions | None = None,
+        *,
+        appearance: AppearanceCost | None = None,
+        last_track_id: int = 0,
     ) -> None:
         self._options = options or TrackOptions()
         self._appearance = appearance
         self._f = np.zeros((kalman.ROWS + 3, 0, 4))
         self._i = np.zeros((6, 0), np.int64)
         self._least_ns = min(self._options.lost_s, self._options.unconfirmed_s) * 1e9
-        self._serial = self._track_id = 0
+        self._serial, self._track_id = 0, last_track_id
         self._now_ns: int | None = None
         self.started: list[Track] = []
         self.ended: list[Track] = []
         self.class_ids: NDArray[Any] = np.zeros(0, np.int32)
         self.counts = {"boxes_over": 0, "tracks_over": 0, "times_back": 0}
+
+    @property
+    def last_track_id(self) -> int:
+        """The highest id that was given."""
+        return self._track_id
 
     def __len__(self) -> int:
         """Tracks that are held, with the unconfirmed and the lost ones."""
@@ -153,7 +122,7 @@ class Tracker:
         columns = _NONE
         if len(self):
             dt_s = (age_ns * 1e-9).repeat(4).reshape(-1, 4)  # quicker than to broadcast (T, 1)
-            ahead = kalman.predict(self._f[: kalman.ROWS], dt_s, self._options.noise)
+            ahead = kalman.predict(self._f[: kalman.ROWS], dt_s, NOISE)
             rows, columns = self._associate(ahead, boxes, score, classes=classes, used=used)
             if len(rows):
                 seen = (boxes[columns], score[columns], classes[columns])
@@ -240,13 +209,12 @@ class Tracker:
         time_ns: int,
     ) -> None:
         """Tell the tracks in ``rows`` what was seen of them, and confirm those that are sure."""
-        noise = self._options.noise
         whole = len(rows) == len(self)
         if whole:
             f, i, state = self._f, self._i, ahead
         else:
             f, i, state = self._f[:, rows], self._i[:, rows], ahead[:, rows]
-        kalman.correct(state, boxes, noise)
+        kalman.correct(state, boxes, NOISE)
         back = (i[MISSED] > 1).nonzero()[0]
         if len(back):
             state[:, back] = kalman.re_update(
@@ -255,7 +223,7 @@ class Tracker:
                 boxes[back],
                 dt_s[rows[back]],
                 steps=int(min(i[MISSED, back].max(), MOST_STEPS)),
-                noise=noise,
+                noise=NOISE,
             )
         f[: kalman.ROWS] = state
         f[OBSERVED] = boxes
@@ -301,7 +269,7 @@ class Tracker:
         if not len(new):
             return
         f = np.zeros((self._f.shape[0], len(new), 4))
-        f[: kalman.ROWS] = kalman.start(boxes[new], options.noise)
+        f[: kalman.ROWS] = kalman.start(boxes[new], NOISE)
         f[OBSERVED] = f[FIRST] = boxes[new]
         f[FIGURES, :, :3] = score[new][:, None]
         i = np.empty((6, len(new)), np.int64)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .events import Event, Fired
 from .frame import Frame
 
 # not the types: to compare with those NumPy makes a dtype of them each time
@@ -106,12 +107,17 @@ class Result:
 
     ``stages_ns`` maps a stage's name ("preprocess", "network", "postprocess", …) to nanoseconds.
     ``age_ns`` is now − captured at the moment the boxes were ready to leave the pipeline.
+    ``events`` and the rules that they ``fired`` are what this frame brought; ``zones`` names those
+    that each detection's track is in, parallel to the detections. Empty where nothing is tracked.
     """
 
     frame: Frame
     detections: Detections
     age_ns: int
     stages_ns: Mapping[str, int] = field(default_factory=dict)
+    events: Sequence[Event] = ()
+    fired: Sequence[Fired] = ()
+    zones: Sequence[tuple[str, ...]] = ()
 
 
 def printable(text: str) -> str:

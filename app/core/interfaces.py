@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Literal, Protocol, runtime_checkable
 
 from .detections import Detections, Result
+from .events import Event, Fired
 from .frame import Frame, SourceInfo
 
 
@@ -169,3 +170,27 @@ class Updatable(Protocol):
 
     def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """What comes from now on is of these; between two results, on the emitting thread."""
+
+
+@runtime_checkable
+class TakesEvents(Protocol):
+    """A sink that also takes what happens between two results, and at the end."""
+
+    def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
+        """On the pipeline thread. What a frame brought is in its result, and not told here."""
+
+
+class Analyser(Protocol):
+    """Follows the objects of one stream; on the pipeline thread, before all sinks."""
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """What comes from now on is of these; raises ConfigError where the labels do not fit."""
+
+    def update(self, result: Result) -> Result:
+        """The same with track ids, zones, events and rules that fired."""
+
+    def follow(self, state: str) -> tuple[Sequence[Event], Sequence[Fired]]:
+        """What it means that the source is in this state (``stats.STATES``); mostly nothing."""
+
+    def end(self) -> tuple[Sequence[Event], Sequence[Fired]]:
+        """What happens to everything in view when the run ends."""

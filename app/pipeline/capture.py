@@ -15,7 +15,7 @@ from time import monotonic, monotonic_ns
 
 from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, SourceInfo, describe
-from ..core.interfaces import FrameSource, Sink, TellsItsState
+from ..core.interfaces import Analyser, FrameSource, Sink, TellsItsState
 from ..core.stats import WORKING, Meter
 from .handoff import Handoff, Note, Policy, SingleWaiterCondition, note_nothing
 from .sink_group import OnFault, SinkGroup
@@ -32,13 +32,14 @@ INFOS_KEPT = 16  # sources whose frames may still be on their way
 class StreamSpec:
     """One source, what it is called among others, and who takes its results.
 
-    ``source`` None: it is swapped in while the run goes on.
+    ``source`` None: it is swapped in while the run goes on. ``analyser``: follows its objects.
     """
 
     source: FrameSource | None
     sinks: Sequence[Sink]
     name: str = ""
     note: Note = note_nothing
+    analyser: Analyser | None = None
 
 
 class SourceWorker(threading.Thread):
@@ -134,7 +135,13 @@ class SourceStream:
         on_fault: OnFault | None,
     ) -> None:
         self.name, self.number, self.meter, self.note = spec.name, number, meter, spec.note
-        self.sinks = SinkGroup(spec.sinks, total, info_of=self.info_of, on_fault=on_fault)
+        self.sinks = SinkGroup(
+            spec.sinks,
+            total,
+            info_of=self.info_of,
+            on_fault=on_fault,
+            analyser=spec.analyser,
+        )
         self.error: BaseException | None = None
         self.handoff = Handoff(policy, on_drop=meter.dropped, note=spec.note, gate=gate)
         self._on_open, self._on_error = on_open, on_error

@@ -81,6 +81,7 @@ class Loop:
         self._sinks = [stream.sinks for stream in intake.streams]
         self._notes = [stream.note for stream in intake.streams]
         self._meters = [stream.meter for stream in intake.streams]
+        self._analysed = [each for each in intake.streams if each.sinks.analyser is not None]
         self._max_age_ns, self._max_frames = max_age_ns, max_frames
         self._canary, self._ladder = canary, ladder
         self._batcher = DynamicBatcher(1, budget_ns=max_age_ns)
@@ -137,6 +138,8 @@ class Loop:
                 until=busy[0].slot.ready if busy else self._stopped,
                 timeout_s=hold_ns / 1e9 if hold_ns else WAIT_S,
             )
+            for stream in self._analysed:
+                stream.sinks.follow(stream.meter.state)
 
     def _hold_ns(self) -> int:
         """How long to wait for more frames; 0: as many as there are will do."""

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from ..core.errors import SinkError
 from ..core.frame import SourceInfo
-from ..core.interfaces import BackendFactory, Canary, EngineKind, FrameSource, Sink
+from ..core.interfaces import Analyser, BackendFactory, Canary, EngineKind, FrameSource, Sink
 from ..core.stats import WORKING, Meter, PipelineStats
 from .capture import SourceGroup, StreamSpec
 from .degrade import DegradationPolicy
@@ -53,6 +53,7 @@ class Pipeline:
         stall_s: float = 15.0,
         canary: Canary | None = None,
         note: Note = note_nothing,
+        analyser: Analyser | None = None,
         make_ladder: Callable[[Callable[[str], None]], DegradationPolicy] | None = None,
         stays: bool = False,
         on_fault: OnFault | None = None,
@@ -67,7 +68,7 @@ class Pipeline:
         self._stop, self._done = threading.Event(), threading.Event()
         self._error: BaseException | None = None
         self._error_lock = threading.Lock()
-        specs = [StreamSpec(source, sinks, name, note), *more]
+        specs = [StreamSpec(source, sinks, name, note, analyser), *more]
         self._sources = SourceGroup(
             specs, policy, meter=self._meter, stall_s=stall_s, on_fault=on_fault
         )

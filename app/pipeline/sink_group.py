@@ -9,8 +9,9 @@ from time import monotonic_ns
 
 from ..core.detections import Result
 from ..core.errors import KestrelError
+from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
-from ..core.interfaces import Sink, Updatable
+from ..core.interfaces import Analyser, Sink, TakesEvents, Updatable
 from ..core.stats import Meter
 
 CLAIM_S = 0.1  # a sink that holds its results for longer is stuck
@@ -27,6 +28,7 @@ class SinkGroup:
     The sinks stay open when another source or model takes over: they are told of it, or, where
     they are not Updatable, closed and opened again. A sink's fault is raised; with ``on_fault`` the
     sink is closed instead, the fault is kept in ``faults`` and told, and the others go on.
+    ``analyser`` sees each result before them, and they see what it makes of it.
     """
 
     def __init__(
@@ -36,7 +38,9 @@ class SinkGroup:
         *,
         info_of: Callable[[int], SourceInfo | None],
         on_fault: OnFault | None = None,
+        analyser: Analyser | None = None,
     ) -> None:
+        self.analyser = analyser
         self._sinks, self._meter, self._info_of = list(sinks), meter, info_of
         self._on_fault = on_fault
         self._open: list[Sink] = []
@@ -84,6 +88,8 @@ class SinkGroup:
         self._check_owner()
         do = begin if self._source is None else renew
         self._source, self._labels = source, labels
+        if self.analyser is not None:
+            self.analyser.open(source, labels)
         self._each(do)
 
     def relabel(self, labels: Sequence[str]) -> None:
@@ -97,16 +103,35 @@ class SinkGroup:
         if source is not None and source is not self._source:
             self.open(source, self._labels)
         started_ns = monotonic_ns()
+        if self.analyser is not None:
+            self._check_owner()
+            result = self.analyser.update(result)
         self._each(lambda sink: sink.emit(result))
         self._meter.emitted(monotonic_ns() - started_ns)
+
+    def follow(self, state: str) -> None:
+        """Tell the analyser how the source is, and the sinks what follows from that."""
+        if self.analyser is not None and self.is_open:
+            self._check_owner()
+            events, fired = self.analyser.follow(state)
+            if events or fired:
+                self._each(lambda sink: _tell(sink, events, fired))
 
     def close(self, on_error: Callable[[BaseException], None]) -> None:
         """Close what was opened, in reverse, each whatever the others do; idempotent."""
         with self._lock:
             self._check_owner()
+            events: Sequence[Event] = ()
+            fired: Sequence[Fired] = ()
+            if self.analyser is not None and self._open:
+                events, fired = self.analyser.end()
             while self._open:
+                sink = self._open.pop()
                 try:
-                    self._open.pop().close()
+                    try:
+                        _tell(sink, events, fired)
+                    finally:
+                        sink.close()
                 except BaseException as error:
                     if self._on_fault is None or not isinstance(error, KestrelError):
                         on_error(error)
@@ -133,3 +158,8 @@ class SinkGroup:
                         sink.close()
                     self.faults.append(error)
                     self._on_fault(error)
+
+
+def _tell(sink: Sink, events: Sequence[Event], fired: Sequence[Fired]) -> None:
+    if (events or fired) and isinstance(sink, TakesEvents):
+        sink.happened(events, fired)

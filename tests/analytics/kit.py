@@ -8,9 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from app.analytics.analytics import Analytics, AnalyticsOptions
-from app.analytics.events import Event
-from app.analytics.rules import Fired
 from app.core.detections import Detections
+from app.core.events import Event, Fired
 
 LABELS = ("person", "car")
 WH = (1280, 720)

@@ -122,8 +122,6 @@ def test_a_rule_has_its_hours() -> None:
         ({"rule": [{"name": "r", "when": "cross", "then": ["mqtt"], "min_s": 2}]}, "min_s"),
         ({"rule": [{"name": "r", "when": "enter", "then": ["mqtt"], "min_s": "2"}]}, "min_s"),
         ({"rule": [{"name": "r", "when": "gone", "then": ["mqtt"], "between": "9-5"}]}, "between"),
-        ({"track": {"lost": 3}}, "lost_s"),
-        ({"track": {"reach": -1}}, "reach"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_its_key(tables: dict[str, Any], named: str) -> None:
@@ -134,7 +132,6 @@ def test_what_cannot_be_meant_is_refused_by_its_key(tables: dict[str, Any], name
 def test_tables_become_options() -> None:
     options = AnalyticsOptions.from_tables(
         {
-            "track": {"lost_s": 3},
             "zone": [{"name": "door", "points": [[0, 0], [1, 0], [1, 1]], "dwell_s": [5]}],
             "line": [{"name": "mid", "points": [[0, 0.5], [1, 0.5]]}],
             "rule": [
@@ -150,4 +147,4 @@ def test_tables_become_options() -> None:
     corner = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0))
     assert options.zones == (Zone(name="door", points=corner, dwell_s=(5.0,)),)
     assert options.lines == (Line(name="mid", points=((0.0, 0.5), (1.0, 0.5))),)
-    assert options.rules[0].then == ("mqtt",) and options.track.lost_s == 3.0
+    assert options.rules[0].then == ("mqtt",)

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from app.analytics.analytics import Analytics, AnalyticsOptions
-from app.analytics.events import Event
 from app.analytics.zones import Line
 from app.commands.cli import main
 from app.core.detections import Detections
+from app.core.events import Event
 
 LABELS = ("person", "face")
 PERIOD_NS = 100_000_000

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.analytics.analytics import AnalyticsOptions
-from app.analytics.tracker import Tracker, TrackOptions, assign
+from app.analytics.tracker import Tracker, assign
+from app.config import TrackOptions
 from app.core.errors import ConfigError
 
 from .kit import Box, person, run
@@ -208,11 +211,12 @@ def test_assignments_are_as_cheap_as_the_best_of_all(seed: int, rows: int, colum
 
 
 def test_options_that_cannot_be_meant_are_refused() -> None:
-    for options in (
-        TrackOptions(high_score=1.5),
-        TrackOptions(low_score=0.6, high_score=0.5),
-        TrackOptions(most_tracks=0),
-        TrackOptions(lost_s=float("nan")),
-    ):
+    values: tuple[dict[str, Any], ...] = (
+        {"high_score": 1.5},
+        {"low_score": 0.6, "high_score": 0.5},
+        {"most_tracks": 0},
+        {"lost_s": float("nan")},
+    )
+    for options in values:
         with pytest.raises(ConfigError, match=r"\[track\]"):
-            options.check()
+            TrackOptions(**options)

@@ -22,6 +22,7 @@ from ..runtime.engines import backend_factory
 from ..runtime.inputs import make_input
 from ..runtime.outputs import Outputs, refuse_own_inputs
 from ..runtime.run import read_golden, refuse_unfit, wants_window
+from ..runtime.tracking import check_tracking
 from ..sinks.video import why_no_encoder
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,11 @@ def check(config: Config, policy: Policy) -> int:
     if holds(lambda: refuse_unfit(config, policy)):
         for step in _sources(config, policy):
             holds(step)
-    for name, path in (("--json", config.json), ("--record", config.record.path)):
+    for name, path in (
+        ("--json", config.json),
+        ("--events", config.events.path),
+        ("--record", config.record.path),
+    ):
         holds(lambda name=name, path=path: _output(name, path))  # type: ignore[misc]
     holds(lambda: _outputs(config, policy))
     if policy is Policy.LATEST:
@@ -89,6 +94,7 @@ def _model(config: Config) -> Model:
 
 def _engine(config: Config, model: Model, policy: Policy) -> None:
     backend_factory(config, model, policy)
+    check_tracking(config, model.spec.labels)
     check_ladder(config, model)
     if policy is Policy.LOSSLESS:
         read_golden(config, model)

@@ -32,6 +32,7 @@ from .degradation import with_ladder
 from .inputs import NamedInput
 from .outputs import Outputs, refuse_own_inputs
 from .service import Reloader
+from .tracking import check_tracking, make_analyser
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ class BuiltRun:
             ending.error,
             self.pipeline.stats(),
             remarks=self.pipeline.backend_remarks,
-            to_stderr=self._plan.config.json == "-",
+            to_stderr="-" in (self._plan.config.json, self._plan.config.events.path),
         )
 
 
@@ -174,6 +175,7 @@ def build(plan: RunPlan) -> BuiltRun:
     shared = [Shared(sink) for sink in ([summary.energy] if summary else []) + [*plan.sinks]]
     # counts once every output has it
     last = [] if plan.supervised is None else [Shared(plan.supervised)]
+    check_tracking(config, plan.model.spec.labels)
     lanes = []
     for i, (name, source) in enumerate(plan.inputs):
         recorders = plan.recorders[i : i + 1]
@@ -181,7 +183,13 @@ def build(plan: RunPlan) -> BuiltRun:
         sinks += [*shared, *recorders, *outputs.of(name), *last]
         sinks += [plan.screens[name]] if plan.screens else []
         lanes.append(
-            StreamSpec(source, sinks, name, recorders[0].note if recorders else note_nothing)
+            StreamSpec(
+                source,
+                sinks,
+                name,
+                recorders[0].note if recorders else note_nothing,
+                make_analyser(config, plan.policy, name),
+            )
         )
     pipeline = Pipeline(
         lanes[0].source,
@@ -191,6 +199,7 @@ def build(plan: RunPlan) -> BuiltRun:
         policy=plan.policy,
         name=lanes[0].name,
         note=lanes[0].note,
+        analyser=lanes[0].analyser,
         more=lanes[1:],
         max_age_ms=config.max_age_ms,
         max_frames=config.max_frames,

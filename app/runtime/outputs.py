@@ -20,7 +20,7 @@ from ..core.stats import OutputMeter, PipelineStats
 from ..models.manifest import Model
 from ..pipeline.handoff import Policy
 from ..sinks.adapters import QueuedSink, instruments
-from ..sinks.events import Event, EventSink
+from ..sinks.events import EventLinesSink, EventSink, Listener, TrackEventSink
 from ..sinks.json_lines import JsonLinesSink, LinesFile
 from ..sinks.video import VideoFileSink
 
@@ -61,7 +61,10 @@ CLIP_QUEUE = 16
 def without_outputs(config: Config) -> Config:
     """The same run with nothing written, for measurements."""
     bare = Config()
-    names = ("json", "expect", "trace", "ladder", "record", "clips", "mqtt", "http", "webhook")
+    names = (
+        *("json", "expect", "trace", "ladder", "record", "clips", "mqtt", "http", "webhook"),
+        *("track", "events", "zone", "line", "mask", "rule"),
+    )
     return replace(config, **{name: getattr(bare, name) for name in names})
 
 
@@ -92,6 +95,7 @@ class Outputs:
         self.meters: list[OutputMeter] = []
         self._services: list[_Service] = []
         self._lines = None if config.json is None else LinesFile(config.json)
+        self._events = None if config.events.path is None else LinesFile(config.events.path)
         self._webhook = None if config.webhook.url is None else self._make_webhook()
         http = config.http.address
         self._http = None if http is None else self._make_http(http)
@@ -108,23 +112,29 @@ class Outputs:
 
     def _sinks_of(self, name: str) -> list[Sink]:
         config, sinks = self._config, list[Sink]()
-        listeners: list[Callable[[Event], None]] = []
+        listeners: dict[str, Listener] = {}
         if self._lines is not None:
             sinks.append(JsonLinesSink(self._lines))
+        if self._events is not None:
+            sinks.append(EventLinesSink(self._events))
         if config.record.path is not None:
             sinks.append(self._recording(name))
         if config.clips.path is not None:
             sinks.append(self._clips(name, listeners))
         if self._webhook is not None:
-            listeners.append(self._webhook.notice)
+            listeners["webhook"] = self._webhook.notice
         if config.mqtt.url is not None:
             publisher = self._mqtt(config.mqtt.url, name)
             sinks.append(publisher)
-            listeners.append(publisher.notice)
+            listeners["mqtt"] = publisher.notice
         if self._http is not None:
             sinks.append(self._http.feed(name))
-        if listeners:
-            sinks.append(EventSink(config.events, listeners))  # last, so closed first
+        if listeners:  # last, so closed first
+            sinks.append(
+                TrackEventSink(listeners, ruled_actions(config))
+                if config.tracks
+                else EventSink(config.events, [*listeners.values()])
+            )
         return sinks
 
     @contextmanager
@@ -169,7 +179,7 @@ class Outputs:
         options = replace(options, path=f"{Path(options.path, name)}{os.sep}")
         return self._beside(SegmentsSink(options, meter), meter)
 
-    def _clips(self, name: str, listeners: list[Callable[[Event], None]]) -> Sink:
+    def _clips(self, name: str, listeners: dict[str, Listener]) -> Sink:
         from ..sinks.clips import ClipSink
 
         meter, options = self._meter("clips", name), self._config.clips
@@ -177,7 +187,7 @@ class Outputs:
         if name:
             options = replace(options, path=str(Path(options.path, name)))
         sink = ClipSink(options, meter)
-        listeners.append(sink.notice)
+        listeners["clip"] = sink.notice
         return self._beside(sink, meter, capacity=CLIP_QUEUE)
 
     def _beside(self, sink: Sink, meter: OutputMeter, *, capacity: int = 8) -> Sink:
@@ -229,6 +239,11 @@ class Outputs:
         return service
 
 
+def ruled_actions(config: Config) -> set[str]:
+    """The outputs that rules name, and which get nothing but what these send."""
+    return {action for rule in config.rule for action in rule.get("then", ())}
+
+
 def is_folder(path: str) -> bool:
     """Whether recordings rotate in a folder: one that exists, or a name that ends in a slash."""
     return path.endswith(os.sep) or Path(path).is_dir()
@@ -263,6 +278,7 @@ def refuse_own_inputs(config: Config, model: Model | None, policy: Policy) -> No
     refuse_clashes(
         outputs={
             "--json": config.json,
+            "--events": config.events.path,
             "--record": record,
             "--trace": config.trace if policy is Policy.LATEST else None,
         },

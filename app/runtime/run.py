@@ -36,6 +36,7 @@ from .inputs import NamedInput, choose_source, make_input, make_inputs
 from .multi_gpu import refuse_unspreadable
 from .outputs import Outputs, refuse_own_inputs
 from .service import Reloader, make_canary, make_recorder
+from .tracking import check_tracking
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +164,7 @@ def run_windowed(config: Config, *, reload: Callable[[], Config] | None = None) 
             session.error,
             session.stats(),
             remarks=session.remarks,
-            to_stderr=config.json == "-",
+            to_stderr="-" in (config.json, config.events.path),
         )
     elif session.error is not None:
         raise session.error
@@ -174,6 +175,7 @@ def prepare_engine(config: Config, supervised: Supervised | None = None) -> Prep
     """Find the configuration's model, fetched and verified, and how to run it; may take long."""
     model = choose_model(config)
     spec = model.spec
+    check_tracking(config, spec.labels)
     factory, make_ladder = with_ladder(config, model, Policy.LATEST)
     inferred = supervised.inferred if supervised is not None else lambda: None
     canary = make_canary(config, model, inferred)

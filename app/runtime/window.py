@@ -25,7 +25,7 @@ from ..models.manifest import Model
 from ..models.store import list_models, locate
 from ..ops.power import PowerReading
 from ..ops.signals import noting
-from ..pipeline.handoff import Note, note_nothing
+from ..pipeline.handoff import Note, Policy, note_nothing
 from ..pipeline.player import Opening
 from ..session.engine_switch import Prepared
 from ..session.figures import no_power
@@ -38,6 +38,7 @@ from ..sinks.video import VideoFileSink, draw_detections
 from ..sources.camera import list_cameras
 from ..sources.uri import is_recording, make_source
 from .inputs import endurance_of, source_options
+from .tracking import make_analyser
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +138,7 @@ class WindowController:
             loops=lambda uri: loop or (stays and uri == SAMPLE),
             note=note,
             power=power,
+            analyser=make_analyser(config, Policy.LATEST),
         )
         self.state: Callable[[], SessionState] = self.session.state
         self.take: Callable[[], tuple[Result, Sequence[str]] | None] = self._latest.take_labelled

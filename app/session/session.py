@@ -15,7 +15,7 @@ from time import monotonic
 from ..config import Config
 from ..core.errors import KestrelError, SourceError
 from ..core.frame import SourceInfo
-from ..core.interfaces import Sink
+from ..core.interfaces import Analyser, Sink
 from ..core.package import NAME
 from ..core.stats import PipelineStats
 from ..ops.power import PowerReading
@@ -42,7 +42,8 @@ class Session:
     ``make`` finds a source by its URI, ``prepare`` a model and its engine; both may take long.
     ``stay``: a recording's end is not the end of the run. ``sinks`` get every result; the fault of
     one closes it, is told, and is the ``error`` at the end. ``loops`` says whether a recording
-    begins again; ``note`` hears what becomes of each frame; ``power`` tells what the machine draws.
+    begins again; ``note`` hears what becomes of each frame; ``power`` tells what the machine draws;
+    ``analyser`` follows objects.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Session:
         loops: Callable[[str], bool] = lambda uri: False,
         note: Note = note_nothing,
         power: Callable[[], PowerReading] = no_power,
+        analyser: Analyser | None = None,
     ) -> None:
         self._recording, self._stay, self._power = recording, stay, power
         self._store = store = StateStore(SessionState(score=config.score, iou=config.iou))
@@ -71,6 +73,7 @@ class Session:
             max_frames=config.max_frames,
             stall_s=config.read_timeout_s * 1.5,
             note=note,
+            analyser=analyser,
             stays=True,
             on_fault=self._sink_failed,
         )

@@ -23,7 +23,7 @@ from ..core.errors import SinkError
 from ..core.frame import SourceInfo, bgr_pixels
 from ..core.interfaces import Sink
 from ..core.stats import OutputMeter
-from .events import Event
+from .events import Notice
 from .rotating import Budget, make_folder
 from .video import VideoFileSink, encode_jpeg
 
@@ -43,7 +43,9 @@ class _Kept:
 
 
 class ClipSink:
-    """A video from ``before_s`` before a label appears to ``after_s`` after it has gone.
+    """A video from ``before_s`` before something appears to ``after_s`` after it has gone.
+
+    Of a moment, which a rule chose, the clip goes to ``after_s`` after it.
 
     Frames wait as JPEG in a ring that is bounded in time and bytes. ``notice`` takes events on any
     thread; all else runs on the thread of the queue that this sink is behind.
@@ -60,7 +62,7 @@ class ClipSink:
         self._budget = Budget.of(options, "clip")
         self._source: SourceInfo | None = None
         self._labels: Sequence[str] = ()
-        self._events: deque[Event] = deque()
+        self._events: deque[Notice] = deque()
         self._in_view: set[str] = set()
         self._ring: deque[_Kept] = deque()
         self._ring_bytes = 0
@@ -75,7 +77,7 @@ class ClipSink:
         make_folder(self._budget.folder)
         self._budget.enforce()
 
-    def notice(self, event: Event) -> None:
+    def notice(self, event: Notice) -> None:
         """Something appeared or is gone."""
         self._events.append(event)
 
@@ -100,16 +102,17 @@ class ClipSink:
         if self._file is not None:
             self._end()
 
-    def _follow(self, event: Event, now_ns: int) -> None:
+    def _follow(self, event: Notice, now_ns: int) -> None:
+        if event.kind == "other":
+            return
         if event.kind == "appear":
-            self._in_view.add(event.label)
-            self._until_ns = None
-            if self._file is None:
-                self._begin(now_ns)
-        else:
-            self._in_view.discard(event.label)
-            if not self._in_view:
-                self._until_ns = now_ns + int(self._options.after_s * 1e9)
+            self._in_view.add(event.subject)
+        elif event.kind == "disappear":
+            self._in_view.discard(event.subject)
+        if event.kind != "disappear" and self._file is None:
+            self._begin(now_ns)
+        after_ns = int(self._options.after_s * 1e9)
+        self._until_ns = None if self._in_view else now_ns + after_ns
 
     def _begin(self, now_ns: int) -> None:
         assert self._source is not None

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TextIO
 
 from ..core.detections import Detections, Result, label_of, printable
+from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
 
 REDRAW_S = 0.2
@@ -132,6 +133,8 @@ class SummarySink:
         self.frames = 0
         self._labels: Sequence[str] = ()
         self._seen: dict[str, tuple[int, int, float]] = {}  # label: frames, most, best
+        self._objects: Counter[str] = Counter()  # tracks, by label
+        self._crossed: Counter[tuple[str, str, str]] = Counter()  # label, line, direction
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Take the names."""
@@ -144,6 +147,8 @@ class SummarySink:
     def emit(self, result: Result) -> None:
         """Count one frame."""
         self.frames += 1
+        if result.events:
+            self.happened(result.events, result.fired)
         detections = result.detections
         if not len(detections):
             return
@@ -156,8 +161,29 @@ class SummarySink:
             frames, most, top = self._seen.get(label, (0, 0, 0.0))
             self._seen[label] = (frames + 1, max(most, count), max(top, best[class_id]))
 
+    def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
+        """See interfaces.TakesEvents."""
+        for event in events:
+            if event.type == "appear":
+                self._objects[event.label or ""] += 1
+            elif event.type == "cross":
+                self._crossed[event.label or "", event.line or "", event.direction or ""] += 1
+
     def close(self) -> None:
         """The counts stay readable."""
+
+    def objects(self) -> list[str]:
+        """For people, a line for each label of which objects were tracked."""
+        lines = []
+        for label, count in self._objects.most_common(12):
+            names = sorted({name for who, name, _ in self._crossed if who == label})
+            crossed = [
+                f"{self._crossed[label, name, 'in']} in, {self._crossed[label, name, 'out']} out "
+                f"by line {printable(name)}"
+                for name in names
+            ]
+            lines.append(f"{count} × {printable(label)}{': ' * bool(crossed)}{'; '.join(crossed)}")
+        return lines
 
     def labels(self) -> list[LabelSummary]:
         """All labels that were seen, the most frequent first."""
@@ -165,7 +191,7 @@ class SummarySink:
         return sorted(seen, key=lambda each: (-each.frames, -each.best_score, each.label))
 
     def lines(self, limit: int = 12) -> list[str]:
-        """For people, one line a label, at least one line and at most ``limit`` + 1."""
+        """For people: a line for each of ``limit`` labels, at least one; then the objects."""
         if not self.frames:
             return ["no frames"]
         seen = self.labels()
@@ -178,4 +204,4 @@ class SummarySink:
         ]
         if len(seen) > limit:
             lines.append(f"and {len(seen) - limit} more labels")
-        return lines
+        return lines + self.objects()

@@ -1,10 +1,10 @@
-"""Events: a label comes into view or leaves it, and listeners are told."""
+"""Events for listeners and files: of tracks, or, without them, of labels."""
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,9 +13,12 @@ import numpy as np
 from ..config import EventOptions
 from ..core.detections import Result, label_of
 from ..core.errors import SinkError
+from ..core.events import Event, Fired
 from ..core.frame import Frame, SourceInfo
-from .json_lines import ResultEncoder
+from .json_lines import LinesFile, ResultEncoder, quoted
 
+Kind = Literal["appear", "disappear", "moment", "other"]
+_KINDS: dict[str, Kind] = {"appear": "appear", "gone": "disappear"}
 _NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
 
@@ -31,12 +34,19 @@ class _Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """A label has come into view or left it. ``text`` is its JSON object, with an id of its own."""
+class Notice:
+    """What a listener is told of an event; ``text`` is its JSON object, with an id of its own.
 
-    kind: Literal["appear", "disappear"]
-    label: str
+    ``subject``: the label or track that comes into view or leaves it. A "moment" is worth a clip
+    whatever is in view; "other" is not.
+    """
+
+    kind: Kind
+    subject: str
     text: str
+
+
+Listener = Callable[[Notice], None]
 
 
 class EventSink:
@@ -46,7 +56,7 @@ class EventSink:
     and is gone when it was not seen for that long. What is in view at the end disappears then.
     """
 
-    def __init__(self, options: EventOptions, listeners: Sequence[Callable[[Event], None]]) -> None:
+    def __init__(self, options: EventOptions, listeners: Sequence[Listener]) -> None:
         self._options, self._listeners = options, listeners
         self._wanted = set(options.labels)
         self._gone_ns = int(options.gone_s * 1e9)
@@ -125,6 +135,69 @@ class EventSink:
                 **more,
             }
         )
-        event = Event(kind, label, text)
+        notice = Notice(kind, label, text)
         for listener in self._listeners:
-            listener(event)
+            listener(notice)
+
+
+class TrackEventSink:
+    """Tells ``listeners``, by the action that they are, of the events of tracks.
+
+    One that a rule names (``ruled``) gets what the rules send it, others get every event.
+    """
+
+    def __init__(self, listeners: Mapping[str, Listener], ruled: Collection[str]) -> None:
+        self._by_rule = {name: each for name, each in listeners.items() if name in ruled}
+        self._always = [each for name, each in listeners.items() if name not in ruled]
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Nothing to open."""
+
+    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """See interfaces.Updatable."""
+
+    def emit(self, result: Result) -> None:
+        """Tell what the frame brought."""
+        self.happened(result.events, result.fired)
+
+    def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
+        """See interfaces.TakesEvents."""
+        for event in events if self._always else ():
+            kind = _KINDS.get(event.type, "other")
+            notice = Notice(kind, str(event.track_id), quoted(event.as_json()))
+            for listener in self._always:
+                listener(notice)
+        for rule, then, event in fired:
+            text = quoted({**event.as_json(), "rule": rule})
+            for name in self._by_rule.keys() & set(then):
+                self._by_rule[name](Notice("moment", str(event.track_id), text))
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class EventLinesSink:
+    """One JSON line an event of tracks to a file that others may share."""
+
+    def __init__(self, file: LinesFile) -> None:
+        self._file = file
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Open the file; raises SinkError with the cure."""
+        self._file.open()
+
+    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """See interfaces.Updatable."""
+
+    def emit(self, result: Result) -> None:
+        """Write what the frame brought; raises SinkError, ReaderGone."""
+        self.happened(result.events, result.fired)
+
+    def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
+        """See interfaces.TakesEvents."""
+        for event in events:
+            self._file.write(quoted(event.as_json()))
+
+    def close(self) -> None:
+        """Let go; every line has been written already."""
+        self._file.close()

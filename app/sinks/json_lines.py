@@ -53,7 +53,7 @@ class ResultEncoder:
             f'{{{self._source}, "frame": {frame.index}, "media_ms": {media}, '
             f'"time": "{self.time(frame.captured_ns)}", '
             f'"age_ms": {round(result.age_ns / 1e6, 2)}, "size": [{width}, {height}], '
-            f'"detections": [{self._detections(result.detections)}]}}'
+            f'"detections": [{self._detections(result.detections, result.zones)}]}}'
         )
 
     def time(self, captured_ns: int) -> str:
@@ -64,7 +64,7 @@ class ResultEncoder:
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._second_text}.{ms:03}Z"
 
-    def _detections(self, detections: Detections) -> str:
+    def _detections(self, detections: Detections, zones: Sequence[tuple[str, ...]]) -> str:
         boxes = detections.xyxy.tolist()  # Python floats: NumPy's own are slow to format
         ids, scores = detections.class_ids.tolist(), detections.scores.tolist()
         texts = [
@@ -81,6 +81,9 @@ class ResultEncoder:
             for i, track_id in enumerate(detections.track_ids.tolist()):
                 if track_id >= 0:
                     texts[i] = f'{texts[i][:-1]}, "track_id": {track_id}}}'
+        for i, names in enumerate(zones):
+            if names:
+                texts[i] = f'{texts[i][:-1]}, "zones": [{", ".join(map(quoted, names))}]}}'
         return ", ".join(texts)
 
     def _label(self, class_id: int) -> str:
@@ -89,13 +92,13 @@ class ResultEncoder:
         return quoted(label_of((), class_id))
 
 
-def quoted(text: str) -> str:
+def quoted(value: object) -> str:
     """JSON in readable UTF-8; escaped where a file name is no valid Unicode."""
-    quoted = json.dumps(text, ensure_ascii=False)
+    quoted = json.dumps(value, ensure_ascii=False)
     try:
         quoted.encode()
     except UnicodeEncodeError:
-        return json.dumps(text)
+        return json.dumps(value)
     return quoted
 
 

@@ -18,7 +18,7 @@ from .. import __version__
 from ..config import WebhookOptions
 from ..core.errors import ConfigError
 from ..core.stats import OutputMeter
-from .events import Event
+from .events import Notice
 from .tls import client_context, untrusted
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Webhook:
         parts = urlsplit(self._url)
         self.name = f"{parts.scheme}://{parts.hostname}/***"  # the path itself is often the secret
         self._open = _opener(options)
-        self._queue: deque[Event] = deque()
+        self._queue: deque[Notice] = deque()
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="output-webhook", daemon=True)
@@ -55,7 +55,7 @@ class Webhook:
         log.info("events are posted to %s", self.name)
         self._thread.start()
 
-    def notice(self, event: Event) -> None:
+    def notice(self, event: Notice) -> None:
         """Take one event; any thread."""
         with self._changed:
             if len(self._queue) >= self._options.queue:
@@ -88,7 +88,7 @@ class Webhook:
                 self._meter.waiting = len(self._queue)
             self._deliver(event)
 
-    def _deliver(self, event: Event) -> None:
+    def _deliver(self, event: Notice) -> None:
         pause_s = self._first_pause_s
         for attempt in range(1, self._options.attempts + 1):
             fault, again = self._post(event)
@@ -110,7 +110,7 @@ class Webhook:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         self._meter.dropped("unreachable")
 
-    def _post(self, event: Event) -> tuple[str | None, bool]:
+    def _post(self, event: Notice) -> tuple[str | None, bool]:
         """(None, …) when it was taken, else what is wrong and whether to try again."""
         request = urllib.request.Request(
             self._url, event.text.encode(), self._headers, method="POST"

@@ -11,10 +11,10 @@ from app.config import ClipOptions
 from app.core.errors import SinkError
 from app.core.stats import OutputMeter
 from app.sinks.clips import ClipSink
-from app.sinks.events import Event
+from app.sinks.events import Notice
 from tests.sinks.kit import CLIP, LABELS, gray, result, textured
 
-APPEAR, GONE = Event("appear", "person", "{}"), Event("disappear", "person", "{}")
+APPEAR, GONE = Notice("appear", "person", "{}"), Notice("disappear", "person", "{}")
 
 
 class Kept:
@@ -41,7 +41,7 @@ class Kept:
     def close(self) -> None: ...
 
 
-def clipped(folder: Path, events: dict[int, Event], count: int = 100, **options) -> Kept:
+def clipped(folder: Path, events: dict[int, Notice], count: int = 100, **options) -> Kept:
     """Frames 40 ms apart; events come before the frame of that number."""
     kept = Kept()
     options = {"before_s": 0.4, "after_s": 0.4} | options

@@ -23,6 +23,7 @@ from .core.errors import (
     ConfigError,
     KestrelError,
 )
+from .core.events import Event
 from .core.frame import Frame, bgr_pixels
 from .core.stats import PipelineStats
 from .pipeline.handoff import Policy
@@ -158,6 +159,7 @@ class StreamResult:
     is on the clock of time.monotonic_ns(); ``media_ns`` is the position in a recording, None when
     live. ``age_ms``: from capture until the boxes were ready. ``stages_ms``: where that time went.
     ``stats``: counts and rates of the stream so far; its percentiles are in ``Stream.stats()``.
+    ``events``: with ``track``, what happened since the result before, such as "appear".
     """
 
     detections: Detections
@@ -168,6 +170,7 @@ class StreamResult:
     age_ms: float
     stages_ms: Mapping[str, float]
     stats: PipelineStats
+    events: Sequence[Event]
     raw: Frame  # as the source gave it; see ``frame``
 
     @property
@@ -241,6 +244,7 @@ class Stream:
             result.age_ns / 1e6,
             {name: value_ns / 1e6 for name, value_ns in result.stages_ns.items()},
             self._with_unread(self._pipeline.counts()),
+            result.events,
             result.frame,
         )
 
@@ -256,6 +260,7 @@ def stream(
     max_age_ms: float | None = None,
     max_frames: int | None = None,
     reconnect: bool = True,
+    track: bool = False,
 ) -> Stream:
     """Detections of a camera, a stream or a recording, frame by frame.
 
@@ -264,6 +269,10 @@ def stream(
     for, here or in the caller's loop, is dropped; ``max_age_ms`` also drops frames that waited
     longer before inference. It is opened again when it is lost, unless ``reconnect`` is False. Of
     a recording every frame comes, in order, as fast as the loop takes it.
+
+    With ``track``, ``detections.track_ids`` says which object each is, -1 for none yet, and
+    ``events`` what happened to them. What happens at the very end, after the last result, is told
+    nowhere.
 
     The other arguments are those of Detector; ``max_frames`` ends after so many frames. Raises
     ConfigError, ModelError or SourceError here for what can be known already, and during the
@@ -277,7 +286,7 @@ def stream(
     config = _config(
         **{"source": source, "model": model, "engine": engine, "precision": precision},
         **{"score": score, "iou": iou, "max_age_ms": max_age_ms},
-        **{"max_frames": max_frames, "reconnect": reconnect},
+        **{"max_frames": max_frames, "reconnect": reconnect, "track.on": track or None},
     )
     lossless = is_recording(source)
     if lossless and max_age_ms is not None:

@@ -214,3 +214,10 @@ def test_the_examples_of_the_documentation_run(snippet: str, tmp_path: Path) -> 
         [sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_tracks_and_events_come_with_the_results(tiny_model: Path) -> None:
+    results = list(stream("pattern:?frames=5", model=str(tiny_model), engine="cpu", track=True))
+    ids = [r.detections.track_ids for r in results]
+    assert all(each is not None and each.tolist() == [1] for each in ids[1:])
+    assert [event.type for r in results for event in r.events] == ["appear"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .detections import label_of, printable
+from .detections import Detections, label_of, printable
 
 Rgb = tuple[int, int, int]
 Rect = tuple[float, float, float, float]  # left, top, right, bottom
@@ -44,11 +44,28 @@ def text_colour_on(background: Rgb) -> Rgb:
 
 
 def caption(
-    labels: Sequence[str], class_id: int, score: float, *, named: bool = True, scored: bool = True
+    labels: Sequence[str],
+    class_id: int,
+    score: float,
+    track_id: int = -1,
+    *,
+    named: bool = True,
+    scored: bool = True,
 ) -> str:
-    """What is written at a box: its label, its score, or both."""
+    """What is written at a box: its label and the number of its track (-1: none), its score."""
     words = [printable(label_of(labels, class_id))] if named else []
+    if named and track_id >= 0:
+        words.append(str(track_id))
     return " ".join([*words, f"{score:.2f}"] if scored else words)
+
+
+def captions(
+    found: Detections, labels: Sequence[str], *, named: bool = True, scored: bool = True
+) -> list[str]:
+    """The caption of each detection."""
+    ids = [-1] * len(found) if found.track_ids is None else found.track_ids.tolist()
+    each = zip(found.class_ids.tolist(), found.scores.tolist(), ids, strict=True)
+    return [caption(labels, *one, named=named, scored=scored) for one in each]
 
 
 @dataclass(frozen=True, slots=True)

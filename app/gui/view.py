@@ -30,7 +30,7 @@ from PyQt5.sip import voidptr
 
 from ..core.detections import Detections, Result
 from ..core.frame import FramePool, bgr_pixels
-from ..core.overlay import SCREEN, caption, colour_of, place_tags, text_colour_on
+from ..core.overlay import SCREEN, captions, colour_of, place_tags, text_colour_on
 
 MAX_ZOOM = 32.0  # device pixels a frame's pixel
 STEP = 1.25
@@ -180,8 +180,7 @@ def paint_detections(
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     painter.translate(placed.x0, placed.y0)
     boxes = (found.xyxy * placed.scale).tolist()
-    class_ids, scores = found.class_ids.tolist(), found.scores.tolist()
-    colours = [colour_of(each) for each in class_ids]
+    colours = [colour_of(each) for each in found.class_ids.tolist()]
     worst_first = range(len(found) - 1, -1, -1)
     if options.boxes:
         painter.setBrush(Qt.BrushStyle.NoBrush)
@@ -206,12 +205,9 @@ def paint_detections(
             min(frame_wh_px[1] * placed.scale, room_wh[1] - placed.y0),
         )
         metrics = QFontMetricsF(painter.font())
-        captions = [
-            caption(labels, *each, named=options.labels, scored=options.scores)
-            for each in zip(class_ids, scores, strict=True)
-        ]
+        texts = captions(found, labels, named=options.labels, scored=options.scores)
         height = metrics.height() + 2 * SCREEN.pad_y
-        sizes = [(metrics.horizontalAdvance(each) + 2 * SCREEN.pad_x, height) for each in captions]
+        sizes = [(metrics.horizontalAdvance(each) + 2 * SCREEN.pad_x, height) for each in texts]
         tags = place_tags(boxes, sizes, seen)
         for i in worst_first:
             if i in tags:
@@ -219,7 +215,7 @@ def paint_detections(
                 tag = QRectF(left, top, right - left, bottom - top)
                 painter.fillRect(tag, QColor(*colours[i]))
                 painter.setPen(QColor(*text_colour_on(colours[i])))
-                painter.drawText(tag, Qt.AlignmentFlag.AlignCenter, captions[i])
+                painter.drawText(tag, Qt.AlignmentFlag.AlignCenter, texts[i])
     painter.restore()
 
 

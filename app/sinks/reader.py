@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..core.detections import Result
 from ..core.errors import ReaderGone
 from ..core.frame import SourceInfo
+
+MOST_EVENTS = 1000  # that are kept for a slow reader, the newest
 
 
 class ResultMailbox:
@@ -35,7 +38,11 @@ class ResultMailbox:
                 self._changed.wait_for(lambda: self._left or self._waiting is None)
             if self._left:
                 raise ReaderGone("nobody reads the stream any more")
-            self.unread += self._waiting is not None
+            if self._waiting is not None:
+                self.unread += 1
+                if self._waiting.events:  # are of every frame, read or not
+                    events = [*self._waiting.events, *result.events]
+                    result = replace(result, events=events[-MOST_EVENTS:])
             self._waiting = result
             self._changed.notify()
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..core.detections import Detections, Result
 from ..core.errors import ConfigError, SinkError
 from ..core.frame import SourceInfo, bgr_pixels
-from ..core.overlay import OverlayStyle, caption, colour_of, place_tags, text_colour_on
+from ..core.overlay import OverlayStyle, captions, colour_of, place_tags, text_colour_on
 from .json_lines import open_output, unwritable
 from .salvage import whole_part, why_not_more
 
@@ -38,8 +38,7 @@ def draw_detections(
     style = OverlayStyle.for_frame((width, height))
     line, radius = round(style.line), round(style.point)
     boxes = _whole(detections.xyxy)
-    ids, scores = detections.class_ids.tolist(), detections.scores.tolist()
-    colours = [colour_of(each) for each in ids]
+    colours = [colour_of(each) for each in detections.class_ids.tolist()]
     worst_first = range(len(detections) - 1, -1, -1)  # the best one over the others
     for i in worst_first:
         x0, y0, x1, y1 = boxes[i]
@@ -51,7 +50,7 @@ def draw_detections(
             for x, y in points:
                 cv2.circle(canvas, (x, y), radius, colours[i][::-1], cv2.FILLED, cv2.LINE_AA)
     scale, stroke = style.text / _FONT_PX, max(1, line // 2)
-    texts = [_ascii(caption(labels, *each)) for each in zip(ids, scores, strict=True)]
+    texts = [_ascii(each) for each in captions(detections, labels)]
     extents = [cv2.getTextSize(text, _FONT, scale, stroke) for text in texts]
     sizes = [(w + 2 * style.pad_x, h + base + 2 * style.pad_y) for (w, h), base in extents]
     tags = place_tags(boxes, sizes, (0, 0, width, height), style)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.core.detections import printable
 from app.core.frame import Frame, bgr_pixels
-from app.core.overlay import OverlayStyle, caption, colour_of, place_tags, text_colour_on
+from app.core.overlay import OverlayStyle, caption, captions, colour_of, place_tags, text_colour_on
 from app.sinks.video import draw_detections
 from tests.sinks.kit import LABELS, found, gray
 
@@ -42,6 +42,14 @@ def test_label_cannot_steer_a_terminal() -> None:
 
 def test_class_without_a_name_is_named_by_its_number() -> None:
     assert caption(LABELS, 17, 0.256) == "class 17 0.26"
+
+
+def test_a_track_is_named_by_its_number() -> None:
+    assert caption(LABELS, 0, 0.91, 12) == "person 12 0.91"
+    tracked = replace(
+        found((0, 0.9, 0, 0, 9, 9), (1, 0.5, 0, 0, 9, 9)), track_ids=np.array([3, -1])
+    )
+    assert captions(tracked, LABELS) == ["person 3 0.90", "dog 0.50"]
 
 
 def test_line_grows_with_the_frame() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..config import Config, TrackOptions, parse_sources
 from ..core.detections import Detections, label_of
@@ -162,7 +163,6 @@ class Analytics:
         self._monitors: list[ZoneMonitor | LineMonitor] = [*self.zones, *self.lines]
         self._masks = [Placed(mask, labels) for mask in options.masks]
         self._book = RuleBook(options.rules, tz)
-        self._live: dict[int, Track] = {}  # as last observed
         self._now_ns = 0
         self._shown: dict[str, Any] = {}
 
@@ -192,37 +192,25 @@ class Analytics:
         scores = detections.scores
         for placed in (*self._masks, *self._monitors):
             placed.place(wh_px)
-        kept = outside_masks(self._masks, xyxy, scores, detections.class_ids)
-        if any(self._options.min_size):
+        class_ids = detections.class_ids
+        if self._masks or any(self._options.min_size):
+            kept = outside_masks(self._masks, xyxy, scores, class_ids)
             least = np.array(self._options.min_size) * wh_px
             kept &= (xyxy[:, 2:] - xyxy[:, :2] >= least).all(1)
-        ids = np.full(len(scores), -1, np.int64)
-        ids[kept] = self.tracker.update(
-            xyxy[kept],
-            scores[kept],
-            detections.class_ids[kept],
-            time_ns=now,
-            motion=motion,
-        )
-        class_ids = detections.class_ids.copy()
-        class_ids[kept] = self.tracker.class_ids
-        started = {track.track_id: track for track in self.tracker.started}
-        events += [self._of_track("appear", t) for t in started.values() if self._wants(t)]
-        tracked = (ids >= 0).nonzero()[0]
-        self._remember(ids, tracked, xyxy, scores, class_ids, started)
-        held = [self._live[i] for i in ids[tracked].tolist()]
-        seen = Seen(
-            ids[tracked].tolist(),
-            xyxy[tracked],
-            scores[tracked].astype(np.float64),
-            class_ids[tracked],
-            np.array([track.first_box for track in held]).reshape(-1, 4),
-            now,
-        )
-        for monitor in self._monitors:
-            events += [self._of_happening(h) for h in monitor.update(seen)]
+            all_ids = np.full(len(scores), -1, np.int64)
+            xyxy, scores, class_ids = xyxy[kept], scores[kept], class_ids[kept]
+        else:
+            kept = np.ones(len(scores), bool)
+            all_ids = None
+        ids = self.tracker.update(xyxy, scores, class_ids, time_ns=now, motion=motion)
+        events += [self._of_track("appear", t) for t in self.tracker.started if self._wants(t)]
+        if self._monitors:
+            events += self._monitored(ids, xyxy, scores, now)
         for track in self.tracker.ended:
             events += self._gone(track)
+        if all_ids is not None:
+            all_ids[kept] = ids
+            ids = all_ids
         inside = [(zone.zone.name, zone.inside()) for zone in self.zones]
         zones = [tuple(n for n, members in inside if i in members) for i in ids.tolist()]
         wall_ns = self._make.wall_ns(now)
@@ -256,10 +244,11 @@ class Analytics:
                 found[label] = found.get(label, 0) + 1
             return found
 
+        held = {track.track_id: track for track in self.tracker.tracks()}
         return {
-            "objects": by_label(track.class_id for track in self._live.values()),
+            "objects": by_label(track.class_id for track in held.values()),
             "zones": {
-                z.zone.name: by_label(self._live[i].class_id for i in z.inside() if i in self._live)
+                z.zone.name: by_label(held[i].class_id for i in z.inside() if i in held)
                 for z in self.zones
             },
             "lines": {
@@ -271,26 +260,25 @@ class Analytics:
             },
         }
 
-    def _remember(
-        self,
-        ids: Ints,
-        tracked: Ints,
-        xyxy: Floats,
-        scores: Any,
-        class_ids: Any,
-        started: Mapping[int, Track],
-    ) -> None:
-        """Keep what events tell of a track, for those of them that come when it is lost."""
-        for i in tracked.tolist():
-            track_id = int(ids[i])
-            before = started.get(track_id) or self._live[track_id]
-            x1, y1, x2, y2 = xyxy[i].tolist()
-            self._live[track_id] = before._replace(
-                class_id=int(class_ids[i]),
-                last_ns=self._now_ns,
-                score=max(before.score, float(scores[i])),
-                box=(x1, y1, x2, y2),
-            )
+    def _monitored(
+        self, ids: Ints, xyxy: Floats, scores: NDArray[np.float32], now: int
+    ) -> list[Event]:
+        """What zones and lines tell of the detections that are tracked."""
+        tracked = (ids >= 0).nonzero()[0]
+        seen = Seen(
+            ids[tracked].tolist(),
+            xyxy[tracked],
+            scores[tracked].astype(np.float64),
+            self.tracker.class_ids[tracked],
+            self.tracker.first_boxes(tracked),
+            now,
+        )
+        ended = {track.track_id: track for track in self.tracker.ended}
+        return [
+            self._of_happening(each, ended.get(each.track_id) or self.tracker.find(each.track_id))
+            for monitor in self._monitors
+            for each in monitor.update(seen)
+        ]
 
     def _wants(self, track: Track) -> bool:
         """Whether "appear" and "gone" of it are told."""
@@ -298,7 +286,11 @@ class Analytics:
         return not wanted or label_of(self._labels, track.class_id) in wanted
 
     def _finish(self) -> list[Event]:
-        events = [self._of_happening(h) for zone in self.zones for h in zone.end()]
+        events = [
+            self._of_happening(each, self.tracker.find(each.track_id))
+            for zone in self.zones
+            for each in zone.end()
+        ]
         for track in self.tracker.end():
             events += self._gone(track)
         for line in self.lines:
@@ -308,11 +300,10 @@ class Analytics:
 
     def _gone(self, track: Track) -> list[Event]:
         events = [
-            self._of_happening(happening)
+            self._of_happening(happening, track)
             for monitor in self._monitors
             for happening in monitor.forget(track.track_id)
         ]
-        self._live.pop(track.track_id, None)
         if not self._wants(track):
             return events
         duration_s = (track.last_ns - track.first_ns) / 1e9
@@ -330,12 +321,11 @@ class Analytics:
             **more,
         )
 
-    def _of_happening(self, what: Happening) -> Event:
+    def _of_happening(self, what: Happening, track: Track | None) -> Event:
         more = what._asdict()
-        kind, shape, track_id = more.pop("type"), more.pop("shape"), more.pop("track_id")
+        kind, shape, _ = more.pop("type"), more.pop("shape"), more.pop("track_id")
         more["line" if kind == "cross" else "zone"] = shape
         more["count"] = more.pop("members")
-        track = self._live.get(track_id)
         if track is not None:
             return self._of_track(kind, track, **more)
         return self._make.make(kind, time_ns=self._now_ns, **self._shown, **more)

@@ -74,6 +74,7 @@ class Tracker:
         self.started: list[Track] = []
         self.ended: list[Track] = []
         self.class_ids: NDArray[Any] = np.zeros(0, np.int32)
+        self._rows = _NONE  # (N,) of the tracks of the last detections; -1: none
         self.counts = {"boxes_over": 0, "tracks_over": 0, "times_back": 0}
 
     @property
@@ -112,6 +113,7 @@ class Tracker:
             age_ns = age_ns[self._expire(age_ns)]
         ids = np.full(len(scores), -1, np.int64)
         self.class_ids = class_ids.copy()
+        self._rows = ids.copy()
         used, boxes = self._usable(xyxy, scores)
         self._i[MISSED] += 1
         if not len(used):
@@ -129,6 +131,7 @@ class Tracker:
                 self._observe(rows, *seen, ahead=ahead, dt_s=dt_s, time_ns=time_ns)
                 where = used[columns]
                 ids[where] = self._i[TRACK_ID, rows]
+                self._rows[where] = rows
                 self.class_ids[where] = self._i[CLASS, rows]
         if len(columns) < len(used):
             self._start(boxes, score, classes, matched=columns, time_ns=time_ns)
@@ -143,6 +146,18 @@ class Tracker:
     def tracks(self) -> list[Track]:
         """The confirmed tracks that are held, seen in the last frame or lost."""
         return self._described(np.flatnonzero(self._i[TRACK_ID] > 0))
+
+    def find(self, track_id: int) -> Track | None:
+        """The confirmed track with this id, if it is held."""
+        rows = np.flatnonzero(self._i[TRACK_ID] == track_id) if track_id > 0 else _NONE
+        return self._described(rows)[0] if len(rows) else None
+
+    def first_boxes(self, detections: Ints) -> Floats:
+        """(D, 4) xyxy of the first observations of the tracks of these detections of the last
+        frame, which must be tracked."""
+        boxes = self._f[FIRST, self._rows[detections]]
+        half = boxes[:, 2:] / 2
+        return np.concatenate((boxes[:, :2] - half, boxes[:, :2] + half), axis=1)
 
     def _usable(self, xyxy: NDArray[Any], scores: NDArray[Any]) -> tuple[Ints, Floats]:
         """Indices of the boxes to be tracked, and those boxes as (D, 4) centre and size."""

@@ -7,6 +7,7 @@ gives the same output, byte for byte, whenever and however often it runs.
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Config, TrackOptions, parse_sources
-from ..core.detections import Detections, label_of
+from ..core.detections import Detections, DrawnShape, label_of
 from ..core.errors import ConfigError
 from ..core.events import Event, EventType, Fired
 from .events import EventMaker
@@ -259,6 +260,23 @@ class Analytics:
                 for line in self.lines
             },
         }
+
+    def shapes(self) -> list[DrawnShape]:
+        """Zones with how many are inside, and lines with how many crossed them, to be drawn."""
+        shapes = []
+        for monitor in self._monitors:
+            if isinstance(monitor, ZoneMonitor):
+                text = f"{monitor.zone.name} {len(monitor.inside())}"
+            else:
+                ways = Counter[str]()
+                for (way, _), count in monitor.crossed.items():
+                    ways[way] += count
+                text = f"{monitor.line.name} {ways['in']} in {ways['out']} out"
+            value = int(monitor.shape.colour[1:] or "ffffff", 16)
+            rgb = (value >> 16, value >> 8 & 255, value & 255)
+            closed = isinstance(monitor, ZoneMonitor)
+            shapes.append(DrawnShape(monitor.drawn.tolist(), closed, text, rgb))
+        return shapes
 
     def _monitored(
         self, ids: Ints, xyxy: Floats, scores: NDArray[np.float32], now: int

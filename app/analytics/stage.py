@@ -68,7 +68,14 @@ class AnalyticsStage:
         if not update.kept.all():
             found = found[update.kept]
             zones = [names for names, kept in zip(zones, update.kept, strict=True) if kept]
-        return replace(result, detections=found, events=events, fired=fired, zones=zones)
+        return replace(
+            result,
+            detections=found,
+            events=events,
+            fired=fired,
+            zones=zones,
+            shapes=analytics.shapes(),
+        )
 
     def follow(self, state: str) -> tuple[Sequence[Event], Sequence[Fired]]:
         """See core.interfaces.Analyser."""

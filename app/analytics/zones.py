@@ -8,6 +8,7 @@ the frame goes on beyond it, as boxes end at the edge.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class _Shape:
     labels: tuple[str, ...] = ()  # none named: all
     min_score: float = 0.0
     min_size: tuple[float, float] = (0.0, 0.0)  # width and height of a box, in ``units``
-    colour: str = ""  # "#rrggbb" in the window and on the page; empty: chosen there
+    colour: str = ""  # "#rrggbb" where it is drawn; empty: white
 
     def check(self, where: str, *, least: int, labels: Sequence[str]) -> None:
         """Raise ConfigError for what cannot be meant."""
@@ -59,6 +60,8 @@ class _Shape:
             )
         if not 0 <= self.min_score <= 1:
             raise ConfigError(f"min_score in {where} is {self.min_score}; it must be 0 to 1")
+        if self.colour and not re.fullmatch("#[0-9a-fA-F]{6}", self.colour):
+            raise ConfigError(f'colour in {where} is {self.colour!r}; write for example "#ff9f1c"')
         for label in self.labels:
             one_of(label, labels, f"labels in {where}")
         x, y = np.array(self.points).T
@@ -139,7 +142,7 @@ class Placed:
         self.shape = shape
         self._wanted = np.array([not shape.labels or x in shape.labels for x in labels], bool)
         self._wh: tuple[int, int] = (0, 0)
-        self.points = np.zeros((0, 2))
+        self.points = self.drawn = np.zeros((0, 2))
         self._min_wh = self._size = np.zeros(2)
         self._walls = np.zeros(0, bool)
 
@@ -151,7 +154,7 @@ class Placed:
         scale = np.array(wh_px if self.shape.units == "frame" else (1.0, 1.0))
         points = np.minimum(np.array(self.shape.points) * scale, wh_px)
         self._min_wh = np.array(self.shape.min_size) * scale
-        self.points, self._size = points, np.array(wh_px, np.float64)
+        self.points, self.drawn, self._size = points, points, np.array(wh_px, np.float64)
         if len(points) == 2:  # a line that ends at an edge goes on in its own direction
             at_edge = ((points <= 0) | (points >= self._size)).any(1)
             way = points[1] - points[0]

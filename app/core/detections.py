@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,6 +101,15 @@ def _check(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: np.dty
 _NOTHING = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
 
 
+class DrawnShape(NamedTuple):
+    """A zone (``closed``) or a line in pixels of the frame, and what is written at its start."""
+
+    points: Sequence[Sequence[float]]  # [x, y] each
+    closed: bool
+    text: str
+    rgb: tuple[int, int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """One processed frame as the sinks get it, in order.
@@ -108,7 +117,8 @@ class Result:
     ``stages_ns`` maps a stage's name ("preprocess", "network", "postprocess", …) to nanoseconds.
     ``age_ns`` is now − captured at the moment the boxes were ready to leave the pipeline.
     ``events`` and the rules that they ``fired`` are what this frame brought; ``zones`` names those
-    that each detection's track is in, parallel to the detections. Empty where nothing is tracked.
+    that each detection's track is in, parallel to the detections; ``shapes`` are those zones and
+    lines to be drawn, with their counts. Empty where nothing is tracked.
     """
 
     frame: Frame
@@ -118,6 +128,7 @@ class Result:
     events: Sequence[Event] = ()
     fired: Sequence[Fired] = ()
     zones: Sequence[tuple[str, ...]] = ()
+    shapes: Sequence[DrawnShape] = ()
 
 
 def printable(text: str) -> str:

@@ -34,7 +34,7 @@ from ..session.session import Session
 from ..session.state import Catalogue, Choice, Offer, SessionState, Severity
 from ..sinks.adapters import LatestSink
 from ..sinks.json_lines import JsonLinesSink, cure
-from ..sinks.video import VideoFileSink, draw_detections
+from ..sinks.video import VideoFileSink, draw_result
 from ..sources.camera import list_cameras
 from ..sources.uri import is_recording, make_source
 from .inputs import endurance_of, source_options
@@ -71,7 +71,7 @@ def write_snapshot(stem: Path, result: Result, labels: Sequence[str], source: So
     pixels = bgr_pixels(result.frame)
     _write_png(stem.with_name(f"{stem.name}.png"), pixels)
     drawn = pixels.copy()  # the frame belongs to others too
-    draw_detections(drawn, result.detections, labels)
+    draw_result(drawn, result, labels)
     _write_png(stem.with_name(f"{stem.name}_boxes.png"), drawn)
     line = JsonLinesSink(str(stem.with_name(f"{stem.name}.json")))
     line.open(source, labels)

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.detections import Detections, Result
+from ..core.detections import Detections, DrawnShape, Result, printable
 from ..core.errors import ConfigError, SinkError
 from ..core.frame import SourceInfo, bgr_pixels
 from ..core.overlay import OverlayStyle, captions, colour_of, place_tags, text_colour_on
@@ -28,6 +28,32 @@ log = logging.getLogger(__name__)
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_PX = 24.4  # a font of this size reads like OpenCV's, which is thin, at scale 1
+
+
+def draw_result(canvas: NDArray[np.uint8], result: Result, labels: Sequence[str]) -> None:
+    """Zones and lines, and over them the detections; see ``draw_detections``."""
+    draw_shapes(canvas, result.shapes)
+    draw_detections(canvas, result.detections, labels)
+
+
+def draw_shapes(canvas: NDArray[np.uint8], shapes: Sequence[DrawnShape]) -> None:
+    """Zones and lines with their texts onto ``canvas``, (H, W, 3) uint8 BGR, in place."""
+    if not shapes:
+        return
+    height, width = canvas.shape[:2]
+    style = OverlayStyle.for_frame((width, height))
+    line, scale = round(style.line), style.text / _FONT_PX
+    for shape in shapes:
+        points = _whole(np.asarray(shape.points, np.float32))
+        cv2.polylines(canvas, [np.array(points)], shape.closed, shape.rgb[::-1], line, cv2.LINE_AA)
+        text = _ascii(printable(shape.text))
+        (w, h), base = cv2.getTextSize(text, _FONT, scale, max(1, line // 2))
+        pad = round(style.pad_x)
+        x = min(max(points[0][0] + pad, pad), max(pad, width - w - pad))
+        y = min(max(points[0][1] - base, h + pad), height - base)
+        ink = text_colour_on(shape.rgb)
+        cv2.rectangle(canvas, (x - pad, y - h - pad), (x + w + pad, y + base), shape.rgb[::-1], -1)
+        cv2.putText(canvas, text, (x, y), _FONT, scale, ink, max(1, line // 2), cv2.LINE_AA)
 
 
 def draw_detections(
@@ -291,12 +317,12 @@ class VideoFileSink:
         height, width = pixels.shape[:2]
         if (height + height % 2, width + width % 2) != canvas.shape[:2]:
             pixels = pixels.copy()
-            draw_detections(pixels, result.detections, self._labels)
+            draw_result(pixels, result, self._labels)
             _fit(pixels, canvas)
             return
         inner = canvas[:height, :width]
         np.copyto(inner, pixels)
-        draw_detections(inner, result.detections, self._labels)
+        draw_result(inner, result, self._labels)
         canvas[height:] = canvas[height - 1 : height]
         canvas[:, width:] = canvas[:, width - 1 : width]
 

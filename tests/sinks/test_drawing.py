@@ -9,10 +9,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.detections import printable
+from app.core.detections import DrawnShape, printable
 from app.core.frame import Frame, bgr_pixels
 from app.core.overlay import OverlayStyle, caption, captions, colour_of, place_tags, text_colour_on
-from app.sinks.video import draw_detections
+from app.sinks.video import draw_detections, draw_shapes
 from tests.sinks.kit import LABELS, found, gray
 
 
@@ -101,3 +101,18 @@ def test_best_detection_is_drawn_over_the_others() -> None:
     box = (100, 100, 200, 200)
     draw_detections(canvas, found((0, 0.9, *box), (1, 0.8, *box)), LABELS)
     assert tuple(canvas[150, 100][::-1]) == colour_of(0)
+
+
+def test_zones_and_lines_are_drawn_where_they_lie() -> None:
+    picture = gray()
+    zone = DrawnShape([[100, 100], [200, 100], [200, 200], [100, 200]], True, "door 2", (255, 0, 0))
+    line = DrawnShape([[250, 20], [250, 220]], False, "gate 1 in", (0, 255, 0))
+    draw_shapes(picture, [zone, line])
+    assert picture[150, 100].tolist() == [0, 0, 255] == picture[200, 150].tolist()
+    assert picture[120, 250].tolist() == [0, 255, 0]
+    assert picture[150, 150].tolist() == [128, 128, 128]
+
+
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)), min_size=2, max_size=5))
+def test_a_shape_far_outside_ends_no_run(points: list[tuple[float, float]]) -> None:
+    draw_shapes(gray(64, 48), [DrawnShape(points, True, "x" * 40, (1, 2, 3))])

@@ -14,7 +14,7 @@ from ...core.detections import Result
 from ...core.frame import SourceInfo, bgr_pixels
 from ...core.stats import OutputMeter
 from ..json_lines import ResultEncoder
-from ..video import draw_detections, encode_jpeg
+from ..video import draw_result, encode_jpeg
 
 QUEUE = 64  # lines that wait for one client; then the oldest go
 
@@ -183,5 +183,5 @@ class Feed:
         pixels = bgr_pixels(result.frame)
         if overlay:
             pixels = pixels.copy()
-            draw_detections(pixels, result.detections, self._labels)
+            draw_result(pixels, result, self._labels)
         return JpegFrame(result.frame.index, encode_jpeg(pixels, self._quality).tobytes())

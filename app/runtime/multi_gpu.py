@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
-from typing import IO
+from typing import IO, Any
 
 from ..config import Config, NamedSource, parse_sources
 from ..core.errors import ConfigError, ReaderGone, SinkError
@@ -40,6 +40,15 @@ def shares_of(
     count = len(devices)
     shares = {device: tuple(sources[i::count]) for i, device in enumerate(devices)}
     return {device: share for device, share in shares.items() if share}
+
+
+def tables_of(config: Config, share: Sequence[NamedSource]) -> dict[str, Any]:
+    """Zones, lines, masks and rules without those of sources that are not in the share."""
+    known = {None, *(each.name for each in share)}
+    return {
+        key: tuple(row for row in getattr(config, key) if row.get("source") in known)
+        for key in ("zone", "line", "mask", "rule")
+    }
 
 
 def refuse_unspreadable(config: Config) -> None:
@@ -68,6 +77,7 @@ def run_spread(config: Config) -> int:
                 devices=(),
                 headless=True,
                 json=None if lines is None else "-",
+                **tables_of(config, share),
             )
             processes[device] = _start(own, device)
         readers = [

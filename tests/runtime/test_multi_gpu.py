@@ -18,7 +18,7 @@ import pytest
 from app.commands.cli import main
 from app.config import Config, parse_sources
 from app.core.errors import ConfigError
-from app.runtime.multi_gpu import shares_of
+from app.runtime.multi_gpu import shares_of, tables_of
 from tests.sinks.kit import ROOT
 from tests.sinks.mqtt.broker import until
 
@@ -60,6 +60,13 @@ def test_shares_go_round_and_nobody_is_left_out() -> None:
         3: ["b", "d"],
     }
     assert list(shares_of(sources[:1], (0, 1))) == [0], "no process without a source"
+
+
+def test_a_share_gets_the_zones_of_its_own_sources_and_of_all() -> None:
+    zones = ({"name": "everywhere"}, {"name": "a", "source": "a"}, {"name": "b", "source": "b"})
+    config = Config(sources=("a=x:", "b=x:"), zone=zones)
+    share = parse_sources(["b=x:"])
+    assert [zone["name"] for zone in tables_of(config, share)["zone"]] == ["everywhere", "b"]
 
 
 def test_the_lines_of_all_processes_come_together_whole(tiny_model: Path, tmp_path: Path) -> None:
@@ -160,7 +167,9 @@ def test_what_cannot_be_spread_is_refused(options: dict[str, object], said: str)
         Config(**options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("flag", [("--http", "0"), ("--max-frames", "3")])
+@pytest.mark.parametrize(
+    "flag", [("--http", "0"), ("--max-frames", "3"), ("--events", "events.jsonl")]
+)
 def test_what_belongs_to_one_process_is_refused(
     flag: tuple[str, str], tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

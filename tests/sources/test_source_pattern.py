@@ -20,7 +20,7 @@ def pattern(live=False, clock=None, **options):
     return PatternSource(PatternOptions(**options), live=live, **time)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     width=st.integers(32, 300),
     height=st.integers(32, 300),

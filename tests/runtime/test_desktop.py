@@ -1,4 +1,4 @@
-"""Does the window stay alive, and end in time, while what is behind it is stuck?"""
+"""The window stays alive, and ends in time, while what is behind it is stuck."""
 
 from __future__ import annotations
 

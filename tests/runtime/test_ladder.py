@@ -1,4 +1,4 @@
-"""Are networks that cannot take the place of the run's own refused before it starts?"""
+"""Networks that cannot take the place of the run's own are refused before it starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is a snapshot what was seen: the frame untouched, the frame with boxes, and the detections?"""
+"""A snapshot is what was seen: the frame untouched, the frame with boxes, the detections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a run with a window have all that a headless run has? The real one, off screen."""
+"""A run with a window has all that a headless run has. The real window, off screen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is a source kept running: changed, lost and found, paused, moved in, left behind?"""
+"""A source is kept running: changed, lost and found, paused, moved in, left behind."""
 
 from __future__ import annotations
 

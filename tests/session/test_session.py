@@ -1,4 +1,4 @@
-"""Do engines take over between frames, give way when they fail, and end in time?"""
+"""Engines take over between frames, give way when they fail, and end in time."""
 
 from __future__ import annotations
 

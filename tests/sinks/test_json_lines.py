@@ -1,4 +1,4 @@
-"""Is what people script against kept, line by line?"""
+"""What people script against is kept, line by line."""
 
 from __future__ import annotations
 

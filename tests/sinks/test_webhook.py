@@ -1,4 +1,4 @@
-"""Against real servers that refuse, redirect, hang or are away: is the pipeline left alone?"""
+"""Real servers that refuse, redirect, hang or are away leave the pipeline alone."""
 
 from __future__ import annotations
 

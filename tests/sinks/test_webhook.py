@@ -122,7 +122,7 @@ def test_a_service_that_hangs_costs_old_events_only() -> None:
                 hook.notice(event(n))
             assert 989 <= meter.figures().dropped["queue full"] <= 990
             began_s = time.monotonic()
-        assert time.monotonic() - began_s < 15, "the end does not wait for it"
+        assert time.monotonic() - began_s < 25, "the end does not wait for it"
         assert sum(meter.figures().dropped.values()) == 1000, "each is accounted for"
 
 

@@ -1,4 +1,4 @@
-"""What does the window see of a run that is none?"""
+"""A made-up run, for the tests of the window."""
 
 from __future__ import annotations
 

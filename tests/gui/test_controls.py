@@ -1,4 +1,4 @@
-"""Does every control ask for what it says, and show what holds?"""
+"""Every control asks for what it says, and shows what holds."""
 
 from __future__ import annotations
 

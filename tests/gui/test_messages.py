@@ -1,4 +1,4 @@
-"""Is it said what went wrong, since when, what is being done, and what can be done?"""
+"""Messages tell what went wrong, since when, what is being done, and what can be done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a window open beside opencv-python, and is a display that cannot work told, not fatal?"""
+"""A window opens beside opencv-python; a display that cannot work is told, not fatal."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ from ...models.store import cache_dir, list_models, mirror_file, sha256_fault
 from ...ops.machine import device
 from ...ops.power import find_sensors
 from ...runtime.engines import GPU_NODES
+from .devices import is_jetson
 from .probe import Probe, Section
-from .video import is_jetson
 
 LEAST_MEMORY_MB = 500  # a run takes about 160, TensorRT's builder far more
 LEAST_FILES = 1024  # cameras, streams, outputs and the GPU take some tens of descriptors each
@@ -79,7 +79,6 @@ def look_system(probe: Probe) -> Section:
 def look_inference(probe: Probe) -> Section:
     """ONNX Runtime: every engine but ``cuda`` is made of it, or falls back to it."""
     told, fault = probe.ask("onnxruntime")
-    told = told or {}
     built_for = str(told.get("cuda", ""))
     providers = tuple(told.get("providers", ()))
     wheels = {name: found for name in WHEELS if (found := probe.version(name))}

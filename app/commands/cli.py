@@ -221,10 +221,11 @@ def _check(config: Config, *, live: bool) -> int:
 
 def _bench(args: argparse.Namespace) -> int:
     if args.compare:
-        from .bench.report import run_compare
+        from .bench.report import compare
 
-        return run_compare(*args.compare)
-    from .bench.run import Destination
+        print(compare(*args.compare))
+        return 0
+    from . import Destination
 
     config = config_of(args)
     destination = Destination(config.json, args.html)
@@ -236,7 +237,7 @@ def _bench(args: argparse.Namespace) -> int:
         from .bench.startup import run_startup
 
         return run_startup(config, destination, rounds=args.rounds)
-    from .bench.run import run_bench
+    from .bench import run_bench
 
     return run_bench(config, destination, seconds=args.seconds)
 

@@ -51,42 +51,38 @@ def gemm_file(operation: str, a: Any, b: Any) -> bytes:
     """c = a · b, with b inside the file; ``operation``: MatMul or MatMulInteger."""
     result = "float32" if operation == "MatMul" else "int32"
     shape = (a.shape[0], b.shape[1])
-    node = _text(1, "a") + _text(1, "b") + _text(2, "c") + _text(4, operation)
+    node = _field(1, "a") + _field(1, "b") + _field(2, "c") + _field(4, operation)
     graph = b"".join(
         (
-            _message(1, node),
-            _text(2, "gemm"),
-            _message(5, _tensor("b", b)),
-            _message(11, _value("a", a.dtype.name, a.shape)),
-            _message(12, _value("c", result, shape)),
+            _field(1, node),
+            _field(2, "gemm"),
+            _field(5, _tensor("b", b)),
+            _field(11, _value("a", a.dtype.name, a.shape)),
+            _field(12, _value("c", result, shape)),
         )
     )
-    opset = _text(1, "") + _number(2, OPSET)
-    return _number(1, IR_VERSION) + _message(7, graph) + _message(8, opset)
+    opset = _field(1, "") + _field(2, OPSET)
+    return _field(1, IR_VERSION) + _field(7, graph) + _field(8, opset)
 
 
 def _tensor(name: str, array: Any) -> bytes:
-    dims = b"".join(_number(1, n) for n in array.shape)
+    dims = b"".join(_field(1, n) for n in array.shape)
     data = np.ascontiguousarray(array).tobytes()
-    return dims + _number(2, TYPES[array.dtype.name]) + _text(8, name) + _message(9, data)
+    return dims + _field(2, TYPES[array.dtype.name]) + _field(8, name) + _field(9, data)
 
 
 def _value(name: str, dtype: str, shape: Sequence[int]) -> bytes:
-    dims = b"".join(_message(1, _number(1, n)) for n in shape)
-    tensor = _number(1, TYPES[dtype]) + _message(2, dims)
-    return _text(1, name) + _message(2, _message(1, tensor))
+    dims = b"".join(_field(1, _field(1, n)) for n in shape)
+    tensor = _field(1, TYPES[dtype]) + _field(2, dims)
+    return _field(1, name) + _field(2, _field(1, tensor))
 
 
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
-
-
-def _text(field: int, value: str) -> bytes:
-    return _message(field, value.encode())
-
-
-def _message(field: int, content: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(content)) + content
+def _field(number: int, value: int | str | bytes) -> bytes:
+    """A number, or what has a length: text, bytes or a message."""
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    content = value.encode() if isinstance(value, str) else value
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 
 def _varint(value: int) -> bytes:
@@ -222,21 +218,8 @@ class Line:
     measured_ms: float | None = None
     of_ceiling: float | None = None  # bound / measured: 1 is as quick as can be
 
-    def text(self) -> str:
-        """For people."""
-        if self.measured_ms is None:
-            return f"{self.stage:12} –"
-        row = f"{self.stage:12}{self.measured_ms:9.3f} ms"
-        if self.bound_ms is None or self.of_ceiling is None:
-            return row
-        work = "" if not self.operations else f"{self.operations / 1e6:8.1f} M operations,"
-        return (
-            f"{row}{work:23}{(self.bytes or 0) / 1e6:7.2f} MB: at best {self.bound_ms:.3f} ms by "
-            f"{self.limited_by}, {self.of_ceiling:.0%} of the ceiling"
-        )
 
-
-def roofline(alone: Alone, spec: ModelSpec, work: Work, peak: Ceilings) -> list[Line]:
+def stage_bounds(alone: Alone, spec: ModelSpec, work: Work, peak: Ceilings) -> list[Line]:
     """A line per stage, in the order of a frame; ``spec`` with the input that was computed."""
     lines = []
     for stage in STAGES:

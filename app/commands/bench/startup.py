@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -17,18 +18,19 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 from time import monotonic
-from typing import IO, Any
+from typing import IO
 
 from ...config import Config
 from ...core.credentials import mask_credentials
 from ...core.errors import ConfigError, KestrelError, ModelError, SourceError
 from ...core.package import child_command
 from ...runtime.engines import choose_model
-from .run import Destination, header
+from .. import Destination, header
+from .measure import check_rounds
+from .report import page, table
 
 TARGET_MS = 1500.0
 TIMEOUT_S = 300.0  # a GPU engine that is built for the first time takes minutes
-MOST_ROUNDS = 1000
 # what the log says when a part is done; "engine auto: …" is only the choice
 MARKS = {
     "imports": re.compile(r"kestrel: pipeline starts"),
@@ -43,9 +45,7 @@ log = logging.getLogger(__name__)
 
 def run_startup(config: Config, destination: Destination, *, rounds: int) -> int:
     """Measure, print the table, write JSON and HTML."""
-    destination.check()
-    if not 1 <= rounds <= MOST_ROUNDS:
-        raise ConfigError(f"--rounds is {rounds}; it must lie between 1 and {MOST_ROUNDS}")
+    check_rounds(rounds)
     model = choose_model(config)  # fetched now, if it is not there
     source = config.source or "sample:"
     command = child_command("__main__:run", "run", "--headless", "--json", "-")
@@ -72,37 +72,35 @@ def run_startup(config: Config, destination: Destination, *, rounds: int) -> int
         "slowest_imports_ms": slowest_imports(command),
         "target_ms": TARGET_MS,
     }
-    return destination.give(report, table(report))
+    return destination.give(report, table(report), page)
 
 
 def once(command: Sequence[str]) -> dict[str, float]:
     """One process. Times in ms; the parts after the imports begin where those end."""
     started = monotonic()
+    told: list[tuple[float, str]] = []
     with subprocess.Popen(
         command,
-        env=_environment(),
+        env={**os.environ, "KESTREL_LOG": "DEBUG", "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        told: list[tuple[float, str]] = []
-        results: list[tuple[float, str]] = []
         assert process.stdout is not None and process.stderr is not None
-        readers = [
-            threading.Thread(target=_note, args=(process.stderr, told), daemon=True),
-            threading.Thread(target=_note, args=(process.stdout, results), daemon=True),
-        ]
-        for reader in readers:
-            reader.start()
+        listener = threading.Thread(target=_note, args=(process.stderr, told), daemon=True)
+        listener.start()
+        limit = threading.Timer(TIMEOUT_S, process.kill)
+        limit.start()
         try:
-            code = process.wait(TIMEOUT_S)
-        except subprocess.TimeoutExpired as fault:
-            raise ModelError(f"no result within {TIMEOUT_S:g} s of the start") from fault
+            results = [(monotonic(), line) for line in process.stdout]
+            code = process.wait()
         finally:
+            limit.cancel()
             process.kill()  # no child outlives an error or Ctrl-C
-        for reader in readers:
-            reader.join()
+        listener.join()
+    if code == -signal.SIGKILL and monotonic() - started > TIMEOUT_S:
+        raise ModelError(f"no result within {TIMEOUT_S:g} s of the start")
     if code or not results:
         raise _failed(code, [line for _, line in told])
     at_ms = {
@@ -137,37 +135,9 @@ def slowest_imports(command: Sequence[str]) -> dict[str, float]:
     return {name: round(us / 1e3, 1) for name, us in spent_us.most_common(SHOWN_IMPORTS)}
 
 
-def table(report: dict[str, Any]) -> str:
-    """For people."""
-    device, parts = report["device"], report["parts_ms"]
-    imports = ", ".join(f"{k} {v:.0f}" for k, v in report["slowest_imports_ms"].items())
-    if not report["bytecode"]:
-        imports += "; PYTHONDONTWRITEBYTECODE is set, so each start may compile the sources anew"
-    verdict = "within" if report["total_ms"] <= report["target_ms"] else "beyond"
-    return "\n".join(
-        [
-            f"{device['cpu']}, {device['cores']} cores; engine {report['engine']}, "
-            f"{report['model']}, {report['source']}; median of {report['rounds']} fresh processes",
-            "",
-            f"{'imports, settings':22}{parts['imports_ms']:9.0f} ms",
-            f"{'source opens':22}{parts['source_open_ms']:9.0f} ms, beside",
-            f"{'model loads':22}{parts['model_load_ms']:9.0f} ms, with its engine's import",
-            f"{'first inference':22}{parts['first_inference_ms']:9.0f} ms, until the boxes are out",
-            f"{'command to first boxes':22}{report['total_ms']:9.0f} ms, at most "
-            f"{report['highest_ms']:.0f}; {verdict} {report['target_ms']:.0f} ms",
-            "",
-            f"imports by package, ms: {imports}",
-        ]
-    )
-
-
 def _note(stream: IO[str], lines: list[tuple[float, str]]) -> None:
     for line in stream:
         lines.append((monotonic(), line))
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "KESTREL_LOG": "DEBUG", "PYTHONUNBUFFERED": "1"}
 
 
 def _failed(code: int, lines: Sequence[str]) -> KestrelError:

@@ -6,7 +6,9 @@ configuration that this machine or model does not have is told with its reason a
 
 from __future__ import annotations
 
+import itertools
 import logging
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ...config import Config
+from ...config import SETTINGS, Config, Key
 from ...core.credentials import mask_credentials
 from ...core.errors import ConfigError, KestrelError, ModelError, SourceError
 from ...inference.cpu import cores
@@ -26,10 +28,70 @@ from ...models.onnx_edit import with_input
 from ...models.onnx_session import load_onnxruntime, one_line, open_session
 from ...pipeline.handoff import Policy
 from ...runtime.engines import choose_model
-from .measure import STAGES, Settings, measure, name_of, parse_sweep
-from .run import Destination, header
+from .. import Destination, header
+from .measure import STAGES, check_rounds, measure_run
+from .report import page, table
 
 log = logging.getLogger(__name__)
+Settings = dict[str, Any]
+SWEPT = {
+    each.name: each.key
+    for each in SETTINGS
+    if each.name in ("engine", "precision", "transfer", "slots", "workers", "threads")
+}
+KEYS = ("model", "size", *SWEPT, "batch")
+BESIDE_BATCH = {"batch", "model", "size", "threads"}
+BATCH = Key(help="frames of the network alone", limits=(1, 256))
+MOST_POINTS = 64
+MOST_SIDE_PX = 8192
+
+
+def parse_sweep(words: Sequence[str]) -> list[Settings]:
+    """Every combination, in the order given; raises ConfigError in one line."""
+    axes: dict[str, list[Any]] = {}
+    for word in words:
+        key, equals, values = word.partition("=")
+        if not equals or key not in KEYS:
+            raise ConfigError(
+                f"--sweep {word}: write KEY=A,B,C, where KEY is one of {', '.join(KEYS)}"
+            )
+        if key in axes:
+            raise ConfigError(f"--sweep {key} is given twice; list all its values in one")
+        axes[key] = [_value(key, text) for text in values.split(",")]
+        if len(set(axes[key])) < len(axes[key]):
+            raise ConfigError(f"--sweep {word}: a value is listed twice")
+    if "batch" in axes and (other := axes.keys() - BESIDE_BATCH):
+        raise ConfigError(
+            f"--sweep batch measures the network alone, so {', '.join(sorted(other))} has no "
+            "meaning beside it; only model, size and threads have"
+        )
+    points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    if len(points) > MOST_POINTS:
+        raise ConfigError(f"--sweep: {len(points)} combinations; at most {MOST_POINTS}")
+    return points
+
+
+def _value(key: str, text: str) -> Any:
+    """As the setting of that name; ``size`` is (width, height) in px."""
+    if key == "size":
+        found = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text, re.ASCII)
+        size = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+        if not all(0 < side <= MOST_SIDE_PX for side in size):
+            raise ConfigError(f"--sweep size={text}: write pixels, as 320 or 416x256")
+        return size
+    if key == "model":
+        if not text:
+            raise ConfigError("--sweep model: a value is empty")
+        return text
+    declared = BATCH if key == "batch" else SWEPT[key]
+    value: Any = text
+    if declared.limits:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ConfigError(f"--sweep {key}={text}: write whole numbers") from None
+    declared.check(f"--sweep {key}", value)
+    return value
 
 
 TOLERANCE = 1e-3  # of the largest value: other sums in another order
@@ -91,7 +153,6 @@ def _run(weights: Path, model: Model, tensor: np.ndarray[Any, Any]) -> list[Any]
 
 FRAMES = 200
 BATCH_S = 0.5  # of one round
-MOST_ROUNDS = 1000
 
 
 @dataclass(slots=True)
@@ -103,14 +164,18 @@ class Point:
     engine: str | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def name(self) -> str:
+        """For tables and plots: slots=2, size=320x320."""
+        told = {k: "x".join(map(str, v)) if k == "size" else v for k, v in self.settings.items()}
+        return ", ".join(f"{key}={value}" for key, value in told.items())
+
     def figures(self) -> dict[str, Any]:
         """For JSON: medians of the rounds; null where refused or not told."""
         fps = [each["fps"] for each in self.rounds]
         return {
-            "name": name_of(self.settings),
-            "settings": {
-                k: list(v) if isinstance(v, tuple) else v for k, v in self.settings.items()
-            },
+            "name": self.name,
+            "settings": self.settings,
             "refused": self.refused,
             "engine": self.engine,
             "rounds_fps": [round(v, 2) for v in fps],
@@ -128,9 +193,7 @@ class Point:
 
 def run_sweep(config: Config, destination: Destination, *, keys: Sequence[str], rounds: int) -> int:
     """Measure, print the table, write JSON and HTML."""
-    destination.check()
-    if not 1 <= rounds <= MOST_ROUNDS:
-        raise ConfigError(f"--rounds is {rounds}; it must lie between 1 and {MOST_ROUNDS}")
+    check_rounds(rounds)
     points = [Point(settings) for settings in parse_sweep(keys)]
     config = replace(config, max_frames=config.max_frames or FRAMES)
     source = config.source or "sample:"
@@ -138,7 +201,7 @@ def run_sweep(config: Config, destination: Destination, *, keys: Sequence[str], 
         for number in range(rounds):
             for point in points:
                 if point.refused is None:
-                    log.info("round %d of %d: %s", number + 1, rounds, name_of(point.settings))
+                    log.info("round %d of %d: %s", number + 1, rounds, point.name)
                     _round(point, config, source, Path(folder))
     refusals = [p.refused for p in points if p.refused is not None]
     if len(refusals) == len(points):
@@ -152,7 +215,7 @@ def run_sweep(config: Config, destination: Destination, *, keys: Sequence[str], 
         "rounds": rounds,
         "points": [point.figures() for point in points],
     }
-    return destination.give(report, table(report))
+    return destination.give(report, table(report), page)
 
 
 def _round(point: Point, config: Config, source: str, folder: Path) -> None:
@@ -174,7 +237,7 @@ def _measure(point: Point, config: Config, source: str, folder: Path) -> dict[st
         model = at_size(model, size, folder)
     if batch is not None:
         return _measure_batch(point, chosen, model, batch, folder)
-    run = measure(chosen, model, source, Policy.LOSSLESS)
+    run = measure_run(chosen, model, source, Policy.LOSSLESS)
     if run.stats.processed < 2:
         raise SourceError(f"{mask_credentials(source)} has too few frames to measure")
     point.engine = run.engine
@@ -214,36 +277,6 @@ def _measure_batch(
         times_s.append(perf_counter() - start_s)
     per_frame_s = median(times_s) / batch
     return {"fps": 1 / per_frame_s, "stages": {"network": per_frame_s * 1e3}}
-
-
-def table(report: dict[str, Any]) -> str:
-    """For people: the first configuration that ran is what others are compared with."""
-    width = max(14, *(len(p["name"]) for p in report["points"]))
-    base = next(p["fps"] for p in report["points"] if p["fps"] is not None)
-    device = report["device"]
-    rows = [
-        f"{device['cpu']}, {device['cores']} cores; medians of {report['rounds']} interleaved "
-        f"rounds of the {report['measures']}",
-        "",
-        f"{'':{width}}{'FPS':>9}{'times':>7}{'lowest':>9}{'highest':>9}{'network':>9}"
-        f"{'age p50':>9}{'CPU ms':>8}{'J':>8}",
-    ]
-    for point in report["points"]:
-        if point["refused"] is not None:
-            rows.append(f"{point['name']:{width}}  refused: {point['refused']}")
-            continue
-        fps = point["rounds_fps"]
-        rows.append(
-            f"{point['name']:{width}}{point['fps']:9.1f}{point['fps'] / base:7.2f}{min(fps):9.1f}"
-            f"{max(fps):9.1f}{_cell(point['stages_p50_ms']['network'], 9)}"
-            f"{_cell(point['age_p50_ms'], 9)}{_cell(point['process_cpu_ms_per_frame'], 8)}"
-            f"{_cell(point['joules_per_frame'], 8)}"
-        )
-    return "\n".join(rows)
-
-
-def _cell(value: float | None, width: int) -> str:
-    return f"{'–':>{width}}" if value is None else f"{value:{width}.2f}"
 
 
 def _median(values: Sequence[float | None]) -> float | None:

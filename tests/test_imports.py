@@ -39,7 +39,7 @@ HOMES = {  # of other people's libraries
     **{"onnxruntime": MODELS, "openvino": {"inference"}, "onnx": MODELS | {"cuda"}},
     **{"pycuda": {"cuda"}, "tensorrt": ENGINES, "torch": set(), "pycocotools": {"commands"}},
     **{"av": {"sinks", "sources"}, "aiohttp": {"sinks"}, "prometheus_client": {"sinks"}},
-    "paho": {"sinks"},
+    **{"paho": {"sinks"}, "psutil": {"session", "commands"}},
 }
 
 

@@ -19,7 +19,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
@@ -35,9 +34,9 @@ from ..core.interfaces import CPU_ENGINES, EngineKind
 from ..core.package import COMMAND, pip_install
 from ..models.manifest import Model
 from ..models.store import find_model, make_default
-from ..ops.machine import device
 from ..pipeline.handoff import Policy
 from ..runtime.engines import backend_factory
+from . import Destination, columns, figure, header
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +58,6 @@ class ClassAccuracy:
     medium: float | None
     large: float | None
     recall50: float | None
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def coco_accuracy(
@@ -230,7 +226,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--on", type=_way, nargs="+", default=[CPU], metavar="ENGINE[:PRECISION]",
         help="every model on each of these engines of the processor: cpu, openvino, "
              "openvino:bf16; the others are judged against the first (default: cpu)")  # fmt: skip
-    add("--json", type=Path, metavar="FILE", help="all figures, for machines")
+    add("--json", metavar="FILE", help="all figures, for machines")
     add("--make-default", action="store_true",
         help="the (one) model becomes the default, if it passes the gate")  # fmt: skip
 
@@ -241,8 +237,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
         raise ConfigError("--make-default goes with one model")
     if args.make_default and args.on != [CPU]:
         raise ConfigError("--make-default goes without --on: the gate is that of --engine cpu")
-    if args.json is not None and not args.json.absolute().parent.is_dir():
-        raise ConfigError(f"--json {args.json}: the folder does not exist; make it first")
+    destination = Destination(args.json)
     truth = LabelledSet.read(args.data, dict(args.part))
     models = _with_parents(args.models, args.shelf_dir)
     candidates = [
@@ -259,10 +254,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
     measure(candidates, truth)
     for candidate in candidates:
         candidate.judge(truth)
-    _print(candidates)
     faults = _gate(candidates)
-    if args.json is not None:
-        args.json.write_text(json.dumps(_document(candidates, args, faults), indent=1) + "\n")
+    destination.give(_document(candidates, args, faults), _tables(candidates))
     if faults:
         raise VerdictError("accuracy gate: " + "; ".join(faults))
     if args.make_default:
@@ -380,51 +373,37 @@ def _gate(candidates: Sequence[Candidate]) -> list[str]:
     return faults
 
 
-def _print(candidates: Sequence[Candidate]) -> None:
-    header = ("MODEL", "PART", "CLASS", "BOXES", "AP50", "AP", "SMALL", "MEDIUM", "LARGE", "RECALL")
-    table: list[tuple[str, ...]] = [header]
+def _tables(candidates: Sequence[Candidate]) -> str:
+    head = ("MODEL", "PART", "CLASS", "BOXES", "AP50", "AP", "SMALL", "MEDIUM", "LARGE", "RECALL")
+    rows = []
     for candidate in candidates:
         for part, labels in candidate.report.items():
             for label, a in labels.items():
-                figures = (a.ap50, a.ap, a.small, a.medium, a.large, a.recall50)
-                table.append((candidate.name, part, label, str(a.boxes), *map(_figure, figures)))
-    _table(table)
-    print()
+                shares = (a.ap50, a.ap, a.small, a.medium, a.large, a.recall50)
+                told = (figure(share, ".3f") for share in shares)
+                rows.append((candidate.name, part, label, str(a.boxes), *told))
     first = candidates[0]
-    timing: list[tuple[str, ...]] = [
-        ("MODEL", "MB", "NETWORK MS", "FRAME MS", f"TIMES {first.name}")
-    ]
-    for c in candidates:
-        timing.append(
-            (
-                c.name,
-                f"{c.model.weights.stat().st_size / 1e6:.2f}",
-                f"{median(c.network_ms):.2f}",
-                f"{median(c.frame_ms):.2f}",
-                f"{median(c.network_ms) / median(first.network_ms):.2f}",
-            )
+    timing = [
+        (
+            c.name,
+            f"{c.model.weights.stat().st_size / 1e6:.2f}",
+            f"{median(c.network_ms):.2f}",
+            f"{median(c.frame_ms):.2f}",
+            f"{median(c.network_ms) / median(first.network_ms):.2f}",
         )
-    _table(timing)
-    print("medians on one CPU thread; a frame is preprocessing, network and postprocessing")
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+        for c in candidates
+    ]
+    timed = ("MODEL", "MB", "NETWORK MS", "FRAME MS", f"TIMES {first.name}")
+    remark = "medians on one CPU thread; a frame is preprocessing, network and postprocessing"
+    return "\n".join([*columns(head, rows), "", *columns(timed, timing), remark])
 
 
 def _document(
     candidates: Sequence[Candidate], args: argparse.Namespace, faults: Sequence[str]
 ) -> dict[str, Any]:
     return {
-        "kind": "kestrel model evaluation",
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "device": device(),
+        **(made := header("kestrel model evaluation")),
+        "date": made["time"],
         "command": f"{COMMAND} models evaluate {' '.join(args.models)} --on "
         + " ".join(_told(*way) for way in args.on),
         "gate": {"points": GATE_POINTS, "faults": list(faults)},
@@ -439,7 +418,7 @@ def _document(
                 "network_ms_p50": round(median(c.network_ms), 3),
                 "frame_ms_p50": round(median(c.frame_ms), 3),
                 "parts": {
-                    part: {label: a.as_dict() for label, a in labels.items()}
+                    part: {label: asdict(a) for label, a in labels.items()}
                     for part, labels in c.report.items()
                 },
             }

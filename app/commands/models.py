@@ -36,7 +36,7 @@ from ..models.manifest import (
 from ..models.onnx_quantize import to_fp16, to_half_weights, to_int8
 from ..models.store import fetch_weights, find_model, list_models, locate, sha256_fault
 from ..sources.uri import is_recording, make_source
-from . import evaluate
+from . import columns, evaluate
 
 
 def run_add(args: argparse.Namespace) -> int:
@@ -298,22 +298,19 @@ def register(models: argparse.ArgumentParser, *, shelf_dir: Path = SHELF_DIR) ->
 
 def run_list(args: argparse.Namespace) -> int:
     """Print the shelf as a table; `*` marks the default."""
-    rows = [("NAME", "FAMILY", "INPUT", "CLASSES", "WEIGHTS", "LICENCE")]
-    for model in list_models(shelf_dir=args.shelf_dir):
-        spec = model.spec
-        rows.append(
-            (
-                spec.name + (" *" if spec.default else ""),
-                spec.family,
-                "{}x{}".format(*spec.input.size_wh),
-                labels_text(spec),
-                "here" if model.weights.is_file() else "missing",
-                spec.licence or "-",
-            )
+    rows = [
+        (
+            model.spec.name + (" *" if model.spec.default else ""),
+            model.spec.family,
+            "{}x{}".format(*model.spec.input.size_wh),
+            labels_text(model.spec),
+            "here" if model.weights.is_file() else "missing",
+            model.spec.licence or "-",
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
+        for model in list_models(shelf_dir=args.shelf_dir)
+    ]
+    head = ("NAME", "FAMILY", "INPUT", "CLASSES", "WEIGHTS", "LICENCE")
+    print(*columns(head, rows), sep="\n")
     return 0
 
 

@@ -36,7 +36,7 @@ FASTEST_PATTERN_FPS = 5000.0  # drawing more is itself the load
 
 def run_bench(config: Config, destination: Destination, *, seconds: float) -> int:
     """Measure, print the table, write JSON and HTML."""
-    import psutil  # here, as a run without a window must not load it
+    import psutil  # late, as all that costs start-up time
 
     if not 0 < seconds <= 86_400:
         raise ConfigError(f"--seconds is {seconds:g}; it must lie between 0 and a day")
@@ -54,10 +54,8 @@ def run_bench(config: Config, destination: Destination, *, seconds: float) -> in
     live = _at_rate(config, model, pattern, min(fps * IDLE, FASTEST_PATTERN_FPS), seconds)
     overload = _at_rate(config, model, pattern, min(fps * OVERLOAD, FASTEST_PATTERN_FPS), seconds)
     # before the ceilings are measured, which takes memory that no run takes
-    rss_mb, peak_kb = (
-        psutil.Process().memory_info().rss / 2**20,
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-    )
+    rss_mb = psutil.Process().memory_info().rss / 2**20
+    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     computed = spec_computed(run.kind, model.spec).for_frame(alone.frame_wh)
     width, height = computed.input.size_wh
     work, peak = network_work(model.weights, (1, 3, height, width)), ceilings()

@@ -116,72 +116,56 @@ def make_parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"kestrel {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    run = commands.add_parser(
-        "run",
-        usage="%(prog)s [SOURCE] [OPTIONS]",
-        help="live: a camera, a stream, or a clip at its own pace",
-    )
+    def add(
+        name: str, func: Callable[[argparse.Namespace], int], text: str, usage: str | None = None
+    ) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, usage=usage and f"%(prog)s {usage}", help=text)
+        made.set_defaults(func=func)
+        return made
+
+    text = "live: a camera, a stream, or a clip at its own pace"
+    run = add("run", _run, text, "[SOURCE] [OPTIONS]")
     add_flags(run, "run")
 
-    replay = commands.add_parser(
-        "replay", usage="%(prog)s CLIP [OPTIONS]", help="every frame of a recording, reproducibly"
-    )
+    replay = add("replay", _replay, "every frame of a recording, reproducibly", "CLIP [OPTIONS]")
     replay.add_argument("source", metavar="CLIP", help="a recording; sample: is the bundled clip")
     add_flags(replay, "replay")
-    replay.add_argument(
-        "--headless", action="store_true", default=True, help="accepted: a replay has no window"
-    )
+    text = "accepted: a replay has no window"
+    replay.add_argument("--headless", action="store_true", default=True, help=text)
     for each in (run, replay):
-        each.add_argument(
-            "--check", action="store_true", help="check settings and model, run nothing"
-        )
+        text = "check settings and model, run nothing"
+        each.add_argument("--check", action="store_true", help=text)
 
-    bench = commands.add_parser("bench", usage="%(prog)s [OPTIONS]", help="measure this device")
+    bench = add("bench", _bench, "measure this device", "[OPTIONS]")
     add_flags(bench, "bench")
-    bench.add_argument(
-        "--seconds", type=float, default=10.0, help="length of the live and the overload run"
-    )
+    text = "length of the live and the overload run"
+    bench.add_argument("--seconds", type=float, default=10.0, help=text)
     bench.add_argument("--html", type=Path, metavar="FILE", help="a page with plots")
     bench.add_argument("--rounds", type=int, default=5, help="of --sweep and --startup")
     what = bench.add_mutually_exclusive_group()
-    what.add_argument(
-        "--sweep",
-        action="append",
-        metavar="KEY=A,B,C",
-        help="throughput with each of several engines, models, precisions, sizes, batches, slots, "
-        "workers, threads or transfers, in turn; repeated: with every combination",
+    text = (
+        "throughput with each of several engines, models, precisions, sizes, batches, slots, "
+        "workers, threads or transfers, in turn; repeated: with every combination"
     )
-    what.add_argument(
-        "--startup",
-        action="store_true",
-        help="fresh processes: from the command to the first boxes",
-    )
-    what.add_argument(
-        "--compare",
-        nargs=2,
-        type=Path,
-        metavar=("A.json", "B.json"),
-        help="two reports, side by side",
-    )
+    what.add_argument("--sweep", action="append", metavar="KEY=A,B,C", help=text)
+    text = "fresh processes: from the command to the first boxes"
+    what.add_argument("--startup", action="store_true", help=text)
+    pair, text = ("A.json", "B.json"), "two reports, side by side"
+    what.add_argument("--compare", nargs=2, type=Path, metavar=pair, help=text)
 
-    doctor = commands.add_parser(
-        "doctor", help="what this machine has, what is wrong, and the cures"
-    )
+    doctor = add("doctor", _doctor, "what this machine has, what is wrong, and the cures")
     doctor.add_argument("--json", action="store_true", help="for machines")
-    soak = commands.add_parser(
-        "soak",
-        usage="%(prog)s (--hours H | --minutes M) [OPTIONS]",
-        help="hours of chaos in one verdict: does anything leak or age?",
-    )
+
+    text = "hours of chaos in one verdict: does anything leak or age?"
+    soak = add("soak", _soak, text, "(--hours H | --minutes M) [OPTIONS]")
     add_flags(soak, "soak")
     length = soak.add_mutually_exclusive_group(required=True)
     length.add_argument("--hours", type=float, help="at the pace of life: an event a minute")
     length.add_argument("--minutes", type=float, help="accelerated: everything 20 times as often")
     soak.add_argument("--seed", type=int, default=1, help="of the chaos (default: 1)")
 
-    models = commands.add_parser(
-        "models", help="the model shelf: list, info, fetch, add, quantize, evaluate"
-    )
+    text = "the model shelf: list, info, fetch, add, quantize, evaluate"
+    models = commands.add_parser("models", help=text)
     if command == "models":
         from .models import register
 
@@ -194,11 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     words = _with_command(words)
     args = make_parser(words[0]).parse_args(words)
-    # those of `models` bring their own
-    command: Callable[[argparse.Namespace], int] = (
-        getattr(args, "func", None) or _COMMANDS[args.command]
-    )
-    return _guarded(lambda: command(args))
+    return _guarded(lambda: args.func(args))
 
 
 def share() -> int:
@@ -332,12 +312,3 @@ def _soak(args: argparse.Namespace) -> int:
     fast = args.hours is None
     seconds = args.minutes * 60 if fast else args.hours * 3600
     return run_soak(config_of(args), seconds=seconds, fast=fast, seed=args.seed)
-
-
-_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "run": _run,
-    "replay": _replay,
-    "bench": _bench,
-    "doctor": _doctor,
-    "soak": _soak,
-}

@@ -16,6 +16,7 @@ from .. import columns, figure
 from .measure import QUANTILES, STAGES
 
 Report = Mapping[str, Any]
+ABOUT = ("model", "engine", "kestrel", "source", "cpu")
 NOISE = 0.05  # a difference below this is not called one: machines are no quieter
 
 
@@ -28,45 +29,16 @@ class Figure(NamedTuple):
 
 def compare(first: Path, second: Path) -> str:
     """The table for people. Raises ConfigError for what is no report of `bench`."""
-    a, b = (_read(path) for path in (first, second))
-    kinds = [report.get("kind", "run") for report in (a, b)]
-    if kinds[0] != kinds[1]:
-        raise ConfigError(f"{first} is of kind {kinds[0]}, {second} of kind {kinds[1]}")
-    try:
-        return "\n".join(_side_by_side(a, b, *map(_FIGURES[kinds[0]], (a, b))))
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as fault:
-        raise ConfigError(
-            f"{first} and {second} are not two reports of `bench --json`: {fault!r}"
-        ) from fault
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as fault:
-        raise ConfigError(f"cannot read {path}: {fault.strerror}") from fault
-    except (ValueError, RecursionError) as fault:
-        raise ConfigError(f"{path} is no JSON: {fault}") from fault
-    parts: dict[str, Any] = report if isinstance(report, dict) else {}
-    wanted = _PARTS.get(parts.get("kind", "run"), {"kind": dict})
-    if not all(isinstance(parts.get(k), kind) for k, kind in wanted.items()):
-        raise ConfigError(f"{path} is no report of `bench --json`")
-    return parts
-
-
-def _side_by_side(
-    a: Report, b: Report, before: Mapping[str, Figure], after: Mapping[str, Figure]
-) -> list[str]:
+    (kind, about_a, before), (other, about_b, after) = (_read(path) for path in (first, second))
+    if kind != other:
+        raise ConfigError(f"{first} is of kind {kind}, {second} of kind {other}")
     lines = []
-    for name in ("model", "engine", "kestrel", "source", "cpu"):
-        x, y = (
-            r.get(name) or r.get("throughput", {}).get(name) or r["device"].get(name)
-            for r in (a, b)
-        )
-        if x == y:
-            lines += [] if x is None else [f"{name:10}{x}"]
-        else:
-            lines += [f"{name:10}A: {x}", f"{'':10}B: {y}"]
+    for name, a in about_a.items():
+        b = about_b[name]
+        if a != b:
+            lines += [f"{name:10}A: {a}", f"{'':10}B: {b}"]
+        elif a is not None:
+            lines.append(f"{name:10}{a}")
     rows = []
     for name, (old, more_is_better) in before.items():
         new = after[name].value if name in after else None
@@ -77,7 +49,28 @@ def _side_by_side(
             verdict = "better" if (new > old) == more_is_better else "worse"
         rows.append((name, figure(old), figure(new), figure(ratio), verdict))
     told = f"differences up to {NOISE:.0%} are noise, larger ones may be: measure interleaved"
-    return [*lines, "", *columns(("", "A", "B", "B / A", ""), rows, numbers=True), "", told]
+    table = columns(("", "A", "B", "B / A", ""), rows, numbers=True)
+    return "\n".join([*lines, "", *table, "", told])
+
+
+def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, Figure]]:
+    """The kind of a report, what it was made with, and its figures by name."""
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        kind = report.get("kind", "run")
+        places = (report, report.get("throughput", {}), report["device"])
+        about = {name: next((p[name] for p in places if p.get(name)), None) for name in ABOUT}
+        figures = {
+            name: Figure(None if value is None else float(value), more_is_better)
+            for name, (value, more_is_better) in _FIGURES[kind](report).items()
+        }
+    except OSError as fault:
+        raise ConfigError(f"cannot read {path}: {fault.strerror}") from fault
+    except (LookupError, TypeError, AttributeError, ArithmeticError) as fault:
+        raise ConfigError(f"{path} is no report of `bench --json`: {fault!r}") from fault
+    except (ValueError, RecursionError) as fault:
+        raise ConfigError(f"{path} is no JSON of `bench --json`: {fault}") from fault
+    return kind, about, figures
 
 
 def _run_figures(report: Report) -> dict[str, Figure]:
@@ -111,11 +104,6 @@ def _startup_figures(report: Report) -> dict[str, Figure]:
 
 
 _FIGURES = {"run": _run_figures, "sweep": _sweep_figures, "startup": _startup_figures}
-_PARTS: Mapping[str, Mapping[str, type]] = {
-    "run": {"throughput": dict, "overload": dict, "device": dict},
-    "sweep": {"points": list, "device": dict},
-    "startup": {"parts_ms": dict, "device": dict},
-}
 
 
 WIDTH = 720
@@ -126,14 +114,13 @@ LETTER = 7.0  # px, on average, of the page's 12 px
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A row: from ``start`` to ``value``, with a whisker between two values, and ticks."""
+    """A row: from ``start`` to ``value``, with ``marks``, rising values joined by a line."""
 
     label: str
     value: float
     text: str
     start: float = 0.0
-    whisker: tuple[float, float] | None = None
-    ticks: tuple[float, ...] = ()
+    marks: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +136,7 @@ def bars(rows: Sequence[Bar], *, unit: str) -> str:
     """Horizontal bars on a common axis from 0."""
     left = min(420.0, max(len(row.label) for row in rows) * LETTER + GAP)
     right = max(len(row.text) for row in rows) * LETTER + 2 * GAP
-    ends = [max((row.value, *(row.whisker or ()), *row.ticks)) for row in rows]
+    ends = [max((row.value, *row.marks)) for row in rows]
     most = max(*ends, 0.0) or 1.0
     scale = (WIDTH - left - right) / most
     height = len(rows) * ROW
@@ -163,14 +150,10 @@ def bars(rows: Sequence[Bar], *, unit: str) -> str:
         out.append(
             f'<rect class="bar" x="{x:.1f}" y="{y}" width="{wide:.1f}" height="{ROW - 8}" rx="2"/>'
         )
-        if row.whisker is not None:
-            a, b = (left + value * scale for value in row.whisker)
-            out.append(
-                f'<path class="whisker" d="M{a:.1f} {middle}H{b:.1f}'
-                f'M{a:.1f} {middle - 4}v8M{b:.1f} {middle - 4}v8"/>'
-            )
-        for tick in row.ticks:
-            out.append(f'<path class="tick" d="M{left + tick * scale:.1f} {y - 2}v{ROW - 4}"/>')
+        if row.marks:
+            ticks = "".join(f"M{left + v * scale:.1f} {middle - 6}v12" for v in row.marks)
+            a, b = (left + v * scale for v in (row.marks[0], row.marks[-1]))
+            out.append(f'<path class="mark" d="M{a:.1f} {middle}H{b:.1f}{ticks}"/>')
         out.append(_text(left + end * scale + GAP, middle + 4, row.text, "start", "value"))
     return _svg(height + 30, out)
 
@@ -446,7 +429,7 @@ p{margin:.3rem 0 .8rem}.soft{color:var(--soft)}
 svg{width:100%;height:auto;font:12px system-ui,sans-serif;display:block}
 svg text{fill:var(--fg)}svg text.axis{fill:var(--soft);font-size:11px}
 .grid{stroke:var(--grid);fill:none}.bar{fill:var(--bar)}
-.whisker,.tick{stroke:var(--fg);fill:none;stroke-width:1.5}.dot{fill:var(--c1)}
+.mark{stroke:var(--fg);fill:none;stroke-width:1.5}.dot{fill:var(--c1)}
 .line{fill:none;stroke-width:2}.c0{stroke:var(--bar)}.c1{stroke:var(--bar)}
 .c2{stroke:var(--c1)}.c3{stroke:var(--c1)}.thin{stroke-width:1;opacity:.65}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
@@ -479,7 +462,7 @@ def _run_page(report: Report) -> str:
             NAMES.get(stage, stage),
             ms["p50"],
             " · ".join(figure(ms[q]) for q in QUANTILES),
-            ticks=(ms["p95"], ms["p99"]),
+            marks=(ms["p95"], ms["p99"]),
         )
         for stage, ms in report["throughput"]["stages_ms"].items()
         if ms is not None
@@ -494,7 +477,7 @@ def _run_page(report: Report) -> str:
         f'<p class="say">{escape(report["roofline"]["bottleneck"])}</p>'
         f"{_html_table(('', 'measured'), _run_facts(report), kind='facts')}"
         "<h2>Stages at full throughput</h2>"
-        '<p class="soft">Bar: median; ticks: 95th and 99th percentile.</p>'
+        '<p class="soft">Bar: median; marks: 95th and 99th percentile.</p>'
         f"{bars(rows, unit='ms')}<h2>Age of results</h2>"
         '<p class="soft">At half of the rate that is sustained, and at three times it.</p>'
         f"{lines(ages, unit='ms', across='time →')}{_roofline_section(report['roofline'])}"
@@ -523,7 +506,7 @@ def _sweep_page(report: Report) -> str:
     rows = [
         Bar(
             *(p["name"], p["fps"], f"{p['fps']:.1f}"),
-            whisker=(min(p["rounds_fps"]), max(p["rounds_fps"])),
+            marks=(min(p["rounds_fps"]), max(p["rounds_fps"])),
         )
         for p in report["points"]
         if p["fps"] is not None
@@ -531,7 +514,7 @@ def _sweep_page(report: Report) -> str:
     refused = "".join(f"<li>{escape(f'{name}: {why}')}</li>" for name, why in _refusals(report))
     return (
         f"<p>{escape(report['source'])} · medians of {report['rounds']} interleaved rounds of the "
-        f"{escape(report['measures'])}; whiskers: lowest and highest round</p>"
+        f"{escape(report['measures'])}; marks: lowest and highest round</p>"
         f"<h2>Frames a second</h2>{bars(rows, unit='FPS')}"
         f"<h2>Figures</h2>{_html_table(SWEEP, _sweep_rows(report))}"
         + (f"<h2>Refused</h2><ul>{refused}</ul>" if refused else "")

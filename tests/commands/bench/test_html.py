@@ -95,5 +95,5 @@ def test_names_cannot_break_the_page(bench: Any) -> None:
 
 def test_bars_without_length_and_values_of_any_size_are_drawn() -> None:
     for value in (0.0, 1e-6, 3.0, 1e6):
-        assert "<rect" in svg.bars([svg.Bar("a", value, "text", whisker=(0, value))], unit="ms")
+        assert "<rect" in svg.bars([svg.Bar("a", value, "text", marks=(0, value))], unit="ms")
     assert svg.lines([svg.Series("a", [1.0])], unit="ms", across="time")

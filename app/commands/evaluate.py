@@ -18,7 +18,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
@@ -109,18 +109,8 @@ def coco_accuracy(
         )
         precision = run.eval["precision"][:, :, k, 0, 0]  # (IoU, recall)
         at_half = of_sizes.eval["precision"][0, :, k, :, 0]  # (recall, size)
-        small, medium, large = (_mean(curve) for curve in at_half.T)
-        recall = float(run.eval["recall"][0, k, 0, 0])
-        result[label] = ClassAccuracy(
-            label=label,
-            boxes=count,
-            ap50=_mean(precision[0]),
-            ap=_mean(precision),
-            small=small,
-            medium=medium,
-            large=large,
-            recall50=recall if recall >= 0 else None,
-        )
+        shares = (precision[0], precision, *at_half.T, run.eval["recall"][:1, k, 0, 0])
+        result[label] = ClassAccuracy(label, count, *map(_mean, shares))
     return result
 
 
@@ -141,7 +131,7 @@ def _nothing(ids: Sequence[int]) -> dict[str, Any]:
 
 
 def _mean(values: np.ndarray) -> float | None:
-    """Mean of a precision curve; -1 in it marks "no such box"."""
+    """Mean of a curve; -1 in it marks "no such box"."""
     kept = values[values > -1]
     return float(kept.mean()) if kept.size else None
 
@@ -196,14 +186,12 @@ class LabelledSet:
         """(image id, Frame), picture after picture."""
         for index, image in enumerate(self.content["images"]):
             name = image["file_name"]
-            path = next(
-                (p for p in (self.folder / "images" / name, self.folder / name) if p.is_file()),
-                None,
-            )
+            places = (self.folder / "images" / name, self.folder / name)
+            path = next(filter(Path.is_file, places), None)
             pixels = None if path is None else cv2.imread(str(path), cv2.IMREAD_COLOR)
             if pixels is None:
                 what = "is missing" if path is None else "is no picture"
-                raise ConfigError(f"--data: {self.folder / 'images' / name} {what}")
+                raise ConfigError(f"--data: {places[0]} {what}")
             yield image["id"], Frame(np.asarray(pixels, np.uint8), index, 0)
 
 
@@ -290,16 +278,9 @@ class Candidate:
         for (x0, y0, x1, y1), score, class_id in zip(
             found.xyxy.tolist(), found.scores.tolist(), found.class_ids.tolist(), strict=True
         ):
-            category = categories.get(labels[class_id])
-            if category is not None:
-                self.rows.append(
-                    {
-                        "image_id": image_id,
-                        "category_id": category,
-                        "bbox": [x0, y0, x1 - x0, y1 - y0],
-                        "score": score,
-                    }
-                )
+            if (category := categories.get(labels[class_id])) is not None:
+                row = {"image_id": image_id, "category_id": category, "score": score}
+                self.rows.append(row | {"bbox": [x0, y0, x1 - x0, y1 - y0]})
 
     def judge(self, truth: LabelledSet) -> None:
         """Fill the report: for every part, the classes that the model knows."""
@@ -314,22 +295,12 @@ def measure(candidates: Sequence[Candidate], truth: LabelledSet) -> None:
     categories = truth.categories
     total = len(truth.content["images"])
     with ExitStack() as stack:
-        slots = [
-            stack.enter_context(
-                backend_factory(
-                    Config(
-                        engine=c.engine,
-                        precision=c.precision,
-                        score=LEAST_SCORE,
-                        workers=1,
-                        threads=1,
-                    ),
-                    c.model,
-                    Policy.LATEST,
-                )(lambda: None)
-            ).slots[0]
-            for c in candidates
-        ]
+        slots = []
+        for each in candidates:
+            config = Config(engine=each.engine, precision=each.precision, score=LEAST_SCORE)
+            config = replace(config, workers=1, threads=1)
+            backend = backend_factory(config, each.model, Policy.LATEST)(lambda: None)
+            slots.append(stack.enter_context(backend).slots[0])
         for done, (image_id, frame) in enumerate(truth.frames(), start=1):
             for candidate, slot in zip(candidates, slots, strict=True):
                 slot.enqueue([frame])
@@ -379,9 +350,9 @@ def _tables(candidates: Sequence[Candidate]) -> str:
     for candidate in candidates:
         for part, labels in candidate.report.items():
             for label, a in labels.items():
-                shares = (a.ap50, a.ap, a.small, a.medium, a.large, a.recall50)
+                _, boxes, *shares = asdict(a).values()
                 told = (figure(share, ".3f") for share in shares)
-                rows.append((candidate.name, part, label, str(a.boxes), *told))
+                rows.append((candidate.name, part, label, str(boxes), *told))
     first = candidates[0]
     timing = [
         (

@@ -135,13 +135,14 @@ class Measured:
 
     def figures(self) -> dict[str, Any]:
         """For JSON. A stage that the engine does not have is null, never 0."""
-        figures = asdict(self.stats)
+        figures, stages = asdict(self.stats), self.stats.stages_ms
         del figures["state"], figures["fps"], figures["capture_fps"]
-        figures["overall_fps"] = round(self.stats.overall_fps, 2)
-        figures["age_ms"] = _rounded(self.stats.age_ms)
-        stages = self.stats.stages_ms
-        figures["stages_ms"] = {s: _rounded(stages[s]) if s in stages else None for s in STAGES}
-        return figures | {"load": self.load.figures()}
+        return figures | {
+            "overall_fps": round(self.stats.overall_fps, 2),
+            "age_ms": _rounded(self.stats.age_ms),
+            "stages_ms": {s: _rounded(stages[s]) if s in stages else None for s in STAGES},
+            "load": self.load.figures(),
+        }
 
 
 def measure_run(

@@ -76,7 +76,7 @@ _PLACING = ("resize", "align", "pad", "fit")
 
 
 def _check_fit(spec: ModelSpec, weights: Path) -> None:
-    """Does the network run at its flattest and its narrowest input, does the manifest read back?"""
+    """Refuse a network that does not run at its flattest and narrowest input."""
     from ..models.onnx_session import network_io, open_session
 
     parse_manifest(parse_toml(format_manifest(spec)), name=spec.name, where="that --fit asks for")

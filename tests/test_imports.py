@@ -10,7 +10,7 @@ from pathlib import Path
 APP = Path(__file__).parents[1] / "app"
 BASE = {"core", "pipeline", "config"}
 MODELS, ENGINES = {"models"}, {"inference", "cuda"}
-LEAVES = MODELS | ENGINES | {"sources", "sinks", "ops"}
+LEAVES = MODELS | ENGINES | {"sources", "sinks", "ops", "analytics"}
 ROOMS: dict[str, set[str]] = {
     "core": set(),
     "pipeline": {"core"},
@@ -20,6 +20,7 @@ ROOMS: dict[str, set[str]] = {
     "cuda": BASE | MODELS | {"inference"},
     "sources": BASE,
     "sinks": BASE,
+    "analytics": {"core"},
     "ops": BASE,
     "session": BASE | {"ops"},
     "gui": {"core", "session", "ops"},
@@ -39,7 +40,7 @@ HOMES = {  # of other people's libraries
     **{"onnxruntime": MODELS, "openvino": {"inference"}, "onnx": MODELS | {"cuda"}},
     **{"pycuda": {"cuda"}, "tensorrt": ENGINES, "torch": set(), "pycocotools": {"commands"}},
     **{"av": {"sinks", "sources"}, "aiohttp": {"sinks"}, "prometheus_client": {"sinks"}},
-    **{"paho": {"sinks"}, "psutil": {"session", "commands"}},
+    **{"paho": {"sinks"}, "lap": {"analytics"}, "psutil": {"session", "commands"}},
 }
 
 

@@ -18,7 +18,7 @@ from app.cuda.backend import CudaBackend
 from app.cuda.native.engine import NativeEngine
 from app.models.families import find_family
 from app.models.store import default_model, locate
-from app.pipeline.capture import Lane
+from app.pipeline.capture import StreamSpec
 from app.pipeline.handoff import Policy
 from app.pipeline.pipeline import Pipeline
 from tests.blob_detector import SIDE, save_blob_detector
@@ -204,7 +204,7 @@ def test_no_frame_gets_anothers_boxes_however_late_the_device(device, blob, slot
     counts = [90, 60, 33, 90]
     sinks = [Kept() for _ in counts]
     first, *more = (
-        Lane(Squares(count, live=False), [sink], name)
+        StreamSpec(Squares(count, live=False), [sink], name)
         for name, count, sink in zip("abcd", counts, sinks, strict=True)
     )
     pipeline = Pipeline(

@@ -1,4 +1,4 @@
-"""Does the application, started as its users start it, do at a desk what it promises?
+"""Does the application, started as its users start it, do at a controller what it promises?
 
 A real window on a virtual display, a keyboard, and a camera on the network that is switched off
 and on again. ``KESTREL_SCREENSHOTS=FOLDER`` keeps the pictures, to be looked at.

@@ -17,13 +17,13 @@ from PyQt5.QtWidgets import QApplication
 
 from app.core.errors import ConfigError
 from app.gui.window import run_window
-from tests.gui.kit import FakeDesk
+from tests.gui.kit import FakeController
 from tests.sinks.kit import LABELS, ROOT, found, gray, result
 
 LIMIT_S = 20.0  # a run that nobody ends is a failed test, not a hung one
 
 
-class Run(FakeDesk):
+class Run(FakeController):
     """Ends by ``stop``."""
 
     def __init__(self) -> None:
@@ -228,7 +228,7 @@ def test_exception_while_painting_comes_out(ini: Path) -> None:
             raise LookupError("no labels")
 
     run = Run()
-    run.latest.open(run.now.feed.info, Broken(LABELS))
+    run.latest.open(run.now.source.info, Broken(LABELS))
     run.latest.emit(result(0, found((0, 0.9, 100, 80, 200, 180))))
     with pytest.raises(LookupError, match="no labels"):
         run.show(ini)
@@ -255,17 +255,17 @@ INTERRUPTED = """
 import signal, sys, threading
 from pathlib import Path
 from app.gui.window import run_window
-from tests.gui.kit import FakeDesk
+from tests.gui.kit import FakeController
 stopped = threading.Event()
 if sys.argv[1] == "handler":
     signal.signal(signal.SIGINT, lambda number, frame: stopped.set())
 else:  # a shell's background job inherits it ignored
     signal.signal(signal.SIGINT, signal.default_int_handler)
-class Desk(FakeDesk):
+class OwnController(FakeController):
     def state(self):
         print("up", flush=True)
         return super().state()
-run_window(Desk(), interrupted=stopped.is_set, settings_file=Path(sys.argv[2]))
+run_window(OwnController(), interrupted=stopped.is_set, settings_file=Path(sys.argv[2]))
 print("returned")
 """
 

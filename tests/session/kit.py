@@ -11,7 +11,7 @@ import numpy as np
 
 from app.core.errors import SourceEnded, SourceError
 from app.core.frame import Frame, SourceInfo
-from app.session.source_player import Opening
+from app.pipeline.player import Opening
 from app.sources.reconnect import Endurance, LastingSource
 
 LIMIT_S = 20.0

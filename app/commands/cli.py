@@ -288,11 +288,11 @@ def _bench(args: argparse.Namespace) -> int:
     config = config_of(args)
     destination = Destination(config.json, args.html)
     if args.sweep:
-        from .bench.sweep import run_sweep
+        from .bench.rounds import run_sweep
 
         return run_sweep(config, destination, keys=args.sweep, rounds=args.rounds)
     if args.startup:
-        from .bench.startup import run_startup
+        from .bench.rounds import run_startup
 
         return run_startup(config, destination, rounds=args.rounds)
     from .bench import run_bench

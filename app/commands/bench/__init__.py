@@ -1,6 +1,6 @@
 """``bench``: how fast this device is, where the time goes, and how far that is from its limits.
 
-``run_bench`` measures one configuration, ``sweep`` several in turn, ``startup`` fresh processes;
+``run_bench`` measures one configuration, ``rounds`` several in turn, and fresh processes;
 ``report`` has their tables and pages, and compares two. ``schema.json`` describes the JSON.
 
 Four runs: frame after frame on one thread (the bare work), the recording as fast as it goes

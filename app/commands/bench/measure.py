@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...config import Config
 from ...core.detections import Result
-from ...core.errors import ConfigError, SourceEnded
+from ...core.errors import SourceEnded
 from ...core.frame import SourceInfo
 from ...core.interfaces import EngineKind, Sink
 from ...core.stats import PERCENTILES, PipelineStats, percentiles
@@ -256,12 +256,3 @@ def measure_alone(config: Config, model: Model, source: str) -> Alone:
 
 def _rounded(triple: tuple[float, float, float]) -> dict[str, float]:
     return {name: round(v, 3) for name, v in zip(QUANTILES, triple, strict=True)}
-
-
-MOST_ROUNDS = 1000
-
-
-def check_rounds(rounds: int) -> None:
-    """Raise ConfigError for what --rounds cannot be."""
-    if not 1 <= rounds <= MOST_ROUNDS:
-        raise ConfigError(f"--rounds is {rounds}; it must lie between 1 and {MOST_ROUNDS}")

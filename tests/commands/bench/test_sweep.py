@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from app.commands.bench.sweep import at_batch, at_size, parse_sweep
+from app.commands.bench.rounds import at_batch, at_size, parse_sweep
 from app.commands.cli import main
 from app.core.errors import ConfigError, ModelError
 from app.models.store import find_model

@@ -76,7 +76,7 @@ OUTCOMES = ("replaced", "stale", "kept")
 SHOWN = 3
 
 
-class DecidedSource:
+class RecordedDropsSource:
     """The frames of ``source`` that are not dropped; a FrameSource for a lossless replay.
 
     ``max_age_ms`` other than the recorded one shows what would have been: nothing is compared then.

@@ -21,7 +21,7 @@ from ..core.stats import PipelineStats
 from ..models.manifest import Model
 from ..models.store import list_models, locate
 from ..ops.flight import read_trace
-from ..ops.retrace import DecidedSource
+from ..ops.retrace import RecordedDropsSource
 from ..ops.systemd import Notifier, Supervised
 from ..pipeline.handoff import Policy
 from ..pipeline.pipeline import Pipeline
@@ -77,7 +77,7 @@ def run_replay(config: Config) -> int:
     decided, golden = None, read_golden(config, model)
     if config.trace is not None:
         trace = read_trace(Path(config.trace))
-        source = decided = DecidedSource(source, trace, max_age_ms=config.max_age_ms)
+        source = decided = RecordedDropsSource(source, trace, max_age_ms=config.max_age_ms)
         config = replace(config, max_age_ms=None)  # decided by the source
     run = build(
         RunPlan(

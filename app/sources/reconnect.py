@@ -28,7 +28,7 @@ from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, SourceInfo, describe
 from ..core.interfaces import FrameSource, SourceListener
 from .diagnose import no_frame
-from .health import Freshness, PictureWatch, Seen
+from .health import BacklogFilter, FreezeDetector, Seen
 
 log = logging.getLogger(__name__)
 
@@ -198,7 +198,7 @@ class Endurance:
     loop: bool = False  # a recording that ends starts again
 
 
-class LastingSource:
+class ReconnectingSource:
     """A live source that is opened again whenever it is lost.
 
     Frames are numbered on across openings. Only an error of the first opening (without
@@ -222,7 +222,7 @@ class LastingSource:
         self._retry = Retry(self._endurance.retry_s, now_ns, rng or random.Random())
         self._listener: SourceListener | None = None
         self._attempt: Attempt | None = None
-        self._watch = PictureWatch(
+        self._freeze = FreezeDetector(
             freeze_s=self._endurance.freeze_s, black_s=self._endurance.black_s
         )
         self.state = "opening"
@@ -234,7 +234,7 @@ class LastingSource:
         self._recording = False
         self._info: SourceInfo | None = None
         self._wh_px: tuple[int, int] | None = None
-        self._freshness = Freshness()
+        self._backlog = BacklogFilter()
 
     def listen(self, listener: SourceListener) -> None:
         """Tell it of every change of state and every event from now on."""
@@ -265,7 +265,7 @@ class LastingSource:
         deadline_ns = now_ns + round(timeout_s * 1e9)
         if now_ns - self._looked_ns > SLEPT_NS:
             self._alive_ns = now_ns
-            self._watch.restart(now_ns)
+            self._freeze.restart(now_ns)
         try:
             while True:
                 self._looked_ns = now_ns
@@ -327,8 +327,8 @@ class LastingSource:
     def _opened(self, info: SourceInfo) -> None:
         self._alive_ns = now_ns = self._now_ns()
         self._recording = info.frame_count is not None
-        self._freshness.restart(now_ns, info.fps)
-        self._watch.restart(now_ns)
+        self._backlog.restart(now_ns, info.fps)
+        self._freeze.restart(now_ns)
         known = self._info
         first = self.state == "opening"  # then who opened it tells
         if not first and (known is None or (info.wh_px, info.fps) != (known.wh_px, known.fps)):
@@ -354,15 +354,15 @@ class LastingSource:
 
     def _examined(self, frame: Frame) -> Frame | None:
         self._alive_ns = now_ns = self._now_ns()
-        was_off = self._freshness.clock_is_off
-        captured_ns = self._freshness.captured_ns(frame, now_ns)
-        if self._freshness.clock_is_off and not was_off:
+        was_off = self._backlog.clock_is_off
+        captured_ns = self._backlog.captured_ns(frame, now_ns)
+        if self._backlog.clock_is_off and not was_off:
             self._count("clock steps")
             log.warning("source %s: its clock is off; frames count from arrival", self._label)
         frame = replace(frame, index=self._base + frame.index, captured_ns=captured_ns)
         self._next_index = frame.index + 1
         if self.state == "stalled":
-            self._freshness.restart(now_ns, self._info.fps if self._info else None)
+            self._backlog.restart(now_ns, self._info.fps if self._info else None)
         if self.state != "live":
             if self.state != "stalled":
                 self._live_ns = now_ns
@@ -375,14 +375,14 @@ class LastingSource:
             self._count("size changes")
             log.info("source %s: frames are %dx%d from here on", self._label, *frame.wh_px)
         self._wh_px = frame.wh_px
-        seen = self._watch.look(frame, now_ns)
+        seen = self._freeze.look(frame, now_ns)
         if seen is Seen.FROZEN:
             self._count("freezes")
             self._lose("it shows the very same picture for too long")
             return None
         if seen is not None:
             self._tell_black(seen)
-        return None if self._freshness.is_backlog(frame, now_ns) else frame
+        return None if self._backlog.is_backlog(frame, now_ns) else frame
 
     def _lose(self, why: str) -> None:
         """Give this opening up, and open again after a while."""

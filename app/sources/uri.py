@@ -24,7 +24,7 @@ from .ffmpeg import FfmpegSource
 from .gstreamer import GstSource, csi_pipeline
 from .images import PICTURE_SUFFIXES, FolderSource, PatternOptions, PatternSource
 from .paced import Paced
-from .reconnect import Endurance, LastingSource
+from .reconnect import Endurance, ReconnectingSource
 from .subprocess_source import START_S, IsolatedSource
 
 log = logging.getLogger(__name__)
@@ -180,7 +180,7 @@ def make_source(
         make = _knocking(make, uri, label)
     in_child = isolate or (isolate is None and scheme != "camera")
     patience = replace(endurance, open_s=endurance.open_s + (START_S if in_child else 0))
-    return LastingSource(make, label=label, endurance=patience)
+    return ReconnectingSource(make, label=label, endurance=patience)
 
 
 def _chaos(uri: str) -> tuple[str | None, str, str]:

@@ -16,7 +16,7 @@ from aiohttp import web
 from ...core.overlay import PALETTE, SCREEN
 from ...core.stats import WORKING, OutputMeter
 from .metrics import CONTENT_TYPE, Metrics
-from .stream import Feed, JpegFrame
+from .stream import JpegFrame, ResultFeed
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Routes:
 
     def __init__(
         self,
-        feeds: Mapping[str, Feed],
+        feeds: Mapping[str, ResultFeed],
         metrics: Metrics,
         *,
         health: Callable[[], Health],
@@ -184,7 +184,7 @@ class Routes:
             raise web.HTTPNotFound(reason=f"no such source; there is {known}")
         return name
 
-    def _feed(self, request: web.Request) -> Feed:
+    def _feed(self, request: web.Request) -> ResultFeed:
         return self._feeds[self._name(request)]
 
     async def metrics(self, request: web.Request) -> web.Response:
@@ -192,7 +192,7 @@ class Routes:
         return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
 
-def viewers(feeds: Iterable[Feed]) -> dict[str, int]:
+def viewers(feeds: Iterable[ResultFeed]) -> dict[str, int]:
     """How many look at any of them, by kind."""
     counts: Counter[str] = Counter()
     for feed in feeds:

@@ -28,7 +28,7 @@ from ..adapters import instruments
 from ..tls import server_context
 from .metrics import Metrics
 from .routes import Health, Routes, judge, viewers
-from .stream import Feed
+from .stream import ResultFeed
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ class HttpService:
     ) -> None:
         self._address, self._options, self._outputs = address, options, outputs
         self._stats, self._engine = _Held(stats), engine
-        self._feeds = {name: Feed(meter, jpeg_quality=options.jpeg_quality) for name in names}
+        self._feeds = {name: ResultFeed(meter, jpeg_quality=options.jpeg_quality) for name in names}
         self._began_s = monotonic()
         self._tls = server_context(options.cert_file, options.key_file)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
@@ -242,7 +242,7 @@ class HttpService:
         for feed in self._feeds.values():
             feed.detach()
 
-    def feed(self, name: str = "") -> Feed:
+    def feed(self, name: str = "") -> ResultFeed:
         """The sink for a source's results."""
         return self._feeds[name]
 
@@ -309,7 +309,7 @@ class HttpService:
         )
 
     @property
-    def _first(self) -> Feed:
+    def _first(self) -> ResultFeed:
         return next(iter(self._feeds.values()))
 
     def _instruments(self, name: str) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Subscriber:
         return text
 
 
-class Feed:
+class ResultFeed:
     """Of one source: a sink on the pipeline thread, all else on the event loop's."""
 
     def __init__(self, meter: OutputMeter, *, jpeg_quality: int) -> None:

@@ -29,7 +29,7 @@ from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, VerdictError
 from ..core.interfaces import Sink
 from ..core.stats import PipelineStats, percentiles
-from ..ops.nvml import open_nvml
+from ..ops.machine import open_nvml
 from ..pipeline.handoff import Policy
 from ..runtime.build import BuiltRun, RunPlan, build
 from ..runtime.engines import choose_model

@@ -20,8 +20,7 @@ from ..core.schemes import scheme_of
 from ..core.stats import PipelineStats
 from ..models.manifest import Model
 from ..models.store import list_models, locate
-from ..ops.flight import read_trace
-from ..ops.retrace import RecordedDropsSource
+from ..ops.flight import RecordedDropsSource, read_trace
 from ..ops.systemd import Notifier, Supervised
 from ..pipeline.handoff import Policy
 from ..pipeline.pipeline import Pipeline

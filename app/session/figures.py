@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from ..core.detections import Result
 from ..core.frame import SourceInfo
 from ..core.stats import Meter, PipelineStats, percentiles
-from ..ops.nvml import open_nvml
+from ..ops.machine import open_nvml
 from ..pipeline.pipeline import Pipeline
 from .state import Figures, MachineLoad
 

@@ -22,9 +22,16 @@ from app.core.detections import Detections, Result
 from app.core.errors import ConfigError, SinkError, SourceEnded, SourceError, VerdictError
 from app.core.frame import Frame
 from app.ops import flight as recorder_module
-from app.ops.flight import KINDS, FlightRecorder, Trace, TraceWriter, read_trace
-from app.ops.retrace import RecordedDropsSource, chrome_trace
+from app.ops.flight import (
+    KINDS,
+    FlightRecorder,
+    RecordedDropsSource,
+    Trace,
+    TraceWriter,
+    read_trace,
+)
 from app.pipeline.handoff import Handoff, Policy, is_stale
+from scripts.trace_to_perfetto import chrome_trace
 from tests.fakes import FakeSource
 
 ROOT = Path(__file__).parents[2]

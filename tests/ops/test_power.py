@@ -11,9 +11,16 @@ import pytest
 
 from app.core.detections import Detections, Result
 from app.core.frame import Frame, SourceInfo
-from app.ops.nvml import open_nvml
-from app.ops.power import EnergySink, PowerMeter, PowerSensor, find_nvml, find_sensors
-from app.ops.power_linux import find_ina3221, find_rapl
+from app.ops.machine import open_nvml
+from app.ops.power import (
+    EnergySink,
+    PowerMeter,
+    PowerSensor,
+    find_ina3221,
+    find_nvml,
+    find_rapl,
+    find_sensors,
+)
 
 
 def put(path: Path, text: object) -> None:

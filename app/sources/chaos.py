@@ -1,4 +1,4 @@
-"""What if a source did everything that sources do wrong? (chaos:SCRIPT:URI, chaos:SEED:URI)
+"""A source made to do everything that sources do wrong (chaos:SCRIPT:URI, chaos:SEED:URI).
 
 A script is a list of events, ``KIND@START+LENGTH`` in seconds, and may repeat:
 ``freeze@5+3,disconnect@12+4/20`` does both every 20 s. A seed makes up such events for ever, one
@@ -54,7 +54,7 @@ class ChaosEvent:
 
 
 class Schedule:
-    """When does what happen? It outlives the source, so that a new opening does not start over."""
+    """What happens when. It outlives the source, so that a new opening does not start over."""
 
     def __init__(self, text: str, *, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self.now_ns = now_ns

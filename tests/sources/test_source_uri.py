@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 import app.sources.uri as uri_module
 from app.core.credentials import mask_credentials
 from app.core.errors import ConfigError, SourceError
-from app.sources.base import SourceOptions, stable_name
+from app.sources.base import Paced, SourceOptions, stable_name
 from app.sources.camera import CameraSource
 from app.sources.ffmpeg import FfmpegSource
 from app.sources.images import FolderSource, PatternSource
-from app.sources.paced import Paced
 from app.sources.reconnect import Endurance, ReconnectingSource
 from app.sources.subprocess_source import IsolatedSource
 from app.sources.uri import is_recording, make_source

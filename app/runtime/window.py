@@ -32,7 +32,7 @@ from ..session.outputs import KeptSink, RecordingSink
 from ..session.session import Session
 from ..session.source_player import Feed, Opening
 from ..session.state import Catalogue, Choice, Offer, SessionState, Severity
-from ..sinks.adapters import LatestSink
+from ..sinks.adapters import ResultMailbox
 from ..sinks.json_lines import JsonLinesSink, cure
 from ..sinks.video import VideoFileSink, draw_detections
 from ..sources.camera import list_cameras
@@ -124,7 +124,7 @@ class Desk:
         self.given = frozenset(
             name for name in names if not stays or getattr(config, name) != getattr(default, name)
         )
-        self._latest = LatestSink()
+        self._latest = ResultMailbox()
         self._recording = RecordingSink(VideoFileSink, self._tell)
         self._snapshots = Snapshots(self._tell)
         self.feed = Feed(

@@ -6,12 +6,12 @@ import gc
 import threading
 import weakref
 
-from app.sinks.adapters import LatestSink
+from app.sinks.adapters import ResultMailbox
 from tests.sinks.kit import CAMERA, LABELS, gray, result
 
 
 def test_newest_result_replaces_what_nobody_fetched() -> None:
-    sink = LatestSink()
+    sink = ResultMailbox()
     sink.open(CAMERA, LABELS)
     assert sink.take() is None
     for i in range(3):
@@ -22,7 +22,7 @@ def test_newest_result_replaces_what_nobody_fetched() -> None:
 
 
 def test_last_result_can_be_fetched_after_the_end() -> None:
-    sink = LatestSink()
+    sink = ResultMailbox()
     sink.emit(result(7))
     sink.close()
     last = sink.take()
@@ -30,7 +30,7 @@ def test_last_result_can_be_fetched_after_the_end() -> None:
 
 
 def test_replaced_frame_is_let_go() -> None:
-    sink, pixels = LatestSink(), gray()
+    sink, pixels = ResultMailbox(), gray()
     gone = weakref.ref(pixels)
     sink.emit(result(0, pixels=pixels))
     del pixels
@@ -40,7 +40,7 @@ def test_replaced_frame_is_let_go() -> None:
 
 
 def test_reader_in_another_thread_sees_rising_frames_and_the_last() -> None:
-    sink, seen, pixels = LatestSink(), [], gray()
+    sink, seen, pixels = ResultMailbox(), [], gray()
     results = [result(i, pixels=pixels) for i in range(2000)]
     ended = threading.Event()
 

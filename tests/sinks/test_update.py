@@ -10,7 +10,7 @@ import pytest
 from app.core.errors import SinkError
 from app.core.interfaces import Updatable
 from app.session.outputs import KeptSink
-from app.sinks.adapters import LatestSink
+from app.sinks.adapters import ResultMailbox
 from app.sinks.console import SummarySink
 from app.sinks.json_lines import JsonLinesSink
 from app.sinks.video import VideoFileSink
@@ -70,7 +70,7 @@ def test_output_that_cannot_be_opened_is_told_once() -> None:
 
 
 def test_mailbox_gives_each_result_with_the_names_of_its_model() -> None:
-    sink = LatestSink()
+    sink = ResultMailbox()
     sink.open(CLIP, LABELS)
     sink.emit(result(0))
     sink.open(CLIP, ("cat",))  # another model: what waits is not its own

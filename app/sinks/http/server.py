@@ -7,6 +7,7 @@ import hmac
 import ipaddress
 import logging
 import re
+import ssl
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -25,7 +26,6 @@ from ...config import HttpOptions
 from ...core.errors import ConfigError
 from ...core.stats import OutputMeter, PipelineStats
 from ..adapters import instruments
-from ..tls import server_context
 from .metrics import Metrics
 from .routes import Health, Routes, judge, viewers
 from .stream import ResultFeed
@@ -350,6 +350,20 @@ class HttpService:
             outputs=self._outputs,
             sources={name: each.state for name, each in stats.sources.items()},
         )
+
+
+def server_context(cert_file: str | None, key_file: str | None) -> ssl.SSLContext | None:
+    """For the page; None without a certificate."""
+    if not cert_file:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(cert_file, key_file)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read cert_file or key_file of [http]: {error.strerror or error}"
+        ) from error
+    return context
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

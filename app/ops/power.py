@@ -216,8 +216,41 @@ class PowerReading:
         return "unavailable" if self.watts is None else f"{self.watts:.1f} W"
 
 
-class PowerMeter:
-    """Samples all sensors every ``PERIOD_S``; a context manager. Any thread may ask."""
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Of a run: the whole draw of what is covered, idle power included. None: unavailable."""
+
+    covers: str
+    reason: str
+    joules: float | None = None
+    seconds: float | None = None
+    watts: float | None = None
+    joules_per_frame: float | None = None
+    fps_per_watt: float | None = None  # frames per second and watt, which is frames per joule
+
+    def line(self) -> str:
+        """For people."""
+        if self.watts is None or self.joules_per_frame is None or self.fps_per_watt is None:
+            return f"unavailable: {self.reason}"
+        return (
+            f"{self.watts:.1f} W on average, {self.joules_per_frame:.3g} J a frame, "
+            f"{self.fps_per_watt:.3g} frames/s per W ({self.covers})"
+        )
+
+    def figures(self) -> dict[str, Any]:
+        """For JSON; null where unavailable."""
+        return {
+            name: round(value, 6) if isinstance(value, float) else value
+            for name, value in asdict(self).items()
+        }
+
+
+class EnergySink:
+    """Samples all sensors every ``PERIOD_S`` while it is open, and counts frames.
+
+    A sink, as those are opened once the engine is built and closed after the last result. Any
+    thread may ask.
+    """
 
     def __init__(
         self,
@@ -235,26 +268,31 @@ class PowerMeter:
         self._rails: list[Mapping[str, float]] = []
         self._sampled_ns: int | None = None
         self._joules = self._seconds = 0.0
+        self._frames = 0
 
-    def __enter__(self) -> PowerMeter:
-        self.open()
-        if self._sensors:
-            self._thread = threading.Thread(target=self._run, name="power", daemon=True)
-            self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(1.0)
-            self.sample()
-            self._thread = None
-
-    def open(self) -> None:
-        """Look for sensors and take the first sample."""
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Look for sensors, take the first sample and go on in a thread."""
         self._sensors, self._reason = self._find()
         self._covers = " + ".join(sensor.covers for sensor in self._sensors)
         self.sample()
+        if self._sensors:
+            self._thread = threading.Thread(target=self._run, name="power", daemon=True)
+            self._thread.start()
+
+    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """See interfaces.Updatable: it is the machine that is measured."""
+
+    def emit(self, result: Result) -> None:
+        """Count."""
+        self._frames += 1
+
+    def close(self) -> None:
+        """Stop, with a last sample."""
+        self._stop.set()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join(1.0)
+            self.sample()
 
     def sample(self) -> None:
         """Read every sensor and add up; a sensor that goes away makes all unavailable."""
@@ -297,79 +335,15 @@ class PowerMeter:
             rails = {name: watts for each in self._rails for name, watts in each.items()}
             return PowerReading(sum(rails.values()), rails, self._covers)
 
-    def energy(self) -> tuple[float, float] | None:
+    def measured(self) -> tuple[float, float] | None:
         """(joules, seconds) since the start; None where it is not known for the whole of it."""
         with self._lock:
             known = bool(self._sensors) and self._seconds > 0
             return (self._joules, self._seconds) if known else None
 
-    def _run(self) -> None:
-        while not self._stop.wait(PERIOD_S):
-            self.sample()
-
-
-@dataclass(frozen=True, slots=True)
-class Energy:
-    """Of a run: the whole draw of what is covered, idle power included. None: unavailable."""
-
-    covers: str
-    reason: str
-    joules: float | None = None
-    seconds: float | None = None
-    watts: float | None = None
-    joules_per_frame: float | None = None
-    fps_per_watt: float | None = None  # frames per second and watt, which is frames per joule
-
-    def line(self) -> str:
-        """For people."""
-        if self.watts is None or self.joules_per_frame is None or self.fps_per_watt is None:
-            return f"unavailable: {self.reason}"
-        return (
-            f"{self.watts:.1f} W on average, {self.joules_per_frame:.3g} J a frame, "
-            f"{self.fps_per_watt:.3g} frames/s per W ({self.covers})"
-        )
-
-    def figures(self) -> dict[str, Any]:
-        """For JSON; null where unavailable."""
-        return {
-            name: round(value, 6) if isinstance(value, float) else value
-            for name, value in asdict(self).items()
-        }
-
-
-class EnergySink:
-    """A sink, as those are opened once the engine is built and closed after the last result."""
-
-    def __init__(self, meter: PowerMeter | None = None) -> None:
-        self._meter = meter or PowerMeter()
-        self._frames = 0
-        self._opened = False
-
-    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Start to measure."""
-        self._meter.__enter__()
-        self._opened = True
-
-    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Updatable: it is the machine that is measured."""
-
-    def emit(self, result: Result) -> None:
-        """Count."""
-        self._frames += 1
-
-    def close(self) -> None:
-        """Stop."""
-        if self._opened:
-            self._meter.__exit__()
-            self._opened = False
-
-    def reading(self) -> PowerReading:
-        """Watts now, for who shows them; any thread."""
-        return self._meter.reading()
-
     def energy(self) -> Energy:
         """Over the whole run."""
-        reading, measured = self._meter.reading(), self._meter.energy()
+        reading, measured = self.reading(), self.measured()
         if measured is None or not self._frames:
             return Energy(reading.covers, reading.reason or "too short to measure")
         joules, seconds = measured
@@ -379,3 +353,7 @@ class EnergySink:
             *(reading.covers, "", joules, seconds, joules / seconds),
             *(joules / self._frames, self._frames / joules),
         )
+
+    def _run(self) -> None:
+        while not self._stop.wait(PERIOD_S):
+            self.sample()

@@ -77,6 +77,12 @@ def stable_name(number: int, dev: Path = Path("/dev")) -> Path | None:
     return None
 
 
+def fourcc_of(cap: Any) -> str:
+    """The four characters of a cv2.VideoCapture's codec or format."""
+    code = int(cap.get(load_cv2().CAP_PROP_FOURCC)) & 0xFFFFFFFF
+    return code.to_bytes(4, "little").decode("latin-1").strip("\0 ")
+
+
 DEFAULT_FPS = 25.0
 
 

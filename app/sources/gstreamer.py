@@ -19,7 +19,7 @@ from typing import Any
 from ..core.credentials import mask_credentials
 from ..core.errors import SourceEnded, SourceError
 from ..core.package import child_command
-from .frame_ipc import Picture, serve
+from .frame_ipc import PlainFrame, serve
 
 PYTHONS = (sys.executable, "/usr/bin/python3")
 _PROBE = (
@@ -167,7 +167,7 @@ class GstChild:
         except Exception as error:  # GLib.Error: its kind needs gi to be named
             raise SourceError(f"gst: {_cure(str(getattr(error, 'message', error)))}") from error
 
-    def read(self, timeout_s: float) -> Picture | None:
+    def read(self, timeout_s: float) -> PlainFrame | None:
         """The newest frame."""
         sample, self._first = self._first, None
         if sample is None:
@@ -187,14 +187,8 @@ class GstChild:
         finally:
             buffer.unmap(mapped)
         self._index += 1
-        about = {
-            "shape": [height, width, 3],
-            "format": "bgr8",
-            "index": self._index - 1,
-            "captured_ns": time.monotonic_ns() - self._late_ns(buffer),
-            "media_ns": None,
-        }
-        return Picture(memoryview(pixels), about)
+        shaped = memoryview(pixels).cast("B", (height, width, 3))
+        return PlainFrame(shaped, self._index - 1, time.monotonic_ns() - self._late_ns(buffer))
 
     def close(self) -> None:
         """Stop the pipeline."""

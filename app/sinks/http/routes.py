@@ -157,22 +157,13 @@ class Routes:
     def stats_event(self, name: str) -> str:
         """The instruments of a source as one server-sent event."""
         health = self._health()
-        told = {
-            **self._instruments(name),
-            "healthy": health.ok,
-            "reasons": health.reasons,
-            "warnings": health.warnings,
-        }
+        told = {**self._instruments(name), "healthy": health.ok, **asdict(health)}
         return f"event: stats\ndata: {json.dumps(told)}\n\n"
 
     async def healthz(self, request: web.Request) -> web.Response:
         """200 while inferences complete, else 503 with the reasons."""
         health = self._health()
-        told = {
-            "status": "ok" if health.ok else "failing",
-            "reasons": health.reasons,
-            "warnings": health.warnings,
-        }
+        told = {"status": "ok" if health.ok else "failing", **asdict(health)}
         return web.json_response(told, status=200 if health.ok else 503)
 
     def _name(self, request: web.Request) -> str:

@@ -1,4 +1,4 @@
-"""Is a display believed in only if it answers?"""
+"""A display is believed in only if it answers."""
 
 from __future__ import annotations
 

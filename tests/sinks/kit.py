@@ -1,4 +1,4 @@
-"""What do the tests of the sinks and the window feed them with?"""
+"""Results, labels and pictures for the tests of the sinks and the window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is what people script against kept, line by line?"""
+"""JSON lines keep, line by line, what people script against."""
 
 from __future__ import annotations
 

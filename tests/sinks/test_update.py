@@ -1,4 +1,4 @@
-"""Do outputs go on when another source or model takes over?"""
+"""Outputs go on when another source or model takes over."""
 
 from __future__ import annotations
 

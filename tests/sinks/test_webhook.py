@@ -1,4 +1,4 @@
-"""Against real servers that refuse, redirect, hang or are away: is the pipeline left alone?"""
+"""Against real servers that refuse, redirect, hang or are away: the pipeline is left alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How do the source tests make clips of their own?"""
+"""Clips that the source tests make for themselves."""
 
 from __future__ import annotations
 

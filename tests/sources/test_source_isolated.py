@@ -1,4 +1,4 @@
-"""Does a decoder in its own process give the same frames, and can it die without harm?"""
+"""A decoder in its own process gives the same frames, and can die without harm."""
 
 from __future__ import annotations
 

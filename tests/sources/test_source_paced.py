@@ -1,4 +1,4 @@
-"""Does a recording play at its own speed, without bursts, and stop when asked?"""
+"""A recording plays at its own speed, without bursts, and stops when asked."""
 
 from __future__ import annotations
 

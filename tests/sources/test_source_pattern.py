@@ -1,4 +1,4 @@
-"""Does the test pattern show exactly the boxes that it says, at the pace that it says?"""
+"""The test pattern shows exactly the boxes that it says, at the pace that it says."""
 
 from __future__ import annotations
 

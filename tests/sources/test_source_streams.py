@@ -1,4 +1,4 @@
-"""Do network streams give frames, and tell in time when they give none?"""
+"""Network streams give frames, and tell in time when they give none."""
 
 from __future__ import annotations
 

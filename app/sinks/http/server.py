@@ -27,8 +27,7 @@ from ...core.errors import ConfigError
 from ...core.stats import OutputMeter, PipelineStats
 from ..adapters import instruments
 from .metrics import Metrics
-from .routes import Health, Routes, judge, viewers
-from .stream import ResultFeed
+from .routes import Health, ResultFeed, Routes, judge, viewers
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Which broker is meant, and is a password never repeated?"""
+"""The broker that a URL means, and a password that is never repeated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""With a real broker: does every event arrive, once and in order, and is a lost process told?"""
+"""With a real broker: every event arrives, once and in order; a lost process is told."""
 
 from __future__ import annotations
 

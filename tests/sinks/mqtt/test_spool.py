@@ -1,4 +1,4 @@
-"""Does the spool keep everything, in order, within its bounds, and survive its disk?"""
+"""The spool keeps everything, in order, within its bounds, and survives its disk."""
 
 from __future__ import annotations
 

@@ -145,9 +145,11 @@ def read_trace(path: Path) -> Trace:
 
 def _sound(value: Any) -> bool:
     """Whether a line is an event; what is read here is trusted afterwards."""
-    if not isinstance(value, list) or len(value) < 3 or not _known(value[0]):
+    if not isinstance(value, list) or len(value) < 3:
         return False
     kind, *rest = value
+    if not isinstance(kind, str) or kind not in KINDS:
+        return False
     if len(value) != LENGTHS.get(kind, 3) or not all(_whole(number) for number in rest[:2]):
         return False
     if kind == "put":
@@ -157,10 +159,6 @@ def _sound(value: Any) -> bool:
         timed = isinstance(stages_ns, dict) and all(map(_whole, stages_ns.values()))
         return _whole(age_ns) and timed and isinstance(boxes, list)
     return True
-
-
-def _known(kind: Any) -> bool:
-    return isinstance(kind, str) and kind in KINDS
 
 
 def _whole(value: Any) -> bool:

@@ -26,7 +26,7 @@ from .core.errors import (
 from .core.frame import Frame, bgr_pixels
 from .core.stats import PipelineStats
 from .pipeline.handoff import Policy
-from .sinks.reader import ResultMailbox
+from .sinks.adapters import ResultMailbox
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,7 @@ OLDEST_NS = 60_000_000_000  # no buffer keeps a frame for longer: an older stamp
 AHEAD_NS = 1_000_000  # clocks are read one after the other
 
 
-class Freshness:
+class BacklogFilter:
     """Looks at the stamps of a live source's frames. Not thread-safe.
 
     Servers, and FFmpeg while it opens, keep frames and hand them over in a burst: those are older
@@ -68,7 +68,7 @@ class Seen(enum.Enum):
     LIT = "lit"  # no longer black
 
 
-class PictureWatch:
+class FreezeDetector:
     """Looks at a few thousand pixels of every frame. Not thread-safe.
 
     A real sensor's noise makes every picture another one, however still the scene; only the same

@@ -16,7 +16,7 @@ from app.core.errors import DeviceError, ModelError
 from app.core.frame import Frame
 from app.models.manifest import Model
 from app.models.store import find_model
-from app.ops.selftest import KnownAnswer, KnownPicture
+from app.ops.selftest import GoldenFrameCheck, KnownAnswer
 from app.ops.systemd import Notifier, Supervised
 from app.pipeline.handoff import Policy
 from app.pipeline.pipeline import Pipeline
@@ -47,9 +47,11 @@ class Clock:
         return self.now_s
 
 
-def picture(expected: Sequence[KnownAnswer] | None = (PERSON, FACE), **more: Any) -> KnownPicture:
+def picture(
+    expected: Sequence[KnownAnswer] | None = (PERSON, FACE), **more: Any
+) -> GoldenFrameCheck:
     options = {"every_s": 60, "threshold": 0.4, "iou": 0.5, **more}
-    return KnownPicture(PIXELS, expected=expected, **options)
+    return GoldenFrameCheck(PIXELS, expected=expected, **options)
 
 
 def test_it_is_due_at_once_and_then_every_so_often() -> None:

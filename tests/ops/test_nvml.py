@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.ops.nvml import open_nvml
+from app.ops.machine import open_nvml
 
 
 class Library:

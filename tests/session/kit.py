@@ -12,7 +12,7 @@ import numpy as np
 from app.core.errors import SourceEnded, SourceError
 from app.core.frame import Frame, SourceInfo
 from app.pipeline.player import Opening
-from app.sources.reconnect import Endurance, LastingSource
+from app.sources.reconnect import Endurance, ReconnectingSource
 
 LIMIT_S = 60.0
 
@@ -87,5 +87,5 @@ class Shop:
         source = self.sources[uri]
         if uri in self.recordings | self.mortal:
             return Opening(source, uri, uri in self.recordings)
-        lasting = LastingSource(lambda: source, label=uri, endurance=self.endurance)
+        lasting = ReconnectingSource(lambda: source, label=uri, endurance=self.endurance)
         return Opening(lasting, uri, False)

@@ -10,8 +10,8 @@ import numpy as np
 from app.config import ClipOptions
 from app.core.errors import SinkError
 from app.core.stats import OutputMeter
-from app.sinks.clips import ClipSink
 from app.sinks.events import Event
+from app.sinks.recordings import ClipSink
 from tests.sinks.kit import CLIP, LABELS, gray, result, textured
 
 APPEAR, GONE = Event("appear", "person", "{}"), Event("disappear", "person", "{}")

@@ -8,7 +8,7 @@ from fake_clock import FakeClock
 
 from app.core.errors import SourceEnded
 from app.core.frame import Frame, SourceInfo
-from app.sources.paced import Paced
+from app.sources.base import Paced
 from app.sources.uri import make_source
 
 PIXELS = np.zeros((2, 2, 3), np.uint8)

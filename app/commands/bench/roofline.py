@@ -34,8 +34,7 @@ from ...core.letterbox import place
 from ...inference.cpu import cores
 from ...inference.openvino import one_thread, openvino_core, openvino_version, prove_bf16
 from ...models.manifest import ModelSpec
-from ...models.onnx_profile import Work
-from ...models.onnx_session import one_line, open_session
+from ...models.onnx_session import ModelCost, one_line, open_session
 from ...models.store import cache_dir, write_whole
 from ...ops.machine import device
 from .measure import STAGES, Alone, Measured
@@ -236,7 +235,7 @@ class Line:
         )
 
 
-def roofline(alone: Alone, spec: ModelSpec, work: Work, peak: Ceilings) -> list[Line]:
+def roofline(alone: Alone, spec: ModelSpec, cost: ModelCost, peak: Ceilings) -> list[Line]:
     """A line per stage, in the order of a frame; ``spec`` with the input that was computed."""
     lines = []
     for stage in STAGES:
@@ -244,12 +243,12 @@ def roofline(alone: Alone, spec: ModelSpec, work: Work, peak: Ceilings) -> list[
         if measured_ms is None or (alone.on_gpu and stage != "read"):
             lines.append(Line(stage, measured_ms=measured_ms))
             continue
-        operations, nbytes = _must(stage, alone, spec, work)
-        lines.append(_line(stage, operations, nbytes, measured_ms, work.precision, peak))
+        operations, nbytes = _must(stage, alone, spec, cost)
+        lines.append(_line(stage, operations, nbytes, measured_ms, cost.precision, peak))
     return lines
 
 
-def _must(stage: str, alone: Alone, spec: ModelSpec, work: Work) -> tuple[int | None, int]:
+def _must(stage: str, alone: Alone, spec: ModelSpec, cost: ModelCost) -> tuple[int | None, int]:
     """Operations, and bytes that any program of this stage reads and writes."""
     width, height = alone.frame_wh
     if stage == "read":  # the decoded picture is written, read, and becomes the frame
@@ -263,8 +262,8 @@ def _must(stage: str, alone: Alone, spec: ModelSpec, work: Work) -> tuple[int | 
         touched = min(alone.frame_bytes, 4 * values)  # four neighbours each, if they are not shared
         return TAP_OPERATIONS * values, touched + 4 * tensor_values
     if stage == "network":
-        return work.operations, work.weight_bytes + work.io_bytes
-    outputs = work.io_bytes - 4 * 3 * spec.input.size_wh[0] * spec.input.size_wh[1]
+        return cost.operations, cost.weight_bytes + cost.io_bytes
+    outputs = cost.io_bytes - 4 * 3 * spec.input.size_wh[0] * spec.input.size_wh[1]
     return None, outputs
 
 
@@ -287,7 +286,9 @@ def _line(
     )
 
 
-def bottleneck(alone: Alone, lines: list[Line], run: Measured, work: Work, peak: Ceilings) -> str:
+def bottleneck(
+    alone: Alone, lines: list[Line], run: Measured, cost: ModelCost, peak: Ceilings
+) -> str:
     """One sentence: what limits the frames per second, and what would help."""
     fps = run.stats.overall_fps
     stage = max(alone.stages_ms, key=lambda name: alone.stages_ms[name])
@@ -305,7 +306,7 @@ def bottleneck(alone: Alone, lines: list[Line], run: Measured, work: Work, peak:
             "or a longer recording may do better."
         )
     (line,) = (each for each in lines if each.stage == stage)
-    return f"{_what(stage)} is {share:.0%} of the work of a frame{_cure(alone, line, work, peak)}."
+    return f"{_what(stage)} is {share:.0%} of the work of a frame{_cure(alone, line, cost, peak)}."
 
 
 def _what(stage: str) -> str:
@@ -313,7 +314,7 @@ def _what(stage: str) -> str:
     return names.get(stage, f"The {stage}" if stage == "network" else stage.capitalize())
 
 
-def _cure(alone: Alone, line: Line, work: Work, peak: Ceilings) -> str:
+def _cure(alone: Alone, line: Line, cost: ModelCost, peak: Ceilings) -> str:
     at = "" if line.of_ceiling is None else f" and at {line.of_ceiling:.0%} of its ceiling"
     if line.stage == "read":
         return f"{at}: a smaller or less compressed recording, or a hardware decoder, would help"
@@ -327,8 +328,8 @@ def _cure(alone: Alone, line: Line, work: Work, peak: Ceilings) -> str:
     if alone.on_gpu:
         return f": a lower --precision, a larger batch or {smaller}"
     if line.of_ceiling is not None and line.of_ceiling >= NEAR:
-        more = "" if work.precision == "int8" else "an 8-bit variant (models quantize) or "
-        if work.precision == "fp32" and peak.bf16_gops and peak.bf16_gops > (peak.fp32_gops or 0):
+        more = "" if cost.precision == "int8" else "an 8-bit variant (models quantize) or "
+        if cost.precision == "fp32" and peak.bf16_gops and peak.bf16_gops > (peak.fp32_gops or 0):
             more = f"--engine openvino --precision bf16, {more}"
         return f"{at}: {more}{smaller}, tuning would not"
     return (
@@ -337,11 +338,11 @@ def _cure(alone: Alone, line: Line, work: Work, peak: Ceilings) -> str:
     )
 
 
-def figures(lines: list[Line], sentence: str, work: Work, peak: Ceilings) -> dict[str, Any]:
+def figures(lines: list[Line], sentence: str, cost: ModelCost, peak: Ceilings) -> dict[str, Any]:
     """For JSON."""
     return {
         "ceilings": asdict(peak),
-        "network": asdict(work),
+        "network": asdict(cost),
         "stages": [asdict(line) for line in lines],
         "bottleneck": sentence,
     }

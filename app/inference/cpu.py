@@ -27,7 +27,7 @@ from ..core.frame import Frame
 from ..core.interfaces import Answer, EngineKind
 from ..models.manifest import ModelSpec
 from .onnxruntime import Array, BoundNetwork, CpuNetwork, OpenNetwork, OrtNetwork
-from .postprocess import Limits, Postprocessor, Sanity, overflow_ignored
+from .postprocess import Limits, NanGuard, Postprocessor, overflow_ignored
 from .preprocess import CpuPreprocessor
 from .shape_cache import ShapeCache, Size, cut_remark, merged
 
@@ -93,12 +93,12 @@ class CpuSlot:
     ) -> None:
         self.capacity = capacity
         self._network, self._queue, self._wake = network, queue, wake
-        self._limits, self._sanity = Limits(score, iou), Sanity(spec.name)
+        self._limits, self._nan_guard = Limits(score, iou), NanGuard(spec.name)
         self._frames: Sequence[Frame] = ()
         self._answers: Sequence[Answer] | BaseException = ()
         self._busy = threading.Lock()  # held while at work; an Event costs three times as much
         if spec.input.fit:  # buffers come with the first frame; a misfit is refused now
-            Postprocessor(spec, network.shapes, self._limits, self._sanity)
+            Postprocessor(spec, network.shapes, self._limits, self._nan_guard)
             if capacity > 1:
                 network.bind(spec, capacity)
         self.shapes = ShapeCache(spec, self._bind)
@@ -113,7 +113,7 @@ class CpuSlot:
             (CpuPreprocessor(spec.input), network.tensor[i : i + 1]) for i in range(self.capacity)
         ]
         return _Bound(
-            network, places, Postprocessor(spec, network.shapes, self._limits, self._sanity)
+            network, places, Postprocessor(spec, network.shapes, self._limits, self._nan_guard)
         )
 
     def enqueue(self, frames: Sequence[Frame]) -> None:

@@ -246,30 +246,6 @@ def _pads(node: Node, x: Shape, kernel: Sequence[int], y: Shape) -> tuple[int, i
     return low[0], low[1]
 
 
-# by their names in ONNX
-ARITHMETIC: Mapping[str, Handler] = {
-    "Conv": _conv,
-    "BatchNormalization": _batchnormalization,
-    "MaxPool": partial(_pool, kind="max"),
-    "AveragePool": partial(_pool, kind="mean"),
-    "GlobalAveragePool": _globalaveragepool,
-    "Resize": _resize,
-    "Upsample": _resize,
-    "Relu": partial(_unary, activation=("clip", 0.0, float("inf"))),
-    "LeakyRelu": _leakyrelu,
-    "Sigmoid": partial(_unary, activation=("sigmoid", 0.0, 0.0)),
-    "Exp": partial(_unary, activation=("exp", 0.0, 0.0)),
-    "HardSigmoid": _hardsigmoid,
-    "HardSwish": partial(_unary, activation=("hardsilu", 1 / 6, 0.5)),
-    "Clip": _clip,
-    "Softmax": _softmax,
-    "Add": partial(_binary, op="add"),
-    "Sub": partial(_binary, op="sub"),
-    "Mul": partial(_binary, op="mul"),
-    "Div": partial(_binary, op="div"),
-}
-
-
 def _identity(build: Builder, node: Node) -> View:
     return build.of(node.inputs[0])
 
@@ -374,7 +350,26 @@ def _runs(indices: list[int]) -> list[tuple[int, int, int, int]]:
 
 
 # by their names in ONNX
-LAYOUT: Mapping[str, Handler] = {
+NODES: Mapping[str, Handler] = {
+    "Conv": _conv,
+    "BatchNormalization": _batchnormalization,
+    "MaxPool": partial(_pool, kind="max"),
+    "AveragePool": partial(_pool, kind="mean"),
+    "GlobalAveragePool": _globalaveragepool,
+    "Resize": _resize,
+    "Upsample": _resize,
+    "Relu": partial(_unary, activation=("clip", 0.0, float("inf"))),
+    "LeakyRelu": _leakyrelu,
+    "Sigmoid": partial(_unary, activation=("sigmoid", 0.0, 0.0)),
+    "Exp": partial(_unary, activation=("exp", 0.0, 0.0)),
+    "HardSigmoid": _hardsigmoid,
+    "HardSwish": partial(_unary, activation=("hardsilu", 1 / 6, 0.5)),
+    "Clip": _clip,
+    "Softmax": _softmax,
+    "Add": partial(_binary, op="add"),
+    "Sub": partial(_binary, op="sub"),
+    "Mul": partial(_binary, op="mul"),
+    "Div": partial(_binary, op="div"),
     "Identity": _identity,
     "Reshape": _reshape,
     "Flatten": _reshape,

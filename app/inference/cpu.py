@@ -87,13 +87,12 @@ class CpuSlot:
         *,
         queue: SimpleQueue[Any],
         wake: Callable[[], None],
-        score: float,
-        iou: float,
+        limits: Limits,
         capacity: int = 1,
     ) -> None:
         self.capacity = capacity
         self._network, self._queue, self._wake = network, queue, wake
-        self._limits, self._nan_guard = Limits(score, iou), NanGuard(spec.name)
+        self._limits, self._nan_guard = limits, NanGuard(spec.name)
         self._frames: Sequence[Frame] = ()
         self._answers: Sequence[Answer] | BaseException = ()
         self._busy = threading.Lock()  # held while at work; an Event costs three times as much
@@ -159,10 +158,6 @@ class CpuSlot:
         """Input sizes bound at present; any thread."""
         return self.shapes.sizes
 
-    def tune(self, *, score: float, iou: float) -> None:
-        """See interfaces.Tunable."""
-        self._limits.tune(score=score, iou=iou)
-
 
 WORKERS = 2
 
@@ -197,7 +192,7 @@ class CpuBackend:
     ) -> None:
         self._open_network, self._engine, self.kind = open_network, engine, kind
         self._spec, self._weights, self._wake = spec, weights, wake
-        self._score, self._iou = score, iou
+        self._limits = Limits(score, iou)
         self._workers, self._slot_count = workers, workers + spare_slots
         self._batch = batch
         self._threads = threads or max(1, cores() // workers)
@@ -213,8 +208,7 @@ class CpuBackend:
                 network,
                 queue=self._queue,
                 wake=self._wake,
-                score=self._score,
-                iou=self._iou,
+                limits=self._limits,
                 capacity=self._batch,
             )
             for _ in range(self._slot_count)
@@ -247,8 +241,7 @@ class CpuBackend:
 
     def tune(self, *, score: float, iou: float) -> None:
         """See interfaces.Tunable."""
-        for slot in self._slots:
-            slot.tune(score=score, iou=iou)
+        self._limits.tune(score=score, iou=iou)
 
     @property
     def slots(self) -> Sequence[CpuSlot]:

@@ -208,7 +208,7 @@ class TestTensorRtsEngine:
     def test_what_does_not_load_is_built_anew(self, on_the_host, blob, monkeypatch, caplog):
         with backend(blob, engine="ort-tensorrt"):
             pass
-        opened, real = [], OrtEngine._session
+        opened, real = [], OrtEngine._open
 
         def damaged(self, stream, folder):
             opened.append(folder.name)
@@ -216,7 +216,7 @@ class TestTensorRtsEngine:
                 raise DeviceError("TensorRT EP could not deserialize engine from cache: x.engine")
             return real(self, stream, folder)
 
-        monkeypatch.setattr(OrtEngine, "_session", damaged)
+        monkeypatch.setattr(OrtEngine, "_open", damaged)
         with backend(blob, engine="ort-tensorrt"):
             pass
         assert "is damaged" in caplog.text
@@ -227,7 +227,7 @@ class TestTensorRtsEngine:
             (folder / "half.engine").write_text("half")
             raise DeviceError("no memory to build in")
 
-        monkeypatch.setattr(OrtEngine, "_session", fails)
+        monkeypatch.setattr(OrtEngine, "_open", fails)
         with pytest.raises(DeviceError), backend(blob, engine="ort-tensorrt"):
             pass
         assert list((tmp_path / "cache" / "engines").iterdir()) == []

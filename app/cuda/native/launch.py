@@ -41,24 +41,11 @@ class Launch(NamedTuple):
         self.kernel(self.grid, self.block, stream, *self.arguments)
 
 
-class Kernels:
-    """Kernels by file, name and types; each loaded when it is first wanted."""
-
-    def __init__(self, context: GpuContext) -> None:
-        self._context = context
-        self._loaded: dict[tuple[str, str, bool, bool], Callable[..., None]] = {}
-
-    def __call__(self, file: str, name: str, half_in: bool, half_out: bool) -> Callable[..., None]:
-        key = (file, name, half_in, half_out)
-        if key not in self._loaded:
-            defines = ["HALF_IN"] * half_in + ["HALF_OUT"] * half_out
-            module = load_module(self._context, file, defines=defines)
-            signature = CONV_SIGNATURE if file == "conv" else SIGNATURES[name]
-            self._loaded[key] = load_kernel(module, name, signature)
-        return self._loaded[key]
-
-    def close(self) -> None:
-        self._loaded.clear()
+def _kernel(
+    context: GpuContext, file: str, name: str, *, half_in: bool, half_out: bool
+) -> Callable[..., None]:
+    module = load_module(context, file, defines=["HALF_IN"] * half_in + ["HALF_OUT"] * half_out)
+    return load_kernel(module, name, CONV_SIGNATURE if file == "conv" else SIGNATURES[name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +56,14 @@ class BufferAddresses:
     weights: Mapping[int, tuple[int, int]]  # id of a Conv: its weights and its biases
     half: frozenset[int]
 
-    def types(self, step: Step) -> tuple[bool, bool]:
+    def types(self, step: Step) -> dict[str, bool]:
         """Whether a step reads, and whether it writes, half precision."""
-        first = step.a if isinstance(step, Binary) else step.x
-        return first.buffer in self.half, step.y.buffer in self.half
+        first, half = reads(step)[0], self.half
+        return {"half_in": first.buffer in half, "half_out": step.y.buffer in half}
 
 
 def launches_of(
-    step: Step, kernels: Kernels, addresses: BufferAddresses, autotuner: ConvAutotuner
+    step: Step, context: GpuContext, addresses: BufferAddresses, autotuner: ConvAutotuner
 ) -> Iterator[Launch]:
     """What a step puts on the stream."""
     types = {view.buffer in addresses.half for view in reads(step)}
@@ -85,10 +72,10 @@ def launches_of(
         alike = (step.added.buffer in addresses.half) == (step.y.buffer in addresses.half)
     assert alike, f"{step} mixes half precision and float32; please report this"
     if isinstance(step, Conv):
-        yield _convolution(step, kernels, addresses, autotuner)
+        yield _convolution(step, context, addresses, autotuner)
         return
     name = type(step).__name__.lower()
-    kernel = kernels("tensor", name, *addresses.types(step))
+    kernel = _kernel(context, "tensor", name, **addresses.types(step))
     match step:
         case Unary():
             count, sizes, steps = _strided(step.y, step.x)
@@ -129,7 +116,7 @@ def _per_plane(
 
 
 def _convolution(
-    step: Conv, kernels: Kernels, addresses: BufferAddresses, autotuner: ConvAutotuner
+    step: Conv, context: GpuContext, addresses: BufferAddresses, autotuner: ConvAutotuner
 ) -> Launch:
     (frames, in_c, *x_hw), (_, out_c, *y_hw) = step.x.shape, step.y.shape
     out_group, in_group, *side = len(step.weight) // step.groups, *step.weight.shape[1:]
@@ -147,20 +134,20 @@ def _convolution(
         *(*_activation(step), int(step.late)),
     )
     if in_group == 1 and out_group == 1:
-        kernel = kernels("conv", "conv_depthwise", *types)
+        kernel = _kernel(context, "conv", "conv_depthwise", **types)
         grid: tuple[int, ...] = (-(-prod(y_hw) // THREADS), out_c, frames)
         return Launch(kernel, grid, (THREADS, 1, 1), arguments)
     known = side[0] if side in ([1, 1], [3, 3]) else 0
 
     def launch(tile: ConvTile) -> Launch:
-        kernel = kernels("conv", f"conv_{tile.channels}x{tile.pixels}_{known}", *types)
+        kernel = _kernel(context, "conv", f"conv_{tile.channels}x{tile.pixels}_{known}", **types)
         across, down = -(-prod(y_hw) // tile.pixels), -(-out_group // tile.channels)
         grid = (across, down, step.groups * frames)
-        threads = 256 if tile == ConvTile(64, 64) and not types[0] else 128
+        threads = 256 if tile == ConvTile(64, 64) and not types["half_in"] else 128
         return Launch(kernel, grid, (threads, 1, 1), arguments)
 
     size = (out_group, prod(y_hw), step.groups * frames)
-    return launch(autotuner.choose(size, (*types, frames, *arguments[5:]), launch))
+    return launch(autotuner.choose(size, (*types.values(), frames, *arguments[5:]), launch))
 
 
 def row_step(step: Conv) -> int:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from ...core.errors import ModelError
 from .ir import (
-    Activation,
     Binary,
     Conv,
     Graph,
@@ -172,21 +171,12 @@ def _resize(build: Builder, node: Node) -> View:
     return y
 
 
-def _unary(build: Builder, node: Node, activation: Activation) -> View:
+def _unary(build: Builder, node: Node, kind: str, p: float = 0.0, q: float = 0.0) -> View:
+    """``p`` and ``q`` stand where the node has no attributes alpha and beta."""
     x, y = build.of(node.inputs[0]), build.new(build.shape(node))
-    build.steps.append(Unary(x, y, activation))
+    p, q = (float(node.attributes.get(key, v)) for key, v in (("alpha", p), ("beta", q)))
+    build.steps.append(Unary(x, y, (kind, p, q)))
     return y
-
-
-def _leakyrelu(build: Builder, node: Node) -> View:
-    return _unary(build, node, ("leaky", float(node.attributes.get("alpha", 0.01)), 0.0))
-
-
-def _hardsigmoid(build: Builder, node: Node) -> View:
-    a = node.attributes
-    return _unary(
-        build, node, ("hardsigmoid", float(a.get("alpha", 0.2)), float(a.get("beta", 0.5)))
-    )
 
 
 def _clip(build: Builder, node: Node) -> View:
@@ -194,7 +184,7 @@ def _clip(build: Builder, node: Node) -> View:
     a = node.attributes
     least = a.get("min", float("-inf")) if low is None else low
     most = a.get("max", float("inf")) if high is None else high
-    return _unary(build, node, ("clip", float(least), float(most)))
+    return _unary(build, node, "clip", float(least), float(most))
 
 
 def _binary(build: Builder, node: Node, op: str) -> View:
@@ -358,12 +348,12 @@ NODES: Mapping[str, Handler] = {
     "GlobalAveragePool": _globalaveragepool,
     "Resize": _resize,
     "Upsample": _resize,
-    "Relu": partial(_unary, activation=("clip", 0.0, float("inf"))),
-    "LeakyRelu": _leakyrelu,
-    "Sigmoid": partial(_unary, activation=("sigmoid", 0.0, 0.0)),
-    "Exp": partial(_unary, activation=("exp", 0.0, 0.0)),
-    "HardSigmoid": _hardsigmoid,
-    "HardSwish": partial(_unary, activation=("hardsilu", 1 / 6, 0.5)),
+    "Relu": partial(_unary, kind="clip", q=float("inf")),
+    "LeakyRelu": partial(_unary, kind="leaky", p=0.01),
+    "Sigmoid": partial(_unary, kind="sigmoid"),
+    "Exp": partial(_unary, kind="exp"),
+    "HardSigmoid": partial(_unary, kind="hardsigmoid", p=0.2, q=0.5),
+    "HardSwish": partial(_unary, kind="hardsilu", p=1 / 6, q=0.5),
     "Clip": _clip,
     "Softmax": _softmax,
     "Add": partial(_binary, op="add"),

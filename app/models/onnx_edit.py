@@ -123,7 +123,8 @@ def _changed(spec: ModelSpec, weights: Path, size_wh: Size) -> Path:
     try:
         model = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(data))
         old_wh = spec.input.size_wh
-        _refuse_what_is_unknown(model, _renew_grids(model, old_wh, size_wh), old_wh)
+        renewed = _renew_grids(onnx, model, old_wh, size_wh)
+        _refuse_what_is_unknown(onnx, model, renewed, old_wh)
         _renew_shapes(onnx, model, size_wh)
         onnx.checker.check_model(model)
     except ValueError as fault:
@@ -154,24 +155,24 @@ def _tables(size_wh: Size) -> list[NDArray[np.float32]]:
     return found
 
 
-def _renew_grids(model: Any, old_wh: Size, new_wh: Size) -> set[str]:
+def _renew_grids(onnx: Any, model: Any, old_wh: Size, new_wh: Size) -> set[str]:
     """Replace each table of the old grid by the new one; returns their names."""
-    from onnx import numpy_helper
-
     old, new = _tables(old_wh), _tables(new_wh)
     count = old[0].shape[1]
     done = set()
     for tensor in _constants(model):
         if count not in tensor.dims or prod(tensor.dims) not in (count, 2 * count):
             continue
-        values = numpy_helper.to_array(tensor)
+        values = onnx.numpy_helper.to_array(tensor)
         axis = list(tensor.dims).index(count)
         across = np.moveaxis(values, axis, -1).reshape(-1, count)
         for before, after in zip(old, new, strict=True):
             if before.shape == across.shape and np.allclose(before, across, atol=1e-3):
                 shape = [n for i, n in enumerate(tensor.dims) if i != axis]
                 table = np.moveaxis(after.reshape(*shape, -1), -1, axis).astype(values.dtype)
-                tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(table), tensor.name))
+                tensor.CopyFrom(
+                    onnx.numpy_helper.from_array(np.ascontiguousarray(table), tensor.name)
+                )
                 done.add(tensor.name)
                 break
     return done
@@ -184,10 +185,8 @@ def _constants(model: Any) -> list[Any]:
     return [*model.graph.initializer, *inside]
 
 
-def _refuse_what_is_unknown(model: Any, renewed: set[str], old_wh: Size) -> None:
+def _refuse_what_is_unknown(onnx: Any, model: Any, renewed: set[str], old_wh: Size) -> None:
     """Raise ValueError for a table of cells that is none we know, or the size as a number."""
-    from onnx import numpy_helper
-
     count = _tables(old_wh)[0].shape[1]
     sides = {float(n) for n in old_wh} | {1.0 / n for n in old_wh}
     for tensor in _constants(model):
@@ -196,7 +195,7 @@ def _refuse_what_is_unknown(model: Any, renewed: set[str], old_wh: Size) -> None
         if count in tensor.dims:
             raise ValueError(f"its constant {tensor.name!r} was made for the size it has")
         if prod(tensor.dims) <= 4 and tensor.data_type in (1, 10, 11):  # floating point
-            values = numpy_helper.to_array(tensor).ravel()
+            values = onnx.numpy_helper.to_array(tensor).ravel()
             if any(np.isclose(value, side, rtol=1e-4) for value in values for side in sides):
                 raise ValueError(f"its constant {tensor.name!r} is the size it has")
 

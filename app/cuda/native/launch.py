@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -62,9 +62,9 @@ class BufferAddresses:
         return {"half_in": first.buffer in half, "half_out": step.y.buffer in half}
 
 
-def launches_of(
+def launch_of(
     step: Step, context: GpuContext, addresses: BufferAddresses, autotuner: ConvAutotuner
-) -> Iterator[Launch]:
+) -> Launch:
     """What a step puts on the stream."""
     types = {view.buffer in addresses.half for view in reads(step)}
     alike = len(types) == 1 or isinstance(step, Conv)
@@ -72,34 +72,28 @@ def launches_of(
         alike = (step.added.buffer in addresses.half) == (step.y.buffer in addresses.half)
     assert alike, f"{step} mixes half precision and float32; please report this"
     if isinstance(step, Conv):
-        yield _convolution(step, context, addresses, autotuner)
-        return
+        return _convolution(step, context, addresses, autotuner)
     name = type(step).__name__.lower()
     kernel = _kernel(context, "tensor", name, **addresses.types(step))
     match step:
-        case Unary():
-            count, sizes, steps = _strided(step.y, step.x)
-            place = (addresses.address(step.x), addresses.address(step.y))
-            numbers = (count, *sizes[1:], *steps[1], *steps[0], *_activation(step))
-            yield Launch(kernel, *_per_element(count), (*place, *numbers))
-        case Binary():
-            count, sizes, steps = _strided(step.y, step.a, step.b)
-            at = tuple(addresses.address(v) for v in (step.a, step.b, step.y))
-            op = OPERATIONS.index(step.op)
-            numbers = (count, *sizes[1:], *steps[1], *steps[2], *steps[0], op)
-            numbers = (*numbers, *_activation(step))
-            yield Launch(kernel, *_per_element(count), (*at, *numbers))
+        case Unary() | Binary():
+            views = (*reads(step), step.y)
+            count, sizes, strides = _strided(step.y, *views)
+            op = [OPERATIONS.index(step.op)] if isinstance(step, Binary) else []
+            numbers = (count, *sizes[1:], *strides, *op, *_activation(step))
+            arguments = (*map(addresses.address, views), *numbers)
+            return Launch(kernel, (-(-count // THREADS), 1), (THREADS, 1, 1), arguments)
         case Pool():
             mean = 0 if step.kind == "max" else 2 if step.counted else 1
             numbers = (*step.kernel, *step.stride, *step.pad, mean)
-            yield _per_plane(kernel, step, addresses, numbers)
+            return _per_plane(kernel, step, addresses, numbers)
         case Resize():
             mode = 0 if not step.linear else 1 if step.half_pixel else 2
-            yield _per_plane(kernel, step, addresses, (mode,))
+            return _per_plane(kernel, step, addresses, (mode,))
         case Softmax():
             columns = step.x.shape[-1]
             at = (addresses.address(step.x), addresses.address(step.y), columns)
-            yield Launch(kernel, (step.x.size // columns, 1), (32, 1, 1), at)
+            return Launch(kernel, (step.x.size // columns, 1), (32, 1, 1), at)
 
 
 def _per_plane(
@@ -161,17 +155,13 @@ def _plane_and_frame(view: View) -> tuple[int, int]:
     return plane, view.strides[0] if view.shape[0] > 1 else 0
 
 
-def _per_element(count: int) -> tuple[tuple[int, int], tuple[int, int, int]]:
-    return (-(-count // THREADS), 1), (THREADS, 1, 1)
-
-
 def _activation(step: Conv | Unary | Binary) -> tuple[int, np.float32, np.float32]:
     kind, p, q = step.activation
     return KINDS.index(kind), np.float32(p), np.float32(q)
 
 
-def _strided(*views: View) -> tuple[int, list[int], list[list[int]]]:
-    """Count, sizes of the first view and strides of all, filled up to AXES axes in front."""
-    missing = AXES - len(views[0].shape)
-    sizes = [1] * missing + list(views[0].shape)
-    return views[0].size, sizes, [[0] * missing + list(v.strides) for v in views]
+def _strided(whole: View, *views: View) -> tuple[int, list[int], list[int]]:
+    """Count and sizes of a view, and strides of all, filled up to AXES axes in front."""
+    missing = AXES - len(whole.shape)
+    strides = [s for view in views for s in (*[0] * missing, *view.strides)]
+    return whole.size, [*[1] * missing, *whole.shape], strides

@@ -1,4 +1,4 @@
-"""A network computed at another input size gives what it should, or is refused."""
+"""A network computed at another input size gives what it should, or that is refused."""
 
 from __future__ import annotations
 

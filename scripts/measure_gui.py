@@ -45,7 +45,7 @@ from app.commands.soak import trend
 from app.config import Config
 from app.ops.machine import device
 from app.runtime.run import prepare_engine
-from app.runtime.window import CLOSE_S, Desk
+from app.runtime.window import CLOSE_S, WindowController
 from app.sinks.video import H264Writer
 from app.sources.uri import SAMPLE_PATH
 
@@ -240,11 +240,11 @@ def _measure_window(clip: Path, folder: Path, args: argparse.Namespace) -> dict[
         setattr(kind, "paintEvent", events.around(kind.paintEvent))  # noqa: B010 - mypy's wish
 
     config = Config(source=str(clip))
-    desk = Desk(config, prepare=prepare_engine, loop=True)
-    desk.session.start(str(clip))
+    controller = WindowController(config, prepare=prepare_engine, loop=True)
+    controller.session.start(str(clip))
     settings = Settings(folder / "settings.ini")
     settings.set("instruments_open", args.instruments)
-    window = MainWindow(desk, settings, ended=app.quit)
+    window = MainWindow(controller, settings, ended=app.quit)
     cover = QWidget(flags=Qt.WindowType.FramelessWindowHint)
     process, memory_mb = psutil.Process(), list[float]()
     began_s = monotonic()
@@ -299,8 +299,8 @@ def _measure_window(clip: Path, folder: Path, args: argparse.Namespace) -> dict[
     app.exec_()
     closed_s = monotonic()
     window.close()
-    desk.session.stop()
-    desk.session.join(CLOSE_S)
+    controller.session.stop()
+    controller.session.join(CLOSE_S)
     left = [each.name for each in threading.enumerate() if each is not threading.main_thread()]
     figures = {
         **_spread("blocking_ms", events.wall_ms, paints.wall_ms),

@@ -382,7 +382,7 @@ class Hud(QWidget):
 def figures_of(state: SessionState) -> list[Figure]:
     """What the status line says."""
     now = state.figures
-    wh_px = state.feed.info.wh_px if state.feed.info else None
+    wh_px = state.source.info.wh_px if state.source.info else None
     watts = state.machine.power_w
     power = [] if watts is None else [(texts.POWER, _power(watts, now.fps))]
     return [

@@ -28,7 +28,7 @@ from .controls import Controls
 from .dialogs import ask_file, ask_folder, ask_url, means_reset, show_about, show_keys
 from .instruments import Hud, Instruments, figures_of
 from .messages import Banners, hint, messages
-from .ports import Desk, Settings
+from .ports import RunController, Settings
 from .run_controls import RunControls
 from .theme import Theme
 from .timeline import Timeline
@@ -122,8 +122,8 @@ class Follower:
     def follow(self) -> bool:
         """Show what is new; True once the run has ended."""
         window = self._window
-        state = window.desk.state()  # asked first, so that a last result is not missed
-        shown = window.desk.take()
+        state = window.controller.state()  # asked first, so that a last result is not missed
+        shown = window.controller.take()
         if shown is not None:
             self._result_ns = monotonic_ns()
             window.view.set_result(*shown)
@@ -154,7 +154,9 @@ class Follower:
     def _figures(self, state: SessionState) -> None:
         window = self._window
         badges = [texts.RECORDING] if state.recording_to else []
-        window.hud.set_figures(figures_of(state), [*badges, *([texts.PAUSED] * state.feed.paused)])
+        window.hud.set_figures(
+            figures_of(state), [*badges, *([texts.PAUSED] * state.source.paused)]
+        )
         covers = state.machine.power_covers
         window.hud.setToolTip(texts.POWER_COVERS.format(covers=covers) if covers else "")
         if window.docks["instruments"].isVisible():
@@ -162,14 +164,14 @@ class Follower:
 
     def _controls(self, state: SessionState) -> None:
         window = self._window
-        window.timeline.show_feed(state.feed)
-        window.tools.show_state(state, window.desk.catalogue())
+        window.timeline.show_source(state.source)
+        window.tools.show_state(state, window.controller.catalogue())
         window.controls.show_thresholds(state.score, state.iou)
         window.controls.show_classes(state.labels, window.run.hidden)
-        self._show_checked("pause", state.feed.paused)
+        self._show_checked("pause", state.source.paused)
         self._show_checked("record", bool(state.recording_to))
         for name in ("back", "forward"):
-            window.actions_[name].setEnabled(state.feed.seekable)
+            window.actions_[name].setEnabled(state.source.seekable)
         title = f"{window.tools.source.text()} — {texts.TITLE}"
         if title != window.windowTitle():
             window.setWindowTitle(title)
@@ -187,7 +189,7 @@ class Follower:
     def _first_words(self, state: SessionState) -> None:
         """The hint of the first run, for as long as nobody has chosen a source."""
         settings = self._window.settings
-        wanted = state.feed.uri == "sample:" and not settings.flag("hint_seen")
+        wanted = state.source.uri == "sample:" and not settings.flag("hint_seen")
         self._window.banners.show_hint(
             texts.SAMPLE_HINT if wanted else "", lambda: settings.set("hint_seen", True)
         )
@@ -262,20 +264,22 @@ PAN_PX = 40
 
 
 class MainWindow(QMainWindow):
-    """Pulls the newest result and state on its own clock, and asks the desk for everything else.
+    """Pulls newest result and state on its own clock, and asks the controller for all else.
 
     ``ended`` is called once, when the window has closed.
     """
 
-    def __init__(self, desk: Desk, settings: Settings, ended: Callable[[], None]) -> None:
+    def __init__(
+        self, controller: RunController, settings: Settings, ended: Callable[[], None]
+    ) -> None:
         super().__init__()
-        self.desk, self.settings, self._ended = desk, settings, ended
+        self.controller, self.settings, self._ended = controller, settings, ended
         self.view, self.hud, self.timeline = ResultView(texts.WAITING), Hud(), Timeline()
         self.view.setAccessibleName(texts.VIEW_NAME)
         self.actions_ = Actions(self)
-        self.run = RunControls(desk, settings, self.view)
+        self.run = RunControls(controller, settings, self.view)
         self.banners = Banners(self.view, self.run.do)
-        self.tools = ToolBar(self, desk, settings, self.actions_)
+        self.tools = ToolBar(self, controller, settings, self.actions_)
         self.controls, self.instruments = Controls(self.actions_), Instruments()
         self._arrange()
         self._connect()
@@ -283,7 +287,7 @@ class MainWindow(QMainWindow):
         assert isinstance(app, QApplication)
         self.theme = Theme(app, self._restyle)
         self.memory.restore()
-        desk.refresh()
+        controller.refresh()
         self._timer = QTimer(self)
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         # Besides painting, it gives Python a turn: that is when signals are handled.
@@ -332,8 +336,8 @@ class MainWindow(QMainWindow):
                 "record": self.run.record,
                 "folder": lambda: ask_folder(self, texts.SAVE_TITLE, self.run.save_to),
                 "quit": self.close,
-                "pause": self.desk.pause,
-                "step": self.desk.step,
+                "pause": self.controller.pause,
+                "step": self.controller.step,
                 "back": lambda: self.run.move(-5),
                 "forward": lambda: self.run.move(5),
                 "restart": self.run.restart,
@@ -352,7 +356,7 @@ class MainWindow(QMainWindow):
         )
         self.tools.source_chosen.connect(self.show_source)
         self.tools.choice_made.connect(self.run.choose)
-        self.timeline.moved.connect(self.desk.seek)
+        self.timeline.moved.connect(self.controller.seek)
         self.controls.thresholds.connect(self.run.set_thresholds)
         self.controls.defaults.connect(self.run.default_thresholds)
         self.controls.hidden_changed.connect(self.run.hide)

@@ -19,7 +19,7 @@ from PyQt5.QtWidgets import (
     QWidget,
 )
 
-from ..session.state import Choice, FeedState, Notice, SessionState, Severity
+from ..session.state import Choice, Notice, SessionState, Severity, SourceState
 from . import texts
 
 STUCK_S = 3.0  # an engine that gives nothing for so long is said to be stuck
@@ -50,10 +50,10 @@ class Messages:
 
 def messages(state: SessionState, *, now_ns: int, result_ns: int) -> Messages:
     """``result_ns`` is when the newest result came; all times are monotonic."""
-    source = _of_source(state.feed, now_ns)
-    if source is None and result_ns and _opens_long(state.feed, now_ns):
+    source = _of_source(state.source, now_ns)
+    if source is None and result_ns and _opens_long(state.source, now_ns):
         # until the first picture the hint in the middle says so
-        source = Message(texts.OPENING.format(label=state.feed.label), "info")
+        source = Message(texts.OPENING.format(label=state.source.label), "info")
     engine = _of_engine(state, now_ns)
     dimmed = source is not None or bool(state.failure)
     if source is None and engine is None and _is_stuck(state, now_ns, result_ns):
@@ -64,31 +64,31 @@ def messages(state: SessionState, *, now_ns: int, result_ns: int) -> Messages:
 
 def hint(state: SessionState, now_ns: int) -> str:
     """What is said in the middle while there is no picture yet."""
-    if state.failure or state.feed.error:
+    if state.failure or state.source.error:
         return ""
     if state.running is None and state.building_text:
         seconds = (now_ns - state.building_since_ns) // 1_000_000_000
         return f"{texts.NO_ENGINE} ({seconds} s)\n{state.building_text}"
-    if state.feed.label and state.feed.phase == "opening":
-        return texts.OPENING.format(label=state.feed.label)
+    if state.source.label and state.source.phase == "opening":
+        return texts.OPENING.format(label=state.source.label)
     return texts.WAITING
 
 
-def _of_source(feed: FeedState, now_ns: int) -> Message | None:
-    if feed.phase == "failed":
-        return Message(feed.error, "error", "reopen", texts.OPEN_AGAIN)
-    if feed.phase == "reconnecting":
-        form = texts.LOST if feed.last_frame_ns else texts.LOST_NEVER
-        since_ns = feed.last_frame_ns or feed.since_ns
-        return Message(_since(form, since_ns, now_ns, error=feed.error), "error")
-    if feed.phase == "stalled":
-        text = _since(texts.SILENT, feed.last_frame_ns, now_ns, label=feed.label)
+def _of_source(source: SourceState, now_ns: int) -> Message | None:
+    if source.phase == "failed":
+        return Message(source.error, "error", "reopen", texts.OPEN_AGAIN)
+    if source.phase == "reconnecting":
+        form = texts.LOST if source.last_frame_ns else texts.LOST_NEVER
+        since_ns = source.last_frame_ns or source.since_ns
+        return Message(_since(form, since_ns, now_ns, error=source.error), "error")
+    if source.phase == "stalled":
+        text = _since(texts.SILENT, source.last_frame_ns, now_ns, label=source.label)
         return Message(text, "warning")
     return None
 
 
-def _opens_long(feed: FeedState, now_ns: int) -> bool:
-    return feed.phase == "opening" and now_ns - feed.since_ns > OPENING_SHOWN_S * 1e9
+def _opens_long(source: SourceState, now_ns: int) -> bool:
+    return source.phase == "opening" and now_ns - source.since_ns > OPENING_SHOWN_S * 1e9
 
 
 def _of_engine(state: SessionState, now_ns: int) -> Message | None:
@@ -110,8 +110,8 @@ def _of_engine(state: SessionState, now_ns: int) -> Message | None:
 
 
 def _is_stuck(state: SessionState, now_ns: int, result_ns: int) -> bool:
-    feed = state.feed
-    flows = feed.phase == "live" and not feed.paused and now_ns - feed.last_frame_ns < 1e9
+    source = state.source
+    flows = source.phase == "live" and not source.paused and now_ns - source.last_frame_ns < 1e9
     return flows and bool(result_ns) and now_ns - result_ns > STUCK_S * 1e9
 
 

@@ -13,7 +13,7 @@ from ..core.stats import PipelineStats
 from ..session.state import Catalogue, Choice, SessionState
 
 
-class Desk(Protocol):
+class RunController(Protocol):
     """Everything that a control can ask for. Every method returns at once, whatever is stuck."""
 
     @property
@@ -66,7 +66,7 @@ class Desk(Protocol):
         """Look again what there is."""
 
 
-class Seats(Protocol):
+class MultiViewController(Protocol):
     """A run of several sources, as the wall of their pictures sees it; every method is quick."""
 
     @property

@@ -8,24 +8,24 @@ from datetime import datetime
 from ..session.state import Choice, SessionState
 from . import texts
 from .messages import Banners, Deed
-from .ports import Desk, Settings
+from .ports import RunController, Settings
 from .view import ResultView
 
 
 class RunControls:
-    """Between the controls and the desk; on the GUI thread, and never waiting."""
+    """Between the controls and the controller; on the GUI thread, and never waiting."""
 
-    def __init__(self, desk: Desk, settings: Settings, view: ResultView) -> None:
-        self._desk, self._settings, self._view = desk, settings, view
+    def __init__(self, controller: RunController, settings: Settings, view: ResultView) -> None:
+        self._controller, self._settings, self._view = controller, settings, view
         self.hidden = frozenset(settings.words("hidden"))
         self._model_name = ""
         self._new_uri = ""  # remembered once it has opened
         self._new_choice: Choice | None = None
         view.set_hidden(self.hidden)
-        desk.hide(self.hidden)
+        controller.hide(self.hidden)
         model, engine = settings.text("model"), settings.text("engine")
-        if (model or engine) and not desk.given & {"model", "engine"}:
-            desk.choose(Choice(model or None, engine or "auto"))
+        if (model or engine) and not controller.given & {"model", "engine"}:
+            controller.choose(Choice(model or None, engine or "auto"))
 
     def follow(self, state: SessionState) -> None:
         """See what has come up: a model gets its thresholds; what was chosen is remembered."""
@@ -34,17 +34,17 @@ class RunControls:
             self._settings.set("model", self._new_choice.model or "")
             self._settings.set("engine", self._new_choice.engine)
             self._new_choice = None
-        feed = state.feed
-        if self._new_uri and self._new_uri == feed.uri and feed.info:
+        source = state.source
+        if self._new_uri and self._new_uri == source.uri and source.info:
             self._new_uri = ""
-            if feed.label == feed.uri:  # nothing in it is secret
-                self._settings.add_recent(feed.uri)
+            if source.label == source.uri:  # nothing in it is secret
+                self._settings.add_recent(source.uri)
 
     def show_source(self, uri: str) -> None:
         """Change to this source."""
         self._new_uri = uri
         self._settings.set("hint_seen", True)
-        self._desk.show_source(uri)
+        self._controller.show_source(uri)
         self._view.fit()
 
     def snapshot(self, banners: Banners) -> None:
@@ -56,12 +56,12 @@ class RunControls:
         result, labels = shown
         visible = replace(result, detections=result.detections.without(labels, self.hidden))
         stem = self._settings.folder("pictures") / f"kestrel_{_stamp()}"
-        self._desk.snapshot(str(stem), (visible, labels))
+        self._controller.snapshot(str(stem), (visible, labels))
 
     def record(self, on: bool) -> None:
         """Begin or end a recording."""
         path = self._settings.folder("videos") / f"kestrel_{_stamp()}.mp4"
-        self._desk.record(str(path) if on else "")
+        self._controller.record(str(path) if on else "")
 
     def save_to(self, folder: str) -> None:
         """Snapshots and recordings go there from now on."""
@@ -70,65 +70,65 @@ class RunControls:
 
     def move(self, seconds: float) -> None:
         """Back or forward in a recording."""
-        feed = self._desk.state().feed
-        if feed.seekable:
-            self._desk.seek(max(0, (feed.position_ns or 0) + round(seconds * 1e9)))
+        source = self._controller.state().source
+        if source.seekable:
+            self._controller.seek(max(0, (source.position_ns or 0) + round(seconds * 1e9)))
 
     def restart(self) -> None:
         """A recording from its beginning; anything else is opened anew."""
-        feed = self._desk.state().feed
-        plays = feed.recording and feed.phase in ("live", "ended")
-        if plays and (feed.seekable or feed.phase == "ended"):
-            self._desk.seek(0)
+        source = self._controller.state().source
+        plays = source.recording and source.phase in ("live", "ended")
+        if plays and (source.seekable or source.phase == "ended"):
+            self._controller.seek(0)
         else:
-            self._desk.reopen()
+            self._controller.reopen()
 
     def choose(self, choice: Choice) -> None:
         """Change model and engine; also for the next time, once they run."""
         self._new_choice = choice
-        self._desk.choose(choice)
+        self._controller.choose(choice)
 
     def set_thresholds(self, score: float, iou: float) -> None:
         """Also for the next time that this model runs."""
         if self._model_name:
             self._settings.set(f"score/{self._model_name}", score)
             self._settings.set(f"iou/{self._model_name}", iou)
-        self._desk.set_thresholds(score, iou)
+        self._controller.set_thresholds(score, iou)
 
     def default_thresholds(self) -> None:
         """The model's own."""
         for name in ("score", "iou"):
             self._settings.forget(f"{name}/{self._model_name}")
-        state = self._desk.state()
+        state = self._controller.state()
         if state.default_score is not None and state.default_iou is not None:
-            self._desk.set_thresholds(state.default_score, state.default_iou)
+            self._controller.set_thresholds(state.default_score, state.default_iou)
 
     def hide(self, hidden: frozenset[str]) -> None:
         """These classes are neither drawn nor saved from here."""
         self.hidden = hidden
         self._view.set_hidden(hidden)
-        self._desk.hide(hidden)
+        self._controller.hide(hidden)
 
     def do(self, deed: Deed) -> None:
         """What a banner's button offers."""
         if deed == "reopen":
-            self._desk.reopen()
+            self._controller.reopen()
         elif deed == "cancel":
-            self._desk.cancel()
+            self._controller.cancel()
         else:
-            self._desk.choose(self._desk.state().running or Choice())
+            self._controller.choose(self._controller.state().running or Choice())
 
     def _model_came(self, state: SessionState) -> None:
         """A model that comes up gets the thresholds that it had the last time."""
         if state.model_name == self._model_name or state.score is None or state.iou is None:
             return
         self._model_name = state.model_name
-        if self._desk.given & {"score", "iou"}:
+        if self._controller.given & {"score", "iou"}:
             return
         score = self._settings.number(f"score/{state.model_name}", state.score)
         iou = self._settings.number(f"iou/{state.model_name}", state.iou)
         if 0.001 <= score <= 1 and 0 <= iou <= 1 and (score, iou) != (state.score, state.iou):
-            self._desk.set_thresholds(score, iou)
+            self._controller.set_thresholds(score, iou)
 
 
 def _stamp() -> str:

@@ -6,7 +6,7 @@ from PyQt5.QtCore import QSize, Qt, pyqtSignal
 from PyQt5.QtGui import QMouseEvent
 from PyQt5.QtWidgets import QHBoxLayout, QLabel, QSlider, QStyle, QStyleOptionSlider, QWidget
 
-from ..session.state import FeedState
+from ..session.state import SourceState
 from . import texts
 
 MS = 1_000_000
@@ -53,16 +53,16 @@ class Timeline(QWidget):
         row.addWidget(self.clock)
         self.hide()
 
-    def show_feed(self, feed: FeedState) -> None:
+    def show_source(self, source: SourceState) -> None:
         """Follow the recording, but never pull the handle out of the user's hand."""
-        shown = feed.recording and feed.duration_ns is not None
+        shown = source.recording and source.duration_ns is not None
         if shown != self.isVisibleTo(self.parentWidget() or self):
             self.setVisible(shown)
-        if not shown or feed.duration_ns is None:
+        if not shown or source.duration_ns is None:
             return
-        position_ns, duration_ns = feed.position_ns or 0, max(feed.duration_ns, MS)
-        self.slider.setEnabled(feed.seekable)
-        self.slider.setToolTip(texts.TIMELINE_TIP if feed.seekable else texts.TIMELINE_FIXED)
+        position_ns, duration_ns = source.position_ns or 0, max(source.duration_ns, MS)
+        self.slider.setEnabled(source.seekable)
+        self.slider.setToolTip(texts.TIMELINE_TIP if source.seekable else texts.TIMELINE_FIXED)
         if not self.slider.isSliderDown():
             self.slider.blockSignals(True)
             self.slider.setRange(0, duration_ns // MS)

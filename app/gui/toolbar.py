@@ -24,7 +24,7 @@ from ..core.schemes import is_network
 from ..session.state import Catalogue, Choice, Offer, SessionState
 from . import texts
 from .actions import Actions, icon
-from .ports import Desk, Settings
+from .ports import RunController, Settings
 
 if TYPE_CHECKING:
     from PyQt5.QtWidgets import QMainWindow
@@ -142,7 +142,7 @@ class ToolBar(QToolBar):
     choice_made = pyqtSignal(object)  # a Choice
 
     def __init__(
-        self, parent: QMainWindow, desk: Desk, settings: Settings, actions: Actions
+        self, parent: QMainWindow, controller: RunController, settings: Settings, actions: Actions
     ) -> None:
         super().__init__(texts.TOOLBAR, parent)
         self.setObjectName("tools")
@@ -155,9 +155,9 @@ class ToolBar(QToolBar):
 
         self.source = SourceButton(
             self.source_chosen.emit,
-            catalogue=desk.catalogue,
+            catalogue=controller.catalogue,
             recent=lambda: settings.words("recent"),
-            refresh=desk.refresh,
+            refresh=controller.refresh,
             openers=openers,
         )
         self.model = _Picker(texts.MODEL_NAME, texts.MODEL_TIP, 150)
@@ -200,7 +200,7 @@ class ToolBar(QToolBar):
 
     def show_state(self, state: SessionState, catalogue: Catalogue) -> None:
         """What runs, or is about to."""
-        self.source.set_label(state.feed.label or state.feed.uri)
+        self.source.set_label(state.source.label or state.source.uri)
         choice = state.building or state.running
         if choice is None:
             return

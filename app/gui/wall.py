@@ -14,7 +14,7 @@ from PyQt5.QtWidgets import QApplication, QGridLayout, QMainWindow, QShortcut, Q
 from ..core.stats import WORKING, PipelineStats
 from . import texts
 from .instruments import Figure, Hud
-from .ports import Seats
+from .ports import MultiViewController
 from .theme import Theme
 from .view import BACKDROP, ResultView, with_toggle
 
@@ -65,12 +65,12 @@ class Wall(QMainWindow):
     ``ended`` is called once, when it has closed.
     """
 
-    def __init__(self, seats: Seats, ended: Callable[[], None]) -> None:
+    def __init__(self, controller: MultiViewController, ended: Callable[[], None]) -> None:
         super().__init__()
-        self._seats, self._ended = seats, ended
+        self._controller, self._ended = controller, ended
         self._alone: Tile | None = None
         self._next_slow_s = 0.0
-        self.setWindowTitle(f"{', '.join(seats.names)} — {texts.TITLE}")
+        self.setWindowTitle(f"{', '.join(controller.names)} — {texts.TITLE}")
         centre = QWidget()
         ground = QPalette()
         ground.setColor(QPalette.ColorRole.Window, BACKDROP)
@@ -80,7 +80,7 @@ class Wall(QMainWindow):
         self._grid.setContentsMargins(2, 2, 2, 2)
         self._grid.setSpacing(2)
         self.setCentralWidget(centre)
-        self.tiles = [Tile(name) for name in seats.names]
+        self.tiles = [Tile(name) for name in controller.names]
         columns = math.ceil(math.sqrt(len(self.tiles)))
         for number, tile in enumerate(self.tiles):
             self._grid.addWidget(tile, number // columns, number % columns)
@@ -128,13 +128,13 @@ class Wall(QMainWindow):
     def tick(self) -> None:
         """Show what is new."""
         for tile in self.tiles:
-            shown = self._seats.take(tile.name)
+            shown = self._controller.take(tile.name)
             if shown is not None:
                 tile.view.set_result(*shown)
         now_s = monotonic()
         if now_s >= self._next_slow_s:
             self._next_slow_s = now_s + SLOW_S
-            for tile, stats in zip(self.tiles, self._seats.stats(), strict=True):
+            for tile, stats in zip(self.tiles, self._controller.stats(), strict=True):
                 tile.show_stats(stats)
 
     def _toggle(self, option: str) -> None:

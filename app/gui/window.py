@@ -13,11 +13,12 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .ports import Desk, Seats
 from .qt_env import prepare_qt
 
 if TYPE_CHECKING:
     from PyQt5.QtWidgets import QMainWindow
+
+    from .ports import MultiViewController, RunController
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ TICK_MS = 16
 
 
 def run_window(
-    desk: Desk,
+    controller: RunController,
     *,
     interrupted: Callable[[], bool] = lambda: False,
     settings_file: Path | None = None,
@@ -49,14 +50,14 @@ def run_window(
             # Half a second that nobody notices while the engine is being built, and that would
             # otherwise hold the window up when the instruments are opened.
             import pyqtgraph  # noqa: F401
-        return MainWindow(desk, Settings(settings_file), ended)
+        return MainWindow(controller, Settings(settings_file), ended)
 
     with heard_qt(on_display_lost):
         _run(make, interrupted)
 
 
 def run_wall(
-    seats: Seats,
+    controller: MultiViewController,
     *,
     interrupted: Callable[[], bool] = lambda: False,
     on_display_lost: Callable[[str], None] = lambda text: None,
@@ -67,7 +68,7 @@ def run_wall(
     def make(ended: Callable[[], None]) -> QMainWindow:
         from .wall import Wall
 
-        return Wall(seats, ended)
+        return Wall(controller, ended)
 
     with heard_qt(on_display_lost):
         _run(make, interrupted)

@@ -2,6 +2,7 @@
 
 Each source has a capture thread and a hand-off of its own: one that hangs, floods or ends takes
 nothing from the others. Whose turn it is goes round, so that each gets its share of the engine.
+The hand-off, the figures and the numbering of a stream stay when its source is changed.
 """
 
 from __future__ import annotations
@@ -16,141 +17,237 @@ from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, SourceInfo, describe
 from ..core.interfaces import FrameSource, Sink, TellsItsState
 from ..core.stats import WORKING, Meter
-from .handoff import Gate, Handoff, Note, Policy, note_nothing
+from .handoff import Handoff, Note, Policy, SingleWaiterCondition, note_nothing
+from .sink_group import OnFault, SinkGroup
 
 log = logging.getLogger(__name__)
 
 
-READ_TIMEOUT_S = 0.2  # how soon a stop is noticed while nothing comes
-
-
-class Capture(threading.Thread):
-    """Opens, reads and closes the source, all on this thread.
-
-    A daemon: a driver that never returns from a read must not keep the process alive. ``lane`` is
-    written on its frames, ``name`` told in the log.
-    """
-
-    def __init__(
-        self,
-        source: FrameSource,
-        handoff: Handoff,
-        meter: Meter,
-        *,
-        stop: threading.Event,
-        on_open: Callable[[SourceInfo], None],
-        on_error: Callable[[BaseException], None],
-        lane: int = 0,
-        name: str = "",
-    ) -> None:
-        super().__init__(name=f"capture-{lane}" if lane else "capture", daemon=True)
-        self._lane, self._source_name = lane, name
-        self._source, self._handoff, self._meter = source, handoff, meter
-        self._stop_event, self._on_open, self._on_error = stop, on_open, on_error
-        # when the read that is under way began; None between reads. For who watches from outside.
-        self.reading_since_ns: int | None = None
-
-    def run(self) -> None:
-        """Until the source ends, fails, or the run is stopped."""
-        teller = self._source if isinstance(self._source, TellsItsState) else None
-        try:
-            if teller:
-                teller.listen(self._meter)
-            info = self._source.open()
-            log.info("source %s: %s", self._called(info), describe(info))
-            self._on_open(info)
-            if not teller:
-                self._meter.state = "live" if info.live else "replay"
-            self._read_all()
-        except SourceEnded:
-            log.debug("source ended")
-        except BaseException as error:
-            self._on_error(error)
-        finally:
-            self._handoff.end()
-            self._source.close()
-
-    def _called(self, info: SourceInfo) -> str:
-        return f"{self._source_name}={info.uri}" if self._source_name else info.uri
-
-    def _read_all(self) -> None:
-        expected: int | None = None
-        while not self._stop_event.is_set():
-            self.reading_since_ns = started_ns = monotonic_ns()
-            try:
-                frame = self._source.read(READ_TIMEOUT_S)
-            finally:
-                self.reading_since_ns = None
-            if frame is None:
-                continue
-            self._meter.captured(monotonic_ns() - started_ns)
-            if expected is not None and frame.index > expected:
-                self._meter.skipped(frame.index - expected)
-            expected = frame.index + 1
-            if self._lane:
-                frame = replace(frame, lane=self._lane)
-            while not self._handoff.put(frame, READ_TIMEOUT_S):
-                if self._stop_event.is_set():
-                    self._meter.dropped("stopped")
-                    return
-
-
+READ_S = 0.1  # how soon a stop or a command is noticed while nothing comes
 SLEPT_S = 2.0  # no look at the clock for so long: the process was stopped, not the source
+INFOS_KEPT = 16  # sources whose frames may still be on their way
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
-    """One source, what it is called among others, and who takes its results."""
+class StreamSpec:
+    """One source, what it is called among others, and who takes its results.
 
-    source: FrameSource
+    ``source`` None: it is swapped in while the run goes on.
+    """
+
+    source: FrameSource | None
     sinks: Sequence[Sink]
     name: str = ""
     note: Note = note_nothing
 
 
-class Inlet:
-    """A lane at work: its thread, its hand-off, its figures, and how it ended."""
+class SourceWorker(threading.Thread):
+    """Opens, reads and closes a source, all on this thread, until it ends, fails or is left.
+
+    A daemon: a driver that never returns from a read must not keep the process alive.
+    """
+
+    def __init__(self, stream: SourceStream, source: FrameSource | None = None) -> None:
+        number = stream.number
+        super().__init__(name=f"capture-{number}" if number else "capture", daemon=True)
+        self._stream, self._source = stream, source
+        self._leaving = threading.Event()
+        # when the read that is under way began; None between reads. For who watches from outside.
+        self.reading_since_ns: int | None = None
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it was told to leave."""
+        return self._leaving.is_set()
+
+    def leave(self) -> None:
+        """Close the source and end; returns at once."""
+        self._leaving.set()
+
+    def state_changed(self, state: str, why: str) -> None:
+        """See SourceListener; on this thread."""
+        if not self.is_left:
+            self._stream.meter.state = state
+
+    def noticed(self, event: str) -> None:
+        """See SourceListener; on this thread."""
+        self._stream.meter.noticed(event)
+
+    def give_up(self, error: SourceError) -> None:
+        """The driver does not return: this is the source's end. Called on another thread."""
+        self._stream.failed(self, error)
+        self._stream.ended(self)
+
+    def run(self) -> None:
+        """Until the source ends, fails, or the run is stopped."""
+        assert self._source is not None
+        try:
+            self._stream.opened(self, self._open(self._source))
+            while not self.is_left:
+                frame, read_ns = self._read(self._source)
+                if frame is not None:
+                    self._stream.give(self, frame, read_ns)
+        except SourceEnded:
+            log.debug("source ended")
+        except BaseException as error:
+            self._stream.failed(self, error)
+        finally:
+            self._stream.ended(self)
+            self._source.close()
+
+    def _open(self, source: FrameSource) -> SourceInfo:
+        if isinstance(source, TellsItsState):
+            source.listen(self)
+            return source.open()
+        info = source.open()
+        self._stream.meter.state = "live" if info.live else "replay"
+        return info
+
+    def _read(self, source: FrameSource) -> tuple[Frame | None, int]:
+        """What came, and how many ns that took."""
+        self.reading_since_ns = started_ns = monotonic_ns()
+        try:
+            frame = source.read(READ_S)
+        finally:
+            self.reading_since_ns = None
+        return frame, monotonic_ns() - started_ns
+
+
+class SourceStream:
+    """The way of one source's frames to the engine, and of their results to its sinks.
+
+    Frames are numbered through, over changes of the source, moves and loops; what a source itself
+    passed over stays a gap. ``error`` is how its source failed.
+    """
 
     def __init__(
         self,
-        lane: Lane,
+        spec: StreamSpec,
         number: int,
         policy: Policy,
         *,
-        gate: Gate,
+        gate: SingleWaiterCondition,
         meter: Meter,
-        stop: threading.Event,
+        total: Meter,
         on_open: Callable[[], None],
-        on_error: Callable[[Inlet, BaseException], None],
+        on_error: Callable[[SourceStream, BaseException], None],
+        on_fault: OnFault | None,
     ) -> None:
-        self.name, self.meter = lane.name, meter
-        self.info: SourceInfo | None = None
+        self.name, self.number, self.meter, self.note = spec.name, number, meter, spec.note
+        self.sinks = SinkGroup(spec.sinks, total, info_of=self.info_of, on_fault=on_fault)
         self.error: BaseException | None = None
-        self._on_open = on_open
-        self.handoff = Handoff(policy, on_drop=meter.dropped, note=lane.note, gate=gate)
-        self.capture = Capture(
-            lane.source,
-            self.handoff,
-            meter,
-            stop=stop,
-            on_open=self._opened,
-            on_error=lambda error: on_error(self, error),
-            lane=number,
-            name=lane.name,
-        )
+        self.handoff = Handoff(policy, on_drop=meter.dropped, note=spec.note, gate=gate)
+        self._on_open, self._on_error = on_open, on_error
+        self._lock = threading.Lock()
+        self._infos: tuple[tuple[int, SourceInfo], ...] = ()  # from which index on
+        self._told = ""
+        self._next_index: int | None = None
+        self._offset = 0
+        self._renumbers = self._stopped = False
+        self.worker = None if spec.source is None else SourceWorker(self, spec.source)
+        self._left: list[SourceWorker] = []
+
+    @property
+    def info(self) -> SourceInfo | None:
+        """Of the source that was opened last."""
+        infos = self._infos
+        return infos[-1][1] if infos else None
+
+    def info_of(self, index: int) -> SourceInfo | None:
+        """The source that this frame is from."""
+        for first, info in reversed(self._infos):
+            if first <= index:
+                return info
+        return self.info
 
     @property
     def flows(self) -> bool:
         """Whether a frame may come any moment: it is neither over nor away."""
         return not self.handoff.ended and self.meter.state in WORKING
 
-    def _opened(self, info: SourceInfo) -> None:
-        self.info = replace(info, name=self.name) if self.name else info
+    def swap(self, make: Callable[[SourceWorker | None], SourceWorker]) -> None:
+        """Leave the present source, and start the worker of another.
+
+        ``make`` gets the worker before, whose source is being closed meanwhile.
+        """
+        with self._lock:
+            before = self.worker
+            self.worker = worker = make(before)
+        if self._stopped:
+            worker.leave()
+        if before is not None:
+            before.leave()
+            self._left = [*(each for each in self._left if each.is_alive()), before]
+        self.renumber()
+        self.meter.state = "opening"
+        worker.start()
+
+    def stop(self) -> None:
+        """End the source; returns at once."""
+        self._stopped = True
+        if self.worker is not None:
+            self.worker.leave()
+
+    def opened(self, worker: SourceWorker, info: SourceInfo) -> None:
+        """On the worker's thread: what comes from now on is of this source."""
+        if self.name:
+            info = replace(info, name=self.name)
+        with self._lock:
+            if worker is not self.worker:
+                return
+            self._infos = (*self._infos[1 - INFOS_KEPT :], (self._next_index or 0, info))
+        told = f"source {f'{self.name}=' if self.name else ''}{info.uri}: {describe(info)}"
+        if told != self._told:  # else it is a loop
+            log.info("%s", told)
+            self._told = told
         self._on_open()
 
+    def renumber(self) -> None:
+        """The next frame follows the one before, whatever number its source gives it."""
+        self._renumbers = self._next_index is not None
 
-class Intake:
-    """The inlets of a run. ``start``, ``watch`` and ``join`` on one thread, ``take`` on another.
+    def give(self, worker: SourceWorker, frame: Frame, read_ns: int) -> None:
+        """On the worker's thread: hand a frame over, waiting for room where none may be lost."""
+        with self._lock:
+            if worker is not self.worker:
+                return  # it was left behind
+            if self._renumbers and self._next_index is not None:
+                self._offset, self._renumbers = self._next_index - frame.index, False
+            if self._offset or self.number:
+                frame = replace(frame, index=frame.index + self._offset, lane=self.number)
+            self.meter.captured(read_ns)
+            if self._next_index is not None and frame.index > self._next_index:
+                self.meter.skipped(frame.index - self._next_index)
+            self._next_index = frame.index + 1
+            while not self.handoff.put(frame, READ_S):
+                if worker.is_left:
+                    self.meter.dropped("stopped")
+                    return
+
+    def failed(self, worker: SourceWorker, error: BaseException) -> None:
+        """On the source's own thread, or on that which watches."""
+        if worker.is_left or worker is not self.worker:
+            log.debug("after the end: %s", error)
+            return
+        self.error, self.meter.state = error, "failed"
+        self._on_error(self, error)
+
+    def ended(self, worker: SourceWorker) -> None:
+        """No more frames come, unless another source has taken its place."""
+        if worker is self.worker:
+            self.handoff.end()
+
+    def join(self, until_s: float) -> None:
+        """Wait for the capture threads; one that is stuck in its driver is left behind."""
+        for worker in (*self._left, self.worker):
+            if worker is not None and worker.ident is not None:
+                worker.join(max(0.0, until_s - monotonic()))
+                if worker.is_alive():
+                    log.warning("the source does not return from its driver; leaving it behind")
+
+
+class SourceGroup:
+    """The streams of a run. ``start``, ``watch`` and ``join`` on one thread, ``take`` on another.
 
     A source's error is its end: what it gave before is still delivered, and others go on.
     ``error`` is the first that came before a stop.
@@ -158,37 +255,46 @@ class Intake:
 
     def __init__(
         self,
-        lanes: Sequence[Lane],
+        specs: Sequence[StreamSpec],
         policy: Policy,
         *,
         meter: Meter,
-        stop: threading.Event,
         stall_s: float,
+        on_fault: OnFault | None = None,
     ) -> None:
-        self._stop, self._stall_s = stop, stall_s
+        self._stall_s = stall_s
         self.error: BaseException | None = None
-        self._gate, self._opened = Gate(), threading.Event()
-        alone = len(lanes) == 1
-        self.inlets = [
-            Inlet(
-                lane,
+        self._gate, self._opened = SingleWaiterCondition(), threading.Event()
+        self.wake = self._gate.wake  # a slot has become ready, or a stop was asked for; any thread
+        alone = len(specs) == 1
+        self.streams = [
+            SourceStream(
+                spec,
                 number,
                 policy,
                 gate=self._gate,
                 meter=meter if alone else meter.lane(),
-                stop=stop,
+                total=meter,
                 on_open=self._opened.set,
                 on_error=self._source_failed,
+                on_fault=on_fault,
             )
-            for number, lane in enumerate(lanes)
+            for number, spec in enumerate(specs)
         ]
         self._turn = -1
         self._watched_ns = self._watch_from_ns = monotonic_ns()
 
     def start(self) -> None:
-        """Open all sources, each on its own thread."""
-        for inlet in self.inlets:
-            inlet.capture.start()
+        """Open all sources, each on its own thread; one that was swapped in is at work already."""
+        for stream in self.streams:
+            if stream.worker is not None and stream.worker.ident is None:
+                stream.worker.start()
+
+    def stop(self) -> None:
+        """End all sources and wake the pipeline thread; returns at once."""
+        for stream in self.streams:
+            stream.stop()
+        self.wake()
 
     def wait_open(self, timeout_s: float) -> bool:
         """Whether a source has opened; waits a little for the first."""
@@ -196,10 +302,10 @@ class Intake:
 
     def take(self) -> Frame | None:
         """The next frame of the source whose turn it is, or None; never waits."""
-        count = len(self.inlets)
+        count = len(self.streams)
         for _ in range(count):
             self._turn = (self._turn + 1) % count
-            frame = self.inlets[self._turn].handoff.take()
+            frame = self.streams[self._turn].handoff.take()
             if frame is not None:
                 return frame
         return None
@@ -207,8 +313,8 @@ class Intake:
     def waiting(self) -> tuple[int, int, int]:
         """(sources with a frame that waits, sources whose next may come, oldest captured_ns)."""
         with self._gate.lock:
-            firsts = [inlet.handoff.first for inlet in self.inlets]
-            flowing = sum(inlet.flows for inlet in self.inlets)
+            firsts = [stream.handoff.first for stream in self.streams]
+            flowing = sum(stream.flows for stream in self.streams)
         times = [frame.captured_ns for frame in firsts if frame is not None]
         return len(times), flowing, min(times, default=0)
 
@@ -218,26 +324,31 @@ class Intake:
 
     def _stirs(self, frames: int) -> bool:
         """With the lock held."""
-        if len(self.inlets) == 1:
-            return self.inlets[0].handoff.stirs
-        waiting = sum(inlet.handoff.first is not None for inlet in self.inlets)
-        flowing = sum(inlet.flows for inlet in self.inlets)
-        over = all(inlet.handoff.ended for inlet in self.inlets)
+        if len(self.streams) == 1:
+            return self.streams[0].handoff.stirs
+        waiting = sum(stream.handoff.first is not None for stream in self.streams)
+        flowing = sum(stream.flows for stream in self.streams)
+        over = all(stream.handoff.ended for stream in self.streams)
         return waiting >= min(frames, max(flowing, 1)) or over
-
-    def wake(self) -> None:
-        """A slot has become ready, or a stop was asked for; from any thread."""
-        with self._gate.lock:
-            self._gate.notify()
 
     def drained(self) -> bool:
         """True when every source has ended and every frame has been taken."""
-        return all(inlet.handoff.drained() for inlet in self.inlets)
+        return all(stream.handoff.drained() for stream in self.streams)
+
+    def finish(self) -> None:
+        """No more frames come from any source; those that wait are still delivered."""
+        for stream in self.streams:
+            stream.handoff.end()
+
+    def clear(self, reason: str) -> None:
+        """Drop what waits: it would be old when there is a consumer again."""
+        for stream in self.streams:
+            stream.handoff.clear(reason)
 
     def abandon(self, reason: str) -> None:
         """The consumer is gone: what waits, and what still comes, is dropped for ``reason``."""
-        for inlet in self.inlets:
-            inlet.handoff.abandon(reason)
+        for stream in self.streams:
+            stream.handoff.abandon(reason)
 
     def watch(self) -> None:
         """Call now and then, from outside: a read that never returns is its source's failure."""
@@ -245,33 +356,27 @@ class Intake:
         if now_ns - self._watched_ns > SLEPT_S * 1e9:
             self._watch_from_ns = now_ns
         self._watched_ns = now_ns
-        for inlet in self.inlets:
-            since_ns = inlet.capture.reading_since_ns
-            if since_ns is None or inlet.info is None or inlet.error or self._stop.is_set():
+        for stream in self.streams:
+            worker, info = stream.worker, stream.info
+            since_ns = None if worker is None else worker.reading_since_ns
+            if worker is None or since_ns is None or info is None or worker.is_left or stream.error:
                 continue
             stuck_s = (now_ns - max(since_ns, self._watch_from_ns)) / 1e9
             if stuck_s > self._stall_s:
-                fault = SourceError(
-                    f"reading {inlet.info.uri} has not returned for {stuck_s:.0f} s; "
-                    "check its cable, power or network, and start again"
+                worker.give_up(
+                    SourceError(
+                        f"reading {info.uri} has not returned for {stuck_s:.0f} s; "
+                        "check its cable, power or network, and start again"
+                    )
                 )
-                self._source_failed(inlet, fault)
-                inlet.handoff.end()
 
-    def _source_failed(self, inlet: Inlet, error: BaseException) -> None:
-        """On the source's own thread, or on that which watches."""
-        if self._stop.is_set():
-            log.debug("after the end: %s", error)
-            return
-        inlet.error, inlet.meter.state = error, "failed"
+    def _source_failed(self, stream: SourceStream, error: BaseException) -> None:
         self.error = self.error or error
-        if len(self.inlets) > 1:
-            log.error("source %s has failed, the others go on: %s", inlet.name, error)
+        if len(self.streams) > 1:
+            log.error("source %s has failed, the others go on: %s", stream.name, error)
 
     def join(self, timeout_s: float) -> None:
-        """Wait for the capture threads; one that is stuck in its driver is left behind."""
-        end_s = monotonic() + timeout_s
-        for inlet in self.inlets:
-            inlet.capture.join(max(0.0, end_s - monotonic()))
-            if inlet.capture.is_alive():
-                log.warning("the source does not return from its driver; leaving it behind")
+        """Wait for the capture threads together; those that are stuck are left behind."""
+        until_s = monotonic() + timeout_s
+        for stream in self.streams:
+            stream.join(until_s)

@@ -46,7 +46,7 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Level:
     """One rung: inference on every n-th frame, by this network."""
 
     every: int = 1
@@ -59,10 +59,10 @@ class Step:
         return f"{pace}, {self.network.name}" if self.network.name else pace
 
 
-FULL = Step()
+FULL = Level()
 
 
-def parse_ladder(texts: Sequence[str]) -> tuple[Step, ...]:
+def parse_ladder(texts: Sequence[str]) -> tuple[Level, ...]:
     """The declared steps, each with what it keeps; raises ConfigError unless each spares more."""
     steps = [FULL]
     for text in texts:
@@ -73,7 +73,7 @@ def parse_ladder(texts: Sequence[str]) -> tuple[Step, ...]:
     return tuple(steps[1:])
 
 
-def _parse_step(text: str, above: Step) -> Step:
+def _parse_step(text: str, above: Level) -> Level:
     if match := re.fullmatch(r"every ([0-9]{1,3})(?:st|nd|rd|th) frame", text):
         if int(match[1]) <= above.every:
             raise ConfigError(f"ladder: {text!r} spares no more than the step before it")
@@ -89,7 +89,7 @@ def _parse_step(text: str, above: Step) -> Step:
     raise ConfigError(f"ladder: {text!r} is no step; a step is written {_SYNTAX}")
 
 
-class Ladder:
+class DegradationPolicy:
     """Used on the pipeline thread; ``hot`` may be called from there and must be quick.
 
     ``missing`` holds the networks that could not be built, known once the engine is: a step to one
@@ -98,7 +98,7 @@ class Ladder:
 
     def __init__(
         self,
-        steps: Sequence[Step],
+        steps: Sequence[Level],
         *,
         budget_ms: float,
         on_step: Callable[[str], None],
@@ -119,7 +119,7 @@ class Ladder:
         self._climbed_ns: int | None = None
 
     @property
-    def step(self) -> Step:
+    def step(self) -> Level:
         """Where it is now."""
         return self._there(self._at)
 
@@ -177,7 +177,7 @@ class Ladder:
         log.warning("ladder: a step %s to %s, as %s", name, self.step.name, why)
         self._on_step(f"ladder steps {name}")
 
-    def _there(self, at: int) -> Step:
+    def _there(self, at: int) -> Level:
         """The step as it can be taken: with the nearest network above that could be built."""
         networks = (each.network for each in self._steps[at::-1])
         network = next(each for each in networks if each not in self._missing)

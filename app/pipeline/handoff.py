@@ -36,7 +36,7 @@ class Policy(enum.Enum):
     LOSSLESS = "lossless"
 
 
-class Gate:
+class SingleWaiterCondition:
     """Where one thread waits until a condition, looked at under ``lock``, is true.
 
     A lock that is held is all there is to wait for: a threading.Condition makes a new one for each
@@ -67,6 +67,11 @@ class Gate:
             self._awaited = None
             self._closed.release()
 
+    def wake(self) -> None:
+        """``notify``, with the lock taken here; from any thread."""
+        with self.lock:
+            self.notify()
+
 
 class Handoff:
     """One producer, one consumer. ``on_drop`` is called with the reason, outside the lock.
@@ -81,7 +86,7 @@ class Handoff:
         on_drop: Callable[[str], None],
         capacity: int = 2,
         note: Note = note_nothing,
-        gate: Gate | None = None,
+        gate: SingleWaiterCondition | None = None,
     ) -> None:
         self._note = note
         self._policy = policy
@@ -90,9 +95,9 @@ class Handoff:
         self._frames: deque[Frame] = deque()
         self._ended = False
         self._abandoned: str | None = None
-        self._work = gate or Gate()  # the consumer waits here
+        self._work = gate or SingleWaiterCondition()  # the consumer waits here
         self._lock = self._work.lock
-        self._room = Gate(self._lock)  # the producer waits here
+        self._room = SingleWaiterCondition(self._lock)  # the producer waits here
 
     def put(self, frame: Frame, timeout_s: float) -> bool:
         """Hand a frame over; False if LOSSLESS found no room in time: try again."""
@@ -131,10 +136,6 @@ class Handoff:
             self._note("take", frame.index, 0)
             return frame
 
-    def wait(self, *, for_frame: bool, until: Callable[[], bool], timeout_s: float) -> None:
-        """Wait until ``until()``, or, with ``for_frame``, until there is a frame or the end."""
-        self._work.wait(lambda: until() or (for_frame and self.stirs), timeout_s)
-
     @property
     def stirs(self) -> bool:
         """There is a frame, or the end; ask with the lock held."""
@@ -150,11 +151,6 @@ class Handoff:
         """No more frames come, though some may wait."""
         return self._ended
 
-    def wake(self) -> None:
-        """A slot has become ready, or a stop was asked for; from any thread."""
-        with self._lock:
-            self._work.notify()
-
     def drained(self) -> bool:
         """True when the producer has ended and every frame has been taken."""
         with self._lock:
@@ -162,8 +158,12 @@ class Handoff:
 
     def abandon(self, reason: str) -> None:
         """The consumer is gone: what waits, and what still comes, is dropped for ``reason``."""
+        self._abandoned = reason
+        self.clear(reason)
+
+    def clear(self, reason: str) -> None:
+        """Drop what waits for ``reason``."""
         with self._lock:
-            self._abandoned = reason
             count = len(self._frames)
             self._frames.clear()
             self._room.notify()

@@ -12,44 +12,11 @@ from time import monotonic_ns
 from typing import NamedTuple
 
 from ..core.detections import Result
-from ..core.frame import Frame, SourceInfo
-from ..core.interfaces import Canary, Sink, Slot
-from ..core.stats import Meter
-from .capture import Intake
-from .degrade import Ladder
-from .handoff import Note, is_stale
-
-
-class Outlet:
-    """The sinks of one source; on the pipeline thread."""
-
-    def __init__(self, sinks: Sequence[Sink], meter: Meter) -> None:
-        self._sinks, self._meter = sinks, meter
-        self._touched: list[Sink] = []
-        self.is_open = False
-
-    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Open them in order; raises the first fault."""
-        self.is_open = True
-        for sink in self._sinks:
-            self._touched.append(sink)
-            sink.open(source, labels)
-
-    def emit(self, result: Result) -> None:
-        """Hand the result to each."""
-        started_ns = monotonic_ns()
-        for sink in self._sinks:
-            sink.emit(result)
-        self._meter.emitted(monotonic_ns() - started_ns)
-
-    def close(self, on_error: Callable[[BaseException], None]) -> None:
-        """Close what was opened, in reverse, each whatever the others do."""
-        while self._touched:
-            try:
-                self._touched.pop().close()
-            except BaseException as error:
-                on_error(error)
-
+from ..core.frame import Frame
+from ..core.interfaces import Canary, Slot
+from .capture import SourceGroup
+from .degrade import DegradationPolicy
+from .handoff import is_stale
 
 PATIENCE_NS = 10_000_000  # a camera's frame may come so much later than its neighbour's
 LEARNING = 0.2  # share of the newest measurement
@@ -97,48 +64,37 @@ WAIT_S = 0.2  # longest sleep of the pipeline thread; it is woken earlier by fra
 
 
 class Loop:
-    """One run's processing. ``taken``: frames that went in; ``in_sinks``: an output is at work."""
+    """One engine's processing. ``taken``: frames that went in."""
 
     def __init__(
         self,
-        intake: Intake,
-        outlets: Sequence[Outlet],
+        intake: SourceGroup,
         *,
-        notes: Sequence[Note],
-        meters: Sequence[Meter],
         labels: Sequence[str],
         stopped: Callable[[], bool],
         max_age_ns: int | None,
         max_frames: int | None,
         canary: Canary | None,
-        ladder: Ladder | None,
+        ladder: DegradationPolicy | None,
     ) -> None:
-        self._intake, self._outlets, self._labels = intake, outlets, labels
-        self._notes, self._meters, self._stopped = notes, meters, stopped
+        self._intake, self._labels, self._stopped = intake, labels, stopped
+        self._sinks = [stream.sinks for stream in intake.streams]
+        self._notes = [stream.note for stream in intake.streams]
+        self._meters = [stream.meter for stream in intake.streams]
         self._max_age_ns, self._max_frames = max_age_ns, max_frames
         self._canary, self._ladder = canary, ladder
         self._batcher = DynamicBatcher(1, budget_ns=max_age_ns)
         self.taken = 0
-        self.in_sinks = False
 
     def set_max_age(self, max_age_ns: int | None) -> None:
         """Another limit from the next frame on; any thread."""
         self._max_age_ns = self._batcher.budget_ns = max_age_ns
 
-    def open_outlets(self) -> None:
+    def open_sinks(self) -> None:
         """Of those sources that have opened meanwhile."""
-        self.in_sinks = True
-        for outlet, inlet in zip(self._outlets, self._intake.inlets, strict=True):
-            if inlet.info is not None and not outlet.is_open:
-                outlet.open(inlet.info, self._labels)
-        self.in_sinks = False
-
-    def close_outlets(self, on_error: Callable[[BaseException], None]) -> None:
-        """All of them, whatever the others do."""
-        self.in_sinks = True
-        for outlet in self._outlets:
-            outlet.close(on_error)
-        self.in_sinks = False
+        for sinks, stream in zip(self._sinks, self._intake.streams, strict=True):
+            if stream.info is not None and not sinks.is_open:
+                sinks.open(stream.info, self._labels)
 
     def run(self, slots: Sequence[Slot]) -> None:
         """Keep every slot busy, deliver in order, until the sources are drained or a stop."""
@@ -247,12 +203,10 @@ class Loop:
         return results
 
     def _emit(self, result: Result) -> None:
-        outlet = self._outlets[result.frame.lane]
-        if not outlet.is_open:
-            self.open_outlets()
-        self.in_sinks = True
-        outlet.emit(result)
-        self.in_sinks = False
+        sinks = self._sinks[result.frame.lane]
+        if not sinks.is_open:
+            self.open_sinks()
+        sinks.emit(result)
 
 
 class _Work(NamedTuple):

@@ -1,8 +1,10 @@
-"""The pipeline: capture, slots and sinks from start to end.
+"""The pipeline: capture, engines and sinks from start to end.
 
 Three threads: ``capture`` reads the source, ``pipeline`` owns the backend and feeds the sinks, the
 caller waits in ``wait``. The first error of any of them is kept, stops the others, and is raised
 again by ``join``. Further sources (``more``) have a capture thread each, and share all else.
+Source and engine may be swapped while it runs: the new one has a thread of its own, beside that of
+the old one, until it takes over between two frames.
 """
 
 from __future__ import annotations
@@ -12,99 +14,129 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ..core.errors import ReaderGone, SinkError
-from ..core.interfaces import (
-    GPU_ENGINES,
-    Backend,
-    BackendFactory,
-    Canary,
-    EngineKind,
-    FrameSource,
-    Sink,
-    Slot,
-    Tunable,
-)
+from ..core.errors import SinkError
+from ..core.frame import SourceInfo
+from ..core.interfaces import BackendFactory, Canary, EngineKind, FrameSource, Sink
 from ..core.stats import WORKING, Meter, PipelineStats
-from .capture import Intake, Lane
-from .degrade import Ladder
+from .capture import SourceGroup, StreamSpec
+from .degrade import DegradationPolicy
+from .engine import JOIN_S, EngineGroup, EngineSpec, EngineWorker
 from .handoff import Note, Policy, note_nothing
-from .loop import WAIT_S, Loop, Outlet
+from .loop import WAIT_S
+from .player import Opening, SourcePlayer
+from .sink_group import OnFault
 
 log = logging.getLogger(__name__)
 
-JOIN_S = 2.0  # a thread stuck in a driver or an output is left behind after this
-
 
 class Pipeline:
-    """One run from sources to sinks. ``start``, ``wait``, ``join``; ``stop`` from anywhere."""
+    """One run from sources to sinks. ``start``, ``wait``, ``join``; ``stop`` from anywhere.
+
+    ``swap_source`` and ``swap_engine`` change what runs, ``tune`` its limits; from any thread.
+    ``source`` and ``make_backend`` may be None, and are then swapped in. With ``stays`` the run
+    goes on when an engine fails, and waits for another. ``on_fault`` hears of the faults of sinks,
+    which then are no end of the run.
+    """
 
     def __init__(
         self,
-        source: FrameSource,
-        make_backend: BackendFactory,
+        source: FrameSource | None,
+        make_backend: BackendFactory | None,
         sinks: Sequence[Sink],
         *,
-        labels: Sequence[str],
         policy: Policy,
+        labels: Sequence[str] = (),
         name: str = "",
-        more: Sequence[Lane] = (),
+        more: Sequence[StreamSpec] = (),
         max_age_ms: float | None = None,
         max_frames: int | None = None,
         stall_s: float = 15.0,
         canary: Canary | None = None,
         note: Note = note_nothing,
-        make_ladder: Callable[[Callable[[str], None]], Ladder] | None = None,
+        make_ladder: Callable[[Callable[[str], None]], DegradationPolicy] | None = None,
+        stays: bool = False,
+        on_fault: OnFault | None = None,
     ) -> None:
-        self._backend: Backend | None = None
-        self._make_backend, self.labels = make_backend, labels
-        self._max_frames = max_frames
+        self.labels, self._max_frames = labels, max_frames
+        self._first = (
+            None
+            if make_backend is None
+            else EngineSpec(make_backend, labels, canary=canary, make_ladder=make_ladder)
+        )
         self._meter = Meter()
-        self._ladder = make_ladder(self._meter.noticed) if make_ladder else None
         self._stop, self._done = threading.Event(), threading.Event()
         self._error: BaseException | None = None
         self._error_lock = threading.Lock()
-        lanes = [Lane(source, sinks, name, note), *more]
-        self._intake = Intake(lanes, policy, meter=self._meter, stop=self._stop, stall_s=stall_s)
-        self._meters = [inlet.meter for inlet in self._intake.inlets]
-        self._loop = Loop(
-            self._intake,
-            [Outlet(lane.sinks, self._meter) for lane in lanes],
-            notes=[lane.note for lane in lanes],
-            meters=self._meters,
-            labels=labels,
-            stopped=self._stop.is_set,
-            max_age_ns=_ns(max_age_ms),
-            max_frames=max_frames,
-            canary=canary,
-            ladder=self._ladder,
+        specs = [StreamSpec(source, sinks, name, note), *more]
+        self._sources = SourceGroup(
+            specs, policy, meter=self._meter, stall_s=stall_s, on_fault=on_fault
         )
-        self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
-        self._built = False
-        self._canary = canary
-        self.backend_kind: EngineKind | None = None
-        self.backend_description = ""
-        self.backend_remarks: Sequence[str] = ()
+        self._streams = self._sources.streams
+        self._engines = engines = EngineGroup(
+            self._sources,
+            self._meter,
+            stopped=self._stop.is_set,
+            on_over=self._over,
+            fail=self.fail,
+            max_age_ms=max_age_ms,
+            max_frames=max_frames,
+            stays=stays,
+        )
+        self.swap_engine, self.cancel_swap = engines.start, engines.cancel
+        self.tune, self.set_thresholds = engines.tune, engines.set_thresholds
+        self.set_max_age = engines.set_max_age
 
     def start(self) -> None:
         """Start all threads; the sources open while the backend builds."""
-        self._intake.start()
-        self._thread.start()
+        self._sources.start()
+        first = self._first
+        if first is not None:
+            self._engines.start(lambda: first)
 
     def stop(self) -> None:
         """Ask for an orderly end; frames in flight are still delivered."""
         self._stop.set()
-        self._intake.wake()
+        self._sources.stop()
 
-    def tune(self, *, score: float, iou: float, max_age_ms: float | None) -> bool:
-        """Other limits from the next frame on; any thread. False: the engine cannot, or is not."""
-        self._loop.set_max_age(_ns(max_age_ms))
-        if self._ladder and max_age_ms is not None:
-            self._ladder.set_budget(max_age_ms)
-        backend: object = self._backend
-        if not isinstance(backend, Tunable):
-            return False
-        backend.tune(score=score, iou=iou)
-        return True
+    def finish(self) -> None:
+        """No more frames will come: what waits is delivered, and then the run is over."""
+        self._sources.finish()
+        if self.engine is None:
+            self.stop()
+            self._done.set()
+
+    def swap_source(self, uri: str, make: Callable[[], Opening], *, loop: bool = False) -> None:
+        """Play this source from now on; the one before is closed, or left behind where it hangs.
+
+        ``make`` is called on its thread, anew each time that it is opened. ``loop``: a recording
+        begins again at its end. Results carry on; sinks are told with the first of the new source.
+        """
+        stream = self._streams[0]
+        stream.swap(
+            lambda before: SourcePlayer(
+                stream,
+                uri,
+                make,
+                is_wanted=lambda: self.engine is not None,
+                before=before,
+                loop=loop,
+            )
+        )
+
+    @property
+    def source(self) -> SourcePlayer | None:
+        """What is played, where a source was swapped in."""
+        worker = self._streams[0].worker
+        return worker if isinstance(worker, SourcePlayer) else None
+
+    @property
+    def engine(self) -> EngineWorker | None:
+        """What computes; None while none does."""
+        return self._engines.current
+
+    def info_of(self, index: int) -> SourceInfo | None:
+        """The source that this frame of the first stream is from; any thread."""
+        return self._streams[0].info_of(index)
 
     def fail(self, error: BaseException) -> None:
         """Keep the first error and stop."""
@@ -112,19 +144,41 @@ class Pipeline:
             if self._error is None:
                 self._error = error
                 self._meter.state = "failed"
-            else:
+            elif error is not self._error:
                 log.debug("after the first error: %s", error)
         self.stop()
 
     @property
     def state(self) -> str:
         """As in ``stats``, without its figures; any thread."""
-        state = self._meter.state
-        return "building" if not self._built and state in WORKING else state
+        state, built = self._meter.state, self._engines.last is not None
+        return "building" if not built and state in WORKING else state
+
+    @property
+    def backend_description(self) -> str:
+        """Engine, device and threads of what computes, or has done so last; "" before that."""
+        return "" if self._engines.last is None else self._engines.last.description
+
+    @property
+    def backend_kind(self) -> EngineKind | None:
+        """Of what computes, or has done so last."""
+        return None if self._engines.last is None else self._engines.last.kind
+
+    @property
+    def backend_remarks(self) -> Sequence[str]:
+        """What the last engine chose and measured; known once it has ended."""
+        return () if self._engines.last is None else self._engines.last.remarks
+
+    @property
+    def faults(self) -> Sequence[BaseException]:
+        """Of sinks, where they are no end of the run."""
+        return [fault for stream in self._streams for fault in stream.sinks.faults]
 
     def stats(self) -> PipelineStats:
         """A snapshot; any thread. The state is "building" while only the engine is awaited."""
-        return replace(self._meter.snapshot(), state=self.state, sources=self._sources())
+        several = self._streams if len(self._streams) > 1 else ()
+        sources = {each.name: each.meter.snapshot() for each in several}
+        return replace(self._meter.snapshot(), state=self.state, sources=sources)
 
     def counts(self) -> PipelineStats:
         """The same without percentiles, at a fraction of the cost; any thread."""
@@ -132,82 +186,45 @@ class Pipeline:
 
     def lane_stats(self) -> list[PipelineStats]:
         """Of each source, in order; stages are those of all together. Any thread."""
-        return [meter.snapshot() for meter in self._meters]
-
-    def _sources(self) -> dict[str, PipelineStats]:
-        inlets = self._intake.inlets
-        if len(inlets) == 1:
-            return {}
-        return {inlet.name: inlet.meter.snapshot() for inlet in inlets}
+        return [stream.meter.snapshot() for stream in self._streams]
 
     def wait(self, timeout_s: float = 0.1) -> bool:
         """Wait a little for the end; True when it has come. Watches for reads that never return."""
         if self._done.wait(timeout_s):
             return True
-        self._intake.watch()
+        self._sources.watch()
         return False
 
-    def join(self) -> PipelineStats:
-        """Wait for both threads; raises the first error, else returns the final figures.
+    def join(self, source_s: float = JOIN_S) -> PipelineStats:
+        """Wait for all threads; raises the first error, else returns the final figures.
 
-        After a stop the wait is bounded: what an output does not take in time is given up.
+        After a stop the wait is bounded: what an output does not take in time is given up, and a
+        source that takes longer than ``source_s`` to close is left behind.
         """
-        while self._thread.is_alive() and not self._stop.is_set():
-            self._thread.join(WAIT_S)
-        self._thread.join(JOIN_S)
-        if self._thread.is_alive() and self._loop.in_sinks:
-            self.fail(
-                SinkError(
-                    f"not ended within {JOIN_S:g} s of the stop: an output does not take what it "
-                    "is given; read it, or write to a file"
-                )
-            )
-        elif self._thread.is_alive():
+        while not self._stop.wait(WAIT_S):
+            pass
+        groups = [stream.sinks for stream in self._streams]
+        if not self._engines.join(JOIN_S) and not any(sinks.is_busy for sinks in groups):
             log.warning("the engine does not return; leaving it behind")
-        self._intake.join(JOIN_S)
-        if self._intake.error is not None and self._loop.taken != self._max_frames:
-            raise self._intake.error
+        for sinks in groups:  # what no engine has closed
+            if sinks.claim(threading.get_ident()):
+                sinks.close(self.fail)
+            else:
+                self.fail(
+                    SinkError(
+                        f"not ended within {JOIN_S:g} s of the stop: an output does not take what "
+                        "it is given; read it, or write to a file"
+                    )
+                )
+        self._sources.join(source_s)
+        if self._sources.error is not None and self._engines.taken != self._max_frames:
+            raise self._sources.error
         if self._error is not None:
             raise self._error
         return self.stats()
 
-    def _run(self) -> None:
-        try:
-            with self._make_backend(self._intake.wake) as backend:
-                self.backend_description, self.backend_kind = backend.description, backend.kind
-                if self._canary is not None:
-                    self._canary.on_gpu = backend.kind in GPU_ENGINES
-                self._built = True
-                self._backend = backend
-                log.info("engine %s", backend.description)
-                if self._source_ready():
-                    self._feed_sinks(backend.slots)
-                self.backend_remarks = tuple(backend.remarks)
-        except BaseException as error:
-            self.fail(error)
-        finally:
-            self._backend = None
-            self._intake.abandon("stopped")
-            self.stop()
-            self._done.set()
-
-    def _source_ready(self) -> bool:
-        while not self._intake.wait_open(WAIT_S):
-            if self._stop.is_set() or self._intake.drained():
-                return self._intake.wait_open(0)
-        return True
-
-    def _feed_sinks(self, slots: Sequence[Slot]) -> None:
-        """Open the sinks, process, close them; of several errors the first is kept."""
-        try:
-            self._loop.open_outlets()
-            self._loop.run(slots)
-        except ReaderGone as gone:
-            log.info("%s: stopped", gone)
-        except BaseException as error:
-            self.fail(error)
-        self._loop.close_outlets(self.fail)
-
-
-def _ns(ms: float | None) -> int | None:
-    return None if ms is None else int(ms * 1e6)
+    def _over(self) -> None:
+        """On the thread of the last engine."""
+        self._sources.abandon("stopped")
+        self.stop()
+        self._done.set()

@@ -23,7 +23,7 @@ from ..ops.power import EnergySink
 from ..ops.selftest import KnownPicture
 from ..ops.signals import noting
 from ..ops.systemd import Supervised
-from ..pipeline.capture import Lane
+from ..pipeline.capture import StreamSpec
 from ..pipeline.handoff import Policy, note_nothing
 from ..pipeline.pipeline import Pipeline
 from ..sinks.adapters import Shared
@@ -130,12 +130,7 @@ class BuiltRun:
         reload = None
         if plan.reads_again is not None and plan.supervised is not None:
             reload = Reloader(
-                plan.config,
-                plan.reads_again,
-                self.pipeline,
-                plan.model.spec,
-                plan.supervised,
-                plan.canary,
+                plan.config, plan.reads_again, self.pipeline, plan.model.spec, plan.supervised
             )
         with ExitStack() as stack:
             stack.enter_context(self._outputs.running())
@@ -185,7 +180,9 @@ def build(plan: RunPlan) -> BuiltRun:
         sinks: list[Sink] = [summary.seen[name]] if summary else []
         sinks += [*shared, *recorders, *outputs.of(name), *last]
         sinks += [plan.screens[name]] if plan.screens else []
-        lanes.append(Lane(source, sinks, name, recorders[0].note if recorders else note_nothing))
+        lanes.append(
+            StreamSpec(source, sinks, name, recorders[0].note if recorders else note_nothing)
+        )
     pipeline = Pipeline(
         lanes[0].source,
         make_backend,

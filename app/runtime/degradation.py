@@ -11,11 +11,11 @@ from ..core.errors import ConfigError, ModelError
 from ..core.interfaces import BackendFactory
 from ..models.manifest import Model
 from ..models.store import find_model, list_models, locate
-from ..pipeline.degrade import Ladder, Network, Thermal, parse_ladder
+from ..pipeline.degrade import DegradationPolicy, Network, Thermal, parse_ladder
 from ..pipeline.handoff import Policy
 from .engines import backend_factory
 
-MakeLadder = Callable[[Callable[[str], None]], Ladder]
+MakeLadder = Callable[[Callable[[str], None]], DegradationPolicy]
 
 
 def with_ladder(
@@ -30,7 +30,7 @@ def with_ladder(
     if not config.ladder or config.max_age_ms is None or policy is not Policy.LATEST:
         return own, None
     steps = parse_ladder(config.ladder)
-    make = partial(Ladder, steps, budget_ms=config.max_age_ms, hot=Thermal())
+    make = partial(DegradationPolicy, steps, budget_ms=config.max_age_ms, hot=Thermal())
     networks = _networks(config)
     if not networks:
         return own, lambda on_step: make(on_step=on_step)

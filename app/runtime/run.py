@@ -120,7 +120,7 @@ def refuse_unfit(config: Config, policy: Policy) -> None:
 
 def run_windowed(config: Config, *, reload: Callable[[], Config] | None = None) -> int:
     """Until the window is closed, or the run has ended; with all that a headless run has."""
-    from .window import Desk, run_desktop
+    from .window import WindowController, run_desktop
 
     uri = choose_source(config)
     if config.model is not None:
@@ -133,10 +133,10 @@ def run_windowed(config: Config, *, reload: Callable[[], Config] | None = None) 
     outputs = Outputs(
         config,
         Policy.LATEST,
-        stats=lambda: desk.session.stats(),
-        engine=lambda: desk.session.state().engine_text,
+        stats=lambda: controller.session.stats(),
+        engine=lambda: controller.session.state().engine_text,
     )
-    desk = Desk(
+    controller = WindowController(
         config,
         prepare=partial(prepare_engine, supervised=supervised),
         sinks=[*summary.seen.values(), summary.energy, recorder],
@@ -144,7 +144,7 @@ def run_windowed(config: Config, *, reload: Callable[[], Config] | None = None) 
         note=recorder.note,
         power=summary.energy.reading,
     )
-    session = desk.session
+    session = controller.session
     supervised.watch(session.stats)
     recorder.watch(session.run_state)
     reloader = None
@@ -154,7 +154,7 @@ def run_windowed(config: Config, *, reload: Callable[[], Config] | None = None) 
         parts: tuple[AbstractContextManager[Any], ...] = (outputs.running(), recorder, supervised)
         for each in parts:
             around.enter_context(each)
-        stopped = run_desktop(desk, config, uri, reload=reloader, end_rest=around.close)
+        stopped = run_desktop(controller, config, uri, reload=reloader, end_rest=around.close)
         if session.error is not None:
             recorder.error(session.error)
     log.debug("stopped by a signal" if stopped else "window closed")
@@ -210,7 +210,7 @@ def wants_window(config: Config) -> bool:
 
 
 class WallController:
-    """Several sources as the wall of their pictures sees them (``gui.ports.Seats``).
+    """Several sources as the wall of their pictures sees them (``gui.ports.MultiViewController``).
 
     ``screens``: the newest result of each, by name.
     """

@@ -108,10 +108,7 @@ class Limited(Protocol):
 
 
 class Reloader:
-    """Reads the configuration again and takes up what can be; what is wrong changes nothing.
-
-    ``canary``: one that the run itself does not tell of new thresholds.
-    """
+    """Reads the configuration again and takes up what can be; what is wrong changes nothing."""
 
     def __init__(
         self,
@@ -120,10 +117,9 @@ class Reloader:
         run: Limited,
         spec: ModelSpec,
         supervised: Supervised,
-        canary: KnownPicture | None = None,
     ) -> None:
         self._config, self._read, self._spec = config, read, spec
-        self._run, self._supervised, self._canary = run, supervised, canary
+        self._run, self._supervised = run, supervised
 
     def __call__(self) -> None:
         """On SIGHUP, on the main thread."""
@@ -140,7 +136,5 @@ class Reloader:
         if plan.changed and not self._run.tune(score=score, iou=iou, max_age_ms=config.max_age_ms):
             log.error("configuration read again, but the engine does not run yet: try again")
             return
-        if plan.changed and self._canary is not None:
-            self._canary.tune(score=score, iou=iou)
         self._config = config
         log.info("%s", plan.line())

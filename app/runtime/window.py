@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import cv2
@@ -24,13 +23,14 @@ from ..core.frame import SourceInfo, bgr_pixels
 from ..core.interfaces import Sink
 from ..models.manifest import Model
 from ..models.store import list_models, locate
+from ..ops.power import PowerReading
 from ..ops.signals import noting
 from ..pipeline.handoff import Note, note_nothing
+from ..pipeline.player import Opening
 from ..session.engine_switch import Prepared
-from ..session.figures import Draw, UnknownDraw
-from ..session.outputs import KeptSink, RecordingSink
+from ..session.figures import no_power
+from ..session.recording import RecordingSink
 from ..session.session import Session
-from ..session.source_player import Feed, Opening
 from ..session.state import Catalogue, Choice, Offer, SessionState, Severity
 from ..sinks.adapters import LatestSink
 from ..sinks.json_lines import JsonLinesSink, cure
@@ -42,34 +42,26 @@ from .inputs import endurance_of, source_options
 log = logging.getLogger(__name__)
 
 
-Job = tuple[Path, Result, Sequence[str], SourceInfo]
-
-
 class Snapshots:
-    """A thread that saves, so that a slow disk holds up nobody else."""
+    """Saves on threads of their own, so that a slow disk holds up nobody."""
 
     def __init__(self, tell: Callable[[str, Severity], None]) -> None:
         self._tell = tell
-        self._jobs: SimpleQueue[Job] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
 
     def save(self, stem: Path, result: Result, labels: Sequence[str], source: SourceInfo) -> None:
         """STEM.png, STEM_boxes.png, STEM.json; returns at once."""
-        if not self._thread.is_alive():
-            self._thread.start()
-        self._jobs.put((stem, result, labels, source))
+        args = (stem, result, labels, source)
+        threading.Thread(target=self._save, args=args, name="snapshot", daemon=True).start()
 
-    def _run(self) -> None:
-        while True:
-            stem, result, labels, source = self._jobs.get()
-            try:
-                write_snapshot(stem, result, labels, source)
-            except OSError as error:
-                self._tell(f"cannot save {stem.name}: {cure(error, stem)}", "error")
-            except KestrelError as error:
-                self._tell(str(error), "error")
-            else:
-                self._tell(f"Saved {stem.name}.png, _boxes.png and .json in {stem.parent}", "info")
+    def _save(self, stem: Path, result: Result, labels: Sequence[str], source: SourceInfo) -> None:
+        try:
+            write_snapshot(stem, result, labels, source)
+        except OSError as error:
+            self._tell(f"cannot save {stem.name}: {cure(error, stem)}", "error")
+        except KestrelError as error:
+            self._tell(str(error), "error")
+        else:
+            self._tell(f"Saved {stem.name}.png, _boxes.png and .json in {stem.parent}", "info")
 
 
 def write_snapshot(stem: Path, result: Result, labels: Sequence[str], source: SourceInfo) -> None:
@@ -95,8 +87,8 @@ CLOSE_S = 1.5  # of the 2 s within which everything has ended after the window i
 SAMPLE = "sample:"
 
 
-class Desk:
-    """A run as the window sees it (``gui.ports.Desk``): every method returns at once.
+class WindowController:
+    """A run as the window sees it (``gui.ports.RunController``): every method returns at once.
 
     ``prepare`` finds the model of a configuration and how to run it; it may take its time.
     ``outputs`` are those of the command line; ``sinks`` are others that get every result, and are
@@ -112,7 +104,7 @@ class Desk:
         sinks: Sequence[Sink] = (),
         outputs: Sequence[Sink] = (),
         note: Note = note_nothing,
-        power: Callable[[], Draw] = UnknownDraw,
+        power: Callable[[], PowerReading] = no_power,
         loop: bool = False,
     ) -> None:
         self._config = config
@@ -127,11 +119,6 @@ class Desk:
         self._latest = LatestSink()
         self._recording = RecordingSink(VideoFileSink, self._tell)
         self._snapshots = Snapshots(self._tell)
-        self.feed = Feed(
-            self._open,
-            tell=lambda text: self._tell(text, "error"),
-            loops=lambda uri: loop or (stays and uri == SAMPLE),
-        )
 
         def prepare_choice(choice: Choice, score: float | None, iou: float | None) -> Prepared:
             changes: dict[str, Any] = {"model": choice.model, "engine": choice.engine}
@@ -140,21 +127,22 @@ class Desk:
             return prepare(replace(config, score=score, iou=iou, **changes))
 
         self.session = Session(
-            self.feed,
+            self._open,
             prepare_choice,
             choice=Choice(config.model, config.engine),
             config=config,
-            sinks=[self._latest],
-            kept=[KeptSink(sink, self._output_failed) for sink in (*sinks, *outputs)],
+            sinks=[self._latest, *sinks, *outputs],
             recording=self._recording,
             stay=stays,
+            loops=lambda uri: loop or (stays and uri == SAMPLE),
             note=note,
             power=power,
         )
         self.state: Callable[[], SessionState] = self.session.state
         self.take: Callable[[], tuple[Result, Sequence[str]] | None] = self._latest.take_labelled
-        self.show_source, self.reopen = self.feed.show, self.feed.reopen
-        self.pause, self.step, self.seek = self.feed.pause, self.feed.step, self.feed.seek
+        sources = self.session.sources
+        self.show_source, self.reopen = sources.show, sources.reopen
+        self.pause, self.step, self.seek = sources.pause, sources.step, sources.seek
         self.choose, self.cancel = self.session.choose, self.session.cancel
         self.set_thresholds = self.session.set_thresholds
         self.record = self._recording.switch
@@ -168,7 +156,8 @@ class Desk:
     def snapshot(self, stem: str, shown: tuple[Result, Sequence[str]]) -> None:
         """See gui.ports."""
         result, labels = shown
-        source = self.feed.info_of(result.frame.index)
+        source = self.session.info_of(result.frame.index)
+        assert source is not None, "a result has a source"
         self._snapshots.save(Path(stem), result, labels, source)
 
     def catalogue(self) -> Catalogue:
@@ -204,12 +193,9 @@ class Desk:
     def _tell(self, text: str, severity: Any) -> None:
         self.session.tell(text, severity)
 
-    def _output_failed(self, error: KestrelError) -> None:
-        self._tell(" ".join(str(error).split()), "error")
-
 
 def run_desktop(
-    desk: Desk,
+    controller: WindowController,
     config: Config,
     uri: str,
     *,
@@ -237,8 +223,8 @@ def run_desktop(
             return heard.stop
 
         def end() -> None:
-            desk.session.stop()
-            if not desk.session.join(CLOSE_S):
+            controller.session.stop()
+            if not controller.session.join(CLOSE_S):
                 log.warning("not everything ended in time; leaving it behind")
 
         def on_display_lost(told: str) -> None:
@@ -251,9 +237,9 @@ def run_desktop(
                 sys.stderr.flush()
                 os._exit(ConfigError.exit_code)
 
-        desk.session.start(uri)
+        controller.session.start(uri)
         try:
-            run_window(desk, interrupted=interrupted, on_display_lost=on_display_lost)
+            run_window(controller, interrupted=interrupted, on_display_lost=on_display_lost)
         finally:
             end()
         return heard.stop

@@ -1,23 +1,22 @@
-"""Figures of a session: machine load, recent speed, totals over its engines."""
+"""Figures of a session: machine load and recent latency."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from time import monotonic_ns
-from typing import Any, Protocol
+from typing import Any
 
 from ..core.detections import Result
 from ..core.frame import SourceInfo
-from ..core.stats import Meter, PipelineStats, percentiles
+from ..core.stats import percentiles
 from ..ops.nvml import open_nvml
-from ..pipeline.pipeline import Pipeline
-from .state import Figures, MachineLoad
+from ..ops.power import PowerReading
+from .state import MachineLoad
 
 log = logging.getLogger(__name__)
 
@@ -27,31 +26,16 @@ _CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal",
 _JETSON_LOADS = ("devices/gpu.0/load", "devices/platform/gpu.0/load", "devices/platform/*gpu*/load")
 
 
-class Draw(Protocol):
-    """What is drawn now. None: not told."""
-
-    @property
-    def watts(self) -> float | None:
-        """Of all that is covered."""
-
-    @property
-    def covers(self) -> str:
-        """What the figure includes."""
-
-
-@dataclass(frozen=True, slots=True)
-class UnknownDraw:
-    """Nothing tells."""
-
-    watts: float | None = None
-    covers: str = ""
+def no_power() -> PowerReading:
+    """Nothing tells what is drawn."""
+    return PowerReading(None)
 
 
 class MachineGauge:
     """Reads the machine's own figures; on one thread. A call takes some milliseconds."""
 
     def __init__(
-        self, sys_dir: Path = Path("/sys"), *, power: Callable[[], Draw] = UnknownDraw
+        self, sys_dir: Path = Path("/sys"), *, power: Callable[[], PowerReading] = no_power
     ) -> None:
         self._sys, self._power = sys_dir, power
         self._psutil = self._process = None
@@ -134,7 +118,7 @@ def _number(path: Path) -> float | None:
 SPAN_NS = 3_000_000_000
 
 
-class RecentSink:
+class RollingLatency:
     """Keeps the ages and stage times of the results of the last 3 s; any thread may ask."""
 
     def __init__(self) -> None:
@@ -174,81 +158,3 @@ class RecentSink:
         since_ns = monotonic_ns() - SPAN_NS
         with self._lock:
             return [each for each in self._kept if each[0] >= since_ns]
-
-
-class Tally:
-    """Adds up pipelines, one after the other. Written by the session's thread, read by any."""
-
-    def __init__(self) -> None:
-        self.recent = RecentSink()
-        self.remarks: Sequence[str] = ()  # of the last engine that ended, for the report
-        self._past: tuple[PipelineStats, ...] = ()
-        self._now: Pipeline | None = None
-
-    def begin(self, pipeline: Pipeline) -> None:
-        """This one makes the results from now on."""
-        self._now = pipeline
-
-    def end(self) -> None:
-        """It has ended."""
-        pipeline, self._now = self._now, None
-        if pipeline is not None:
-            self._past = (*self._past, pipeline.stats())
-            self.remarks = pipeline.backend_remarks
-
-    @property
-    def processed(self) -> int:
-        """Frames that are results now."""
-        return sum(each.processed for each in self._parts(counts_only=True))
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether there was ever an engine."""
-        return bool(self._past) or self._now is not None
-
-    def stats(self, state: str, events: Mapping[str, int]) -> PipelineStats:
-        """Counts of all of them, the rest of the last; ``events`` are the sources'."""
-        parts = self._parts()
-        total = _total(parts) if parts else Meter().snapshot()
-        counted = Counter(total.events)
-        counted.update(events)
-        return replace(total, state=state, events=dict(counted))
-
-    def figures(self) -> Figures:
-        """What the window shows; cheap."""
-        parts = self._parts(counts_only=True)
-        if not parts:
-            return Figures()
-        total, runs = _total(parts), self._now is not None
-        p50, p95 = self.recent.ages_ms()
-        return Figures(
-            fps=total.fps if runs else 0.0,
-            capture_fps=total.capture_fps if runs else 0.0,
-            age_p50_ms=p50,
-            age_p95_ms=p95,
-            stages_ms=self.recent.stages_ms(),
-            captured=total.captured,
-            processed=total.processed,
-            dropped=total.dropped,
-        )
-
-    def _parts(self, *, counts_only: bool = False) -> list[PipelineStats]:
-        now, parts = self._now, list(self._past)
-        if now is not None:
-            parts.append(now.counts() if counts_only else now.stats())
-        return parts
-
-
-def _total(parts: Sequence[PipelineStats]) -> PipelineStats:
-    dropped: Counter[str] = Counter()
-    events: Counter[str] = Counter()
-    for each in parts:
-        dropped.update(each.dropped)
-        events.update(each.events)
-    return replace(
-        parts[-1],
-        captured=sum(each.captured for each in parts),
-        processed=sum(each.processed for each in parts),
-        dropped=dict(dropped),
-        events=dict(events),
-    )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ..core.frame import SourceInfo
+from ..pipeline.player import SourceState as SourceState
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,6 @@ class Catalogue:
     engines: tuple[Offer, ...] = ()
 
 
-# as a source tells its own state; ended: a recording stands at its end
-Phase = Literal["opening", "live", "stalled", "reconnecting", "ended", "failed"]
 Severity = Literal["info", "warning", "error"]
 
 
@@ -43,24 +41,6 @@ class Choice:
 
     model: str | None = None
     engine: str = "auto"
-
-
-@dataclass(frozen=True, slots=True)
-class FeedState:
-    """The source. Times ``*_ns`` are monotonic but for ``position_ns`` and ``duration_ns``."""
-
-    uri: str = ""  # as given: it may hold credentials and is never shown
-    label: str = ""  # the same with credentials masked
-    phase: Phase = "opening"
-    since_ns: int = 0  # when the phase began
-    info: SourceInfo | None = None
-    recording: bool = False
-    seekable: bool = False
-    position_ns: int | None = None  # in the recording
-    duration_ns: int | None = None
-    paused: bool = False
-    error: str = ""  # why it is lost or has failed
-    last_frame_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +83,7 @@ class Notice:
 class SessionState:
     """Everything at one moment."""
 
-    feed: FeedState = field(default_factory=FeedState)
+    source: SourceState = field(default_factory=SourceState)
     running: Choice | None = None  # what makes the results; None until the first engine is up
     model_name: str = ""
     engine_text: str = ""  # engine, device and threads, as the engine describes itself
@@ -123,7 +103,7 @@ class SessionState:
     ended: bool = False  # the run is over: close the window
 
 
-class Board:
+class StateStore:
     """The state, replaced as a whole: who reads it never waits, and never sees half a change."""
 
     def __init__(self, state: SessionState) -> None:
@@ -146,11 +126,11 @@ class Board:
 class LastWord(logging.Handler):
     """What is logged while something is being built is what is being done."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, store: StateStore) -> None:
         super().__init__(logging.INFO)
-        self._board = board
+        self._store = store
 
     def emit(self, record: logging.LogRecord) -> None:
         """Note its text."""
-        if self._board.state.building is not None:
-            self._board.note(building_text=record.getMessage())
+        if self._store.state.building is not None:
+            self._store.note(building_text=record.getMessage())

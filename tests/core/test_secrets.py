@@ -1,4 +1,4 @@
-"""In one run with a secret in every URI no output says it."""
+"""One run with a secret in every URI: no output says it."""
 
 from __future__ import annotations
 

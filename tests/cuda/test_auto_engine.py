@@ -95,7 +95,7 @@ def test_a_gpu_whose_driver_does_not_start_leaves_the_cpu(
     device.plant("cuInit", 803)  # driver and library differ in version
     assert main(words) == 0
     (line,) = auto_lines(caplog)
-    assert line.startswith("engine auto: cpu; not GPU: the NVIDIA driver does not start")
+    assert "cpu" in line and "driver does not start" in line
 
 
 def test_a_precision_that_no_engine_has_exits_with_2(device, words, monkeypatch, tmp_path, capsys):

@@ -1,17 +1,17 @@
-"""What does the window see of a run that is none?"""
+"""A made-up run, for the tests of the window."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from app.core.frame import SourceInfo
-from app.session.state import Catalogue, Choice, FeedState, Figures, Offer, SessionState
+from app.session.state import Catalogue, Choice, Figures, Offer, SessionState, SourceState
 from app.sinks.adapters import LatestSink
 from tests.sinks.kit import CAMERA, LABELS
 
 CLIP_INFO = SourceInfo("clip.mp4", live=True, wh_px=(320, 240), fps=25.0, frame_count=250)
 RUNNING = SessionState(
-    feed=FeedState(
+    source=SourceState(
         uri="clip.mp4",
         label="clip.mp4",
         phase="live",
@@ -41,7 +41,7 @@ CATALOGUE = Catalogue(
 )
 
 
-class FakeDesk:
+class FakeController:
     """Notes what it is asked for, and does of it what shows at once."""
 
     def __init__(self, state: SessionState = RUNNING, given: frozenset[str] = frozenset()) -> None:
@@ -57,8 +57,8 @@ class FakeDesk:
     def take(self):
         return self.latest.take_labelled()
 
-    def set_feed(self, **changes) -> None:
-        self.now = replace(self.now, feed=replace(self.now.feed, **changes))
+    def set_source(self, **changes) -> None:
+        self.now = replace(self.now, source=replace(self.now.source, **changes))
 
     def set(self, **changes) -> None:
         self.now = replace(self.now, **changes)
@@ -77,11 +77,11 @@ class FakeDesk:
 
     def pause(self, paused: bool) -> None:
         self.asked.append(("pause", paused))
-        self.set_feed(paused=paused)
+        self.set_source(paused=paused)
 
     def step(self) -> None:
         self.asked.append(("step",))
-        self.set_feed(paused=True)
+        self.set_source(paused=True)
 
     def seek(self, position_ns: int) -> None:
         self.asked.append(("seek", position_ns))

@@ -1,4 +1,4 @@
-"""Does every control ask for what it says, and show what holds?"""
+"""Every control asks for what it says, and shows what holds."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from app.gui import texts
 from app.gui.actions import CHECKABLE, keys_text
 from app.gui.toolbar import dropped_source
 from app.session.state import Choice, MachineLoad, Notice
-from tests.gui.kit import RUNNING, FakeDesk
+from tests.gui.kit import RUNNING, FakeController
 from tests.sinks.kit import LABELS, found, gray, result
 
 
 @pytest.fixture
-def desk() -> FakeDesk:
-    return FakeDesk()
+def controller() -> FakeController:
+    return FakeController()
 
 
 @pytest.fixture
-def window(open_window, desk):
-    shown = open_window(desk)
+def window(open_window, controller):
+    shown = open_window(controller)
     QApplication.setActiveWindow(shown)
     return shown
 
@@ -67,7 +67,7 @@ def menu_actions(menu) -> dict[str, object]:
 
 
 def test_source_menu_offers_cameras_with_formats_files_clip_pattern_and_recent(
-    window, desk, settings
+    window, controller, settings
 ) -> None:
     settings.add_recent("/videos/yesterday.mp4")
     window.tools.source.fill()
@@ -81,54 +81,56 @@ def test_source_menu_offers_cameras_with_formats_files_clip_pattern_and_recent(
         assert window.actions_[name].text() in everything
     for uri, action in offered.items():
         action.trigger()
-        assert desk.last("show_source") == ("show_source", uri)
+        assert controller.last("show_source") == ("show_source", uri)
 
 
-def test_source_menu_without_cameras_says_so_and_can_look_again(window, desk) -> None:
-    desk.offers = replace(desk.offers, cameras=())
+def test_source_menu_without_cameras_says_so_and_can_look_again(window, controller) -> None:
+    controller.offers = replace(controller.offers, cameras=())
     window.tools.source.fill()
     actions = {action.text(): action for action in window.tools.source.menu().actions()}
     assert not actions[texts.NO_CAMERAS].isEnabled()
-    desk.asked.clear()
+    controller.asked.clear()
     actions[texts.LOOK_AGAIN].trigger()
-    assert desk.was_asked("refresh")
+    assert controller.was_asked("refresh")
 
 
-def test_source_that_opened_is_remembered_but_no_password(window, desk, settings) -> None:
+def test_source_that_opened_is_remembered_but_no_password(window, controller, settings) -> None:
     window.run.show_source("/videos/a.mp4")
-    desk.set_feed(uri="/videos/a.mp4", label="/videos/a.mp4")
+    controller.set_source(uri="/videos/a.mp4", label="/videos/a.mp4")
     refresh(window)
     window.run.show_source("rtsp://u:p@cam/1")
-    desk.set_feed(uri="rtsp://u:p@cam/1", label="rtsp://***@cam/1")
+    controller.set_source(uri="rtsp://u:p@cam/1", label="rtsp://***@cam/1")
     refresh(window)
     assert settings.words("recent") == ["/videos/a.mp4"]
     assert window.tools.source.text() == "rtsp://***@cam/1"
 
 
-def test_source_that_never_opened_is_not_remembered(window, desk, settings) -> None:
+def test_source_that_never_opened_is_not_remembered(window, controller, settings) -> None:
     window.run.show_source("/videos/broken.mp4")
-    desk.set_feed(uri="/videos/broken.mp4", label="/videos/broken.mp4", info=None, phase="failed")
+    controller.set_source(
+        uri="/videos/broken.mp4", label="/videos/broken.mp4", info=None, phase="failed"
+    )
     refresh(window)
     assert settings.words("recent") == []
 
 
 @pytest.mark.parametrize("name", ["open_file", "open_folder"])
 def test_file_dialog_holds_nothing_up_and_its_choice_is_shown(
-    window, desk, tmp_path: Path, name: str
+    window, controller, tmp_path: Path, name: str
 ) -> None:
     window.actions_[name].trigger()
     (dialog,) = window.findChildren(QFileDialog)
     dialog.fileSelected.emit(str(tmp_path))
     dialog.close()
-    assert desk.last("show_source") == ("show_source", str(tmp_path))
+    assert controller.last("show_source") == ("show_source", str(tmp_path))
 
 
-def test_url_dialog(window, desk) -> None:
+def test_url_dialog(window, controller) -> None:
     window.actions_["open_url"].trigger()
     (dialog,) = window.findChildren(QInputDialog)
     dialog.setTextValue(" rtsp://camera/1 ")
     dialog.accept()
-    assert desk.last("show_source") == ("show_source", "rtsp://camera/1")
+    assert controller.last("show_source") == ("show_source", "rtsp://camera/1")
 
 
 def drop(window, mime: QMimeData) -> None:
@@ -142,18 +144,18 @@ def drop(window, mime: QMimeData) -> None:
     window.dropEvent(event)
 
 
-def test_dropped_file_is_shown(window, desk, tmp_path: Path) -> None:
+def test_dropped_file_is_shown(window, controller, tmp_path: Path) -> None:
     mime = QMimeData()
     mime.setUrls([QUrl.fromLocalFile(str(tmp_path / "a clip.mp4"))])
     drop(window, mime)
-    assert desk.last("show_source") == ("show_source", str(tmp_path / "a clip.mp4"))
+    assert controller.last("show_source") == ("show_source", str(tmp_path / "a clip.mp4"))
 
 
-def test_dropped_nonsense_is_left_alone(window, desk) -> None:
+def test_dropped_nonsense_is_left_alone(window, controller) -> None:
     mime = QMimeData()
     mime.setText("hello")
     drop(window, mime)
-    assert not desk.was_asked("show_source")
+    assert not controller.was_asked("show_source")
     assert dropped_source(None) is None
     mime.setText("rtsp://camera/1")
     assert dropped_source(mime) == "rtsp://camera/1"
@@ -162,51 +164,51 @@ def test_dropped_nonsense_is_left_alone(window, desk) -> None:
 # --- model and engine -----------------------------------------------------------------------------
 
 
-def test_pickers_show_what_runs_and_ask_for_what_is_chosen(window, desk, settings) -> None:
+def test_pickers_show_what_runs_and_ask_for_what_is_chosen(window, controller, settings) -> None:
     refresh(window)
     tools = window.tools
     assert (tools.model.currentText(), tools.engine.currentText()) == ("small", "auto")
     tools.model.setCurrentIndex(tools.model.findText("large"))
     tools.model.activated.emit(tools.model.currentIndex())
-    assert desk.last("choose") == ("choose", Choice("large", "auto"))
+    assert controller.last("choose") == ("choose", Choice("large", "auto"))
     assert settings.text("model") == "", "it may be none that runs"
-    desk.set(running=Choice("large", "auto"), model_name="large")
+    controller.set(running=Choice("large", "auto"), model_name="large")
     refresh(window)
     assert settings.text("model") == "large"
-    desk.set(running=Choice("large", "auto"), model_name="large")
+    controller.set(running=Choice("large", "auto"), model_name="large")
     tools.engine.setCurrentIndex(tools.engine.findText("cuda"))
     tools.engine.activated.emit(tools.engine.currentIndex())
-    assert desk.last("choose") == ("choose", Choice("large", "cuda"))
+    assert controller.last("choose") == ("choose", Choice("large", "cuda"))
 
 
-def test_pickers_go_back_when_the_switch_fails(window, desk) -> None:
-    desk.set(building=Choice("large", "cuda"))
+def test_pickers_go_back_when_the_switch_fails(window, controller) -> None:
+    controller.set(building=Choice("large", "cuda"))
     refresh(window)
     assert window.tools.model.currentText() == "large"
-    desk.set(building=None, notice=Notice(1, "error", "no GPU — going on with small"))
+    controller.set(building=None, notice=Notice(1, "error", "no GPU — going on with small"))
     refresh(window)
     assert window.tools.model.currentText() == "small"
     assert window.tools.engine.currentText() == "auto"
     assert window.banners.notice.text == "no GPU — going on with small"
 
 
-def test_slow_build_shows_progress_and_can_be_cancelled(window, desk) -> None:
-    desk.set(building=Choice("large", "auto"), building_since_ns=1, building_text="fetching")
+def test_slow_build_shows_progress_and_can_be_cancelled(window, controller) -> None:
+    controller.set(building=Choice("large", "auto"), building_since_ns=1, building_text="fetching")
     refresh(window)
     assert "Preparing large (auto)" in window.banners.engine.text
     assert "small goes on" in window.banners.engine.text
     assert "fetching" in window.banners.engine.text
     window.banners.engine.button.click()
-    assert desk.was_asked("cancel")
+    assert controller.was_asked("cancel")
 
 
 def test_model_of_the_last_time_comes_back_unless_another_is_given(open_window, settings) -> None:
     settings.set("model", "large")
     settings.set("engine", "cpu")
-    desk = FakeDesk()
-    open_window(desk)
-    assert desk.last("choose") == ("choose", Choice("large", "cpu"))
-    given = FakeDesk(given=frozenset({"model"}))
+    controller = FakeController()
+    open_window(controller)
+    assert controller.last("choose") == ("choose", Choice("large", "cpu"))
+    given = FakeController(given=frozenset({"model"}))
     open_window(given)
     assert not given.was_asked("choose")
 
@@ -215,24 +217,26 @@ def test_model_of_the_last_time_comes_back_unless_another_is_given(open_window, 
 
 
 def test_sliders_ask_once_they_settle_and_are_remembered_by_model(
-    window, desk, qtbot, settings
+    window, controller, qtbot, settings
 ) -> None:
     refresh(window)
     window.controls.score.slider.setValue(60)
     window.controls.iou.box.setValue(0.7)
-    qtbot.waitUntil(lambda: desk.was_asked("set_thresholds"))
-    assert desk.last("set_thresholds") == ("set_thresholds", 0.6, 0.7)
+    qtbot.waitUntil(lambda: controller.was_asked("set_thresholds"))
+    assert controller.last("set_thresholds") == ("set_thresholds", 0.6, 0.7)
     assert settings.number("score/small", 0) == 0.6
     assert window.controls.score.box.value() == 0.6 and window.controls.iou.slider.value() == 70
 
 
-def test_sliders_show_what_holds_and_go_back_to_the_models_own(window, desk, settings) -> None:
-    desk.set(score=0.8, iou=0.5)
+def test_sliders_show_what_holds_and_go_back_to_the_models_own(
+    window, controller, settings
+) -> None:
+    controller.set(score=0.8, iou=0.5)
     refresh(window)
     assert window.controls.score.slider.value() == 80
     settings.set("score/small", 0.8)
     window.controls.reset.click()
-    assert desk.last("set_thresholds") == ("set_thresholds", 0.35, 0.45)
+    assert controller.last("set_thresholds") == ("set_thresholds", 0.35, 0.45)
     assert settings.number("score/small", -1) == -1
     refresh(window)
     assert window.controls.score.slider.value() == 35
@@ -240,24 +244,24 @@ def test_sliders_show_what_holds_and_go_back_to_the_models_own(window, desk, set
 
 def test_thresholds_of_the_last_time_come_back_with_their_model(open_window, settings) -> None:
     settings.set("score/small", 0.9)
-    desk = FakeDesk()
-    refresh(open_window(desk))
-    assert desk.last("set_thresholds") == ("set_thresholds", 0.9, 0.45)
-    given = FakeDesk(given=frozenset({"score"}))
+    controller = FakeController()
+    refresh(open_window(controller))
+    assert controller.last("set_thresholds") == ("set_thresholds", 0.9, 0.45)
+    given = FakeController(given=frozenset({"score"}))
     refresh(open_window(given))
     assert not given.was_asked("set_thresholds")
 
 
-def test_classes_can_be_hidden_singly_and_together(window, desk) -> None:
+def test_classes_can_be_hidden_singly_and_together(window, controller) -> None:
     refresh(window)
     controls = window.controls
     assert [controls.list.item(i).text() for i in range(3)] == list(LABELS)
     controls.list.item(1).setCheckState(Qt.CheckState.Unchecked)
-    assert desk.last("hide") == ("hide", frozenset({"dog"}))
+    assert controller.last("hide") == ("hide", frozenset({"dog"}))
     controls.none.click()
-    assert desk.last("hide") == ("hide", frozenset(LABELS))
+    assert controller.last("hide") == ("hide", frozenset(LABELS))
     controls.all.click()
-    assert desk.last("hide") == ("hide", frozenset())
+    assert controller.last("hide") == ("hide", frozenset())
 
 
 def test_class_is_found_by_name(window) -> None:
@@ -287,26 +291,26 @@ def test_status_line_can_be_hidden(window) -> None:
 # --- playing --------------------------------------------------------------------------------------
 
 
-def test_pause_by_space_key_and_button(window, desk) -> None:
+def test_pause_by_space_key_and_button(window, controller) -> None:
     window.view.setFocus()
     press(window, Qt.Key.Key_Space)
-    assert desk.last("pause") == ("pause", True)
+    assert controller.last("pause") == ("pause", True)
     refresh(window)
     assert window.actions_["pause"].isChecked() and texts.PAUSED in window.hud.badges
     press(window, Qt.Key.Key_P)
-    assert desk.last("pause") == ("pause", False)
+    assert controller.last("pause") == ("pause", False)
     window.tools.widgetForAction(window.actions_["pause"]).click()
-    assert desk.last("pause") == ("pause", True)
+    assert controller.last("pause") == ("pause", True)
 
 
-def test_single_step_pauses(window, desk) -> None:
+def test_single_step_pauses(window, controller) -> None:
     press(window, Qt.Key.Key_Period)
-    assert desk.was_asked("step")
+    assert controller.was_asked("step")
     refresh(window)
     assert window.actions_["pause"].isChecked()
 
 
-def test_timeline_follows_and_moves(window, desk) -> None:
+def test_timeline_follows_and_moves(window, controller) -> None:
     refresh(window)
     assert window.timeline.isVisible() and window.timeline.slider.value() == 2000
     assert window.timeline.clock.text() == "0:02 / 0:10"
@@ -314,38 +318,38 @@ def test_timeline_follows_and_moves(window, desk) -> None:
     QTest.mouseClick(
         bar, Qt.MouseButton.LeftButton, pos=QPoint(bar.width() // 2, bar.height() // 2)
     )
-    position_ns = desk.last("seek")[1]
+    position_ns = controller.last("seek")[1]
     assert 4_500_000_000 < position_ns < 5_500_000_000
 
 
-def test_timeline_is_for_recordings_only(window, desk) -> None:
-    desk.set_feed(recording=False, duration_ns=None, last_frame_ns=2**62)
+def test_timeline_is_for_recordings_only(window, controller) -> None:
+    controller.set_source(recording=False, duration_ns=None, last_frame_ns=2**62)
     refresh(window)
     assert not window.timeline.isVisible()
-    desk.set_feed(recording=True, duration_ns=10**10, seekable=False)
+    controller.set_source(recording=True, duration_ns=10**10, seekable=False)
     refresh(window)
     assert window.timeline.isVisible() and not window.timeline.slider.isEnabled()
     assert not window.actions_["forward"].isEnabled()
 
 
-def test_keys_move_in_a_recording(window, desk) -> None:
+def test_keys_move_in_a_recording(window, controller) -> None:
     refresh(window)
     press(window, Qt.Key.Key_Right, Qt.KeyboardModifier.ShiftModifier)
-    assert desk.last("seek") == ("seek", 7_000_000_000)
+    assert controller.last("seek") == ("seek", 7_000_000_000)
     press(window, Qt.Key.Key_Left)
-    assert desk.last("seek") == ("seek", 1_000_000_000)
+    assert controller.last("seek") == ("seek", 1_000_000_000)
     press(window, Qt.Key.Key_Home)
-    assert desk.last("seek") == ("seek", 0)
-    desk.set_feed(recording=False, seekable=False)
+    assert controller.last("seek") == ("seek", 0)
+    controller.set_source(recording=False, seekable=False)
     press(window, Qt.Key.Key_Home)
-    assert desk.was_asked("reopen")
+    assert controller.was_asked("reopen")
 
 
 # --- view -----------------------------------------------------------------------------------------
 
 
-def test_zoom_keys_wheel_and_double_click(window, desk, qtbot) -> None:
-    desk.latest.emit(result(0, pixels=gray(2000, 1500)))
+def test_zoom_keys_wheel_and_double_click(window, controller, qtbot) -> None:
+    controller.latest.emit(result(0, pixels=gray(2000, 1500)))
     window.tick()
     qtbot.waitUntil(lambda: window.view.placement() is not None)
     press(window, Qt.Key.Key_1)
@@ -356,7 +360,7 @@ def test_zoom_keys_wheel_and_double_click(window, desk, qtbot) -> None:
     assert window.view.zoom == pytest.approx(1.0)
     before = window.view.placement()
     press(window, Qt.Key.Key_Right)
-    assert window.view.placement().x0 < before.x0 and not desk.was_asked("seek")
+    assert window.view.placement().x0 < before.x0 and not controller.was_asked("seek")
     press(window, Qt.Key.Key_F)
     assert window.view.zoom is None
     QTest.mouseDClick(window.view, Qt.MouseButton.LeftButton)
@@ -381,32 +385,34 @@ def test_zoom_keys_wheel_and_double_click(window, desk, qtbot) -> None:
 # --- saving ---------------------------------------------------------------------------------------
 
 
-def test_snapshot_saves_what_is_visible(window, desk, settings, tmp_path: Path) -> None:
+def test_snapshot_saves_what_is_visible(window, controller, settings, tmp_path: Path) -> None:
     settings.set("pictures_folder", str(tmp_path))
     press(window, Qt.Key.Key_S)
-    assert not desk.was_asked("snapshot") and window.banners.notice.text == texts.NOTHING_TO_SAVE
+    assert (
+        not controller.was_asked("snapshot") and window.banners.notice.text == texts.NOTHING_TO_SAVE
+    )
     boxes = found((0, 0.9, 10, 10, 90, 90), (1, 0.8, 50, 50, 80, 80))
-    desk.latest.emit(result(0, boxes))
+    controller.latest.emit(result(0, boxes))
     window.tick()
     window.controls.show_classes(LABELS, frozenset())
     window.controls.list.item(1).setCheckState(Qt.CheckState.Unchecked)
     press(window, Qt.Key.Key_S)
-    _, stem, (saved, labels) = desk.last("snapshot")
+    _, stem, (saved, labels) = controller.last("snapshot")
     assert Path(stem).parent == tmp_path and labels == LABELS
     assert saved.detections.class_ids.tolist() == [0]
 
 
-def test_record_on_and_off_and_off_by_itself(window, desk, settings, tmp_path: Path) -> None:
+def test_record_on_and_off_and_off_by_itself(window, controller, settings, tmp_path: Path) -> None:
     settings.set("videos_folder", str(tmp_path))
     press(window, Qt.Key.Key_R)
-    path = Path(desk.last("record")[1])
+    path = Path(controller.last("record")[1])
     assert path.parent == tmp_path and path.suffix == ".mp4"
     refresh(window)
     assert texts.RECORDING in window.hud.badges
     press(window, Qt.Key.Key_R)
-    assert desk.last("record") == ("record", "")
+    assert controller.last("record") == ("record", "")
     press(window, Qt.Key.Key_R)
-    desk.set(recording_to="", notice=Notice(1, "error", "the disk is full"))
+    controller.set(recording_to="", notice=Notice(1, "error", "the disk is full"))
     refresh(window)
     assert not window.actions_["record"].isChecked()
     assert window.banners.notice.text == "the disk is full"
@@ -479,21 +485,21 @@ def test_keys_and_about_open_beside_the_running_window(window) -> None:
 
 
 def test_settings_survive_the_window_and_reset_forgets_them(open_window, settings) -> None:
-    first = open_window(FakeDesk())
+    first = open_window(FakeController())
     first.actions_["scores"].setChecked(False)
     first.actions_["hud"].setChecked(False)
     first.actions_["controls"].setChecked(False)
     first.run.hide(frozenset({"dog"}))
     first.close()
-    second = open_window(FakeDesk())
+    second = open_window(FakeController())
     assert second.view.options.scores is False
     assert not second.hud.isVisible() and not second.docks["controls"].isVisible()
-    assert second.desk.last("hide") == ("hide", frozenset({"dog"}))
+    assert second.controller.last("hide") == ("hide", frozenset({"dog"}))
     refresh(second)
     second.reset()
     assert second.view.options.scores is True
     assert second.hud.isVisible() and second.docks["controls"].isVisible()
-    assert second.desk.last("hide") == ("hide", frozenset())
+    assert second.controller.last("hide") == ("hide", frozenset())
     assert settings.words("hidden") == [] and settings.words("recent") == []
 
 
@@ -509,14 +515,14 @@ def test_reset_asks_first(window, settings, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_hint_of_the_first_run_goes_for_good(open_window, settings) -> None:
-    sample = replace(RUNNING, feed=replace(RUNNING.feed, uri="sample:", label="sample:"))
-    first = open_window(FakeDesk(sample))
+    sample = replace(RUNNING, source=replace(RUNNING.source, uri="sample:", label="sample:"))
+    first = open_window(FakeController(sample))
     refresh(first)
     assert "camera" in first.banners.hint.text
     first.banners.hint.button.click()
     refresh(first)
     assert first.banners.hint.text == ""
-    second = open_window(FakeDesk(sample))
+    second = open_window(FakeController(sample))
     refresh(second)
     assert second.banners.hint.text == ""
 
@@ -571,10 +577,10 @@ def test_status_line_is_read_out(window) -> None:
     assert "cpu (fake)" in spoken
 
 
-def test_power_is_told_where_it_is_known_with_what_it_covers(window, desk) -> None:
+def test_power_is_told_where_it_is_known_with_what_it_covers(window, controller) -> None:
     refresh(window)
     assert texts.POWER not in dict(window.hud.figures) and window.hud.toolTip() == ""
-    desk.set(machine=MachineLoad(power_w=50.0, power_covers="GPU"))
+    controller.set(machine=MachineLoad(power_w=50.0, power_covers="GPU"))
     refresh(window)
     assert dict(window.hud.figures)[texts.POWER] == "50.0 W, 2 J a frame"  # at 25 FPS
     assert "GPU" in window.hud.toolTip()
@@ -596,13 +602,13 @@ def test_controls_that_have_no_room_can_be_scrolled_to(window) -> None:
     assert window.controls.all.isVisible()
 
 
-def test_notice_goes_when_the_user_goes_on_to_another_source(window, desk) -> None:
-    desk.set(notice=Notice(1, "error", "cannot open that"))
+def test_notice_goes_when_the_user_goes_on_to_another_source(window, controller) -> None:
+    controller.set(notice=Notice(1, "error", "cannot open that"))
     refresh(window)
     assert window.banners.notice.text
     window.show_source("other.mp4")
     refresh(window)
-    assert not window.banners.notice.text and desk.last("show_source") == (
+    assert not window.banners.notice.text and controller.last("show_source") == (
         "show_source",
         "other.mp4",
     )

@@ -1,4 +1,4 @@
-"""Does every zoom put the frame where it belongs?"""
+"""Every zoom puts the frame where it belongs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do the instruments show what is measured, and say what is not told?"""
+"""The instruments show what is measured, and say what is not told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is it said what went wrong, since when, what is being done, and what can be done?"""
+"""Messages tell what went wrong, since when, what is being done, and what can be done."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from app.gui.messages import hint, messages
-from app.session.state import Choice, FeedState, SessionState
+from app.session.state import Choice, SessionState, SourceState
 from tests.gui.kit import RUNNING
 
 S = 1_000_000_000
 NOW = 100 * S
 CAMERA = replace(
     RUNNING,
-    feed=FeedState("camera:0", "camera:0", "live", last_frame_ns=NOW, info=RUNNING.feed.info),
+    source=SourceState("camera:0", "camera:0", "live", last_frame_ns=NOW, info=RUNNING.source.info),
 )
 
 
@@ -23,7 +23,7 @@ def said(state: SessionState, result_ns: int = NOW):
 
 
 def with_feed(**changes) -> SessionState:
-    return replace(CAMERA, feed=replace(CAMERA.feed, **changes))
+    return replace(CAMERA, source=replace(CAMERA.source, **changes))
 
 
 def test_all_is_well() -> None:
@@ -93,7 +93,7 @@ def test_switch_shows_once_it_takes_long(ago_s: int) -> None:
 
 
 def test_hint_says_what_is_being_waited_for() -> None:
-    opening = SessionState(feed=FeedState("camera:0", "camera:0", "opening"))
+    opening = SessionState(source=SourceState("camera:0", "camera:0", "opening"))
     assert "camera:0" in hint(opening, NOW)
     building = replace(
         opening, building=Choice(), building_since_ns=NOW - 5 * S, building_text="fetching x"

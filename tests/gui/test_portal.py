@@ -1,4 +1,4 @@
-"""Does the window hear of dark and light from a desktop's portal? On a message bus of its own."""
+"""The window hears of dark and light from a desktop's portal. On a message bus of its own."""
 
 from __future__ import annotations
 

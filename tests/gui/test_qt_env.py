@@ -1,4 +1,4 @@
-"""Does a window open beside opencv-python, and is a display that cannot work told, not fatal?"""
+"""A window opens beside opencv-python; a display that cannot work is told, not fatal."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if sys.argv[1] == "as OpenCV left it":
     app.gui.qt_env.drop_opencv_plugins = lambda: None
 from pathlib import Path
 from app.gui.window import run_window
-from tests.gui.kit import FakeDesk
+from tests.gui.kit import FakeController
 from tests.sinks.kit import result
 def platform():
     from PyQt5.QtWidgets import QApplication
     return QApplication.platformName()
 seen = set()
 end = time.monotonic() + 0.3
-class Desk(FakeDesk):
+class OwnController(FakeController):
     def state(self):
         seen.add(platform())
         self.set(ended=time.monotonic() > end)
         return super().state()
-desk = Desk()
-desk.latest.emit(result())
-run_window(desk, settings_file=Path(sys.argv[2]))
+controller = OwnController()
+controller.latest.emit(result())
+run_window(controller, settings_file=Path(sys.argv[2]))
 print("platform", *seen)
 """
 

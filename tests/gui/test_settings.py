@@ -1,4 +1,4 @@
-"""Is what the window remembers safe from what others write into its file?"""
+"""What the window remembers is safe from what others write into its file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is everything painted where it belongs? Looked up in the painted pixels."""
+"""Everything is painted where it belongs: looked up in the painted pixels."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class FakeSeats:
 
 
 @pytest.fixture
-def seats() -> FakeSeats:
+def controller() -> FakeSeats:
     return FakeSeats("front", "yard", "hall", "gate", "roof")
 
 
@@ -53,8 +53,8 @@ def closed() -> list[bool]:
 
 
 @pytest.fixture
-def wall(qtbot, seats: FakeSeats, closed: list[bool]):
-    made = Wall(seats, lambda: closed.append(True))
+def wall(qtbot, controller: FakeSeats, closed: list[bool]):
+    made = Wall(controller, lambda: closed.append(True))
     made._timer.stop()  # ticks come from the tests
     made._timer.start(10_000_000)
     made.show()
@@ -67,15 +67,15 @@ def tick(wall: Wall) -> None:
     wall.tick()
 
 
-def test_each_source_has_its_tile_with_its_own_result(wall: Wall, seats: FakeSeats) -> None:
-    seats.give("front", 3)
-    seats.give("hall", 8)
+def test_each_source_has_its_tile_with_its_own_result(wall: Wall, controller: FakeSeats) -> None:
+    controller.give("front", 3)
+    controller.give("hall", 8)
     tick(wall)
     shown = {tile.name: tile.view.newest for tile in wall.tiles}
     assert {name for name, newest in shown.items() if newest} == {"front", "hall"}
     assert shown["hall"] is not None and shown["hall"][0].frame.index == 8
     names = [str(tile.view.accessibleName()) for tile in wall.tiles]
-    assert all(name in text for name, text in zip(seats.names, names, strict=True))
+    assert all(name in text for name, text in zip(controller.names, names, strict=True))
 
 
 def test_the_grid_is_as_square_as_it_can_be(wall: Wall) -> None:
@@ -84,23 +84,23 @@ def test_the_grid_is_as_square_as_it_can_be(wall: Wall) -> None:
 
 
 def test_a_lost_source_is_dimmed_and_named_and_the_others_are_not(
-    wall: Wall, seats: FakeSeats
+    wall: Wall, controller: FakeSeats
 ) -> None:
-    for name in seats.names:
-        seats.give(name, 1)
-    seats.meters["yard"].state = "reconnecting"
+    for name in controller.names:
+        controller.give(name, 1)
+    controller.meters["yard"].state = "reconnecting"
     tick(wall)
     dimmed = [tile.name for tile in wall.tiles if tile.view._dimmed]
     assert dimmed == ["yard"]
     assert [tile.line.badges for tile in wall.tiles][:2] == [[], ["yard: reconnecting"]]
-    seats.give("yard", 2)
+    controller.give("yard", 2)
     tick(wall)
     assert not wall.tiles[1].view._dimmed and not wall.tiles[1].line.badges
 
 
-def test_figures_are_of_each_source(wall: Wall, seats: FakeSeats) -> None:
-    seats.give("gate", 1)
-    seats.meters["gate"].dropped("replaced")
+def test_figures_are_of_each_source(wall: Wall, controller: FakeSeats) -> None:
+    controller.give("gate", 1)
+    controller.meters["gate"].dropped("replaced")
     tick(wall)
     figures = dict(wall.tiles[3].line.figures)
     assert figures[""] == "gate" and figures["Dropped"] == "1"

@@ -1,4 +1,4 @@
-"""A desk without a person: virtual display, keyboard, camera on the network, photographer."""
+"""A controller without a person: virtual display, keyboard, camera on the network, photographer."""
 
 from __future__ import annotations
 

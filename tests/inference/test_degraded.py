@@ -18,7 +18,7 @@ from app.inference.degraded import (
     matching_classes,
     renumbered,
 )
-from app.pipeline.degrade import CALM_NS, WINDOW_NS, Ladder, Network, parse_ladder
+from app.pipeline.degrade import CALM_NS, WINDOW_NS, DegradationPolicy, Network, parse_ladder
 from app.pipeline.handoff import Policy
 from tests.fakes import FakeBackend, FakeSink, FakeSource
 from tests.pipeline.test_pipeline import build, finish
@@ -59,7 +59,7 @@ class World:
         self.backend = FallbackBackend(
             lambda wake: self.made[Network()], others, self.choice, print
         )
-        self.ladder = Ladder(
+        self.ladder = DegradationPolicy(
             STEPS,
             budget_ms=100,
             on_step=lambda event: self.events.update([event]),
@@ -172,7 +172,7 @@ def test_in_the_pipeline_all_frames_arrive_in_order_whichever_network_had_them()
     others = {SMALL: rung(lambda w: networks[1]), TINY: rung(lambda w: networks[2])}
 
     def make_ladder(on_step):
-        return Ladder(
+        return DegradationPolicy(
             STEPS, budget_ms=1e-6, on_step=on_step, use=choice.use, now_ns=lambda: next(clock)
         )
 

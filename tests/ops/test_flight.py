@@ -98,7 +98,7 @@ def test_what_is_no_trace_is_told(tmp_path: Path, text: str) -> None:
         read_trace(tmp_path / "t")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.binary(max_size=300), cut=st.integers(0, 400))
 def test_no_file_however_broken_crashes_the_reader(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, cut: int
@@ -119,7 +119,7 @@ JSON = st.recursive(
 ARGUMENTS = st.lists(JSON | st.integers(0, 9), max_size=5)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     kind=st.sampled_from([*KINDS, "none"]),
     rest=ARGUMENTS,
@@ -198,7 +198,7 @@ def test_a_disk_that_fills_ends_the_trace_and_not_the_run(
         monkeypatch.setattr(TraceWriter, "write", full)
         flight.note("take", 0, 0)
     flight.note("take", 1, 0)
-    assert "No space left on device; nothing more is traced" in caplog.text
+    assert "No space left on device" in caplog.text
 
 
 # --- the same decisions --------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Is what NVML tells passed on, and its silence told as such?"""
+"""What NVML tells is passed on, and its silence is told as such."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a run step down when frames are too old or the device is hot, and climb back, calmly?"""
+"""A run steps down when frames are too old or the device is hot, and climbs back, calmly."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from app.pipeline.degrade import (
     CALM_NS,
     LOOK_NS,
     WINDOW_NS,
-    Ladder,
+    DegradationPolicy,
+    Level,
     Network,
-    Step,
     Thermal,
     parse_ladder,
 )
@@ -32,7 +32,7 @@ class World:
 
     def __init__(self, steps: tuple[str, ...] = ("every 2nd frame", "every 4th frame")) -> None:
         self.now_ns, self.hot, self.events = 0, None, Counter()
-        self.ladder = Ladder(
+        self.ladder = DegradationPolicy(
             parse_ladder(steps),
             budget_ms=BUDGET_MS,
             on_step=lambda event: self.events.update([event]),
@@ -171,9 +171,9 @@ def test_where_a_network_is_missing_the_step_keeps_the_one_above() -> None:
     world = World(("model gone", "every 2nd frame"))
     world.ladder._missing = {Network("gone")}
     world.play(2.2, age_ms=150)
-    assert world.ladder.step == Step(every=2), "the first step would spare nothing"
+    assert world.ladder.step == Level(every=2), "the first step would spare nothing"
     world.play(30, age_ms=20)
-    assert world.ladder.step == Step() and world.events["ladder steps up"] == 1
+    assert world.ladder.step == Level() and world.events["ladder steps up"] == 1
 
 
 def test_in_the_pipeline_frames_are_dropped_by_the_ladder_and_counted() -> None:
@@ -181,7 +181,7 @@ def test_in_the_pipeline_frames_are_dropped_by_the_ladder_and_counted() -> None:
     clock = iter(range(0, 10**15, WINDOW_NS // 3))
 
     def make(on_step):
-        return Ladder(
+        return DegradationPolicy(
             parse_ladder(["every 5th frame"]),
             budget_ms=1e-6,
             on_step=on_step,

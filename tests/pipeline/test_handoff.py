@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.frame import Frame
-from app.pipeline.handoff import Handoff, Policy
+from app.pipeline.handoff import Handoff, Policy, SingleWaiterCondition
 
 
 def frame(index: int) -> Frame:
@@ -53,8 +53,8 @@ def test_lossless_waits_for_room_and_says_so() -> None:
 
 
 def test_lossless_keeps_order_between_two_threads() -> None:
-    _, _, lossless = drops()
-    got: list[int] = []
+    gate, got = SingleWaiterCondition(), list[int]()
+    lossless = Handoff(Policy.LOSSLESS, on_drop=lambda reason: None, gate=gate)
 
     def produce() -> None:
         for i in range(500):
@@ -65,7 +65,7 @@ def test_lossless_keeps_order_between_two_threads() -> None:
     thread = threading.Thread(target=produce)
     thread.start()
     while not lossless.drained():
-        lossless.wait(for_frame=True, until=lambda: False, timeout_s=5)
+        gate.wait(lambda: lossless.stirs, 5)
         if taken := lossless.take():
             got.append(taken.index)
     thread.join()
@@ -73,16 +73,14 @@ def test_lossless_keeps_order_between_two_threads() -> None:
 
 
 def test_a_slot_that_becomes_ready_wakes_the_consumer() -> None:
-    _, latest, _ = drops()
-    ready = threading.Event()
+    gate, ready = SingleWaiterCondition(), threading.Event()
 
     def finish() -> None:
         ready.set()
-        latest.wake()
+        gate.wake()
 
     threading.Timer(0.02, finish).start()
-    latest.wait(for_frame=False, until=ready.is_set, timeout_s=30)
-    assert ready.is_set()
+    assert gate.wait(ready.is_set, 30) and ready.is_set()
 
 
 def test_what_waits_at_a_stop_is_counted() -> None:
@@ -96,26 +94,21 @@ def test_what_waits_at_a_stop_is_counted() -> None:
 
 def test_a_wait_that_times_out_as_its_condition_comes_true_leaves_the_gate_closed() -> None:
     """Time-outs and notices meet in every order: no wait passes early, none breaks the gate."""
-    _, _, lossless = drops()
-    stop = threading.Event()
+    gate, stop = SingleWaiterCondition(), threading.Event()
 
     def nudge() -> None:
         while not stop.is_set():
-            lossless.wake()
+            gate.wake()
 
     thread = threading.Thread(target=nudge)
     thread.start()
     try:
         for i in range(2000):
             flags = iter([False])  # false at the first look, true at the next
-            lossless.wait(for_frame=False, until=lambda flags=flags: next(flags, True), timeout_s=0)
+            gate.wait(lambda flags=flags: next(flags, True), 0)
             if i % 100 == 0:
                 looks: list[int] = []
-                lossless.wait(
-                    for_frame=False,
-                    until=lambda looks=looks: bool(looks.append(1)) or len(looks) > 3,
-                    timeout_s=5,
-                )
+                gate.wait(lambda looks=looks: bool(looks.append(1)) or len(looks) > 3, 5)
                 assert len(looks) > 3, "passed before it was true"
     finally:
         stop.set()

@@ -15,7 +15,7 @@ from app.core.detections import Result
 from app.core.errors import SourceError
 from app.core.frame import Frame, SourceInfo
 from app.core.stats import Meter, PipelineStats
-from app.pipeline.capture import Intake, Lane
+from app.pipeline.capture import SourceGroup, StreamSpec
 from app.pipeline.handoff import Policy
 from app.pipeline.pipeline import Pipeline
 from tests.fakes import FakeBackend, FakeSink, FakeSource
@@ -39,7 +39,7 @@ class Keeper:
 
 def build(sources: Mapping[str, Any], **options: Any) -> tuple[Pipeline, list[Any]]:
     got: list[tuple[str, int, int]] = []
-    lanes = [Lane(source, [Keeper(got)], name) for name, source in sources.items()]
+    lanes = [StreamSpec(source, [Keeper(got)], name) for name, source in sources.items()]
     options = {"policy": Policy.LOSSLESS, "make_backend": FakeBackend, **options}
     first = lanes[0]
     pipeline = Pipeline(
@@ -74,21 +74,20 @@ def test_each_frame_reaches_the_sinks_of_its_own_source_in_order() -> None:
 
 def test_turns_go_round_while_all_have_frames() -> None:
     """One that floods gets no more than its share."""
-    lanes = [Lane(FakeSource(9), [], name) for name in "abc"]
-    stop = threading.Event()
-    intake = Intake(lanes, Policy.LOSSLESS, meter=Meter(), stop=stop, stall_s=1)
+    lanes = [StreamSpec(FakeSource(9), [], name) for name in "abc"]
+    intake = SourceGroup(lanes, Policy.LOSSLESS, meter=Meter(), stall_s=1)
     pixels = np.zeros((2, 2, 3), np.uint8)
 
     def put(lane: int, *indices: int) -> None:
         for index in indices:
-            assert intake.inlets[lane].handoff.put(Frame(pixels, index, index, lane=lane), 1)
+            assert intake.streams[lane].handoff.put(Frame(pixels, index, index, lane=lane), 1)
 
     def take(count: int) -> list[tuple[int, int]]:
         frames = [intake.take() for _ in range(count)]
         return [(frame.lane, frame.index) for frame in frames if frame is not None]
 
     for lane in range(3):
-        intake.inlets[lane].meter.state = "live"
+        intake.streams[lane].meter.state = "live"
         put(lane, 7, 8)
     assert intake.waiting() == (3, 3, 7)
     assert take(6) == [(0, 7), (1, 7), (2, 7), (0, 8), (1, 8), (2, 8)]
@@ -96,7 +95,7 @@ def test_turns_go_round_while_all_have_frames() -> None:
     assert take(1) == [(1, 9)]
     put(0, 9)
     assert take(3) == [(0, 9), (1, 10)], "it goes on behind the one that was served last"
-    intake.inlets[2].meter.state = "reconnecting"
+    intake.streams[2].meter.state = "reconnecting"
     assert intake.waiting() == (0, 2, 0), "nobody waits for the frames of one that is away"
 
 
@@ -165,7 +164,7 @@ def test_shared_sinks_open_once_and_close_with_the_last() -> None:
 
     inner = FakeSink()
     shared = Shared(inner)
-    lanes = [Lane(FakeSource(5), [shared], name) for name in "abc"]
+    lanes = [StreamSpec(FakeSource(5), [shared], name) for name in "abc"]
     pipeline = Pipeline(
         lanes[0].source,
         FakeBackend,

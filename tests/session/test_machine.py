@@ -1,4 +1,4 @@
-"""Is the machine's word passed on, and silence kept apart from zero?"""
+"""The machine's word is passed on, and silence is kept apart from zero."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a clip hold the seconds before and after, and does its memory stay bounded?"""
+"""A clip holds the seconds before and after, and its memory stays bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the mailbox keep the newest result and nothing else?"""
+"""The mailbox keeps the newest result and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do recordings rotate, stay within their budget, and outlive a bad disk?"""
+"""Recordings rotate, stay within their budget, and outlive a bad disk."""
 
 from __future__ import annotations
 

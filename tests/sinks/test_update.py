@@ -1,4 +1,4 @@
-"""Do outputs go on when another source or model takes over?"""
+"""Outputs go on when another source or model takes over."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from app.core.errors import SinkError
+from app.core.frame import SourceInfo
 from app.core.interfaces import Updatable
-from app.session.outputs import KeptSink
+from app.core.stats import Meter
+from app.pipeline.sink_group import SinkGroup, Superseded
 from app.sinks.adapters import LatestSink
 from app.sinks.console import SummarySink
 from app.sinks.json_lines import JsonLinesSink
@@ -20,14 +22,25 @@ from tests.sinks.kit import CAMERA, CLIP, LABELS, found, result
 BOX = (0, 0.9, 10, 10, 90, 90)
 
 
+def group(*sinks, on_fault=None) -> tuple[SinkGroup, list[SourceInfo]]:
+    """With the source that the next results are from."""
+    source = [CLIP]
+    return SinkGroup(sinks, Meter(), info_of=lambda index: source[0], on_fault=on_fault), source
+
+
+def never(error: BaseException) -> None:
+    raise error
+
+
 def test_json_lines_go_on_with_the_new_names(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
-    sink = KeptSink(JsonLinesSink(str(path)))
-    for i, (source, labels) in enumerate(((CLIP, LABELS), (CAMERA, ("cat",)))):
-        sink.open(source, labels)
-        sink.emit(result(i, found(BOX)))
-        sink.close()
-    sink.finish()
+    sinks, source = group(JsonLinesSink(str(path)))
+    sinks.open(CLIP, LABELS)
+    sinks.emit(result(0, found(BOX)))
+    sinks.relabel(("cat",))
+    source[0] = CAMERA
+    sinks.emit(result(1, found(BOX)))
+    sinks.close(never)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["source"] for line in lines] == ["clip.mp4", "camera:0"]
     assert [line["detections"][0]["label"] for line in lines] == ["person", "cat"]
@@ -45,28 +58,42 @@ def test_summary_counts_labels_of_both_models_together() -> None:
 def test_files_can_be_updated_and_the_rest_is_opened_anew() -> None:
     assert isinstance(VideoFileSink("x.mp4"), Updatable)
     network = FakeSink()
-    sink = KeptSink(network)
-    sink.open(CLIP, LABELS)
-    sink.close()
+    sinks, source = group(network)
+    sinks.open(CLIP, LABELS)
+    sinks.emit(result(0, found(BOX)))
     assert network.closed == 0
-    sink.open(CAMERA, LABELS)
+    source[0] = CAMERA
+    sinks.emit(result(0, found(BOX)))
     assert network.closed == 1 and network.opened == CAMERA
-    sink.finish()
-    sink.finish()
+    sinks.close(never)
+    sinks.close(never)
     assert network.closed == 2
 
 
-def test_output_that_cannot_be_opened_is_told_once() -> None:
+def test_output_that_fails_is_told_once_and_the_others_go_on() -> None:
     class Closed(FakeSink):
         def open(self, source, labels) -> None:
             raise SinkError("no such folder")
 
     told: list[str] = []
-    sink = KeptSink(Closed(), lambda error: told.append(str(error)))
-    for _ in range(2):
-        sink.open(CLIP, LABELS)
-        sink.emit(result())
-    assert told == ["no such folder"] and isinstance(sink.error, SinkError)
+    good, full = FakeSink(), FakeSink(fail_at=1, error=SinkError("the disk is full"))
+    sinks, _ = group(Closed(), full, good, on_fault=lambda error: told.append(str(error)))
+    sinks.open(CLIP, LABELS)
+    for i in range(3):
+        sinks.emit(result(i, found(BOX)))
+    sinks.relabel(LABELS)
+    assert told == [str(each) for each in sinks.faults] == ["no such folder", "the disk is full"]
+    assert good.frames == [0, 1, 2] and full.closed == 1
+
+
+def test_a_thread_that_has_lost_its_turn_reaches_no_sink() -> None:
+    sink = FakeSink()
+    sinks, _ = group(sink)
+    sinks.open(CLIP, LABELS)
+    assert sinks.claim(-1)
+    with pytest.raises(Superseded):
+        sinks.emit(result())
+    assert sink.frames == []
 
 
 def test_mailbox_gives_each_result_with_the_names_of_its_model() -> None:

@@ -1,4 +1,4 @@
-"""Does a camera open, tell its mode, and name the cure when it does not? (with a fake driver)"""
+"""A camera opens, tells its mode, and names the cure when it does not (fake driver)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does chaos happen as written, the same for the same seed, and does a source outlive it?"""
+"""Chaos happens as written, the same for the same seed, and a source outlives it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do GStreamer pipelines give frames, in a process of the Python that has it?"""
+"""GStreamer pipelines give frames, in a process of the Python that has it."""
 
 from __future__ import annotations
 

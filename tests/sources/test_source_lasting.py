@@ -1,4 +1,4 @@
-"""Does a source come back from everything that can happen to it? (fake source, fake clock)"""
+"""A source comes back from everything that can happen to it (fake source, fake clock)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does each URI mean the right source, and do credentials stay hidden?"""
+"""Each URI means the right source, and credentials stay hidden."""
 
 from __future__ import annotations
 

@@ -1,0 +1,311 @@
+"""From the detections of one source to tracks, zones, lines, events and rules that fire.
+
+Everything here is a function of detections, times of capture and configuration: the same input
+gives the same output, byte for byte, whenever and however often it runs.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core.detections import Detections, label_of
+from ..core.errors import ConfigError
+from .events import Event, EventMaker, EventType
+from .kalman import Floats
+from .rules import Fired, Rule, RuleBook, check_rules
+from .tables import one_of, read_table
+from .tracker import AppearanceCost, Ints, Track, Tracker, TrackOptions
+from .zones import (
+    Happening,
+    Line,
+    LineMonitor,
+    Mask,
+    Placed,
+    Seen,
+    Zone,
+    ZoneMonitor,
+    outside_masks,
+)
+
+MOST_SHAPES = 64  # zones, lines and masks of one source
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnalyticsOptions:
+    """Everything that is configured for one source.
+
+    ``labels``: of what "appear" and "gone" are told, none named: all; everything is tracked.
+    ``min_size``: of a box, width and height as parts of the frame.
+    """
+
+    track: TrackOptions = field(default_factory=TrackOptions)
+    zones: tuple[Zone, ...] = ()
+    lines: tuple[Line, ...] = ()
+    masks: tuple[Mask, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    labels: tuple[str, ...] = ()
+    min_size: tuple[float, float] = (0.0, 0.0)
+
+    @classmethod
+    def from_tables(cls, tables: Mapping[str, Any]) -> AnalyticsOptions:
+        """From ``[track]`` and the arrays ``[[zone]]``, ``[[line]]``, ``[[mask]]``, ``[[rule]]``.
+
+        Other tables are left alone. Raises ConfigError that names the key and the cure.
+        """
+
+        def many(kind: type[Any], key: str) -> tuple[Any, ...]:
+            rows = tables.get(key, [])
+            if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+                raise ConfigError(f"{key} must be an array of tables; write [[{key}]]")
+            return tuple(read_table(kind, row, f"[[{key}]] {i}") for i, row in enumerate(rows, 1))
+
+        return cls(
+            track=read_table(TrackOptions, tables.get("track", {}), "[track]"),
+            zones=many(Zone, "zone"),
+            lines=many(Line, "line"),
+            masks=many(Mask, "mask"),
+            rules=many(Rule, "rule"),
+        )
+
+    def check(self, labels: Sequence[str], actions: Iterable[str] | None = None) -> None:
+        """Raise ConfigError for what does not fit together or is unknown to the model."""
+        self.track.check()
+        for label in self.labels:
+            one_of(label, labels, "labels of events")
+        if len(self.zones) + len(self.lines) + len(self.masks) > MOST_SHAPES:
+            raise ConfigError(f"more than {MOST_SHAPES} zones, lines and masks; take some away")
+        for key, shapes in (("zone", self.zones), ("line", self.lines)):
+            names = [shape.name for shape in shapes]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ConfigError(f"two [[{key}]] are called {twice[0]!r}; give each its own name")
+        for zone in self.zones:
+            zone.check_zone(f"[[zone]] {zone.name}", labels)
+        for line in self.lines:
+            line.check(f"[[line]] {line.name}", least=2, labels=labels)
+        for mask in self.masks:
+            mask.check(f"[[mask]] {mask.name}", least=3, labels=labels)
+        check_rules(
+            self.rules,
+            zones=[zone.name for zone in self.zones],
+            lines=[line.name for line in self.lines],
+            labels=labels,
+            actions=actions,
+        )
+
+
+class Update(NamedTuple):
+    """What a frame brought. The first three are parallel to its N detections."""
+
+    track_ids: Ints  # (N,) int64, -1: none (yet)
+    zones: list[tuple[str, ...]]  # names of those that the detection's track is in
+    kept: np.ndarray[Any, np.dtype[np.bool_]]  # (N,) False: masked, or too small
+    events: list[Event]
+    fired: list[Fired]
+
+
+class Analytics:
+    """One source's tracker, zones, lines and rules. Used on the pipeline thread.
+
+    ``labels`` are the model's. Raises ConfigError where ``options`` do not fit them. See
+    ``EventMaker`` for ``wall_offset_ns``; ``tz`` is what the rules' times of day are meant in.
+    """
+
+    def __init__(
+        self,
+        options: AnalyticsOptions,
+        *,
+        labels: Sequence[str],
+        source: str,
+        name: str | None = None,
+        wall_offset_ns: int = 0,
+        tz: datetime.tzinfo = datetime.timezone.utc,
+        appearance: AppearanceCost | None = None,
+    ) -> None:
+        options.check(labels)
+        self._options, self._labels = options, list(labels)
+        self._make = EventMaker(source, name=name, wall_offset_ns=wall_offset_ns)
+        self.tracker = Tracker(options.track, appearance=appearance)
+        self.zones = [ZoneMonitor(zone, labels) for zone in options.zones]
+        self.lines = [LineMonitor(line, labels) for line in options.lines]
+        self._monitors: list[ZoneMonitor | LineMonitor] = [*self.zones, *self.lines]
+        self._masks = [Placed(mask, labels) for mask in options.masks]
+        self._book = RuleBook(options.rules, tz)
+        self._live: dict[int, Track] = {}  # as last observed
+        self._now_ns = 0
+        self._shown: dict[str, Any] = {}
+
+    def update(
+        self,
+        detections: Detections,
+        *,
+        wh_px: tuple[int, int],
+        captured_ns: int,
+        media_ns: int | None = None,
+        frame: int | None = None,
+        motion: Floats | None = None,
+    ) -> Update:
+        """Ids, zones and events of one frame, in the order of capture.
+
+        Times are of the recording where there is one (``media_ns``), else of capture. A time that
+        runs back (a recording that starts again) ends everything that was going on. ``frame`` is
+        the frame's index, for the events; ``motion`` as in ``Tracker.update``.
+        """
+        now = captured_ns if media_ns is None else media_ns
+        events: list[Event] = []
+        if now < self._now_ns and self._shown:
+            events += self._finish()
+        self._now_ns = now
+        self._shown = {"frame": frame, "media_ms": None if media_ns is None else media_ns / 1e6}
+        xyxy = detections.xyxy.astype(np.float64)
+        scores = detections.scores
+        for placed in (*self._masks, *self._monitors):
+            placed.place(wh_px)
+        kept = outside_masks(self._masks, xyxy, scores, detections.class_ids)
+        if any(self._options.min_size):
+            least = np.array(self._options.min_size) * wh_px
+            kept &= (xyxy[:, 2:] - xyxy[:, :2] >= least).all(1)
+        ids = np.full(len(scores), -1, np.int64)
+        ids[kept] = self.tracker.update(
+            xyxy[kept],
+            scores[kept],
+            detections.class_ids[kept],
+            time_ns=now,
+            motion=motion,
+        )
+        class_ids = detections.class_ids.copy()
+        class_ids[kept] = self.tracker.class_ids
+        started = {track.track_id: track for track in self.tracker.started}
+        events += [self._of_track("appear", track) for track in started.values()]
+        tracked = (ids >= 0).nonzero()[0]
+        self._remember(ids, tracked, xyxy, scores, class_ids, started)
+        held = [self._live[i] for i in ids[tracked].tolist()]
+        seen = Seen(
+            ids[tracked].tolist(),
+            xyxy[tracked],
+            scores[tracked].astype(np.float64),
+            class_ids[tracked],
+            np.array([track.first_box for track in held]).reshape(-1, 4),
+            now,
+        )
+        for monitor in self._monitors:
+            events += [self._of_happening(h) for h in monitor.update(seen)]
+        for track in self.tracker.ended:
+            events += self._gone(track)
+        inside = [(zone.zone.name, zone.inside()) for zone in self.zones]
+        zones = [tuple(n for n, members in inside if i in members) for i in ids.tolist()]
+        wall_ns = self._make.wall_ns(now)
+        fired = self._book.update(events, time_ns=now, wall_ns=wall_ns)
+        return Update(ids, zones, kept, events, fired)
+
+    def source_lost(self, time_ns: int) -> tuple[list[Event], list[Fired]]:
+        """The source has gone; its tracks live on until their times are over."""
+        return self._of_source("source_lost", time_ns)
+
+    def source_back(self, time_ns: int) -> tuple[list[Event], list[Fired]]:
+        """The source is there again."""
+        return self._of_source("source_back", time_ns)
+
+    def end(self) -> tuple[list[Event], list[Fired]]:
+        """What is in zones leaves, what is in view is gone, and the run has ended."""
+        events = [*self._finish(), self._make.make("ended", time_ns=self._now_ns, **self._shown)]
+        wall_ns = self._make.wall_ns(self._now_ns)
+        return events, self._book.update(events, time_ns=self._now_ns, wall_ns=wall_ns)
+
+    def counts(self) -> dict[str, Any]:
+        """Objects in view by label, in each zone by label, and crossings of each line."""
+        labels = self._labels
+
+        def by_label(class_ids: Iterable[int]) -> dict[str, int]:
+            found: dict[str, int] = {}
+            for class_id in class_ids:
+                label = label_of(labels, class_id)
+                found[label] = found.get(label, 0) + 1
+            return found
+
+        return {
+            "objects": by_label(track.class_id for track in self._live.values()),
+            "zones": {
+                z.zone.name: by_label(self._live[i].class_id for i in z.inside() if i in self._live)
+                for z in self.zones
+            },
+            "lines": {
+                line.line.name: {
+                    way: {label_of(labels, c): n for (w, c), n in line.crossed.items() if w == way}
+                    for way in ("in", "out")
+                }
+                for line in self.lines
+            },
+        }
+
+    def _remember(
+        self,
+        ids: Ints,
+        tracked: Ints,
+        xyxy: Floats,
+        scores: Any,
+        class_ids: Any,
+        started: Mapping[int, Track],
+    ) -> None:
+        """Keep what events tell of a track, for those of them that come when it is lost."""
+        for i in tracked.tolist():
+            track_id = int(ids[i])
+            before = started.get(track_id) or self._live[track_id]
+            x1, y1, x2, y2 = xyxy[i].tolist()
+            self._live[track_id] = before._replace(
+                class_id=int(class_ids[i]),
+                last_ns=self._now_ns,
+                score=max(before.score, float(scores[i])),
+                box=(x1, y1, x2, y2),
+            )
+
+    def _finish(self) -> list[Event]:
+        events = [self._of_happening(h) for zone in self.zones for h in zone.end()]
+        for track in self.tracker.end():
+            events += self._gone(track)
+        for line in self.lines:
+            line.end()
+        self._book.restart()
+        return events
+
+    def _gone(self, track: Track) -> list[Event]:
+        events = [
+            self._of_happening(happening)
+            for monitor in self._monitors
+            for happening in monitor.forget(track.track_id)
+        ]
+        self._live.pop(track.track_id, None)
+        duration_s = (track.last_ns - track.first_ns) / 1e9
+        return [*events, self._of_track("gone", track, duration_s=duration_s)]
+
+    def _of_track(self, kind: EventType, track: Track, **more: Any) -> Event:
+        return self._make.make(
+            kind,
+            time_ns=self._now_ns,
+            track_id=track.track_id,
+            label=label_of(self._labels, track.class_id),
+            score=track.score,
+            box=track.box,
+            **self._shown,
+            **more,
+        )
+
+    def _of_happening(self, what: Happening) -> Event:
+        more = what._asdict()
+        kind, shape, track_id = more.pop("type"), more.pop("shape"), more.pop("track_id")
+        more["line" if kind == "cross" else "zone"] = shape
+        more["count"] = more.pop("members")
+        track = self._live.get(track_id)
+        if track is not None:
+            return self._of_track(kind, track, **more)
+        return self._make.make(kind, time_ns=self._now_ns, **self._shown, **more)
+
+    def _of_source(self, kind: EventType, time_ns: int) -> tuple[list[Event], list[Fired]]:
+        events = [self._make.make(kind, time_ns=time_ns)]
+        wall_ns = self._make.wall_ns(time_ns)
+        return events, self._book.update(events, time_ns=time_ns, wall_ns=wall_ns)

@@ -1,0 +1,229 @@
+"""A source that is played: paused, stepped, moved in, begun again, and waited for."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from time import monotonic_ns
+from typing import Literal, NamedTuple
+
+from ..core.errors import KestrelError, SourceEnded, SourceError
+from ..core.frame import SourceInfo
+from ..core.interfaces import FrameSource, Seekable
+from .capture import READ_S, SourceStream, SourceWorker
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0  # how often a recording that stands at its end looks up unasked
+HAND_OVER_S = 2.0  # for the source before to be closed; a driver that hangs may take longer
+
+# as a source tells its own state; ended: a recording stands at its end
+Phase = Literal["opening", "live", "stalled", "reconnecting", "ended", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """The source. Times ``*_ns`` are monotonic but for ``position_ns`` and ``duration_ns``."""
+
+    uri: str = ""  # as given: it may hold credentials and is never shown
+    label: str = ""  # the same with credentials masked
+    phase: Phase = "opening"
+    since_ns: int = 0  # when the phase began
+    info: SourceInfo | None = None
+    recording: bool = False
+    seekable: bool = False
+    position_ns: int | None = None  # in the recording
+    duration_ns: int | None = None
+    paused: bool = False
+    error: str = ""  # why it is lost or has failed
+    last_frame_ns: int = 0
+
+
+class Opening(NamedTuple):
+    """A source that is not open yet, and what is known of it beforehand."""
+
+    source: FrameSource
+    label: str  # without credentials
+    recording: bool  # it has an end
+
+
+class SourcePlayer(SourceWorker):
+    """A source that somebody commands; its end or fault is a state, and not the stream's end.
+
+    A recording stands still until ``is_wanted``; of a camera the frames are thrown away until then.
+    ``state`` may be read, and commands given, on any thread. A source that outlives its faults says
+    itself how it is (``SourceListener``); any other one is over with its first fault. A driver that
+    never returns holds up this thread alone: whoever wants another source starts another player,
+    which waits for the one ``before`` a little, as that may hold the very camera that is wanted.
+    """
+
+    def __init__(
+        self,
+        stream: SourceStream,
+        uri: str,
+        make: Callable[[], Opening],
+        *,
+        is_wanted: Callable[[], bool],
+        before: threading.Thread | None = None,
+        loop: bool = False,
+    ) -> None:
+        super().__init__(stream)
+        self._make, self._is_wanted = make, is_wanted
+        self._loop, self._before = loop, before
+        self._wake = threading.Condition()
+        self._steps = 0
+        self._seek_ns: int | None = None
+        self._came = False  # a frame of this opening
+        self.has_opened = False
+        self.state = SourceState(uri=uri, since_ns=monotonic_ns())
+
+    def leave(self) -> None:
+        """Close the source and end; returns at once."""
+        super().leave()
+        with self._wake:
+            self._wake.notify_all()
+
+    def pause(self, paused: bool) -> None:
+        """A recording stands still; of a camera the frames are thrown away."""
+        with self._wake:
+            self._note(paused=paused)
+            self._steps = 0
+            self._wake.notify_all()
+
+    def step(self) -> None:
+        """Pause, and let one more frame through."""
+        with self._wake:
+            if not self.state.paused:
+                self._note(paused=True)
+                self._steps = 0
+            self._steps += 1
+            self._wake.notify_all()
+
+    def seek(self, position_ns: int) -> None:
+        """Go on from there in a recording; while paused, show the one frame there."""
+        with self._wake:
+            self._seek_ns = max(0, position_ns)
+            self._steps = 1 if self.state.paused else 0
+            self._wake.notify_all()
+
+    def state_changed(self, state: str, why: str) -> None:
+        """See SourceListener; on this thread."""
+        lost = state in ("reconnecting", "failed")
+        self._enter(state, error=why if lost else "")
+
+    def give_up(self, error: SourceError) -> None:
+        """See SourceWorker."""
+        self._fault(str(error))
+        self.leave()
+
+    def run(self) -> None:
+        """Until it is told to leave, or the source fails; a recording may begin again."""
+        if self._before is not None:
+            self._before.join(HAND_OVER_S)
+            self._before = None
+        while not self.is_left and self.state.phase != "failed":
+            self._play()
+
+    def _play(self) -> None:
+        """Open and play once. How it ended is in the state."""
+        source: FrameSource | None = None
+        self._came = False
+        self._stream.renumber()
+        try:
+            source, label, recording = self._make()
+            self._note(label=label, recording=recording)
+            info = self._open(source)
+            if self.state.phase != "reconnecting":  # else it is waited for
+                self._opened(source, info)
+            while not self.is_left:
+                info = self._pass_on(source, info)
+        except SourceEnded:
+            if self._came:
+                self._at_the_end()
+            else:
+                self._fault("the recording has no frame")
+        except KestrelError as error:
+            self._fault(str(error))
+        except Exception as error:  # a defect of a source must not take the window with it
+            log.debug("source failed", exc_info=True)
+            self._fault(f"{type(error).__name__}: {error}")
+        finally:
+            if source is not None:
+                source.close()
+
+    def _opened(self, source: FrameSource, info: SourceInfo) -> None:
+        self.has_opened = True
+        duration_ns = None
+        if self.state.recording and info.frame_count and info.fps:
+            duration_ns = round(info.frame_count * 1e9 / info.fps)
+        seekable = duration_ns is not None and isinstance(source, Seekable) and source.can_seek
+        self._note(info=info, duration_ns=duration_ns, seekable=seekable)
+        self._stream.opened(self, info)
+
+    def _pass_on(self, source: FrameSource, info: SourceInfo) -> SourceInfo:
+        """One frame, once it may be read; returns what the source is now."""
+        with self._wake:
+            seek_ns, self._seek_ns = self._seek_ns, None
+            stands = self.state.paused and not self._steps and seek_ns is None
+            if self.state.recording and (stands or not self._is_wanted()):
+                self._seek_ns = seek_ns
+                self._wake.wait_for(self._may_go_on, READ_S)
+                return info
+        if seek_ns is not None and isinstance(source, Seekable) and source.can_seek:
+            source.seek(seek_ns)
+            self._stream.renumber()
+        frame, read_ns = self._read(source)
+        if frame is None or self.is_left:
+            return info
+        if not self._came:
+            self._came = True
+            if self.state.phase != "live":
+                self._enter("live", error="")
+        if not self.state.recording and info.wh_px != frame.wh_px:
+            info = replace(info, wh_px=frame.wh_px)  # it came back as another one
+            self._opened(source, info)
+        self._note(position_ns=frame.media_ns, last_frame_ns=monotonic_ns())
+        if self._lets_through():
+            self._stream.give(self, frame, read_ns)
+        else:
+            self._stream.renumber()
+        return info
+
+    def _may_go_on(self) -> bool:
+        going = not self.state.paused or bool(self._steps) or self._seek_ns is not None
+        return self.is_left or (going and self._is_wanted())
+
+    def _lets_through(self) -> bool:
+        with self._wake:
+            if not self._is_wanted():
+                return False
+            if not self.state.paused:
+                return True
+            if not self._steps:
+                return False
+            self._steps -= 1
+            return True
+
+    def _at_the_end(self) -> None:
+        """Begin again, or stand still until somebody moves in the recording."""
+        if self._loop and not self.is_left:
+            return
+        self._enter("ended", position_ns=self.state.duration_ns)
+        with self._wake:
+            while not self.is_left and self._seek_ns is None:
+                self._wake.wait(LOOK_S)
+
+    def _fault(self, text: str) -> None:
+        if not self.is_left:
+            log.warning("%s", text)
+            self._enter("failed", error=text)
+
+    def _enter(self, phase: str, **more: object) -> None:
+        super().state_changed(phase, "")
+        self._note(phase=phase, since_ns=monotonic_ns(), **more)
+
+    def _note(self, **changes: object) -> None:
+        with self._wake:
+            self.state = replace(self.state, **changes)  # type: ignore[arg-type]

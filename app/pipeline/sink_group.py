@@ -1,0 +1,135 @@
+"""The sinks of one stream: opened once, told of changes, closed whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from threading import Lock, get_ident
+from time import monotonic_ns
+
+from ..core.detections import Result
+from ..core.errors import KestrelError
+from ..core.frame import SourceInfo
+from ..core.interfaces import Sink, Updatable
+from ..core.stats import Meter
+
+CLAIM_S = 0.1  # a sink that holds its results for longer is stuck
+OnFault = Callable[[KestrelError], None]
+
+
+class Superseded(Exception):
+    """The engine of the calling thread is no longer the one that feeds the sinks."""
+
+
+class SinkGroup:
+    """Passes results on. Used on the thread of the engine that feeds it, its owner.
+
+    The sinks stay open when another source or model takes over: they are told of it, or, where
+    they are not Updatable, closed and opened again. A sink's fault is raised; with ``on_fault`` the
+    sink is closed instead, the fault is kept in ``faults`` and told, and the others go on.
+    """
+
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        meter: Meter,
+        *,
+        info_of: Callable[[int], SourceInfo | None],
+        on_fault: OnFault | None = None,
+    ) -> None:
+        self._sinks, self._meter, self._info_of = list(sinks), meter, info_of
+        self._on_fault = on_fault
+        self._open: list[Sink] = []
+        self._source: SourceInfo | None = None
+        self._labels: Sequence[str] = ()
+        self._lock = Lock()  # held while a sink is at work
+        self._owner: int | None = None
+        self.faults: list[KestrelError] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened; it stays so when it is closed."""
+        return self._source is not None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a sink is at work at this moment; any thread."""
+        return self._lock.locked()
+
+    def claim(self, owner: int | None) -> bool:
+        """Let the thread with this identity feed the sinks from now on, and no other.
+
+        False if a sink is at work. Any thread.
+        """
+        if not self._lock.acquire(timeout=CLAIM_S):
+            return False
+        self._owner = owner
+        self._lock.release()
+        return True
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Open the sinks in order, or tell them what is new."""
+
+        def renew(sink: Sink) -> None:
+            if isinstance(sink, Updatable):
+                sink.update(source, labels)
+            else:
+                sink.close()
+                sink.open(source, labels)
+
+        def begin(sink: Sink) -> None:
+            self._open.append(sink)
+            sink.open(source, labels)
+
+        self._check_owner()
+        do = begin if self._source is None else renew
+        self._source, self._labels = source, labels
+        self._each(do)
+
+    def relabel(self, labels: Sequence[str]) -> None:
+        """Another engine computes, perhaps with another model: tell the sinks that are open."""
+        if self._source is not None:
+            self.open(self._source, labels)
+
+    def emit(self, result: Result) -> None:
+        """Hand the result to each sink; of a change of its source they are told before."""
+        source = self._info_of(result.frame.index)
+        if source is not None and source is not self._source:
+            self.open(source, self._labels)
+        started_ns = monotonic_ns()
+        self._each(lambda sink: sink.emit(result))
+        self._meter.emitted(monotonic_ns() - started_ns)
+
+    def close(self, on_error: Callable[[BaseException], None]) -> None:
+        """Close what was opened, in reverse, each whatever the others do; idempotent."""
+        with self._lock:
+            self._check_owner()
+            while self._open:
+                try:
+                    self._open.pop().close()
+                except BaseException as error:
+                    if self._on_fault is None or not isinstance(error, KestrelError):
+                        on_error(error)
+                    else:
+                        self.faults.append(error)
+                        self._on_fault(error)
+
+    def _check_owner(self) -> None:
+        if self._owner is not None and self._owner != get_ident():
+            raise Superseded
+
+    def _each(self, do: Callable[[Sink], None]) -> None:
+        with self._lock:
+            self._check_owner()
+            for sink in tuple(self._sinks):
+                try:
+                    do(sink)
+                except KestrelError as error:
+                    if self._on_fault is None:
+                        raise
+                    self._sinks.remove(sink)
+                    self._open.remove(sink)
+                    with suppress(KestrelError):  # the first fault is told
+                        sink.close()
+                    self.faults.append(error)
+                    self._on_fault(error)

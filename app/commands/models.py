@@ -34,7 +34,7 @@ from ..models.manifest import (
     parse_toml,
     read_labels,
 )
-from ..models.onnx_quantize import to_fp16, to_half_weights, to_int8
+from ..models.onnx_edit import to_fp16, to_half_weights, to_int8
 from ..models.store import fetch_weights, find_model, list_models, locate, sha256_fault
 from ..sources.uri import is_recording, make_source
 from . import columns, evaluate

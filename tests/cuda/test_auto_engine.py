@@ -50,11 +50,10 @@ def test_tensorrt_takes_part_once_its_engine_is_built(device, words, monkeypatch
     from app.cuda import ort as ort_gpu
     from app.cuda.context import find_gpu
     from app.cuda.ort import tensorrt_cache
-    from app.inference import ort_providers
     from app.models.store import locate
     from app.runtime.engines import choose_from
 
-    monkeypatch.setattr(ort_providers, "missing_provider", lambda engine: None)
+    monkeypatch.setattr(ort_gpu, "missing_provider", lambda engine: None)
     monkeypatch.setattr(ort_gpu, "tensorrt_version", lambda: "10.9.0")
     from app.pipeline.handoff import Policy
 

@@ -19,6 +19,7 @@ from app.core.detections import Result
 from app.core.frame import Frame, SourceInfo
 from app.inference.cpu import CpuSlot
 from app.inference.onnxruntime import OrtNetwork
+from app.inference.postprocess import Limits
 from app.models.manifest import Model
 from app.models.store import find_model
 from app.pipeline.handoff import Policy
@@ -51,7 +52,7 @@ def frame() -> Frame:
 @pytest.fixture(scope="module")
 def slot(model: Model, frame: Frame) -> CpuSlot:
     network = OrtNetwork(model.spec, model.weights, 1, 1)
-    slot = CpuSlot(model.spec, network, queue=SimpleQueue(), wake=int, score=0.35, iou=0.5)
+    slot = CpuSlot(model.spec, network, queue=SimpleQueue(), wake=int, limits=Limits(0.35, 0.5))
     one_frame(slot, frame)
     return slot
 

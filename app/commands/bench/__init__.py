@@ -19,7 +19,7 @@ from ...core.credentials import mask_credentials
 from ...core.errors import ConfigError
 from ...core.stats import PipelineStats
 from ...models.manifest import Model
-from ...models.onnx_profile import network_work
+from ...models.onnx_session import model_cost
 from ...pipeline.handoff import Policy
 from ...runtime.engines import choose_model, spec_computed
 from ...sinks.adapters import AgeSink
@@ -58,7 +58,7 @@ def run_bench(config: Config, destination: Destination, *, seconds: float) -> in
     peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     computed = spec_computed(run.kind, model.spec).for_frame(alone.frame_wh)
     width, height = computed.input.size_wh
-    work, peak = network_work(model.weights, (1, 3, height, width)), ceilings()
+    work, peak = model_cost(model.weights, (1, 3, height, width)), ceilings()
     if config.precision == "bf16" and work.precision != "int8":
         work = replace(work, precision="bf16")
     lines = stage_bounds(alone, computed, work, peak)

@@ -34,8 +34,7 @@ from ...core.letterbox import place
 from ...inference.cpu import cores
 from ...inference.openvino import one_thread, openvino_core, openvino_version, prove_bf16
 from ...models.manifest import ModelSpec
-from ...models.onnx_profile import Work
-from ...models.onnx_session import one_line, open_session
+from ...models.onnx_session import ModelCost, one_line, open_session
 from ...models.store import cache_dir, write_whole
 from ...ops.machine import device
 from .measure import STAGES, Alone, Measured
@@ -224,7 +223,7 @@ class Line:
     of_ceiling: float | None = None  # bound / measured: 1 is as quick as can be
 
 
-def stage_bounds(alone: Alone, spec: ModelSpec, work: Work, peak: Ceilings) -> list[Line]:
+def stage_bounds(alone: Alone, spec: ModelSpec, cost: ModelCost, peak: Ceilings) -> list[Line]:
     """A line per stage, in the order of a frame; ``spec`` with the input that was computed."""
     lines = []
     for stage in STAGES:
@@ -232,9 +231,9 @@ def stage_bounds(alone: Alone, spec: ModelSpec, work: Work, peak: Ceilings) -> l
         if ms is None or (alone.on_gpu and stage != "read"):
             lines.append(Line(stage, measured_ms=ms))
             continue
-        operations, nbytes = _must(stage, alone, spec, work)
+        operations, nbytes = _must(stage, alone, spec, cost)
         # pixels are computed in whole numbers of 8 bits or in float32, whatever the network is
-        gops = peak.gops(work.precision if stage == "network" else "fp32")
+        gops = peak.gops(cost.precision if stage == "network" else "fp32")
         memory_ms = nbytes / peak.copy_gb_s / 1e6
         arithmetic_ms = operations / gops / 1e6 if operations and gops else 0.0
         bound_ms = max(memory_ms, arithmetic_ms)
@@ -248,7 +247,7 @@ def stage_bounds(alone: Alone, spec: ModelSpec, work: Work, peak: Ceilings) -> l
     return lines
 
 
-def _must(stage: str, alone: Alone, spec: ModelSpec, work: Work) -> tuple[int | None, int]:
+def _must(stage: str, alone: Alone, spec: ModelSpec, cost: ModelCost) -> tuple[int | None, int]:
     """Operations, and bytes that any program of this stage reads and writes."""
     width, height = alone.frame_wh
     tensor_bytes = 4 * 3 * spec.input.size_wh[0] * spec.input.size_wh[1]
@@ -261,11 +260,13 @@ def _must(stage: str, alone: Alone, spec: ModelSpec, work: Work) -> tuple[int | 
         touched = min(alone.frame_bytes, 4 * values)  # four neighbours each, if they are not shared
         return TAP_OPERATIONS * values, touched + tensor_bytes
     if stage == "network":
-        return work.operations, work.weight_bytes + work.io_bytes
-    return None, work.io_bytes - tensor_bytes
+        return cost.operations, cost.weight_bytes + cost.io_bytes
+    return None, cost.io_bytes - tensor_bytes
 
 
-def bottleneck(alone: Alone, lines: list[Line], run: Measured, work: Work, peak: Ceilings) -> str:
+def bottleneck(
+    alone: Alone, lines: list[Line], run: Measured, cost: ModelCost, peak: Ceilings
+) -> str:
     """One sentence: what limits the frames per second, and what would help."""
     fps = run.stats.overall_fps
     stage = max(alone.stages_ms, key=lambda name: alone.stages_ms[name])
@@ -285,19 +286,19 @@ def bottleneck(alone: Alone, lines: list[Line], run: Measured, work: Work, peak:
     (line,) = (each for each in lines if each.stage == stage)
     at = "" if line.of_ceiling is None else f" and at {line.of_ceiling:.0%} of its ceiling"
     if stage == "network":
-        what, cure = "The network", _network_cure(alone, line, work, peak)
+        what, cure = "The network", _network_cure(alone, line, cost, peak)
     else:
         what, cure = CURES[stage]
     return f"{what} is {share:.0%} of the work of a frame{at}{cure}."
 
 
-def _network_cure(alone: Alone, line: Line, work: Work, peak: Ceilings) -> str:
+def _network_cure(alone: Alone, line: Line, cost: ModelCost, peak: Ceilings) -> str:
     smaller = "a smaller model or input would help"
     if alone.on_gpu:
         return f": a lower --precision, a larger batch or {smaller}"
     if line.of_ceiling is not None and line.of_ceiling >= NEAR:
-        more = "" if work.precision == "int8" else "an 8-bit variant (models quantize) or "
-        if work.precision == "fp32" and peak.bf16_gops and peak.bf16_gops > (peak.fp32_gops or 0):
+        more = "" if cost.precision == "int8" else "an 8-bit variant (models quantize) or "
+        if cost.precision == "fp32" and peak.bf16_gops and peak.bf16_gops > (peak.fp32_gops or 0):
             more = f"--engine openvino --precision bf16, {more}"
         return f": {more}{smaller}, tuning would not"
     return (
@@ -306,11 +307,11 @@ def _network_cure(alone: Alone, line: Line, work: Work, peak: Ceilings) -> str:
     )
 
 
-def figures(lines: list[Line], sentence: str, work: Work, peak: Ceilings) -> dict[str, Any]:
+def figures(lines: list[Line], sentence: str, cost: ModelCost, peak: Ceilings) -> dict[str, Any]:
     """For JSON."""
     return {
         "ceilings": asdict(peak),
-        "network": asdict(work),
+        "network": asdict(cost),
         "stages": [asdict(line) for line in lines],
         "bottleneck": sentence,
     }

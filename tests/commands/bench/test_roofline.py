@@ -22,12 +22,12 @@ from app.commands.bench.roofline import (
 )
 from app.core.errors import ModelError
 from app.core.stats import Meter
-from app.models.onnx_profile import Work, network_work
+from app.models.onnx_session import ModelCost, model_cost
 from app.models.store import find_model
 from app.ops.power import Energy
 from tests.shelf_kit import asset
 
-WORK = Work(800_000_000, 4_000_000, 1_200_000, 30_000_000, "fp32")
+WORK = ModelCost(800_000_000, 4_000_000, 1_200_000, 30_000_000, "fp32")
 PEAK = Ceilings(100.0, 400.0, None, 10.0, "a processor", "2026-01-31")
 ALONE_MS = {"read": 1.0, "preprocess": 0.5, "network": 10.0, "postprocess": 0.5}
 
@@ -42,7 +42,7 @@ def measured(fps: float, load: Load | None = None) -> Measured:
 
 
 def test_operations_and_bytes_are_those_of_the_graph(blob: Path) -> None:
-    work = network_work(blob, (1, 3, 64, 64))
+    work = model_cost(blob, (1, 3, 64, 64))
     first, last = 2 * 32 * 64 * (3 * 8 * 8), 2 * 64 * 32
     others = 32 * 64 + 64  # ReLU and sigmoid, one each
     assert work.operations == first + last + others
@@ -51,14 +51,14 @@ def test_operations_and_bytes_are_those_of_the_graph(blob: Path) -> None:
 
 
 def test_a_known_network_has_its_published_operations() -> None:
-    work = network_work(asset("yolox_nano_416"), (1, 3, 416, 416))
+    work = model_cost(asset("yolox_nano_416"), (1, 3, 416, 416))
     assert work.operations / 1e9 == pytest.approx(1.08, rel=0.03)  # as its authors say
 
 
 def test_the_default_model_in_8_bits_is_seen_as_such() -> None:
     plain, quantised = (find_model(name) for name in ("kestrel_320", "kestrel_320_int8"))
     shape = (1, 3, 320, 320)
-    works = [network_work(model.weights, shape) for model in (plain, quantised)]
+    works = [model_cost(model.weights, shape) for model in (plain, quantised)]
     assert [work.precision for work in works] == ["fp32", "int8"]
     assert works[1].operations == pytest.approx(works[0].operations, rel=0.02)
 
@@ -67,7 +67,7 @@ def test_a_damaged_file_is_told(tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(b"no network")
     with pytest.raises(ModelError, match=r"x\.onnx does not run"):
-        network_work(path, (1, 3, 8, 8))
+        model_cost(path, (1, 3, 8, 8))
 
 
 @pytest.mark.parametrize(

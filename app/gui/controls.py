@@ -1,10 +1,11 @@
-"""How are thresholds, classes and what is drawn set while it runs?"""
+"""The controls of a run: thresholds, classes, what is drawn, and the position in a recording."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PyQt5.QtCore import Qt, QTimer, pyqtSignal
+from PyQt5.QtCore import QSignalBlocker, QSize, Qt, QTimer, pyqtSignal
+from PyQt5.QtGui import QMouseEvent
 from PyQt5.QtWidgets import (
     QCheckBox,
     QDoubleSpinBox,
@@ -17,15 +18,19 @@ from PyQt5.QtWidgets import (
     QListWidgetItem,
     QPushButton,
     QSlider,
+    QStyle,
+    QStyleOptionSlider,
     QVBoxLayout,
     QWidget,
 )
 
 from ..core.detections import printable
+from ..session.state import FeedState
 from . import texts
-from .actions import Actions
+from .actions import DRAWN, Actions
 
 SETTLE_MS = 60  # a slider on its way asks at most so often
+MS = 1_000_000
 
 
 class Threshold(QWidget):
@@ -46,7 +51,8 @@ class Threshold(QWidget):
             each.setToolTip(tip)
             each.setAccessibleName(name)
         self.slider.valueChanged.connect(lambda value: self.box.setValue(value / 100))
-        self.box.valueChanged.connect(self._moved)
+        self.box.valueChanged.connect(lambda value: self.slider.setValue(round(value * 100)))
+        self.box.valueChanged.connect(self.changed)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.slider, 1)
@@ -59,18 +65,8 @@ class Threshold(QWidget):
 
     def show_value(self, value: float) -> None:
         """What holds now, without asking for it."""
-        for each in (self.slider, self.box):
-            each.blockSignals(True)
-        self.slider.setValue(round(value * 100))
-        self.box.setValue(value)
-        for each in (self.slider, self.box):
-            each.blockSignals(False)
-
-    def _moved(self, value: float) -> None:
-        self.slider.blockSignals(True)
-        self.slider.setValue(round(value * 100))
-        self.slider.blockSignals(False)
-        self.changed.emit(value)
+        with QSignalBlocker(self):
+            self.box.setValue(value)
 
 
 class Controls(QWidget):
@@ -110,9 +106,8 @@ class Controls(QWidget):
 
     def show_thresholds(self, score: float | None, iou: float | None) -> None:
         """What holds now; not while the user is on the way to something else."""
-        if self._settle.isActive() or self.score.slider.isSliderDown():
-            return
-        if self.iou.slider.isSliderDown():
+        sliders = self.score.slider, self.iou.slider
+        if self._settle.isActive() or any(each.isSliderDown() for each in sliders):
             return
         for widget, value in ((self.score, score), (self.iou, iou)):
             if value is not None and abs(widget.value - value) > 0.004:
@@ -123,21 +118,21 @@ class Controls(QWidget):
         if tuple(labels) == self._labels and hidden == self._hidden:
             return
         self._labels, self._hidden = tuple(labels), hidden
-        self.list.blockSignals(True)
-        self.list.clear()
-        for label in dict.fromkeys(labels):
-            item = QListWidgetItem(printable(label))
-            item.setData(Qt.ItemDataRole.UserRole, label)
-            item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
-            shown = label not in hidden
-            item.setCheckState(Qt.CheckState.Checked if shown else Qt.CheckState.Unchecked)
-            self.list.addItem(item)
-        self.list.blockSignals(False)
+        with QSignalBlocker(self.list):
+            self.list.clear()
+            for label in dict.fromkeys(labels):
+                item = QListWidgetItem(printable(label))
+                item.setData(Qt.ItemDataRole.UserRole, label)
+                item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
+                shown = label not in hidden
+                item.setCheckState(Qt.CheckState.Checked if shown else Qt.CheckState.Unchecked)
+                self.list.addItem(item)
         self._find(self.search.text())
 
     def set_all(self, on: bool) -> None:
         """Tick every class, or none."""
-        self._set_hidden(frozenset() if on else frozenset(self._labels))
+        self.show_classes(self._labels, frozenset() if on else frozenset(self._labels))
+        self.hidden_changed.emit(self._hidden)
 
     def _touched(self) -> None:
         if not self._settle.isActive():
@@ -148,9 +143,9 @@ class Controls(QWidget):
         grid = QGridLayout(group)
         grid.setContentsMargins(0, 4, 0, 0)
         self.toggles: dict[str, QCheckBox] = {}
-        for place, name in enumerate(("boxes", "labels", "scores", "keypoints", "hud")):
+        for place, name in enumerate((*DRAWN, "hud")):
             action = actions[name]
-            check = QCheckBox(action.text().replace("&", ""))
+            check = QCheckBox(action.iconText())
             check.setToolTip(action.toolTip())
             check.toggled.connect(action.setChecked)
             action.toggled.connect(check.setChecked)
@@ -199,6 +194,71 @@ class Controls(QWidget):
         self._hidden = self._hidden - {label} if ticked else self._hidden | {label}
         self.hidden_changed.emit(self._hidden)
 
-    def _set_hidden(self, hidden: frozenset[str]) -> None:
-        self.show_classes(self._labels, hidden)
-        self.hidden_changed.emit(hidden)
+
+class _Bar(QSlider):
+    """A slider that goes where it is clicked."""
+
+    def mousePressEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Move the handle under the pointer first; from there it can be dragged."""
+        style = self.style()
+        if event is not None and style is not None and event.button() == Qt.MouseButton.LeftButton:
+            option = QStyleOptionSlider()
+            self.initStyleOption(option)
+            handle = style.subControlRect(
+                QStyle.ComplexControl.CC_Slider, option, QStyle.SubControl.SC_SliderHandle, self
+            )
+            if not handle.contains(event.pos()):
+                span = self.width() - handle.width()
+                value = QStyle.sliderValueFromPosition(
+                    self.minimum(), self.maximum(), event.pos().x() - handle.width() // 2, span
+                )
+                self.setSliderPosition(value)
+        super().mousePressEvent(event)
+
+
+class Timeline(QWidget):
+    """Shown for recordings only; ``moved`` gives the wanted position in ns."""
+
+    moved = pyqtSignal(object)  # an int: nanoseconds do not fit into Qt's own
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slider = _Bar(Qt.Orientation.Horizontal)
+        self.slider.setAccessibleName(texts.TIMELINE_NAME)
+        self.slider.setTracking(True)
+        self.slider.setSingleStep(1000)
+        self.slider.setPageStep(5000)
+        self.slider.valueChanged.connect(lambda value: self.moved.emit(value * MS))
+        self.clock = QLabel()
+        row = QHBoxLayout(self)
+        row.setContentsMargins(12, 4, 12, 4)
+        row.addWidget(self.slider, 1)
+        row.addWidget(self.clock)
+        self.hide()
+
+    def show_feed(self, feed: FeedState) -> None:
+        """Follow the recording, but never pull the handle out of the user's hand."""
+        shown = feed.recording and feed.duration_ns is not None
+        self.setVisible(shown)
+        if not shown or feed.duration_ns is None:
+            return
+        position_ns, duration_ns = feed.position_ns or 0, max(feed.duration_ns, MS)
+        self.slider.setEnabled(feed.seekable)
+        self.slider.setToolTip(texts.TIMELINE_TIP if feed.seekable else texts.TIMELINE_FIXED)
+        if not self.slider.isSliderDown():
+            with QSignalBlocker(self.slider):
+                self.slider.setRange(0, duration_ns // MS)
+                self.slider.setValue(position_ns // MS)
+        self.clock.setText(f"{clock(position_ns)} / {clock(duration_ns)}")
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """One line."""
+        return QSize(200, self.fontMetrics().height() + 12)
+
+
+def clock(position_ns: int) -> str:
+    """m:ss, or h:mm:ss."""
+    seconds = position_ns // 1_000_000_000
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

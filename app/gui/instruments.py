@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from time import monotonic
 from typing import Any
 
@@ -34,7 +35,7 @@ class CountsTable(QTableWidget):
 
     def __init__(self) -> None:
         super().__init__(0, 3)
-        self.setAccessibleName(texts.TABLE_NAME)
+        self.setAccessibleName(texts.IN_PICTURE)
         self.setHorizontalHeaderLabels(list(texts.TABLE_HEAD))
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -56,15 +57,10 @@ class CountsTable(QTableWidget):
         self._shown = counts
         self.setRowCount(len(counts))
         for row, (class_id, label, count, best) in enumerate(counts):
-            for column, text in enumerate((label, str(count), f"{best:.2f}")):
-                item = self.item(row, column)
-                if item is None:
-                    item = QTableWidgetItem()
-                    self.setItem(row, column, item)
-                if item.text() != text:
-                    item.setText(text)
-                if column == 0:
-                    item.setData(Qt.ItemDataRole.DecorationRole, QColor(*colour_of(class_id)))
+            cells = [QTableWidgetItem(text) for text in (label, str(count), f"{best:.2f}")]
+            cells[0].setData(Qt.ItemDataRole.DecorationRole, QColor(*colour_of(class_id)))
+            for column, cell in enumerate(cells):
+                self.setItem(row, column, cell)
 
 
 def counts_of(
@@ -81,6 +77,8 @@ def counts_of(
         for class_id, count in sorted(Counter(class_ids).items(), key=lambda kv: (-kv[1], kv[0]))
     ]
 
+
+Figure = tuple[str, str]  # what it is, what it says
 
 SPAN_S = 60.0
 Sample = Mapping[str, float | None]
@@ -161,13 +159,11 @@ class Plot(QWidget):
         self._area.setYRange(0, _round_up(top), padding=0.06)
 
     def _write_legend(self) -> None:
-        parts = []
-        for place, (name, value) in enumerate(self._latest.items()):
-            shown = texts.UNAVAILABLE if value is None else _figure(value)
-            colour = _COLOURS[place % len(_COLOURS)]
-            title = texts.SERIES.get(name, name)
-            parts.append(f'<span style="color:{colour}">■</span> {title} <b>{shown}</b>')
-        text = f"<b>{self.title}</b><br>" + " &nbsp; ".join(parts)
+        shown = [
+            f'<span style="color:{colour}">■</span> {name} <b>{value}</b>'
+            for colour, (name, value) in zip(cycle(_COLOURS), self._named())
+        ]
+        text = f"<b>{self.title}</b><br>" + " &nbsp; ".join(shown)
         if text != self.legend.text():
             self.legend.setText(text)
             self.setAccessibleName(f"{self.title}: {self.spoken()}")
@@ -175,11 +171,13 @@ class Plot(QWidget):
 
     def spoken(self) -> str:
         """The latest figures in words."""
-        return ", ".join(
-            f"{texts.SERIES.get(name, name)} "
-            + (texts.UNAVAILABLE if value is None else _figure(value))
+        return ", ".join(f"{name} {value}" for name, value in self._named())
+
+    def _named(self) -> list[Figure]:
+        return [
+            (texts.SERIES.get(name, name), texts.UNAVAILABLE if value is None else _figure(value))
             for name, value in self._latest.items()
-        )
+        ]
 
 
 def _figure(value: float) -> str:
@@ -217,7 +215,7 @@ class Instruments(QWidget):
         self._grid = QGridLayout()
         self._pyqtgraph: Any = None
         self._missing: list[tuple[str, Sequence[str]]] = []  # plots to be made, one a tick
-        self._plots: list[Plot] = []
+        self.plots: list[Plot] = []
         self._colours = QColor("white"), QColor("gray")
         self._turn = 0
         self._next_s = 0.0
@@ -251,13 +249,8 @@ class Instruments(QWidget):
     def restyle(self, *, ground: QColor, ink: QColor) -> None:
         """Follow the theme."""
         self._colours = ground, ink
-        for plot in self._plots:
+        for plot in self.plots:
             plot.restyle(ground, ink)
-
-    @property
-    def plots(self) -> Sequence[Plot]:
-        """For who wants to look at what they show."""
-        return self._plots
 
     def tick(self, state: SessionState) -> None:
         """Take a sample when it is time; repaint one plot, or make one that is still missing."""
@@ -268,30 +261,19 @@ class Instruments(QWidget):
         if now_s >= self._next_s:
             self._next_s = now_s + SAMPLE_S
             sample = self._sample(state, now_s)
-            for plot in self._plots:
-                if plot.title == texts.PLOT_STAGES:
-                    plot.add(now_s, state.figures.stages_ms)
-                else:
-                    plot.add(now_s, sample)
+            for plot in self.plots:
+                stages = plot.title == texts.PLOT_STAGES
+                plot.add(now_s, state.figures.stages_ms if stages else sample)
             self._turn = 0
-        if self._turn < len(self._plots):
-            self._plots[self._turn].redraw(now_s)
+        if self._turn < len(self.plots):
+            self.plots[self._turn].redraw(now_s)
             self._turn += 1
 
     def _add_plot(self, title: str, series: Sequence[str]) -> None:
         plot = Plot(title, series, self._pyqtgraph)
         plot.restyle(*self._colours)
-        self._grid.addWidget(plot, len(self._plots) // 3, len(self._plots) % 3)
-        self._plots.append(plot)
-
-    def show_result(
-        self, shown: tuple[Result, Sequence[str]] | None, hidden: frozenset[str]
-    ) -> None:
-        """What is in the picture now."""
-        if shown is None:
-            return
-        result, labels = shown
-        self.table.show_counts(counts_of(result, labels, hidden))
+        self._grid.addWidget(plot, len(self.plots) // 3, len(self.plots) % 3)
+        self.plots.append(plot)
 
     def _sample(self, state: SessionState, now_s: float) -> Sample:
         figures, machine = state.figures, state.machine
@@ -322,8 +304,6 @@ def _known(value: float) -> float | None:
 _GROUND, _NAME, _VALUE = QColor(24, 24, 27), QColor(140, 142, 150), QColor(236, 236, 238)
 _ALERT = QColor(255, 120, 120)
 _GAP = 18.0
-
-Figure = tuple[str, str]  # what it is, what it says
 
 
 class Hud(QWidget):
@@ -380,15 +360,13 @@ class Hud(QWidget):
 
 
 def figures_of(state: SessionState) -> list[Figure]:
-    """What the status line says."""
+    """The figures of the status bar."""
     now = state.figures
     wh_px = state.feed.info.wh_px if state.feed.info else None
     watts = state.machine.power_w
     power = [] if watts is None else [(texts.POWER, _power(watts, now.fps))]
     return [
-        (texts.FPS, f"{now.fps:.1f}"),
-        (texts.AGE, f"{milliseconds(now.age_p50_ms)} / {milliseconds(now.age_p95_ms)} ms"),
-        (texts.DROPPED, f"{sum(now.dropped.values())}"),
+        *speed_figures(now.fps, (now.age_p50_ms, now.age_p95_ms), now.dropped),
         (texts.SIZE, f"{wh_px[0]} × {wh_px[1]}" if wh_px else texts.NO_FIGURE),
         *power,
         # the model's name stands in its picker
@@ -396,11 +374,18 @@ def figures_of(state: SessionState) -> list[Figure]:
     ]
 
 
+def speed_figures(
+    fps: float, age_ms: tuple[float, float], dropped: Mapping[str, int]
+) -> list[Figure]:
+    """Frame rate, ages (p50 and p95; a dash where there is none) and drops of a source."""
+    p50, p95 = (texts.NO_FIGURE if math.isnan(age) else f"{age:.0f}" for age in age_ms)
+    return [
+        (texts.FPS, f"{fps:.1f}"),
+        (texts.AGE, f"{p50} / {p95} ms"),
+        (texts.DROPPED, str(sum(dropped.values()))),
+    ]
+
+
 def _power(watts: float, fps: float) -> str:
     """With what a frame costs, while there are any."""
     return f"{watts:.1f} W" + (f", {watts / fps:.2g} J a frame" if fps else "")
-
-
-def milliseconds(value: float) -> str:
-    """A dash where there is no figure."""
-    return texts.NO_FIGURE if math.isnan(value) else f"{value:.0f}"

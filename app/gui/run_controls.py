@@ -1,4 +1,4 @@
-"""What do the controls ask of the run, and what of it is remembered?"""
+"""Passes what the user asks for to the run, and remembers the choices that take effect."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RunControls:
         self._new_uri = uri
         self._settings.set("hint_seen", True)
         self._desk.show_source(uri)
-        self._view.fit()
+        self._view.look(None)
 
     def snapshot(self, banners: Banners) -> None:
         """Save what is shown now."""
@@ -109,13 +109,15 @@ class RunControls:
         self._view.set_hidden(hidden)
         self._desk.hide(hidden)
 
-    def do(self, deed: Deed) -> None:
+    def do(self, deed: Deed | None) -> None:
         """What a banner's button offers."""
         if deed == "reopen":
             self._desk.reopen()
         elif deed == "cancel":
             self._desk.cancel()
-        else:
+        elif deed == "dismiss_hint":
+            self._settings.set("hint_seen", True)
+        elif deed == "retry_engine":
             self._desk.choose(self._desk.state().running or Choice())
 
     def _model_came(self, state: SessionState) -> None:

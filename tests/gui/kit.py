@@ -1,4 +1,4 @@
-"""What does the window see of a run that is none?"""
+"""A stand-in for a run: notes what the window asks for."""
 
 from __future__ import annotations
 

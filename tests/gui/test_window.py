@@ -1,4 +1,4 @@
-"""Does the window live and end with the run, whatever happens in between?"""
+"""The window lives and ends with the run, whatever happens in between."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ _MENUS: tuple[tuple[str, str], ...] = (
 
 
 class Actions:
-    """All of them by name, as Qt's actions, which menus, toolbar and keys share."""
+    """All actions by name; menus, toolbar and keys share them."""
 
     def __init__(self, parent: QWidget) -> None:
         self._all: dict[str, QAction] = {}
@@ -138,7 +138,7 @@ class Actions:
             action.setIcon(icon(face, self._ink))
 
     def fill(self, bar: QMenuBar, choose_theme: Callable[[str], None]) -> QActionGroup:
-        """The menu bar; returns the group of the themes."""
+        """Fill the menu bar; returns the group of the theme actions."""
         themes = QActionGroup(bar)
         themes.triggered.connect(lambda action: choose_theme(action.data()))
         for title, names in _MENUS:

@@ -34,7 +34,7 @@ MS = 1_000_000
 
 
 class Threshold(QWidget):
-    """A slider and a box for the same number, 0.01 to 1, in hundredths."""
+    """A slider and a spin box for one number, 0.01 to 1 in steps of 0.01."""
 
     changed = pyqtSignal(float)
 
@@ -60,17 +60,17 @@ class Threshold(QWidget):
 
     @property
     def value(self) -> float:
-        """Where it stands."""
+        """The number chosen, rounded to 0.01."""
         return round(self.box.value(), 2)
 
     def show_value(self, value: float) -> None:
-        """What holds now, without asking for it."""
+        """Show the value in force without emitting ``changed``."""
         with QSignalBlocker(self):
             self.box.setValue(value)
 
 
 class Controls(QWidget):
-    """The dock's content. It asks by its signals, and shows what it is told."""
+    """The content of the controls dock: emits what the user sets, and shows what is in force."""
 
     thresholds = pyqtSignal(float, float)
     defaults = pyqtSignal()
@@ -105,7 +105,7 @@ class Controls(QWidget):
         column.addWidget(self._classes(), 1)
 
     def show_thresholds(self, score: float | None, iou: float | None) -> None:
-        """What holds now; not while the user is on the way to something else."""
+        """Show the thresholds in force, unless the user is moving a slider."""
         sliders = self.score.slider, self.iou.slider
         if self._settle.isActive() or any(each.isSliderDown() for each in sliders):
             return
@@ -114,7 +114,7 @@ class Controls(QWidget):
                 widget.show_value(value)
 
     def show_classes(self, labels: Sequence[str], hidden: frozenset[str]) -> None:
-        """The classes of the model; those hidden are not ticked."""
+        """List the model's classes; hidden ones are not ticked."""
         if tuple(labels) == self._labels and hidden == self._hidden:
             return
         self._labels, self._hidden = tuple(labels), hidden
@@ -217,7 +217,7 @@ class _Bar(QSlider):
 
 
 class Timeline(QWidget):
-    """Shown for recordings only; ``moved`` gives the wanted position in ns."""
+    """The position in a recording, hidden for other sources; ``moved`` emits the new one in ns."""
 
     moved = pyqtSignal(object)  # an int: nanoseconds do not fit into Qt's own
 
@@ -237,7 +237,7 @@ class Timeline(QWidget):
         self.hide()
 
     def show_feed(self, feed: FeedState) -> None:
-        """Follow the recording, but never pull the handle out of the user's hand."""
+        """Follow the recording, except while the user drags the handle."""
         shown = feed.recording and feed.duration_ns is not None
         self.setVisible(shown)
         if not shown or feed.duration_ns is None:

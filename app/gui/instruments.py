@@ -1,4 +1,4 @@
-"""The instruments beside and below the picture: plots, figures and counts."""
+"""Measurements on screen: plots, table of counts, status bar."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from . import texts
 
 
 class CountsTable(QTableWidget):
-    """Class, count, best score."""
+    """A table of class, count and best score."""
 
     def __init__(self) -> None:
         super().__init__(0, 3)
@@ -66,7 +66,7 @@ class CountsTable(QTableWidget):
 def counts_of(
     result: Result, labels: Sequence[str], hidden: frozenset[str]
 ) -> list[tuple[int, str, int, float]]:
-    """(class_id, label, count, best score) of each class seen, the commonest first."""
+    """(class_id, label, count, best score) of each class in the result, most frequent first."""
     found = result.detections.without(labels, hidden)
     class_ids = found.class_ids.tolist()
     best: dict[int, float] = {}
@@ -127,7 +127,7 @@ class Plot(QWidget):
         axis.setTextPen(ink)
 
     def add(self, now_s: float, sample: Sample) -> None:
-        """One moment more. A series that is not told has a gap, never a 0."""
+        """Append one sample; a series without a value gets a gap, never a 0."""
         if self.title == texts.PLOT_STAGES:
             for name in sample:
                 self._series.setdefault(name, deque())
@@ -139,7 +139,7 @@ class Plot(QWidget):
                 points.popleft()
 
     def redraw(self, now_s: float) -> None:
-        """Show what was added."""
+        """Draw the samples added since."""
         self._write_legend()
         if not self._area.isVisible():
             return
@@ -223,7 +223,7 @@ class Instruments(QWidget):
         self.table = CountsTable()
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Enough to read them: the picture gets the rest. Who wants larger plots pulls them up."""
+        """Enough to read the plots; the view gets the rest."""
         return QSize(900, 230)
 
     def build(self) -> None:
@@ -328,7 +328,7 @@ class Hud(QWidget):
         return QSize(200, self.fontMetrics().height() + 12)
 
     def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802
-        """Names quiet, values clear; what has no room is left out from the right."""
+        """Paint names in grey and values in white; what does not fit is cut off at the right."""
         painter = QPainter(self)
         try:
             painter.fillRect(self.rect(), _GROUND)
@@ -348,7 +348,7 @@ class Hud(QWidget):
     def _write(
         self, painter: QPainter, text: str, font: QFont, ink: QColor, x: float, end: float
     ) -> float:
-        """Write at x; where it ended."""
+        """Write the text at x; returns the x of its end."""
         metrics = QFontMetricsF(font)
         room = max(0.0, end - x)
         shown = metrics.elidedText(text, Qt.TextElideMode.ElideRight, room)
@@ -387,5 +387,5 @@ def speed_figures(
 
 
 def _power(watts: float, fps: float) -> str:
-    """With what a frame costs, while there are any."""
+    """Power in W and, while frames arrive, energy per frame in J."""
     return f"{watts:.1f} W" + (f", {watts / fps:.2g} J a frame" if fps else "")

@@ -173,7 +173,7 @@ class MainWindow(QMainWindow):
         self.controls.hidden_changed.connect(self.run.hide)
 
     def show_source(self, uri: str) -> None:
-        """Change to this source; what was said of another one is no news any more."""
+        """Change to this source and drop the notice about the previous one."""
         self.banners.forget_notice()
         self.run.show_source(uri)
 
@@ -302,7 +302,7 @@ class MainWindow(QMainWindow):
     # --- what Qt calls ----------------------------------------------------------------------------
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:  # noqa: N802 - Qt's name
-        """What no control has taken."""
+        """Handle the keys that no control has taken."""
         if event is None:
             return
         key = event.key()
@@ -323,19 +323,19 @@ class MainWindow(QMainWindow):
             super().keyPressEvent(event)
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:  # noqa: N802
-        """Take what is a source."""
+        """Accept a drop that holds a source."""
         if event is not None and dropped_source(event.mimeData()) is not None:
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent | None) -> None:  # noqa: N802
-        """Show it."""
+        """Change to the dropped source."""
         uri = dropped_source(event.mimeData()) if event is not None else None
         if event is not None and uri is not None:
             event.acceptProposedAction()
             self.show_source(uri)
 
     def closeEvent(self, event: QCloseEvent | None) -> None:  # noqa: N802
-        """The run ends with the window."""
+        """Remember the settings and end the run."""
         if self._timer.isActive():
             self._timer.stop()
             self._remember()
@@ -344,12 +344,12 @@ class MainWindow(QMainWindow):
         super().closeEvent(event)
 
     def createPopupMenu(self) -> QMenu | None:  # noqa: N802
-        """No menu for hiding the toolbar for good."""
+        """No context menu: it could hide the toolbar for good."""
         return None
 
 
 def _scrolling(content: QWidget) -> QScrollArea:
-    """In a small window what has no room is scrolled to."""
+    """The content in a scroll area, for small windows."""
     area = QScrollArea()
     area.setFrameShape(QFrame.Shape.NoFrame)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)

@@ -45,7 +45,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """What the source and the engine have to say, and whether the picture is an old one."""
+    """Messages about source and engine, and whether the frame shown is out of date."""
 
     source: Message | None = None
     engine: Message | None = None
@@ -53,7 +53,10 @@ class Messages:
 
 
 def messages(state: SessionState, *, now_ns: int, result_ns: int) -> Messages:
-    """``result_ns`` is when the newest result came, 0 before the first; all times are monotonic."""
+    """The messages for a state; ``result_ns``: time of the newest result, 0 before the first.
+
+    All times are monotonic.
+    """
     source, engine = _of_source(state.feed, now_ns), _of_engine(state, now_ns)
     if source is None and result_ns and _opens_long(state.feed, now_ns):
         # until the first picture the hint in the middle says so
@@ -66,7 +69,7 @@ def messages(state: SessionState, *, now_ns: int, result_ns: int) -> Messages:
 
 
 def hint(state: SessionState, now_ns: int) -> str:
-    """What is said in the middle while there is no picture yet."""
+    """The text in the middle of the view before the first frame."""
     if state.failure or state.feed.error:
         return ""
     if state.running is None and state.building_text:
@@ -206,12 +209,12 @@ class Banners:
         column.addWidget(self.hint, 0, Qt.AlignmentFlag.AlignBottom)
 
     def show_messages(self, said: Messages) -> None:
-        """What holds now."""
+        """Show the current messages, and hide banners that have none."""
         for banner, message in ((self.source, said.source), (self.engine, said.engine)):
             banner.tell(message) if message else banner.hide()
 
     def show_notice(self, notice: Notice | None) -> None:
-        """A new one is shown for a while."""
+        """Show a new notice, and hide one whose time is over."""
         if notice is not None and notice.number > self._number:
             self._number = notice.number
             self.tell(notice.text, notice.severity)
@@ -248,7 +251,7 @@ class Banners:
 def ask_path(
     parent: QWidget, title: str, then: Callable[[str], None], *, folder: bool = True
 ) -> None:
-    """A folder; else a video or an image."""
+    """Ask for a folder, else for a video or an image, without blocking; ``then`` gets its path."""
     dialog = QFileDialog(parent, title, str(Path.home()))
     dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     dialog.fileSelected.connect(then)
@@ -260,7 +263,7 @@ def ask_path(
 
 
 def ask_url(parent: QWidget, then: Callable[[str], None]) -> None:
-    """The address of a stream."""
+    """Ask for the address of a stream without blocking."""
 
     def chosen(text: str) -> None:
         if text.strip():
@@ -275,7 +278,7 @@ def ask_url(parent: QWidget, then: Callable[[str], None]) -> None:
 
 
 def show_text(parent: QWidget, title: str, text: str) -> None:
-    """A box with rich text beside the running window."""
+    """Show rich text in a box beside the running window."""
     box = QMessageBox(parent)
     box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     box.setWindowTitle(title)

@@ -63,7 +63,7 @@ class Theme:
         self._apply()
 
     def system_wants(self, dark: bool) -> None:
-        """What the desktop says."""
+        """Take over the desktop's preference."""
         self._system_dark = dark
         self._apply()
 
@@ -129,7 +129,7 @@ def follow_desktop(wants_dark: Callable[[bool], None]) -> QObject | None:
 
 
 def _sheet(*, dark: bool) -> str:
-    """What a palette cannot say: quiet toolbars, roomy buttons, a focus that can be seen."""
+    """Style sheet for what a palette cannot express: borders, padding, visible focus."""
     line = "#34353a" if dark else "#d5d6da"
     hover = "#37383d" if dark else "#dddee2"
     on = "#2a3f5f" if dark else "#cfe0f7"

@@ -30,7 +30,7 @@ _LONGEST = 34
 
 
 class SourceButton(QToolButton):
-    """Shows what runs; its menu holds everything that could."""
+    """Shows the current source; its menu offers all others."""
 
     chosen = pyqtSignal(str)
 
@@ -47,7 +47,7 @@ class SourceButton(QToolButton):
         self.setMenu(menu)
 
     def set_label(self, label: str) -> None:
-        """What runs now."""
+        """Show the current source."""
         name = _short(label) or texts.SOURCE
         if name != self.text():
             self.setText(name)
@@ -55,7 +55,7 @@ class SourceButton(QToolButton):
             self.setAccessibleDescription(label)
 
     def fill(self) -> None:
-        """Build the menu anew from what is known now."""
+        """Build the menu from the current catalogue and settings."""
         menu = self.menu()
         assert menu is not None
         menu.clear()
@@ -96,7 +96,7 @@ class SourceButton(QToolButton):
 
 
 def dropped_source(data: QMimeData | None) -> str | None:
-    """The source that a drop means; None if it is no file and no address."""
+    """The path or network address in a drop; None if there is neither."""
     if data is None:
         return None
     for url in data.urls():
@@ -109,7 +109,7 @@ def dropped_source(data: QMimeData | None) -> str | None:
 
 
 def _short(label: str) -> str:
-    """A file by its name; a long address from its end."""
+    """A label that fits the button: the file's name, or the end of a long address."""
     if label == SAMPLE:
         return texts.SAMPLE
     if label.startswith("pattern:"):
@@ -164,7 +164,7 @@ class ToolBar(QToolBar):
             picker.activated.connect(self._chosen)
 
     def restyle(self, ink: QColor) -> None:
-        """Follow the theme. The style's own arrow to what has no room is black on black."""
+        """Follow the theme; the style's own extension arrow is black on black."""
         more = self.findChild(QToolButton, "qt_toolbar_ext_button")
         if isinstance(more, QToolButton):
             more.setIcon(icon("more", ink))
@@ -172,7 +172,7 @@ class ToolBar(QToolBar):
             more.setToolTip(texts.MORE_TOOLS)
 
     def show_state(self, state: SessionState, catalogue: Catalogue) -> None:
-        """What runs, or is about to."""
+        """Show the source, model and engine in use or being prepared."""
         self.source.set_label(state.feed.label or state.feed.uri)
         choice = state.building or state.running
         if choice is None:
@@ -192,7 +192,7 @@ class ToolBar(QToolBar):
 
 
 class _Picker(QComboBox):
-    """A list of offers that is left alone while it is open."""
+    """A list of offers, not changed while it is open."""
 
     def __init__(self, name: str, tip: str, width: int) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ class _Picker(QComboBox):
         self._offers: list[Offer] = []
 
     def show_offers(self, offers: list[Offer], value: str) -> None:
-        """These, with this one chosen."""
+        """List these offers and select the one with this value."""
         view = self.view()
         if view is not None and view.isVisible():
             return

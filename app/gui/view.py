@@ -84,7 +84,7 @@ class Viewport:
         self._centre = (0.5, 0.5)  # of the view, as a share of the frame
 
     def place(self, seen: Viewing) -> ViewPlacement:
-        """On whole device pixels, or every edge would be blurred."""
+        """Where the frame lies, on whole device pixels: other offsets would blur every edge."""
         ratio, placed = seen.ratio, seen.fit()
         if self.zoom is not None:
             scale = self.zoom / ratio
@@ -104,7 +104,7 @@ class Viewport:
         self.zoom, self._centre = zoom, (0.5, 0.5)
 
     def zoom_by(self, factor: float, seen: Viewing, *, at: tuple[float, float]) -> None:
-        """Larger or smaller; the frame's point at this place of the view stays there."""
+        """Scale by ``factor``, keeping the frame's point at ``at`` (in the view) in place."""
         before = self.place(seen)
         smallest = min(1.0, seen.fit().scale * seen.ratio)
         self.zoom = min(MAX_ZOOM, max(smallest, before.scale * seen.ratio * factor))
@@ -140,7 +140,7 @@ HALO = QColor(0, 0, 0, 110)  # around every line, so that it shows on a ground o
 
 @dataclass(frozen=True, slots=True)
 class OverlayOptions:
-    """What is drawn."""
+    """The layers drawn over the frame."""
 
     boxes: bool = True
     labels: bool = True
@@ -211,7 +211,7 @@ CRISP_ZOOM = 4.0  # from here on single pixels are wanted sharp
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to scale: this part (x0, y0, x1, y1) of the frame, to so many device pixels."""
+    """Scale this part (x0, y0, x1, y1) of the frame to ``size_px`` device pixels."""
 
     result: Result
     labels: Sequence[str]
@@ -342,7 +342,7 @@ class ResultView(QWidget):
         self.update()
 
     def set_dimmed(self, dimmed: bool) -> None:
-        """Whether what is shown is old."""
+        """Darken the frame, because it is no longer current."""
         if dimmed != self._dimmed:
             self._dimmed = dimmed
             self.update()
@@ -360,7 +360,7 @@ class ResultView(QWidget):
         self._moved()
 
     def zoom_by(self, factor: float, at: QPoint | None = None) -> None:
-        """Larger or smaller around a place of the view; its centre if none is given."""
+        """Scale by ``factor`` around a point of the view, by default its centre."""
         if self._picture is not None:
             place = at or self.rect().center()
             self._viewport.zoom_by(
@@ -387,7 +387,7 @@ class ResultView(QWidget):
         return Viewing(result.frame.wh_px, room_wh, self.devicePixelRatioF())
 
     def job(self) -> Job | None:
-        """What is to be scaled to show the newest result as the view is now."""
+        """The scaling that the newest result needs in the current view; None without one."""
         if self.newest is None:
             return None
         result, labels = self.newest
@@ -414,7 +414,7 @@ class ResultView(QWidget):
             self._show(self._presenter.make(job))
 
     def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
-        """Frame and detections, or the hint."""
+        """Paint frame and detections, or the hint while there is no frame."""
         painter = QPainter(self)
         try:
             painter.fillRect(self.rect(), BACKDROP)
@@ -449,11 +449,11 @@ class ResultView(QWidget):
         paint_detections(painter, found, job.labels, placed=placed, seen=seen, options=self.options)
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802
-        """The frame is scaled anew."""
+        """Scale the frame to the new size."""
         self._submit()
 
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802
-        """What came while it was hidden is shown now."""
+        """Show the result that arrived while the view was hidden."""
         self._submit()
 
     def wheelEvent(self, event: QWheelEvent | None) -> None:  # noqa: N802
@@ -472,17 +472,17 @@ class ResultView(QWidget):
                 self.setCursor(Qt.CursorShape.ClosedHandCursor)
 
     def mouseMoveEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802
-        """Move it."""
+        """Pan the frame with the pointer."""
         if event is not None and self._grip is not None:
             by = event.pos() - self._grip
             self._grip = event.pos()
             self.pan(by.x(), by.y())
 
     def mouseReleaseEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802
-        """Let it go."""
+        """Stop dragging."""
         self._grip = None
         self.unsetCursor()
 
     def mouseDoubleClickEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802
-        """Between fit and one to one."""
+        """Switch between fit and one to one."""
         self.look(1.0 if self.zoom is None else None)

@@ -43,14 +43,14 @@ class Tile(QWidget):
         column.addWidget(self.line)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
-        """A double click means the whole tile, not the zoom of its picture."""
+        """Take a double click as the choice of this tile, before the view zooms on it."""
         if event is not None and event.type() == QEvent.Type.MouseButtonDblClick:
             self.chosen.emit()
             return True
         return super().eventFilter(watched, event)
 
     def show_stats(self, stats: PipelineStats) -> None:
-        """Figures, and a veil over a picture that is old."""
+        """Show the figures, and dim the frame of a source that is not live."""
         works = stats.state in WORKING
         self.view.set_dimmed(not works)
         hint = f"{self.name}: {stats.state}"
@@ -106,7 +106,7 @@ class Wall(QMainWindow):
             QShortcut(QKeySequence(key), self).activated.connect(do)
 
     def show_alone(self, tile: Tile) -> None:
-        """Only this one; it again brings all back."""
+        """Show only this tile; all tiles if it is alone already."""
         if self._alone is tile:
             self.show_all()
             return
@@ -115,13 +115,13 @@ class Wall(QMainWindow):
             each.setVisible(each is tile)
 
     def show_all(self) -> None:
-        """The grid."""
+        """Show all tiles in the grid."""
         self._alone = None
         for each in self.tiles:
             each.setVisible(True)
 
     def tick(self) -> None:
-        """Show what is new."""
+        """Show new results at once, figures every SLOW_S."""
         for tile in self.tiles:
             shown = self._seats.take(tile.name)
             if shown is not None:
@@ -141,7 +141,7 @@ class Wall(QMainWindow):
         self.showNormal() if self.isFullScreen() else self.showFullScreen()
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:  # noqa: N802 - Qt's name
-        """Escape: out of the full screen, back to all, then out."""
+        """Escape leaves full screen, then a single tile, then closes the window."""
         if event is None or event.key() != Qt.Key.Key_Escape:
             super().keyPressEvent(event)
         elif self.isFullScreen():
@@ -152,7 +152,7 @@ class Wall(QMainWindow):
             self.close()
 
     def closeEvent(self, event: QCloseEvent | None) -> None:  # noqa: N802
-        """The run ends with the window."""
+        """End the run with the window."""
         if self._timer.isActive():
             self._timer.stop()
             for tile in self.tiles:

@@ -195,7 +195,7 @@ def wants_window(config: Config) -> bool:
         log.info("headless, as %s", found.reason)
         return False
     try:
-        from ..gui.qt_env import prepare_qt
+        from ..gui.window import prepare_qt
 
         prepare_qt()
     except ImportError as error:

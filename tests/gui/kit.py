@@ -1,4 +1,4 @@
-"""A made-up run, for the tests of the window."""
+"""A stand-in for a run: notes what the window asks for."""
 
 from __future__ import annotations
 

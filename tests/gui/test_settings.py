@@ -1,4 +1,4 @@
-"""What the window remembers is safe from what others write into its file."""
+"""The window's settings: defaults, types, and what others write into the file."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def ask_gstreamer() -> dict[str, Any]:
 def ask_window() -> dict[str, Any]:
     """Whether there is a display, and Qt to use it."""
     from ...core.errors import ConfigError
-    from ...gui.qt_env import prepare_qt, qt_version
+    from ...gui.window import prepare_qt, qt_version
     from ...ops.display import find_display
     from ...sources.base import load_cv2
 

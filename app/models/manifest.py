@@ -102,7 +102,7 @@ class ModelSpec:
         return replace(self, input=replace(self.input, size_wh=self.input.size_for(wh_px)))
 
 
-class Key(NamedTuple):
+class KeyCheck(NamedTuple):
     """A key of a manifest: which ``values`` it may have, and how ModelSpec has them."""
 
     values: str
@@ -110,29 +110,31 @@ class Key(NamedTuple):
     convert: Callable[[Any], Any] = lambda value: value
 
 
-def _one_of(*allowed: str) -> Key:
-    return Key(f"one of {', '.join(allowed)}", lambda value: value in allowed)
+def _one_of(*allowed: str) -> KeyCheck:
+    return KeyCheck(f"one of {', '.join(allowed)}", lambda value: value in allowed)
 
 
-def _number(low: float, high: float) -> Key:
-    return Key(f"a number from {low} to {high}", lambda v: _finite(v) and low <= v <= high, float)
+def _number(low: float, high: float) -> KeyCheck:
+    return KeyCheck(
+        f"a number from {low} to {high}", lambda v: _finite(v) and low <= v <= high, float
+    )
 
 
-def _whole(low: int, high: int) -> Key:
+def _whole(low: int, high: int) -> KeyCheck:
     number = _number(low, high)
-    return Key(f"a whole {number.values[2:]}", lambda v: number.allows(v) and v == int(v), int)
+    return KeyCheck(f"a whole {number.values[2:]}", lambda v: number.allows(v) and v == int(v), int)
 
 
-def _several(count: int, each: Key) -> Key:
-    return Key(
+def _several(count: int, each: KeyCheck) -> KeyCheck:
+    return KeyCheck(
         f"a list of {count} values, each {each.values}",
         lambda v: isinstance(v, list | tuple) and len(v) == count and all(map(each.allows, v)),
         lambda v: tuple(map(each.convert, v)),
     )
 
 
-def _matching(values: str, pattern: str) -> Key:
-    return Key(
+def _matching(values: str, pattern: str) -> KeyCheck:
+    return KeyCheck(
         values,
         lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value)),
         lambda value: value or None,
@@ -148,17 +150,17 @@ def _finite(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
-_TEXT = Key("a string", lambda value: isinstance(value, str))
+_TEXT = KeyCheck("a string", lambda value: isinstance(value, str))
 _OPTIONAL = _TEXT._replace(convert=lambda value: value or None)
-_TABLE = Key("a table", lambda value: isinstance(value, Mapping))
-_FINITE = Key("a finite number", _finite, float)
+_TABLE = KeyCheck("a table", lambda value: isinstance(value, Mapping))
+_FINITE = KeyCheck("a finite number", _finite, float)
 _TOP = {
     "file": _matching("the name of a file beside the manifest", r"(?!\.\.?$)[^/\\\x00-\x1f]+"),
     "sha256": _matching("64 lower-case hexadecimal digits", r"([0-9a-f]{64})?"),
     **dict.fromkeys(("url", "parent"), _OPTIONAL),
     **dict.fromkeys(("licence", "provenance", "description"), _TEXT),
-    "default": Key("true or false", lambda value: isinstance(value, bool)),
-    "labels": Key("a list of class names, or the name of a text file", _are_labels, tuple),
+    "default": KeyCheck("true or false", lambda value: isinstance(value, bool)),
+    "labels": KeyCheck("a list of class names, or the name of a text file", _are_labels, tuple),
     **dict.fromkeys(("input", "decoder", "thresholds", "accuracy"), _TABLE),
 }
 _INPUT = {
@@ -167,7 +169,7 @@ _INPUT = {
     "channels": _one_of("BGR", "RGB"),
     "scale": _FINITE,
     "mean": _several(3, _FINITE),
-    "std": _several(3, Key("a finite number but 0", lambda v: _finite(v) and v != 0, float)),
+    "std": _several(3, KeyCheck("a finite number but 0", lambda v: _finite(v) and v != 0, float)),
     "resize": _one_of(*get_args(Resize)),
     "align": _one_of(*get_args(Align)),
     "pad": _whole(0, 255),
@@ -186,7 +188,7 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
     def fault(key: str, what: str) -> ModelError:
         return ModelError(f"manifest {where}: `{key.lstrip('.')}` {what}")
 
-    def read(table: str, keys: Mapping[str, Key], *needed: str) -> dict[str, Any]:
+    def read(table: str, keys: Mapping[str, KeyCheck], *needed: str) -> dict[str, Any]:
         values = top.pop(table, {}) if table else data
         for key in needed:
             if key not in values:
@@ -206,7 +208,9 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
     family = top.get("decoder", {}).get("family", "")
     known = decoder_keys(family) if family in FAMILY_NAMES else {}
     decoder = read(
-        "decoder", {**_FAMILY, **{k: Key(p.values, p.allows) for k, p in known.items()}}, "family"
+        "decoder",
+        {**_FAMILY, **{k: KeyCheck(p.values, p.allows) for k, p in known.items()}},
+        "family",
     )
     del decoder["family"]
     image = InputSpec(given.pop("size"), **given)

@@ -22,7 +22,7 @@ from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, SourceInfo, describe
 from ..core.interfaces import FrameSource, SourceListener
 from .diagnose import no_frame
-from .health import BacklogFilter, FreezeDetector, Seen
+from .health import BacklogFilter, FreezeDetector, PictureFault
 
 log = logging.getLogger(__name__)
 
@@ -358,7 +358,7 @@ class ReconnectingSource:
             log.info("source %s: frames are %dx%d from here on", self._label, *frame.wh_px)
         self._wh_px = frame.wh_px
         seen = self._freeze.look(frame, now_ns)
-        if seen is Seen.FROZEN:
+        if seen is PictureFault.FROZEN:
             self._count("freezes")
             self._lose("it shows the very same picture for too long")
             return None
@@ -391,8 +391,8 @@ class ReconnectingSource:
             return f"again after {away_s:.1f} s, at attempt {self._attempts}"
         return ""
 
-    def _tell_black(self, seen: Seen) -> None:
-        if seen is Seen.BLACK:
+    def _tell_black(self, seen: PictureFault) -> None:
+        if seen is PictureFault.BLACK:
             self._count("black")
             log.warning("source %s shows a black picture: check lens and light", self._label)
         else:

@@ -211,7 +211,7 @@ CURES = {  # what to call a stage that takes the most time, and what helps
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class StageBound:
     """One stage. None: unknown, or the engine has no such stage."""
 
     stage: str
@@ -223,13 +223,15 @@ class Line:
     of_ceiling: float | None = None  # bound / measured: 1 is as quick as can be
 
 
-def stage_bounds(alone: Alone, spec: ModelSpec, cost: ModelCost, peak: Ceilings) -> list[Line]:
+def stage_bounds(
+    alone: Alone, spec: ModelSpec, cost: ModelCost, peak: Ceilings
+) -> list[StageBound]:
     """A line per stage, in the order of a frame; ``spec`` with the input that was computed."""
     lines = []
     for stage in STAGES:
         ms = alone.stages_ms.get(stage)
         if ms is None or (alone.on_gpu and stage != "read"):
-            lines.append(Line(stage, measured_ms=ms))
+            lines.append(StageBound(stage, measured_ms=ms))
             continue
         operations, nbytes = _must(stage, alone, spec, cost)
         # pixels are computed in whole numbers of 8 bits or in float32, whatever the network is
@@ -239,7 +241,7 @@ def stage_bounds(alone: Alone, spec: ModelSpec, cost: ModelCost, peak: Ceilings)
         bound_ms = max(memory_ms, arithmetic_ms)
         limit = "arithmetic" if arithmetic_ms > memory_ms else "memory"
         lines.append(
-            Line(
+            StageBound(
                 *(stage, operations, nbytes, round(bound_ms, 5), limit),
                 *(round(ms, 4), round(bound_ms / ms, 4)),
             )
@@ -265,7 +267,7 @@ def _must(stage: str, alone: Alone, spec: ModelSpec, cost: ModelCost) -> tuple[i
 
 
 def bottleneck(
-    alone: Alone, lines: list[Line], run: Measured, cost: ModelCost, peak: Ceilings
+    alone: Alone, lines: list[StageBound], run: Measured, cost: ModelCost, peak: Ceilings
 ) -> str:
     """One sentence: what limits the frames per second, and what would help."""
     fps = run.stats.overall_fps
@@ -292,7 +294,7 @@ def bottleneck(
     return f"{what} is {share:.0%} of the work of a frame{at}{cure}."
 
 
-def _network_cure(alone: Alone, line: Line, cost: ModelCost, peak: Ceilings) -> str:
+def _network_cure(alone: Alone, line: StageBound, cost: ModelCost, peak: Ceilings) -> str:
     smaller = "a smaller model or input would help"
     if alone.on_gpu:
         return f": a lower --precision, a larger batch or {smaller}"
@@ -307,7 +309,9 @@ def _network_cure(alone: Alone, line: Line, cost: ModelCost, peak: Ceilings) -> 
     )
 
 
-def figures(lines: list[Line], sentence: str, cost: ModelCost, peak: Ceilings) -> dict[str, Any]:
+def figures(
+    lines: list[StageBound], sentence: str, cost: ModelCost, peak: Ceilings
+) -> dict[str, Any]:
     """For JSON."""
     return {
         "ceilings": asdict(peak),

@@ -596,3 +596,12 @@ def test_max_frames_counts_in_a_window_too(tiny_model: Path, tmp_path: Path) -> 
     code, out, told = run_with_window(tiny_model, offscreen(tmp_path), "--max-frames", "7")
     assert code == 0, told
     assert "7 processed" in out
+
+
+def test_a_headless_run_starts_without_qt_and_heavy_modules() -> None:
+    heavy = {"PyQt5", "pyqtgraph", "onnxruntime", "onnx", "openvino", "av", "pycuda", "psutil"}
+    heavy |= {"aiohttp", "paho", "prometheus_client", "pynvml", "pycocotools", "lap", "torch"}
+    code = "import sys, app.commands.cli, app.runtime.run, app.commands.bench; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not heavy & set(done.stdout.split())

@@ -27,7 +27,7 @@ from .core.events import Event
 from .core.frame import Frame, bgr_pixels
 from .core.stats import PipelineStats
 from .pipeline.handoff import Policy
-from .sinks.reader import ResultMailbox
+from .sinks.adapters import ResultMailbox
 
 if TYPE_CHECKING:
     import numpy as np

@@ -216,7 +216,7 @@ class Meter:
 
 
 def _measure_window(clip: Path, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    from app.gui.qt_env import prepare_qt
+    from app.gui.window import prepare_qt
 
     prepare_qt()
     from PyQt5.QtCore import Qt, QTimer

@@ -1,4 +1,4 @@
-"""Where the real models and clips are, for the tests that use them where present."""
+"""What all tests share: Hypothesis without clocks, and where the real models and clips are."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from app.sources.base import load_cv2
 
 # OpenCV's FFmpeg takes its log level at the first capture of a process, whichever test that is:
 # let it be as in the application, which goes through here.
 load_cv2()
+
+# How long an example takes tells of the machine and its load, not of the code.
+settings.register_profile("kestrel", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kestrel")
 
 ROOT = Path(__file__).parents[1]
 ASSETS = Path(os.environ.get("KESTREL_ASSETS", ROOT.parent / "shared" / "assets"))

@@ -1,4 +1,4 @@
-"""Does a real run come back from a real server that is killed, frozen and started again?"""
+"""A real run comes back from a real server that is killed, frozen and started again."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.commands.flags import add_flags, config_of
+from app.commands.cli import add_flags, config_of
 from app.config import SETTINGS, Config, Setting, make_config
 from app.core.errors import ConfigError
 from scripts.make_config_docs import PAGE, page

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,57 +32,57 @@ log = logging.getLogger(__name__)
 def check(config: Config, policy: Policy) -> int:
     """Opens no camera and fetches nothing. Every fault is told; exit code 2 if there is one."""
     faults = 0
-    model: Model | None = None
 
-    def holds(step: Callable[[], object]) -> bool:
+    @contextmanager
+    def step() -> Iterator[None]:
         nonlocal faults
         try:
-            step()
+            yield
         except KestrelError as fault:
             faults += 1
             log.error("%s", fault)
-            return False
-        return True
 
-    def find() -> None:
-        nonlocal model
-        model = _model(config)
-
-    if holds(lambda: refuse_unfit(config, policy)):
-        for step in _sources(config, policy):
-            holds(step)
-    for name, path in (
-        ("--json", config.json),
-        ("--events", config.events.path),
-        ("--record", config.record.path),
-    ):
-        holds(lambda name=name, path=path: _output(name, path))  # type: ignore[misc]
-    holds(lambda: _outputs(config, policy))
-    if policy is Policy.LATEST:
-        holds(lambda: wants_window(config))
-    elif config.trace is not None:
-        trace = Path(config.trace)
-        holds(lambda: read_trace(trace))
-    if holds(find) and model is not None:
-        holds(lambda: _engine(config, model, policy))
-    holds(lambda: refuse_own_inputs(config, model, policy))
+    uris = [each.uri for each in parse_sources(config.sources)]
+    with step():
+        refuse_unfit(config, policy)
+    if not faults:
+        for uri in uris if config.source is None else [config.source]:
+            with step():
+                make_input(replace(config, source=uri, sources=(), devices=()), policy)
+    paths = {"--json": config.json, "--events": config.events.path, "--record": config.record.path}
+    for name, path in paths.items():
+        with step():
+            _check_output(name, path)
+    with step():
+        _make_outputs(config, policy)
+    with step():
+        if policy is Policy.LATEST:
+            wants_window(config)
+        elif config.trace is not None:
+            read_trace(Path(config.trace))
+    model: Model | None = None
+    with step():
+        model = _find_model(config)
+        backend_factory(config, model, policy)
+        check_tracking(config, model.spec.labels)
+        check_ladder(config, model)
+        if policy is Policy.LOSSLESS:
+            read_golden(config, model)
+    with step():
+        refuse_own_inputs(config, model, policy)
     if faults:
         return ConfigError.exit_code
-    uris = [each.uri for each in parse_sources(config.sources)] or [config.source or ""]
-    source = ", ".join(map(mask_credentials, uris)) or "the first camera, or sample:"
+    source = ", ".join(map(mask_credentials, uris or [config.source or ""]))
+    source = source or "the first camera, or sample:"
     print(f"sound: {source}, {config.model or 'the default model'}, engine {config.engine}")
     return 0
 
 
-def _sources(config: Config, policy: Policy) -> Iterator[Callable[[], object]]:
-    named = parse_sources(config.sources)
-    for uri in [each.uri for each in named] if config.source is None else [config.source]:
-        one = replace(config, source=uri, sources=(), devices=())
-        yield lambda one=one: make_input(one, policy)  # type: ignore[misc]
-
-
-def _model(config: Config) -> Model:
-    model = locate(config.model) if config.model is not None else _default()
+def _find_model(config: Config) -> Model:
+    defaults = [model for model in list_models() if model.spec.default]
+    if config.model is None and not defaults:
+        raise ModelError("no model is the default one; name one with --model")
+    model = defaults[0] if config.model is None else locate(config.model)
     if not model.weights.is_file():
         log.warning(
             "model %s: its weights are not here yet; `%s models fetch %s` gets them",
@@ -92,22 +93,7 @@ def _model(config: Config) -> Model:
     return model
 
 
-def _engine(config: Config, model: Model, policy: Policy) -> None:
-    backend_factory(config, model, policy)
-    check_tracking(config, model.spec.labels)
-    check_ladder(config, model)
-    if policy is Policy.LOSSLESS:
-        read_golden(config, model)
-
-
-def _default() -> Model:
-    found = [model for model in list_models() if model.spec.default]
-    if not found:
-        raise ModelError("no model is the default one; name one with --model")
-    return found[0]
-
-
-def _outputs(config: Config, policy: Policy) -> None:
+def _make_outputs(config: Config, policy: Policy) -> None:
     """Made and not started."""
     names = [each.name for each in parse_sources(config.sources)] or [""]
     Outputs(config, policy, stats=Meter().snapshot, engine=str, names=names)
@@ -115,7 +101,7 @@ def _outputs(config: Config, policy: Policy) -> None:
         raise ConfigError(f"cannot record: {missing}")
 
 
-def _output(name: str, path: str | None) -> None:
+def _check_output(name: str, path: str | None) -> None:
     if path is None or path == "-":
         return
     folder = Path(path).parent

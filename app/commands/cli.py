@@ -1,4 +1,4 @@
-"""The command line: commands, flags, exit codes."""
+"""The command line: commands, flags from the declarations in config.py, exit codes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,95 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn
 
 from .. import __version__
-from ..config import Config
+from ..config import SETTINGS, TABLES, Config, Setting, make_config, nearest
 from ..core.credentials import mask_text
 from ..core.errors import ConfigError, KestrelError, ReaderGone, SinkError
 from ..core.package import COMMAND
 from ..ops.signals import forget_interrupt, interrupting
 from ..ops.systemd import configure_logging, into_journal, journal_line
-from .flags import Parser, add_flags, config_of
 
 log = logging.getLogger(__name__)
+
+
+class Parser(argparse.ArgumentParser):
+    """Names the nearest option or choice for one that is unknown; takes no abbreviations."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse does; options that this parser does not know end the program."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self._refuse(unknown)
+        return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """See argparse.ArgumentParser; what was typed may hold a password."""
+        super().error(mask_text(message))
+
+    def _refuse(self, unknown: Sequence[str]) -> NoReturn:
+        meant = nearest(unknown[0].partition("=")[0], self._option_string_actions)
+        self.error("; ".join(filter(None, (f"unrecognized arguments: {' '.join(unknown)}", meant))))
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as fault:
+            meant = nearest(str(value), [str(each) for each in action.choices or ()])
+            if not meant:
+                raise
+            raise argparse.ArgumentError(action, f"{fault.message}; {meant}") from None
+
+
+def add_flags(parser: argparse.ArgumentParser, command: str) -> None:
+    """The flags that ``command`` takes. One that is not given is not in the parsed arguments."""
+    groups = {
+        name: parser.add_argument_group(f"[{name}]", (kind.__doc__ or "").splitlines()[0])
+        for name, kind in TABLES.items()
+        if any(each.table == name and command in each.key.commands for each in SETTINGS)
+    }
+    for each in SETTINGS:
+        if command in each.key.commands:
+            group = groups.get(each.table, parser)
+            text = each.key.helps.get(command, each.key.help).replace("%", "%%")
+            group.add_argument(
+                each.flag, dest=each.path, default=argparse.SUPPRESS, help=text, **_taking(each)
+            )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
+
+
+def _taking(setting: Setting) -> dict[str, Any]:
+    """How argparse reads the values of a key."""
+    kind, key = setting.kind, setting.key
+    if kind == "bool":
+        return {"action": argparse.BooleanOptionalAction}
+    if key.choices:
+        return {"choices": key.choices}
+    words = {"metavar": key.metavar or ("N" if kind in ("int", "float") else setting.name.upper())}
+    if kind in ("tuple[str, ...]", "list[str]"):
+        return {"action": "append", **words}
+    types = {"int": int, "float": float, "tuple[int, ...]": _numbers}
+    return {"type": types.get(kind, str), **words}
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 0,1") from None
+
+
+def config_of(args: argparse.Namespace) -> Config:
+    """The Config of the flags that were given, and of the file that --config names."""
+    known = {each.path for each in SETTINGS}
+    flags = {name: value for name, value in vars(args).items() if name in known}
+    return make_config(flags, args.config)
 
 
 COMMANDS = ("run", "replay", "bench", "doctor", "soak", "models")
@@ -38,72 +116,56 @@ def make_parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"kestrel {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    run = commands.add_parser(
-        "run",
-        usage="%(prog)s [SOURCE] [OPTIONS]",
-        help="live: a camera, a stream, or a clip at its own pace",
-    )
+    def add(
+        name: str, func: Callable[[argparse.Namespace], int], text: str, usage: str | None = None
+    ) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, usage=usage and f"%(prog)s {usage}", help=text)
+        made.set_defaults(func=func)
+        return made
+
+    text = "live: a camera, a stream, or a clip at its own pace"
+    run = add("run", _run, text, "[SOURCE] [OPTIONS]")
     add_flags(run, "run")
 
-    replay = commands.add_parser(
-        "replay", usage="%(prog)s CLIP [OPTIONS]", help="every frame of a recording, reproducibly"
-    )
+    replay = add("replay", _replay, "every frame of a recording, reproducibly", "CLIP [OPTIONS]")
     replay.add_argument("source", metavar="CLIP", help="a recording; sample: is the bundled clip")
     add_flags(replay, "replay")
-    replay.add_argument(
-        "--headless", action="store_true", default=True, help="accepted: a replay has no window"
-    )
+    text = "accepted: a replay has no window"
+    replay.add_argument("--headless", action="store_true", default=True, help=text)
     for each in (run, replay):
-        each.add_argument(
-            "--check", action="store_true", help="check settings and model, run nothing"
-        )
+        text = "check settings and model, run nothing"
+        each.add_argument("--check", action="store_true", help=text)
 
-    bench = commands.add_parser("bench", usage="%(prog)s [OPTIONS]", help="measure this device")
+    bench = add("bench", _bench, "measure this device", "[OPTIONS]")
     add_flags(bench, "bench")
-    bench.add_argument(
-        "--seconds", type=float, default=10.0, help="length of the live and the overload run"
-    )
+    text = "length of the live and the overload run"
+    bench.add_argument("--seconds", type=float, default=10.0, help=text)
     bench.add_argument("--html", type=Path, metavar="FILE", help="a page with plots")
     bench.add_argument("--rounds", type=int, default=5, help="of --sweep and --startup")
     what = bench.add_mutually_exclusive_group()
-    what.add_argument(
-        "--sweep",
-        action="append",
-        metavar="KEY=A,B,C",
-        help="throughput with each of several engines, models, precisions, sizes, batches, slots, "
-        "workers, threads or transfers, in turn; repeated: with every combination",
+    text = (
+        "throughput with each of several engines, models, precisions, sizes, batches, slots, "
+        "workers, threads or transfers, in turn; repeated: with every combination"
     )
-    what.add_argument(
-        "--startup",
-        action="store_true",
-        help="fresh processes: from the command to the first boxes",
-    )
-    what.add_argument(
-        "--compare",
-        nargs=2,
-        type=Path,
-        metavar=("A.json", "B.json"),
-        help="two reports, side by side",
-    )
+    what.add_argument("--sweep", action="append", metavar="KEY=A,B,C", help=text)
+    text = "fresh processes: from the command to the first boxes"
+    what.add_argument("--startup", action="store_true", help=text)
+    pair, text = ("A.json", "B.json"), "two reports, side by side"
+    what.add_argument("--compare", nargs=2, type=Path, metavar=pair, help=text)
 
-    doctor = commands.add_parser(
-        "doctor", help="what this machine has, what is wrong, and the cures"
-    )
+    doctor = add("doctor", _doctor, "what this machine has, what is wrong, and the cures")
     doctor.add_argument("--json", action="store_true", help="for machines")
-    soak = commands.add_parser(
-        "soak",
-        usage="%(prog)s (--hours H | --minutes M) [OPTIONS]",
-        help="hours of chaos in one verdict: does anything leak or age?",
-    )
+
+    text = "hours of chaos in one verdict: does anything leak or age?"
+    soak = add("soak", _soak, text, "(--hours H | --minutes M) [OPTIONS]")
     add_flags(soak, "soak")
     length = soak.add_mutually_exclusive_group(required=True)
     length.add_argument("--hours", type=float, help="at the pace of life: an event a minute")
     length.add_argument("--minutes", type=float, help="accelerated: everything 20 times as often")
     soak.add_argument("--seed", type=int, default=1, help="of the chaos (default: 1)")
 
-    models = commands.add_parser(
-        "models", help="the model shelf: list, info, fetch, add, quantize, evaluate"
-    )
+    text = "the model shelf: list, info, fetch, add, quantize, evaluate"
+    models = commands.add_parser("models", help=text)
     if command == "models":
         from .models import register
 
@@ -116,11 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     words = _with_command(words)
     args = make_parser(words[0]).parse_args(words)
-    # those of `models` bring their own
-    command: Callable[[argparse.Namespace], int] = (
-        getattr(args, "func", None) or _COMMANDS[args.command]
-    )
-    return _guarded(lambda: command(args))
+    return _guarded(lambda: args.func(args))
 
 
 def share() -> int:
@@ -221,22 +279,23 @@ def _check(config: Config, *, live: bool) -> int:
 
 def _bench(args: argparse.Namespace) -> int:
     if args.compare:
-        from .bench.report import run_compare
+        from .bench.report import compare
 
-        return run_compare(*args.compare)
-    from .bench.run import Destination
+        print(compare(*args.compare))
+        return 0
+    from . import Destination
 
     config = config_of(args)
     destination = Destination(config.json, args.html)
     if args.sweep:
-        from .bench.sweep import run_sweep
+        from .bench.rounds import run_sweep
 
         return run_sweep(config, destination, keys=args.sweep, rounds=args.rounds)
     if args.startup:
-        from .bench.startup import run_startup
+        from .bench.rounds import run_startup
 
         return run_startup(config, destination, rounds=args.rounds)
-    from .bench.run import run_bench
+    from .bench import run_bench
 
     return run_bench(config, destination, seconds=args.seconds)
 
@@ -253,12 +312,3 @@ def _soak(args: argparse.Namespace) -> int:
     fast = args.hours is None
     seconds = args.minutes * 60 if fast else args.hours * 3600
     return run_soak(config_of(args), seconds=seconds, fast=fast, seed=args.seed)
-
-
-_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "run": _run,
-    "replay": _replay,
-    "bench": _bench,
-    "doctor": _doctor,
-    "soak": _soak,
-}

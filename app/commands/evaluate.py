@@ -18,8 +18,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
@@ -35,9 +34,9 @@ from ..core.interfaces import CPU_ENGINES, EngineKind
 from ..core.package import COMMAND, pip_install
 from ..models.manifest import Model
 from ..models.store import find_model, make_default
-from ..ops.machine import device
 from ..pipeline.handoff import Policy
 from ..runtime.engines import backend_factory
+from . import Destination, columns, figure, header
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +58,6 @@ class ClassAccuracy:
     medium: float | None
     large: float | None
     recall50: float | None
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def coco_accuracy(
@@ -113,18 +109,8 @@ def coco_accuracy(
         )
         precision = run.eval["precision"][:, :, k, 0, 0]  # (IoU, recall)
         at_half = of_sizes.eval["precision"][0, :, k, :, 0]  # (recall, size)
-        small, medium, large = (_mean(curve) for curve in at_half.T)
-        recall = float(run.eval["recall"][0, k, 0, 0])
-        result[label] = ClassAccuracy(
-            label=label,
-            boxes=count,
-            ap50=_mean(precision[0]),
-            ap=_mean(precision),
-            small=small,
-            medium=medium,
-            large=large,
-            recall50=recall if recall >= 0 else None,
-        )
+        shares = (precision[0], precision, *at_half.T, run.eval["recall"][:1, k, 0, 0])
+        result[label] = ClassAccuracy(label, count, *map(_mean, shares))
     return result
 
 
@@ -145,7 +131,7 @@ def _nothing(ids: Sequence[int]) -> dict[str, Any]:
 
 
 def _mean(values: np.ndarray) -> float | None:
-    """Mean of a precision curve; -1 in it marks "no such box"."""
+    """Mean of a curve; -1 in it marks "no such box"."""
     kept = values[values > -1]
     return float(kept.mean()) if kept.size else None
 
@@ -200,14 +186,12 @@ class LabelledSet:
         """(image id, Frame), picture after picture."""
         for index, image in enumerate(self.content["images"]):
             name = image["file_name"]
-            path = next(
-                (p for p in (self.folder / "images" / name, self.folder / name) if p.is_file()),
-                None,
-            )
+            places = (self.folder / "images" / name, self.folder / name)
+            path = next(filter(Path.is_file, places), None)
             pixels = None if path is None else cv2.imread(str(path), cv2.IMREAD_COLOR)
             if pixels is None:
                 what = "is missing" if path is None else "is no picture"
-                raise ConfigError(f"--data: {self.folder / 'images' / name} {what}")
+                raise ConfigError(f"--data: {places[0]} {what}")
             yield image["id"], Frame(np.asarray(pixels, np.uint8), index, 0)
 
 
@@ -230,7 +214,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--on", type=_way, nargs="+", default=[CPU], metavar="ENGINE[:PRECISION]",
         help="every model on each of these engines of the processor: cpu, openvino, "
              "openvino:bf16; the others are judged against the first (default: cpu)")  # fmt: skip
-    add("--json", type=Path, metavar="FILE", help="all figures, for machines")
+    add("--json", metavar="FILE", help="all figures, for machines")
     add("--make-default", action="store_true",
         help="the (one) model becomes the default, if it passes the gate")  # fmt: skip
 
@@ -241,8 +225,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
         raise ConfigError("--make-default goes with one model")
     if args.make_default and args.on != [CPU]:
         raise ConfigError("--make-default goes without --on: the gate is that of --engine cpu")
-    if args.json is not None and not args.json.absolute().parent.is_dir():
-        raise ConfigError(f"--json {args.json}: the folder does not exist; make it first")
+    destination = Destination(args.json)
     truth = LabelledSet.read(args.data, dict(args.part))
     models = _with_parents(args.models, args.shelf_dir)
     candidates = [
@@ -259,10 +242,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
     measure(candidates, truth)
     for candidate in candidates:
         candidate.judge(truth)
-    _print(candidates)
     faults = _gate(candidates)
-    if args.json is not None:
-        args.json.write_text(json.dumps(_document(candidates, args, faults), indent=1) + "\n")
+    destination.give(_document(candidates, args, faults), _tables(candidates))
     if faults:
         raise VerdictError("accuracy gate: " + "; ".join(faults))
     if args.make_default:
@@ -297,16 +278,9 @@ class Candidate:
         for (x0, y0, x1, y1), score, class_id in zip(
             found.xyxy.tolist(), found.scores.tolist(), found.class_ids.tolist(), strict=True
         ):
-            category = categories.get(labels[class_id])
-            if category is not None:
-                self.rows.append(
-                    {
-                        "image_id": image_id,
-                        "category_id": category,
-                        "bbox": [x0, y0, x1 - x0, y1 - y0],
-                        "score": score,
-                    }
-                )
+            if (category := categories.get(labels[class_id])) is not None:
+                row = {"image_id": image_id, "category_id": category, "score": score}
+                self.rows.append(row | {"bbox": [x0, y0, x1 - x0, y1 - y0]})
 
     def judge(self, truth: LabelledSet) -> None:
         """Fill the report: for every part, the classes that the model knows."""
@@ -321,22 +295,12 @@ def measure(candidates: Sequence[Candidate], truth: LabelledSet) -> None:
     categories = truth.categories
     total = len(truth.content["images"])
     with ExitStack() as stack:
-        slots = [
-            stack.enter_context(
-                backend_factory(
-                    Config(
-                        engine=c.engine,
-                        precision=c.precision,
-                        score=LEAST_SCORE,
-                        workers=1,
-                        threads=1,
-                    ),
-                    c.model,
-                    Policy.LATEST,
-                )(lambda: None)
-            ).slots[0]
-            for c in candidates
-        ]
+        slots = []
+        for each in candidates:
+            config = Config(engine=each.engine, precision=each.precision, score=LEAST_SCORE)
+            config = replace(config, workers=1, threads=1)
+            backend = backend_factory(config, each.model, Policy.LATEST)(lambda: None)
+            slots.append(stack.enter_context(backend).slots[0])
         for done, (image_id, frame) in enumerate(truth.frames(), start=1):
             for candidate, slot in zip(candidates, slots, strict=True):
                 slot.enqueue([frame])
@@ -380,51 +344,37 @@ def _gate(candidates: Sequence[Candidate]) -> list[str]:
     return faults
 
 
-def _print(candidates: Sequence[Candidate]) -> None:
-    header = ("MODEL", "PART", "CLASS", "BOXES", "AP50", "AP", "SMALL", "MEDIUM", "LARGE", "RECALL")
-    table: list[tuple[str, ...]] = [header]
+def _tables(candidates: Sequence[Candidate]) -> str:
+    head = ("MODEL", "PART", "CLASS", "BOXES", "AP50", "AP", "SMALL", "MEDIUM", "LARGE", "RECALL")
+    rows = []
     for candidate in candidates:
         for part, labels in candidate.report.items():
             for label, a in labels.items():
-                figures = (a.ap50, a.ap, a.small, a.medium, a.large, a.recall50)
-                table.append((candidate.name, part, label, str(a.boxes), *map(_figure, figures)))
-    _table(table)
-    print()
+                _, boxes, *shares = asdict(a).values()
+                told = (figure(share, ".3f") for share in shares)
+                rows.append((candidate.name, part, label, str(boxes), *told))
     first = candidates[0]
-    timing: list[tuple[str, ...]] = [
-        ("MODEL", "MB", "NETWORK MS", "FRAME MS", f"TIMES {first.name}")
-    ]
-    for c in candidates:
-        timing.append(
-            (
-                c.name,
-                f"{c.model.weights.stat().st_size / 1e6:.2f}",
-                f"{median(c.network_ms):.2f}",
-                f"{median(c.frame_ms):.2f}",
-                f"{median(c.network_ms) / median(first.network_ms):.2f}",
-            )
+    timing = [
+        (
+            c.name,
+            f"{c.model.weights.stat().st_size / 1e6:.2f}",
+            f"{median(c.network_ms):.2f}",
+            f"{median(c.frame_ms):.2f}",
+            f"{median(c.network_ms) / median(first.network_ms):.2f}",
         )
-    _table(timing)
-    print("medians on one CPU thread; a frame is preprocessing, network and postprocessing")
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+        for c in candidates
+    ]
+    timed = ("MODEL", "MB", "NETWORK MS", "FRAME MS", f"TIMES {first.name}")
+    remark = "medians on one CPU thread; a frame is preprocessing, network and postprocessing"
+    return "\n".join([*columns(head, rows), "", *columns(timed, timing), remark])
 
 
 def _document(
     candidates: Sequence[Candidate], args: argparse.Namespace, faults: Sequence[str]
 ) -> dict[str, Any]:
     return {
-        "kind": "kestrel model evaluation",
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "device": device(),
+        **(made := header("kestrel model evaluation")),
+        "date": made["time"],
         "command": f"{COMMAND} models evaluate {' '.join(args.models)} --on "
         + " ".join(_told(*way) for way in args.on),
         "gate": {"points": GATE_POINTS, "faults": list(faults)},
@@ -439,7 +389,7 @@ def _document(
                 "network_ms_p50": round(median(c.network_ms), 3),
                 "frame_ms_p50": round(median(c.frame_ms), 3),
                 "parts": {
-                    part: {label: a.as_dict() for label, a in labels.items()}
+                    part: {label: asdict(a) for label, a in labels.items()}
                     for part, labels in c.report.items()
                 },
             }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import random
+import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -21,22 +23,21 @@ from ..core.letterbox import Align, Resize
 from ..core.package import COMMAND
 from ..inference.preprocess import CpuPreprocessor
 from ..models.families import FAMILY_NAMES
-from ..models.importer import draft_spec, install
+from ..models.importer import draft_spec, install, read_graph
 from ..models.manifest import (
     MAX_SIDE_PX,
     SHELF_DIR,
     InputSpec,
-    Model,
     ModelSpec,
     format_manifest,
     parse_manifest,
     parse_toml,
     read_labels,
 )
-from ..models.onnx_quantize import to_fp16, to_half_weights, to_int8
+from ..models.onnx_edit import to_fp16, to_half_weights, to_int8
 from ..models.store import fetch_weights, find_model, list_models, locate, sha256_fault
 from ..sources.uri import is_recording, make_source
-from . import evaluate
+from . import columns, evaluate
 
 
 def run_add(args: argparse.Namespace) -> int:
@@ -75,7 +76,7 @@ _PLACING = ("resize", "align", "pad", "fit")
 
 
 def _check_fit(spec: ModelSpec, weights: Path) -> None:
-    """Does the network run at its flattest and its narrowest input, does the manifest read back?"""
+    """Refuse a network that does not run at its flattest and narrowest input."""
     from ..models.onnx_session import network_io, open_session
 
     parse_manifest(parse_toml(format_manifest(spec)), name=spec.name, where="that --fit asks for")
@@ -88,11 +89,8 @@ def _check_fit(spec: ModelSpec, weights: Path) -> None:
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("file", metavar="FILE", type=Path, help="the ONNX file; it is copied")
-    add(
-        "--family",
-        choices=FAMILY_NAMES,
-        help="checked against the graph; default: recognised from it",
-    )
+    text = "checked against the graph; default: recognised from it"
+    add("--family", choices=FAMILY_NAMES, help=text)
     add("--labels", type=_labels, metavar="FILE_OR_CSV", help="one label a line, or a,b,c")
     add("--name", help="default: the file's name")
     add("--size", type=_size, metavar="WxH", help="for a graph that takes any size")
@@ -105,9 +103,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     norm.add_argument("--std", type=_divisors, metavar="A,B,C")
     norm.add_argument("--resize", choices=get_args(Resize))
     norm.add_argument("--align", choices=get_args(Align))
-    norm.add_argument("--pad", type=_byte, metavar="0..255")
+    norm.add_argument("--pad", type=_whole(0, 255), metavar="0..255")
     text = "the graph takes sizes in multiples of N (often 32): compute what a frame needs"
-    norm.add_argument("--fit", type=_count, metavar="N", help=text)
+    norm.add_argument("--fit", type=_whole(1, MAX_SIDE_PX), metavar="N", help=text)
     add("--score", type=_share, metavar="X", help="default threshold, 0..1")
     add("--iou", type=_share, metavar="X", help="default NMS threshold, 0..1")
     add("--licence", metavar="TEXT")
@@ -125,36 +123,25 @@ def _labels(text: str) -> Sequence[str]:
     return labels
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) <= MAX_SIDE_PX:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {MAX_SIDE_PX}")
-    return int(text)
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    """A type for argparse: a whole number from ``low`` to ``high``."""
+
+    def number(text: str) -> int:
+        if not (text.isdecimal() and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low} to {high}")
+        return int(text)
+
+    return number
 
 
 def _size(text: str) -> tuple[int, int]:
-    w, _, h = text.lower().partition("x")
-    if not (w.isdecimal() and h.isdecimal() and int(w) and int(h)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write WIDTHxHEIGHT, like 640x384")
-    if max(int(w), int(h)) > MAX_SIDE_PX:
-        raise argparse.ArgumentTypeError(f"{text!r} is too large: at most {MAX_SIDE_PX} each way")
-    return int(w), int(h)
-
-
-def _triple(text: str) -> tuple[float, float, float]:
-    try:
-        a, b, c = map(float, text.split(","))
-    except ValueError:
-        a = b = c = math.nan
-    if not all(map(math.isfinite, (a, b, c))):
-        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers: A,B,C")
-    return a, b, c
-
-
-def _divisors(text: str) -> tuple[float, float, float]:
-    values = _triple(text)
-    if 0 in values:
-        raise argparse.ArgumentTypeError(f"{text!r} holds a 0; it divides, so no value may be 0")
-    return values
+    found = re.fullmatch(r"(\d{1,9})[xX](\d{1,9})", text)
+    width, height = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size; write WIDTHxHEIGHT, like 640x384, at most {MAX_SIDE_PX} each way"
+        )
+    return width, height
 
 
 def _finite(text: str) -> float:
@@ -174,10 +161,19 @@ def _share(text: str) -> float:
     return value
 
 
-def _byte(text: str) -> int:
-    if not (text.isdecimal() and int(text) <= 255):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number between 0 and 255")
-    return int(text)
+def _triple(text: str) -> tuple[float, ...]:
+    with contextlib.suppress(argparse.ArgumentTypeError):
+        values = tuple(map(_finite, text.split(",")))
+        if len(values) == 3:
+            return values
+    raise argparse.ArgumentTypeError(f"{text!r} is not three numbers: A,B,C")
+
+
+def _divisors(text: str) -> tuple[float, ...]:
+    values = _triple(text)
+    if 0 in values:
+        raise argparse.ArgumentTypeError(f"{text!r} holds a 0; it divides, so no value may be 0")
+    return values
 
 
 SUFFIXES = {"int8": "int8", "fp16": "fp16", "fp16-weights": "half"}
@@ -224,8 +220,12 @@ def run_quantize(args: argparse.Namespace) -> int:
             to_fp16(model.weights, file)
         else:
             to_half_weights(model.weights, file)
+        how = f"--to {args.to}"
+        if args.to == "int8":
+            how += f" --for {args.target} --method {args.method} --frames {args.frames}"
+        made = f"{model.spec.name}, by `models quantize {how}`"
         spec = replace(model.spec, name=name, default=False, url=None, accuracy={})
-        spec = replace(spec, parent=model.spec.name, provenance=_provenance(args, model.spec.name))
+        spec = replace(spec, parent=model.spec.name, provenance=made)
         variant = install(spec, file, shelf_dir=args.shelf_dir, force=args.force)
     before, after = (m.weights.stat().st_size / 1e6 for m in (model, variant))
     print(f"wrote {variant.manifest} and {variant.weights}: {after:.2f} MB, was {before:.2f} MB")
@@ -266,13 +266,6 @@ def prepared(spec: InputSpec, frames: list[Frame]) -> Iterator[NDArray[np.float3
         yield tensor
 
 
-def _provenance(args: argparse.Namespace, parent: str) -> str:
-    how = f"`models quantize --to {args.to}"
-    if args.to == "int8":
-        how += f" --for {args.target} --method {args.method} --frames {args.frames}"
-    return f"{parent}, by {how}`"
-
-
 def register(models: argparse.ArgumentParser, *, shelf_dir: Path = SHELF_DIR) -> None:
     """Add the sub-commands of `models`; each sets ``func``, a callable(args) -> exit code."""
     commands = models.add_subparsers(metavar="COMMAND", required=True)
@@ -298,22 +291,19 @@ def register(models: argparse.ArgumentParser, *, shelf_dir: Path = SHELF_DIR) ->
 
 def run_list(args: argparse.Namespace) -> int:
     """Print the shelf as a table; `*` marks the default."""
-    rows = [("NAME", "FAMILY", "INPUT", "CLASSES", "WEIGHTS", "LICENCE")]
-    for model in list_models(shelf_dir=args.shelf_dir):
-        spec = model.spec
-        rows.append(
-            (
-                spec.name + (" *" if spec.default else ""),
-                spec.family,
-                "{}x{}".format(*spec.input.size_wh),
-                labels_text(spec),
-                "here" if model.weights.is_file() else "missing",
-                spec.licence or "-",
-            )
+    rows = [
+        (
+            model.spec.name + (" *" if model.spec.default else ""),
+            model.spec.family,
+            "{}x{}".format(*model.spec.input.size_wh),
+            labels_text(model.spec),
+            "here" if model.weights.is_file() else "missing",
+            model.spec.licence or "-",
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
+        for model in list_models(shelf_dir=args.shelf_dir)
+    ]
+    head = ("NAME", "FAMILY", "INPUT", "CLASSES", "WEIGHTS", "LICENCE")
+    print(*columns(head, rows), sep="\n")
     return 0
 
 
@@ -350,7 +340,9 @@ def run_info(args: argparse.Namespace) -> int:
         if value:
             print(f"{key:<11} {value}")
     if here and not wrong:
-        _print_graph(model)
+        graph = read_graph(model.weights)
+        print(f"{'inputs':<11} {'; '.join(map(str, graph.inputs))}")
+        print(f"{'outputs':<11} {'; '.join(map(str, graph.outputs))}")
     return ModelError.exit_code if wrong else 0
 
 
@@ -374,14 +366,6 @@ def run_fetch(args: argparse.Namespace) -> int:
     if faults:
         raise ModelError(faults[-1])
     return 0
-
-
-def _print_graph(model: Model) -> None:
-    from ..models.importer import read_graph
-
-    graph = read_graph(model.weights)
-    print(f"{'inputs':<11} {'; '.join(map(str, graph.inputs))}")
-    print(f"{'outputs':<11} {'; '.join(map(str, graph.outputs))}")
 
 
 def _norm(spec: ModelSpec) -> str:

@@ -14,77 +14,52 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import psutil
 
 from ..config import Config
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, VerdictError
 from ..core.interfaces import Sink
 from ..core.stats import PipelineStats, percentiles
-from ..ops.nvml import open_nvml
 from ..pipeline.handoff import Policy
 from ..runtime.build import BuiltRun, RunPlan, build
 from ..runtime.engines import choose_model
 from ..runtime.inputs import NamedInput, source_options
 from ..runtime.outputs import without_outputs
+from ..session.figures import MachineGauge
 from ..sinks.adapters import AgeSink
 from ..sources.reconnect import Endurance
 from ..sources.uri import make_source
-from .bench.run import Destination, header
+from . import Destination, columns, figure, header
 
 log = logging.getLogger(__name__)
-
-
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
     """At one moment, of a process and its children."""
 
-    rss_mb: float
-    descriptors: int
-    threads: int
+    rss_mb: float = 0.0
+    descriptors: int = 0
+    threads: int = 0
 
 
-def holdings(pid: int | str = "self") -> Holdings:
-    """Linux only. A child that ends meanwhile counts as far as it was seen."""
-    rss_mb, descriptors, threads = 0.0, 0, 0
-    for process in _family(Path("/proc", str(pid))):
-        with contextlib.suppress(OSError, IndexError):
-            rss_mb += int((process / "statm").read_text().split()[1]) * PAGE_BYTES / 2**20
-            descriptors += sum(1 for _ in (process / "fd").iterdir())
-            threads += sum(1 for _ in (process / "task").iterdir())
-    return Holdings(rss_mb, descriptors, threads)
-
-
-def gpu_memory_mb() -> float | None:
-    """In use on the first NVIDIA GPU, by all; None where there is none, or nothing that tells."""
-    gpu, _ = open_nvml()
-    try:
-        return None if gpu is None else gpu.memory_bytes() / 2**20
-    except OSError:  # also on a Jetson: there it is the system's memory, counted above
-        return None
-
-
-def _family(process: Path) -> Iterator[Path]:
-    yield process
-    try:
-        tasks = list((process / "task").iterdir())
-    except OSError:
-        return
-    for task in tasks:
-        with contextlib.suppress(OSError):
-            for child in (task / "children").read_text().split():
-                yield from _family(Path("/proc", child))
+def holdings(pid: int | None = None) -> Holdings:
+    """Of this process, or of another; a child that ends meanwhile does not count."""
+    family, held = [], []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+    for each in family:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied), each.oneshot():
+            held.append((each.memory_info().rss / 2**20, each.num_fds(), each.num_threads()))
+    return Holdings(*map(sum, zip(*held, strict=True)))
 
 
 BLOCKS = 30
@@ -118,7 +93,8 @@ def trend(times_s: Sequence[float], values: Sequence[float]) -> Trend | None:
         return None
     x = np.array([np.median(block) for block in np.array_split(times, count)])
     y = np.array([np.median(block) for block in np.array_split(series, count)])
-    slopes = _pair_slopes(x, y)
+    i, j = np.triu_indices(count, 1)
+    slopes = np.sort((y[j] - y[i]) / (x[j] - x[i]))
     total = len(slopes)
     reach = Z_99 * math.sqrt(count * (count - 1) * (2 * count + 5) / 18)
     low, high = round((total - reach) / 2), round((total + reach) / 2)
@@ -129,12 +105,6 @@ def trend(times_s: Sequence[float], values: Sequence[float]) -> Trend | None:
         span_s=float(times[-1] - times[0]),
         level=float(np.median(series)),
     )
-
-
-def _pair_slopes(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    i, j = np.triu_indices(len(x), 1)
-    slopes: NDArray[np.float64] = np.sort((y[j] - y[i]) / (x[j] - x[i]))
-    return slopes
 
 
 PATTERN = "pattern:?size=640x360&fps=30"
@@ -185,7 +155,6 @@ def run_soak(
     if not 1 <= seconds <= 366 * 86_400:
         raise ConfigError(f"soak takes 1 s to a year, not {seconds:g} s")
     destination = Destination(config.json)
-    destination.check()
     uri = config.source or PATTERN
     if not uri.lower().startswith("chaos:"):
         uri = f"chaos:{seed}*{FAST_RATE if fast else 1}:{uri}"
@@ -256,17 +225,16 @@ def _build(config: Config, uri: str, fast: bool, sinks: Sequence[Sink]) -> Built
 def _sample(going: Callable[[], bool], seconds: float, ages: AgeSink, samples: Samples) -> None:
     """Until the run ends or the time is over, on the main thread."""
     step_s = min(max(seconds / MOST_SAMPLES, FASTEST_S), SLOWEST_S)
+    gauge = MachineGauge()
     began_s = next_s = time.monotonic()
     while going() and (now_s := time.monotonic()) - began_s < seconds:
         if now_s >= next_s:
             next_s = now_s + step_s
-            held, gpu_mb = holdings(), gpu_memory_mb()
+            gpu_mb = gauge.read().gpu_memory_mb
             samples.add(
                 now_s - began_s,
-                rss_mb=held.rss_mb,
-                gpu_mb=float("nan") if gpu_mb is None else gpu_mb,
-                descriptors=held.descriptors,
-                threads=held.threads,
+                **asdict(holdings()),
+                gpu_mb=math.nan if gpu_mb is None else gpu_mb,
                 age_ms=percentiles(ages.take(), 50)[0],
             )
         time.sleep(min(0.1, step_s / 2))
@@ -302,18 +270,20 @@ def _figures(found: Trend | None) -> dict[str, float] | None:
 
 def _table(report: dict[str, Any]) -> str:
     events = ", ".join(f"{n} {name}" for name, n in sorted(report["events"].items()))
-    lines = [
-        f"soak     {report['seconds']:.0f} s, {report['processed']} frames on {report['source']}",
-        f"events   {events or 'none'}",
-        f"{'':12}{'level':>10}{'per hour':>12}   99 % sure: between",
-    ]
+    rows = []
     for name, found in report["series"].items():
-        if found is None:
-            lines.append(f"{name:12}{'not measured':>10}")
-            continue
-        lines.append(
-            f"{name:12}{found['level']:10.1f}{found['slope_per_hour']:+12.2f}   "
-            f"{found['low_per_hour']:+.2f} and {found['high_per_hour']:+.2f}"
+        told = found or {}  # nothing: not measured
+        slopes = (told.get(f"{key}_per_hour") for key in ("slope", "low", "high"))
+        rows.append(
+            (name, figure(told.get("level"), ".1f"), *(figure(each, "+.2f") for each in slopes))
         )
-    lines.append("verdict  " + ("passed" if report["passed"] else "failed"))
-    return "\n".join(lines)
+    head = ("", "level", "per hour", "99 % sure: above", "and below")
+    return "\n".join(
+        [
+            f"soak     {report['seconds']:.0f} s, {report['processed']} frames on "
+            f"{report['source']}",
+            f"events   {events or 'none'}",
+            *columns(head, rows, numbers=True),
+            "verdict  " + ("passed" if report["passed"] else "failed"),
+        ]
+    )

@@ -36,12 +36,6 @@ class Placement:
         np.maximum(mapped, 0, out=mapped)  # two ufuncs cost a third of np.clip on a few boxes
         return np.minimum(mapped, limit, out=mapped)
 
-    def to_input(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map (..., 2) points from source pixels to input pixels."""
-        offset, scale, _ = self._mapping
-        mapped: NDArray[np.float32] = xy / scale + offset
-        return mapped
-
     @cached_property
     def _mapping(self) -> tuple[NDArray[np.float32], ...]:
         """(offset, source pixels per input pixel, source size), each (2,)."""

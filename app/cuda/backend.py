@@ -14,7 +14,7 @@ from types import TracebackType
 
 from ..config import Transfer
 from ..core.interfaces import EngineKind
-from ..inference.postprocess import Limits, Sanity
+from ..inference.postprocess import Limits, NanGuard
 from ..inference.shape_cache import Size, cut_remark
 from ..models.manifest import ModelSpec
 from .context import Bell, GpuContext, lost
@@ -67,7 +67,7 @@ class CudaBackend:
             self._timeline.open(context, capture=engine.captured)
             for _ in range(self._count):
                 # one guard for all shapes: what it counts belongs to the slot
-                bind = partial(self._bind, sanity=Sanity(spec.name))
+                bind = partial(self._bind, nan_guard=NanGuard(spec.name))
                 slot = CudaSlot(context, spec, bind, self._release, capacity=engine.batch)
                 self._slots.append(slot)
             # frames tell what the slots need, but what cannot be at all is told now
@@ -82,7 +82,7 @@ class CudaBackend:
         self.description = f"{engine.description}, {context.name}, {spec.name}"
         return self
 
-    def _bind(self, spec: ModelSpec, *, sanity: Sanity) -> CudaBinding:
+    def _bind(self, spec: ModelSpec, *, nan_guard: NanGuard) -> CudaBinding:
         """A slot's buffers for the input of ``spec``."""
         assert self._bell is not None
         size, whole = spec.input.size_wh, self._engines[self._spec.input.size_wh]
@@ -95,7 +95,7 @@ class CudaBackend:
                 transfer=self._transfer,
                 timeline=self._timeline,
                 limits=self._limits,
-                sanity=sanity,
+                nan_guard=nan_guard,
             )
         except BaseException as error:
             traceback.clear_frames(error.__traceback__)  # as above

@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -129,16 +129,12 @@ class Nvrtc:
 @lru_cache
 def include_dirs() -> tuple[Path, ...]:
     """Where NVRTC finds cuda_fp16.h and mma.h: NVIDIA's wheels, then a toolkit's headers."""
-    return tuple(folder for folder in _candidates() if (folder / "cuda_fp16.h").is_file() or
-                 (folder / "crt").is_dir())  # fmt: skip
-
-
-def _candidates() -> Iterator[Path]:
     spec = importlib.util.find_spec("nvidia")
-    for place in spec.submodule_search_locations or () if spec else ():
-        yield from sorted(Path(place).glob("*/include"))
+    wheels = (spec.submodule_search_locations or ()) if spec else ()
+    folders = [folder for place in wheels for folder in sorted(Path(place).glob("*/include"))]
     homes = (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda")
-    yield from (Path(home) / "include" for home in homes if home)
+    folders += [Path(home) / "include" for home in homes if home]
+    return tuple(f for f in folders if (f / "cuda_fp16.h").is_file() or (f / "crt").is_dir())
 
 
 def _refused(name: str, arch: str, log: str) -> DeviceError:
@@ -177,17 +173,13 @@ def load_module(context: GpuContext, name: str, *, defines: Sequence[str] = ()) 
     assert tuple(defines) in VARIANTS[name], "compile_kernels.py would miss this one"
     key = (name, *defines)
     if key not in context.modules:
-        context.modules[key] = _load(context, name, defines)
+        source = (KERNEL_DIR / f"{name}.cu").read_text()
+        cubin = cubin_for(name, source, defines, context.capability)
+        try:
+            context.modules[key] = context.driver.module_from_buffer(cubin)
+        except context.driver.Error as fault:
+            raise unloadable(context, name, fault) from fault
     return context.modules[key]
-
-
-def _load(context: GpuContext, name: str, defines: Sequence[str]) -> Any:
-    source = (KERNEL_DIR / f"{name}.cu").read_text()
-    cubin = cubin_for(name, source, defines, context.capability)
-    try:
-        return context.driver.module_from_buffer(cubin)
-    except context.driver.Error as fault:
-        raise unloadable(context, name, fault) from fault
 
 
 def load_kernel(module: Any, name: str, signature: str) -> Callable[..., None]:
@@ -197,12 +189,7 @@ def load_kernel(module: Any, name: str, signature: str) -> Callable[..., None]:
     """
     function = module.get_function(name)
     function.prepare(signature)
-
-    def launch(
-        grid: tuple[int, ...], block: tuple[int, int, int], stream: Any, *arguments: Any
-    ) -> None:
-        function.prepared_async_call(grid, block, stream, *arguments)
-
+    launch: Callable[..., None] = function.prepared_async_call
     return launch
 
 

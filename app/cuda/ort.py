@@ -6,12 +6,22 @@ that the next kernel reads: no copy between. A session has one stream, so every 
 
 from __future__ import annotations
 
+import ctypes
+import ctypes.util
 import hashlib
+import importlib.util
+import io
+import json
 import logging
+import os
 import re
+import shutil
+import tempfile
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
 from time import monotonic
@@ -21,20 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Precision
-from ..core.errors import DeviceError
-from ..inference.ort_providers import (
-    PROVIDERS,
-    QUANTISED,
-    EngineCache,
-    choose_precision,
-    load_libraries,
-    missing_provider,
-    older_driver,
-    session_options,
-    session_providers,
-    tensorrt_version,
-    unloadable,
-)
+from ..core.errors import ConfigError, DeviceError
+from ..core.package import INSTALLED
 from ..models.manifest import ModelSpec
 from ..models.onnx_session import (
     NetworkIO,
@@ -43,7 +41,9 @@ from ..models.onnx_session import (
     network_io,
     one_line,
     open_session,
+    quiet_options,
 )
+from ..models.store import cache_dir
 from .context import GpuContext, lost
 
 log = logging.getLogger(__name__)
@@ -106,12 +106,6 @@ class OrtEngine:
         return OrtEngine(self._context, spec, self._weights, **how)
 
     def _open(self, stream: Any, engine_cache: Path | None = None) -> OrtSlotNetwork:
-        session = self._session(stream, engine_cache)
-        return OrtSlotNetwork(
-            self._context, session, self._io, stream, memory=PROVIDERS[self._engine].memory
-        )
-
-    def _session(self, stream: Any, engine_cache: Path | None) -> Any:
         providers = session_providers(
             self._engine,
             stream=int(stream.handle),
@@ -131,7 +125,8 @@ class OrtEngine:
         if session.get_providers()[0] != name:  # it warns, and takes the next one
             raise DeviceError(f"{self._engine} does not start: {unloadable(name)}")
         session.disable_fallback()
-        return session
+        memory = PROVIDERS[self._engine].memory
+        return OrtSlotNetwork(self._context, session, self._io, stream, memory=memory)
 
     def close(self) -> None:
         """Nothing on the device is shared between the slots."""
@@ -198,6 +193,267 @@ class OrtSlotNetwork:
         for memory in self._memory:
             memory.free()
         self._memory.clear()
+
+
+KEY_FILE = "key.json"
+
+
+class EngineCache:
+    """A folder for what ``key`` describes: model, versions, device, precision, sizes.
+
+    The folder comes into being whole or not at all: an engine is built into another one, which is
+    renamed when it is done.
+    """
+
+    def __init__(self, name: str, key: Mapping[str, object]) -> None:
+        self._key = json.dumps(key, indent=1, sort_keys=True)
+        digest = hashlib.sha256(self._key.encode()).hexdigest()[:16]
+        self.folder = cache_dir("engines") / f"{name}-{digest}"
+        self._borrowed: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def built(self) -> bool:
+        """Whether there is an engine to load."""
+        return (self.folder / KEY_FILE).is_file()
+
+    def forget(self) -> None:
+        """Remove what does not load."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def building(self) -> Iterator[Path]:
+        """A folder to build in; kept when the block ends well, removed when it does not."""
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            part = self._part()
+        except OSError as fault:
+            log.warning("the engine cannot be kept in %s: %s", self.folder.parent, fault.strerror)
+            # for the other slots of this process, at least
+            self._borrowed = tempfile.TemporaryDirectory()
+            self.folder = Path(self._borrowed.name) / self.folder.name
+            part = self._part()
+        try:
+            yield part
+            self._keep(part)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def close(self) -> None:
+        """Remove what could be kept for this process only."""
+        if self._borrowed is not None:
+            self._borrowed.cleanup()
+
+    def _part(self) -> Path:
+        prefix = f"{self.folder.name}.{os.getpid()}."
+        return Path(tempfile.mkdtemp(".part", prefix, dir=self.folder.parent))
+
+    def _keep(self, part: Path) -> None:
+        try:
+            (part / KEY_FILE).write_text(self._key + "\n")
+            part.chmod(0o755)  # mkdtemp's are for their maker alone; a cache may be shipped
+            part.rename(self.folder)
+        except OSError as fault:
+            if not self.built:  # else another process was quicker, with the same
+                log.warning("the engine cannot be kept in %s: %s", self.folder, fault.strerror)
+
+
+WHEELS = ("onnxruntime", "onnxruntime-gpu")
+
+
+def reinstall(variant: str) -> str:
+    """The commands that leave one ONNX Runtime, that for "cpu" or for "cuda"."""
+    wheel = {"cpu": "onnxruntime", "cuda": "onnxruntime-gpu"}[variant]
+    what = wheel if INSTALLED else f"-r requirements-{variant}.txt"
+    return f"pip uninstall -y onnxruntime onnxruntime-gpu && pip install {what}"
+
+
+# stands in an ONNX file that says which tensors have 8 bits: the type of a node (field 4), of
+# fourteen characters
+QUANTISED = b"\x22\x0eQuantizeLinear"
+Options = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """``name`` is ONNX Runtime's; ``memory`` its word for where the tensors that we bind lie."""
+
+    name: str
+    memory: str = "cuda"
+
+
+CUDA = Provider("CUDAExecutionProvider")
+TENSORRT = Provider("TensorrtExecutionProvider")
+LIBRARIES = {CUDA.name: "cuda", TENSORRT.name: "tensorrt"}
+PROVIDERS = {"ort-cuda": CUDA, "ort-tensorrt": TENSORRT}
+
+
+def missing_provider(engine: str) -> str | None:
+    """Why ONNX Runtime as installed cannot run ``engine``, with the cure; None if it can."""
+    ort = load_onnxruntime()
+    both = all(map(_installed, WHEELS))
+    told = f"{' and '.join(WHEELS)} are both installed, and share files: {reinstall('cuda')}"
+    name = PROVIDERS[engine].name
+    if name in ort.get_available_providers():
+        if both:
+            log.warning("%s", told)
+        return None
+    if both:
+        return told
+    return (
+        f"ONNX Runtime {ort.__version__} has no {name}: {reinstall('cuda')} "
+        "(on a Jetson: NVIDIA's own wheel), or use --engine cuda or cpu"
+    )
+
+
+def _installed(wheel: str) -> bool:
+    try:
+        return bool(version(wheel))
+    except PackageNotFoundError:
+        return False
+
+
+def load_libraries(engine: str) -> None:
+    """Load what pip's NVIDIA wheels brought, which the dynamic loader does not find by itself.
+
+    Raises DeviceError where TensorRT is missing altogether.
+    """
+    ort = load_onnxruntime()
+    ort.set_default_logger_severity(_severity())
+    if hasattr(ort, "preload_dlls"):
+        told = io.StringIO()  # it prints, and standard output may be the results
+        with redirect_stdout(told):
+            ort.preload_dlls()
+        log.debug("%s", told.getvalue())
+    if engine == "ort-tensorrt":
+        tensorrt_version()
+
+
+def unloadable(name: str) -> str:
+    """Why a provider's library does not load, with the cure; to be asked after ONNX Runtime tried.
+
+    ONNX Runtime itself only logs it.
+    """
+    ort, cuda = load_onnxruntime(), _cuda_release().partition(".")[0]
+    file = Path(ort.__file__).parent / "capi" / f"libonnxruntime_providers_{LIBRARIES[name]}.so"
+    why = "no reason is known"
+    try:
+        ctypes.CDLL(str(file))
+    except OSError as fault:
+        why = str(fault)
+    if "undefined symbol: cu" in why:
+        return f"{name} cannot be loaded ({why}): {older_driver()}"
+    wheel = "'onnxruntime-gpu[cuda,cudnn]'" if name == CUDA.name else f"tensorrt-cu{cuda}"
+    return (
+        f"{name} cannot be loaded ({why}): pip install {wheel}, in the version whose library is "
+        f"asked for, for CUDA {cuda}; or use --engine cuda"
+    )
+
+
+def older_driver() -> str:
+    """The cure for a driver older than what ONNX Runtime was built for."""
+    return (
+        f"the driver is older than CUDA {_cuda_release()}, for which this ONNX Runtime was built: "
+        "install a newer driver, or an older onnxruntime-gpu, or use --engine cuda"
+    )
+
+
+def _cuda_release() -> str:
+    """What ONNX Runtime was built for."""
+    return str(getattr(load_onnxruntime(), "cuda_version", "") or "12")
+
+
+def tensorrt_version() -> str:
+    """Of the wheel, or of the system's library; raises DeviceError with the cure."""
+    if importlib.util.find_spec("tensorrt") is not None:
+        import tensorrt
+
+        return str(tensorrt.__version__)
+    library = ctypes.util.find_library("nvinfer")
+    if library is None:
+        raise DeviceError(
+            "TensorRT is missing: pip install tensorrt-cu13 (tensorrt-cu12 where ONNX Runtime is "
+            "built for CUDA 12; on a Jetson: sudo apt install tensorrt), or use --engine ort-cuda"
+        )
+    return str(ctypes.CDLL(library).getInferLibVersion())
+
+
+def choose_precision(engine: str, precision: Precision, *, quantised: bool) -> Precision:
+    """What TensorRT computes in; for ort-cuda "auto", as the file says, or "fp32": without TF32.
+
+    Raises ConfigError where the engine or the model cannot.
+    """
+    if engine == "ort-cuda":
+        if precision not in ("auto", "fp32"):
+            raise ConfigError(
+                f"precision {precision}: ort-cuda computes as the model's file says; `models "
+                "quantize NAME --to fp16` makes one for it, or use --engine ort-tensorrt"
+            )
+        return precision
+    if quantised:
+        if precision not in ("auto", "int8"):
+            raise ConfigError(f"the model is quantised to 8 bits, so precision {precision} is none")
+        return "int8"
+    if precision == "int8":
+        raise ConfigError(
+            "precision int8 needs a quantised model: `models quantize NAME --to int8 --for gpu "
+            "--calibrate SOURCE` makes one"
+        )
+    return "fp16" if precision == "auto" else precision
+
+
+def session_providers(
+    engine: str,
+    *,
+    stream: int,
+    device: int,
+    precision: Precision,
+    network: NetworkIO,
+    engine_cache: Path | None = None,
+) -> list[tuple[str, Options]]:
+    """Providers and options for InferenceSession, best first; the CPU's comes by itself.
+
+    ``stream``: address of the CUDA stream that all work goes on.
+    """
+    if PROVIDERS[engine].memory == "cpu":
+        return [(PROVIDERS[engine].name, {})]
+    common = {
+        "device_id": str(device),
+        "has_user_compute_stream": "1",
+        "user_compute_stream": str(stream),
+    }
+    cuda = {
+        **common,
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+        "use_tf32": "0" if precision == "fp32" else "1",
+    }
+    if engine == "ort-cuda":
+        return [(CUDA.name, cuda)]
+    tensorrt = {
+        **common,
+        "trt_fp16_enable": "0" if precision == "fp32" else "1",
+        "trt_int8_enable": "1" if precision == "int8" else "0",
+    }
+    if network.nameless:  # sizes left open without a name, which no session option can set
+        shape = f"{network.input}:{'x'.join(map(str, network.shape))}"
+        tensorrt |= {f"trt_profile_{which}_shapes": shape for which in ("min", "opt", "max")}
+    if engine_cache is not None:
+        tensorrt |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(engine_cache)}
+    return [(TENSORRT.name, tensorrt), (CUDA.name, cuda)]
+
+
+def session_options(network: NetworkIO) -> Any:
+    """For a session on the GPU: quiet, and with every size of the input written down."""
+    options = quiet_options()
+    options.log_severity_level = _severity()
+    for name, size in network.open_dims.items():
+        options.add_free_dimension_override_by_name(name, size)
+    return options
+
+
+def _severity() -> int:
+    """Of ONNX Runtime's own log on standard error: fatal only, as what matters is raised."""
+    return 2 if log.isEnabledFor(logging.DEBUG) else 4
 
 
 def tensorrt_cache(

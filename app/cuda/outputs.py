@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..core.detections import Detections
 from ..core.letterbox import Placement
-from ..inference.postprocess import Limits, Postprocessor, Sanity, in_source
+from ..inference.postprocess import Limits, NanGuard, Postprocessor, in_source
 from ..models.families.base import Candidates, DeviceKernel, Head
 from ..models.manifest import ModelSpec
 from .context import GpuContext, PinnedArray
@@ -125,7 +125,7 @@ class DetectionReadback:
         *,
         batch: int,
         limits: Limits,
-        sanity: Sanity,
+        nan_guard: NanGuard,
     ) -> None:
         self._network, self._stream = network, stream
         outputs = network.run_for(1).outputs
@@ -133,7 +133,7 @@ class DetectionReadback:
         # first: it refuses outputs that are not of the family
         self._limits = limits
         shapes = [shape for _, shape in outputs]
-        self._postprocess = Postprocessor(spec, shapes, limits, sanity)
+        self._postprocess = Postprocessor(spec, shapes, limits, nan_guard)
         # the raw outputs come to the host only where the device cannot find the boxes
         self._boxes = None
         kernel = spec.detector.device
@@ -182,7 +182,7 @@ class DetectionReadback:
             if found is None:
                 answers.append(self._decoded(i, placement))
                 continue
-            self._postprocess.sanity.note(boxes.broken(i))
+            self._postprocess.nan_guard.note(boxes.broken(i))
             ids = found[:, 5].astype(np.intp)
             candidates = Candidates(found[:, :4].copy(), found[:, 4].copy(), ids)
             answers.append(in_source(candidates, placement))

@@ -19,7 +19,7 @@ import numpy as np
 from ..core.frame import Frame, PixelFormat
 from ..core.interfaces import Answer
 from ..core.letterbox import Placement, place
-from ..inference.postprocess import Limits, Sanity
+from ..inference.postprocess import Limits, NanGuard
 from ..inference.shape_cache import KEPT, ShapeCache, Size, merged
 from ..models.manifest import InputSpec, ModelSpec
 from .context import Bell, GpuContext, PinnedArray, lost
@@ -145,7 +145,7 @@ class CudaBinding:
         transfer: TransferMode,
         timeline: DeviceTimeline,
         limits: Limits,
-        sanity: Sanity,
+        nan_guard: NanGuard,
     ) -> None:
         self.spec = spec
         self._driver = context.driver
@@ -166,7 +166,7 @@ class CudaBinding:
             *(context, spec, self.network, self._stream),
             batch=engine.batch,
             limits=limits,
-            sanity=sanity,
+            nan_guard=nan_guard,
         )
         self._bell, self._transfer, self._timeline = bell, transfer, timeline
         self._order: Sequence[int] = ()  # of the frames in flight: their places in the batch

@@ -1,1 +1,1 @@
-"""The window. The only home of PyQt5: nothing else may import this package at module level."""
+"""The window, the only package that imports PyQt5; others import it inside functions only."""

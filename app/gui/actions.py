@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import escape
 from typing import Any
 
 from PyQt5.QtCore import QPointF, QRectF, Qt
@@ -13,7 +14,26 @@ from . import texts
 
 SIDE = 20  # the drawings' own unit
 RED = QColor(232, 72, 72)
-Draw = Callable[[QPainter, QColor], None]
+
+# shapes: line X Y …, area X Y … (filled), box X Y W H R, ring and disc (filled) X Y R, red ones
+_DRAWINGS = {
+    "pause": "area 5 4 8.4 4 8.4 16 5 16, area 11.6 4 15 4 15 16 11.6 16",
+    "play": "area 6 4 16 10 6 16",
+    "step": "area 3.5 4 13.5 10 3.5 16, area 14 4 16.6 4 16.6 16 14 16",
+    "snapshot": "box 2.5 5.5 15 10.5 2, line 7 5.5 8.3 3.5 11.7 3.5 13 5.5, ring 10 10.7 2.9",
+    "record": "ring 10 10 7, red-disc 10 10 4",
+    "recording": "red-box 4.5 4.5 11 11 2",
+    "controls": (
+        "line 3 5 17 5, disc 13 5 2, line 3 10 17 10, disc 7 10 2, line 3 15 17 15, disc 11 15 2"
+    ),
+    "instruments": "line 3 3.5 3 16.5 17 16.5, line 5.5 12.5 8.5 8.5 11.5 11 16 5",
+    "full_screen": (
+        "line 7.5 3.5 3.5 3.5 3.5 7.5, line 12.5 3.5 16.5 3.5 16.5 7.5, "
+        "line 7.5 16.5 3.5 16.5 3.5 12.5, line 12.5 16.5 16.5 16.5 16.5 12.5"
+    ),
+    "fit": "box 2.5 4.5 15 11 0, box 6 7.5 8 5 0",
+    "more": "line 4 4 10 10 4 16, line 10 4 16 10 10 16",
+}
 
 
 def icon(name: str, colour: QColor) -> QIcon:
@@ -27,106 +47,37 @@ def icon(name: str, colour: QColor) -> QIcon:
             painter.setRenderHint(QPainter.RenderHint.Antialiasing)
             painter.setOpacity(opacity)
             painter.scale(density, density)
-            painter.setPen(QPen(colour, 1.6, cap=Qt.PenCapStyle.RoundCap))
-            _DRAWINGS[name](painter, colour)
+            for shape in _DRAWINGS[name].split(", "):
+                kind, *numbers = shape.split()
+                _draw(painter, colour, kind=kind, numbers=[float(each) for each in numbers])
             painter.end()
             pixmap.setDevicePixelRatio(density)
             drawn.addPixmap(pixmap, mode)
     return drawn
 
 
-def _pause(painter: QPainter, colour: QColor) -> None:
-    painter.fillRect(QRectF(5, 4, 3.4, 12), colour)
-    painter.fillRect(QRectF(11.6, 4, 3.4, 12), colour)
+def _draw(painter: QPainter, colour: QColor, *, kind: str, numbers: list[float]) -> None:
+    red, _, kind = kind.rpartition("-")
+    outlined = not red and kind != "area"
+    filled = red or kind in ("area", "disc")
+    pen = QPen(colour, 1.6, cap=Qt.PenCapStyle.RoundCap)
+    painter.setPen(pen if outlined else QPen(Qt.PenStyle.NoPen))
+    painter.setBrush((RED if red else colour) if filled else QColor(Qt.GlobalColor.transparent))
+    if kind in ("line", "area"):
+        points = QPolygonF(
+            [QPointF(x, y) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
+        )
+        painter.drawPolyline(points) if kind == "line" else painter.drawPolygon(points)
+    elif kind == "box":
+        x, y, width, height, radius = numbers
+        painter.drawRoundedRect(QRectF(x, y, width, height), radius, radius)
+    else:
+        x, y, radius = numbers
+        painter.drawEllipse(QPointF(x, y), radius, radius)
 
 
-def _triangle(painter: QPainter, colour: QColor, left: float) -> None:
-    painter.setPen(Qt.PenStyle.NoPen)
-    painter.setBrush(colour)
-    painter.drawPolygon(QPolygonF([QPointF(left, 4), QPointF(left + 10, 10), QPointF(left, 16)]))
-
-
-def _play(painter: QPainter, colour: QColor) -> None:
-    _triangle(painter, colour, 6)
-
-
-def _step(painter: QPainter, colour: QColor) -> None:
-    _triangle(painter, colour, 3.5)
-    painter.fillRect(QRectF(14, 4, 2.6, 12), colour)
-
-
-def _snapshot(painter: QPainter, colour: QColor) -> None:
-    painter.drawRoundedRect(QRectF(2.5, 5.5, 15, 10.5), 2, 2)
-    painter.drawLine(QPointF(7, 5.5), QPointF(8.3, 3.5))
-    painter.drawLine(QPointF(8.3, 3.5), QPointF(11.7, 3.5))
-    painter.drawLine(QPointF(11.7, 3.5), QPointF(13, 5.5))
-    painter.drawEllipse(QPointF(10, 10.7), 2.9, 2.9)
-
-
-def _record(painter: QPainter, colour: QColor) -> None:
-    painter.drawEllipse(QPointF(10, 10), 7, 7)
-    painter.setPen(Qt.PenStyle.NoPen)
-    painter.setBrush(RED)
-    painter.drawEllipse(QPointF(10, 10), 4, 4)
-
-
-def _recording(painter: QPainter, colour: QColor) -> None:
-    painter.setPen(Qt.PenStyle.NoPen)
-    painter.setBrush(RED)
-    painter.drawRoundedRect(QRectF(4.5, 4.5, 11, 11), 2, 2)
-
-
-def _controls(painter: QPainter, colour: QColor) -> None:
-    for y, x in ((5, 13), (10, 7), (15, 11)):
-        painter.drawLine(QPointF(3, y), QPointF(17, y))
-        painter.setBrush(colour)
-        painter.drawEllipse(QPointF(x, y), 2, 2)
-
-
-def _instruments(painter: QPainter, colour: QColor) -> None:
-    painter.drawLine(QPointF(3, 3.5), QPointF(3, 16.5))
-    painter.drawLine(QPointF(3, 16.5), QPointF(17, 16.5))
-    points = [(5.5, 12.5), (8.5, 8.5), (11.5, 11), (16, 5)]
-    painter.drawPolyline(QPolygonF([QPointF(*each) for each in points]))
-
-
-def _full_screen(painter: QPainter, colour: QColor) -> None:
-    for x, dx in ((3.5, 4), (16.5, -4)):
-        for y, dy in ((3.5, 4), (16.5, -4)):
-            painter.drawLine(QPointF(x, y), QPointF(x + dx, y))
-            painter.drawLine(QPointF(x, y), QPointF(x, y + dy))
-
-
-def _fit(painter: QPainter, colour: QColor) -> None:
-    painter.drawRect(QRectF(2.5, 4.5, 15, 11))
-    painter.drawRect(QRectF(6, 7.5, 8, 5))
-
-
-def _more(painter: QPainter, colour: QColor) -> None:
-    for x in (4, 10):
-        painter.drawPolyline(QPolygonF([QPointF(x, 4), QPointF(x + 6, 10), QPointF(x, 16)]))
-
-
-_DRAWINGS: dict[str, Draw] = {
-    "pause": _pause,
-    "play": _play,
-    "step": _step,
-    "snapshot": _snapshot,
-    "record": _record,
-    "recording": _recording,
-    "controls": _controls,
-    "instruments": _instruments,
-    "full_screen": _full_screen,
-    "fit": _fit,
-    "more": _more,
-}
-
-
-CHECKABLE = {
-    *("record", "pause", "full_screen", "boxes", "labels", "scores", "keypoints", "hud"),
-    *("controls", "instruments"),
-}
-_DRAWN = ("snapshot", "full_screen", "fit", "controls", "instruments", "step")
+DRAWN = ("boxes", "labels", "scores", "keypoints")
+CHECKABLE = {"record", "pause", "full_screen", "hud", "controls", "instruments", *DRAWN}
 _TWO_FACED = {"pause": ("pause", "play"), "record": ("record", "recording")}  # off, on
 _MENUS: tuple[tuple[str, str], ...] = (
     (texts.MENU_FILE, "open_file open_folder open_url | snapshot record folder | quit"),
@@ -141,7 +92,7 @@ _MENUS: tuple[tuple[str, str], ...] = (
 
 
 class Actions:
-    """All of them by name, as Qt's actions, which menus, toolbar and keys share."""
+    """All actions by name; menus, toolbar and keys share them."""
 
     def __init__(self, parent: QWidget) -> None:
         self._all: dict[str, QAction] = {}
@@ -150,22 +101,26 @@ class Actions:
             action.setShortcuts([QKeySequence(key) for key in keys])
             shown = f"  ({keys[0]})" if keys else ""
             action.setToolTip(tip + shown)
-            action.setStatusTip(tip)
             action.setCheckable(name in CHECKABLE)
             action.setObjectName(name)
             parent.addAction(action)  # its keys work without the menu bar too, in full screen
             self._all[name] = action
         self._ink = QColor("gray")
         for name in _TWO_FACED:
-            self[name].toggled.connect(lambda on, name=name: self.show_face(name))
+            self[name].toggled.connect(lambda on, name=name: self._show_icon(name))
 
     def __getitem__(self, name: str) -> QAction:
         return self._all[name]
 
     def connect(self, handlers: dict[str, Callable[..., Any]]) -> None:
-        """Give each its deed; checkable ones get whether they are checked."""
+        """Connect each with its handler; those of checkable ones get whether they are checked.
+
+        Pause and record report what the user does, not what the run sets them to.
+        """
         for name, handler in handlers.items():
-            if name in CHECKABLE:
+            if name in _TWO_FACED:
+                self[name].triggered.connect(handler)
+            elif name in CHECKABLE:
                 self[name].toggled.connect(handler)
             else:
                 self[name].triggered.connect(lambda checked, do=handler: do())
@@ -173,19 +128,19 @@ class Actions:
     def restyle(self, ink: QColor) -> None:
         """Draw the icons in this colour."""
         self._ink = ink
-        for name in _DRAWN:
-            self[name].setIcon(icon(name, ink))
-        for name in _TWO_FACED:
-            self.show_face(name)
+        for name in self._all:
+            self._show_icon(name)
 
-    def show_face(self, name: str) -> None:
-        """The icon of what a click would do, or does."""
+    def _show_icon(self, name: str) -> None:
         action = self[name]
-        action.setIcon(icon(_TWO_FACED[name][action.isChecked()], self._ink))
+        face = _TWO_FACED.get(name, (name, name))[action.isChecked()]
+        if face in _DRAWINGS:
+            action.setIcon(icon(face, self._ink))
 
     def fill(self, bar: QMenuBar, choose_theme: Callable[[str], None]) -> QActionGroup:
-        """The menu bar; returns the group of the themes."""
+        """Fill the menu bar; returns the group of the theme actions."""
         themes = QActionGroup(bar)
+        themes.triggered.connect(lambda action: choose_theme(action.data()))
         for title, names in _MENUS:
             menu = bar.addMenu(title)
             assert menu is not None
@@ -199,28 +154,18 @@ class Actions:
                 theme_menu = menu.addMenu(texts.MENU_THEME)
                 assert theme_menu is not None
                 for choice, text in texts.THEMES.items():
-                    action = QAction(text, bar)
+                    action = QAction(text, themes)
                     action.setCheckable(True)
                     action.setData(choice)
-                    action.triggered.connect(lambda checked, choice=choice: choose_theme(choice))
-                    themes.addAction(action)
-                    theme_menu.addAction(action)
+                theme_menu.addActions(themes.actions())
         return themes
 
 
 def keys_text() -> str:
     """All keys, as HTML."""
-    rows = [
-        (", ".join(keys[:2]), text.replace("&", "").replace("…", ""), tip)
-        for text, keys, tip in texts.ACTIONS.values()
-        if keys
-    ]
+    rows = [(", ".join(keys[:2]), tip) for _, keys, tip in texts.ACTIONS.values() if keys]
     cells = "".join(
-        f"<tr><td><b>{_escaped(keys)}</b>&nbsp;&nbsp;</td><td>{_escaped(tip)}</td></tr>"
-        for keys, _, tip in [*rows, *((keys, "", tip) for keys, tip in texts.KEYS_VIEW)]
+        f"<tr><td><b>{escape(keys)}</b>&nbsp;&nbsp;</td><td>{escape(tip)}</td></tr>"
+        for keys, tip in (*rows, *texts.KEYS_VIEW)
     )
     return f"<table cellspacing=2>{cells}</table>"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")

@@ -1,10 +1,11 @@
-"""How are thresholds, classes and what is drawn set while it runs?"""
+"""The controls of a run: thresholds, classes, what is drawn, and the position in a recording."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PyQt5.QtCore import Qt, QTimer, pyqtSignal
+from PyQt5.QtCore import QSignalBlocker, QSize, Qt, QTimer, pyqtSignal
+from PyQt5.QtGui import QMouseEvent
 from PyQt5.QtWidgets import (
     QCheckBox,
     QDoubleSpinBox,
@@ -17,19 +18,23 @@ from PyQt5.QtWidgets import (
     QListWidgetItem,
     QPushButton,
     QSlider,
+    QStyle,
+    QStyleOptionSlider,
     QVBoxLayout,
     QWidget,
 )
 
 from ..core.detections import printable
+from ..session.state import SourceState
 from . import texts
-from .actions import Actions
+from .actions import DRAWN, Actions
 
 SETTLE_MS = 60  # a slider on its way asks at most so often
+MS = 1_000_000
 
 
 class Threshold(QWidget):
-    """A slider and a box for the same number, 0.01 to 1, in hundredths."""
+    """A slider and a spin box for one number, 0.01 to 1 in steps of 0.01."""
 
     changed = pyqtSignal(float)
 
@@ -46,7 +51,8 @@ class Threshold(QWidget):
             each.setToolTip(tip)
             each.setAccessibleName(name)
         self.slider.valueChanged.connect(lambda value: self.box.setValue(value / 100))
-        self.box.valueChanged.connect(self._moved)
+        self.box.valueChanged.connect(lambda value: self.slider.setValue(round(value * 100)))
+        self.box.valueChanged.connect(self.changed)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.slider, 1)
@@ -54,27 +60,17 @@ class Threshold(QWidget):
 
     @property
     def value(self) -> float:
-        """Where it stands."""
+        """The number chosen, rounded to 0.01."""
         return round(self.box.value(), 2)
 
     def show_value(self, value: float) -> None:
-        """What holds now, without asking for it."""
-        for each in (self.slider, self.box):
-            each.blockSignals(True)
-        self.slider.setValue(round(value * 100))
-        self.box.setValue(value)
-        for each in (self.slider, self.box):
-            each.blockSignals(False)
-
-    def _moved(self, value: float) -> None:
-        self.slider.blockSignals(True)
-        self.slider.setValue(round(value * 100))
-        self.slider.blockSignals(False)
-        self.changed.emit(value)
+        """Show the value in force without emitting ``changed``."""
+        with QSignalBlocker(self):
+            self.box.setValue(value)
 
 
 class Controls(QWidget):
-    """The dock's content. It asks by its signals, and shows what it is told."""
+    """The content of the controls dock: emits what the user sets, and shows what is in force."""
 
     thresholds = pyqtSignal(float, float)
     defaults = pyqtSignal()
@@ -109,35 +105,34 @@ class Controls(QWidget):
         column.addWidget(self._classes(), 1)
 
     def show_thresholds(self, score: float | None, iou: float | None) -> None:
-        """What holds now; not while the user is on the way to something else."""
-        if self._settle.isActive() or self.score.slider.isSliderDown():
-            return
-        if self.iou.slider.isSliderDown():
+        """Show the thresholds in force, unless the user is moving a slider."""
+        sliders = self.score.slider, self.iou.slider
+        if self._settle.isActive() or any(each.isSliderDown() for each in sliders):
             return
         for widget, value in ((self.score, score), (self.iou, iou)):
             if value is not None and abs(widget.value - value) > 0.004:
                 widget.show_value(value)
 
     def show_classes(self, labels: Sequence[str], hidden: frozenset[str]) -> None:
-        """The classes of the model; those hidden are not ticked."""
+        """List the model's classes; hidden ones are not ticked."""
         if tuple(labels) == self._labels and hidden == self._hidden:
             return
         self._labels, self._hidden = tuple(labels), hidden
-        self.list.blockSignals(True)
-        self.list.clear()
-        for label in dict.fromkeys(labels):
-            item = QListWidgetItem(printable(label))
-            item.setData(Qt.ItemDataRole.UserRole, label)
-            item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
-            shown = label not in hidden
-            item.setCheckState(Qt.CheckState.Checked if shown else Qt.CheckState.Unchecked)
-            self.list.addItem(item)
-        self.list.blockSignals(False)
+        with QSignalBlocker(self.list):
+            self.list.clear()
+            for label in dict.fromkeys(labels):
+                item = QListWidgetItem(printable(label))
+                item.setData(Qt.ItemDataRole.UserRole, label)
+                item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
+                shown = label not in hidden
+                item.setCheckState(Qt.CheckState.Checked if shown else Qt.CheckState.Unchecked)
+                self.list.addItem(item)
         self._find(self.search.text())
 
     def set_all(self, on: bool) -> None:
         """Tick every class, or none."""
-        self._set_hidden(frozenset() if on else frozenset(self._labels))
+        self.show_classes(self._labels, frozenset() if on else frozenset(self._labels))
+        self.hidden_changed.emit(self._hidden)
 
     def _touched(self) -> None:
         if not self._settle.isActive():
@@ -148,9 +143,9 @@ class Controls(QWidget):
         grid = QGridLayout(group)
         grid.setContentsMargins(0, 4, 0, 0)
         self.toggles: dict[str, QCheckBox] = {}
-        for place, name in enumerate(("boxes", "labels", "scores", "keypoints", "hud")):
+        for place, name in enumerate((*DRAWN, "hud")):
             action = actions[name]
-            check = QCheckBox(action.text().replace("&", ""))
+            check = QCheckBox(action.iconText())
             check.setToolTip(action.toolTip())
             check.toggled.connect(action.setChecked)
             action.toggled.connect(check.setChecked)
@@ -199,6 +194,71 @@ class Controls(QWidget):
         self._hidden = self._hidden - {label} if ticked else self._hidden | {label}
         self.hidden_changed.emit(self._hidden)
 
-    def _set_hidden(self, hidden: frozenset[str]) -> None:
-        self.show_classes(self._labels, hidden)
-        self.hidden_changed.emit(hidden)
+
+class _Bar(QSlider):
+    """A slider that goes where it is clicked."""
+
+    def mousePressEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Move the handle under the pointer first; from there it can be dragged."""
+        style = self.style()
+        if event is not None and style is not None and event.button() == Qt.MouseButton.LeftButton:
+            option = QStyleOptionSlider()
+            self.initStyleOption(option)
+            handle = style.subControlRect(
+                QStyle.ComplexControl.CC_Slider, option, QStyle.SubControl.SC_SliderHandle, self
+            )
+            if not handle.contains(event.pos()):
+                span = self.width() - handle.width()
+                value = QStyle.sliderValueFromPosition(
+                    self.minimum(), self.maximum(), event.pos().x() - handle.width() // 2, span
+                )
+                self.setSliderPosition(value)
+        super().mousePressEvent(event)
+
+
+class Timeline(QWidget):
+    """The position in a recording, hidden for other sources; ``moved`` emits the new one in ns."""
+
+    moved = pyqtSignal(object)  # an int: nanoseconds do not fit into Qt's own
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slider = _Bar(Qt.Orientation.Horizontal)
+        self.slider.setAccessibleName(texts.TIMELINE_NAME)
+        self.slider.setTracking(True)
+        self.slider.setSingleStep(1000)
+        self.slider.setPageStep(5000)
+        self.slider.valueChanged.connect(lambda value: self.moved.emit(value * MS))
+        self.clock = QLabel()
+        row = QHBoxLayout(self)
+        row.setContentsMargins(12, 4, 12, 4)
+        row.addWidget(self.slider, 1)
+        row.addWidget(self.clock)
+        self.hide()
+
+    def show_source(self, source: SourceState) -> None:
+        """Follow the recording, except while the user drags the handle."""
+        shown = source.recording and source.duration_ns is not None
+        self.setVisible(shown)
+        if not shown or source.duration_ns is None:
+            return
+        position_ns, duration_ns = source.position_ns or 0, max(source.duration_ns, MS)
+        self.slider.setEnabled(source.seekable)
+        self.slider.setToolTip(texts.TIMELINE_TIP if source.seekable else texts.TIMELINE_FIXED)
+        if not self.slider.isSliderDown():
+            with QSignalBlocker(self.slider):
+                self.slider.setRange(0, duration_ns // MS)
+                self.slider.setValue(position_ns // MS)
+        self.clock.setText(f"{clock(position_ns)} / {clock(duration_ns)}")
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """One line."""
+        return QSize(200, self.fontMetrics().height() + 12)
+
+
+def clock(position_ns: int) -> str:
+    """m:ss, or h:mm:ss."""
+    seconds = position_ns // 1_000_000_000
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

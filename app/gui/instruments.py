@@ -1,10 +1,11 @@
-"""The instruments beside and below the picture: plots, figures and counts."""
+"""Measurements on screen: plots, table of counts, status bar."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from time import monotonic
 from typing import Any
 
@@ -30,11 +31,11 @@ from . import texts
 
 
 class CountsTable(QTableWidget):
-    """Class, count, best score."""
+    """A table of class, count and best score."""
 
     def __init__(self) -> None:
         super().__init__(0, 3)
-        self.setAccessibleName(texts.TABLE_NAME)
+        self.setAccessibleName(texts.IN_PICTURE)
         self.setHorizontalHeaderLabels(list(texts.TABLE_HEAD))
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -56,21 +57,16 @@ class CountsTable(QTableWidget):
         self._shown = counts
         self.setRowCount(len(counts))
         for row, (class_id, label, count, best) in enumerate(counts):
-            for column, text in enumerate((label, str(count), f"{best:.2f}")):
-                item = self.item(row, column)
-                if item is None:
-                    item = QTableWidgetItem()
-                    self.setItem(row, column, item)
-                if item.text() != text:
-                    item.setText(text)
-                if column == 0:
-                    item.setData(Qt.ItemDataRole.DecorationRole, QColor(*colour_of(class_id)))
+            cells = [QTableWidgetItem(text) for text in (label, str(count), f"{best:.2f}")]
+            cells[0].setData(Qt.ItemDataRole.DecorationRole, QColor(*colour_of(class_id)))
+            for column, cell in enumerate(cells):
+                self.setItem(row, column, cell)
 
 
 def counts_of(
     result: Result, labels: Sequence[str], hidden: frozenset[str]
 ) -> list[tuple[int, str, int, float]]:
-    """(class_id, label, count, best score) of each class seen, the commonest first."""
+    """(class_id, label, count, best score) of each class in the result, most frequent first."""
     found = result.detections.without(labels, hidden)
     class_ids = found.class_ids.tolist()
     best: dict[int, float] = {}
@@ -81,6 +77,8 @@ def counts_of(
         for class_id, count in sorted(Counter(class_ids).items(), key=lambda kv: (-kv[1], kv[0]))
     ]
 
+
+Figure = tuple[str, str]  # what it is, what it says
 
 SPAN_S = 60.0
 Sample = Mapping[str, float | None]
@@ -129,7 +127,7 @@ class Plot(QWidget):
         axis.setTextPen(ink)
 
     def add(self, now_s: float, sample: Sample) -> None:
-        """One moment more. A series that is not told has a gap, never a 0."""
+        """Append one sample; a series without a value gets a gap, never a 0."""
         if self.title == texts.PLOT_STAGES:
             for name in sample:
                 self._series.setdefault(name, deque())
@@ -141,7 +139,7 @@ class Plot(QWidget):
                 points.popleft()
 
     def redraw(self, now_s: float) -> None:
-        """Show what was added."""
+        """Draw the samples added since."""
         self._write_legend()
         if not self._area.isVisible():
             return
@@ -161,13 +159,11 @@ class Plot(QWidget):
         self._area.setYRange(0, _round_up(top), padding=0.06)
 
     def _write_legend(self) -> None:
-        parts = []
-        for place, (name, value) in enumerate(self._latest.items()):
-            shown = texts.UNAVAILABLE if value is None else _figure(value)
-            colour = _COLOURS[place % len(_COLOURS)]
-            title = texts.SERIES.get(name, name)
-            parts.append(f'<span style="color:{colour}">■</span> {title} <b>{shown}</b>')
-        text = f"<b>{self.title}</b><br>" + " &nbsp; ".join(parts)
+        shown = [
+            f'<span style="color:{colour}">■</span> {name} <b>{value}</b>'
+            for colour, (name, value) in zip(cycle(_COLOURS), self._named())
+        ]
+        text = f"<b>{self.title}</b><br>" + " &nbsp; ".join(shown)
         if text != self.legend.text():
             self.legend.setText(text)
             self.setAccessibleName(f"{self.title}: {self.spoken()}")
@@ -175,11 +171,13 @@ class Plot(QWidget):
 
     def spoken(self) -> str:
         """The latest figures in words."""
-        return ", ".join(
-            f"{texts.SERIES.get(name, name)} "
-            + (texts.UNAVAILABLE if value is None else _figure(value))
+        return ", ".join(f"{name} {value}" for name, value in self._named())
+
+    def _named(self) -> list[Figure]:
+        return [
+            (texts.SERIES.get(name, name), texts.UNAVAILABLE if value is None else _figure(value))
             for name, value in self._latest.items()
-        )
+        ]
 
 
 def _figure(value: float) -> str:
@@ -217,7 +215,7 @@ class Instruments(QWidget):
         self._grid = QGridLayout()
         self._pyqtgraph: Any = None
         self._missing: list[tuple[str, Sequence[str]]] = []  # plots to be made, one a tick
-        self._plots: list[Plot] = []
+        self.plots: list[Plot] = []
         self._colours = QColor("white"), QColor("gray")
         self._turn = 0
         self._next_s = 0.0
@@ -225,7 +223,7 @@ class Instruments(QWidget):
         self.table = CountsTable()
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Enough to read them: the picture gets the rest. Who wants larger plots pulls them up."""
+        """Enough to read the plots; the view gets the rest."""
         return QSize(900, 230)
 
     def build(self) -> None:
@@ -251,13 +249,8 @@ class Instruments(QWidget):
     def restyle(self, *, ground: QColor, ink: QColor) -> None:
         """Follow the theme."""
         self._colours = ground, ink
-        for plot in self._plots:
+        for plot in self.plots:
             plot.restyle(ground, ink)
-
-    @property
-    def plots(self) -> Sequence[Plot]:
-        """For who wants to look at what they show."""
-        return self._plots
 
     def tick(self, state: SessionState) -> None:
         """Take a sample when it is time; repaint one plot, or make one that is still missing."""
@@ -268,30 +261,19 @@ class Instruments(QWidget):
         if now_s >= self._next_s:
             self._next_s = now_s + SAMPLE_S
             sample = self._sample(state, now_s)
-            for plot in self._plots:
-                if plot.title == texts.PLOT_STAGES:
-                    plot.add(now_s, state.figures.stages_ms)
-                else:
-                    plot.add(now_s, sample)
+            for plot in self.plots:
+                stages = plot.title == texts.PLOT_STAGES
+                plot.add(now_s, state.figures.stages_ms if stages else sample)
             self._turn = 0
-        if self._turn < len(self._plots):
-            self._plots[self._turn].redraw(now_s)
+        if self._turn < len(self.plots):
+            self.plots[self._turn].redraw(now_s)
             self._turn += 1
 
     def _add_plot(self, title: str, series: Sequence[str]) -> None:
         plot = Plot(title, series, self._pyqtgraph)
         plot.restyle(*self._colours)
-        self._grid.addWidget(plot, len(self._plots) // 3, len(self._plots) % 3)
-        self._plots.append(plot)
-
-    def show_result(
-        self, shown: tuple[Result, Sequence[str]] | None, hidden: frozenset[str]
-    ) -> None:
-        """What is in the picture now."""
-        if shown is None:
-            return
-        result, labels = shown
-        self.table.show_counts(counts_of(result, labels, hidden))
+        self._grid.addWidget(plot, len(self.plots) // 3, len(self.plots) % 3)
+        self.plots.append(plot)
 
     def _sample(self, state: SessionState, now_s: float) -> Sample:
         figures, machine = state.figures, state.machine
@@ -323,8 +305,6 @@ _GROUND, _NAME, _VALUE = QColor(24, 24, 27), QColor(140, 142, 150), QColor(236, 
 _ALERT = QColor(255, 120, 120)
 _GAP = 18.0
 
-Figure = tuple[str, str]  # what it is, what it says
-
 
 class Hud(QWidget):
     """One line of named figures."""
@@ -348,7 +328,7 @@ class Hud(QWidget):
         return QSize(200, self.fontMetrics().height() + 12)
 
     def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802
-        """Names quiet, values clear; what has no room is left out from the right."""
+        """Paint names in grey and values in white; what does not fit is cut off at the right."""
         painter = QPainter(self)
         try:
             painter.fillRect(self.rect(), _GROUND)
@@ -368,7 +348,7 @@ class Hud(QWidget):
     def _write(
         self, painter: QPainter, text: str, font: QFont, ink: QColor, x: float, end: float
     ) -> float:
-        """Write at x; where it ended."""
+        """Write the text at x; returns the x of its end."""
         metrics = QFontMetricsF(font)
         room = max(0.0, end - x)
         shown = metrics.elidedText(text, Qt.TextElideMode.ElideRight, room)
@@ -380,15 +360,13 @@ class Hud(QWidget):
 
 
 def figures_of(state: SessionState) -> list[Figure]:
-    """What the status line says."""
+    """The figures of the status bar."""
     now = state.figures
     wh_px = state.source.info.wh_px if state.source.info else None
     watts = state.machine.power_w
     power = [] if watts is None else [(texts.POWER, _power(watts, now.fps))]
     return [
-        (texts.FPS, f"{now.fps:.1f}"),
-        (texts.AGE, f"{milliseconds(now.age_p50_ms)} / {milliseconds(now.age_p95_ms)} ms"),
-        (texts.DROPPED, f"{sum(now.dropped.values())}"),
+        *speed_figures(now.fps, (now.age_p50_ms, now.age_p95_ms), now.dropped),
         (texts.SIZE, f"{wh_px[0]} × {wh_px[1]}" if wh_px else texts.NO_FIGURE),
         *power,
         # the model's name stands in its picker
@@ -396,11 +374,18 @@ def figures_of(state: SessionState) -> list[Figure]:
     ]
 
 
+def speed_figures(
+    fps: float, age_ms: tuple[float, float], dropped: Mapping[str, int]
+) -> list[Figure]:
+    """Frame rate, ages (p50 and p95; a dash where there is none) and drops of a source."""
+    p50, p95 = (texts.NO_FIGURE if math.isnan(age) else f"{age:.0f}" for age in age_ms)
+    return [
+        (texts.FPS, f"{fps:.1f}"),
+        (texts.AGE, f"{p50} / {p95} ms"),
+        (texts.DROPPED, str(sum(dropped.values()))),
+    ]
+
+
 def _power(watts: float, fps: float) -> str:
-    """With what a frame costs, while there are any."""
+    """Power in W and, while frames arrive, energy per frame in J."""
     return f"{watts:.1f} W" + (f", {watts / fps:.2g} J a frame" if fps else "")
-
-
-def milliseconds(value: float) -> str:
-    """A dash where there is no figure."""
-    return texts.NO_FIGURE if math.isnan(value) else f"{value:.0f}"

@@ -2,265 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from time import monotonic, monotonic_ns
 from typing import Any
 
-from PyQt5.QtCore import QSize, Qt, QTimer
+from PyQt5.QtCore import Qt, QTimer
 from PyQt5.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeyEvent, QPalette
 from PyQt5.QtWidgets import (
-    QActionGroup,
     QApplication,
     QDockWidget,
     QFrame,
     QMainWindow,
     QMenu,
+    QMessageBox,
     QScrollArea,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
+from .. import __version__
 from ..session.state import SessionState
 from . import texts
-from .actions import Actions
-from .controls import Controls
-from .dialogs import ask_file, ask_folder, ask_url, means_reset, show_about, show_keys
-from .instruments import Hud, Instruments, figures_of
-from .messages import Banners, hint, messages
+from .actions import DRAWN, Actions, keys_text
+from .controls import Controls, Timeline
+from .instruments import Hud, Instruments, counts_of, figures_of
+from .messages import Banners, ask_path, ask_url, hint, messages, show_text
 from .ports import RunController, Settings
 from .run_controls import RunControls
 from .theme import Theme
-from .timeline import Timeline
-from .toolbar import ToolBar, dropped_source
-from .view import STEP, ResultView, with_toggle
+from .toolbar import SAMPLE, ToolBar, dropped_source
+from .view import STEP, ResultView
 
+TICK_MS = 16  # about a screen's own rate
+SLOW_S = 0.25  # figures and lists: slow enough to be read
+PAN_PX = 40
 BAR_PX = 14  # a scroll bar's width, always left free, so that nothing jumps
+_REMEMBERED = {  # action: its setting
+    **{name: name for name in (*DRAWN, "hud")},
+    **{name: f"{name}_open" for name in ("controls", "instruments")},
+}
 _FEATURES: Any = (
     QDockWidget.DockWidgetFeature.DockWidgetMovable
     | QDockWidget.DockWidgetFeature.DockWidgetClosable
 )
-
-
-class Docks:
-    """Controls to the right, instruments below. Each follows its switch, and the switch its cross.
-
-    ``put_away`` hides them for a while, in full screen, and leaves the switches as they are.
-    """
-
-    def __init__(
-        self, window: QMainWindow, actions: Actions, *, controls: QWidget, instruments: QWidget
-    ) -> None:
-        self._window, self._actions, self._away = window, actions, False
-        right, below = (
-            Qt.DockWidgetArea.RightDockWidgetArea,
-            Qt.DockWidgetArea.BottomDockWidgetArea,
-        )
-        self._docks = {
-            "controls": self._add(texts.CONTROLS, _scrolling(controls), right),
-            "instruments": self._add(texts.INSTRUMENTS, instruments, below),
-        }
-        for name, dock in self._docks.items():
-            dock.hide()
-            toggle = dock.toggleViewAction()
-            assert toggle is not None
-            toggle.toggled.connect(self._follow(name))
-            actions[name].toggled.connect(dock.setVisible)
-
-    def __getitem__(self, name: str) -> QDockWidget:
-        return self._docks[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._docks)
-
-    def put_away(self, away: bool) -> None:
-        """Hide all of them, or show those that are switched on."""
-        self._away = True
-        for name, dock in self._docks.items():
-            dock.setVisible(self._actions[name].isChecked() and not away)
-        self._away = away
-
-    def _add(self, title: str, content: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
-        dock = QDockWidget(title, self._window)
-        dock.setObjectName(title)
-        dock.setWidget(content)
-        dock.setFeatures(_FEATURES)
-        self._window.addDockWidget(area, dock)
-        return dock
-
-    def _follow(self, name: str) -> Callable[[bool], None]:
-        def follow(visible: bool) -> None:
-            if not self._away and not self._window.isMinimized():
-                self._actions[name].setChecked(visible)
-
-        return follow
-
-
-def _scrolling(content: QWidget) -> QScrollArea:
-    """In a small window what has no room is scrolled to."""
-    area = QScrollArea()
-    area.setFrameShape(QFrame.Shape.NoFrame)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setWidgetResizable(True)
-    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # its content is what one tabs to
-    area.setWidget(content)
-    area.setMinimumWidth(content.minimumSizeHint().width() + BAR_PX)
-    return area
-
-
-SLOW_S = 0.25  # figures and lists: slow enough to be read
-
-
-class Follower:
-    """Asked at every tick: the newest result at once, everything else four times a second."""
-
-    def __init__(self, window: MainWindow) -> None:
-        self._window = window
-        self._next_slow_s = 0.0
-        self._result_ns = 0
-
-    def follow(self) -> bool:
-        """Show what is new; True once the run has ended."""
-        window = self._window
-        state = window.controller.state()  # asked first, so that a last result is not missed
-        shown = window.controller.take()
-        if shown is not None:
-            self._result_ns = monotonic_ns()
-            window.view.set_result(*shown)
-        now_s = monotonic()
-        if now_s >= self._next_slow_s or state.ended:
-            self._next_slow_s = now_s + SLOW_S
-            self._slow(state)
-        if window.docks["instruments"].isVisible():
-            window.instruments.tick(state)
-        return state.ended
-
-    def _slow(self, state: SessionState) -> None:
-        self._picture(state)
-        self._figures(state)
-        self._controls(state)
-        self._first_words(state)
-        self._window.run.follow(state)
-
-    def _picture(self, state: SessionState) -> None:
-        """What is said over it."""
-        window, now_ns = self._window, monotonic_ns()
-        said = messages(state, now_ns=now_ns, result_ns=self._result_ns)
-        window.banners.show_messages(said)
-        window.banners.show_notice(state.notice)
-        window.view.set_dimmed(said.dimmed)
-        window.view.set_hint(hint(state, now_ns))
-
-    def _figures(self, state: SessionState) -> None:
-        window = self._window
-        badges = [texts.RECORDING] if state.recording_to else []
-        window.hud.set_figures(
-            figures_of(state), [*badges, *([texts.PAUSED] * state.source.paused)]
-        )
-        covers = state.machine.power_covers
-        window.hud.setToolTip(texts.POWER_COVERS.format(covers=covers) if covers else "")
-        if window.docks["instruments"].isVisible():
-            window.instruments.show_result(window.view.newest, window.run.hidden)
-
-    def _controls(self, state: SessionState) -> None:
-        window = self._window
-        window.timeline.show_source(state.source)
-        window.tools.show_state(state, window.controller.catalogue())
-        window.controls.show_thresholds(state.score, state.iou)
-        window.controls.show_classes(state.labels, window.run.hidden)
-        self._show_checked("pause", state.source.paused)
-        self._show_checked("record", bool(state.recording_to))
-        for name in ("back", "forward"):
-            window.actions_[name].setEnabled(state.source.seekable)
-        title = f"{window.tools.source.text()} — {texts.TITLE}"
-        if title != window.windowTitle():
-            window.setWindowTitle(title)
-
-    def _show_checked(self, name: str, on: bool) -> None:
-        """What holds now, without asking for it."""
-        action = self._window.actions_[name]
-        if action.isChecked() != on:
-            action.blockSignals(True)
-            action.setChecked(on)
-            action.blockSignals(False)
-            self._window.tools.sync(action)
-            self._window.actions_.show_face(name)
-
-    def _first_words(self, state: SessionState) -> None:
-        """The hint of the first run, for as long as nobody has chosen a source."""
-        settings = self._window.settings
-        wanted = state.source.uri == "sample:" and not settings.flag("hint_seen")
-        self._window.banners.show_hint(
-            texts.SAMPLE_HINT if wanted else "", lambda: settings.set("hint_seen", True)
-        )
-
-
-DRAWN = ("boxes", "labels", "scores", "keypoints")
-_SWITCHES = (*DRAWN, "hud")
-_DOCKS = ("controls", "instruments")
-
-
-class Memory:
-    """Switches, docks, theme, size and place. ``apply_theme`` takes "system", "dark" or "light"."""
-
-    def __init__(
-        self,
-        window: QMainWindow,
-        settings: Settings,
-        actions: Actions,
-        *,
-        themes: QActionGroup,
-        apply_theme: Callable[[str], None],
-    ) -> None:
-        self._window, self._settings, self._actions = window, settings, actions
-        self._themes, self._apply_theme = themes, apply_theme
-
-    def restore(self) -> None:
-        """As it was left."""
-        self._window.restoreGeometry(self._settings.state("geometry"))
-        self.choose_theme(self._settings.text("theme"))
-        for name in _SWITCHES:
-            self._switch(name, self._settings.flag(name))
-        for name in _DOCKS:
-            self._switch(name, self._settings.flag(f"{name}_open"))
-
-    def remember(self, hidden: frozenset[str]) -> None:
-        """For the next time; ``hidden`` are the classes that are not shown."""
-        if not self._window.isFullScreen():
-            self._settings.set("geometry", self._window.saveGeometry())
-        for name in _SWITCHES:
-            self._settings.set(name, self._actions[name].isChecked())
-        for name in _DOCKS:
-            self._settings.set(f"{name}_open", self._actions[name].isChecked())
-        self._settings.set("hidden", sorted(hidden))
-        self._settings.save()
-
-    def reset(self) -> None:
-        """As on the first day."""
-        self._settings.reset()
-        for name in (*_SWITCHES, "controls"):
-            self._switch(name, True)
-        self._switch("instruments", False)
-        self.choose_theme("system")
-
-    def choose_theme(self, choice: str) -> None:
-        """Apply it, and tick it in the menu."""
-        choice = choice if choice in texts.THEMES else "system"
-        self._settings.set("theme", choice)
-        for action in self._themes.actions():
-            action.setChecked(action.data() == choice)
-        self._apply_theme(choice)
-
-    def _switch(self, name: str, on: bool) -> None:
-        """Also what follows the switch, where it stands as wanted already."""
-        action = self._actions[name]
-        if action.isChecked() == on:
-            action.toggled.emit(on)
-        action.setChecked(on)
-
-
-TICK_MS = 16  # about a screen's own rate
-PAN_PX = 40
+_ARROWS: dict[int, tuple[int, int]] = {
+    Qt.Key.Key_Left: (-1, 0),
+    Qt.Key.Key_Right: (1, 0),
+    Qt.Key.Key_Up: (0, -1),
+    Qt.Key.Key_Down: (0, 1),
+}
 
 
 class MainWindow(QMainWindow):
@@ -274,6 +66,8 @@ class MainWindow(QMainWindow):
     ) -> None:
         super().__init__()
         self.controller, self.settings, self._ended = controller, settings, ended
+        self._next_slow_s, self._result_ns = 0.0, 0
+        self._docks_away = False  # in full screen, which leaves their switches as they are
         self.view, self.hud, self.timeline = ResultView(texts.WAITING), Hud(), Timeline()
         self.view.setAccessibleName(texts.VIEW_NAME)
         self.actions_ = Actions(self)
@@ -286,7 +80,7 @@ class MainWindow(QMainWindow):
         app = QApplication.instance()
         assert isinstance(app, QApplication)
         self.theme = Theme(app, self._restyle)
-        self.memory.restore()
+        self._restore()
         controller.refresh()
         self._timer = QTimer(self)
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
@@ -309,52 +103,71 @@ class MainWindow(QMainWindow):
         column.addWidget(self.hud)
         self.setCentralWidget(centre)
         self.addToolBar(self.tools)
-        self.docks = Docks(
-            self, self.actions_, controls=self.controls, instruments=self.instruments
+        right, below = (
+            Qt.DockWidgetArea.RightDockWidgetArea,
+            Qt.DockWidgetArea.BottomDockWidgetArea,
         )
+        self.docks = {
+            "controls": self._add_dock("controls", _scrolling(self.controls), right),
+            "instruments": self._add_dock("instruments", self.instruments, below),
+        }
         bar = self.menuBar()
         assert bar is not None
-        themes = self.actions_.fill(bar, lambda choice: self.memory.choose_theme(choice))
-        self.memory = Memory(
-            self,
-            self.settings,
-            self.actions_,
-            themes=themes,
-            apply_theme=lambda choice: self.theme.choose(choice),
-        )
-        self.follower = Follower(self)
-        self.resize(1200, 760)
+        self.themes = self.actions_.fill(bar, self.choose_theme)
+        self.resize(1200, 760)  # room for a 16:9 picture and the controls
+
+    def _add_dock(self, name: str, content: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
+        """The dock follows its switch, and the switch follows the dock's own close button."""
+        action = self.actions_[name]
+        dock = QDockWidget(action.iconText(), self)
+        dock.setObjectName(name)
+        dock.setWidget(content)
+        dock.setFeatures(_FEATURES)
+        self.addDockWidget(area, dock)
+        dock.hide()
+
+        def follow(visible: bool) -> None:
+            if not self._docks_away and not self.isMinimized():
+                action.setChecked(visible)
+
+        toggle = dock.toggleViewAction()
+        assert toggle is not None
+        toggle.toggled.connect(follow)
+        action.toggled.connect(dock.setVisible)
+        return dock
 
     def _connect(self) -> None:
-        acts = self.actions_
-        acts.connect(
+        show, about = self.show_source, texts.ABOUT.format(version=__version__)
+        self.actions_.connect(
             {
-                "open_file": lambda: ask_file(self, self.show_source),
-                "open_folder": lambda: ask_folder(self, texts.FOLDER_TITLE, self.show_source),
-                "open_url": lambda: ask_url(self, self.show_source),
+                "open_file": lambda: ask_path(
+                    self, texts.FILE_TITLE, self.show_source, folder=False
+                ),
+                "open_folder": lambda: ask_path(self, texts.FOLDER_TITLE, show),
+                "open_url": lambda: ask_url(self, show),
                 "snapshot": lambda: self.run.snapshot(self.banners),
                 "record": self.run.record,
-                "folder": lambda: ask_folder(self, texts.SAVE_TITLE, self.run.save_to),
+                "folder": lambda: ask_path(self, texts.SAVE_TITLE, self.run.save_to),
                 "quit": self.close,
                 "pause": self.controller.pause,
                 "step": self.controller.step,
                 "back": lambda: self.run.move(-5),
                 "forward": lambda: self.run.move(5),
                 "restart": self.run.restart,
-                "fit": self.view.fit,
-                "one_to_one": self.view.one_to_one,
+                "fit": lambda: self.view.look(None),
+                "one_to_one": lambda: self.view.look(1.0),
                 "zoom_in": lambda: self.view.zoom_by(STEP),
                 "zoom_out": lambda: self.view.zoom_by(1 / STEP),
                 "full_screen": self._full_screen,
                 "hud": self.hud.setVisible,
                 "instruments": self._prepare_instruments,
-                "shortcuts": lambda: show_keys(self),
-                "reset": self.ask_reset,
-                "about": lambda: show_about(self),
-                **{name: self._toggle_drawn(name) for name in DRAWN},
+                "shortcuts": lambda: show_text(self, texts.KEYS_TITLE, keys_text()),
+                "reset": self._ask_reset,
+                "about": lambda: show_text(self, texts.TITLE, about),
+                **{name: partial(self.view.set_drawn, name) for name in DRAWN},
             }
         )
-        self.tools.source_chosen.connect(self.show_source)
+        self.tools.source.chosen.connect(self.show_source)
         self.tools.choice_made.connect(self.run.choose)
         self.timeline.moved.connect(self.controller.seek)
         self.controls.thresholds.connect(self.run.set_thresholds)
@@ -362,28 +175,105 @@ class MainWindow(QMainWindow):
         self.controls.hidden_changed.connect(self.run.hide)
 
     def show_source(self, uri: str) -> None:
-        """Change to this source; what was said of another one is no news any more."""
+        """Change to this source and drop the notice about the previous one."""
         self.banners.forget_notice()
         self.run.show_source(uri)
 
-    def ask_reset(self) -> None:
-        """Forget everything, if the user means it."""
-        if means_reset(self):
-            self.reset()
+    # --- what is remembered -----------------------------------------------------------------------
+
+    def _restore(self) -> None:
+        """Switches, docks, theme, size and place as they were left."""
+        self.restoreGeometry(self.settings.state("geometry"))
+        self.choose_theme(self.settings.text("theme"))
+        for name, setting in _REMEMBERED.items():
+            action, on = self.actions_[name], self.settings.flag(setting)
+            if action.isChecked() == on:
+                action.toggled.emit(on)  # for what follows it
+            action.setChecked(on)
+
+    def _remember(self) -> None:
+        if not self.isFullScreen():
+            self.settings.set("geometry", self.saveGeometry())
+        for name, setting in _REMEMBERED.items():
+            self.settings.set(setting, self.actions_[name].isChecked())
+        self.settings.set("hidden", sorted(self.run.hidden))
+        self.settings.save()
 
     def reset(self) -> None:
-        """As on the first day."""
-        self.memory.reset()
+        """Forget all settings; everything is as in a first run."""
+        self.settings.reset()
+        self._restore()
         self.controls.set_all(True)
         self.run.default_thresholds()
-        self.view.fit()
+        self.view.look(None)
+
+    def _ask_reset(self) -> None:
+        yes = QMessageBox.StandardButton.Yes
+        if QMessageBox.question(self, texts.TITLE, texts.RESET_ASK) == yes:
+            self.reset()
+
+    def choose_theme(self, choice: str) -> None:
+        """Apply "system", "dark" or "light", and tick it in the menu."""
+        choice = choice if choice in texts.THEMES else "system"
+        self.settings.set("theme", choice)
+        for action in self.themes.actions():
+            action.setChecked(action.data() == choice)
+        self.theme.choose(choice)
+
+    # --- following the run ------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Show what is new; close once the run has ended."""
-        if self.follower.follow():
+        """Show a new result at once, everything else four times a second; close after the end."""
+        state = self.controller.state()  # asked first, so that a last result is not missed
+        shown = self.controller.take()
+        if shown is not None:
+            self._result_ns = monotonic_ns()
+            self.view.set_result(*shown)
+        now_s = monotonic()
+        if now_s >= self._next_slow_s or state.ended:
+            self._next_slow_s = now_s + SLOW_S
+            self._show_messages(state)
+            self._show_figures(state)
+            self._show_controls(state)
+            self.run.follow(state)
+        if self.docks["instruments"].isVisible():
+            self.instruments.tick(state)
+        if state.ended:
             self.view.present_now()
             self.view.repaint()
             self.close()
+
+    def _show_messages(self, state: SessionState) -> None:
+        now_ns = monotonic_ns()
+        said = messages(state, now_ns=now_ns, result_ns=self._result_ns)
+        self.banners.show_messages(said)
+        self.banners.show_notice(state.notice)
+        self.view.set_dimmed(said.dimmed)
+        self.view.set_hint(hint(state, now_ns))
+        # the hint of the first run, for as long as nobody has chosen a source
+        first = state.source.uri == SAMPLE and not self.settings.flag("hint_seen")
+        self.banners.show_hint(texts.SAMPLE_HINT if first else "")
+
+    def _show_figures(self, state: SessionState) -> None:
+        badges = [texts.RECORDING] * bool(state.recording_to) + [texts.PAUSED] * state.source.paused
+        self.hud.set_figures(figures_of(state), badges)
+        covers = state.machine.power_covers
+        self.hud.setToolTip(texts.POWER_COVERS.format(covers=covers) if covers else "")
+        if self.view.newest and self.docks["instruments"].isVisible():
+            self.instruments.table.show_counts(counts_of(*self.view.newest, self.run.hidden))
+
+    def _show_controls(self, state: SessionState) -> None:
+        self.timeline.show_source(state.source)
+        self.tools.show_state(state, self.controller.catalogue())
+        self.controls.show_thresholds(state.score, state.iou)
+        self.controls.show_classes(state.labels, self.run.hidden)
+        self.actions_["pause"].setChecked(state.source.paused)
+        self.actions_["record"].setChecked(bool(state.recording_to))
+        for name in ("back", "forward"):
+            self.actions_[name].setEnabled(state.source.seekable)
+        title = f"{self.tools.source.text()} — {texts.TITLE}"
+        if title != self.windowTitle():
+            self.setWindowTitle(title)
 
     def _restyle(self) -> None:
         colours = self.palette()
@@ -395,12 +285,6 @@ class MainWindow(QMainWindow):
             ink=colours.color(QPalette.ColorRole.PlaceholderText),
         )
 
-    def _toggle_drawn(self, name: str) -> Callable[[bool], None]:
-        def toggle(on: bool) -> None:
-            self.view.set_options(with_toggle(self.view.options, name, on))
-
-        return toggle
-
     def _prepare_instruments(self, on: bool) -> None:
         if on:
             self.instruments.build()
@@ -411,11 +295,16 @@ class MainWindow(QMainWindow):
         assert bar is not None
         for each in (bar, self.tools):
             each.setVisible(not on)
-        self.docks.put_away(on)
+        self._docks_away = True
+        for name, dock in self.docks.items():
+            dock.setVisible(self.actions_[name].isChecked() and not on)
+        self._docks_away = on
         self.showFullScreen() if on else self.showNormal()
 
+    # --- what Qt calls ----------------------------------------------------------------------------
+
     def keyPressEvent(self, event: QKeyEvent | None) -> None:  # noqa: N802 - Qt's name
-        """What no control has taken."""
+        """Handle the keys that no control has taken."""
         if event is None:
             return
         key = event.key()
@@ -425,7 +314,7 @@ class MainWindow(QMainWindow):
             elif not self.banners.dismiss_one():
                 self.close()
         elif key == Qt.Key.Key_Space and self.view.hasFocus():
-            self.actions_["pause"].toggle()
+            self.actions_["pause"].trigger()
         elif key in _ARROWS and self.view.hasFocus():
             dx, dy = _ARROWS[key]
             if self.view.zoom is not None:
@@ -436,38 +325,38 @@ class MainWindow(QMainWindow):
             super().keyPressEvent(event)
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:  # noqa: N802
-        """Take what is a source."""
+        """Accept a drop that holds a source."""
         if event is not None and dropped_source(event.mimeData()) is not None:
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent | None) -> None:  # noqa: N802
-        """Show it."""
+        """Change to the dropped source."""
         uri = dropped_source(event.mimeData()) if event is not None else None
         if event is not None and uri is not None:
             event.acceptProposedAction()
             self.show_source(uri)
 
     def closeEvent(self, event: QCloseEvent | None) -> None:  # noqa: N802
-        """The run ends with the window."""
+        """Remember the settings and end the run."""
         if self._timer.isActive():
             self._timer.stop()
-            self.memory.remember(self.run.hidden)
+            self._remember()
             self.view.close_presenter()
             self._ended()
         super().closeEvent(event)
 
     def createPopupMenu(self) -> QMenu | None:  # noqa: N802
-        """No menu for hiding the toolbar for good."""
+        """No context menu: it could hide the toolbar for good."""
         return None
 
-    def sizeHint(self) -> QSize:  # noqa: N802
-        """Room for a 16:9 picture and the controls."""
-        return QSize(1200, 760)
 
-
-_ARROWS: dict[int, tuple[int, int]] = {
-    Qt.Key.Key_Left: (-1, 0),
-    Qt.Key.Key_Right: (1, 0),
-    Qt.Key.Key_Up: (0, -1),
-    Qt.Key.Key_Down: (0, 1),
-}
+def _scrolling(content: QWidget) -> QScrollArea:
+    """The content in a scroll area, for small windows."""
+    area = QScrollArea()
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidgetResizable(True)
+    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # its content is what one tabs to
+    area.setWidget(content)
+    area.setMinimumWidth(content.minimumSizeHint().width() + BAR_PX)
+    return area

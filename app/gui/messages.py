@@ -1,32 +1,36 @@
-"""Messages over the picture, and the banners that show them."""
+"""Messages over the picture, the banners that show them, and the dialogs."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from typing import Literal
 
 from PyQt5.QtCore import Qt
 from PyQt5.QtWidgets import (
+    QFileDialog,
     QFrame,
     QHBoxLayout,
+    QInputDialog,
     QLabel,
+    QMessageBox,
     QSizePolicy,
     QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
-from ..session.state import Choice, Notice, SessionState, Severity, SourceState
+from ..session.state import Notice, SessionState, Severity, SourceState
 from . import texts
 
 STUCK_S = 3.0  # an engine that gives nothing for so long is said to be stuck
 OPENING_SHOWN_S = 0.7  # a source that opens quicker needs no banner
 BUILD_SHOWN_S = 0.7  # a switch that is quicker needs no banner
 
-Deed = Literal["reopen", "retry_engine", "cancel"]
+Deed = Literal["reopen", "retry_engine", "cancel", "dismiss_hint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """What the source and the engine have to say, and whether the picture is an old one."""
+    """Messages about source and engine, and whether the frame shown is out of date."""
 
     source: Message | None = None
     engine: Message | None = None
@@ -49,21 +53,23 @@ class Messages:
 
 
 def messages(state: SessionState, *, now_ns: int, result_ns: int) -> Messages:
-    """``result_ns`` is when the newest result came; all times are monotonic."""
-    source = _of_source(state.source, now_ns)
+    """The messages for a state; ``result_ns``: time of the newest result, 0 before the first.
+
+    All times are monotonic.
+    """
+    source, engine = _of_source(state.source, now_ns), _of_engine(state, now_ns)
     if source is None and result_ns and _opens_long(state.source, now_ns):
         # until the first picture the hint in the middle says so
         source = Message(texts.OPENING.format(label=state.source.label), "info")
-    engine = _of_engine(state, now_ns)
     dimmed = source is not None or bool(state.failure)
-    if source is None and engine is None and _is_stuck(state, now_ns, result_ns):
+    if source is None and engine is None and _is_stuck(state.source, now_ns, result_ns):
         engine = Message(_since(texts.STUCK, result_ns, now_ns), "warning")
         dimmed = True
     return Messages(source, engine, dimmed)
 
 
 def hint(state: SessionState, now_ns: int) -> str:
-    """What is said in the middle while there is no picture yet."""
+    """The text in the middle of the view before the first frame."""
     if state.failure or state.source.error:
         return ""
     if state.running is None and state.building_text:
@@ -92,35 +98,28 @@ def _opens_long(source: SourceState, now_ns: int) -> bool:
 
 
 def _of_engine(state: SessionState, now_ns: int) -> Message | None:
-    seconds = (now_ns - state.building_since_ns) // 1_000_000_000
-    if state.building is not None:
-        if now_ns - state.building_since_ns < BUILD_SHOWN_S * 1e9:
+    building = state.building
+    if building is None:
+        if not state.failure:
             return None
-        if state.running is None:
-            text = texts.BUILDING.format(what=_what(state.building), seconds=seconds)
-            return Message(_with_detail(text, state), "info")
-        text = texts.BUILDING_BESIDE.format(
-            what=_what(state.building), seconds=seconds, now=state.model_name
-        )
-        return Message(_with_detail(text, state), "info", "cancel", texts.CANCEL)
-    if state.failure:
         text = texts.FAILURE.format(error=state.failure)
         return Message(text, "error", "retry_engine", texts.TRY_NOW)
-    return None
+    if now_ns - state.building_since_ns < BUILD_SHOWN_S * 1e9:
+        return None
+    first = state.running is None
+    text = (texts.BUILDING if first else texts.BUILDING_BESIDE).format(
+        what=f"{building.model or texts.DEFAULT_MODEL} ({building.engine})",
+        seconds=(now_ns - state.building_since_ns) // 1_000_000_000,
+        now=state.model_name,
+    )
+    if state.building_text:
+        text += f"\n{state.building_text}"
+    return Message(text, "info") if first else Message(text, "info", "cancel", texts.CANCEL)
 
 
-def _is_stuck(state: SessionState, now_ns: int, result_ns: int) -> bool:
-    source = state.source
+def _is_stuck(source: SourceState, now_ns: int, result_ns: int) -> bool:
     flows = source.phase == "live" and not source.paused and now_ns - source.last_frame_ns < 1e9
     return flows and bool(result_ns) and now_ns - result_ns > STUCK_S * 1e9
-
-
-def _what(choice: Choice) -> str:
-    return f"{choice.model or texts.DEFAULT_MODEL} ({choice.engine})"
-
-
-def _with_detail(text: str, state: SessionState) -> str:
-    return f"{text}\n{state.building_text}" if state.building_text else text
 
 
 def _since(form: str, since_ns: int, now_ns: int, **more: str) -> str:
@@ -137,11 +136,11 @@ _COLOURS: dict[Severity, tuple[str, str]] = {  # ground, edge
 
 
 class Banner(QFrame):
-    """One message with at most one thing to do, and, where it may go, a way to dismiss it."""
+    """One message with at most one button, whose deed goes to ``do``, and a way to dismiss it."""
 
-    def __init__(self, parent: QWidget) -> None:
+    def __init__(self, parent: QWidget, do: Callable[[Deed | None], None]) -> None:
         super().__init__(parent)
-        self._action: Callable[[], None] | None = None
+        self._deed: Deed | None = None
         self._severity: Severity | None = None
         self._label = QLabel()
         self._label.setWordWrap(True)
@@ -149,7 +148,7 @@ class Banner(QFrame):
         self._label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._label.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         self.button = QToolButton()
-        self.button.clicked.connect(self._act)
+        self.button.clicked.connect(lambda: do(self._deed))
         self.dismiss = QToolButton()
         self.dismiss.setText("✕")
         self.dismiss.setToolTip(texts.DISMISS)
@@ -167,15 +166,9 @@ class Banner(QFrame):
         """What it says; "" while it is hidden."""
         return "" if self.isHidden() else self._label.text()
 
-    def tell(
-        self,
-        text: str,
-        severity: Severity,
-        *,
-        action: tuple[str, Callable[[], None]] | None = None,
-        may_go: bool = False,
-    ) -> None:
+    def tell(self, message: Message, *, may_go: bool = False) -> None:
         """Show this; cheap if nothing has changed."""
+        self._deed, severity = message.deed, message.severity
         if severity != self._severity:
             self._severity = severity
             ground, edge = _COLOURS[severity]
@@ -187,20 +180,13 @@ class Banner(QFrame):
                 "Banner QToolButton:hover { background: rgba(255, 255, 255, 60); }"
                 f"Banner QToolButton:focus {{ border-color: {edge}; }}"
             )
-        if text != self._label.text():
-            self._label.setText(text)
-            self.setAccessibleName(text)
-        self._action = action[1] if action else None
-        self.button.setVisible(action is not None)
-        if action and self.button.text() != action[0]:
-            self.button.setText(action[0])
+        if message.text != self._label.text():
+            self._label.setText(message.text)
+            self.setAccessibleName(message.text)
+        self.button.setText(message.button)
+        self.button.setVisible(message.deed is not None)
         self.dismiss.setVisible(may_go)
-        if self.isHidden():
-            self.show()
-
-    def _act(self) -> None:
-        if self._action is not None:
-            self._action()
+        self.show()
 
 
 INFO_S, ALERT_S = 6.0, 30.0  # a notice leaves by itself after this
@@ -209,10 +195,9 @@ INFO_S, ALERT_S = 6.0, 30.0  # a notice leaves by itself after this
 class Banners:
     """Source, engine, the latest notice and the hint of the first run."""
 
-    def __init__(self, over: QWidget, do: Callable[[Deed], None]) -> None:
-        self._do = do
-        self.source, self.engine = Banner(over), Banner(over)
-        self.notice, self.hint = Banner(over), Banner(over)
+    def __init__(self, over: QWidget, do: Callable[[Deed | None], None]) -> None:
+        self.source, self.engine = Banner(over, do), Banner(over, do)
+        self.notice, self.hint = Banner(over, do), Banner(over, do)
         self._number = 0
         self._until_s = 0.0
         column = QVBoxLayout(over)
@@ -224,35 +209,32 @@ class Banners:
         column.addWidget(self.hint, 0, Qt.AlignmentFlag.AlignBottom)
 
     def show_messages(self, said: Messages) -> None:
-        """What holds now."""
-        self._show(self.source, said.source)
-        self._show(self.engine, said.engine)
+        """Show the current messages, and hide banners that have none."""
+        for banner, message in ((self.source, said.source), (self.engine, said.engine)):
+            banner.tell(message) if message else banner.hide()
 
     def show_notice(self, notice: Notice | None) -> None:
-        """A new one is shown for a while."""
+        """Show a new notice, and hide one whose time is over."""
         if notice is not None and notice.number > self._number:
             self._number = notice.number
             self.tell(notice.text, notice.severity)
         elif self._until_s and monotonic() > self._until_s:
-            self._until_s = 0.0
-            self.notice.hide()
+            self.forget_notice()
 
     def tell(self, text: str, severity: Severity) -> None:
         """Show a notice."""
         self._until_s = monotonic() + (INFO_S if severity == "info" else ALERT_S)
-        self.notice.tell(text, severity, may_go=True)
+        self.notice.tell(Message(text, severity), may_go=True)
 
     def forget_notice(self) -> None:
-        """The user has gone on to something else."""
+        """Take the notice away."""
         self._until_s = 0.0
         self.notice.hide()
 
-    def show_hint(self, text: str, dismissed: Callable[[], None]) -> None:
+    def show_hint(self, text: str) -> None:
         """The hint stays until somebody dismisses it, or "" takes it away."""
-        if not text:
-            self.hint.hide()
-        elif self.hint.isHidden():
-            self.hint.tell(text, "info", action=(texts.GOT_IT, dismissed))
+        message = Message(text, "info", "dismiss_hint", texts.GOT_IT)
+        self.hint.tell(message) if text else self.hint.hide()
 
     def dismiss_one(self) -> bool:
         """Take the notice or the hint away; False if there is none."""
@@ -265,12 +247,41 @@ class Banners:
             return True
         return False
 
-    def _show(self, banner: Banner, message: Message | None) -> None:
-        if message is None:
-            banner.hide()
-            return
-        action = None
-        if message.deed is not None:
-            deed = message.deed
-            action = (message.button, lambda: self._do(deed))
-        banner.tell(message.text, message.severity, action=action)
+
+def ask_path(
+    parent: QWidget, title: str, then: Callable[[str], None], *, folder: bool = True
+) -> None:
+    """Ask for a folder, else for a video or an image, without blocking; ``then`` gets its path."""
+    dialog = QFileDialog(parent, title, str(Path.home()))
+    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    dialog.fileSelected.connect(then)
+    mode = QFileDialog.FileMode
+    dialog.setFileMode(mode.Directory if folder else mode.ExistingFile)
+    if not folder:
+        dialog.setNameFilters(texts.FILE_FILTER.split(";;"))
+    dialog.open()
+
+
+def ask_url(parent: QWidget, then: Callable[[str], None]) -> None:
+    """Ask for the address of a stream without blocking."""
+
+    def chosen(text: str) -> None:
+        if text.strip():
+            then(text.strip())
+
+    dialog = QInputDialog(parent)
+    dialog.setWindowTitle(texts.URL_TITLE)
+    dialog.setLabelText(texts.URL_ASK)
+    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    dialog.textValueSelected.connect(chosen)
+    dialog.open()
+
+
+def show_text(parent: QWidget, title: str, text: str) -> None:
+    """Show rich text in a box beside the running window."""
+    box = QMessageBox(parent)
+    box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    box.setWindowTitle(title)
+    box.setText(text)
+    box.setModal(False)
+    box.show()

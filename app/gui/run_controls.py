@@ -1,4 +1,4 @@
-"""What do the controls ask of the run, and what of it is remembered?"""
+"""Passes what the user asks for to the run, and remembers the choices that take effect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .view import ResultView
 
 
 class RunControls:
-    """Between the controls and the controller; on the GUI thread, and never waiting."""
+    """Turns the user's requests into calls of the controller; GUI thread only, no call blocks."""
 
     def __init__(self, controller: RunController, settings: Settings, view: ResultView) -> None:
         self._controller, self._settings, self._view = controller, settings, view
@@ -28,7 +28,7 @@ class RunControls:
             controller.choose(Choice(model or None, engine or "auto"))
 
     def follow(self, state: SessionState) -> None:
-        """See what has come up: a model gets its thresholds; what was chosen is remembered."""
+        """Apply a new model's remembered thresholds; remember choices that took effect."""
         self._model_came(state)
         if self._new_choice is not None and self._new_choice == state.running:
             self._settings.set("model", self._new_choice.model or "")
@@ -45,10 +45,10 @@ class RunControls:
         self._new_uri = uri
         self._settings.set("hint_seen", True)
         self._controller.show_source(uri)
-        self._view.fit()
+        self._view.look(None)
 
     def snapshot(self, banners: Banners) -> None:
-        """Save what is shown now."""
+        """Save the current frame and its visible detections."""
         shown = self._view.newest
         if shown is None:
             banners.tell(texts.NOTHING_TO_SAVE, "info")
@@ -64,18 +64,18 @@ class RunControls:
         self._controller.record(str(path) if on else "")
 
     def save_to(self, folder: str) -> None:
-        """Snapshots and recordings go there from now on."""
+        """Use this folder for snapshots and recordings."""
         self._settings.set("pictures_folder", folder)
         self._settings.set("videos_folder", folder)
 
     def move(self, seconds: float) -> None:
-        """Back or forward in a recording."""
+        """Skip back or forward in a recording."""
         source = self._controller.state().source
         if source.seekable:
             self._controller.seek(max(0, (source.position_ns or 0) + round(seconds * 1e9)))
 
     def restart(self) -> None:
-        """A recording from its beginning; anything else is opened anew."""
+        """Play a recording from its start; reopen any other source."""
         source = self._controller.state().source
         plays = source.recording and source.phase in ("live", "ended")
         if plays and (source.seekable or source.phase == "ended"):
@@ -84,19 +84,19 @@ class RunControls:
             self._controller.reopen()
 
     def choose(self, choice: Choice) -> None:
-        """Change model and engine; also for the next time, once they run."""
+        """Change model and engine; remembered for the next start once they run."""
         self._new_choice = choice
         self._controller.choose(choice)
 
     def set_thresholds(self, score: float, iou: float) -> None:
-        """Also for the next time that this model runs."""
+        """Set the thresholds, and remember them for this model."""
         if self._model_name:
             self._settings.set(f"score/{self._model_name}", score)
             self._settings.set(f"iou/{self._model_name}", iou)
         self._controller.set_thresholds(score, iou)
 
     def default_thresholds(self) -> None:
-        """The model's own."""
+        """Go back to the model's own thresholds."""
         for name in ("score", "iou"):
             self._settings.forget(f"{name}/{self._model_name}")
         state = self._controller.state()
@@ -104,22 +104,24 @@ class RunControls:
             self._controller.set_thresholds(state.default_score, state.default_iou)
 
     def hide(self, hidden: frozenset[str]) -> None:
-        """These classes are neither drawn nor saved from here."""
+        """Leave these classes out of what the window draws, records and saves."""
         self.hidden = hidden
         self._view.set_hidden(hidden)
         self._controller.hide(hidden)
 
-    def do(self, deed: Deed) -> None:
-        """What a banner's button offers."""
+    def do(self, deed: Deed | None) -> None:
+        """Carry out what a banner's button offers."""
         if deed == "reopen":
             self._controller.reopen()
         elif deed == "cancel":
             self._controller.cancel()
-        else:
+        elif deed == "dismiss_hint":
+            self._settings.set("hint_seen", True)
+        elif deed == "retry_engine":
             self._controller.choose(self._controller.state().running or Choice())
 
     def _model_came(self, state: SessionState) -> None:
-        """A model that comes up gets the thresholds that it had the last time."""
+        """Give a newly loaded model the thresholds that it had the last time."""
         if state.model_name == self._model_name or state.score is None or state.iou is None:
             return
         self._model_name = state.model_name

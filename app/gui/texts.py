@@ -11,151 +11,144 @@ OPENING = "Opening {label}…"
 NO_ENGINE = "Preparing the model…"
 VIEW_NAME = "Video with detections"
 SAMPLE_HINT = (
-    "This is the bundled clip. To see your own: choose a camera under “Source”, or drop a video, "
-    "a picture or a folder here. F1 shows all keys."
+    "This is the sample clip. To see your own video, choose a camera under “Source”, or drop a "
+    "video, an image or a folder here. F1 shows the keyboard shortcuts."
 )
 
 # banners
-LOST = "The picture is lost: {error}\nNo picture since {clock} ({seconds} s). Reconnecting…"
-LOST_NEVER = "{error}\nTrying since {clock} ({seconds} s)…"
-SILENT = "{label} has given no frames since {clock} ({seconds} s). Waiting for it."
-TRY_NOW = "Try now"
-OPEN_AGAIN = "Open again"
+LOST = "Connection lost: {error}\nNo frames since {clock} ({seconds} s). Reconnecting…"
+LOST_NEVER = "{error}\nRetrying since {clock} ({seconds} s)…"
+SILENT = "No frames from {label} since {clock} ({seconds} s). Waiting for the next one…"
+TRY_NOW = "Retry"
+OPEN_AGAIN = "Reopen"
 STUCK = (
-    "Frames come, but no results since {clock} ({seconds} s): the model or an output is not "
-    "keeping up. The window goes on as soon as it answers."
+    "Frames arrive, but there have been no results since {clock} ({seconds} s): the model or an "
+    "output is too slow or does not respond."
 )
-FAILURE = "Nothing is being detected: {error}\nChoose another model or engine above, or try again."
+FAILURE = "Detection stopped: {error}\nChoose another model or engine above, or retry."
 BUILDING = "Preparing {what}… {seconds} s"
-BUILDING_BESIDE = "Preparing {what}… {seconds} s. {now} goes on until it is ready."
+BUILDING_BESIDE = "Preparing {what}… {seconds} s. {now} keeps running until it is ready."
 CANCEL = "Cancel"
 DISMISS = "Dismiss"
 DEFAULT_MODEL = "the default model"
+GOT_IT = "OK"
+NOTHING_TO_SAVE = "There is no frame to save yet"
 
-# status line
+# status bar
 FPS = "FPS"
 AGE = "Age p50 / p95"
 DROPPED = "Dropped"
-SIZE = "Frame"
+SIZE = "Size"
 ENGINE = "Engine"
 POWER = "Power"
-POWER_COVERS = "Power of: {covers}; idle power included"
+POWER_COVERS = "Power draw of: {covers}; idle power included"
 RECORDING = "● REC"
 PAUSED = "Paused"
 NO_FIGURE = "–"
 
 # menus and actions: text, shortcuts, tooltip
 ACTIONS: dict[str, tuple[str, tuple[str, ...], str]] = {
-    "open_file": ("&Open file…", ("Ctrl+O", "O"), "Open a video or a picture"),
-    "open_folder": ("Open &folder…", ("Ctrl+Shift+O",), "Open a folder of pictures"),
+    "open_file": ("&Open file…", ("Ctrl+O", "O"), "Open a video or an image"),
+    "open_folder": ("Open &folder…", ("Ctrl+Shift+O",), "Open a folder of images"),
     "open_url": ("Open &URL…", ("Ctrl+U", "U"), "Open a network stream"),
     "snapshot": (
         "&Snapshot",
         ("S", "Ctrl+S"),
         "Save this frame with and without boxes (PNG), and its detections (JSON)",
     ),
-    "record": ("&Record", ("R", "Ctrl+R"), "Record what is shown, boxes included (MP4)"),
-    "folder": ("Save &to…", (), "Choose the folder for snapshots and recordings"),
-    "quit": ("&Quit", ("Q", "Ctrl+Q"), "Close the window and end the run"),
-    "pause": ("&Pause", ("P",), "Hold the picture, or go on (Space in the picture)"),
-    "step": ("&Single step", (".",), "Pause, and show one frame more"),
-    "back": ("5 s &back", ("Shift+Left",), "Go back in a recording"),
-    "forward": ("5 s &forward", ("Shift+Right",), "Go forward in a recording"),
-    "restart": ("From the &beginning", ("Home",), "Play a recording again; reconnect a camera"),
-    "fit": ("&Fit", ("F", "Ctrl+0"), "Show the whole frame (double click changes to 1:1)"),
-    "one_to_one": ("&1:1", ("1", "Ctrl+1"), "One pixel of the screen for one of the frame"),
-    "zoom_in": ("Zoom &in", ("+", "=", "Ctrl++"), "Larger (mouse wheel)"),
-    "zoom_out": ("Zoom &out", ("-", "Ctrl+-"), "Smaller (mouse wheel)"),
-    "full_screen": ("Full &screen", ("F11",), "Fill the screen, or back (Esc)"),
-    "boxes": ("&Boxes", ("B",), "Draw boxes"),
-    "labels": ("&Labels", ("L",), "Draw the names of the classes"),
-    "scores": ("S&cores", ("C",), "Draw how sure the model is"),
-    "keypoints": ("&Keypoints", ("K",), "Draw keypoints, where the model has them"),
-    "hud": ("Status &line", ("H",), "Show FPS, age and drops below the picture"),
-    "controls": ("&Controls", ("F9",), "Thresholds, classes and what is drawn"),
-    "instruments": ("&Instruments", ("F10", "I"), "Plots of times and loads, and what is seen now"),
-    "reset": ("&Reset all settings", (), "Forget everything that this window remembers"),
-    "shortcuts": ("&Keys", ("F1",), "Show all keys"),
+    "record": ("&Record", ("R", "Ctrl+R"), "Record the video with its boxes (MP4)"),
+    "folder": ("Save &location…", (), "Choose the folder for snapshots and recordings"),
+    "quit": ("&Quit", ("Q", "Ctrl+Q"), "Close the window and stop"),
+    "pause": ("&Pause", ("P",), "Pause or resume (Space while the video has the focus)"),
+    "step": ("&Step one frame", (".",), "Pause, and show the next frame"),
+    "back": ("5 s &back", ("Shift+Left",), "Skip back in a recording"),
+    "forward": ("5 s &forward", ("Shift+Right",), "Skip forward in a recording"),
+    "restart": ("&Restart", ("Home",), "Play a recording from the start; reconnect a camera"),
+    "fit": ("&Fit to window", ("F", "Ctrl+0"), "Show the whole frame (double-click for 100 %)"),
+    "one_to_one": ("&Actual size", ("1", "Ctrl+1"), "100 %: one screen pixel per frame pixel"),
+    "zoom_in": ("Zoom &in", ("+", "=", "Ctrl++"), "Zoom in (mouse wheel)"),
+    "zoom_out": ("Zoom &out", ("-", "Ctrl+-"), "Zoom out (mouse wheel)"),
+    "full_screen": ("Full &screen", ("F11",), "Enter or leave full screen (Esc)"),
+    "boxes": ("&Boxes", ("B",), "Show bounding boxes"),
+    "labels": ("&Labels", ("L",), "Show class names"),
+    "scores": ("S&cores", ("C",), "Show confidence scores"),
+    "keypoints": ("&Keypoints", ("K",), "Show keypoints, if the model has them"),
+    "hud": ("Stat&us bar", ("H",), "Show frame rate, frame age and drops below the video"),
+    "controls": ("Co&ntrols", ("F9",), "Thresholds, classes and what is shown"),
+    "instruments": ("S&tatistics", ("F10", "I"), "Plots of times and load, and object counts"),
+    "reset": ("&Reset all settings", (), "Reset everything that this window remembers"),
+    "shortcuts": ("&Keyboard shortcuts", ("F1",), "Show all keyboard shortcuts"),
     "about": ("&About Kestrel", (), "Version and licence"),
 }
-MENU_FILE, MENU_VIEW, MENU_PLAY, MENU_HELP = "&File", "&View", "&Play", "&Help"
-MENU_THEME = "&Theme"
-THEMES = {"system": "As the &system", "dark": "&Dark", "light": "&Light"}
-KEYS_TITLE = "Keys"
+MENU_FILE, MENU_VIEW, MENU_PLAY, MENU_HELP = "&File", "&View", "&Playback", "&Help"
+MENU_THEME = "The&me"
+THEMES = {"system": "&System default", "dark": "&Dark", "light": "&Light"}
+KEYS_TITLE = "Keyboard shortcuts"
 KEYS_VIEW = (
-    ("Space", "Pause, or go on (in the picture)"),
-    ("Arrows", "Move a zoomed frame; else, in a recording, 1 s back or forward"),
-    ("Tab", "From control to control"),
+    ("Space", "Pause or resume (while the video has the focus)"),
+    ("Arrows", "Pan a zoomed frame; otherwise skip 1 s in a recording"),
+    ("Tab", "Move between controls"),
     ("Esc", "Leave full screen, dismiss a message, close"),
 )
 ABOUT = (
     "<b>Kestrel {version}</b><br>Real-time object detection for edge devices.<br>"
     "Apache-2.0. Nothing leaves this machine unless you ask for it."
 )
-RESET_ASK = "Forget all settings of this window, recent sources included?"
-TOOLBAR = "Tools"
+RESET_ASK = "Reset all settings of this window, including recent sources?"
+TOOLBAR = "Toolbar"
 MORE_TOOLS = "More tools"
-
-GOT_IT = "Got it"
 
 # pickers
 SOURCE = "Source"
-SOURCE_NAME = "Source"
-SOURCE_TIP = "Choose a camera, file, folder, stream or the bundled clip"
-MODEL_NAME = "Model"
-MODEL_LABEL = "&Model"
-MODEL_TIP = "Choose the model; the running one goes on until the new one is ready"
-ENGINE_NAME = "Engine"
-ENGINE_LABEL = "&Engine"
-ENGINE_TIP = "Choose what runs the model; if it cannot, the running one stays"
+SOURCE_TIP = "Choose a camera, file, folder, stream or the sample clip"
+MODEL = "Model"
+MODEL_TIP = "Choose the model; the current one keeps running until the new one is ready"
+ENGINE_TIP = "Choose the inference engine; if it is not available, the current one stays"
 CAMERAS = "Cameras"
 NO_CAMERAS = "No camera found"
-AS_IT_IS = "As the camera is set"
-SAMPLE = "Bundled clip"
+AS_IT_IS = "Camera default"
+SAMPLE = "Sample clip"
 PATTERN = "Test pattern"
 RECENT = "Recent"
-LOOK_AGAIN = "Look for cameras again"
-URL_ASK = "Address of the stream (rtsp://… or http://…):"
+LOOK_AGAIN = "Refresh cameras"
+URL_ASK = "Stream URL (rtsp://… or http://…):"
 URL_TITLE = "Open URL"
-FILE_TITLE = "Open a video or a picture"
-FOLDER_TITLE = "Open a folder of pictures"
+FILE_TITLE = "Open a video or an image"
+FOLDER_TITLE = "Open a folder of images"
 SAVE_TITLE = "Folder for snapshots and recordings"
 FILE_FILTER = (
-    "Videos and pictures (*.mp4 *.mov *.mkv *.avi *.webm *.m4v *.ts *.gif *.jpg *.jpeg *.png "
+    "Videos and images (*.mp4 *.mov *.mkv *.avi *.webm *.m4v *.ts *.gif *.jpg *.jpeg *.png "
     "*.bmp *.webp *.tif *.tiff);;All files (*)"
 )
 
 # controls dock
-CONTROLS = "Controls"
-SCORE = "&Lowest score"
-SCORE_TIP = "What the model is less sure of is not reported"
-IOU = "Ove&rlap allowed"
-IOU_TIP = "Of two boxes of a class that overlap more than this, the weaker goes (IoU of NMS)"
-DEFAULTS = "Model's &defaults"
-DEFAULTS_TIP = "Back to the thresholds that the model comes with"
+SCORE = "&Confidence threshold"
+SCORE_TIP = "Detections with a lower score are not reported"
+IOU = "Ove&rlap (NMS IoU)"
+IOU_TIP = "Of two boxes of one class that overlap more than this, the lower score is dropped"
+DEFAULTS = "Reset to &defaults"
+DEFAULTS_TIP = "Use the thresholds that the model comes with"
 CLASSES = "Classes"
 CLASSES_TIP = (
-    "Only ticked classes are drawn, recorded and saved from here; --json still gets all of them"
+    "Only selected classes are shown, recorded and saved by this window; --json gets all of them"
 )
 ALL, NONE = "&All", "&None"
-ALL_TIP, NONE_TIP = "Tick every class", "Tick no class"
-FIND_CLASS = "Find a class"
-DRAWN = "Drawn"
+ALL_TIP, NONE_TIP = "Select all classes", "Select no class"
+FIND_CLASS = "Filter classes"
+DRAWN = "Show"
 
 # timeline
 TIMELINE_NAME = "Position in the recording"
-TIMELINE_TIP = "Drag to move in the recording"
-TIMELINE_FIXED = "This source cannot be moved in"
+TIMELINE_TIP = "Drag to seek"
+TIMELINE_FIXED = "This source does not support seeking"
 
-# instruments
-INSTRUMENTS = "Instruments"
+# statistics dock
 NO_PYQTGRAPH = "The plots need pyqtgraph: pip install 'pyqtgraph>=0.13.7,<0.15'"
-IN_PICTURE = "In the picture now"
+IN_PICTURE = "Current frame"
 TABLE_HEAD = ("Class", "Count", "Best")
-TABLE_NAME = "What is in the picture now"
-PLOT_STAGES = "Stages (ms)"
-PLOT_AGE = "Age (ms)"
-PLOT_FPS = "FPS and drops / s"
+PLOT_STAGES = "Stage times (ms)"
+PLOT_AGE = "Frame age (ms)"
+PLOT_FPS = "Frame rate and drops (1/s)"
 PLOT_LOAD = "Load (%)"
 PLOT_MEMORY = "Memory (MB)"
 PLOT_HEAT = "Temperature and power"
@@ -165,8 +158,8 @@ SERIES = {
     "age_p50": "p50",
     "age_p95": "p95",
     "fps": "FPS",
-    "capture_fps": "camera",
-    "drops": "drops / s",
+    "capture_fps": "capture",
+    "drops": "drops",
     "cpu": "CPU",
     "gpu": "GPU",
     "memory": "process",
@@ -174,6 +167,3 @@ SERIES = {
     "temperature": "°C",
     "power": "W",
 }
-
-# notices
-NOTHING_TO_SAVE = "There is no frame to save yet"

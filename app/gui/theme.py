@@ -1,50 +1,33 @@
-"""Dark or light colours, as the desktop wants them."""
+"""Dark or light colours, as the user or the desktop wants them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
+from PyQt5.QtCore import QObject, pyqtSlot
 from PyQt5.QtGui import QColor, QPalette
 from PyQt5.QtWidgets import QApplication
 
-_DARK = {
-    QPalette.ColorRole.Window: "#1f2023",
-    QPalette.ColorRole.WindowText: "#e6e6e8",
-    QPalette.ColorRole.Base: "#2b2c31",
-    QPalette.ColorRole.AlternateBase: "#313238",
-    QPalette.ColorRole.Text: "#e6e6e8",
-    QPalette.ColorRole.Button: "#34353b",
-    QPalette.ColorRole.ButtonText: "#e6e6e8",
-    QPalette.ColorRole.ToolTipBase: "#303136",
-    QPalette.ColorRole.ToolTipText: "#f2f2f3",
-    QPalette.ColorRole.BrightText: "#ff6b6b",
-    QPalette.ColorRole.Link: "#5aa9ff",
-    QPalette.ColorRole.Highlight: "#2f7de1",
-    QPalette.ColorRole.HighlightedText: "#ffffff",
-    QPalette.ColorRole.PlaceholderText: "#8b8d94",
-    QPalette.ColorRole.Mid: "#3a3b40",
-    QPalette.ColorRole.Dark: "#151618",
-    QPalette.ColorRole.Shadow: "#0b0b0c",
-}
-_LIGHT = {
-    QPalette.ColorRole.Window: "#f4f4f6",
-    QPalette.ColorRole.WindowText: "#1d1d20",
-    QPalette.ColorRole.Base: "#ffffff",
-    QPalette.ColorRole.AlternateBase: "#f7f7f9",
-    QPalette.ColorRole.Text: "#1d1d20",
-    QPalette.ColorRole.Button: "#e9e9ec",
-    QPalette.ColorRole.ButtonText: "#1d1d20",
-    QPalette.ColorRole.ToolTipBase: "#fffff5",
-    QPalette.ColorRole.ToolTipText: "#1d1d20",
-    QPalette.ColorRole.BrightText: "#c92a2a",
-    QPalette.ColorRole.Link: "#1864c9",
-    QPalette.ColorRole.Highlight: "#2f7de1",
-    QPalette.ColorRole.HighlightedText: "#ffffff",
-    QPalette.ColorRole.PlaceholderText: "#77787f",
-    QPalette.ColorRole.Mid: "#c9cad0",
-    QPalette.ColorRole.Dark: "#a9aab0",
-    QPalette.ColorRole.Shadow: "#77787f",
+_COLOURS = {  # role: dark, light
+    QPalette.ColorRole.Window: ("#1f2023", "#f4f4f6"),
+    QPalette.ColorRole.WindowText: ("#e6e6e8", "#1d1d20"),
+    QPalette.ColorRole.Base: ("#2b2c31", "#ffffff"),
+    QPalette.ColorRole.AlternateBase: ("#313238", "#f7f7f9"),
+    QPalette.ColorRole.Text: ("#e6e6e8", "#1d1d20"),
+    QPalette.ColorRole.Button: ("#34353b", "#e9e9ec"),
+    QPalette.ColorRole.ButtonText: ("#e6e6e8", "#1d1d20"),
+    QPalette.ColorRole.ToolTipBase: ("#303136", "#fffff5"),
+    QPalette.ColorRole.ToolTipText: ("#f2f2f3", "#1d1d20"),
+    QPalette.ColorRole.BrightText: ("#ff6b6b", "#c92a2a"),
+    QPalette.ColorRole.Link: ("#5aa9ff", "#1864c9"),
+    QPalette.ColorRole.Highlight: ("#2f7de1", "#2f7de1"),
+    QPalette.ColorRole.HighlightedText: ("#ffffff", "#ffffff"),
+    QPalette.ColorRole.PlaceholderText: ("#8b8d94", "#77787f"),
+    QPalette.ColorRole.Mid: ("#3a3b40", "#c9cad0"),
+    QPalette.ColorRole.Dark: ("#151618", "#a9aab0"),
+    QPalette.ColorRole.Shadow: ("#0b0b0c", "#77787f"),
 }
 _FADED = (QPalette.ColorRole.WindowText, QPalette.ColorRole.Text, QPalette.ColorRole.ButtonText)
 
@@ -52,8 +35,8 @@ _FADED = (QPalette.ColorRole.WindowText, QPalette.ColorRole.Text, QPalette.Color
 def palette(*, dark: bool) -> QPalette:
     """All colours of the window."""
     made = QPalette()
-    for role, colour in (_DARK if dark else _LIGHT).items():
-        made.setColor(role, QColor(colour))
+    for role, (in_dark, in_light) in _COLOURS.items():
+        made.setColor(role, QColor(in_dark if dark else in_light))
     for role in _FADED:
         made.setColor(QPalette.ColorGroup.Disabled, role, QColor("#77787f" if dark else "#9fa0a6"))
     return made
@@ -62,8 +45,8 @@ def palette(*, dark: bool) -> QPalette:
 class Theme:
     """Applies a theme, and follows the desktop's while the choice is "system".
 
-    The desktop's portal is asked without waiting, as it may be stuck; until it answers, and where
-    there is none, the platform's own colours and GTK_THEME decide.
+    Until the desktop answers, and where it does not, the platform's own colours and GTK_THEME
+    decide.
     """
 
     def __init__(self, app: QApplication, changed: Callable[[], None]) -> None:
@@ -72,11 +55,7 @@ class Theme:
         self._choice = "system"
         self.is_dark = self._system_dark
         app.setStyle("Fusion")
-        try:
-            from .portal import Portal
-        except ImportError:  # some systems ship PyQt5 in parts
-            return
-        self._portal = Portal(self.system_wants)
+        self._portal = follow_desktop(self.system_wants)
 
     def choose(self, choice: str) -> None:
         """ "system", "dark" or "light"."""
@@ -84,7 +63,7 @@ class Theme:
         self._apply()
 
     def system_wants(self, dark: bool) -> None:
-        """What the desktop says."""
+        """Take over the desktop's preference."""
         self._system_dark = dark
         self._apply()
 
@@ -101,8 +80,56 @@ def _looks_dark(colours: QPalette) -> bool:
     return colours.color(QPalette.ColorRole.Window).lightness() < 128
 
 
+_SERVICE, _PATH = "org.freedesktop.portal.Desktop", "/org/freedesktop/portal/desktop"
+_INTERFACE = "org.freedesktop.portal.Settings"
+_SETTING = ["org.freedesktop.appearance", "color-scheme"]
+_PREFERS_DARK = 1
+_TIMEOUT_MS = 2000
+
+
+def follow_desktop(wants_dark: Callable[[bool], None]) -> QObject | None:
+    """Ask the desktop's portal for its colours, now and at every change, without waiting for it.
+
+    ``wants_dark`` gets the answers while the returned object lives. None where there is no bus,
+    or PyQt5 comes without D-Bus, as on systems that package it in parts.
+    """
+    try:
+        from PyQt5 import QtDBus
+    except ImportError:
+        return None
+
+    def tell(value: Any) -> None:
+        while hasattr(value, "variant"):  # a variant in a variant
+            value = value.variant()
+        wants_dark(value == _PREFERS_DARK)
+
+    def answered(watcher: QtDBus.QDBusPendingCallWatcher) -> None:
+        reply = QtDBus.QDBusPendingReply(watcher)
+        if reply.isValid():
+            tell(reply.argumentAt(0))
+
+    class Portal(QObject):
+        @pyqtSlot(QtDBus.QDBusMessage)
+        def on_change(self, message: QtDBus.QDBusMessage) -> None:
+            arguments = message.arguments()
+            if arguments[:2] == _SETTING:
+                tell(arguments[2])
+
+    bus = QtDBus.QDBusConnection.sessionBus()
+    if not bus.isConnected():
+        return None
+    portal = Portal()
+    on_change: Any = portal.on_change
+    bus.connect(_SERVICE, _PATH, _INTERFACE, "SettingChanged", on_change)
+    call = QtDBus.QDBusMessage.createMethodCall(_SERVICE, _PATH, _INTERFACE, "Read")
+    call.setArguments(_SETTING)
+    watcher = QtDBus.QDBusPendingCallWatcher(bus.asyncCall(call, _TIMEOUT_MS), portal)
+    watcher.finished.connect(answered)
+    return portal
+
+
 def _sheet(*, dark: bool) -> str:
-    """What a palette cannot say: quiet toolbars, roomy buttons, a focus that can be seen."""
+    """Style sheet for what a palette cannot express: borders, padding, visible focus."""
     line = "#34353a" if dark else "#d5d6da"
     hover = "#37383d" if dark else "#dddee2"
     on = "#2a3f5f" if dark else "#cfe0f7"

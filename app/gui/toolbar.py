@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PyQt5.QtCore import QMimeData, QSize, Qt, pyqtSignal
 from PyQt5.QtGui import QColor, QKeySequence
@@ -12,6 +10,7 @@ from PyQt5.QtWidgets import (
     QAction,
     QComboBox,
     QLabel,
+    QMainWindow,
     QMenu,
     QShortcut,
     QSizePolicy,
@@ -26,32 +25,21 @@ from . import texts
 from .actions import Actions, icon
 from .ports import RunController, Settings
 
-if TYPE_CHECKING:
-    from PyQt5.QtWidgets import QMainWindow
-
-
 SAMPLE, PATTERN = "sample:", "pattern:?size=1280x720&fps=30&boxes=4"
 _LONGEST = 34
 
 
 class SourceButton(QToolButton):
-    """Shows what runs; its menu holds everything that could."""
+    """Shows the current source; its menu offers all others."""
 
-    def __init__(
-        self,
-        choose: Callable[[str], None],
-        *,
-        catalogue: Callable[[], Catalogue],
-        recent: Callable[[], list[str]],
-        refresh: Callable[[], None],
-        openers: Callable[[QMenu], None],
-    ) -> None:
+    chosen = pyqtSignal(str)
+
+    def __init__(self, controller: RunController, settings: Settings, actions: Actions) -> None:
         super().__init__()
-        self._choose, self._catalogue = choose, catalogue
-        self._recent, self._refresh, self._openers = recent, refresh, openers
+        self._controller, self._settings, self._actions = controller, settings, actions
         self.setObjectName("source")
         self.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        self.setAccessibleName(texts.SOURCE_NAME)
+        self.setAccessibleName(texts.SOURCE)
         self.setToolTip(texts.SOURCE_TIP)
         menu = QMenu(self)
         menu.setToolTipsVisible(True)
@@ -59,20 +47,20 @@ class SourceButton(QToolButton):
         self.setMenu(menu)
 
     def set_label(self, label: str) -> None:
-        """What runs now."""
-        name = _short(label) or texts.SOURCE_NAME
+        """Show the current source."""
+        name = _short(label) or texts.SOURCE
         if name != self.text():
             self.setText(name)
             self.setToolTip(f"{texts.SOURCE_TIP}\n{label}")
             self.setAccessibleDescription(label)
 
     def fill(self) -> None:
-        """Build the menu anew from what is known now."""
+        """Build the menu from the current catalogue and settings."""
         menu = self.menu()
         assert menu is not None
         menu.clear()
         menu.addSection(texts.CAMERAS)
-        cameras = self._catalogue().cameras
+        cameras = self._controller.catalogue().cameras
         for camera in cameras:
             if not camera.more:
                 self._add(menu, f"{camera.title}  ({camera.value})", camera.value)
@@ -84,33 +72,31 @@ class SourceButton(QToolButton):
             for mode in camera.more:
                 self._add(modes, mode.title, mode.value)
         if not cameras:
-            nothing = menu.addAction(texts.NO_CAMERAS)
-            assert nothing is not None
-            nothing.setEnabled(False)
-        again = menu.addAction(texts.LOOK_AGAIN)
-        assert again is not None
-        again.triggered.connect(lambda: self._refresh())
+            self._add(menu, texts.NO_CAMERAS, "").setEnabled(False)
+        menu.addAction(texts.LOOK_AGAIN, self._controller.refresh)
         menu.addSeparator()
-        self._openers(menu)
+        for name in ("open_file", "open_folder", "open_url"):
+            menu.addAction(self._actions[name])
         menu.addSeparator()
         self._add(menu, texts.SAMPLE, SAMPLE)
         self._add(menu, texts.PATTERN, PATTERN)
-        recent = self._recent()
+        recent = self._settings.words("recent")
         if recent:
             menu.addSection(texts.RECENT)
             for uri in recent:
                 self._add(menu, _short(uri), uri)
 
-    def _add(self, menu: QMenu, title: str, uri: str) -> None:
+    def _add(self, menu: QMenu, title: str, uri: str) -> QAction:
         action = menu.addAction(title.replace("&", "&&"))
         assert action is not None
         action.setData(uri)
         action.setToolTip(uri)
-        action.triggered.connect(lambda: self._choose(uri))
+        action.triggered.connect(lambda: self.chosen.emit(uri))
+        return action
 
 
 def dropped_source(data: QMimeData | None) -> str | None:
-    """The source that a drop means; None if it is no file and no address."""
+    """The path or network address in a drop; None if there is neither."""
     if data is None:
         return None
     for url in data.urls():
@@ -123,7 +109,7 @@ def dropped_source(data: QMimeData | None) -> str | None:
 
 
 def _short(label: str) -> str:
-    """A file by its name; a long address from its end."""
+    """A label that fits the button: the file's name, or the end of a long address."""
     if label == SAMPLE:
         return texts.SAMPLE
     if label.startswith("pattern:"):
@@ -132,13 +118,12 @@ def _short(label: str) -> str:
     return name if len(name) <= _LONGEST else "…" + name[-_LONGEST:]
 
 
-TOOLS = ("pause", "step", "|", "snapshot", "record", "|", "fit", "full_screen", "|", "controls")
+TOOLS = "pause step | snapshot record | fit full_screen | controls instruments"
 
 
 class ToolBar(QToolBar):
     """Pickers to the left, tools to the right."""
 
-    source_chosen = pyqtSignal(str)
     choice_made = pyqtSignal(object)  # a Choice
 
     def __init__(
@@ -148,24 +133,13 @@ class ToolBar(QToolBar):
         self.setObjectName("tools")
         self.setMovable(False)
         self.setIconSize(QSize(20, 20))
-
-        def openers(menu: QMenu) -> None:
-            for name in ("open_file", "open_folder", "open_url"):
-                menu.addAction(actions[name])
-
-        self.source = SourceButton(
-            self.source_chosen.emit,
-            catalogue=controller.catalogue,
-            recent=lambda: settings.words("recent"),
-            refresh=controller.refresh,
-            openers=openers,
-        )
-        self.model = _Picker(texts.MODEL_NAME, texts.MODEL_TIP, 150)
-        self.engine = _Picker(texts.ENGINE_NAME, texts.ENGINE_TIP, 90)
+        self.source = SourceButton(controller, settings, actions)
+        self.model = _Picker(texts.MODEL, texts.MODEL_TIP, 150)
+        self.engine = _Picker(texts.ENGINE, texts.ENGINE_TIP, 90)
         for label, picker in (
             (texts.SOURCE, self.source),
-            (texts.MODEL_LABEL, self.model),
-            (texts.ENGINE_LABEL, self.engine),
+            (f"&{texts.MODEL}", self.model),
+            (f"&{texts.ENGINE}", self.engine),
         ):
             title = QLabel(label)
             title.setBuddy(picker)
@@ -177,7 +151,7 @@ class ToolBar(QToolBar):
         gap = QWidget()
         gap.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         self.addWidget(gap)
-        for name in (*TOOLS, "instruments"):
+        for name in TOOLS.split():
             if name == "|":
                 self.addSeparator()
             else:
@@ -185,21 +159,20 @@ class ToolBar(QToolBar):
                 button = self.widgetForAction(actions[name])
                 if isinstance(button, QToolButton):
                     button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-                    button.setAccessibleName(actions[name].text().replace("&", ""))
+                    button.setAccessibleName(actions[name].iconText())
         for picker in (self.model, self.engine):
             picker.activated.connect(self._chosen)
-        more = self.findChild(QToolButton, "qt_toolbar_ext_button")
-        self._more = more if isinstance(more, QToolButton) else None
 
     def restyle(self, ink: QColor) -> None:
-        """Follow the theme. The style's own arrow to what has no room is black on black."""
-        if self._more is not None:
-            self._more.setIcon(icon("more", ink))
-            self._more.setAccessibleName(texts.MORE_TOOLS)
-            self._more.setToolTip(texts.MORE_TOOLS)
+        """Follow the theme; the style's own extension arrow is black on black."""
+        more = self.findChild(QToolButton, "qt_toolbar_ext_button")
+        if isinstance(more, QToolButton):
+            more.setIcon(icon("more", ink))
+            more.setAccessibleName(texts.MORE_TOOLS)
+            more.setToolTip(texts.MORE_TOOLS)
 
     def show_state(self, state: SessionState, catalogue: Catalogue) -> None:
-        """What runs, or is about to."""
+        """Show the source, model and engine in use or being prepared."""
         self.source.set_label(state.source.label or state.source.uri)
         choice = state.building or state.running
         if choice is None:
@@ -213,19 +186,13 @@ class ToolBar(QToolBar):
         self.model.show_offers(models, ref)
         self.engine.show_offers(list(catalogue.engines), choice.engine)
 
-    def sync(self, action: QAction) -> None:
-        """The button follows an action whose signals were held back."""
-        button = self.widgetForAction(action)
-        if isinstance(button, QToolButton):
-            button.setChecked(action.isChecked())
-
     def _chosen(self) -> None:
-        model, engine = self.model.currentData(), self.engine.currentData()
+        model, engine = (each.currentData() for each in (self.model, self.engine))
         self.choice_made.emit(Choice(model or None, engine or "auto"))
 
 
 class _Picker(QComboBox):
-    """A list of offers that is left alone while it is open."""
+    """A list of offers, not changed while it is open."""
 
     def __init__(self, name: str, tip: str, width: int) -> None:
         super().__init__()
@@ -236,7 +203,7 @@ class _Picker(QComboBox):
         self._offers: list[Offer] = []
 
     def show_offers(self, offers: list[Offer], value: str) -> None:
-        """These, with this one chosen."""
+        """List these offers and select the one with this value."""
         view = self.view()
         if view is not None and view.isVisible():
             return

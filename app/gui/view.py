@@ -49,11 +49,28 @@ class ViewPlacement:
         return (x - self.x0) / self.scale, (y - self.y0) / self.scale
 
 
-def fit(frame_wh_px: tuple[int, int], room_wh: tuple[int, int]) -> ViewPlacement:
-    """Centred, as large as it fits."""
-    (frame_w, frame_h), (width, height) = frame_wh_px, room_wh
-    scale = min(width / frame_w, height / frame_h)
-    return ViewPlacement(scale, (width - frame_w * scale) / 2, (height - frame_h * scale) / 2)
+@dataclass(frozen=True, slots=True)
+class Viewing:
+    """A frame (pixels) in a view (logical pixels, of ``ratio`` device pixels each)."""
+
+    frame_wh_px: tuple[int, int]
+    room_wh: tuple[int, int]
+    ratio: float = 1.0
+
+    def fit(self) -> ViewPlacement:
+        """Centred, as large as it fits."""
+        (frame_w, frame_h), (width, height) = self.frame_wh_px, self.room_wh
+        scale = min(width / frame_w, height / frame_h)
+        return ViewPlacement(scale, (width - frame_w * scale) / 2, (height - frame_h * scale) / 2)
+
+    def visible_part(self, placed: ViewPlacement) -> tuple[int, int, int, int]:
+        """(x0, y0, x1, y1): the frame's pixels that are in view, right and bottom exclusive."""
+        left, top = placed.to_frame(0, 0)
+        right, bottom = placed.to_frame(*self.room_wh)
+        x0, y0 = max(0, math.floor(left)), max(0, math.floor(top))
+        x1 = min(self.frame_wh_px[0], max(x0 + 1, math.ceil(right)))
+        y1 = min(self.frame_wh_px[1], max(y0 + 1, math.ceil(bottom)))
+        return min(x0, x1 - 1), min(y0, y1 - 1), x1, y1
 
 
 class Viewport:
@@ -66,20 +83,18 @@ class Viewport:
         self.zoom: float | None = None
         self._centre = (0.5, 0.5)  # of the view, as a share of the frame
 
-    def place(
-        self, frame_wh_px: tuple[int, int], room_wh: tuple[int, int], ratio: float
-    ) -> ViewPlacement:
-        """For a view of this size with ``ratio`` device pixels a logical one."""
-        if self.zoom is None:
-            placed = fit(frame_wh_px, room_wh)
-        else:
+    def place(self, seen: Viewing) -> ViewPlacement:
+        """Where the frame lies, on whole device pixels: other offsets would blur every edge."""
+        ratio, placed = seen.ratio, seen.fit()
+        if self.zoom is not None:
             scale = self.zoom / ratio
-            placed = ViewPlacement(
-                scale,
-                _offset(frame_wh_px[0] * scale, room_wh[0], self._centre[0]),
-                _offset(frame_wh_px[1] * scale, room_wh[1], self._centre[1]),
+            x0, y0 = (
+                _offset(length * scale, room, centre)
+                for length, room, centre in zip(
+                    seen.frame_wh_px, seen.room_wh, self._centre, strict=True
+                )
             )
-        # on whole device pixels, or every edge would be blurred
+            placed = ViewPlacement(scale, x0, y0)
         return ViewPlacement(
             placed.scale, round(placed.x0 * ratio) / ratio, round(placed.y0 * ratio) / ratio
         )
@@ -88,46 +103,29 @@ class Viewport:
         """Fit, or this zoom, centred."""
         self.zoom, self._centre = zoom, (0.5, 0.5)
 
-    def zoom_by(
-        self,
-        factor: float,
-        *,
-        at: tuple[float, float],
-        frame_wh_px: tuple[int, int],
-        room_wh: tuple[int, int],
-        ratio: float,
-    ) -> None:
-        """Larger or smaller; the frame's point at this place of the view stays there."""
-        before = self.place(frame_wh_px, room_wh, ratio)
-        smallest = min(1.0, fit(frame_wh_px, room_wh).scale * ratio)
-        self.zoom = min(MAX_ZOOM, max(smallest, before.scale * ratio * factor))
+    def zoom_by(self, factor: float, seen: Viewing, *, at: tuple[float, float]) -> None:
+        """Scale by ``factor``, keeping the frame's point at ``at`` (in the view) in place."""
+        before = self.place(seen)
+        smallest = min(1.0, seen.fit().scale * seen.ratio)
+        self.zoom = min(MAX_ZOOM, max(smallest, before.scale * seen.ratio * factor))
         x, y = before.to_frame(*at)
-        scale = self.zoom / ratio
-        self._look_at(
-            (x * scale - at[0] + room_wh[0] / 2) / (frame_wh_px[0] * scale),
-            (y * scale - at[1] + room_wh[1] / 2) / (frame_wh_px[1] * scale),
-        )
+        scale = self.zoom / seen.ratio
+        self._look_at(seen, scale, x0=at[0] - x * scale, y0=at[1] - y * scale)
 
-    def pan(
-        self,
-        dx: float,
-        dy: float,
-        *,
-        frame_wh_px: tuple[int, int],
-        room_wh: tuple[int, int],
-        ratio: float,
-    ) -> None:
+    def pan(self, dx: float, dy: float, *, seen: Viewing) -> None:
         """Move the frame by so many logical pixels."""
-        placed = self.place(frame_wh_px, room_wh, ratio)
+        placed = self.place(seen)
         if self.zoom is None:
-            self.zoom = placed.scale * ratio
-        width, height = frame_wh_px[0] * placed.scale, frame_wh_px[1] * placed.scale
-        self._look_at(
-            (room_wh[0] / 2 - placed.x0 - dx) / width, (room_wh[1] / 2 - placed.y0 - dy) / height
-        )
+            self.zoom = placed.scale * seen.ratio
+        self._look_at(seen, placed.scale, x0=placed.x0 + dx, y0=placed.y0 + dy)
 
-    def _look_at(self, x: float, y: float) -> None:
-        self._centre = min(1.0, max(0.0, x)), min(1.0, max(0.0, y))
+    def _look_at(self, seen: Viewing, scale: float, *, x0: float, y0: float) -> None:
+        """Put the frame's corner at (x0, y0), as far as that leaves no gap."""
+        x, y = (
+            min(1.0, max(0.0, (room / 2 - origin) / (length * scale)))
+            for origin, length, room in zip((x0, y0), seen.frame_wh_px, seen.room_wh, strict=True)
+        )
+        self._centre = x, y
 
 
 def _offset(size: float, room: float, centre: float) -> float:
@@ -137,24 +135,12 @@ def _offset(size: float, room: float, centre: float) -> float:
     return min(0.0, max(room - size, room / 2 - centre * size))
 
 
-def visible_part(
-    placed: ViewPlacement, frame_wh_px: tuple[int, int], room_wh: tuple[int, int]
-) -> tuple[int, int, int, int]:
-    """(x0, y0, x1, y1): the frame's pixels that are in view, right and bottom exclusive."""
-    left, top = placed.to_frame(0, 0)
-    right, bottom = placed.to_frame(*room_wh)
-    x0, y0 = max(0, math.floor(left)), max(0, math.floor(top))
-    x1 = min(frame_wh_px[0], max(x0 + 1, math.ceil(right)))
-    y1 = min(frame_wh_px[1], max(y0 + 1, math.ceil(bottom)))
-    return min(x0, x1 - 1), min(y0, y1 - 1), x1, y1
-
-
 HALO = QColor(0, 0, 0, 110)  # around every line, so that it shows on a ground of its own colour
 
 
 @dataclass(frozen=True, slots=True)
 class OverlayOptions:
-    """What is drawn."""
+    """The layers drawn over the frame."""
 
     boxes: bool = True
     labels: bool = True
@@ -168,13 +154,12 @@ def paint_detections(
     labels: Sequence[str],
     *,
     placed: ViewPlacement,
-    frame_wh_px: tuple[int, int],
-    room_wh: tuple[int, int],
+    seen: Viewing,
     options: OverlayOptions,
 ) -> None:
     """Boxes, keypoints, tags; the best detection lies over the others.
 
-    ``room_wh`` is the view's size: a tag stays in sight as long as a part of its box does.
+    A tag stays in sight as long as a part of its box does.
     """
     painter.save()
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
@@ -186,11 +171,9 @@ def paint_detections(
         painter.setBrush(Qt.BrushStyle.NoBrush)
         for i in worst_first:
             left, top, right, bottom = boxes[i]
-            rectangle = QRectF(left, top, right - left, bottom - top)
-            painter.setPen(QPen(HALO, SCREEN.line + 2, join=Qt.PenJoinStyle.MiterJoin))
-            painter.drawRect(rectangle)
-            painter.setPen(QPen(QColor(*colours[i]), SCREEN.line, join=Qt.PenJoinStyle.MiterJoin))
-            painter.drawRect(rectangle)
+            for ink, width in ((HALO, SCREEN.line + 2), (QColor(*colours[i]), SCREEN.line)):
+                painter.setPen(QPen(ink, width, join=Qt.PenJoinStyle.MiterJoin))
+                painter.drawRect(QRectF(left, top, right - left, bottom - top))
     if options.keypoints and found.keypoints is not None:
         for i, points in enumerate((found.keypoints * placed.scale).tolist()):
             painter.setPen(QPen(HALO, 1))
@@ -198,17 +181,17 @@ def paint_detections(
             for x, y in points:
                 painter.drawEllipse(QPointF(x, y), SCREEN.point, SCREEN.point)
     if options.labels or options.scores:
-        seen = (
+        in_sight = (
             max(0.0, -placed.x0),
             max(0.0, -placed.y0),
-            min(frame_wh_px[0] * placed.scale, room_wh[0] - placed.x0),
-            min(frame_wh_px[1] * placed.scale, room_wh[1] - placed.y0),
+            min(seen.frame_wh_px[0] * placed.scale, seen.room_wh[0] - placed.x0),
+            min(seen.frame_wh_px[1] * placed.scale, seen.room_wh[1] - placed.y0),
         )
         metrics = QFontMetricsF(painter.font())
         texts = captions(found, labels, named=options.labels, scored=options.scores)
         height = metrics.height() + 2 * SCREEN.pad_y
         sizes = [(metrics.horizontalAdvance(each) + 2 * SCREEN.pad_x, height) for each in texts]
-        tags = place_tags(boxes, sizes, seen)
+        tags = place_tags(boxes, sizes, in_sight)
         for i in worst_first:
             if i in tags:
                 left, top, right, bottom = tags[i]
@@ -219,36 +202,26 @@ def paint_detections(
     painter.restore()
 
 
-def tag_font(base: QFont) -> QFont:
-    """The tags' font: the system's, a little heavier."""
-    font = QFont(base)
-    font.setWeight(QFont.Weight.DemiBold)
-    return font
-
-
 CRISP_ZOOM = 4.0  # from here on single pixels are wanted sharp
 
 
 @dataclass(frozen=True, slots=True)
-class ScaledFrame:
-    """A result ready to be painted: ``image`` shows ``part`` of its frame (x0, y0, x1, y1)."""
-
-    result: Result
-    labels: Sequence[str]
-    image: QImage
-    part: tuple[int, int, int, int]
-    frame_wh_px: tuple[int, int]
-    memory: NDArray[np.uint8]  # the image looks at it
-
-
-@dataclass(frozen=True, slots=True)
 class Job:
-    """What to scale: this part of the frame, to so many device pixels."""
+    """Scale this part (x0, y0, x1, y1) of the frame to ``size_px`` device pixels."""
 
     result: Result
     labels: Sequence[str]
     part: tuple[int, int, int, int]
     size_px: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledFrame:
+    """A result ready to be painted: ``image`` shows the part of the frame that ``job`` names."""
+
+    job: Job
+    image: QImage
+    memory: NDArray[np.uint8]  # the image looks at it
 
 
 class Presenter(QObject):
@@ -293,10 +266,8 @@ class Presenter(QObject):
         """Crop, scale, and give the pixels the screen's layout."""
         import cv2
 
-        pixels = bgr_pixels(job.result.frame)
-        frame_wh_px = pixels.shape[1], pixels.shape[0]
         x0, y0, x1, y1 = job.part
-        crop: Any = pixels[y0:y1, x0:x1]
+        crop: Any = bgr_pixels(job.result.frame)[y0:y1, x0:x1]
         width, height = job.size_px
         if (width, height) != (x1 - x0, y1 - y0):
             scale = width / (x1 - x0)
@@ -311,7 +282,7 @@ class Presenter(QObject):
         image = QImage(
             voidptr(memory.ctypes.data), width, height, 4 * width, QImage.Format.Format_RGB32
         )
-        return ScaledFrame(job.result, job.labels, image, job.part, frame_wh_px, memory)
+        return ScaledFrame(job, image, memory)
 
 
 BACKDROP = QColor(18, 18, 20)
@@ -320,7 +291,10 @@ _VEIL = QColor(18, 18, 20, 150)
 
 
 class ResultView(QWidget):
-    """Shows a result, boxes drawn as vectors over the frame that they were computed from."""
+    """Shows a result, boxes drawn as vectors over the frame that they were computed from.
+
+    ``newest`` is the last result that was handed over, with its labels; ``options`` what is drawn.
+    """
 
     def __init__(self, hint: str = "") -> None:
         super().__init__()
@@ -328,11 +302,11 @@ class ResultView(QWidget):
         self._presenter = Presenter()
         self._presenter.ready.connect(self._show)
         self._picture: ScaledFrame | None = None
-        self._newest: tuple[Result, Sequence[str]] | None = None
-        self._options = OverlayOptions()
+        self.newest: tuple[Result, Sequence[str]] | None = None
+        self.options = OverlayOptions()
         self._hidden: frozenset[str] = frozenset()
         self._dimmed = False
-        self._camera = Viewport()
+        self._viewport = Viewport()
         self._grip: QPoint | None = None
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)  # every pixel is painted below
         self.setMinimumSize(160, 90)
@@ -343,29 +317,19 @@ class ResultView(QWidget):
         self._presenter.close()
 
     @property
-    def newest(self) -> tuple[Result, Sequence[str]] | None:
-        """The last result that was handed over, with its labels."""
-        return self._newest
-
-    @property
     def zoom(self) -> float | None:
         """Device pixels a frame's pixel; None while the frame is fitted."""
-        return self._camera.zoom
+        return self._viewport.zoom
 
     def set_hint(self, hint: str) -> None:
-        """What is said while there is no result."""
+        """The text shown while there is no result."""
         if hint != self._hint:
             self._hint = hint
             self.update()
 
-    @property
-    def options(self) -> OverlayOptions:
-        """What is drawn."""
-        return self._options
-
-    def set_options(self, options: OverlayOptions) -> None:
-        """What is drawn over the frame."""
-        self._options = options
+    def set_drawn(self, name: str, on: bool) -> None:
+        """Switch one of the options."""
+        self.options = dataclasses.replace(self.options, **{name: on})
         self.update()
 
     def set_hidden(self, labels: frozenset[str]) -> None:
@@ -374,82 +338,61 @@ class ResultView(QWidget):
         self.update()
 
     def set_dimmed(self, dimmed: bool) -> None:
-        """Whether what is shown is old."""
+        """Darken the frame, because it is no longer current."""
         if dimmed != self._dimmed:
             self._dimmed = dimmed
             self.update()
 
     def set_result(self, result: Result, labels: Sequence[str]) -> None:
         """Show this one from now on; it appears once it is scaled."""
-        self._newest = result, labels
+        self.newest = result, labels
         window = self.window()
         if self.isVisible() and window is not None and not window.isMinimized():
             self._submit()
 
-    def fit(self) -> None:
-        """The whole frame."""
-        self._look(None)
-
-    def one_to_one(self) -> None:
-        """One pixel of the screen for one of the frame."""
-        self._look(1.0)
+    def look(self, zoom: float | None) -> None:
+        """The whole frame (None), or its middle at this zoom."""
+        self._viewport.reset(zoom)
+        self._moved()
 
     def zoom_by(self, factor: float, at: QPoint | None = None) -> None:
-        """Larger or smaller around a place of the view; its centre if none is given."""
-        if self._picture is None:
-            return
-        place = at or self.rect().center()
-        self._camera.zoom_by(
-            factor,
-            at=(place.x(), place.y()),
-            frame_wh_px=self._picture.frame_wh_px,
-            room_wh=self._room(),
-            ratio=self.devicePixelRatioF(),
-        )
-        self._moved()
+        """Scale by ``factor`` around a point of the view, by default its centre."""
+        if self._picture is not None:
+            place = at or self.rect().center()
+            self._viewport.zoom_by(
+                factor, self._seen(self._picture.job.result), at=(place.x(), place.y())
+            )
+            self._moved()
 
     def pan(self, dx: float, dy: float) -> None:
         """Move the frame by so many logical pixels."""
-        if self._picture is not None and self._camera.zoom is not None:
-            self._camera.pan(
-                dx,
-                dy,
-                frame_wh_px=self._picture.frame_wh_px,
-                room_wh=self._room(),
-                ratio=self.devicePixelRatioF(),
-            )
+        if self._picture is not None and self.zoom is not None:
+            self._viewport.pan(dx, dy, seen=self._seen(self._picture.job.result))
             self._moved()
 
     def placement(self) -> ViewPlacement | None:
         """Where the frame lies; None before the first."""
-        if self._picture is None:
-            return None
-        return self._place(self._picture.frame_wh_px)
-
-    def _look(self, zoom: float | None) -> None:
-        self._camera.reset(zoom)
-        self._moved()
+        return self._viewport.place(self._seen(self._picture.job.result)) if self._picture else None
 
     def _moved(self) -> None:
         self._submit()
         self.update()
 
-    def _room(self) -> tuple[int, int]:
-        return max(1, self.width()), max(1, self.height())
-
-    def _place(self, frame_wh_px: tuple[int, int]) -> ViewPlacement:
-        return self._camera.place(frame_wh_px, self._room(), self.devicePixelRatioF())
+    def _seen(self, result: Result) -> Viewing:
+        room_wh = max(1, self.width()), max(1, self.height())
+        return Viewing(result.frame.wh_px, room_wh, self.devicePixelRatioF())
 
     def job(self) -> Job | None:
-        """What is to be scaled to show the newest result as the view is now."""
-        if self._newest is None:
+        """The scaling that the newest result needs in the current view; None without one."""
+        if self.newest is None:
             return None
-        result, labels = self._newest
-        frame_wh_px = result.frame.wh_px
-        placed, ratio = self._place(frame_wh_px), self.devicePixelRatioF()
-        x0, y0, x1, y1 = visible_part(placed, frame_wh_px, self._room())
-        size_px = tuple(max(1, round(n * placed.scale * ratio)) for n in (x1 - x0, y1 - y0))
-        return Job(result, labels, (x0, y0, x1, y1), (size_px[0], size_px[1]))
+        result, labels = self.newest
+        seen = self._seen(result)
+        placed = self._viewport.place(seen)
+        x0, y0, x1, y1 = seen.visible_part(placed)
+        scale = placed.scale * seen.ratio
+        size_px = max(1, round((x1 - x0) * scale)), max(1, round((y1 - y0) * scale))
+        return Job(result, labels, (x0, y0, x1, y1), size_px)
 
     def _submit(self) -> None:
         job = self.job()
@@ -467,7 +410,7 @@ class ResultView(QWidget):
             self._show(self._presenter.make(job))
 
     def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
-        """Frame and detections, or the hint."""
+        """Paint frame and detections, or the hint while there is no frame."""
         painter = QPainter(self)
         try:
             painter.fillRect(self.rect(), BACKDROP)
@@ -482,35 +425,31 @@ class ResultView(QWidget):
             painter.end()  # also when an exception passes: Qt crashes on a painter left open
 
     def _paint(self, painter: QPainter, picture: ScaledFrame) -> None:
-        placed, ratio = self._place(picture.frame_wh_px), self.devicePixelRatioF()
-        x0, y0, x1, y1 = picture.part
+        job, image = picture.job, picture.image
+        seen = self._seen(job.result)
+        placed, ratio = self._viewport.place(seen), seen.ratio
+        x0, y0, x1, y1 = job.part
         left, top = placed.x0 + x0 * placed.scale, placed.y0 + y0 * placed.scale
         width, height = (x1 - x0) * placed.scale, (y1 - y0) * placed.scale
-        image = picture.image
         if abs(width * ratio - image.width()) < 1 and abs(height * ratio - image.height()) < 1:
             width, height = image.width() / ratio, image.height() / ratio
             left, top = round(left * ratio) / ratio, round(top * ratio) / ratio
         painter.drawImage(QRectF(left, top, width, height), image)
         if self._dimmed:
             painter.fillRect(self.rect(), _VEIL)
-        painter.setFont(tag_font(self.font()))
+        font = QFont(self.font())
+        font.setWeight(QFont.Weight.DemiBold)
+        painter.setFont(font)
         painter.setOpacity(0.4 if self._dimmed else 1.0)
-        paint_detections(
-            painter,
-            picture.result.detections.without(picture.labels, self._hidden),
-            picture.labels,
-            placed=placed,
-            frame_wh_px=picture.frame_wh_px,
-            room_wh=self._room(),
-            options=self._options,
-        )
+        found = job.result.detections.without(job.labels, self._hidden)
+        paint_detections(painter, found, job.labels, placed=placed, seen=seen, options=self.options)
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802
-        """The frame is scaled anew."""
+        """Scale the frame to the new size."""
         self._submit()
 
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802
-        """What came while it was hidden is shown now."""
+        """Show the result that arrived while the view was hidden."""
         self._submit()
 
     def wheelEvent(self, event: QWheelEvent | None) -> None:  # noqa: N802
@@ -521,30 +460,25 @@ class ResultView(QWidget):
             event.accept()
 
     def mousePressEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802
-        """Take hold of the frame."""
+        """Start to drag the frame."""
         if event is not None and event.button() == Qt.MouseButton.LeftButton:
             self.setFocus()
-            if self._camera.zoom is not None:
+            if self.zoom is not None:
                 self._grip = event.pos()
                 self.setCursor(Qt.CursorShape.ClosedHandCursor)
 
     def mouseMoveEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802
-        """Move it."""
+        """Pan the frame with the pointer."""
         if event is not None and self._grip is not None:
             by = event.pos() - self._grip
             self._grip = event.pos()
             self.pan(by.x(), by.y())
 
     def mouseReleaseEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802
-        """Let it go."""
+        """Stop dragging."""
         self._grip = None
         self.unsetCursor()
 
     def mouseDoubleClickEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802
-        """Between fit and one to one."""
-        self._look(1.0 if self._camera.zoom is None else None)
-
-
-def with_toggle(options: OverlayOptions, name: str, on: bool) -> OverlayOptions:
-    """The options with one of them changed."""
-    return dataclasses.replace(options, **{name: on})
+        """Switch between fit and one to one."""
+        self.look(1.0 if self.zoom is None else None)

@@ -1,4 +1,4 @@
-"""How are several sources shown at once?"""
+"""The window of several sources at once: a tile for each, in a grid."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import math
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
+from typing import Any
 
 from PyQt5.QtCore import QEvent, QObject, Qt, QTimer, pyqtSignal
 from PyQt5.QtGui import QCloseEvent, QKeyEvent, QKeySequence, QPalette
-from PyQt5.QtWidgets import QApplication, QGridLayout, QMainWindow, QShortcut, QWidget
+from PyQt5.QtWidgets import QApplication, QGridLayout, QMainWindow, QShortcut, QVBoxLayout, QWidget
 
 from ..core.stats import WORKING, PipelineStats
 from . import texts
-from .instruments import Figure, Hud
+from .instruments import Hud, speed_figures
 from .ports import MultiViewController
 from .theme import Theme
-from .view import BACKDROP, ResultView, with_toggle
+from .view import BACKDROP, ResultView
 
 TICK_MS = 33
 SLOW_S = 0.25  # figures: slow enough to be read
@@ -35,27 +36,28 @@ class Tile(QWidget):
         self.view.setMinimumSize(96, 54)
         self.view.setAccessibleName(f"{texts.VIEW_NAME}: {name}")
         self.view.installEventFilter(self)
-        column = QGridLayout(self)
+        column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
-        column.addWidget(self.view, 0, 0)
-        column.addWidget(self.line, 1, 0)
-        column.setRowStretch(0, 1)
+        column.addWidget(self.view, 1)
+        column.addWidget(self.line)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
-        """A double click means the whole tile, not the zoom of its picture."""
+        """Take a double click as the choice of this tile, before the view zooms on it."""
         if event is not None and event.type() == QEvent.Type.MouseButtonDblClick:
             self.chosen.emit()
             return True
         return super().eventFilter(watched, event)
 
     def show_stats(self, stats: PipelineStats) -> None:
-        """Figures, and a veil over a picture that is old."""
+        """Show the figures, and dim the frame of a source that is not live."""
         works = stats.state in WORKING
         self.view.set_dimmed(not works)
-        self.view.set_hint(f"{self.name}: {stats.state}")
-        told = [] if works else [f"{self.name}: {stats.state}"]
-        self.line.set_figures(_figures("" if told else self.name, stats), told)
+        hint = f"{self.name}: {stats.state}"
+        self.view.set_hint(hint)
+        named = [("", self.name)] if works else []
+        figures = speed_figures(stats.fps, stats.age_ms[:2], stats.dropped)
+        self.line.set_figures([*named, *figures], [] if works else [hint])
 
 
 class Wall(QMainWindow):
@@ -95,23 +97,16 @@ class Wall(QMainWindow):
         self._timer.start(TICK_MS)
 
     def _add_keys(self) -> None:
-        def key(text: str, do: Callable[[], None]) -> None:
-            QShortcut(QKeySequence(text), self).activated.connect(do)
-
-        def leave() -> None:
-            self.close()
-
-        for text in ("Q", "Ctrl+Q"):
-            key(text, leave)
-        key("F11", self._full_screen)
-        for text, option in _TOGGLES.items():
-            key(text, partial(self._toggle, option))
-        for number, tile in enumerate(self.tiles[:9], 1):
-            key(str(number), partial(self.show_alone, tile))
-        key("0", self.show_all)
+        keys: dict[str, Callable[[], Any]] = {
+            **{"Q": self.close, "Ctrl+Q": self.close, "F11": self._full_screen, "0": self.show_all},
+            **{key: partial(self._toggle, option) for key, option in _TOGGLES.items()},
+            **{str(n): partial(self.show_alone, t) for n, t in enumerate(self.tiles[:9], 1)},
+        }
+        for key, do in keys.items():
+            QShortcut(QKeySequence(key), self).activated.connect(do)
 
     def show_alone(self, tile: Tile) -> None:
-        """Only this one; it again brings all back."""
+        """Show only this tile; all tiles if it is alone already."""
         if self._alone is tile:
             self.show_all()
             return
@@ -120,13 +115,13 @@ class Wall(QMainWindow):
             each.setVisible(each is tile)
 
     def show_all(self) -> None:
-        """The grid."""
+        """Show all tiles in the grid."""
         self._alone = None
         for each in self.tiles:
             each.setVisible(True)
 
     def tick(self) -> None:
-        """Show what is new."""
+        """Show new results at once, figures every SLOW_S."""
         for tile in self.tiles:
             shown = self._controller.take(tile.name)
             if shown is not None:
@@ -140,13 +135,13 @@ class Wall(QMainWindow):
     def _toggle(self, option: str) -> None:
         on = not getattr(self.tiles[0].view.options, option)
         for tile in self.tiles:
-            tile.view.set_options(with_toggle(tile.view.options, option, on))
+            tile.view.set_drawn(option, on)
 
     def _full_screen(self) -> None:
         self.showNormal() if self.isFullScreen() else self.showFullScreen()
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:  # noqa: N802 - Qt's name
-        """Escape: out of the full screen, back to all, then out."""
+        """Escape leaves full screen, then a single tile, then closes the window."""
         if event is None or event.key() != Qt.Key.Key_Escape:
             super().keyPressEvent(event)
         elif self.isFullScreen():
@@ -157,23 +152,10 @@ class Wall(QMainWindow):
             self.close()
 
     def closeEvent(self, event: QCloseEvent | None) -> None:  # noqa: N802
-        """The run ends with the window."""
+        """End the run with the window."""
         if self._timer.isActive():
             self._timer.stop()
             for tile in self.tiles:
                 tile.view.close_presenter()
             self._ended()
         super().closeEvent(event)
-
-
-def _figures(name: str, stats: PipelineStats) -> list[Figure]:
-    def said(value: float, form: str) -> str:
-        return texts.NO_FIGURE if math.isnan(value) else form.format(value)
-
-    p50, p95, _ = stats.age_ms
-    return [
-        *([("", name)] if name else []),
-        (texts.FPS, f"{stats.fps:.1f}"),
-        (texts.AGE, f"{said(p50, '{:.0f}')} / {said(p95, '{:.0f} ms')}"),
-        (texts.DROPPED, str(sum(stats.dropped.values()))),
-    ]

@@ -1,9 +1,11 @@
-"""The Qt application around the window, on the main thread."""
+"""The Qt application around the window: environment, main loop, signals and messages."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
+import os
 import signal
 import sys
 import threading
@@ -13,7 +15,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .qt_env import prepare_qt
+from ..core.errors import ConfigError
+from ..ops.display import find_display
 
 if TYPE_CHECKING:
     from PyQt5.QtWidgets import QMainWindow
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
     from .ports import MultiViewController, RunController
 
 log = logging.getLogger(__name__)
-
 
 TICK_MS = 16
 
@@ -40,7 +42,6 @@ def run_window(
     ``settings_file`` takes the place of the user's own. ``on_display_lost``: see heard_qt. Raises
     ConfigError where no window can be opened.
     """
-    prepare_qt()
 
     def make(ended: Callable[[], None]) -> QMainWindow:
         from .main_window import MainWindow
@@ -48,12 +49,11 @@ def run_window(
 
         with contextlib.suppress(ImportError):
             # Half a second that nobody notices while the engine is being built, and that would
-            # otherwise hold the window up when the instruments are opened.
+            # otherwise hold the window up when the plots are opened.
             import pyqtgraph  # noqa: F401
         return MainWindow(controller, Settings(settings_file), ended)
 
-    with heard_qt(on_display_lost):
-        _run(make, interrupted)
+    _run(make, interrupted, on_display_lost)
 
 
 def run_wall(
@@ -63,26 +63,28 @@ def run_wall(
     on_display_lost: Callable[[str], None] = lambda text: None,
 ) -> None:
     """As ``run_window``, with a picture for each of several sources."""
-    prepare_qt()
 
     def make(ended: Callable[[], None]) -> QMainWindow:
         from .wall import Wall
 
         return Wall(controller, ended)
 
-    with heard_qt(on_display_lost):
-        _run(make, interrupted)
+    _run(make, interrupted, on_display_lost)
 
 
 def _run(
-    make: Callable[[Callable[[], None]], QMainWindow], interrupted: Callable[[], bool]
+    make: Callable[[Callable[[], None]], QMainWindow],
+    interrupted: Callable[[], bool],
+    on_display_lost: Callable[[str], None],
 ) -> None:
+    prepare_qt()
     from PyQt5.QtCore import Qt, QTimer
     from PyQt5.QtWidgets import QApplication
 
     from . import texts
 
     faults: list[BaseException] = []
+    struck: list[int] = []
 
     def on_exception(
         kind: type[BaseException], error: BaseException, trace: TracebackType | None
@@ -92,49 +94,46 @@ def _run(
         faults.append(error)
         QApplication.quit()
 
-    app = QApplication.instance()
-    if app is None:
-        QApplication.setAttribute(Qt.ApplicationAttribute.AA_EnableHighDpiScaling)
-        QApplication.setAttribute(Qt.ApplicationAttribute.AA_UseHighDpiPixmaps)
-        app = QApplication([texts.TITLE])
-    QApplication.setApplicationName("kestrel")
-    QApplication.setApplicationDisplayName(texts.TITLE)
-
-    struck: list[int] = []
-
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         struck.append(number)
-
-    # Ctrl-C as an exception could strike where Python can only ignore it; so it is a note
-    default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if default and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, on_interrupt)
-    before, sys.excepthook = sys.excepthook, on_exception
-    window = make(QApplication.quit)
-    watch = QTimer(window)
 
     def look() -> None:
         if struck or interrupted():
             QApplication.quit()
 
-    watch.timeout.connect(look)
-    watch.start(TICK_MS)
-    try:
-        window.show()
-        window.activateWindow()
-        if not faults:
-            QApplication.exec_()
-    finally:
-        watch.stop()
-        window.close()  # its clock stops with it
-        sys.excepthook = before
-        if signal.getsignal(signal.SIGINT) is on_interrupt:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        window.deleteLater()
-        QApplication.processEvents()
-        del window, watch  # before the application, which may go with this function
-    for fault in faults:
-        raise fault
+    with heard_qt(on_display_lost):
+        app = QApplication.instance()
+        if app is None:
+            QApplication.setAttribute(Qt.ApplicationAttribute.AA_EnableHighDpiScaling)
+            QApplication.setAttribute(Qt.ApplicationAttribute.AA_UseHighDpiPixmaps)
+            app = QApplication([texts.TITLE])
+        QApplication.setApplicationName("kestrel")
+        QApplication.setApplicationDisplayName(texts.TITLE)
+        # Ctrl-C as an exception could strike where Python can only ignore it; so it is a note
+        default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if default and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, on_interrupt)
+        before, sys.excepthook = sys.excepthook, on_exception
+        window = make(QApplication.quit)
+        watch = QTimer(window)
+        watch.timeout.connect(look)
+        watch.start(TICK_MS)
+        try:
+            window.show()
+            window.activateWindow()
+            if not faults:
+                QApplication.exec_()
+        finally:
+            watch.stop()
+            window.close()  # its clock stops with it
+            sys.excepthook = before
+            if signal.getsignal(signal.SIGINT) is on_interrupt:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+            window.deleteLater()
+            QApplication.processEvents()
+            del window, watch  # before the application, which may go with this function
+        for fault in faults:
+            raise fault
 
 
 LAST_WORDS = ("Did the X11 server die?", "Did the Wayland compositor die?")  # then Qt calls exit(1)
@@ -149,19 +148,69 @@ def heard_qt(on_display_lost: Callable[[str], None]) -> Iterator[None]:
     """
     from PyQt5.QtCore import QtMsgType, qInstallMessageHandler
 
+    severe = (QtMsgType.QtCriticalMsg, QtMsgType.QtFatalMsg)
+
     def hear(kind: Any, context: Any, text: str | None) -> None:
         told = text or ""
         if told.endswith(LAST_WORDS):
             on_display_lost(told)
-        level = (
-            logging.ERROR
-            if kind in (QtMsgType.QtCriticalMsg, QtMsgType.QtFatalMsg)
-            else logging.DEBUG
-        )
-        log.log(level, "Qt: %s", told)
+        log.log(logging.ERROR if kind in severe else logging.DEBUG, "Qt: %s", told)
 
     before = qInstallMessageHandler(hear)
     try:
         yield
     finally:
         qInstallMessageHandler(before)
+
+
+def qt_version() -> str:
+    """Raises ImportError where PyQt5 is missing or lacks a library."""
+    from PyQt5.QtCore import QT_VERSION_STR
+
+    return str(QT_VERSION_STR)
+
+
+_SET_BY_OPENCV = ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR")
+
+
+def drop_opencv_plugins() -> None:
+    """Remove the variables by which opencv-python, on import, steers Qt to plugins of its own.
+
+    They are built for another Qt, and PyQt5 aborts with them. What the user has set stays.
+    """
+    for name in _SET_BY_OPENCV:
+        if "cv2" in Path(os.environ.get(name, "")).parts:
+            del os.environ[name]
+
+
+def prepare_qt() -> None:
+    """Make sure that a QApplication can be built; ConfigError with the cure, as Qt would abort."""
+    drop_opencv_plugins()
+    display = find_display()
+    if not display.usable:
+        raise ConfigError(f"cannot open a window: {display.reason}; use --headless")
+    if display.platform is None or sys.platform in ("win32", "darwin"):
+        return
+    os.environ.setdefault("QT_QPA_PLATFORM", display.platform)
+    if display.platform == "xcb":
+        _check_xcb_plugin()
+
+
+def _check_xcb_plugin() -> None:
+    """Load Qt's X11 plugin once by hand: what it lacks can be told then, and is fatal later."""
+    from PyQt5.QtCore import QLibraryInfo
+
+    folders = os.environ.get("QT_QPA_PLATFORM_PLUGIN_PATH") or str(
+        Path(QLibraryInfo.location(QLibraryInfo.PluginsPath), "platforms")
+    )
+    for plugin in (Path(each, "libqxcb.so") for each in folders.split(os.pathsep)):
+        if plugin.is_file():
+            try:
+                ctypes.CDLL(str(plugin))
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot open a window: Qt's X11 plugin lacks a system library ({error}); on "
+                    "Debian and Ubuntu: apt install libxcb-xinerama0 libxcb-icccm4 libxcb-image0 "
+                    "libxcb-keysyms1 libxcb-render-util0 libxcb-shape0 libxkbcommon-x11-0 "
+                    "libxcb-randr0 libdbus-1-3; or use --headless"
+                ) from error

@@ -27,7 +27,7 @@ from ..core.frame import Frame
 from ..core.interfaces import Answer, EngineKind
 from ..models.manifest import ModelSpec
 from .onnxruntime import Array, BoundNetwork, CpuNetwork, OpenNetwork, OrtNetwork
-from .postprocess import Limits, Postprocessor, Sanity, overflow_ignored
+from .postprocess import Limits, NanGuard, Postprocessor, overflow_ignored
 from .preprocess import CpuPreprocessor
 from .shape_cache import ShapeCache, Size, cut_remark, merged
 
@@ -87,18 +87,17 @@ class CpuSlot:
         *,
         queue: SimpleQueue[Any],
         wake: Callable[[], None],
-        score: float,
-        iou: float,
+        limits: Limits,
         capacity: int = 1,
     ) -> None:
         self.capacity = capacity
         self._network, self._queue, self._wake = network, queue, wake
-        self._limits, self._sanity = Limits(score, iou), Sanity(spec.name)
+        self._limits, self._nan_guard = limits, NanGuard(spec.name)
         self._frames: Sequence[Frame] = ()
         self._answers: Sequence[Answer] | BaseException = ()
         self._busy = threading.Lock()  # held while at work; an Event costs three times as much
         if spec.input.fit:  # buffers come with the first frame; a misfit is refused now
-            Postprocessor(spec, network.shapes, self._limits, self._sanity)
+            Postprocessor(spec, network.shapes, self._limits, self._nan_guard)
             if capacity > 1:
                 network.bind(spec, capacity)
         self.shapes = ShapeCache(spec, self._bind)
@@ -113,7 +112,7 @@ class CpuSlot:
             (CpuPreprocessor(spec.input), network.tensor[i : i + 1]) for i in range(self.capacity)
         ]
         return _Bound(
-            network, places, Postprocessor(spec, network.shapes, self._limits, self._sanity)
+            network, places, Postprocessor(spec, network.shapes, self._limits, self._nan_guard)
         )
 
     def enqueue(self, frames: Sequence[Frame]) -> None:
@@ -159,10 +158,6 @@ class CpuSlot:
         """Input sizes bound at present; any thread."""
         return self.shapes.sizes
 
-    def tune(self, *, score: float, iou: float) -> None:
-        """See interfaces.Tunable."""
-        self._limits.tune(score=score, iou=iou)
-
 
 WORKERS = 2
 
@@ -197,7 +192,7 @@ class CpuBackend:
     ) -> None:
         self._open_network, self._engine, self.kind = open_network, engine, kind
         self._spec, self._weights, self._wake = spec, weights, wake
-        self._score, self._iou = score, iou
+        self._limits = Limits(score, iou)
         self._workers, self._slot_count = workers, workers + spare_slots
         self._batch = batch
         self._threads = threads or max(1, cores() // workers)
@@ -213,8 +208,7 @@ class CpuBackend:
                 network,
                 queue=self._queue,
                 wake=self._wake,
-                score=self._score,
-                iou=self._iou,
+                limits=self._limits,
                 capacity=self._batch,
             )
             for _ in range(self._slot_count)
@@ -247,8 +241,7 @@ class CpuBackend:
 
     def tune(self, *, score: float, iou: float) -> None:
         """See interfaces.Tunable."""
-        for slot in self._slots:
-            slot.tune(score=score, iou=iou)
+        self._limits.tune(score=score, iou=iou)
 
     @property
     def slots(self) -> Sequence[CpuSlot]:

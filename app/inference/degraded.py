@@ -86,22 +86,14 @@ class FallbackBackend:
                     self._backends[network] = stack.enter_context(other.make()(self._wake))
                 except KestrelError as fault:
                     self._choice.leave_out(network, fault)
-            self.slots = self._threaded()
+            class_ids = {network: other.class_ids for network, other in self._others.items()}
+            each = zip(*(backend.slots for backend in self._backends.values()), strict=False)
+            self.slots = [
+                FallbackSlot(dict(zip(self._backends, slots, strict=True)), class_ids, self._choice)
+                for slots in each
+            ]
             self._stack = stack.pop_all()
         return self
-
-    def _threaded(self) -> list[FallbackSlot]:
-        """One slot of each network behind each of ours."""
-        count = min(len(backend.slots) for backend in self._backends.values())
-        class_ids = {network: other.class_ids for network, other in self._others.items()}
-        return [
-            FallbackSlot(
-                {network: backend.slots[i] for network, backend in self._backends.items()},
-                class_ids,
-                self._choice,
-            )
-            for i in range(count)
-        ]
 
     def __exit__(
         self,

@@ -104,7 +104,7 @@ def nms(
     return order.take(kept)
 
 
-class Sanity:
+class NanGuard:
     """Watches one slot's outputs; the first NaN is told, a row of them ends the run."""
 
     def __init__(self, name: str) -> None:
@@ -155,12 +155,12 @@ class Postprocessor:
     """Decode, threshold, NMS, map to source pixels, clip. Safe to share between threads."""
 
     def __init__(
-        self, spec: ModelSpec, shapes: Shapes, limits: Limits, sanity: Sanity | None = None
+        self, spec: ModelSpec, shapes: Shapes, limits: Limits, nan_guard: NanGuard | None = None
     ) -> None:
-        """``sanity``: that of a slot whose frames go through several of these."""
+        """``nan_guard``: that of a slot whose frames go through several of these."""
         self._decode, self._needs_nms = spec.decoder(shapes), spec.detector.needs_nms
         self._limits = limits
-        self.sanity = sanity or Sanity(spec.name)
+        self.nan_guard = nan_guard or NanGuard(spec.name)
 
     def __call__(self, outputs: Sequence[NDArray[Any]], placement: Placement) -> Detections:
         """Outputs in graph order for one frame. Boxes without area in the frame are left out."""
@@ -169,7 +169,7 @@ class Postprocessor:
 
     def on_ready_thread(self, outputs: Sequence[NDArray[Any]], placement: Placement) -> Detections:
         """The same on a thread that is in ``overflow_ignored`` anyway, which costs a frame less."""
-        self.sanity.check(outputs)
+        self.nan_guard.check(outputs)
         found = self._decode(outputs, self._limits.score)
         count = len(found.scores)
         if not count:

@@ -7,13 +7,12 @@ path and key in the message.
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from ..core.errors import ModelError
 from ..core.letterbox import Align, Resize, needed
@@ -103,163 +102,126 @@ class ModelSpec:
         return replace(self, input=replace(self.input, size_wh=self.input.size_for(wh_px)))
 
 
+class KeyCheck(NamedTuple):
+    """A key of a manifest: which ``values`` it may have, and how ModelSpec has them."""
+
+    values: str
+    allows: Callable[[Any], bool]
+    convert: Callable[[Any], Any] = lambda value: value
+
+
+def _one_of(*allowed: str) -> KeyCheck:
+    return KeyCheck(f"one of {', '.join(allowed)}", lambda value: value in allowed)
+
+
+def _number(low: float, high: float) -> KeyCheck:
+    return KeyCheck(
+        f"a number from {low} to {high}", lambda v: _finite(v) and low <= v <= high, float
+    )
+
+
+def _whole(low: int, high: int) -> KeyCheck:
+    number = _number(low, high)
+    return KeyCheck(f"a whole {number.values[2:]}", lambda v: number.allows(v) and v == int(v), int)
+
+
+def _several(count: int, each: KeyCheck) -> KeyCheck:
+    return KeyCheck(
+        f"a list of {count} values, each {each.values}",
+        lambda v: isinstance(v, list | tuple) and len(v) == count and all(map(each.allows, v)),
+        lambda v: tuple(map(each.convert, v)),
+    )
+
+
+def _matching(values: str, pattern: str) -> KeyCheck:
+    return KeyCheck(
+        values,
+        lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value)),
+        lambda value: value or None,
+    )
+
+
+def _are_labels(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)
+
+
+def _finite(value: Any) -> bool:
+    # a whole number may have more digits than a float holds
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+_TEXT = KeyCheck("a string", lambda value: isinstance(value, str))
+_OPTIONAL = _TEXT._replace(convert=lambda value: value or None)
+_TABLE = KeyCheck("a table", lambda value: isinstance(value, Mapping))
+_FINITE = KeyCheck("a finite number", _finite, float)
+_TOP = {
+    "file": _matching("the name of a file beside the manifest", r"(?!\.\.?$)[^/\\\x00-\x1f]+"),
+    "sha256": _matching("64 lower-case hexadecimal digits", r"([0-9a-f]{64})?"),
+    **dict.fromkeys(("url", "parent"), _OPTIONAL),
+    **dict.fromkeys(("licence", "provenance", "description"), _TEXT),
+    "default": KeyCheck("true or false", lambda value: isinstance(value, bool)),
+    "labels": KeyCheck("a list of class names, or the name of a text file", _are_labels, tuple),
+    **dict.fromkeys(("input", "decoder", "thresholds", "accuracy"), _TABLE),
+}
+_INPUT = {
+    "size": _several(2, _whole(1, MAX_SIDE_PX)),
+    "layout": _one_of("NCHW"),
+    "channels": _one_of("BGR", "RGB"),
+    "scale": _FINITE,
+    "mean": _several(3, _FINITE),
+    "std": _several(3, KeyCheck("a finite number but 0", lambda v: _finite(v) and v != 0, float)),
+    "resize": _one_of(*get_args(Resize)),
+    "align": _one_of(*get_args(Align)),
+    "pad": _whole(0, 255),
+    "fit": _whole(0, MAX_SIDE_PX),
+}
+_FAMILY = {"family": _one_of(*FAMILY_NAMES)}
+_THRESHOLDS = {"score": _number(0, 1), "iou": _number(0, 1)}
+
+
 def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSpec:
     """Check a manifest already read from TOML. ``labels`` must be a list by now.
 
     Raises ModelError naming ``where`` (the manifest's path) and the key at fault.
     """
-    read = _TableReader(data, where)
-    read.only("", _TOP_KEYS)
-    read.only("input", _INPUT_KEYS)
-    read.only("thresholds", ("score", "iou"))
-    layout = read.text("input.layout", "NCHW")
-    if layout != "NCHW":
-        raise read.fault("input.layout", f"is {layout!r}; only 'NCHW' networks can be run")
-    size = read.numbers("input.size", 2)
-    if any(v != int(v) or v < 1 for v in size):
-        raise read.fault("input.size", f"is {list(size)}; write two whole numbers: [width, height]")
-    if max(size) > MAX_SIDE_PX:
-        raise read.fault("input.size", f"is {list(size)}; at most {MAX_SIDE_PX} each way")
-    std = read.numbers("input.std", 3, (1.0, 1.0, 1.0))
-    if any(v == 0 for v in std):
-        raise read.fault("input.std", "holds a 0; it divides, so no value may be 0")
-    pad = read.number("input.pad", 114, low=0, high=255)
-    if pad != int(pad):
-        raise read.fault("input.pad", f"is {pad}; write a whole number")
-    family = read.choice("decoder.family", FAMILY_NAMES)
-    parameters = _parameters(read, family)
-    resize = read.choice("input.resize", get_args(Resize), "letterbox")
-    fit = read.number("input.fit", 0, low=0, high=MAX_SIDE_PX)
-    if fit and (fit != int(fit) or any(v % fit for v in size)):
-        raise read.fault("input.fit", f"is {fit:g}; `input.size` must be a multiple of it")
-    if fit and (resize != "letterbox" or not find_family(family, parameters).any_size):
-        what = f'goes with `input.resize` "letterbox" and the families {", ".join(ANY_SIZE)}'
-        raise read.fault("input.fit", what)
-    file = read.text("file")
-    if not re.fullmatch(r"[^/\\\x00-\x1f]+", file) or file in (".", ".."):
-        raise read.fault("file", f"is {file!r}; write the name of a file beside the manifest")
-    default = read.get("default", False)
-    if not isinstance(default, bool):
-        raise read.fault("default", f"must be true or false, is {default!r}")
-    sha256 = read.text("sha256", "") or None
-    if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise read.fault("sha256", "must be 64 lower-case hexadecimal digits")
-    labels = read.get("labels")
-    if not isinstance(labels, list) or not labels or not all(isinstance(v, str) for v in labels):
-        raise read.fault("labels", "must be a list of class names, or the name of a text file")
-    return ModelSpec(
-        name=name,
-        file=file,
-        input=InputSpec(
-            size_wh=(int(size[0]), int(size[1])),
-            channels=read.choice("input.channels", ("BGR", "RGB"), "BGR"),
-            scale=read.number("input.scale", 1.0),
-            mean=read.numbers("input.mean", 3, (0.0, 0.0, 0.0)),
-            std=std,
-            resize=resize,
-            align=read.choice("input.align", get_args(Align), "center"),
-            pad=int(pad),
-            fit=int(fit),
-        ),
-        family=family,
-        labels=tuple(labels),
-        sha256=sha256,
-        url=read.text("url", "") or None,
-        licence=read.text("licence", ""),
-        provenance=read.text("provenance", ""),
-        description=read.text("description", ""),
-        default=default,
-        parent=read.text("parent", "") or None,
-        score=read.number("thresholds.score", 0.35, low=0, high=1),
-        iou=read.number("thresholds.iou", 0.45, low=0, high=1),
-        parameters=parameters,
-        accuracy=read.table("accuracy"),
+
+    def fault(key: str, what: str) -> ModelError:
+        return ModelError(f"manifest {where}: `{key.lstrip('.')}` {what}")
+
+    def read(table: str, keys: Mapping[str, KeyCheck], *needed: str) -> dict[str, Any]:
+        values = top.pop(table, {}) if table else data
+        for key in needed:
+            if key not in values:
+                raise fault(f"{table}.{key}", "is missing")
+        for key in sorted(values, key=lambda key: key not in needed):
+            value = values[key]
+            if key not in keys:
+                raise fault(f"{table}.{key}", f"is not known here; known are: {', '.join(keys)}")
+            if not keys[key].allows(value):
+                raise fault(f"{table}.{key}", f"must be {keys[key].values}, is {value!r:.80}")
+        return {key: keys[key].convert(value) for key, value in values.items()}
+
+    top: dict[str, Any] = {}
+    top = read("", _TOP, "file", "labels")
+    given = read("input", _INPUT, "size")
+    given.pop("layout", None)
+    family = top.get("decoder", {}).get("family", "")
+    known = decoder_keys(family) if family in FAMILY_NAMES else {}
+    decoder = read(
+        "decoder",
+        {**_FAMILY, **{k: KeyCheck(p.values, p.allows) for k, p in known.items()}},
+        "family",
     )
-
-
-def _parameters(read: _TableReader, family: str) -> dict[str, Any]:
-    """The decoder's parameters, those that are there, checked for what the decoders rely on."""
-    keys = decoder_keys(family)
-    read.only("decoder", ("family", *keys))
-    found = {k: v for k, v in read.table("decoder").items() if k != "family"}
-    for key, value in found.items():
-        if fault := keys[key].fault(value):
-            raise read.fault(f"decoder.{key}", fault)
-    return found
-
-
-_TEXT_KEYS = ("file", "sha256", "url", "licence", "provenance", "description", "parent")
-_TOP_KEYS = (*_TEXT_KEYS, "default", "input", "decoder", "labels", "thresholds", "accuracy")
-_INPUT_KEYS = (
-    *("size", "layout", "channels", "scale", "mean", "std", "resize", "align", "pad", "fit"),
-)
-_REQUIRED: Any = object()
-
-
-class _TableReader:
-    """Typed look-ups by dotted key; every fault names the file and the key."""
-
-    def __init__(self, data: Mapping[str, Any], where: str) -> None:
-        self._data, self._where = data, where
-
-    def fault(self, key: str, what: str) -> ModelError:
-        return ModelError(f"manifest {self._where}: `{key}` {what}")
-
-    def table(self, key: str) -> Mapping[str, Any]:
-        value = self._data.get(key, {}) if key else self._data
-        if not isinstance(value, Mapping):
-            raise self.fault(key, "must be a table")
-        return value
-
-    def only(self, table: str, known: tuple[str, ...]) -> None:
-        for key in self.table(table):
-            if key not in known:
-                dotted = f"{table}.{key}" if table else key
-                raise self.fault(dotted, f"is not known here; known are: {', '.join(known)}")
-
-    def get(self, key: str, default: Any = _REQUIRED) -> Any:
-        table, _, leaf = key.rpartition(".")
-        value = self.table(table).get(leaf, default)
-        if value is _REQUIRED:
-            raise self.fault(key, "is missing")
-        return value
-
-    def text(self, key: str, default: Any = _REQUIRED) -> str:
-        value = self.get(key, default)
-        if not isinstance(value, str):
-            raise self.fault(key, f"must be a string, is {value!r}")
-        return value
-
-    def choice(self, key: str, allowed: tuple[str, ...], default: Any = _REQUIRED) -> Any:
-        value = self.text(key, default)
-        if value not in allowed:
-            raise self.fault(key, f"is {value!r}; allowed are: {', '.join(allowed)}")
-        return value
-
-    def number(
-        self, key: str, default: Any, *, low: float = -math.inf, high: float = math.inf
-    ) -> float:
-        value = self._finite(key, self.get(key, default))
-        if not low <= value <= high:
-            raise self.fault(key, f"is {value}; it must lie between {low} and {high}")
-        return value
-
-    def numbers(self, key: str, count: int, default: Any = _REQUIRED) -> Any:
-        value = self.get(key, default)
-        if not isinstance(value, (list, tuple)) or len(value) != count:
-            raise self.fault(key, f"must be a list of {count} numbers, is {value!r}")
-        return tuple(self._finite(key, v) for v in value)
-
-    def _finite(self, key: str, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.fault(key, f"must be a number, is {value!r}")
-        try:
-            number = float(value)
-        except OverflowError:  # a whole number of more digits than a float holds
-            number = math.inf
-        if not math.isfinite(number):
-            raise self.fault(key, f"is {str(value)[:20]}; write a finite number")
-        return number
+    del decoder["family"]
+    image = InputSpec(given.pop("size"), **given)
+    if image.fit and any(v % image.fit for v in image.size_wh):
+        raise fault("input.fit", f"is {image.fit}; `input.size` must be a multiple of it")
+    any_size = find_family(family, decoder).any_size
+    if image.fit and (image.resize != "letterbox" or not any_size):
+        what = f'goes with `input.resize` "letterbox" and the families {", ".join(ANY_SIZE)}'
+        raise fault("input.fit", what)
+    thresholds = read("thresholds", _THRESHOLDS)
+    return ModelSpec(name=name, input=image, family=family, parameters=decoder, **thresholds, **top)
 
 
 SHIPPED_DIR = data_folder("models")

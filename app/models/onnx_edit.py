@@ -1,4 +1,4 @@
-"""An ONNX file at another input size or batch.
+"""ONNX files changed: another input size or batch, 8-bit or half-precision weights.
 
 A file that leaves height and width open runs as it is. In one that fixes them everything that was
 made for the size is made anew: the input, constant targets of reshapes, and tables of grid cells,
@@ -7,30 +7,86 @@ must run and give what its family gives, or it is refused too.
 
 Whether its graph really allows that, shows a run; whether a batch is computed rightly, a comparison
 with its frames one by one.
+
+Quantisation is ONNX Runtime's and onnx's work; this file decides what may be quantised. Everything
+after the last convolution of a branch turns numbers into boxes: it stays in float32, and so do
+those last convolutions, whose outputs are distances and logits that 8 bits would round visibly.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, ModelError
+from ..core.package import pip_install
 from .families import ANY_SIZE
 from .families.base import STRIDES, cells
 from .manifest import ModelSpec
-from .onnx_quantize import load_onnx
-from .onnx_session import Shape, network_io, one_line, open_session
+from .onnx_session import Shape, load_onnxruntime, network_io, one_line, open_session
 from .store import cache_dir, write_whole
 
 Size = tuple[int, int]  # width, height
+Target = Literal["cpu", "gpu"]
+Method = Literal["minmax", "entropy", "percentile"]
+WEIGHT_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+QDQ_OPSET = 13  # from here on a scale per channel can be written down
+LEAST_VALUES = 64  # smaller constants are not worth a node
+
+
+def load_onnx() -> Any:
+    """The module ``onnx``; ConfigError with the cure where it is missing."""
+    try:
+        import onnx
+        import onnx.numpy_helper
+        import onnx.shape_inference
+        import onnx.version_converter
+    except ImportError as error:
+        raise ConfigError(
+            f"changing a network needs onnx ({error}); {pip_install('models')}"
+        ) from error
+    return onnx
+
+
+@contextmanager
+def _quietly(what: str) -> Iterator[None]:
+    """ModelError for a fault of either library; ONNX Runtime's quantiser tells the root logger."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    except Exception as fault:  # neither library's errors have a common root
+        raise ModelError(f"{what}: {one_line(fault)}") from fault
+    finally:
+        logging.disable(before)
+
+
+def set_input(model: Any, shape: Sequence[int | None]) -> list[int]:
+    """Write the sizes of the only input down but where None; forget what was inferred with others.
+
+    Gives the sizes that the file had, 0 where it left one open.
+    """
+    names = {i.name for i in model.graph.initializer}
+    (tensor,) = [i for i in model.graph.input if i.name not in names]
+    dims = tensor.type.tensor_type.shape.dim
+    before = [int(dim.dim_value) for dim in dims]
+    for dim, size in zip(dims, shape, strict=True):
+        if size is not None:
+            dim.Clear()
+            dim.dim_value = size
+    del model.graph.value_info[:]
+    return before
 
 
 def at_input_size(spec: ModelSpec, weights: Path, size_wh: Size) -> tuple[ModelSpec, Path]:
@@ -67,7 +123,8 @@ def _changed(spec: ModelSpec, weights: Path, size_wh: Size) -> Path:
     try:
         model = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(data))
         old_wh = spec.input.size_wh
-        _refuse_what_is_unknown(model, _renew_grids(model, old_wh, size_wh), old_wh)
+        renewed = _renew_grids(onnx, model, old_wh, size_wh)
+        _refuse_what_is_unknown(onnx, model, renewed, old_wh)
         _renew_shapes(onnx, model, size_wh)
         onnx.checker.check_model(model)
     except ValueError as fault:
@@ -98,24 +155,24 @@ def _tables(size_wh: Size) -> list[NDArray[np.float32]]:
     return found
 
 
-def _renew_grids(model: Any, old_wh: Size, new_wh: Size) -> set[str]:
+def _renew_grids(onnx: Any, model: Any, old_wh: Size, new_wh: Size) -> set[str]:
     """Replace each table of the old grid by the new one; returns their names."""
-    from onnx import numpy_helper
-
     old, new = _tables(old_wh), _tables(new_wh)
     count = old[0].shape[1]
     done = set()
     for tensor in _constants(model):
         if count not in tensor.dims or prod(tensor.dims) not in (count, 2 * count):
             continue
-        values = numpy_helper.to_array(tensor)
+        values = onnx.numpy_helper.to_array(tensor)
         axis = list(tensor.dims).index(count)
         across = np.moveaxis(values, axis, -1).reshape(-1, count)
         for before, after in zip(old, new, strict=True):
             if before.shape == across.shape and np.allclose(before, across, atol=1e-3):
                 shape = [n for i, n in enumerate(tensor.dims) if i != axis]
                 table = np.moveaxis(after.reshape(*shape, -1), -1, axis).astype(values.dtype)
-                tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(table), tensor.name))
+                tensor.CopyFrom(
+                    onnx.numpy_helper.from_array(np.ascontiguousarray(table), tensor.name)
+                )
                 done.add(tensor.name)
                 break
     return done
@@ -128,10 +185,8 @@ def _constants(model: Any) -> list[Any]:
     return [*model.graph.initializer, *inside]
 
 
-def _refuse_what_is_unknown(model: Any, renewed: set[str], old_wh: Size) -> None:
+def _refuse_what_is_unknown(onnx: Any, model: Any, renewed: set[str], old_wh: Size) -> None:
     """Raise ValueError for a table of cells that is none we know, or the size as a number."""
-    from onnx import numpy_helper
-
     count = _tables(old_wh)[0].shape[1]
     sides = {float(n) for n in old_wh} | {1.0 / n for n in old_wh}
     for tensor in _constants(model):
@@ -140,7 +195,7 @@ def _refuse_what_is_unknown(model: Any, renewed: set[str], old_wh: Size) -> None
         if count in tensor.dims:
             raise ValueError(f"its constant {tensor.name!r} was made for the size it has")
         if prod(tensor.dims) <= 4 and tensor.data_type in (1, 10, 11):  # floating point
-            values = numpy_helper.to_array(tensor).ravel()
+            values = onnx.numpy_helper.to_array(tensor).ravel()
             if any(np.isclose(value, side, rtol=1e-4) for value in values for side in sides):
                 raise ValueError(f"its constant {tensor.name!r} is the size it has")
 
@@ -152,11 +207,7 @@ def _renew_shapes(onnx: Any, model: Any, new_wh: Size) -> None:
     """Write the new size down and follow it through the reshapes, in the graph's order."""
     graph = model.graph
     before = _known_shapes(model)
-    names = {i.name for i in graph.initializer}
-    (tensor,) = [i for i in graph.input if i.name not in names]
-    for dim, side in zip(tensor.type.tensor_type.shape.dim[2:], reversed(new_wh), strict=True):
-        dim.Clear()
-        dim.dim_value = side
+    set_input(model, (None, None, *reversed(new_wh)))
     for output in graph.output:  # inferred again
         for dim in output.type.tensor_type.shape.dim[1:]:
             dim.Clear()
@@ -175,7 +226,6 @@ def _renew_shapes(onnx: Any, model: Any, new_wh: Size) -> None:
         name = "{}_at_{}x{}".format(node.output[0], *new_wh)
         graph.initializer.append(onnx.numpy_helper.from_array(np.array(fresh, np.int64), name))
         node.input[1] = name
-    del graph.value_info[:]
 
 
 def _inferred(onnx: Any, model: Any) -> Any:
@@ -231,23 +281,13 @@ def with_input(path: Path, shape: Sequence[int], folder: Path) -> Path:
     told = open_session(path).get_inputs()[0].shape
     if all(not isinstance(n, int) or n == size for n, size in zip(told, shape, strict=True)):
         return path
-    try:
-        import onnx
-    except ImportError as fault:
-        raise ConfigError(
-            f"{path.name} has an input of {told}; to try others: pip install onnx"
-        ) from fault
+    onnx = load_onnx()
     proto = onnx.load(str(path))
-    graph = proto.graph
-    constants = {c.name for c in graph.initializer}
-    (tensor,) = (i for i in graph.input if i.name not in constants)
-    for dim, size in zip(tensor.type.tensor_type.shape.dim, shape, strict=True):
-        dim.dim_value = size
-    del graph.value_info[:]  # shapes of the layers, which are others now
-    for output in graph.output:
+    set_input(proto, shape)
+    for output in proto.graph.output:
         output.type.tensor_type.ClearField("shape")
     if shape[0] != 1:
-        _widen_reshapes(onnx, graph, shape[0])
+        _widen_reshapes(onnx, proto.graph, shape[0])
     copy = folder / f"{path.stem}_{'x'.join(map(str, shape))}.onnx"
     onnx.save(proto, str(copy))
     return copy
@@ -265,3 +305,124 @@ def _widen_reshapes(onnx: Any, graph: Any, batch: int) -> None:
         if sizes.size > 1 and sizes[0] == 1:
             sizes[0] = batch
             holder.CopyFrom(onnx.numpy_helper.from_array(sizes, holder.name))
+
+
+# -- precision -------------------------------------------------------------------------------------
+
+
+def to_int8(
+    weights: Path,
+    out: Path,
+    tensors: Iterable[NDArray[np.float32]],
+    *,
+    target: Target = "cpu",
+    method: Method = "minmax",
+) -> None:
+    """Static quantisation with ``tensors`` (1,3,H,W) to calibrate; raises ModelError.
+
+    For "cpu" activations are unsigned with a zero point, which ONNX Runtime's x86 and ARM kernels
+    take; for "gpu" signed and symmetric, as TensorRT wants. Weights have a scale per channel.
+    """
+    load_onnxruntime()
+    onnx = load_onnx()
+    from onnxruntime import quantization
+
+    options = {"ActivationSymmetric": True, "WeightSymmetric": True} if target == "gpu" else {}
+    kind = quantization.QuantType
+    methods = {
+        "minmax": quantization.CalibrationMethod.MinMax,
+        "entropy": quantization.CalibrationMethod.Entropy,
+        "percentile": quantization.CalibrationMethod.Percentile,
+    }
+    with tempfile.TemporaryDirectory() as folder, _quietly(f"{weights} cannot be quantised"):
+        ready = str(Path(folder) / "folded.onnx")
+        model = onnx.load(str(weights))
+        opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+        if opset < QDQ_OPSET:
+            model = onnx.version_converter.convert_version(model, QDQ_OPSET)
+        onnx.save(model, ready)
+        # shapes known, constants folded, batch norm in its convolution
+        quantization.shape_inference.quant_pre_process(ready, ready, skip_symbolic_shape=True)
+        graph = onnx.load(ready).graph
+        quantization.quantize_static(
+            ready,
+            str(out),
+            _CalibrationReader(graph.input[0].name, iter(tensors)),
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=kind.QInt8 if target == "gpu" else kind.QUInt8,
+            weight_type=kind.QInt8,
+            per_channel=True,
+            calibrate_method=methods[method],
+            nodes_to_exclude=unquantised(graph),
+            extra_options=options,
+        )
+
+
+def unquantised(graph: Any) -> list[str]:
+    """Names of the nodes after which no convolution comes: the last ones, and what follows."""
+    makers = {name: node for node in graph.node for name in node.output}
+    before: set[str] = set()  # nodes from which another weighted node can be reached
+    waiting = [
+        makers[name]
+        for node in graph.node
+        if node.op_type in WEIGHT_OPERATORS
+        for name in node.input
+        if name in makers
+    ]
+    while waiting:
+        node = waiting.pop()
+        if node.name not in before:
+            before.add(node.name)
+            waiting += [makers[name] for name in node.input if name in makers]
+    return [node.name for node in graph.node if node.name not in before]
+
+
+def to_fp16(weights: Path, out: Path) -> None:
+    """Compute in half precision; inputs and outputs stay float32. For GPUs. Raises ModelError."""
+    load_onnxruntime()
+    onnx = load_onnx()
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    with _quietly(f"{weights} cannot be converted"):
+        model = convert_float_to_float16(onnx.load(str(weights)), keep_io_types=True)
+        onnx.save(model, str(out))
+
+
+def to_half_weights(weights: Path, out: Path) -> None:
+    """Half the file, the same speed: weights lie as float16 and a Cast makes them float32.
+
+    Engines fold the cast into the constant when they load the graph. Raises ModelError.
+    """
+    onnx = load_onnx()
+    with _quietly(f"{weights} cannot be converted"):
+        model = onnx.load(str(weights))
+        graph = model.graph
+        casts = []
+        for tensor in graph.initializer:
+            values = onnx.numpy_helper.to_array(tensor)
+            if values.dtype != np.float32 or values.size < LEAST_VALUES:
+                continue
+            with np.errstate(over="ignore"):
+                half = values.astype(np.float16)
+            if not np.isfinite(half).all():
+                continue  # too large for half precision
+            name = tensor.name
+            tensor.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}_half"))
+            node = onnx.helper.make_node("Cast", [f"{name}_half"], [name], name=f"{name}_cast")
+            node.attribute.append(onnx.helper.make_attribute("to", onnx.TensorProto.FLOAT))
+            casts.append(node)
+        for node in reversed(casts):
+            graph.node.insert(0, node)
+        onnx.checker.check_model(model)
+        onnx.save(model, str(out))
+
+
+class _CalibrationReader:
+    """Calibration tensors as ONNX Runtime asks for them."""
+
+    def __init__(self, name: str, tensors: Iterator[NDArray[np.float32]]) -> None:
+        self._name, self._tensors = name, tensors
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        tensor = next(self._tensors, None)
+        return None if tensor is None else {self._name: tensor}

@@ -1,9 +1,12 @@
-"""ONNX Runtime loaded quietly, sessions opened, and what a network takes and gives for a frame."""
+"""ONNX Runtime loaded quietly, sessions opened, and what a network takes, gives and costs."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,19 @@ def load_onnxruntime() -> Any:
     return onnxruntime
 
 
+def quiet_options(*, threads: int = 1, optimise: bool = True) -> Any:
+    """Options of a session that logs nothing and shares its cores with others."""
+    ort = load_onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4  # fatal only; what matters is raised
+    # Spinning threads would take the core from decoding and from the other worker.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return options
+
+
 def open_session(path: Path, *, threads: int = 1, optimise: bool = True) -> Any:
     """A CPU session of an ONNX file; raises ModelError in one line."""
     ort = load_onnxruntime()
@@ -41,14 +57,7 @@ def open_session(path: Path, *, threads: int = 1, optimise: bool = True) -> Any:
         raise ModelError(f"cannot read {path}: {fault.strerror}") from fault
     if head.startswith(b"version https://git-lfs"):
         raise ModelError(f"{path} is a Git LFS pointer, not the weights: run `git lfs pull`")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # fatal only; what matters is raised
-    # Spinning threads would take the core from decoding and from the other worker.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if not optimise:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options = quiet_options(threads=threads, optimise=optimise)
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as fault:  # ONNX Runtime's own errors have no common root
@@ -143,3 +152,83 @@ def _shapes_of_a_run(session: Any, spec: ModelSpec, shape: Shape) -> list[Any]:
             f"{one_line(error)}; {cure} the manifest"
         ) from error
     return [array.shape for array in arrays]
+
+
+_QUANTISED = ("QuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCost:
+    """Of one run, whoever computes it. An operation is one multiplication or addition.
+
+    ``weight_bytes``: as the file keeps them. ``io_bytes``: input tensor and outputs.
+    ``activation_bytes``: what the layers hand on; a cache may keep it from memory.
+    """
+
+    operations: int
+    weight_bytes: int
+    io_bytes: int
+    activation_bytes: int
+    precision: str  # of the convolutions, "fp32", "fp16" or "int8" by the file; "bf16" by request
+
+
+def model_cost(path: Path, shape: Sequence[int]) -> ModelCost:
+    """What one run of an ONNX file takes at the input ``shape``; raises ModelError in one line.
+
+    ONNX Runtime's profile of the graph as it is written gives every node's shapes.
+    """
+    ort = load_onnxruntime()
+    with tempfile.TemporaryDirectory() as folder:
+        options = quiet_options(optimise=False)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        try:
+            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            tensor = np.zeros(shape, np.float32)
+            outputs = session.run(None, {session.get_inputs()[0].name: tensor})
+            events = json.loads(Path(session.end_profiling()).read_text())
+        except Exception as fault:  # ONNX Runtime's own errors have no common root
+            raise ModelError(f"{path} does not run at {list(shape)}: {one_line(fault)}") from fault
+    nodes = [e["args"] for e in events if str(e.get("name")).endswith("_kernel_time")]
+    names = {node["op_name"] for node in nodes}
+    halves = any("float16" in kind for node in nodes for kind in node["output_type_shape"])
+    return ModelCost(
+        operations=sum(_operations(node) for node in nodes),
+        weight_bytes=path.stat().st_size,  # which holds little else
+        io_bytes=tensor.nbytes + sum(array.nbytes for array in outputs),
+        activation_bytes=sum(int(node["activation_size"] or 0) for node in nodes),
+        precision="int8" if names & set(_QUANTISED) else "fp16" if halves else "fp32",
+    )
+
+
+def _operations(node: Mapping[str, Any]) -> int:
+    """Multiplications and additions of a node; one an element where it is not a product of sums."""
+    name = node["op_name"]
+    shapes: list[list[list[int]]] = [
+        [shape for kinds in node[f"{side}_type_shape"] for shape in kinds.values()]
+        for side in ("input", "output")
+    ]
+    inputs, outputs = shapes
+    made = sum(math.prod(shape) for shape in outputs)
+    if name in ("Conv", "ConvInteger"):  # weights: (out, in / groups, height, width)
+        return 2 * made * math.prod(inputs[1][1:])
+    if name == "QLinearConv":  # x, its scale and zero point, then the weights
+        return 2 * made * math.prod(inputs[3][1:])
+    if name == "ConvTranspose":  # weights: (in, out / groups, height, width)
+        return 2 * math.prod(inputs[0]) * math.prod(inputs[1][1:])
+    if name in ("MatMul", "MatMulInteger"):
+        return 2 * made * inputs[0][-1]
+    if name == "Gemm":  # the shared side is what the two inputs hold beyond the output
+        return 2 * math.isqrt(math.prod(inputs[0]) * math.prod(inputs[1]) * made)
+    if name in _MOVES:
+        return 0
+    return made
+
+
+_MOVES = frozenset(
+    {
+        *("Reshape", "Transpose", "Concat", "Slice", "Split", "Shape", "Gather", "Squeeze"),
+        *("Unsqueeze", "Flatten", "Identity", "Constant", "ConstantOfShape", "Cast", "Expand"),
+        *("Pad", "DepthToSpace", "SpaceToDepth", "Resize", "Upsample", "Range", "Tile"),
+    }
+)

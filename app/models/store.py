@@ -15,15 +15,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ConfigError, ModelError
 from ..core.package import COMMAND
 from .importer import draft_spec
 from .manifest import SHELF_DIR, SHIPPED_DIR, Model, ModelSpec, parse_toml, read_manifest
-
-if TYPE_CHECKING:
-    from http.client import HTTPResponse
 
 log = logging.getLogger(__name__)
 
@@ -203,43 +199,28 @@ def _get(model: Model, url: str, part: Path) -> bool:
             offset = 0  # the server sends everything
         length = reply.headers.get("Content-Length") or ""
         total = offset + int(length) if length.isdigit() else None
+        shown_s = 0.0
         with _writing(part), part.open("ab" if offset else "wb") as out:
-            return _receive(reply, out, total, _Progress(model.spec.file, offset, total))
+            while True:
+                try:
+                    chunk = reply.read1(_CHUNK)
+                except (OSError, HTTPException):
+                    return False
+                if not chunk:
+                    _on_terminal("\x1b[K")
+                    return total is None or out.tell() >= total
+                out.write(chunk)
+                if time.monotonic() - shown_s > 0.1:
+                    shown_s = time.monotonic()
+                    share = f" of {total / 1e6:.1f}" if total else ""
+                    _on_terminal(f"{model.spec.file}: {out.tell() / 1e6:.1f}{share} MB ")
 
 
-def _receive(reply: HTTPResponse, out: Any, total: int | None, progress: _Progress) -> bool:
-    from http.client import HTTPException
-
-    while True:
-        try:
-            chunk = reply.read1(_CHUNK)
-        except (OSError, HTTPException):
-            return False
-        if not chunk:
-            progress.end()
-            return total is None or out.tell() >= total
-        out.write(chunk)
-        progress.show(out.tell())
-
-
-class _Progress:
-    """A line on the terminal, renewed ten times a second; nothing elsewhere."""
-
-    def __init__(self, file: str, start: int, total: int | None) -> None:
-        self._file, self._total, self._shown_s = file, total, 0.0
-        self._live = sys.stderr.isatty()
-
-    def show(self, done: int) -> None:
-        if self._live and time.monotonic() - self._shown_s > 0.1:
-            self._shown_s = time.monotonic()
-            share = f" of {self._total / 1e6:.1f}" if self._total else ""
-            sys.stderr.write(f"\r{self._file}: {done / 1e6:.1f}{share} MB ")
-            sys.stderr.flush()
-
-    def end(self) -> None:
-        if self._live:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+def _on_terminal(text: str) -> None:
+    """Renew the line of progress; nothing where standard error is no terminal."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{text}")
+        sys.stderr.flush()
 
 
 @contextlib.contextmanager

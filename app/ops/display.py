@@ -1,4 +1,4 @@
-"""Is there a display that a window can open on? Asked first, as Qt ends the process without one."""
+"""Looks for a display that a window can open on, before Qt: it ends the process without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The flight recorder: what happens to each frame, in a bounded ring and in trace files.
+"""The flight recorder: what happens to each frame, its trace files, and a run repeated from one.
 
 Kinds, with what follows: "put" captured_ns; "replaced", "take", "kept", "stale" (the time is that
 of the decision); "result" age_ns, {stage: ns}, [[class_id, score, x0, y0, x1, y1], …]; and without
@@ -6,6 +6,9 @@ a frame (-1): "state" name, "error" text. Times are monotonic; the header has th
 
 Notes are taken on the threads that decide, into memory. The newest go into a file of their own when
 a run ends by an error; with ``--trace FILE`` all go there, written by a thread of the recorder's.
+
+When a trace is replayed, the application's hand-off decides again, in the recorded order and at the
+recorded times (a virtual clock); what it decides is compared with what was recorded.
 """
 
 from __future__ import annotations
@@ -15,9 +18,9 @@ import logging
 import os
 import sys
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from time import monotonic_ns
@@ -25,15 +28,24 @@ from typing import Any, TextIO
 
 from .. import __version__
 from ..core.detections import Detections, Result
-from ..core.errors import ConfigError, KestrelError, SinkError
-from ..core.frame import SourceInfo
+from ..core.errors import (
+    ConfigError,
+    KestrelError,
+    SinkError,
+    SourceEnded,
+    SourceError,
+    VerdictError,
+)
+from ..core.frame import Frame, SourceInfo
+from ..core.interfaces import FrameSource
+from ..pipeline.handoff import Handoff, Policy, is_stale
 
 log = logging.getLogger(__name__)
 
 
 VERSION = 1
 SEGMENT_BYTES = 8 * 2**20  # half an hour and more at 30 frames a second
-Event = tuple[Any, ...]
+TraceEvent = tuple[Any, ...]
 KINDS = ("put", "replaced", "take", "kept", "stale", "result", "state", "error")
 LENGTHS = {"put": 4, "result": 6, "state": 4, "error": 4}
 
@@ -43,7 +55,7 @@ class Trace:
     """What was read; ``events`` in the order of the decisions."""
 
     header: Mapping[str, Any]
-    events: list[Event]
+    events: list[TraceEvent]
 
 
 class TraceWriter:
@@ -62,7 +74,7 @@ class TraceWriter:
         except OSError as fault:
             raise self._error(fault) from fault
 
-    def write(self, events: Iterable[Event]) -> None:
+    def write(self, events: Iterable[TraceEvent]) -> None:
         """Append and flush; raises SinkError."""
         try:
             for event in events:
@@ -109,7 +121,7 @@ def read_trace(path: Path) -> Trace:
     except (OSError, UnicodeDecodeError) as fault:
         raise ConfigError(f"cannot read --trace {path}: {fault}") from fault
     header: Mapping[str, Any] | None = None
-    events: list[Event] = []
+    events: list[TraceEvent] = []
     for number, line in enumerate(lines, 1):
         try:
             value = json.loads(line)
@@ -133,9 +145,11 @@ def read_trace(path: Path) -> Trace:
 
 def _sound(value: Any) -> bool:
     """Whether a line is an event; what is read here is trusted afterwards."""
-    if not isinstance(value, list) or len(value) < 3 or not _known(value[0]):
+    if not isinstance(value, list) or len(value) < 3:
         return False
     kind, *rest = value
+    if not isinstance(kind, str) or kind not in KINDS:
+        return False
     if len(value) != LENGTHS.get(kind, 3) or not all(_whole(number) for number in rest[:2]):
         return False
     if kind == "put":
@@ -145,10 +159,6 @@ def _sound(value: Any) -> bool:
         timed = isinstance(stages_ns, dict) and all(map(_whole, stages_ns.values()))
         return _whole(age_ns) and timed and isinstance(boxes, list)
     return True
-
-
-def _known(kind: Any) -> bool:
-    return isinstance(kind, str) and kind in KINDS
 
 
 def _whole(value: Any) -> bool:
@@ -177,8 +187,8 @@ class FlightRecorder:
             "time_ns": clock_ns(),
             **header,
         }
-        self._kept: deque[Event] = deque(maxlen=KEPT)
-        self._unwritten: deque[Event] = deque(maxlen=KEPT)  # a disk that hangs costs events
+        self._kept: deque[TraceEvent] = deque(maxlen=KEPT)
+        self._unwritten: deque[TraceEvent] = deque(maxlen=KEPT)  # a disk that hangs costs events
         self._writer: TraceWriter | None = None
         self._state: Callable[[], str] = lambda: ""
         self._last_state = ""
@@ -267,7 +277,7 @@ class FlightRecorder:
             self._writer = None
 
 
-def _spelt_out(event: Event) -> Event:
+def _spelt_out(event: TraceEvent) -> TraceEvent:
     """As it stands in the file."""
     if event[0] != "result":
         return event
@@ -279,3 +289,93 @@ def _spelt_out(event: Event) -> Event:
         )
     ]
     return (*event[:5], boxes)
+
+
+OUTCOMES = ("replaced", "stale", "kept")
+SHOWN = 3
+
+
+class RecordedDropsSource:
+    """The frames of ``source`` that are not dropped; a FrameSource for a lossless replay.
+
+    ``max_age_ms`` other than the recorded one shows what would have been: nothing is compared then.
+    """
+
+    def __init__(
+        self, source: FrameSource, trace: Trace, *, max_age_ms: float | None = None
+    ) -> None:
+        self._source, self._trace = source, trace
+        recorded_ms = trace.header.get("max_age_ms")
+        age_ms = recorded_ms if max_age_ms is None else max_age_ms
+        self._max_age_ns = None if age_ms is None else int(age_ms * 1e6)
+        self._compared = age_ms == recorded_ms
+        self._handoff = Handoff(
+            Policy.LATEST, on_drop=lambda reason: None, note=self._note_decision
+        )
+        self._events = iter(trace.events)
+        self._decided: dict[int, str] = {}
+        self._taken: Frame | None = None
+
+    def open(self) -> SourceInfo:
+        """See interfaces.FrameSource."""
+        return replace(self._source.open(), live=False)
+
+    def close(self) -> None:
+        """See interfaces.FrameSource."""
+        self._source.close()
+
+    def read(self, timeout_s: float) -> Frame | None:
+        """The next frame that is kept."""
+        for event in self._events:
+            kind, time_ns, index = event[:3]
+            if kind == "put":
+                frame = self._frame(index)
+                self._handoff.put(replace(frame, captured_ns=event[3]), 0)
+            elif kind == "take":
+                self._taken = self._handoff.take()
+            elif kind in ("kept", "stale") and self._taken is not None:
+                frame, self._taken = self._taken, None
+                stale = is_stale(frame.captured_ns, time_ns, self._max_age_ns)
+                self._decided[frame.index] = "stale" if stale else "kept"
+                if not stale:
+                    return replace(frame, captured_ns=monotonic_ns())  # its age is that of now
+        raise SourceEnded
+
+    def _note_decision(self, kind: str, index: int, time_ns: int) -> None:
+        if kind == "replaced":
+            self._decided[index] = kind
+
+    def _frame(self, index: int) -> Frame:
+        """The frame that arrived then; those before it never did."""
+        while True:
+            try:
+                frame = self._source.read(1.0)
+            except SourceEnded:
+                raise SourceError(
+                    f"the recording has ended, but the trace has a frame {index}: it is of "
+                    f"{self._trace.header.get('source')}"
+                ) from None
+            if frame is not None and frame.index >= index:
+                if frame.index > index:
+                    raise SourceError(f"the recording has no frame {index} where the trace has one")
+                return frame
+
+    def verdict(self) -> str:
+        """One line if all was decided as it was then; else VerdictError. After the run."""
+        counts = Counter(self._decided.values())
+        told = ", ".join(f"{counts[name]} {name}" for name in OUTCOMES if counts[name]) or "nothing"
+        if not self._compared:
+            return f"decided with another max_age_ms than then: {told}"
+        recorded = {event[2]: event[0] for event in self._trace.events if event[0] in OUTCOMES}
+        # a run that was ended early, and a ring that lost its beginning, leave some open
+        differ = [
+            f"frame {index} was {recorded[index]}, is {outcome}"
+            for index, outcome in self._decided.items()
+            if recorded.get(index, outcome) != outcome
+        ]
+        if differ:
+            raise VerdictError(
+                f"{len(differ)} of {len(self._decided)} frames were decided otherwise than in the "
+                f"trace: {'; '.join(differ[:SHOWN])}"
+            )
+        return f"decided as recorded, {len(self._decided)} frames: {told}"

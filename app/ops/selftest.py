@@ -40,7 +40,7 @@ def answers(detections: Detections) -> list[KnownAnswer]:
     ]
 
 
-class KnownPicture:
+class GoldenFrameCheck:
     """A ``Canary``: ``pixels`` (H, W, 3) BGR every ``every_s`` seconds, the first at once.
 
     ``threshold`` and ``iou`` are the engine's. ``expected``: its boxes with these, or with a higher

@@ -20,7 +20,7 @@ from ..core.stats import PipelineStats
 from ..models.manifest import Model
 from ..ops.flight import FlightRecorder
 from ..ops.power import EnergySink
-from ..ops.selftest import KnownPicture
+from ..ops.selftest import GoldenFrameCheck
 from ..ops.signals import noting
 from ..ops.systemd import Supervised
 from ..pipeline.capture import StreamSpec
@@ -53,7 +53,7 @@ class RunPlan:
     inputs: Sequence[NamedInput]
     sinks: Sequence[Sink] = ()
     supervised: Supervised | None = None
-    canary: KnownPicture | None = None
+    canary: GoldenFrameCheck | None = None
     recorders: Sequence[FlightRecorder] = ()
     screens: Mapping[str, Sink] = field(default_factory=dict)
     reads_again: Callable[[], Config] | None = None

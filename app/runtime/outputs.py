@@ -174,13 +174,13 @@ class Outputs:
                     f"folder ({options.path}/), in which each gets one of its own"
                 )
             return self._beside(VideoFileSink(options.path), meter)
-        from ..sinks.rotating import SegmentsSink
+        from ..sinks.recordings import SegmentsSink
 
         options = replace(options, path=f"{Path(options.path, name)}{os.sep}")
         return self._beside(SegmentsSink(options, meter), meter)
 
     def _clips(self, name: str, listeners: dict[str, Listener]) -> Sink:
-        from ..sinks.clips import ClipSink
+        from ..sinks.recordings import ClipSink
 
         meter, options = self._meter("clips", name), self._config.clips
         assert options.path is not None

@@ -20,13 +20,12 @@ from ..core.schemes import scheme_of
 from ..core.stats import PipelineStats
 from ..models.manifest import Model
 from ..models.store import list_models, locate
-from ..ops.flight import read_trace
-from ..ops.retrace import DecidedSource
+from ..ops.flight import RecordedDropsSource, read_trace
 from ..ops.systemd import Notifier, Supervised
 from ..pipeline.handoff import Policy
 from ..pipeline.pipeline import Pipeline
 from ..session.engine_switch import Prepared
-from ..sinks.adapters import LatestSink
+from ..sinks.adapters import ResultMailbox
 from ..sinks.console import ProgressSink
 from ..sinks.golden import GoldenSink
 from .build import RunPlan, Summary, build
@@ -52,7 +51,7 @@ def run_live(config: Config, *, reload: Callable[[], Config] | None = None) -> i
         return run_windowed(config, reload=reload)
     inputs, model = make_inputs(config, Policy.LATEST), choose_model(config)
     names, supervised = [each.name for each in inputs], Supervised(Notifier())
-    screens = {name: LatestSink() for name in names} if windowed else {}
+    screens = {name: ResultMailbox() for name in names} if windowed else {}
     run = build(
         RunPlan(
             config=config,
@@ -78,7 +77,7 @@ def run_replay(config: Config) -> int:
     decided, golden = None, read_golden(config, model)
     if config.trace is not None:
         trace = read_trace(Path(config.trace))
-        source = decided = DecidedSource(source, trace, max_age_ms=config.max_age_ms)
+        source = decided = RecordedDropsSource(source, trace, max_age_ms=config.max_age_ms)
         config = replace(config, max_age_ms=None)  # decided by the source
     run = build(
         RunPlan(
@@ -198,7 +197,7 @@ def wants_window(config: Config) -> bool:
         log.info("headless, as %s", found.reason)
         return False
     try:
-        from ..gui.qt_env import prepare_qt
+        from ..gui.window import prepare_qt
 
         prepare_qt()
     except ImportError as error:
@@ -217,7 +216,7 @@ class WallController:
     ``screens``: the newest result of each, by name.
     """
 
-    def __init__(self, pipeline: Pipeline, screens: Mapping[str, LatestSink]) -> None:
+    def __init__(self, pipeline: Pipeline, screens: Mapping[str, ResultMailbox]) -> None:
         self._pipeline, self.names, self._screens = pipeline, list(screens), screens
 
     def take(self, name: str) -> tuple[Result, Sequence[str]] | None:

@@ -18,7 +18,7 @@ from ..core.frame import Frame
 from ..models.manifest import Model, ModelSpec
 from ..models.store import cache_dir
 from ..ops.flight import FlightRecorder
-from ..ops.selftest import SCORE, KnownAnswer, KnownPicture, answers
+from ..ops.selftest import SCORE, GoldenFrameCheck, KnownAnswer, answers
 from ..ops.systemd import Supervised, plan_reload
 from ..pipeline.handoff import Policy
 from ..sources.uri import make_source
@@ -29,7 +29,9 @@ log = logging.getLogger(__name__)
 KNOWN_FRAME = 190  # of sample: two people, each with a face
 
 
-def make_canary(config: Config, model: Model, inferred: Callable[[], None]) -> KnownPicture | None:
+def make_canary(
+    config: Config, model: Model, inferred: Callable[[], None]
+) -> GoldenFrameCheck | None:
     """The known picture, if it was asked for; its boxes are computed now, on the CPU.
 
     ``inferred`` is called after each good answer.
@@ -39,7 +41,7 @@ def make_canary(config: Config, model: Model, inferred: Callable[[], None]) -> K
     pixels = known_pixels()
     score, iou = thresholds(config, model.spec)
     spec = replace(spec_computed(config.engine, model.spec), score=score, iou=iou)
-    return KnownPicture(
+    return GoldenFrameCheck(
         pixels,
         every_s=config.canary_s,
         threshold=score,

@@ -32,7 +32,7 @@ from ..session.figures import no_power
 from ..session.recording import RecordingSink
 from ..session.session import Session
 from ..session.state import Catalogue, Choice, Offer, SessionState, Severity
-from ..sinks.adapters import LatestSink
+from ..sinks.adapters import ResultMailbox
 from ..sinks.json_lines import JsonLinesSink, cure
 from ..sinks.video import VideoFileSink, draw_result
 from ..sources.camera import list_cameras
@@ -117,7 +117,7 @@ class WindowController:
         self.given = frozenset(
             name for name in names if not stays or getattr(config, name) != getattr(default, name)
         )
-        self._latest = LatestSink()
+        self._latest = ResultMailbox()
         self._recording = RecordingSink(VideoFileSink, self._tell)
         self._snapshots = Snapshots(self._tell)
 

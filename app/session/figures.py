@@ -14,7 +14,7 @@ from typing import Any
 from ..core.detections import Result
 from ..core.frame import SourceInfo
 from ..core.stats import percentiles
-from ..ops.nvml import open_nvml
+from ..ops.machine import open_nvml
 from ..ops.power import PowerReading
 from .state import MachineLoad
 

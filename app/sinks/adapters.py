@@ -8,7 +8,7 @@ import threading
 from array import array
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.detections import Result
-from ..core.errors import SinkError
+from ..core.errors import ReaderGone, SinkError
 from ..core.frame import SourceInfo
 from ..core.interfaces import Sink, Updatable
 from ..core.stats import OutputMeter, PipelineStats
@@ -43,48 +43,66 @@ def _rounded(values: Sequence[float]) -> list[float | None]:
     return [None if math.isnan(value) else round(value, 2) for value in values]
 
 
-class LatestSink:
-    """A mailbox for one result: a new one replaces an old one that nobody fetched.
+MOST_EVENTS = 1000  # that are kept for a slow reader, the newest
 
-    ``emit`` is called on the pipeline thread, everything else on any thread.
+
+class ResultMailbox:
+    """A place for one result: a new one replaces an old one, or, ``lossless``, waits for its turn.
+
+    ``open`` and ``emit`` are called on the pipeline thread, everything else on any thread.
     """
 
-    def __init__(self) -> None:
-        self._lock = Lock()
+    def __init__(self, *, lossless: bool = False) -> None:
+        self._lossless = lossless
+        self._changed = threading.Condition()
         self._waiting: Result | None = None
-        self._labels: Sequence[str] = ()
-        self._count = 0
-
-    @property
-    def count(self) -> int:
-        """How many results have come in so far."""
-        return self._count
+        self._left = False
+        self.labels: Sequence[str] = ()
+        self.count = 0  # results that have come in
+        self.unread = 0  # results that a newer one replaced
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """From here on results are of these classes; an older one that waits is let go."""
-        with self._lock:
-            self._labels, self._waiting = labels, None
+        with self._changed:
+            self.labels, self._waiting = labels, None
 
     def emit(self, result: Result) -> None:
-        """Replace what is waiting."""
-        with self._lock:
+        """Put it there; where nothing may be lost, wait until the one before is taken."""
+        with self._changed:
+            if self._lossless:
+                self._changed.wait_for(lambda: self._left or self._waiting is None)
+            if self._left:
+                raise ReaderGone("nobody reads the stream any more")
+            self.count += 1
+            if self._waiting is not None:
+                self.unread += 1
+                if self._waiting.events:  # are of every frame, read or not
+                    events = [*self._waiting.events, *result.events]
+                    result = replace(result, events=events[-MOST_EVENTS:])
             self._waiting = result
-            self._count += 1
+            self._changed.notify_all()
 
-    def take(self) -> Result | None:
-        """The newest result, once; None until a newer one is there."""
-        with self._lock:
-            result, self._waiting = self._waiting, None
-            return result
+    def take(self, timeout_s: float = 0.0) -> Result | None:
+        """The result that waits, once; None if none came in time."""
+        taken = self.take_labelled(timeout_s)
+        return None if taken is None else taken[0]
 
-    def take_labelled(self) -> tuple[Result, Sequence[str]] | None:
+    def take_labelled(self, timeout_s: float = 0.0) -> tuple[Result, Sequence[str]] | None:
         """``take``, with the labels of the model that the result is from."""
-        with self._lock:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting is not None, timeout_s)
             result, self._waiting = self._waiting, None
-            return None if result is None else (result, self._labels)
+            self._changed.notify_all()
+            return None if result is None else (result, self.labels)
+
+    def leave(self) -> None:
+        """The reader has gone: the next ``emit`` raises ReaderGone."""
+        with self._changed:
+            self._left = True
+            self._changed.notify_all()
 
     def close(self) -> None:
-        """The last result stays, to be shown a last time."""
+        """The last result stays to be taken."""
 
 
 class AgeSink:

@@ -236,8 +236,7 @@ def _cut(out: io.FileIO, extra: int) -> None:
 class JsonLinesSink:
     """One line a frame to ``target``, a path or ``-``, or a file shared with other sources.
 
-    ``wall_offset_ns`` gives Unix time − monotonic time; asked for each line, as the wall clock of
-    a device without a battery jumps when it first hears from the network.
+    ``wall_offset_ns``: see ResultEncoder.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ from ..core.stats import OutputMeter
 from .events import Notice
 from .json_lines import ResultEncoder
 from .mqtt_spool import Spool
-from .tls import client_context, untrusted
+from .webhook import client_context, untrusted
 
 log = logging.getLogger(__name__)
 

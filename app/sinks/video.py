@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..core.detections import Detections, DrawnShape, Result, printable
 from ..core.errors import ConfigError, SinkError
 from ..core.frame import SourceInfo, bgr_pixels
+from ..core.letterbox import place
 from ..core.overlay import OverlayStyle, captions, colour_of, place_tags, text_colour_on
 from .json_lines import open_output, unwritable
 from .salvage import whole_part, why_not_more
@@ -386,12 +387,9 @@ def _kind(path: Path) -> str:
 
 def _fit(pixels: NDArray[np.uint8], canvas: NDArray[np.uint8]) -> None:
     """Letterbox, centred on black."""
-    height, width = canvas.shape[:2]
-    scale = min(width / pixels.shape[1], height / pixels.shape[0])
-    fit_w, fit_h = max(1, int(pixels.shape[1] * scale)), max(1, int(pixels.shape[0] * scale))
-    x0, y0 = (width - fit_w) // 2, (height - fit_h) // 2
+    at = place((pixels.shape[1], pixels.shape[0]), (canvas.shape[1], canvas.shape[0]))
+    method = cv2.INTER_AREA if at.w < pixels.shape[1] else cv2.INTER_LINEAR
     canvas[:] = 0
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    canvas[y0 : y0 + fit_h, x0 : x0 + fit_w] = cv2.resize(
-        pixels, (fit_w, fit_h), interpolation=method
+    canvas[at.y : at.y + at.h, at.x : at.x + at.w] = cv2.resize(
+        pixels, (at.w, at.h), interpolation=method
     )

@@ -1,4 +1,4 @@
-"""Webhook: events posted to a web service that may be slow, or away."""
+"""Webhook: events posted to a web service that may be slow, or away; TLS of all clients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from ..config import WebhookOptions
 from ..core.errors import ConfigError
 from ..core.stats import OutputMeter
 from .events import Notice
-from .tls import client_context, untrusted
 
 log = logging.getLogger(__name__)
 
@@ -166,3 +165,21 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 def _opener(options: WebhookOptions) -> Callable[..., Any]:
     https = urllib.request.HTTPSHandler(context=client_context(options.ca_file, "webhook"))
     return urllib.request.build_opener(https, _NoRedirect).open
+
+
+def client_context(ca_file: str | None, table: str) -> ssl.SSLContext:
+    """Trusts the system's authorities, or those in ``ca_file`` of the ``[table]``."""
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read ca_file {ca_file} of [{table}]: {error.strerror or error}"
+        ) from error
+
+
+def untrusted(error: ssl.SSLCertVerificationError, table: str) -> str:
+    """What is wrong with the other side's certificate, and the cure."""
+    return (
+        f"its certificate is not trusted ({error.verify_message}); name its authority as ca_file "
+        f"in [{table}]"
+    )

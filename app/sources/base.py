@@ -1,4 +1,4 @@
-"""What sources share: options, media clock, quiet OpenCV, the list of cameras."""
+"""What sources share: options, media clock and pace, quiet OpenCV, the list of cameras."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import logging
 import math
 import os
 import re
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError
+from ..core.frame import Frame, SourceInfo
+from ..core.interfaces import FrameSource, Seekable
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +77,12 @@ def stable_name(number: int, dev: Path = Path("/dev")) -> Path | None:
     return None
 
 
+def fourcc_of(cap: Any) -> str:
+    """The four characters of a cv2.VideoCapture's codec or format."""
+    code = int(cap.get(load_cv2().CAP_PROP_FOURCC)) & 0xFFFFFFFF
+    return code.to_bytes(4, "little").decode("latin-1").strip("\0 ")
+
+
 DEFAULT_FPS = 25.0
 
 
@@ -119,6 +129,72 @@ class MediaClock:
             place_ns = self._last_ns + self.period_ns
         self._last_ns = place_ns
         return place_ns
+
+
+MAX_LATE_NS = 500_000_000  # later than that, the clock restarts: no burst to catch up
+
+
+class Paced:
+    """Holds each frame of a recording until it is due; a live source passes untouched.
+
+    The first frame starts the clock. Small lateness is caught up, so that the clip keeps its
+    length; after a long one (the machine slept, decoding is too slow) the clock starts again.
+    """
+
+    def __init__(
+        self,
+        inner: FrameSource,
+        *,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.inner = inner
+        self._now_ns = now_ns
+        self._sleep = sleep
+        self._held: Frame | None = None
+        self._origin_ns: int | None = None  # the moment at which position 0 was, or would be, due
+
+    def open(self) -> SourceInfo:
+        """Open the recording; it counts as live from here on."""
+        return replace(self.inner.open(), live=True)
+
+    def read(self, timeout_s: float) -> Frame | None:
+        """The next frame once it is due, stamped as captured now; None if not due in time."""
+        deadline_ns = self._now_ns() + round(timeout_s * 1e9)
+        if self._held is None:
+            self._held = self.inner.read(timeout_s)
+        frame = self._held
+        if frame is None:
+            return None
+        if frame.media_ns is None:
+            self._held = None
+            return frame
+        now_ns = self._now_ns()
+        if self._origin_ns is None or now_ns - self._origin_ns - frame.media_ns > MAX_LATE_NS:
+            self._origin_ns = now_ns - frame.media_ns
+        due_ns = self._origin_ns + frame.media_ns
+        if due_ns > now_ns:
+            self._sleep(max(0, min(due_ns, deadline_ns) - now_ns) / 1e9)
+            if due_ns > deadline_ns:
+                return None
+        self._held = None
+        return replace(frame, captured_ns=self._now_ns())
+
+    @property
+    def can_seek(self) -> bool:
+        """See interfaces.Seekable."""
+        return isinstance(self.inner, Seekable) and self.inner.can_seek
+
+    def seek(self, media_ns: int) -> None:
+        """Go on from there; the clock starts again."""
+        if isinstance(self.inner, Seekable):
+            self.inner.seek(media_ns)
+        self._held = self._origin_ns = None
+
+    def close(self) -> None:
+        """Close the recording."""
+        self._held = None
+        self.inner.close()
 
 
 RtspTransport = Literal["auto", "tcp", "udp"]

@@ -8,12 +8,11 @@ from __future__ import annotations
 import fcntl
 import math
 import os
-import re
 import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import SourceError
 from ..core.frame import Frame, FramePool, PixelFormat, SourceInfo
-from .base import cameras, load_cv2, to_bgr, usable_fps
+from .base import cameras, fourcc_of, load_cv2, to_bgr, usable_fps
 from .diagnose import check_name
 
 RAW: dict[str, PixelFormat] = {"YUYV": "yuyv", "NV12": "nv12"}
@@ -104,8 +103,7 @@ class CameraSource:
         width_px = int(cap.get(cv2.CAP_PROP_FRAME_WIDTH))
         height_px = int(cap.get(cv2.CAP_PROP_FRAME_HEIGHT))
         fps = usable_fps(cap.get(cv2.CAP_PROP_FPS))
-        code = int(cap.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
-        fourcc = code.to_bytes(4, "little").decode("latin-1").strip("\0 ")
+        fourcc = fourcc_of(cap)
         rate = f" {fps:g} fps" if fps else ""
         detail = f"V4L2, {fourcc} {width_px}x{height_px}{rate}"
         if mode.wh_px and mode.wh_px != (width_px, height_px):
@@ -155,8 +153,8 @@ class CameraSource:
 
 
 def _cameras_here(dev: Path) -> str:
-    devices = sorted(dev.glob("video*"), key=lambda p: int(re.sub(r"\D", "", p.name) or 0))
-    names = [str(p) for p in devices] + sorted(str(p) for p in dev.glob("v4l/by-id/*"))
+    names = [str(dev / f"video{number}") for number in cameras(dev)]
+    names += sorted(str(path) for path in dev.glob("v4l/by-id/*"))
     if not names:
         return (
             "there is no camera on this machine (no /dev/video*); plug one in and look at 'dmesg', "
@@ -198,7 +196,7 @@ class Camera:
 
     number: int
     name: str
-    modes: tuple[Mode, ...] = field(default=())
+    modes: tuple[Mode, ...] = ()
 
     @property
     def uri(self) -> str:

@@ -1,4 +1,4 @@
-"""What if a source did everything that sources do wrong? (chaos:SCRIPT:URI, chaos:SEED:URI)
+"""A source made to do everything that sources do wrong (chaos:SCRIPT:URI, chaos:SEED:URI).
 
 A script is a list of events, ``KIND@START+LENGTH`` in seconds, and may repeat:
 ``freeze@5+3,disconnect@12+4/20`` does both every 20 s. A seed makes up such events for ever, one
@@ -45,7 +45,7 @@ class Kind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ChaosEvent:
     """One thing that happens, in seconds since the first opening."""
 
     kind: Kind
@@ -54,7 +54,7 @@ class Event:
 
 
 class Schedule:
-    """When does what happen? It outlives the source, so that a new opening does not start over."""
+    """What happens when. It outlives the source, so that a new opening does not start over."""
 
     def __init__(self, text: str, *, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self.now_ns = now_ns
@@ -65,7 +65,7 @@ class Schedule:
         if seed:
             self.rng = random.Random(int(seed[1]))
             self._rate = max(0.001, float(seed[2] or 1))
-            self._events: list[Event] | None = None
+            self._events: list[ChaosEvent] | None = None
             self._next = self._made_up(0.0)
         else:
             self.rng = random.Random(0)
@@ -76,7 +76,7 @@ class Schedule:
         if self._began_ns is None:
             self._began_ns = self.now_ns()
 
-    def now(self) -> Event | None:
+    def now(self) -> ChaosEvent | None:
         """What happens at this moment."""
         now_s = (self.now_ns() - (self._began_ns or self.now_ns())) / 1e9
         if self._events is None:
@@ -88,13 +88,13 @@ class Schedule:
             now_s %= self._repeat_s
         return next((each for each in self._events if each.start_s <= now_s < each.end_s), None)
 
-    def _made_up(self, after_s: float) -> Event:
+    def _made_up(self, after_s: float) -> ChaosEvent:
         start_s = after_s + self.rng.expovariate(self._rate / MEAN_GAP_S)
         shortest_s, longest_s = (length / max(1.0, self._rate**0.5) for length in LENGTHS_S)
         kind = self.rng.choice(list(Kind))
-        return Event(kind, start_s, start_s + self.rng.uniform(shortest_s, longest_s))
+        return ChaosEvent(kind, start_s, start_s + self.rng.uniform(shortest_s, longest_s))
 
-    def _parsed(self, text: str) -> list[Event]:
+    def _parsed(self, text: str) -> list[ChaosEvent]:
         script, slash, repeat = text.partition("/")
         events = []
         for word in script.split(","):
@@ -106,7 +106,7 @@ class Schedule:
                     f"such as freeze@5+3, with KIND one of {', '.join(known)}"
                 )
             start_s = float(match[2])
-            events.append(Event(Kind(match[1]), start_s, start_s + float(match[3])))
+            events.append(ChaosEvent(Kind(match[1]), start_s, start_s + float(match[3])))
         if slash:
             if not re.fullmatch(_NUMBER, repeat) or not float(repeat):
                 raise ConfigError(f"chaos: {repeat!r} is no number of seconds to repeat after")
@@ -185,7 +185,7 @@ class ChaosSource:
             self._held.append(replace(frame, pixels=frame.pixels.copy()))
         self._releasing = now_ns - self._held_since_ns > BURST_S * 1e9
 
-    def _spoilt(self, frame: Frame, event: Event | None) -> Frame:
+    def _spoilt(self, frame: Frame, event: ChaosEvent | None) -> Frame:
         pixels, kind = frame.pixels, event.kind if event else None
         if kind is Kind.BLACK:
             return replace(frame, pixels=np.zeros_like(pixels))

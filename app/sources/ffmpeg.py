@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, FramePool, SourceInfo
-from .base import MediaClock, SourceOptions, load_cv2, to_bgr, usable_fps
+from .base import MediaClock, SourceOptions, fourcc_of, load_cv2, to_bgr, usable_fps
 from .diagnose import (
     ContainerFacts,
     check_name,
@@ -129,15 +129,13 @@ class FfmpegSource:
         count = int(cap.get(cv2.CAP_PROP_FRAME_COUNT))
         scheme = urlsplit(self._where).scheme if self._remote else ""
         live = scheme.startswith("rtsp") or (self._remote and count <= 0)
-        fourcc = int(cap.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
-        codec = fourcc.to_bytes(4, "little").decode("latin-1").strip("\0 ")
         return SourceInfo(
             uri=self._label,
             live=live,
             wh_px=(width_px, height_px) if width_px > 0 and height_px > 0 else None,
             fps=usable_fps(cap.get(cv2.CAP_PROP_FPS)),
             frame_count=count if count > 0 and not live else None,
-            detail=f"FFmpeg, {codec}, decoder threads: {self._options.threads()}",
+            detail=f"FFmpeg, {fourcc_of(cap)}, decoder threads: {self._options.threads()}",
         )
 
     def _next_pixels(self) -> NDArray[np.uint8] | None:

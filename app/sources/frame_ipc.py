@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import json
 import logging
 import mmap
@@ -23,13 +24,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.errors import KestrelError, SourceEnded
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from ..core.frame import Frame, SourceInfo
 
 
 SLOTS = 4
@@ -140,20 +143,27 @@ GOODBYE_S = 0.6  # for the source to close politely (an RTSP camera counts its s
 PR_SET_PDEATHSIG = 1
 
 
-class Picture(NamedTuple):
-    """One frame: its bytes, and the other fields of Frame with the shape."""
+FIELDS = ("index", "captured_ns", "media_ns", "format")  # of a frame, besides its pixels
 
-    pixels: memoryview  # C-contiguous
-    about: Mapping[str, Any]
+
+@dataclasses.dataclass(frozen=True)
+class PlainFrame:
+    """A Frame of a process without NumPy; ``pixels`` has the shape and is C-contiguous."""
+
+    pixels: memoryview
+    index: int
+    captured_ns: int
+    media_ns: int | None = None
+    format: str = "bgr8"
 
 
 class ChildSource(Protocol):
-    """A source whose words can be sent."""
+    """A FrameSource, or one that can do without NumPy."""
 
-    def open(self) -> Mapping[str, Any]:
-        """The fields of SourceInfo."""
+    def open(self) -> SourceInfo | Mapping[str, Any]:
+        """SourceInfo, or its fields."""
 
-    def read(self, timeout_s: float) -> Picture | None:
+    def read(self, timeout_s: float) -> Frame | PlainFrame | None:
         """As FrameSource.read."""
 
     def close(self) -> None:
@@ -216,23 +226,29 @@ def _serve(
     logging.disable(logging.CRITICAL)  # the parent has the log
     source = make(request)
     try:
-        info = source.open()
-        channel.send({"kind": "opened", "info": dict(info)})
+        opened = source.open()
+        info = opened if isinstance(opened, Mapping) else dataclasses.asdict(opened)
+        channel.send({"kind": "opened", "info": info})
         while True:
             _take_back(channel, slots, timeout_s=0)
-            picture = source.read(READ_S)
-            if picture is not None:
-                _send_frame(channel, slots, picture, live=info["live"])
+            frame = source.read(READ_S)
+            if frame is not None:
+                _send_frame(channel, slots, frame, live=info["live"])
     finally:
         source.close()
 
 
-def _send_frame(channel: Channel, slots: SlotWriter, picture: Picture, *, live: bool) -> None:
-    while (offset := slots.put(picture.pixels)) is None:
+def _send_frame(
+    channel: Channel, slots: SlotWriter, frame: Frame | PlainFrame, *, live: bool
+) -> None:
+    array: Any = frame.pixels  # or a memoryview already
+    pixels = memoryview(array)
+    while (offset := slots.put(pixels)) is None:
         if live:
             return  # nobody keeps up: this frame is worthless by the time there is room
         _take_back(channel, slots, timeout_s=None)
-    channel.send({"kind": "frame", "offset": offset, **picture.about})
+    fields = {name: getattr(frame, name) for name in FIELDS}
+    channel.send({"kind": "frame", "offset": offset, "shape": pixels.shape, **fields})
 
 
 def _take_back(channel: Channel, slots: SlotWriter, *, timeout_s: float | None) -> None:

@@ -15,7 +15,7 @@ OLDEST_NS = 60_000_000_000  # no buffer keeps a frame for longer: an older stamp
 AHEAD_NS = 1_000_000  # clocks are read one after the other
 
 
-class Freshness:
+class BacklogFilter:
     """Looks at the stamps of a live source's frames. Not thread-safe.
 
     Servers, and FFmpeg while it opens, keep frames and hand them over in a burst: those are older
@@ -60,7 +60,7 @@ LIT_SHARE = 0.01  # a picture with so many lit pixels is not black: a lamp, a cl
 LONGEST_PATIENCE_NS = 3_600_000_000_000
 
 
-class Seen(enum.Enum):
+class PictureFault(enum.Enum):
     """What is new about the picture."""
 
     FROZEN = "frozen"
@@ -68,7 +68,7 @@ class Seen(enum.Enum):
     LIT = "lit"  # no longer black
 
 
-class PictureWatch:
+class FreezeDetector:
     """Looks at a few thousand pixels of every frame. Not thread-safe.
 
     A real sensor's noise makes every picture another one, however still the scene; only the same
@@ -86,11 +86,11 @@ class PictureWatch:
         self._dark_since_ns: int | None = None
         self._black = False
 
-    def look(self, frame: Frame, now_ns: int) -> Seen | None:
+    def look(self, frame: Frame, now_ns: int) -> PictureFault | None:
         """Take the next frame; at most one remark."""
         sample = _sample(frame)
         if self._frozen(frame, sample, now_ns):
-            return Seen.FROZEN
+            return PictureFault.FROZEN
         return self._black_or_lit(frame, sample, now_ns)
 
     def restart(self, now_ns: int) -> None:
@@ -123,19 +123,21 @@ class PictureWatch:
         self.restart(now_ns)
         return True
 
-    def _black_or_lit(self, frame: Frame, sample: NDArray[np.uint8], now_ns: int) -> Seen | None:
+    def _black_or_lit(
+        self, frame: Frame, sample: NDArray[np.uint8], now_ns: int
+    ) -> PictureFault | None:
         if self._black_ns is None:
             return None
         luma = sample[..., 0] if frame.format == "yuyv" else sample  # colour is 128 where black
         if np.count_nonzero(luma > BLACK) > LIT_SHARE * luma.size:
             was_black, self._black, self._dark_since_ns = self._black, False, None
-            return Seen.LIT if was_black else None
+            return PictureFault.LIT if was_black else None
         if self._dark_since_ns is None:
             self._dark_since_ns = now_ns
         if self._black or now_ns - self._dark_since_ns < self._black_ns:
             return None
         self._black = True
-        return Seen.BLACK
+        return PictureFault.BLACK
 
 
 def _sample(frame: Frame) -> NDArray[np.uint8]:

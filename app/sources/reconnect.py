@@ -1,15 +1,10 @@
 """A live source that comes back after it was lost, stalled or frozen.
 
-One opening of a source, on a thread of its own: it opens, reads and closes there. Who takes the
-frames waits at most as long as it likes, and leaves a thread behind that does not come back.
-
-Back-off with jitter between attempts, and the openings left behind: a reader that hangs in its
-driver cannot be ended, only counted, and a camera has one owner at a time.
-
-A wrapper around any live source. The source itself runs on a thread of its own (reader.py); here
-its deadlines are kept: one that is silent, frozen or broken is closed, or left behind where it
-hangs in its driver, and opened anew until it is live again. Nothing ever takes the place of a
-missing frame.
+Each opening of the source runs on a thread of its own (Reader): it opens, reads and closes there.
+ReconnectingSource keeps the deadlines: an opening that is silent, frozen or broken is closed, or
+left behind where it hangs in its driver (it cannot be ended, only counted, and a camera has one
+owner at a time), and the source is opened anew, with back-off and jitter (Retry), until it is live
+again. Nothing ever takes the place of a missing frame.
 
     opening -> live <-> stalled -> reconnecting -> live …       failed: its first opening failed
 """
@@ -22,13 +17,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, SourceInfo, describe
 from ..core.interfaces import FrameSource, SourceListener
 from .diagnose import no_frame
-from .health import Freshness, PictureWatch, Seen
+from .health import BacklogFilter, FreezeDetector, PictureFault
 
 log = logging.getLogger(__name__)
 
@@ -36,23 +30,11 @@ log = logging.getLogger(__name__)
 READ_S = 0.2  # how soon a reader that nobody wants any more notices
 
 
-class Attempt(Protocol):
-    """One opening of a source, as Reader does it; a test may do it without a thread."""
-
-    info: SourceInfo | None
-
-    def take(self, timeout_s: float) -> Frame | None:
-        """The newest frame, None if there is none in time; raises the source's error."""
-
-    def leave(self) -> None:
-        """Ask it to close; never waits."""
-
-    def gone(self, timeout_s: float = 0.0) -> bool:
-        """True once it is closed."""
-
-
 class Reader(threading.Thread):
-    """Keeps the newest frame. A daemon: a driver that hangs must not keep the process alive."""
+    """One opening of a source, which keeps the newest frame.
+
+    A daemon: a driver that hangs must not keep the process alive.
+    """
 
     def __init__(self, make: Callable[[], FrameSource]) -> None:
         super().__init__(name="source reader", daemon=True)
@@ -139,10 +121,10 @@ class Retry:
         self.due_ns = 0  # not before then
         self._longest_s, self._now_ns, self._rng = longest_s, now_ns, rng
         self._failures = 0  # openings that failed, or were live only for a moment, in a row
-        self._left_behind: list[Attempt] = []
+        self._left_behind: list[Reader] = []
         self._left_ns = 0
 
-    def leave(self, attempt: Attempt) -> None:
+    def leave(self, attempt: Reader) -> None:
         """Ask an opening to close; its driver may take its time, or never return."""
         attempt.leave()
         self._left_behind.append(attempt)
@@ -164,7 +146,7 @@ class Retry:
         self._wait(FIRST_WAIT_S)
 
     def allows(self) -> bool:
-        """May it be opened now? Where not, ``due_ns`` says when to ask again."""
+        """Whether it may be opened now; where not, ``due_ns`` says when to ask again."""
         now_ns = self._now_ns()
         if now_ns < self.due_ns:
             return False
@@ -186,7 +168,7 @@ SLEPT_NS = 2_000_000_000  # nobody has read for so long: this process was stoppe
 
 @dataclass(frozen=True, slots=True)
 class Endurance:
-    """How long may a source take, be silent, frozen, black? All in seconds; None: for ever."""
+    """How long a source may take, be silent, frozen or black, in seconds; None: for ever."""
 
     open_s: float = 12.0  # an opening that takes longer is given up; a back-stop behind its own
     stall_s: float = 2.0  # no frame for so long is told
@@ -198,7 +180,7 @@ class Endurance:
     loop: bool = False  # a recording that ends starts again
 
 
-class LastingSource:
+class ReconnectingSource:
     """A live source that is opened again whenever it is lost.
 
     Frames are numbered on across openings. Only an error of the first opening (without
@@ -211,7 +193,7 @@ class LastingSource:
         *,
         label: str,
         endurance: Endurance | None = None,
-        begin: Callable[[Callable[[], FrameSource]], Attempt] = Reader,
+        begin: Callable[[Callable[[], FrameSource]], Reader] = Reader,
         now_ns: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
         rng: random.Random | None = None,
@@ -221,8 +203,8 @@ class LastingSource:
         self._begin_attempt, self._now_ns, self._sleep = begin, now_ns, sleep
         self._retry = Retry(self._endurance.retry_s, now_ns, rng or random.Random())
         self._listener: SourceListener | None = None
-        self._attempt: Attempt | None = None
-        self._watch = PictureWatch(
+        self._attempt: Reader | None = None
+        self._freeze = FreezeDetector(
             freeze_s=self._endurance.freeze_s, black_s=self._endurance.black_s
         )
         self.state = "opening"
@@ -234,7 +216,7 @@ class LastingSource:
         self._recording = False
         self._info: SourceInfo | None = None
         self._wh_px: tuple[int, int] | None = None
-        self._freshness = Freshness()
+        self._backlog = BacklogFilter()
 
     def listen(self, listener: SourceListener) -> None:
         """Tell it of every change of state and every event from now on."""
@@ -265,7 +247,7 @@ class LastingSource:
         deadline_ns = now_ns + round(timeout_s * 1e9)
         if now_ns - self._looked_ns > SLEPT_NS:
             self._alive_ns = now_ns
-            self._watch.restart(now_ns)
+            self._freeze.restart(now_ns)
         try:
             while True:
                 self._looked_ns = now_ns
@@ -302,7 +284,7 @@ class LastingSource:
         if self._retry.allows():
             self._start()
 
-    def _next(self, attempt: Attempt, timeout_s: float) -> Frame | None:
+    def _next(self, attempt: Reader, timeout_s: float) -> Frame | None:
         """A frame to hand on, or None: nothing came, it is not worth it, or the source is lost."""
         was_open = attempt.info is not None
         try:
@@ -327,8 +309,8 @@ class LastingSource:
     def _opened(self, info: SourceInfo) -> None:
         self._alive_ns = now_ns = self._now_ns()
         self._recording = info.frame_count is not None
-        self._freshness.restart(now_ns, info.fps)
-        self._watch.restart(now_ns)
+        self._backlog.restart(now_ns, info.fps)
+        self._freeze.restart(now_ns)
         known = self._info
         first = self.state == "opening"  # then who opened it tells
         if not first and (known is None or (info.wh_px, info.fps) != (known.wh_px, known.fps)):
@@ -354,15 +336,15 @@ class LastingSource:
 
     def _examined(self, frame: Frame) -> Frame | None:
         self._alive_ns = now_ns = self._now_ns()
-        was_off = self._freshness.clock_is_off
-        captured_ns = self._freshness.captured_ns(frame, now_ns)
-        if self._freshness.clock_is_off and not was_off:
+        was_off = self._backlog.clock_is_off
+        captured_ns = self._backlog.captured_ns(frame, now_ns)
+        if self._backlog.clock_is_off and not was_off:
             self._count("clock steps")
             log.warning("source %s: its clock is off; frames count from arrival", self._label)
         frame = replace(frame, index=self._base + frame.index, captured_ns=captured_ns)
         self._next_index = frame.index + 1
         if self.state == "stalled":
-            self._freshness.restart(now_ns, self._info.fps if self._info else None)
+            self._backlog.restart(now_ns, self._info.fps if self._info else None)
         if self.state != "live":
             if self.state != "stalled":
                 self._live_ns = now_ns
@@ -375,14 +357,14 @@ class LastingSource:
             self._count("size changes")
             log.info("source %s: frames are %dx%d from here on", self._label, *frame.wh_px)
         self._wh_px = frame.wh_px
-        seen = self._watch.look(frame, now_ns)
-        if seen is Seen.FROZEN:
+        seen = self._freeze.look(frame, now_ns)
+        if seen is PictureFault.FROZEN:
             self._count("freezes")
             self._lose("it shows the very same picture for too long")
             return None
         if seen is not None:
             self._tell_black(seen)
-        return None if self._freshness.is_backlog(frame, now_ns) else frame
+        return None if self._backlog.is_backlog(frame, now_ns) else frame
 
     def _lose(self, why: str) -> None:
         """Give this opening up, and open again after a while."""
@@ -409,8 +391,8 @@ class LastingSource:
             return f"again after {away_s:.1f} s, at attempt {self._attempts}"
         return ""
 
-    def _tell_black(self, seen: Seen) -> None:
-        if seen is Seen.BLACK:
+    def _tell_black(self, seen: PictureFault) -> None:
+        if seen is PictureFault.BLACK:
             self._count("black")
             log.warning("source %s shows a black picture: check lens and light", self._label)
         else:

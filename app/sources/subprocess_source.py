@@ -16,10 +16,11 @@ from typing import Any, NoReturn
 
 from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, FramePool, SourceInfo
+from ..core.interfaces import FrameSource
 from ..core.package import child_command
 from .base import SourceOptions, load_cv2
 from .diagnose import no_frame
-from .frame_ipc import Channel, Closed, Message, Picture, SlotReader, serve
+from .frame_ipc import FIELDS, Channel, Closed, Message, SlotReader, serve
 
 log = logging.getLogger(__name__)
 
@@ -185,13 +186,7 @@ class IsolatedSource:
         assert self._slots is not None
         self._slots.copy_to(pixels, message["offset"])
         self._send({"offset": message["offset"]})
-        return Frame(
-            pixels,
-            message["index"],
-            message["captured_ns"],
-            message["media_ns"],
-            message["format"],
-        )
+        return Frame(pixels, **{name: message[name] for name in FIELDS})
 
     def _finish(self, message: Message) -> NoReturn:
         """Raise what the last message of the child means."""
@@ -223,42 +218,13 @@ def _cause(child: subprocess.Popen[bytes] | None) -> str:
         return f"signal {-code}"
 
 
-class DecoderChild:
-    """The other end: any source of ours, in words that can be sent."""
+def _make_decoder(request: dict[str, Any]) -> FrameSource:
+    from .uri import make_source  # which knows this file
 
-    def __init__(self, request: dict[str, Any]) -> None:
-        from .uri import make_source  # which knows this file
-
-        self._source = make_source(
-            request["uri"],
-            realtime=False,
-            isolate=False,
-            options=SourceOptions(**request["options"]),
-        )
-
-    def open(self) -> dict[str, Any]:
-        """The fields of SourceInfo."""
-        return dataclasses.asdict(self._source.open())
-
-    def read(self, timeout_s: float) -> Picture | None:
-        """The source's next frame."""
-        frame = self._source.read(timeout_s)
-        if frame is None:
-            return None
-        about = {
-            "shape": frame.pixels.shape,
-            "format": frame.format,
-            "index": frame.index,
-            "captured_ns": frame.captured_ns,
-            "media_ns": frame.media_ns,
-        }
-        return Picture(frame.pixels.data, about)
-
-    def close(self) -> None:
-        """Close the source."""
-        self._source.close()
+    options = SourceOptions(**request["options"])
+    return make_source(request["uri"], realtime=False, isolate=False, options=options)
 
 
 def main() -> int:
     """The child process: serve one source through the two file descriptors in sys.argv."""
-    return serve(sys.argv[1:], DecoderChild, load_cv2)
+    return serve(sys.argv[1:], _make_decoder, load_cv2)

@@ -5,26 +5,25 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 from urllib.parse import parse_qsl, unquote
 
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, SourceError
 from ..core.interfaces import FrameSource
 from ..core.schemes import KINDS, SCHEMES, scheme_of, split_scheme
-from .base import RtspTransport, SourceOptions, stable_name
+from .base import Paced, RtspTransport, SourceOptions, stable_name
 from .camera import CameraMode, CameraSource
 from .chaos import ChaosSource, Schedule
 from .diagnose import REFUSED, missing_file, missing_sample, port_fault
 from .ffmpeg import FfmpegSource
-from .gstreamer import GstSource, csi_pipeline
+from .gstreamer import csi_pipeline, gst_command
 from .images import PICTURE_SUFFIXES, FolderSource, PatternOptions, PatternSource
-from .paced import Paced
-from .reconnect import Endurance, LastingSource
+from .reconnect import Endurance, ReconnectingSource
 from .subprocess_source import START_S, IsolatedSource
 
 log = logging.getLogger(__name__)
@@ -48,19 +47,9 @@ def rtsp_transport(uri: str, options: SourceOptions) -> tuple[str, SourceOptions
 def camera_mode(rest: str, *, raw: bool) -> tuple[int | str, CameraMode]:
     """Device and mode of ``0?size=1280x720`` or ``/dev/v4l/by-id/…``."""
     name, _, query = rest.partition("?")
-    keys = ("size", "fps", "format", "raw")
-    given = _query(query, keys, example="camera:0?size=1280x720&format=MJPG")
-    if given.get("raw", "0") not in ("0", "1"):
-        raise ConfigError(f"camera raw must be 0 or 1, is {given['raw']!r}")
-    fourcc = given.get("format")
-    if fourcc is not None and len(fourcc) != 4:
-        raise ConfigError(f"camera format must be four characters such as MJPG, is {fourcc!r}")
-    mode = CameraMode(
-        wh_px=_size(given["size"]) if "size" in given else None,
-        fps=_number(given["fps"], "fps") if "fps" in given else None,
-        fourcc=fourcc,
-        raw=given["raw"] == "1" if "raw" in given else raw,
-    )
+    parsers = {"size": _size, "fps": _number, "format": _fourcc, "raw": _switch}
+    given = _options(query, parsers, example="camera:0?size=1280x720&format=MJPG")
+    mode = CameraMode(**{"raw": raw, **given})
     if re.fullmatch(r"[0-9]{1,4}", name):
         return int(name), mode
     if name.startswith("/"):
@@ -71,46 +60,42 @@ def camera_mode(rest: str, *, raw: bool) -> tuple[int | str, CameraMode]:
 def csi(rest: str) -> str:
     """The pipeline of ``0?size=1280x720&fps=30``."""
     name, _, query = rest.partition("?")
-    given = _query(query, ("size", "fps", "flip"), example="csi:0?size=1280x720&fps=30&flip=2")
-    if not re.fullmatch(r"[0-9]{1,2}", name) or not re.fullmatch("[0-7]", given.get("flip", "0")):
+    parsers = {"size": _size, "fps": _number, "flip": _count}
+    given = _options(query, parsers, example="csi:0?size=1280x720&fps=30&flip=2")
+    if not re.fullmatch(r"[0-9]{1,2}", name) or given.get("flip", 0) > 7:
         raise ConfigError(f"csi:{rest} is no camera; write csi:0, or csi:0?flip=2 (0 to 7)")
-    return csi_pipeline(
-        int(name),
-        wh_px=_size(given["size"]) if "size" in given else None,
-        fps=_number(given["fps"], "fps") if "fps" in given else None,
-        flip=int(given.get("flip", "0")),
-    )
+    return csi_pipeline(int(name), **given)
 
 
 def pattern_options(rest: str) -> PatternOptions:
     """Of ``?size=1280x720&boxes=3``."""
-    keys = ("size", "fps", "boxes", "frames", "seed")
-    given = _query(rest.lstrip("?"), keys, example="pattern:?size=1280x720&fps=30&boxes=3")
-    default = PatternOptions()
-    return PatternOptions(
-        wh_px=_size(given["size"]) if "size" in given else default.wh_px,
-        fps=_number(given["fps"], "fps") if "fps" in given else default.fps,
-        boxes=_count(given["boxes"], "boxes") if "boxes" in given else default.boxes,
-        frames=_count(given["frames"], "frames") if "frames" in given else None,
-        seed=_count(given["seed"], "seed") if "seed" in given else default.seed,
-    )
+    parsers = {"size": _size, "fps": _number, "boxes": _count, "frames": _count, "seed": _count}
+    example = "pattern:?size=1280x720&fps=30&boxes=3"
+    return PatternOptions(**_options(rest.lstrip("?"), parsers, example=example))
 
 
-def _query(query: str, keys: tuple[str, ...], *, example: str) -> dict[str, str]:
+_FIELDS = {"size": "wh_px", "format": "fourcc"}  # options that are not named as their fields are
+
+
+def _options(
+    query: str, parsers: Mapping[str, Callable[[str, str], Any]], *, example: str
+) -> dict[str, Any]:
+    """The options given in ``query``, parsed, by the fields that they fill."""
     try:
         given = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
     except ValueError:
         raise ConfigError(f"cannot read the options {query!r}; write {example}") from None
-    unknown = sorted(set(given) - set(keys))
+    unknown = sorted(set(given) - set(parsers))
     if unknown:
-        raise ConfigError(f"unknown option {unknown[0]!r}; there are {', '.join(keys)}: {example}")
-    return given
+        known = ", ".join(parsers)
+        raise ConfigError(f"unknown option {unknown[0]!r}; there are {known}: {example}")
+    return {_FIELDS.get(name, name): parsers[name](text, name) for name, text in given.items()}
 
 
-def _size(text: str) -> tuple[int, int]:
+def _size(text: str, name: str) -> tuple[int, int]:
     match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
     if not match:
-        raise ConfigError(f"size must be WIDTHxHEIGHT such as 1280x720, is {text!r}")
+        raise ConfigError(f"{name} must be WIDTHxHEIGHT such as 1280x720, is {text!r}")
     return int(match[1]), int(match[2])
 
 
@@ -128,6 +113,18 @@ def _count(text: str, name: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise ConfigError(f"{name} must be a whole number, is {text!r}")
     return int(text)
+
+
+def _fourcc(text: str, name: str) -> str:
+    if len(text) != 4:
+        raise ConfigError(f"camera {name} must be four characters such as MJPG, is {text!r}")
+    return text
+
+
+def _switch(text: str, name: str) -> bool:
+    if text not in ("0", "1"):
+        raise ConfigError(f"camera {name} must be 0 or 1, is {text!r}")
+    return text == "1"
 
 
 SAMPLE_PATH = Path(__file__).parent / "sample.mp4"
@@ -180,7 +177,7 @@ def make_source(
         make = _knocking(make, uri, label)
     in_child = isolate or (isolate is None and scheme != "camera")
     patience = replace(endurance, open_s=endurance.open_s + (START_S if in_child else 0))
-    return LastingSource(make, label=label, endurance=patience)
+    return ReconnectingSource(make, label=label, endurance=patience)
 
 
 def _chaos(uri: str) -> tuple[str | None, str, str]:
@@ -238,12 +235,11 @@ def _once(
     if scheme == "sample" and rest:
         raise ConfigError(f"{uri!a} is no source: the bundled clip is sample: and takes no more")
     source: FrameSource
-    if scheme == "gst":
-        if not rest.strip():
-            raise ConfigError("gst: wants a pipeline, such as gst:v4l2src ! decodebin")
-        return GstSource(rest, label=label, options=options)
-    if scheme == "csi":
-        return GstSource(csi(rest), label=label, options=options)
+    if scheme == "gst" and not rest.strip():
+        raise ConfigError("gst: wants a pipeline, such as gst:v4l2src ! decodebin")
+    if scheme in ("gst", "csi"):
+        pipeline = rest if scheme == "gst" else csi(rest)
+        return IsolatedSource(pipeline, label=label, options=options, command=gst_command)
     if scheme == "camera":
         device, mode = camera_mode(rest, raw=options.raw)
         where = uri

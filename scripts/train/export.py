@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from app.models.importer import install
 from app.models.manifest import SHELF_DIR, InputSpec, ModelSpec
-from app.models.onnx_quantize import to_half_weights
+from app.models.onnx_edit import to_half_weights
 from scripts.train.checkpoint import Trained, load_trained
 from scripts.train.command import guarded
 from scripts.train.network import LOG_REACH, MEAN, STD, STRIDES, Detector, cell_centres, fold

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class Validation:
                 found += self._rows(start + i, boxes[i], scores[i])
         return {
             part: {
-                label: accuracy.as_dict()
+                label: asdict(accuracy)
                 for label, accuracy in coco_accuracy(self._truth, found, images=ids).items()
             }
             for part, ids in self._parts.items()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +25,7 @@ import pytest
 from app.commands.cli import main
 from app.sources.base import load_cv2
 from tests.shelf_kit import save_graph
+from tests.sinks.mqtt.broker import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,14 +35,9 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def start(*words: str, **options: Any) -> subprocess.Popen[str]:
-    options.setdefault("env", {**os.environ, "PYTHONPATH": str(ROOT)})
-    return subprocess.Popen(
-        [sys.executable, "-m", "app", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    usual = {"env": env, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-m", "app", *words], **{**usual, **options})
 
 
 def fails(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
@@ -407,16 +406,26 @@ def test_an_output_that_is_the_source_is_refused_and_the_source_untouched(
     assert clip.read_bytes() == before
 
 
-def test_a_pipe_that_nobody_reads_does_not_hold_up_a_stop(tiny_model: Path) -> None:
-    process = start("replay", "pattern:", "--model", str(tiny_model), "--json", "-")
-    assert process.stdout is not None and process.stderr is not None
-    process.stdout.readline()
-    time.sleep(1)  # the pipe fills
-    process.terminate()
-    assert process.wait(10) == 2
-    assert "does not take" in process.stderr.read()
-    process.stdout.close()
-    process.stderr.close()
+def test_a_pipe_that_nobody_reads_does_not_hold_up_a_stop(tiny_model: Path, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    room = fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)
+    manifest = tiny_model.with_suffix(".toml")  # the label alone is longer than the pipe
+    manifest.write_text(manifest.read_text().replace("thing", "x" * room))
+    words = ("replay", "pattern:", "--model", str(tiny_model), "--json", "-")
+    with (tmp_path / "told").open("w+") as told:
+        process = start(*words, stdout=writing, stderr=told)
+
+        def filled() -> bool:
+            held = fcntl.ioctl(reading, termios.FIONREAD, struct.pack("i", 0))
+            return struct.unpack("i", held)[0] == room
+
+        until(filled, 120)
+        process.terminate()
+        assert process.wait(60) == 2
+        told.seek(0)
+        assert told.read().count("kestrel: error:") == 1
+    os.close(reading)
+    os.close(writing)
 
 
 @pytest.mark.parametrize("words", [["replay", "pattern:?frames=3"], ["models", "list"]])
@@ -438,7 +447,7 @@ def test_a_signal_while_starting_ends_in_order(after_s: float, tiny_model: Path)
     process = start("bench", "--model", str(tiny_model), "--seconds", "60")
     time.sleep(0.05 + after_s)
     process.terminate()
-    _, told = process.communicate(timeout=30)
+    _, told = process.communicate(timeout=120)
     assert process.returncode in (0, -signal.SIGTERM), (
         told
     )  # -15: before Python ran any of our code
@@ -587,3 +596,12 @@ def test_max_frames_counts_in_a_window_too(tiny_model: Path, tmp_path: Path) -> 
     code, out, told = run_with_window(tiny_model, offscreen(tmp_path), "--max-frames", "7")
     assert code == 0, told
     assert "7 processed" in out
+
+
+def test_a_headless_run_starts_without_qt_and_heavy_modules() -> None:
+    heavy = {"PyQt5", "pyqtgraph", "onnxruntime", "onnx", "openvino", "av", "pycuda", "psutil"}
+    heavy |= {"aiohttp", "paho", "prometheus_client", "pynvml", "pycocotools", "lap", "torch"}
+    code = "import sys, app.commands.cli, app.runtime.run, app.commands.bench; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not heavy & set(done.stdout.split())

@@ -1,4 +1,4 @@
-"""Does a soak fail what leaks, and pass what does not?"""
+"""A soak fails what leaks, and passes what does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the trend find what grows, and nothing in what only wobbles?"""
+"""The trend finds what grows, and nothing in what only wobbles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run with a secret in every URI: does any output say it?"""
+"""One run with a secret in every URI: no output says it."""
 
 from __future__ import annotations
 

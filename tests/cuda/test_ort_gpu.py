@@ -16,7 +16,6 @@ from app.core.errors import DeviceError
 from app.cuda import ort as ort_gpu
 from app.cuda.backend import CudaBackend
 from app.cuda.ort import OrtEngine, OrtSlotNetwork
-from app.inference import ort_providers
 from app.inference.cpu import CpuBackend
 from app.models.store import locate
 from app.pipeline.handoff import Policy
@@ -37,12 +36,12 @@ class HostNetwork(OrtSlotNetwork):
 
 @pytest.fixture
 def on_the_host(device, monkeypatch, tmp_path):
-    host = ort_providers.Provider("CPUExecutionProvider", "cpu")
+    host = ort_gpu.Provider("CPUExecutionProvider", "cpu")
     for engine in ("ort-cuda", "ort-tensorrt"):
-        monkeypatch.setitem(ort_providers.PROVIDERS, engine, host)
+        monkeypatch.setitem(ort_gpu.PROVIDERS, engine, host)
     monkeypatch.setattr(ort_gpu, "OrtSlotNetwork", HostNetwork)
     monkeypatch.setattr(ort_gpu, "tensorrt_version", lambda: "10.9.0")
-    monkeypatch.setattr(ort_providers, "tensorrt_version", lambda: "10.9.0")
+    monkeypatch.setattr(ort_gpu, "tensorrt_version", lambda: "10.9.0")
     monkeypatch.setenv("KESTREL_CACHE", str(tmp_path / "cache"))
     return device
 
@@ -209,7 +208,7 @@ class TestTensorRtsEngine:
     def test_what_does_not_load_is_built_anew(self, on_the_host, blob, monkeypatch, caplog):
         with backend(blob, engine="ort-tensorrt"):
             pass
-        opened, real = [], OrtEngine._session
+        opened, real = [], OrtEngine._open
 
         def damaged(self, stream, folder):
             opened.append(folder.name)
@@ -217,7 +216,7 @@ class TestTensorRtsEngine:
                 raise DeviceError("TensorRT EP could not deserialize engine from cache: x.engine")
             return real(self, stream, folder)
 
-        monkeypatch.setattr(OrtEngine, "_session", damaged)
+        monkeypatch.setattr(OrtEngine, "_open", damaged)
         with backend(blob, engine="ort-tensorrt"):
             pass
         assert "is damaged" in caplog.text
@@ -228,7 +227,7 @@ class TestTensorRtsEngine:
             (folder / "half.engine").write_text("half")
             raise DeviceError("no memory to build in")
 
-        monkeypatch.setattr(OrtEngine, "_session", fails)
+        monkeypatch.setattr(OrtEngine, "_open", fails)
         with pytest.raises(DeviceError), backend(blob, engine="ort-tensorrt"):
             pass
         assert list((tmp_path / "cache" / "engines").iterdir()) == []
@@ -236,9 +235,9 @@ class TestTensorRtsEngine:
 
 def test_a_provider_that_starts_not_is_no_silent_fall_back_to_the_cpu(on_the_host, blob, tmp_path):
     # asked for by another name, the session comes back with the CPU's provider alone
-    name = ort_providers.Provider("CUDAExecutionProvider", "cpu")
+    name = ort_gpu.Provider("CUDAExecutionProvider", "cpu")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ort_providers.PROVIDERS, "ort-cuda", name)
+        patch.setitem(ort_gpu.PROVIDERS, "ort-cuda", name)
         patch.setattr(ort_gpu, "missing_provider", lambda engine: None)
         patch.setattr(ort_gpu, "session_providers", lambda *a, **k: [("CPUExecutionProvider", {})])
         with pytest.raises(DeviceError, match=r"cannot be loaded.*onnxruntime-gpu\[cuda,cudnn\]"):

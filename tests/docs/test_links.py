@@ -15,7 +15,6 @@ LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
 # a path of the project without a placeholder in it, as `app/NAME.py` has one
 PATH = re.compile(r"(?:app|docs|kernels|models|scripts|tests)/[a-z0-9_./]*")
-COMING = {"docs/configuration.md", "docs/python.md"}  # written by other changes
 
 
 @cache
@@ -41,10 +40,8 @@ def test_links_lead_somewhere(page: Path) -> None:
             continue
         name, _, anchor = target.partition("#")
         there = (page.parent / name).resolve() if name else page
-        if not there.is_relative_to(ROOT) or not there.exists():
-            if not there.is_relative_to(ROOT) or name_of(there) not in COMING:
-                broken.append(target)
-        elif anchor and anchor not in anchors(there):
+        found = there.is_relative_to(ROOT) and there.exists()
+        if not found or (anchor and anchor not in anchors(there)):
             broken.append(target)
     assert not broken
 
@@ -52,11 +49,4 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", pages(), ids=name_of)
 def test_paths_exist(page: Path) -> None:
     told = {text for text in CODE.findall(prose(page)) if PATH.fullmatch(text)}
-    missing = {path for path in told if not (ROOT / path).exists()}
-    if (
-        missing
-        and not (ROOT / "app" / "core").is_dir()
-        and all(p[:4] in ("app/", "test") for p in missing)
-    ):
-        pytest.skip("the pages tell of the new layout of app/, which is not here yet")
-    assert not missing
+    assert not {path for path in told if not (ROOT / path).exists()}

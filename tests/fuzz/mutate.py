@@ -1,4 +1,4 @@
-"""How is a sound input spoilt? Cut, flipped, doubled, swapped, seasoned; the same for each seed."""
+"""Spoils a sound input: cut, flipped, doubled, swapped, seasoned; the same for each seed."""
 
 from __future__ import annotations
 

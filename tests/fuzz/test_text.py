@@ -18,7 +18,6 @@ from app.config import make_config
 from app.core.errors import KestrelError
 from app.models.manifest import read_manifest
 from app.ops.flight import read_trace
-from app.ops.retrace import chrome_trace
 from app.pipeline.degrade import parse_ladder
 from app.sinks.golden import GoldenSink
 from app.sinks.http.server import parse_address as http_address
@@ -26,6 +25,7 @@ from app.sinks.mqtt import parse_address as mqtt_address
 from app.sinks.mqtt_spool import Spool
 from app.sources.chaos import Schedule
 from app.sources.uri import make_source
+from scripts.trace_to_perfetto import chrome_trace
 from tests.blob_detector import save_labelled_set
 from tests.fuzz.mutate import COUNT, spoilt
 from tests.shelf_kit import ROOT

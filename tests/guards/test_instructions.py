@@ -1,4 +1,4 @@
-"""How many instructions does preprocessing take? Counted by callgrind: the same on a busy machine.
+"""How many instructions preprocessing takes, counted by callgrind: the same on a busy machine.
 
 The part of the hot path that is neither Python nor the network: its resize, split and table. The
 network's own instructions are ONNX Runtime's matter, and take a minute to count. The start of the

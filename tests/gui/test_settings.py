@@ -1,4 +1,4 @@
-"""Is what the window remembers safe from what others write into its file?"""
+"""The window's settings: defaults, types, and what others write into the file."""
 
 from __future__ import annotations
 

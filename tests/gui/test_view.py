@@ -1,4 +1,4 @@
-"""Is everything painted where it belongs? Looked up in the painted pixels."""
+"""Everything is painted where it belongs, looked up in the painted pixels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PyQt5.QtGui import QImage
 from app.core.detections import Result
 from app.core.frame import Frame
 from app.core.overlay import colour_of
-from app.gui.view import ResultView, fit, with_toggle
+from app.gui.view import ResultView, Viewing
 from tests.sinks.kit import LABELS, found, gray, result
 
 PERSON, DOG = np.array(colour_of(0)), np.array(colour_of(1))
@@ -62,7 +62,7 @@ def show(view: ResultView, shown: Result) -> None:
 
 @given(*[st.integers(1, 8000)] * 4)
 def test_frame_fits_and_is_centred(frame_w: int, frame_h: int, width: int, height: int) -> None:
-    placed = fit((frame_w, frame_h), (width, height))
+    placed = Viewing((frame_w, frame_h), (width, height)).fit()
     scale, x0, y0 = placed.scale, placed.x0, placed.y0
     assert x0 >= -1e-6 and y0 >= -1e-6
     assert x0 < 1e-6 or y0 < 1e-6  # as large as it fits
@@ -166,13 +166,13 @@ def test_one_to_one_shows_single_pixels_and_panning_moves_them() -> None:
     pixels = gray(1000, 800)
     pixels[400, 500] = 255
     view = view_of(result(0, pixels=pixels), 200, 100)
-    view.one_to_one()
+    view.look(1.0)
     view.present_now()
     assert (painted(view)[50, 100] == 255).all()
     view.pan(-30, 20)
     view.present_now()
     assert (painted(view)[70, 70] == 255).all()
-    view.fit()
+    view.look(None)
     view.present_now()
     assert view.zoom is None and (painted(view)[:, :30] == BACKDROP).all()
 
@@ -200,9 +200,9 @@ def test_each_layer_can_be_switched_off(name: str) -> None:
     detections = found((0, 0.9, 100, 80, 200, 180), keypoints=[[[150, 130]]])
     view = view_of(result(0, detections), 320, 240)
     before = painted(view)
-    view.set_options(with_toggle(view.options, name, False))
+    view.set_drawn(name, False)
     assert (painted(view) != before).any()
-    view.set_options(with_toggle(view.options, name, True))
+    view.set_drawn(name, True)
     assert (painted(view) == before).all()
 
 

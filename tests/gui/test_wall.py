@@ -15,6 +15,7 @@ from PyQt5.QtCore import Qt
 
 from app.core.detections import Result
 from app.core.stats import Meter, PipelineStats
+from app.gui import texts
 from app.gui.wall import Wall
 from tests.gui.test_desktop import command
 from tests.gui.x11 import Keyboard, screenshot, wait_for, x_display
@@ -103,9 +104,9 @@ def test_figures_are_of_each_source(wall: Wall, controller: FakeSeats) -> None:
     controller.meters["gate"].dropped("replaced")
     tick(wall)
     figures = dict(wall.tiles[3].line.figures)
-    assert figures[""] == "gate" and figures["Dropped"] == "1"
-    assert figures["Age p50 / p95"] == "12 / 12 ms"
-    assert dict(wall.tiles[4].line.figures)["Age p50 / p95"].startswith("–")
+    assert figures[""] == "gate" and figures[texts.DROPPED] == "1"
+    assert figures[texts.AGE] == "12 / 12 ms"
+    assert dict(wall.tiles[4].line.figures)[texts.AGE].startswith("–")
 
 
 def test_one_alone_by_digit_and_by_double_click_and_back(qtbot, wall: Wall) -> None:

@@ -1,4 +1,4 @@
-"""A controller without a person: virtual display, keyboard, camera on the network, photographer."""
+"""Virtual display, keyboard, screenshots, and a camera on the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do several networks take turns between frames, and come back? (simulated engines, own clock)"""
+"""Several networks take turns between frames, and come back (simulated engines, own clock)."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from app.inference.openvino import OpenVinoNetwork
 from app.inference.shape_cache import KEPT, ShapeCache
 from app.models.manifest import InputSpec, Model, ModelSpec
 from app.models.store import find_model
-from app.ops.selftest import KnownPicture, answers
+from app.ops.selftest import GoldenFrameCheck, answers
 from app.runtime.engines import known_frames
 from app.runtime.service import known_pixels
 from tests.inference.test_cpu import ONE_BOX, network
@@ -52,7 +52,7 @@ def test_the_boxes_are_those_of_the_whole_input(name: str) -> None:
     assert sum(map(len, there)) >= 8
     for ours, theirs in zip(cut, there, strict=True):
         options = {"threshold": model.spec.score, "iou": model.spec.iou, "every_s": 0.0}
-        judge = KnownPicture(frames[0].pixels, expected=answers(theirs), **options)
+        judge = GoldenFrameCheck(frames[0].pixels, expected=answers(theirs), **options)
         judge.judge(ours)
         assert judge.judged == 1
 
@@ -61,7 +61,7 @@ def test_a_canary_knows_the_answer_of_an_engine_which_takes_the_whole_input() ->
     model, frame = find_model("kestrel_320"), Frame(known_pixels(), -1, 0)
     ((cut,), _, _), ((there,), _, _) = detect(model, [frame]), detect(at_whole(model), [frame])
     options = {"threshold": model.spec.score, "iou": model.spec.iou, "every_s": 0.0}
-    KnownPicture(frame.pixels, expected=answers(cut), **options).judge(there)
+    GoldenFrameCheck(frame.pixels, expected=answers(cut), **options).judge(there)
 
 
 def test_sources_of_several_shapes_take_turns() -> None:

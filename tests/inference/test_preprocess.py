@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.frame import Frame
@@ -43,7 +43,6 @@ def expected(spec: InputSpec, pixels: np.ndarray) -> np.ndarray:
     return ((canvas * spec.scale - spec.mean) / spec.std).transpose(2, 0, 1)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(SPECS), st.integers(1, 200), st.integers(1, 200), st.integers(0, 999))
 def test_is_the_definition(spec: InputSpec, w: int, h: int, seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (h, w, 3), dtype=np.uint8)

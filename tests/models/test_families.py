@@ -129,7 +129,7 @@ FAMILIES: dict[str, tuple[ModelSpec, Callable[[Boxes, float], Outputs]]] = {
 }
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.data())
 @pytest.mark.parametrize("family", FAMILIES)
 def test_reads_back_what_was_written(family: str, data: st.DataObject) -> None:

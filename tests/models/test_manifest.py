@@ -5,7 +5,7 @@ import re
 from typing import get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.errors import ModelError
@@ -80,7 +80,6 @@ SPECS = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(SPECS)
 def test_a_written_manifest_reads_back_the_same(spec):
     assert parse_manifest(parse_toml(format_manifest(spec)), name="a", where="a.toml") == spec

@@ -1,4 +1,4 @@
-"""Does a network computed at another input size give what it should, or is that refused?"""
+"""A network computed at another input size gives what it should, or that is refused."""
 
 from __future__ import annotations
 

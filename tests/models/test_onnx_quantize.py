@@ -8,7 +8,7 @@ import pytest
 from onnx import numpy_helper
 
 from app.core.errors import ConfigError, ModelError
-from app.models.onnx_quantize import to_fp16, to_half_weights, to_int8, unquantised
+from app.models.onnx_edit import to_fp16, to_half_weights, to_int8, unquantised
 from app.models.onnx_session import open_session
 from tests.blob_detector import save_blob_detector
 from tests.shelf_kit import asset

@@ -22,9 +22,16 @@ from app.core.detections import Detections, Result
 from app.core.errors import ConfigError, SinkError, SourceEnded, SourceError, VerdictError
 from app.core.frame import Frame
 from app.ops import flight as recorder_module
-from app.ops.flight import KINDS, FlightRecorder, Trace, TraceWriter, read_trace
-from app.ops.retrace import DecidedSource, chrome_trace
+from app.ops.flight import (
+    KINDS,
+    FlightRecorder,
+    RecordedDropsSource,
+    Trace,
+    TraceWriter,
+    read_trace,
+)
 from app.pipeline.handoff import Handoff, Policy, is_stale
+from scripts.trace_to_perfetto import chrome_trace
 from tests.fakes import FakeSource
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +105,7 @@ def test_what_is_no_trace_is_told(tmp_path: Path, text: str) -> None:
         read_trace(tmp_path / "t")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.binary(max_size=300), cut=st.integers(0, 400))
 def test_no_file_however_broken_crashes_the_reader(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, cut: int
@@ -119,7 +126,7 @@ JSON = st.recursive(
 ARGUMENTS = st.lists(JSON | st.integers(0, 9), max_size=5)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     kind=st.sampled_from([*KINDS, "none"]),
     rest=ARGUMENTS,
@@ -134,7 +141,7 @@ def test_no_event_however_odd_crashes_its_users(
     with contextlib.suppress(ConfigError, SourceError):
         trace = read_trace(path)
         chrome_trace(trace)
-        replayed(DecidedSource(FakeSource(20), trace))
+        replayed(RecordedDropsSource(FakeSource(20), trace))
 
 
 def test_an_unwritable_file_is_told(tmp_path: Path) -> None:
@@ -198,7 +205,7 @@ def test_a_disk_that_fills_ends_the_trace_and_not_the_run(
         monkeypatch.setattr(TraceWriter, "write", full)
         flight.note("take", 0, 0)
     flight.note("take", 1, 0)
-    assert "No space left on device; nothing more is traced" in caplog.text
+    assert "No space left on device" in caplog.text
 
 
 # --- the same decisions --------------------------------------------------------------------------
@@ -230,7 +237,7 @@ def record(tmp_path: Path, seed: int, max_age_ms: float | None) -> tuple[Trace, 
     return read_trace(tmp_path / f"t{seed}"), kept
 
 
-def replayed(source: DecidedSource) -> list[int]:
+def replayed(source: RecordedDropsSource) -> list[int]:
     source.open()
     frames = []
     while True:
@@ -249,7 +256,7 @@ def test_a_replay_keeps_the_very_frames_that_were_kept(
     tmp_path: Path, seed: int, max_age_ms: float | None
 ) -> None:
     trace, kept = record(tmp_path, seed, max_age_ms)
-    source = DecidedSource(FakeSource(2000), trace)
+    source = RecordedDropsSource(FakeSource(2000), trace)
     assert replayed(source) == kept and len(kept) > 20
     assert source.verdict().startswith("decided as recorded")
 
@@ -257,8 +264,8 @@ def test_a_replay_keeps_the_very_frames_that_were_kept(
 def test_a_trace_whose_beginning_was_overwritten_is_repeated_from_there(tmp_path: Path) -> None:
     trace, kept = record(tmp_path, 1, 12.0)
     later = Trace(trace.header, trace.events[101:])
-    source = DecidedSource(FakeSource(2000), later)
-    assert replayed(source) == kept[-len(replayed(DecidedSource(FakeSource(2000), later))) :]
+    source = RecordedDropsSource(FakeSource(2000), later)
+    assert replayed(source) == kept[-len(replayed(RecordedDropsSource(FakeSource(2000), later))) :]
     source.verdict()
 
 
@@ -267,7 +274,7 @@ def test_another_decision_than_the_recorded_one_is_a_failed_verdict(tmp_path: Pa
     at = next(i for i, event in enumerate(trace.events) if event[0] == "kept")
     kind, time_ns, index = trace.events[at]
     trace.events[at] = (kind, time_ns + 100 * MS, index)
-    source = DecidedSource(FakeSource(2000), trace)
+    source = RecordedDropsSource(FakeSource(2000), trace)
     replayed(source)
     with pytest.raises(VerdictError, match=f"frame {index} was kept, is stale"):
         source.verdict()
@@ -275,7 +282,7 @@ def test_another_decision_than_the_recorded_one_is_a_failed_verdict(tmp_path: Pa
 
 def test_another_age_limit_shows_what_would_have_been(tmp_path: Path) -> None:
     trace, kept = record(tmp_path, 3, 12.0)
-    source = DecidedSource(FakeSource(2000), trace, max_age_ms=6.0)
+    source = RecordedDropsSource(FakeSource(2000), trace, max_age_ms=6.0)
     assert set(replayed(source)) < set(kept)
     assert source.verdict().startswith("decided with another max_age_ms")
 
@@ -283,7 +290,7 @@ def test_another_age_limit_shows_what_would_have_been(tmp_path: Path) -> None:
 def test_a_clip_that_is_not_the_traces_is_told(tmp_path: Path) -> None:
     trace, _ = record(tmp_path, 4, None)
     with pytest.raises(SourceError, match="the trace has a frame"):
-        replayed(DecidedSource(FakeSource(10), trace))
+        replayed(RecordedDropsSource(FakeSource(10), trace))
 
 
 # --- the application -----------------------------------------------------------------------------
@@ -333,7 +340,7 @@ def test_a_run_that_fails_leaves_its_last_events(
 
         raise DeviceError("the GPU computes wrongly")
 
-    monkeypatch.setattr("app.ops.selftest.KnownPicture.judge", refuse)
+    monkeypatch.setattr("app.ops.selftest.GoldenFrameCheck.judge", refuse)
     assert main([*words, "--model", str(tiny_model)]) == 5
     events = read_trace(tmp_path / "cache" / "flight" / "last.jsonl").events
     assert events[-1][0] == "error" and "computes wrongly" in events[-1][3]

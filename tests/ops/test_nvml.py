@@ -1,4 +1,4 @@
-"""Is what NVML tells passed on, and its silence told as such?"""
+"""What NVML tells is passed on, and its silence is told as such."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.ops.nvml import open_nvml
+from app.ops.machine import open_nvml
 
 
 class Library:

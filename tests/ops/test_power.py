@@ -11,9 +11,15 @@ import pytest
 
 from app.core.detections import Detections, Result
 from app.core.frame import Frame, SourceInfo
-from app.ops.nvml import open_nvml
-from app.ops.power import EnergySink, PowerMeter, PowerSensor, find_nvml, find_sensors
-from app.ops.power_linux import find_ina3221, find_rapl
+from app.ops.machine import open_nvml
+from app.ops.power import (
+    EnergySink,
+    PowerSensor,
+    find_ina3221,
+    find_nvml,
+    find_rapl,
+    find_sensors,
+)
 
 
 def put(path: Path, text: object) -> None:
@@ -176,6 +182,15 @@ def test_a_machine_that_tells_nothing_says_so(tmp_path: Path) -> None:
 # --- the meter -----------------------------------------------------------------------------------
 
 
+MACHINE = SourceInfo("fake:", False)
+
+
+@pytest.fixture(autouse=True)
+def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples are taken when a test says so, not by the thread."""
+    monkeypatch.setattr("app.ops.power.PERIOD_S", 3600.0)
+
+
 class Sensor:
     """Gives what it is told; an exception is raised."""
 
@@ -190,68 +205,69 @@ class Sensor:
         return {} if value is None else {"rail": value}
 
 
-def metered(clock: Clock, *sensors: PowerSensor, reason: str = "") -> PowerMeter:
+def metered(clock: Clock, *sensors: PowerSensor, reason: str = "") -> EnergySink:
     def find() -> tuple[Sequence[PowerSensor], str]:
         return sensors, reason
 
-    return PowerMeter(find, clock_ns=clock)
+    return EnergySink(find, clock_ns=clock)
 
 
 def test_joules_are_watts_over_time() -> None:
     clock = Clock()
     meter = metered(clock, Sensor(10.0, 20.0, 20.0))
-    meter.open()
+    meter.open(MACHINE, ())
     for _ in range(2):
         clock.forward(1.0)
         meter.sample()
-    assert meter.energy() == (pytest.approx(15 + 20), pytest.approx(2.0))
+    assert meter.measured() == (pytest.approx(15 + 20), pytest.approx(2.0))
     assert meter.reading().watts == 20.0 and str(meter.reading()) == "20.0 W"
 
 
 def test_an_averaged_sensor_counts_for_the_time_before() -> None:
     clock = Clock()
     meter = metered(clock, Sensor(None, 30.0, 10.0, averaged=True))
-    meter.open()
+    meter.open(MACHINE, ())
     assert meter.reading().watts is None
     for _ in range(2):
         clock.forward(0.5)
         meter.sample()
-    assert meter.energy() == (pytest.approx(15 + 5), pytest.approx(1.0))
+    assert meter.measured() == (pytest.approx(15 + 5), pytest.approx(1.0))
 
 
 def test_sensors_are_added_up() -> None:
     clock = Clock()
     meter = metered(clock, Sensor(5.0), Sensor(None, 7.0, averaged=True))
-    meter.open()
+    meter.open(MACHINE, ())
     clock.forward(1.0)
     meter.sample()
     assert meter.reading().covers == "all + all"
-    assert meter.energy() == (pytest.approx(12.0), pytest.approx(1.0))
+    assert meter.measured() == (pytest.approx(12.0), pytest.approx(1.0))
 
 
 def test_a_sensor_that_goes_away_makes_the_rest_unavailable_rather_than_wrong() -> None:
     clock = Clock()
     meter = metered(clock, Sensor(5.0, 5.0, OSError("gone")))
-    meter.open()
+    meter.open(MACHINE, ())
     clock.forward(1.0)
     meter.sample()
     meter.sample()
     assert meter.reading().watts is None and meter.reading().reason == "gone"
-    assert meter.energy() is None
+    assert meter.measured() is None
 
 
 def test_an_old_sample_says_nothing_of_now() -> None:
     clock = Clock()
     meter = metered(clock, Sensor(5.0))
-    meter.open()
+    meter.open(MACHINE, ())
     clock.forward(3.0)
     assert meter.reading().watts is None and str(meter.reading()) == "unavailable"
 
 
 def test_the_thread_samples_and_ends() -> None:
-    with PowerMeter(lambda: ([Sensor(8.0)], "")) as meter:
-        pass  # leaving takes the last sample
-    energy = meter.energy()
+    meter = EnergySink(lambda: ([Sensor(8.0)], ""))
+    meter.open(MACHINE, ())
+    meter.close()  # takes the last sample
+    energy = meter.measured()
     assert energy is not None and energy[0] == pytest.approx(8 * energy[1])
 
 
@@ -260,9 +276,8 @@ def test_the_thread_samples_and_ends() -> None:
 RESULT = Result(Frame(np.zeros((2, 2, 3), np.uint8), 0, 0), Detections.empty(), 1)
 
 
-def run(meter: PowerMeter, frames: int, clock: Clock) -> EnergySink:
-    sink = EnergySink(meter)
-    sink.open(SourceInfo("fake:", False), ())
+def run(sink: EnergySink, frames: int, clock: Clock) -> EnergySink:
+    sink.open(MACHINE, ())
     for _ in range(frames):
         sink.emit(RESULT)
     clock.forward(2.0)

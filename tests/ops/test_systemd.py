@@ -1,4 +1,4 @@
-"""Does a real systemd start, watch, reload and give up our unit as it should?
+"""A real systemd starts, watches, reloads and gives up our unit as it should.
 
 A user manager in namespaces of its own (process ids, mounts), so that it needs neither to be the
 machine's first process nor a session, and nothing outlives the test. `install_service` is the real

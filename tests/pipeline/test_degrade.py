@@ -1,4 +1,4 @@
-"""Does a run step down when frames are too old or the device is hot, and climb back, calmly?"""
+"""A run steps down when frames are too old or the device is hot, and climbs back, calmly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are networks that cannot take the place of the run's own refused before it starts?"""
+"""Networks that cannot take the place of the run's own are refused before it starts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_of_an_input_that_is_cut_to_its_frames_no_side_may_grow(
     """For 16:9 frames 256x256 is 256x160, and 320x192 half as much again."""
     with caplog.at_level(logging.ERROR):
         assert main([*settings(tmp_path, "input 256x256", "input 320x192"), "--check"]) == 2
-    assert "may cost more than 256x256 above it" in caplog.text
+    assert "320x192" in caplog.text and "256x256" in caplog.text
     assert main([*settings(tmp_path, "input 320x192", "input 256x160"), "--check"]) == 0
 
 
@@ -56,7 +56,7 @@ def test_a_size_between_the_multiples_is_refused(
 ) -> None:
     with caplog.at_level(logging.ERROR):
         assert main([*settings(tmp_path, "input 250"), "--check"]) == 2
-    assert "it takes multiples of 32" in caplog.text
+    assert "multiples of 32" in caplog.text
 
 
 def test_check_says_which_models_take_a_size_that_this_one_does_not(
@@ -69,7 +69,7 @@ def test_check_says_which_models_take_a_size_that_this_one_does_not(
     manifest.write_text(manifest.read_text().replace("yolov8", "yolox"))
     with caplog.at_level(logging.ERROR):
         assert main(words) == 2
-    assert "Of the models here these do: kestrel_320" in caplog.text
+    assert "kestrel_320" in caplog.text
 
 
 def test_a_run_walks_down_to_a_smaller_model_and_tells_its_boxes_by_the_run_s_labels(

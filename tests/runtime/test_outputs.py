@@ -1,4 +1,4 @@
-"""From flags to files, brokers and pages: is each output there, and told where it cannot be?"""
+"""From flags to files, brokers and pages: each output is there, or it is told why it cannot be."""
 
 from __future__ import annotations
 

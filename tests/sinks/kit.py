@@ -1,4 +1,4 @@
-"""What do the tests of the sinks and the window feed them with?"""
+"""What the tests of the sinks and the window feed them with."""
 
 from __future__ import annotations
 

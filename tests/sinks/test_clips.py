@@ -1,4 +1,4 @@
-"""Does a clip hold the seconds before and after, and does its memory stay bounded?"""
+"""A clip holds the seconds before and after, and its memory stays bounded."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from app.config import ClipOptions
 from app.core.errors import SinkError
 from app.core.stats import OutputMeter
-from app.sinks.clips import ClipSink
 from app.sinks.events import Notice
+from app.sinks.recordings import ClipSink
 from tests.sinks.kit import CLIP, LABELS, gray, result, textured
 
 APPEAR, GONE = Notice("appear", "person", "{}"), Notice("disappear", "person", "{}")

@@ -1,4 +1,4 @@
-"""Are colours and captions what people can read?"""
+"""Colours and captions are what people can read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is each appearance told once, and each disappearance when it is one?"""
+"""Each appearance is told once, and each disappearance when it is one."""
 
 from __future__ import annotations
 

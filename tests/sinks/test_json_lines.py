@@ -1,4 +1,4 @@
-"""Is what people script against kept, line by line?"""
+"""What people script against is kept, line by line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.errors import ReaderGone, SinkError
@@ -91,7 +91,7 @@ def test_source_whose_name_is_no_unicode_still_gives_json(tmp_path: Path) -> Non
     assert json.loads(line)["source"] == name
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 @given(
     st.lists(
         st.tuples(

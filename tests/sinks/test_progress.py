@@ -1,4 +1,4 @@
-"""Does the progress line help at a terminal and keep quiet elsewhere?"""
+"""The progress line helps at a terminal and keeps quiet elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a slow, hanging or failing sink leave the pipeline alone?"""
+"""A slow, hanging or failing sink leaves the pipeline alone."""
 
 from __future__ import annotations
 

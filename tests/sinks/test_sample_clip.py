@@ -1,4 +1,4 @@
-"""Is the bundled clip what its README says?"""
+"""The bundled clip is what its README says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do recordings rotate, stay within their budget, and outlive a bad disk?"""
+"""Recordings rotate, stay within their budget, and outlive a bad disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from app.config import RecordOptions
 from app.core.errors import SinkError
 from app.core.stats import OutputMeter
-from app.sinks.rotating import RETRY_S, Budget, SegmentsSink
+from app.sinks.recordings import RETRY_S, Budget, SegmentsSink
 from tests.sinks.kit import CAMERA, LABELS, result, textured
 
 

@@ -1,4 +1,4 @@
-"""Is the closing summary right?"""
+"""The closing summary is right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do outputs go on when another source or model takes over?"""
+"""Outputs go on when another source or model takes over."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.core.frame import SourceInfo
 from app.core.interfaces import Updatable
 from app.core.stats import Meter
 from app.pipeline.sink_group import SinkGroup, Superseded
-from app.sinks.adapters import LatestSink
+from app.sinks.adapters import ResultMailbox
 from app.sinks.console import SummarySink
 from app.sinks.json_lines import JsonLinesSink
 from app.sinks.video import VideoFileSink
@@ -97,7 +97,7 @@ def test_a_thread_that_has_lost_its_turn_reaches_no_sink() -> None:
 
 
 def test_mailbox_gives_each_result_with_the_names_of_its_model() -> None:
-    sink = LatestSink()
+    sink = ResultMailbox()
     sink.open(CLIP, LABELS)
     sink.emit(result(0))
     sink.open(CLIP, ("cat",))  # another model: what waits is not its own

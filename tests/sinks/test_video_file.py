@@ -1,4 +1,4 @@
-"""Does the recording show what was seen, and does it survive what happens to recordings?"""
+"""A recording shows what was seen, and survives what happens to recordings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Against real servers that refuse, redirect, hang or are away: is the pipeline left alone?"""
+"""Real servers that refuse, redirect, hang or are away leave the pipeline alone."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_service_that_hangs_costs_old_events_only() -> None:
                 hook.notice(event(n))
             assert 989 <= meter.figures().dropped["queue full"] <= 990
             began_s = time.monotonic()
-        assert time.monotonic() - began_s < 15, "the end does not wait for it"
+        assert time.monotonic() - began_s < 25, "the end does not wait for it"
         assert sum(meter.figures().dropped.values()) == 1000, "each is accounted for"
 
 

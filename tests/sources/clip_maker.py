@@ -1,4 +1,4 @@
-"""How do the source tests make clips of their own?"""
+"""Makes the clips of the source tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What do the source tests share? Clips that the tests make themselves, and where real ones lie."""
+"""What the source tests share: clips that the tests make themselves, and where real ones lie."""
 
 from __future__ import annotations
 

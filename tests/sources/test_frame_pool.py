@@ -1,4 +1,4 @@
-"""Does the pool recycle what nobody holds, and never what somebody holds?"""
+"""The pool recycles what nobody holds, and never what somebody holds."""
 
 from __future__ import annotations
 

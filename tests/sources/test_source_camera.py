@@ -1,4 +1,4 @@
-"""Does a camera open, tell its mode, and name the cure when it does not? (with a fake driver)"""
+"""A camera opens, tells its mode, and names the cure when it does not (fake driver)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import app.sources.camera as camera_module
 from app.core.errors import SourceError
 from app.core.frame import bgr_pixels
 from app.sources.camera import CameraMode, CameraSource
-from app.sources.reconnect import Endurance, LastingSource
+from app.sources.reconnect import Endurance, ReconnectingSource
 from app.sources.uri import make_source
 
 
@@ -207,7 +207,7 @@ def test_camera_that_vanishes_comes_back_also_from_a_read_that_hangs(dev):
         drivers.append(Plugged())
         return drivers[-1]
 
-    source = LastingSource(
+    source = ReconnectingSource(
         lambda: CameraSource(0, label="camera:0", dev=dev, open_capture=opened),
         label="camera:0",
         endurance=Endurance(stall_s=0.2, silent_s=0.5, retry_s=0.2, freeze_s=None),

@@ -1,4 +1,4 @@
-"""Does chaos happen as written, the same for the same seed, and does a source outlive it?"""
+"""Chaos happens as written, the same for the same seed, and a source outlives it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.core.errors import ConfigError, SourceError
 from app.sources.chaos import ChaosSource, Kind, Schedule
 from app.sources.images import PatternOptions, PatternSource
-from app.sources.reconnect import Endurance, LastingSource
+from app.sources.reconnect import Endurance, ReconnectingSource
 from app.sources.uri import make_source
 
 FPS = 20
@@ -117,7 +117,7 @@ def test_same_seed_same_chaos_and_rate_is_a_factor():
     assert {event.kind for event in happened("7*10")} == set(Kind)
 
 
-def test_a_lasting_source_outlives_every_kind_of_chaos():
+def test_a_reconnecting_source_outlives_every_kind_of_chaos():
     clock = FakeClock()
     schedule = Schedule("7*10", now_ns=clock.now_ns)
     sources = []
@@ -143,7 +143,7 @@ def test_a_lasting_source_outlives_every_kind_of_chaos():
         sources.append(ChaosSource(pattern(clock), schedule, label="x", sleep=clock.sleep))
         return sources[-1]
 
-    lasting = LastingSource(
+    lasting = ReconnectingSource(
         make,
         label="x",
         endurance=Endurance(stall_s=0.5, silent_s=2, freeze_s=3, retry_s=0.5),
@@ -167,7 +167,7 @@ def test_a_lasting_source_outlives_every_kind_of_chaos():
 
 def test_chaos_in_a_uri():
     source = make_source("chaos:7:pattern:?fps=50", realtime=True, endurance=Endurance())
-    assert isinstance(source, LastingSource)
+    assert isinstance(source, ReconnectingSource)
     info = source.open()
     assert info.live and info.frame_count is None and info.detail.endswith("chaos")
     source.close()

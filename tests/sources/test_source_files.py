@@ -1,4 +1,4 @@
-"""Are all frames of a file read, once, in order, the same each time; and is damage told?"""
+"""All frames of a file are read, once, in order, the same each time; damage is told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a folder of pictures play in order, whatever its pictures are?"""
+"""A folder of pictures plays in order, whatever its pictures are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do GStreamer pipelines give frames, in a process of the Python that has it?"""
+"""GStreamer pipelines give frames, in a process of the Python that has it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stream_servers import wait_until
 from app.core.errors import ConfigError, SourceEnded, SourceError
 from app.sources import gstreamer
 from app.sources.base import SourceOptions
-from app.sources.gst_main import _without_padding
+from app.sources.gstreamer import _without_padding
 from app.sources.reconnect import Endurance
 from app.sources.uri import make_source
 

@@ -1,4 +1,4 @@
-"""Does the test pattern show exactly the boxes that it says, at the pace that it says?"""
+"""The test pattern shows exactly the boxes that it says, at the pace that it says."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pattern(live=False, clock=None, **options):
     return PatternSource(PatternOptions(**options), live=live, **time)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     width=st.integers(32, 300),
     height=st.integers(32, 300),

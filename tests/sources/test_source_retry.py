@@ -1,4 +1,4 @@
-"""When may a lost source be opened again? (fake clock, openings that do not let go)"""
+"""When a lost source may be opened again (fake clock, openings that do not let go)."""
 
 from __future__ import annotations
 

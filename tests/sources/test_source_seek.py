@@ -1,4 +1,4 @@
-"""Is the frame after a move the one that lies there, to the pixel?"""
+"""The frame after a move is the one that lies there, to the pixel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does each URI mean the right source, and do credentials stay hidden?"""
+"""Each URI means the right source, and credentials stay hidden."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 import app.sources.uri as uri_module
 from app.core.credentials import mask_credentials
 from app.core.errors import ConfigError, SourceError
-from app.sources.base import SourceOptions, stable_name
+from app.sources.base import Paced, SourceOptions, stable_name
 from app.sources.camera import CameraSource
 from app.sources.ffmpeg import FfmpegSource
 from app.sources.images import FolderSource, PatternSource
-from app.sources.paced import Paced
-from app.sources.reconnect import Endurance, LastingSource
+from app.sources.reconnect import Endurance, ReconnectingSource
 from app.sources.subprocess_source import IsolatedSource
 from app.sources.uri import is_recording, make_source
 
@@ -222,8 +221,8 @@ def test_only_what_is_live_comes_back(clip):
     uris = {"camera:97": True, "rtsp://h/x": True, "http://h/x": True, str(clip): False}
     for uri, lasts in {**uris, "pattern:": False, "sample:": False}.items():
         source = make_source(uri, realtime=True, endurance=Endurance())
-        assert isinstance(source, LastingSource) == lasts
-        assert not isinstance(make_source(uri, realtime=True), LastingSource)
+        assert isinstance(source, ReconnectingSource) == lasts
+        assert not isinstance(make_source(uri, realtime=True), ReconnectingSource)
 
 
 def test_camera_is_followed_by_the_name_that_it_keeps(tmp_path, monkeypatch, caplog):

@@ -1,4 +1,4 @@
-"""Are cameras listed with their names and formats, as the kernel tells them?"""
+"""Cameras are listed with their names and formats, as the kernel tells them."""
 
 from __future__ import annotations
 

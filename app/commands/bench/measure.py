@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...config import SETTINGS, Config
+from ...config import Config
 from ...core.detections import Result
-from ...core.errors import ConfigError, SourceEnded
+from ...core.errors import SourceEnded
 from ...core.frame import SourceInfo
 from ...core.interfaces import EngineKind, Sink
 from ...core.stats import PERCENTILES, PipelineStats, percentiles
@@ -136,16 +135,17 @@ class Measured:
 
     def figures(self) -> dict[str, Any]:
         """For JSON. A stage that the engine does not have is null, never 0."""
-        figures = asdict(self.stats)
+        figures, stages = asdict(self.stats), self.stats.stages_ms
         del figures["state"], figures["fps"], figures["capture_fps"]
-        figures["overall_fps"] = round(self.stats.overall_fps, 2)
-        figures["age_ms"] = _rounded(self.stats.age_ms)
-        stages = self.stats.stages_ms
-        figures["stages_ms"] = {s: _rounded(stages[s]) if s in stages else None for s in STAGES}
-        return figures | {"load": self.load.figures()}
+        return figures | {
+            "overall_fps": round(self.stats.overall_fps, 2),
+            "age_ms": _rounded(self.stats.age_ms),
+            "stages_ms": {s: _rounded(stages[s]) if s in stages else None for s in STAGES},
+            "load": self.load.figures(),
+        }
 
 
-def measure(
+def measure_run(
     config: Config, model: Model, source: str, policy: Policy, sinks: Sequence[Sink] = ()
 ) -> Measured:
     """Run to the end. Raises what ended it early; KeyboardInterrupt after a signal."""
@@ -256,75 +256,3 @@ def measure_alone(config: Config, model: Model, source: str) -> Alone:
 
 def _rounded(triple: tuple[float, float, float]) -> dict[str, float]:
     return {name: round(v, 3) for name, v in zip(QUANTILES, triple, strict=True)}
-
-
-CHOICES = {
-    each.name: each.key.choices
-    for each in SETTINGS
-    if each.name in ("engine", "precision", "transfer")
-}
-COUNTS = {  # the highest of each
-    each.name: int(each.key.limits[1])
-    for each in SETTINGS
-    if each.name in ("slots", "workers", "threads") and each.key.limits
-} | {"batch": 256}  # of the network alone
-KEYS = ("model", "size", *CHOICES, *COUNTS)
-BESIDE_BATCH = ("model", "size", "threads")
-MOST_POINTS = 64
-
-Settings = dict[str, Any]
-
-
-def parse_sweep(words: Sequence[str]) -> list[Settings]:
-    """Every combination, in the order given; raises ConfigError in one line."""
-    axes: dict[str, list[Any]] = {}
-    for word in words:
-        key, equals, values = word.partition("=")
-        if not equals or key not in KEYS:
-            raise ConfigError(
-                f"--sweep {word}: write KEY=A,B,C, where KEY is one of {', '.join(KEYS)}"
-            )
-        if key in axes:
-            raise ConfigError(f"--sweep {key} is given twice; list all its values in one")
-        axes[key] = [_value(key, text) for text in values.split(",")]
-        if len(set(axes[key])) < len(axes[key]):
-            raise ConfigError(f"--sweep {word}: a value is listed twice")
-    if "batch" in axes and (other := axes.keys() - {"batch", *BESIDE_BATCH}):
-        raise ConfigError(
-            f"--sweep batch measures the network alone, so {', '.join(sorted(other))} has no "
-            f"meaning beside it; only {', '.join(BESIDE_BATCH)} have"
-        )
-    points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-    if len(points) > MOST_POINTS:
-        raise ConfigError(f"--sweep: {len(points)} combinations; at most {MOST_POINTS}")
-    return points
-
-
-def name_of(settings: Settings) -> str:
-    """For tables and plots: slots=2, size=320x320."""
-    return ", ".join(f"{key}={_text(value)}" for key, value in settings.items())
-
-
-def _text(value: Any) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _value(key: str, text: str) -> Any:
-    if key in CHOICES:
-        if text not in CHOICES[key]:
-            known = ", ".join(CHOICES[key])
-            raise ConfigError(f"--sweep {key}={text}: choose from {known}")
-        return text
-    if key == "size":
-        width, by, height = text.partition("x")
-        sides = [width, height if by else width]
-        if not all(side.isascii() and side.isdigit() and 0 < int(side) <= 8192 for side in sides):
-            raise ConfigError(f"--sweep size={text}: write pixels, as 320 or 416x256")
-        return (int(sides[0]), int(sides[1]))
-    if key in COUNTS:
-        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= COUNTS[key]):
-            raise ConfigError(f"--sweep {key}={text}: write a number from 1 to {COUNTS[key]}")
-        return int(text)
-    if not text:
-        raise ConfigError(f"--sweep {key}: a value is empty")
-    return text

@@ -4,149 +4,106 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...core.errors import ConfigError
+from ...ops.power import Energy
+from .. import columns, figure
 from .measure import QUANTILES, STAGES
-from .roofline import Line
 
+Report = Mapping[str, Any]
+ABOUT = ("model", "engine", "kestrel", "source", "cpu")
 NOISE = 0.05  # a difference below this is not called one: machines are no quieter
 
 
-class Row(NamedTuple):
-    """One figure of both reports; ``better``: whether less of it is ("less") or more."""
+class Figure(NamedTuple):
+    """One figure of a report; None: not told."""
 
-    name: str
-    a: float
-    b: float
-    better: str
-
-    @property
-    def verdict(self) -> str:
-        """In one word; empty where the two do not differ by more than noise."""
-        if not self.a or abs(self.b / self.a - 1) <= NOISE:
-            return ""
-        return "better" if (self.b < self.a) == (self.better == "less") else "worse"
-
-
-def run_compare(first: Path, second: Path) -> int:
-    """Print the table."""
-    print(compare(first, second))
-    return 0
+    value: float | None
+    more_is_better: bool = False
 
 
 def compare(first: Path, second: Path) -> str:
     """The table for people. Raises ConfigError for what is no report of `bench`."""
-    a, b = (_read(path) for path in (first, second))
-    try:
-        return _table(first, second, a, b)
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as fault:
-        raise ConfigError(
-            f"{first} and {second} are not two reports of `bench --json`: {fault!r}"
-        ) from fault
-
-
-def _table(first: Path, second: Path, a: dict[str, Any], b: dict[str, Any]) -> str:
-    kinds = [report.get("kind", "run") for report in (a, b)]
-    if kinds[0] != kinds[1]:
-        raise ConfigError(f"{first} is of kind {kinds[0]}, {second} of kind {kinds[1]}")
+    (kind, about_a, before), (other, about_b, after) = (_read(path) for path in (first, second))
+    if kind != other:
+        raise ConfigError(f"{first} is of kind {kind}, {second} of kind {other}")
     lines = []
-    for key in ("model", "engine", "kestrel"):
-        if key in a or key in b:
-            lines.append(_both(key, a.get(key), b.get(key)))
-    lines.append(_both("source", *(_source(report) for report in (a, b))))
-    lines.append(_both("cpu", a["device"].get("cpu"), b["device"].get("cpu")))
-    rows = list(_ROWS[kinds[0]](a, b))
-    width = max(24, *(len(row.name) + 1 for row in rows)) if rows else 24
-    lines += ["", f"{'':{width}}{'A':>10}{'B':>10}{'B / A':>9}"]
-    for row in rows:
-        ratio = f"{row.b / row.a:9.2f}" if row.a else f"{'–':>9}"
-        lines.append(f"{row.name:{width}}{row.a:10.2f}{row.b:10.2f}{ratio}  {row.verdict}".rstrip())
-    lines += [
-        "",
-        f"differences up to {NOISE:.0%} are noise, larger ones may be: measure interleaved",
-    ]
-    return "\n".join(lines)
+    for name, a in about_a.items():
+        b = about_b[name]
+        if a != b:
+            lines += [f"{name:10}A: {a}", f"{'':10}B: {b}"]
+        elif a is not None:
+            lines.append(f"{name:10}{a}")
+    rows = []
+    for name, (old, more_is_better) in before.items():
+        new = after[name].value if name in after else None
+        if old is None or new is None:
+            continue
+        ratio, verdict = new / old if old else None, ""
+        if ratio is not None and abs(ratio - 1) > NOISE:
+            verdict = "better" if (new > old) == more_is_better else "worse"
+        rows.append((name, figure(old), figure(new), figure(ratio), verdict))
+    told = f"differences up to {NOISE:.0%} are noise, larger ones may be: measure interleaved"
+    table = columns(("", "A", "B", "B / A", ""), rows, numbers=True)
+    return "\n".join([*lines, "", *table, "", told])
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, Figure]]:
+    """The kind of a report, what it was made with, and its figures by name."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
+        kind = report.get("kind", "run")
+        places = (report, report.get("throughput", {}), report["device"])
+        about = {name: next((p[name] for p in places if p.get(name)), None) for name in ABOUT}
+        figures = {
+            name: Figure(None if value is None else float(value), more_is_better)
+            for name, (value, more_is_better) in _FIGURES[kind](report).items()
+        }
     except OSError as fault:
         raise ConfigError(f"cannot read {path}: {fault.strerror}") from fault
+    except (LookupError, TypeError, AttributeError, ArithmeticError) as fault:
+        raise ConfigError(f"{path} is no report of `bench --json`: {fault!r}") from fault
     except (ValueError, RecursionError) as fault:
-        raise ConfigError(f"{path} is no JSON: {fault}") from fault
-    parts: dict[str, Any] = report if isinstance(report, dict) else {}
-    wanted = _PARTS.get(parts.get("kind", "run"), {"kind": dict})
-    if not all(isinstance(parts.get(k), kind) for k, kind in wanted.items()):
-        raise ConfigError(f"{path} is no report of `bench --json`")
-    return parts
+        raise ConfigError(f"{path} is no JSON of `bench --json`: {fault}") from fault
+    return kind, about, figures
 
 
-def _both(name: str, a: Any, b: Any) -> str:
-    return f"{name:10}{a}" if a == b else f"{name:10}A: {a}\n{'':10}B: {b}"
+def _run_figures(report: Report) -> dict[str, Figure]:
+    run, over = report["throughput"], report["overload"]
+    stages, live = run.get("stages_ms", {}), report.get("live", {})
+    found = {f"{stage} p50, ms": Figure(ms["p50"]) for stage, ms in stages.items() if ms}
+    found |= {
+        "throughput, FPS": Figure(run.get("overall_fps"), more_is_better=True),
+        "overload, FPS": Figure(over.get("overall_fps"), more_is_better=True),
+        "service time, ms": Figure(over.get("service_ms")),
+        "work alone, ms": Figure(report.get("alone", {}).get("work_ms")),
+        "energy, J a frame": Figure(report.get("energy", {}).get("joules_per_frame")),
+        "memory, MB": Figure(report.get("rss_mb")),
+    }
+    for name, part in (("age live", live), ("age under load", over)):
+        for quantile in ("p50", "p99"):
+            found[f"{name} {quantile}, ms"] = Figure(part.get("age_ms", {}).get(quantile))
+    return found
 
 
-def _source(report: dict[str, Any]) -> Any:
-    return report.get("source") or report.get("throughput", {}).get("source")
+def _sweep_figures(report: Report) -> dict[str, Figure]:
+    return {f"{p['name']}, FPS": Figure(p["fps"], more_is_better=True) for p in report["points"]}
 
 
-def _run_rows(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Row]:
-    """The figures that both have."""
-    stages = (report["throughput"].get("stages_ms", {}) for report in (a, b))
-    yield from _pairs(
-        *({f"{stage} p50, ms": ms and ms["p50"] for stage, ms in each.items()} for each in stages)
-    )
-    for part, key, name, better in (
-        ("throughput", "overall_fps", "throughput, FPS", "more"),
-        ("overload", "overall_fps", "overload, FPS", "more"),
-        ("overload", "service_ms", "service time, ms", "less"),
-        ("alone", "work_ms", "work alone, ms", "less"),
-        ("energy", "joules_per_frame", "energy, J a frame", "less"),
-    ):
-        yield from _pairs(*({name: r.get(part, {}).get(key)} for r in (a, b)), better=better)
-    for part, name in (("live", "age live"), ("overload", "age under load")):
-        ages = (r.get(part, {}).get("age_ms", {}) for r in (a, b))
-        yield from _pairs(
-            *({f"{name} {q}, ms": each.get(q) for q in ("p50", "p99")} for each in ages)
-        )
-    yield from _pairs(*({"memory, MB": r.get("rss_mb")} for r in (a, b)))
+def _startup_figures(report: Report) -> dict[str, Figure]:
+    parts = report["parts_ms"] | {"command to first boxes": report["total_ms"]}
+    return {
+        f"{name.removesuffix('_ms').replace('_', ' ')}, ms": Figure(ms)
+        for name, ms in parts.items()
+    }
 
 
-def _sweep_rows(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Row]:
-    """Configurations that ran in both."""
-    points = ({f"{p['name']}, FPS": p["fps"] for p in r["points"]} for r in (a, b))
-    yield from _pairs(*points, better="more")
-
-
-def _startup_rows(a: dict[str, Any], b: dict[str, Any]) -> Iterator[Row]:
-    parts = (
-        {name.removesuffix("_ms").replace("_", " ") + ", ms": ms for name, ms in each.items()}
-        for each in (r["parts_ms"] | {"command to first boxes": r["total_ms"]} for r in (a, b))
-    )
-    yield from _pairs(*parts)
-
-
-def _pairs(
-    a: Mapping[str, float | None], b: Mapping[str, float | None], *, better: str = "less"
-) -> Iterator[Row]:
-    """What both know."""
-    for name, before in a.items():
-        after = b.get(name)
-        if before is not None and after is not None:
-            yield Row(name, before, after, better)
-
-
-_ROWS = {"run": _run_rows, "sweep": _sweep_rows, "startup": _startup_rows}
-_PARTS: Mapping[str, Mapping[str, type]] = {
-    "run": {"throughput": dict, "overload": dict, "device": dict},
-    "sweep": {"points": list, "device": dict},
-    "startup": {"parts_ms": dict, "device": dict},
-}
+_FIGURES = {"run": _run_figures, "sweep": _sweep_figures, "startup": _startup_figures}
 
 
 WIDTH = 720
@@ -157,14 +114,13 @@ LETTER = 7.0  # px, on average, of the page's 12 px
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A row: from ``start`` to ``value``, with a whisker between two values, and ticks."""
+    """A row: from ``start`` to ``value``, with ``marks``, rising values joined by a line."""
 
     label: str
     value: float
     text: str
     start: float = 0.0
-    whisker: tuple[float, float] | None = None
-    ticks: tuple[float, ...] = ()
+    marks: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,29 +132,17 @@ class Series:
     thin: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Roof:
-    """Arithmetic and memory ceilings (G operations/s, GB/s), and points (name, intensity, G/s)."""
-
-    gops: float
-    gb_s: float
-    points: Sequence[tuple[str, float, float]] = field(default_factory=tuple)
-
-
 def bars(rows: Sequence[Bar], *, unit: str) -> str:
     """Horizontal bars on a common axis from 0."""
     left = min(420.0, max(len(row.label) for row in rows) * LETTER + GAP)
     right = max(len(row.text) for row in rows) * LETTER + 2 * GAP
-    most = max(max(row.value, *(row.whisker or ()), *row.ticks, 0.0) for row in rows) or 1.0
+    ends = [max((row.value, *row.marks)) for row in rows]
+    most = max(*ends, 0.0) or 1.0
     scale = (WIDTH - left - right) / most
-    height = len(rows) * ROW + 30
-    out = []
-    for tick in _ticks(most):
-        x = left + tick * scale
-        out.append(f'<path class="grid" d="M{x:.1f} 0V{height - 30}"/>')
-        out.append(_text(x, height - 14, f"{tick:g}", "middle", "axis"))
-    out.append(_text(left, height - 1, unit, "start", "axis"))
-    for i, row in enumerate(rows):
+    height = len(rows) * ROW
+    out = [_upright(left + tick * scale, tick, (0, height)) for tick in _ticks(most)]
+    out.append(_text(left, height + 29, unit, "start", "axis"))
+    for i, (row, end) in enumerate(zip(rows, ends, strict=True)):
         y = i * ROW + 4
         middle = y + ROW / 2 - 4
         x, wide = left + row.start * scale, max(1.0, (row.value - row.start) * scale)
@@ -206,41 +150,29 @@ def bars(rows: Sequence[Bar], *, unit: str) -> str:
         out.append(
             f'<rect class="bar" x="{x:.1f}" y="{y}" width="{wide:.1f}" height="{ROW - 8}" rx="2"/>'
         )
-        end = row.value
-        if row.whisker is not None:
-            low, high = row.whisker
-            end = max(end, high)
-            a, b = left + low * scale, left + high * scale
-            out.append(f'<path class="whisker" d="M{a:.1f} {middle}H{b:.1f}"/>')
-            out.append(
-                f'<path class="whisker" d="M{a:.1f} {middle - 4}v8M{b:.1f} {middle - 4}v8"/>'
-            )
-        for tick in row.ticks:
-            at = left + tick * scale
-            out.append(f'<path class="tick" d="M{at:.1f} {y - 2}v{ROW - 4}"/>')
-            end = max(end, tick)
+        if row.marks:
+            ticks = "".join(f"M{left + v * scale:.1f} {middle - 6}v12" for v in row.marks)
+            a, b = (left + v * scale for v in (row.marks[0], row.marks[-1]))
+            out.append(f'<path class="mark" d="M{a:.1f} {middle}H{b:.1f}{ticks}"/>')
         out.append(_text(left + end * scale + GAP, middle + 4, row.text, "start", "value"))
-    return _svg(height, out)
+    return _svg(height + 30, out)
 
 
 def lines(series: Sequence[Series], *, unit: str, across: str) -> str:
     """Lines over a common time; the legend is above."""
     left, top, bottom = 50.0, 24.0, 210.0
     most = max((max(each.values) for each in series if len(each.values)), default=1.0) or 1.0
-    out = []
-    for tick in _ticks(most):
-        y = bottom - tick / most * (bottom - top)
-        out.append(f'<path class="grid" d="M{left} {y:.1f}H{WIDTH}"/>')
-        out.append(_text(left - GAP, y + 4, f"{tick:g}", "end", "axis"))
+    rise = (bottom - top) / most
+    out = [_level(bottom - tick * rise, tick, left) for tick in _ticks(most)]
     x = left
     for i, each in enumerate(series):
         step = (WIDTH - left) / max(1, len(each.values) - 1)
         points = " ".join(
-            f"{left + j * step:.1f},{bottom - v / most * (bottom - top):.1f}"
-            for j, v in enumerate(each.values)
+            f"{left + j * step:.1f},{bottom - v * rise:.1f}" for j, v in enumerate(each.values)
         )
-        out.append(f'<polyline class="line c{i}{" thin" * each.thin}" points="{points}"/>')
-        out.append(f'<path class="line c{i}{" thin" * each.thin}" d="M{x:.0f} 10h16"/>')
+        style = f"line c{i}{' thin' * each.thin}"
+        out.append(f'<polyline class="{style}" points="{points}"/>')
+        out.append(f'<path class="{style}" d="M{x:.0f} 10h16"/>')
         out.append(_text(x + 22, 14, each.label))
         x += 22 + len(each.label) * LETTER + 3 * GAP
     out.append(_text(0, 14, unit, "start", "axis"))
@@ -248,41 +180,35 @@ def lines(series: Sequence[Series], *, unit: str, across: str) -> str:
     return _svg(int(bottom) + 24, out)
 
 
-def roof(plot: Roof) -> str:
-    """Operations a second over operations a byte, both logarithmic, under the two ceilings."""
+def roof(gops: float, gb_s: float, points: Sequence[tuple[str, float, float]]) -> str:
+    """Points (name, operations a byte, G operations/s) under the ceilings of arithmetic and memory.
+
+    Both axes are logarithmic; ``gops`` in G operations/s, ``gb_s`` in GB/s.
+    """
     left, top, bottom = 70.0, 14.0, 270.0
-    intensities = [x for _, x, _ in plot.points] + [plot.gops / plot.gb_s]
-    speeds = [y for _, _, y in plot.points] + [plot.gops]
+    intensities = [x for _, x, _ in points] + [gops / gb_s]
+    speeds = [y for _, _, y in points] + [gops]
     x_low, x_high = _decades(min(intensities) / 3, max(intensities) * 3)
     y_low, y_high = _decades(min(speeds) / 2, max(speeds) * 1.5)
 
-    def at(intensity: float, gops: float) -> tuple[float, float]:
+    def at(intensity: float, speed: float) -> tuple[float, float]:
         across = (math.log10(intensity) - x_low) / (x_high - x_low)
-        up = (math.log10(gops) - y_low) / (y_high - y_low)
+        up = (math.log10(speed) - y_low) / (y_high - y_low)
         return left + across * (WIDTH - 2 * GAP - left), bottom - up * (bottom - top)
 
-    out = []
-    for decade in range(x_low, x_high + 1):
-        x, _ = at(10.0**decade, plot.gops)
-        out.append(f'<path class="grid" d="M{x:.1f} {top}V{bottom}"/>')
-        out.append(_text(x, bottom + 16, f"{10.0**decade:g}", "middle", "axis"))
-    for decade in range(y_low, y_high + 1):
-        _, y = at(1.0, 10.0**decade)
-        out.append(f'<path class="grid" d="M{left} {y:.1f}H{WIDTH}"/>')
-        out.append(_text(left - GAP, y + 4, f"{10.0**decade:g}", "end", "axis"))
-    start = max(10.0**x_low, 10.0**y_low / plot.gb_s)
-    corners = [
-        (start, start * plot.gb_s),
-        (plot.gops / plot.gb_s, plot.gops),
-        (10.0**x_high, plot.gops),
+    decades = [10.0**n for n in range(x_low, x_high + 1)]
+    out = [_upright(at(each, gops)[0], each, (top, bottom)) for each in decades]
+    out += [
+        _level(at(1.0, each)[1], each, left) for each in (10.0**n for n in range(y_low, y_high + 1))
     ]
+    start = max(decades[0], 10.0**y_low / gb_s)
+    corners = [(start, start * gb_s), (gops / gb_s, gops), (decades[-1], gops)]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*corner) for corner in corners))
     out.append(f'<polyline class="line c0" points="{path}"/>')
-    for name, intensity, gops in plot.points:
-        x, y = at(intensity, gops)
+    for name, intensity, speed in points:
+        x, y = at(intensity, speed)
         out.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
-        beyond = x > WIDTH - 120
-        side, anchor = (-GAP, "end") if beyond else (GAP, "start")
+        side, anchor = (-GAP, "end") if x > WIDTH - 120 else (GAP, "start")
         out.append(_text(x + side, y + 4, name, anchor, "value"))
     out.append(_text(WIDTH, bottom + 32, "operations a byte", "end", "axis"))
     out.append(_text(left, bottom + 32, "G operations a second, upwards", "start", "axis"))
@@ -297,6 +223,18 @@ def _text(x: float, y: float, text: str, anchor: str = "start", kind: str = "lab
     return (
         f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
     )
+
+
+def _upright(x: float, value: float, span: tuple[float, float]) -> str:
+    """A line of the grid, and its value below."""
+    path = f'<path class="grid" d="M{x:.1f} {span[0]}V{span[1]}"/>'
+    return path + _text(x, span[1] + 16, f"{value:g}", "middle", "axis")
+
+
+def _level(y: float, value: float, left: float) -> str:
+    """A line of the grid, and its value at the left."""
+    path = f'<path class="grid" d="M{left} {y:.1f}H{WIDTH}"/>'
+    return path + _text(left - GAP, y + 4, f"{value:g}", "end", "axis")
 
 
 def _ticks(most: float) -> list[float]:
@@ -316,58 +254,83 @@ PEAKS = {  # of a precision: what people call it, its ceiling
     "int8": ("8 bits", "int8_gops"),
 }
 NAMES = {"read": "read (decode)", "upload": "upload (H2D)", "download": "download (D2H)"}
+LOADS = {
+    "process_cpu_percent": "{:.0f} % of the cores",
+    "process_cpu_ms_per_frame": "{:.2f} ms of processor time a frame",
+    "machine_cpu_percent": "{:.0f} % with all else that runs",
+    "gpu_percent": "GPU {:.0f} %",
+    "gpu_memory_mb": "GPU memory {:.0f} MB",
+}
+ROOFLINE = ("", "operations", "bytes", "bound, ms", "alone, ms", "limit", "of ceiling")
+SWEEP = (
+    *("", "FPS", "times", "lowest", "highest"),
+    *("network, ms", "age p50, ms", "CPU, ms", "J a frame"),
+)
 
 
-def run_table(report: Mapping[str, Any], *, energy: str, lines: Sequence[Line]) -> str:
-    """One configuration."""
-    run, live, over = report["throughput"], report["live"], report["overload"]
-    alone, device = report["alone"], report["device"]
+def table(report: Report) -> str:
+    """The table of any kind of report of `bench`."""
+    device = report["device"]
+    body = {"run": _run_text, "sweep": _sweep_text, "startup": _startup_text}[report["kind"]]
+    return f"{device['cpu']}, {device['cores']} cores; {body(report)}"
+
+
+def _run_text(report: Report) -> str:
+    stages, alone = report["throughput"]["stages_ms"], report["alone"]["stages_ms"]
     rows = [
-        f"{device['cpu']}, {device['cores']} cores; {report['engine']}",
-        "",
-        f"{'stage (ms)':16}{'p50':>9}{'p95':>9}{'p99':>9}{'alone':>9}",
+        (NAMES.get(stage, stage), *(figure(ms[q]) for q in QUANTILES), figure(alone[stage]))
+        for stage in STAGES
+        if (ms := stages[stage]) is not None
     ]
-    for stage in STAGES:
-        ms = run["stages_ms"][stage]
-        if ms is not None:
-            by_itself = alone["stages_ms"][stage]
-            column = f"{'–':>9}" if by_itself is None else f"{by_itself:9.2f}"
-            rows.append(f"{NAMES.get(stage, stage):16}{_row(ms)}{column}")
-    rows += [
-        *report["remarks"],
-        "",
-        f"throughput    {run['overall_fps']:.1f} FPS over {run['processed']} frames of "
-        f"{run['source']}, none lost; {alone['reached']:.0%} of the {alone['bound_fps']:.1f} FPS "
-        f"that {alone['work_ms']:.2f} ms of work a frame allow",
-        f"load          {_load(run['load'])}",
-        f"energy        {energy}",
-        f"live          {live['overall_fps']:.1f} FPS offered and {_dropped(live)}; age p50 "
-        f"{live['age_ms']['p50']:.1f} ms, {live['age_p50_over_service']:.2f} times the service "
-        f"time; p99 {live['age_ms']['p99']:.1f} ms",
-        f"overload      {over['overall_fps']:.1f} FPS, {over['offered_times']:.1f} times as many "
-        f"offered; {_dropped(over)}",
-        f"{'age (ms)':16}" + _row(over["age_ms"]),
-        f"              p99 is {over['age_p99_over_service']:.2f} times the service time of "
-        f"{over['service_ms']:.2f} ms; first quarter {over['age_first_quarter_p99_ms']:.1f}, "
-        f"last {over['age_last_quarter_p99_ms']:.1f} ms",
-        f"memory        {report['rss_mb']:.0f} MB resident, {report['rss_peak_mb']:.0f} MB at most",
-        "",
-        f"roofline of one core: {_ceilings(report['roofline']['ceilings'])}",
-        *(line.text() for line in lines if line.measured_ms is not None),
-        report["roofline"]["bottleneck"],
+    roofline = report["roofline"]
+    return "\n".join(
+        [
+            *(report["engine"], ""),
+            *columns(("stage (ms)", *QUANTILES, "alone"), rows, numbers=True),
+            *(*report["remarks"], ""),
+            *(f"{name:14}{told}" for name, told in _run_facts(report)),
+            *("", f"roofline of one core: {_ceilings(roofline['ceilings'])}"),
+            *columns(ROOFLINE, _roofline_rows(roofline), numbers=True),
+            roofline["bottleneck"],
+        ]
+    )
+
+
+def _run_facts(report: Report) -> list[tuple[str, str]]:
+    """What terminal and page say in words: (subject, figures)."""
+    run, live, over, alone = (report[k] for k in ("throughput", "live", "overload", "alone"))
+    load = [LOADS[name].format(v) for name, v in run["load"].items() if v is not None]
+    dropped = [f"{sum(r['dropped'].values())} of {r['captured']} dropped" for r in (live, over)]
+    age = over["age_ms"]
+    return [
+        (
+            "throughput",
+            f"{run['overall_fps']:.1f} FPS over {run['processed']} frames of {run['source']}, none "
+            f"lost; {alone['reached']:.0%} of the {alone['bound_fps']:.1f} FPS that "
+            f"{alone['work_ms']:.2f} ms of work a frame allow",
+        ),
+        ("load", ", ".join(load) or "not told"),
+        ("energy", Energy(**report["energy"]).line()),
+        (
+            "live",
+            f"{live['overall_fps']:.1f} FPS offered and {dropped[0]}; age p50 "
+            f"{live['age_ms']['p50']:.1f} ms, {live['age_p50_over_service']:.2f} times the service "
+            f"time; p99 {live['age_ms']['p99']:.1f} ms",
+        ),
+        (
+            "overload",
+            f"{over['overall_fps']:.1f} FPS, {over['offered_times']:.1f} times as many offered; "
+            f"{dropped[1]}; age p50 {age['p50']:.1f} ms, p95 {age['p95']:.1f}, "
+            f"p99 {age['p99']:.1f} ms, {over['age_p99_over_service']:.2f} times the service time "
+            f"of {over['service_ms']:.2f} ms; p99 of the first quarter "
+            f"{over['age_first_quarter_p99_ms']:.1f}, of the last "
+            f"{over['age_last_quarter_p99_ms']:.1f} ms",
+        ),
+        ("memory", f"{report['rss_mb']:.0f} MB resident, {report['rss_peak_mb']:.0f} MB at most"),
     ]
-    return "\n".join(rows)
 
 
-def _row(ms: Mapping[str, float]) -> str:
-    return "".join(f"{ms[p]:9.2f}" for p in QUANTILES)
-
-
-def _dropped(run: Mapping[str, Any]) -> str:
-    return f"{sum(run['dropped'].values())} of {run['captured']} dropped"
-
-
-def _ceilings(peak: Mapping[str, Any]) -> str:
+def _ceilings(peak: Report) -> str:
     parts = [
         f"{peak[key]:.0f} G operations/s in {name}"
         for name, key in PEAKS.values()
@@ -376,20 +339,84 @@ def _ceilings(peak: Mapping[str, Any]) -> str:
     return ", ".join([*parts, f"{peak['copy_gb_s']:.1f} GB/s copying"])
 
 
-def _load(load: Mapping[str, float | None]) -> str:
-    """What is told, in one line."""
-    words = {
-        "process_cpu_percent": "{:.0f} % of the cores",
-        "process_cpu_ms_per_frame": "{:.2f} ms of processor time a frame",
-        "machine_cpu_percent": "{:.0f} % with all else that runs",
-        "gpu_percent": "GPU {:.0f} %",
-        "gpu_memory_mb": "GPU memory {:.0f} MB",
-    }
-    told = [words[name].format(value) for name, value in load.items() if value is not None]
-    return ", ".join(told) or "not told"
+def _roofline_rows(roofline: Report) -> list[tuple[str, ...]]:
+    return [
+        (
+            NAMES.get(line["stage"], line["stage"]),
+            "–" if line["operations"] is None else f"{line['operations'] / 1e6:.1f} M",
+            "–" if line["bytes"] is None else f"{line['bytes'] / 1e6:.2f} MB",
+            figure(line["bound_ms"], ".3f"),
+            figure(line["measured_ms"], ".3f"),
+            line["limited_by"] or "–",
+            figure(line["of_ceiling"], ".0%"),
+        )
+        for line in roofline["stages"]
+        if line["measured_ms"] is not None
+    ]
 
 
-Report = Mapping[str, Any]
+def _sweep_text(report: Report) -> str:
+    return "\n".join(
+        [
+            f"medians of {report['rounds']} interleaved rounds of the {report['measures']}",
+            *("", *columns(SWEEP, _sweep_rows(report), numbers=True)),
+            *(f"{name}: refused: {why}" for name, why in _refusals(report)),
+        ]
+    )
+
+
+def _sweep_rows(report: Report) -> list[tuple[str, ...]]:
+    """Those that ran; the first of them is what the others are compared with."""
+    ran = [p for p in report["points"] if p["fps"] is not None]
+    return [
+        (
+            *(p["name"], f"{p['fps']:.1f}", f"{p['fps'] / ran[0]['fps']:.2f}"),
+            *(f"{min(p['rounds_fps']):.1f}", f"{max(p['rounds_fps']):.1f}"),
+            *(figure(p["stages_p50_ms"]["network"]), figure(p["age_p50_ms"])),
+            *(figure(p["process_cpu_ms_per_frame"]), figure(p["joules_per_frame"])),
+        )
+        for p in ran
+    ]
+
+
+def _refusals(report: Report) -> list[tuple[str, str]]:
+    return [(p["name"], p["refused"]) for p in report["points"] if p["refused"] is not None]
+
+
+def _startup_text(report: Report) -> str:
+    remarks = ("", "beside", "with its engine's import", "until the boxes are out")
+    rows = [
+        (name, f"{end - start:.0f} ms", remark)
+        for (name, start, end), remark in zip(_startup_spans(report), remarks, strict=True)
+    ]
+    verdict = "within" if report["total_ms"] <= report["target_ms"] else "beyond"
+    told = f"at most {report['highest_ms']:.0f}; {verdict} {report['target_ms']:.0f} ms"
+    rows.append(("command to first boxes", f"{report['total_ms']:.0f} ms", told))
+    imports = ", ".join(f"{k} {v:.0f}" for k, v in report["slowest_imports_ms"].items())
+    if not report["bytecode"]:
+        imports += "; PYTHONDONTWRITEBYTECODE is set, so each start may compile the sources anew"
+    return "\n".join(
+        [
+            f"engine {report['engine']}, {report['model']}, {report['source']}; median of "
+            f"{report['rounds']} fresh processes",
+            *columns(("",) * 3, rows),
+            *("", f"imports by package, ms: {imports}"),
+        ]
+    )
+
+
+def _startup_spans(report: Report) -> list[tuple[str, float, float]]:
+    """(part, its begin, its end) in ms after the command; source and model side by side."""
+    parts, total = report["parts_ms"], report["total_ms"]
+    imports = parts["imports_ms"]
+    return [
+        ("imports, settings", 0.0, imports),
+        ("source opens", imports, imports + parts["source_open_ms"]),
+        ("model loads", imports, imports + parts["model_load_ms"]),
+        ("first inference", total - parts["first_inference_ms"], total),
+    ]
+
+
 STYLE = """
 :root{--fg:#1c2430;--soft:#667080;--bg:#fff;--grid:#e3e7ec;--bar:#2f7d95;--c1:#c4572d;--c2:#7a5ea8}
 @media(prefers-color-scheme:dark){:root{--fg:#e3e8ee;--soft:#93a0ae;--bg:#14181d;--grid:#2a323b;
@@ -402,162 +429,106 @@ p{margin:.3rem 0 .8rem}.soft{color:var(--soft)}
 svg{width:100%;height:auto;font:12px system-ui,sans-serif;display:block}
 svg text{fill:var(--fg)}svg text.axis{fill:var(--soft);font-size:11px}
 .grid{stroke:var(--grid);fill:none}.bar{fill:var(--bar)}
-.whisker,.tick{stroke:var(--fg);fill:none;stroke-width:1.5}.dot{fill:var(--c1)}
+.mark{stroke:var(--fg);fill:none;stroke-width:1.5}.dot{fill:var(--c1)}
 .line{fill:none;stroke-width:2}.c0{stroke:var(--bar)}.c1{stroke:var(--bar)}
 .c2{stroke:var(--c1)}.c3{stroke:var(--c1)}.thin{stroke-width:1;opacity:.65}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 td,th{padding:.25rem .5rem;text-align:right;border-bottom:1px solid var(--grid);font-weight:400}
-th{color:var(--soft)}td:first-child,th:first-child{text-align:left}
+th{color:var(--soft)}td:first-child,th:first-child,.facts td{text-align:left}
 """
 
 
 def page(report: Report) -> str:
     """HTML of any kind of report of `bench`."""
     device = report["device"]
-    body = {"run": _run, "sweep": _sweep, "startup": _startup}[report["kind"]](report)
+    body = {"run": _run_page, "sweep": _sweep_page, "startup": _startup_page}[report["kind"]]
     versions = ", ".join(
         f"{k} {device[k]}" for k in ("python", "numpy", "opencv-python", "onnxruntime") if device[k]
     )
+    title = escape(f"Kestrel bench: {report['model']}")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>Kestrel bench: {escape(str(report['model']))}</title><style>{STYLE}</style></head>"
-        f"<body><h1>Kestrel bench: {escape(str(report['model']))}</h1>"
+        f"<title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>"
         f'<p class="soft">{escape(device["cpu"])}, {device["cores"]} cores · '
         f"{escape(report['time'])} · Kestrel {escape(report['kestrel'])}, {escape(versions)}<br>"
-        f"{escape(device['system'])}</p>{body}</body></html>\n"
+        f"{escape(device['system'])}</p>{body(report)}</body></html>\n"
     )
 
 
-def _run(report: Report) -> str:
-    run, live, over, alone = (report[k] for k in ("throughput", "live", "overload", "alone"))
-    load, energy = run["load"], report["energy"]
-    rows = []
-    for stage in STAGES:
-        ms = run["stages_ms"][stage]
-        if ms is not None:
-            text = f"{ms['p50']:.2f} · {ms['p95']:.2f} · {ms['p99']:.2f}"
-            ticks = (ms["p95"], ms["p99"])
-            rows.append(Bar(NAMES.get(stage, stage), ms["p50"], text, ticks=ticks))
+def _run_page(report: Report) -> str:
+    rows = [
+        Bar(
+            NAMES.get(stage, stage),
+            ms["p50"],
+            " · ".join(figure(ms[q]) for q in QUANTILES),
+            marks=(ms["p95"], ms["p99"]),
+        )
+        for stage, ms in report["throughput"]["stages_ms"].items()
+        if ms is not None
+    ]
     ages = []
-    for name, part in (("live", live), ("overload", over)):
-        course = part["age_course_ms"]
+    for name in ("live", "overload"):
+        course = report[name]["age_course_ms"]
         ages.append(Series(f"{name}: median", [p for p, _ in course]))
         ages.append(Series(f"{name}: highest", [high for _, high in course], thin=True))
-    told = [
-        ("throughput", f"{run['overall_fps']:.1f} FPS, {alone['reached']:.0%} of the bound"),
-        ("work of a frame, alone on one thread", f"{alone['work_ms']:.2f} ms"),
-        ("bound set by that work", f"{alone['bound_fps']:.1f} FPS"),
-        ("cores used", _or_dash(load["process_cpu_percent"], "%")),
-        ("processor time a frame", _or_dash(load["process_cpu_ms_per_frame"], "ms")),
-        ("machine, all that runs", _or_dash(load["machine_cpu_percent"], "%")),
-        ("GPU", _or_dash(load["gpu_percent"], "%")),
-        ("power", _or_dash(energy["watts"], "W")),
-        ("energy a frame", _or_dash(energy["joules_per_frame"], "J")),
-        ("memory, resident", f"{report['rss_mb']:.0f} MB"),
-        ("dropped at threefold overload", f"{sum(over['dropped'].values())} of {over['captured']}"),
-        ("age live, p50 over service time", f"{live['age_p50_over_service']:.2f}"),
-    ]
     return (
-        f"<p>{escape(report['engine'])} · {escape(run['source'])}</p>"
+        f"<p>{escape(report['engine'])}</p>"
         f'<p class="say">{escape(report["roofline"]["bottleneck"])}</p>'
-        f"{_html_table(('', 'measured'), told)}"
+        f"{_html_table(('', 'measured'), _run_facts(report), kind='facts')}"
         "<h2>Stages at full throughput</h2>"
-        '<p class="soft">Bar: median; ticks: 95th and 99th percentile.</p>'
-        f"{bars(rows, unit='ms')}"
-        "<h2>Age of results</h2>"
-        f'<p class="soft">At half of the rate that is sustained, and at three times it: '
-        f"p50 {live['age_ms']['p50']:.1f} and {over['age_ms']['p50']:.1f} ms, "
-        f"p99 {live['age_ms']['p99']:.1f} and {over['age_ms']['p99']:.1f} ms.</p>"
-        f"{lines(ages, unit='ms', across='time →')}"
-        f"{_roofline(report['roofline'])}"
+        '<p class="soft">Bar: median; marks: 95th and 99th percentile.</p>'
+        f"{bars(rows, unit='ms')}<h2>Age of results</h2>"
+        '<p class="soft">At half of the rate that is sustained, and at three times it.</p>'
+        f"{lines(ages, unit='ms', across='time →')}{_roofline_section(report['roofline'])}"
     )
 
 
-def _roofline(part: Report) -> str:
-    peak, rows, points = part["ceilings"], [], []
-    called, key = PEAKS.get(part["network"]["precision"], PEAKS["fp32"])
-    for line in part["stages"]:
-        if line["bound_ms"] is None or line["of_ceiling"] is None:
-            continue
-        operations, ms = line["operations"], line["measured_ms"]
-        rows.append(
-            (
-                NAMES.get(line["stage"], line["stage"]),
-                "–" if operations is None else f"{operations / 1e6:.1f} M",
-                f"{line['bytes'] / 1e6:.2f} MB",
-                f"{line['bound_ms']:.3f}",
-                f"{ms:.3f}",
-                line["limited_by"],
-                f"{line['of_ceiling']:.0%}",
-            )
-        )
-        if operations:
-            points.append((line["stage"], operations / line["bytes"], operations / ms / 1e6))
-    if not rows:
-        return ""
+def _roofline_section(roofline: Report) -> str:
+    peak = roofline["ceilings"]
+    called, key = PEAKS.get(roofline["network"]["precision"], PEAKS["fp32"])
     gops = peak[key]
-    plot = roof(Roof(gops, peak["copy_gb_s"], points)) if gops and points else ""
-    head = ("stage", "operations", "bytes", "bound, ms", "alone, ms", "limit", "of ceiling")
+    points = [
+        (each["stage"], each["operations"] / each["bytes"], each["operations"] / ms / 1e6)
+        for each in roofline["stages"]
+        if each["operations"] and (ms := each["measured_ms"])
+    ]
     return (
         '<h2>Roofline of one core</h2><p class="soft">What a stage must compute, read and write, '
         f"against this machine's measured {gops or 0:.0f} G operations/s "
-        f"({called}) and {peak['copy_gb_s']:.1f} GB/s, "
-        f"{escape(peak['date'])}.</p>{plot}{_html_table(head, rows)}"
+        f"({called}) and {peak['copy_gb_s']:.1f} GB/s, {escape(peak['date'])}.</p>"
+        f"{roof(gops, peak['copy_gb_s'], points) if gops and points else ''}"
+        f"{_html_table(ROOFLINE, _roofline_rows(roofline))}"
     )
 
 
-def _sweep(report: Report) -> str:
-    ran = [p for p in report["points"] if p["fps"] is not None]
+def _sweep_page(report: Report) -> str:
     rows = [
         Bar(
-            p["name"],
-            p["fps"],
-            f"{p['fps']:.1f}",
-            whisker=(min(p["rounds_fps"]), max(p["rounds_fps"])),
+            *(p["name"], p["fps"], f"{p['fps']:.1f}"),
+            marks=(min(p["rounds_fps"]), max(p["rounds_fps"])),
         )
-        for p in ran
-    ]
-    cells = [
-        (
-            p["name"],
-            f"{p['fps']:.1f}",
-            f"{p['fps'] / ran[0]['fps']:.2f}",
-            _or_dash(p["stages_p50_ms"]["network"]),
-            _or_dash(p["age_p50_ms"]),
-            _or_dash(p["process_cpu_ms_per_frame"]),
-            _or_dash(p["joules_per_frame"]),
-        )
-        for p in ran
-    ]
-    refused = "".join(
-        f"<li>{escape(p['name'])}: {escape(p['refused'])}</li>"
         for p in report["points"]
-        if p["refused"] is not None
-    )
-    head = ("", "FPS", "times", "network, ms", "age p50, ms", "CPU, ms", "J a frame")
+        if p["fps"] is not None
+    ]
+    refused = "".join(f"<li>{escape(f'{name}: {why}')}</li>" for name, why in _refusals(report))
     return (
         f"<p>{escape(report['source'])} · medians of {report['rounds']} interleaved rounds of the "
-        f"{escape(report['measures'])}; whiskers: lowest and highest round</p>"
+        f"{escape(report['measures'])}; marks: lowest and highest round</p>"
         f"<h2>Frames a second</h2>{bars(rows, unit='FPS')}"
-        f"<h2>Figures</h2>{_html_table(head, cells)}"
+        f"<h2>Figures</h2>{_html_table(SWEEP, _sweep_rows(report))}"
         + (f"<h2>Refused</h2><ul>{refused}</ul>" if refused else "")
     )
 
 
-def _startup(report: Report) -> str:
-    parts, total = report["parts_ms"], report["total_ms"]
-    imports = parts["imports_ms"]
-    spans = [
-        ("imports, settings", 0.0, imports),
-        ("source opens", imports, imports + parts["source_open_ms"]),
-        ("model loads", imports, imports + parts["model_load_ms"]),
-        ("first inference", total - parts["first_inference_ms"], total),
+def _startup_page(report: Report) -> str:
+    rows = [
+        Bar(name, end, f"{end - start:.0f}", start=start)
+        for name, start, end in _startup_spans(report)
     ]
-    rows = [Bar(name, end, f"{end - start:.0f}", start=start) for name, start, end in spans]
     packages = [Bar(k, v, f"{v:.0f}") for k, v in report["slowest_imports_ms"].items()]
     return (
-        f'<p class="say">{total:.0f} ms from the command to the first boxes, at most '
+        f'<p class="say">{report["total_ms"]:.0f} ms from the command to the first boxes, at most '
         f"{report['highest_ms']:.0f} ms; the target is {report['target_ms']:.0f} ms.</p>"
         f"<p>{escape(report['source'])}, engine {escape(report['engine'])} · median of "
         f"{report['rounds']} fresh processes</p><h2>What takes the time</h2>"
@@ -566,14 +537,9 @@ def _startup(report: Report) -> str:
     )
 
 
-def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "") -> str:
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
-    return f"<table><tr>{top}</tr>{body}</table>"
-
-
-def _or_dash(value: float | None, unit: str = "") -> str:
-    """Unavailable is a dash, never 0."""
-    return "–" if value is None else f"{value:.2f} {unit}".rstrip()
+    return f'<table class="{kind}"><tr>{top}</tr>{body}</table>'

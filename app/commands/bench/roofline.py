@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from time import perf_counter
+from timeit import repeat
 from typing import Any
 
 import numpy as np
@@ -34,8 +34,7 @@ from ...core.letterbox import place
 from ...inference.cpu import cores
 from ...inference.openvino import one_thread, openvino_core, openvino_version, prove_bf16
 from ...models.manifest import ModelSpec
-from ...models.onnx_profile import Work
-from ...models.onnx_session import one_line, open_session
+from ...models.onnx_session import ModelCost, one_line, open_session
 from ...models.store import cache_dir, write_whole
 from ...ops.machine import device
 from .measure import STAGES, Alone, Measured
@@ -51,42 +50,38 @@ def gemm_file(operation: str, a: Any, b: Any) -> bytes:
     """c = a · b, with b inside the file; ``operation``: MatMul or MatMulInteger."""
     result = "float32" if operation == "MatMul" else "int32"
     shape = (a.shape[0], b.shape[1])
-    node = _text(1, "a") + _text(1, "b") + _text(2, "c") + _text(4, operation)
+    node = _field(1, "a") + _field(1, "b") + _field(2, "c") + _field(4, operation)
     graph = b"".join(
         (
-            _message(1, node),
-            _text(2, "gemm"),
-            _message(5, _tensor("b", b)),
-            _message(11, _value("a", a.dtype.name, a.shape)),
-            _message(12, _value("c", result, shape)),
+            _field(1, node),
+            _field(2, "gemm"),
+            _field(5, _tensor("b", b)),
+            _field(11, _value("a", a.dtype.name, a.shape)),
+            _field(12, _value("c", result, shape)),
         )
     )
-    opset = _text(1, "") + _number(2, OPSET)
-    return _number(1, IR_VERSION) + _message(7, graph) + _message(8, opset)
+    opset = _field(1, "") + _field(2, OPSET)
+    return _field(1, IR_VERSION) + _field(7, graph) + _field(8, opset)
 
 
 def _tensor(name: str, array: Any) -> bytes:
-    dims = b"".join(_number(1, n) for n in array.shape)
+    dims = b"".join(_field(1, n) for n in array.shape)
     data = np.ascontiguousarray(array).tobytes()
-    return dims + _number(2, TYPES[array.dtype.name]) + _text(8, name) + _message(9, data)
+    return dims + _field(2, TYPES[array.dtype.name]) + _field(8, name) + _field(9, data)
 
 
 def _value(name: str, dtype: str, shape: Sequence[int]) -> bytes:
-    dims = b"".join(_message(1, _number(1, n)) for n in shape)
-    tensor = _number(1, TYPES[dtype]) + _message(2, dims)
-    return _text(1, name) + _message(2, _message(1, tensor))
+    dims = b"".join(_field(1, _field(1, n)) for n in shape)
+    tensor = _field(1, TYPES[dtype]) + _field(2, dims)
+    return _field(1, name) + _field(2, _field(1, tensor))
 
 
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
-
-
-def _text(field: int, value: str) -> bytes:
-    return _message(field, value.encode())
-
-
-def _message(field: int, content: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(content)) + content
+def _field(number: int, value: int | str | bytes) -> bytes:
+    """A number, or what has a length: text, bytes or a message."""
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    content = value.encode() if isinstance(value, str) else value
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 
 def _varint(value: int) -> bytes:
@@ -115,13 +110,12 @@ class Ceilings:
     cpu: str
     date: str
 
-    def operations_per_s(self, precision: str) -> float | None:
-        """What the convolutions of a network in ``precision`` can reach.
+    def gops(self, precision: str) -> float | None:
+        """G operations/s that the convolutions of a network in ``precision`` can reach.
 
         Half precision is computed in float32 on processors.
         """
-        gops = {"int8": self.int8_gops, "bf16": self.bf16_gops}.get(precision, self.fp32_gops)
-        return None if gops is None else gops * 1e9
+        return {"int8": self.int8_gops, "bf16": self.bf16_gops}.get(precision, self.fp32_gops)
 
 
 def ceilings(measure: Callable[[], Ceilings] | None = None) -> Ceilings:
@@ -185,22 +179,14 @@ def _bf16_gops(a: Any, b: Any) -> float | None:
 
 def _rate(multiply: Callable[[], object]) -> float:
     """G operations a second."""
-    return round(2 * SIDE**3 / _best_s(multiply) / 1e9, 2)
+    return round(2 * SIDE**3 / min(repeat(multiply, number=1, repeat=ROUNDS)) / 1e9, 2)
 
 
 def _copy_gb_s() -> float:
     source = np.ones(COPIED_BYTES, np.uint8)
     target = np.zeros_like(source)
-    return round(2 * COPIED_BYTES / _best_s(lambda: np.copyto(target, source)) / 1e9, 2)
-
-
-def _best_s(work: Callable[[], object]) -> float:
-    best = float("inf")
-    for _ in range(ROUNDS):
-        start = perf_counter()
-        work()
-        best = min(best, perf_counter() - start)
-    return best
+    best_s = min(repeat(lambda: np.copyto(target, source), number=1, repeat=ROUNDS))
+    return round(2 * COPIED_BYTES / best_s / 1e9, 2)
 
 
 NEAR = 0.5  # of its ceiling: from here on a stage is limited by the machine, not by its program
@@ -208,10 +194,24 @@ IDLE = 0.75  # of the bound: below, the stages wait for each other
 OTHERS_PERCENT = 15.0  # of all cores, used by other programs: no quiet machine
 TAP_OPERATIONS = 8  # of a bilinear value: three interpolations, and scaling
 NV12_BYTES_PER_PX = 1.5
+COPIES = ": smaller frames, raw YUYV or NV12 from the camera, or transfer mapped would help"
+CURES = {  # what to call a stage that takes the most time, and what helps
+    "read": (
+        "Decoding",
+        ": a smaller or less compressed recording, or a hardware decoder, would help",
+    ),
+    "upload": ("Copying to the GPU", COPIES),
+    "preprocess": ("Preprocess", ": frames nearer to the network's size would help"),
+    "postprocess": (
+        "Postprocess",
+        ": a higher --score leaves fewer candidates, which would help",
+    ),
+    "download": ("Copying back", COPIES),
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class StageBound:
     """One stage. None: unknown, or the engine has no such stage."""
 
     stage: str
@@ -222,72 +222,53 @@ class Line:
     measured_ms: float | None = None
     of_ceiling: float | None = None  # bound / measured: 1 is as quick as can be
 
-    def text(self) -> str:
-        """For people."""
-        if self.measured_ms is None:
-            return f"{self.stage:12} –"
-        row = f"{self.stage:12}{self.measured_ms:9.3f} ms"
-        if self.bound_ms is None or self.of_ceiling is None:
-            return row
-        work = "" if not self.operations else f"{self.operations / 1e6:8.1f} M operations,"
-        return (
-            f"{row}{work:23}{(self.bytes or 0) / 1e6:7.2f} MB: at best {self.bound_ms:.3f} ms by "
-            f"{self.limited_by}, {self.of_ceiling:.0%} of the ceiling"
-        )
 
-
-def roofline(alone: Alone, spec: ModelSpec, work: Work, peak: Ceilings) -> list[Line]:
+def stage_bounds(
+    alone: Alone, spec: ModelSpec, cost: ModelCost, peak: Ceilings
+) -> list[StageBound]:
     """A line per stage, in the order of a frame; ``spec`` with the input that was computed."""
     lines = []
     for stage in STAGES:
-        measured_ms = alone.stages_ms.get(stage)
-        if measured_ms is None or (alone.on_gpu and stage != "read"):
-            lines.append(Line(stage, measured_ms=measured_ms))
+        ms = alone.stages_ms.get(stage)
+        if ms is None or (alone.on_gpu and stage != "read"):
+            lines.append(StageBound(stage, measured_ms=ms))
             continue
-        operations, nbytes = _must(stage, alone, spec, work)
-        lines.append(_line(stage, operations, nbytes, measured_ms, work.precision, peak))
+        operations, nbytes = _must(stage, alone, spec, cost)
+        # pixels are computed in whole numbers of 8 bits or in float32, whatever the network is
+        gops = peak.gops(cost.precision if stage == "network" else "fp32")
+        memory_ms = nbytes / peak.copy_gb_s / 1e6
+        arithmetic_ms = operations / gops / 1e6 if operations and gops else 0.0
+        bound_ms = max(memory_ms, arithmetic_ms)
+        limit = "arithmetic" if arithmetic_ms > memory_ms else "memory"
+        lines.append(
+            StageBound(
+                *(stage, operations, nbytes, round(bound_ms, 5), limit),
+                *(round(ms, 4), round(bound_ms / ms, 4)),
+            )
+        )
     return lines
 
 
-def _must(stage: str, alone: Alone, spec: ModelSpec, work: Work) -> tuple[int | None, int]:
+def _must(stage: str, alone: Alone, spec: ModelSpec, cost: ModelCost) -> tuple[int | None, int]:
     """Operations, and bytes that any program of this stage reads and writes."""
     width, height = alone.frame_wh
+    tensor_bytes = 4 * 3 * spec.input.size_wh[0] * spec.input.size_wh[1]
     if stage == "read":  # the decoded picture is written, read, and becomes the frame
         return None, int(width * height * NV12_BYTES_PER_PX * 2) + alone.frame_bytes
     if stage == "preprocess":
-        tensor_values = 3 * spec.input.size_wh[0] * spec.input.size_wh[1]
-        place_ = place(
-            alone.frame_wh, spec.input.size_wh, resize=spec.input.resize, align=spec.input.align
-        )
-        values = 3 * place_.w * place_.h
+        taken = spec.input
+        box = place(alone.frame_wh, taken.size_wh, resize=taken.resize, align=taken.align)
+        values = 3 * box.w * box.h
         touched = min(alone.frame_bytes, 4 * values)  # four neighbours each, if they are not shared
-        return TAP_OPERATIONS * values, touched + 4 * tensor_values
+        return TAP_OPERATIONS * values, touched + tensor_bytes
     if stage == "network":
-        return work.operations, work.weight_bytes + work.io_bytes
-    outputs = work.io_bytes - 4 * 3 * spec.input.size_wh[0] * spec.input.size_wh[1]
-    return None, outputs
+        return cost.operations, cost.weight_bytes + cost.io_bytes
+    return None, cost.io_bytes - tensor_bytes
 
 
-def _line(
-    stage: str, operations: int | None, nbytes: int, ms: float, precision: str, peak: Ceilings
-) -> Line:
-    memory_ms = nbytes / (peak.copy_gb_s * 1e9) * 1e3
-    # pixels are computed in whole numbers of 8 bits or in float32, whatever the network is
-    per_s = peak.operations_per_s(precision if stage == "network" else "fp32")
-    arithmetic_ms = operations / per_s * 1e3 if operations and per_s else 0.0
-    bound_ms = max(memory_ms, arithmetic_ms)
-    return Line(
-        stage=stage,
-        operations=operations,
-        bytes=nbytes,
-        bound_ms=round(bound_ms, 5),
-        limited_by="arithmetic" if arithmetic_ms > memory_ms else "memory",
-        measured_ms=round(ms, 4),
-        of_ceiling=round(bound_ms / ms, 4),
-    )
-
-
-def bottleneck(alone: Alone, lines: list[Line], run: Measured, work: Work, peak: Ceilings) -> str:
+def bottleneck(
+    alone: Alone, lines: list[StageBound], run: Measured, cost: ModelCost, peak: Ceilings
+) -> str:
     """One sentence: what limits the frames per second, and what would help."""
     fps = run.stats.overall_fps
     stage = max(alone.stages_ms, key=lambda name: alone.stages_ms[name])
@@ -305,43 +286,36 @@ def bottleneck(alone: Alone, lines: list[Line], run: Measured, work: Work, peak:
             "or a longer recording may do better."
         )
     (line,) = (each for each in lines if each.stage == stage)
-    return f"{_what(stage)} is {share:.0%} of the work of a frame{_cure(alone, line, work, peak)}."
-
-
-def _what(stage: str) -> str:
-    names = {"read": "Decoding", "upload": "Copying to the GPU", "download": "Copying back"}
-    return names.get(stage, f"The {stage}" if stage == "network" else stage.capitalize())
-
-
-def _cure(alone: Alone, line: Line, work: Work, peak: Ceilings) -> str:
     at = "" if line.of_ceiling is None else f" and at {line.of_ceiling:.0%} of its ceiling"
-    if line.stage == "read":
-        return f"{at}: a smaller or less compressed recording, or a hardware decoder, would help"
-    if line.stage in ("upload", "download"):
-        return ": smaller frames, raw YUYV or NV12 from the camera, or transfer mapped would help"
-    if line.stage == "preprocess":
-        return f"{at}: frames nearer to the network's size would help"
-    if line.stage == "postprocess":
-        return f"{at}: a higher --score leaves fewer candidates, which would help"
+    if stage == "network":
+        what, cure = "The network", _network_cure(alone, line, cost, peak)
+    else:
+        what, cure = CURES[stage]
+    return f"{what} is {share:.0%} of the work of a frame{at}{cure}."
+
+
+def _network_cure(alone: Alone, line: StageBound, cost: ModelCost, peak: Ceilings) -> str:
     smaller = "a smaller model or input would help"
     if alone.on_gpu:
         return f": a lower --precision, a larger batch or {smaller}"
     if line.of_ceiling is not None and line.of_ceiling >= NEAR:
-        more = "" if work.precision == "int8" else "an 8-bit variant (models quantize) or "
-        if work.precision == "fp32" and peak.bf16_gops and peak.bf16_gops > (peak.fp32_gops or 0):
+        more = "" if cost.precision == "int8" else "an 8-bit variant (models quantize) or "
+        if cost.precision == "fp32" and peak.bf16_gops and peak.bf16_gops > (peak.fp32_gops or 0):
             more = f"--engine openvino --precision bf16, {more}"
-        return f"{at}: {more}{smaller}, tuning would not"
+        return f": {more}{smaller}, tuning would not"
     return (
-        f"{at}, as its layers are too thin to fill the arithmetic units: another engine or fewer, "
+        ", as its layers are too thin to fill the arithmetic units: another engine or fewer, "
         f"wider layers would help more than quicker arithmetic; {cores()} cores share the work"
     )
 
 
-def figures(lines: list[Line], sentence: str, work: Work, peak: Ceilings) -> dict[str, Any]:
+def figures(
+    lines: list[StageBound], sentence: str, cost: ModelCost, peak: Ceilings
+) -> dict[str, Any]:
     """For JSON."""
     return {
         "ceilings": asdict(peak),
-        "network": asdict(work),
+        "network": asdict(cost),
         "stages": [asdict(line) for line in lines],
         "bottleneck": sentence,
     }

@@ -14,14 +14,14 @@ from pathlib import Path
 from ... import __version__
 from ...core.errors import ModelError
 from ...core.package import COMMAND, FOLDER
-from ...inference.ort_providers import WHEELS, reinstall
+from ...cuda.ort import WHEELS, reinstall
 from ...models.manifest import Model
 from ...models.store import cache_dir, list_models, mirror_file, sha256_fault
 from ...ops.machine import device
 from ...ops.power import find_sensors
 from ...runtime.engines import GPU_NODES
+from .devices import is_jetson
 from .probe import Probe, Section
-from .video import is_jetson
 
 LEAST_MEMORY_MB = 500  # a run takes about 160, TensorRT's builder far more
 LEAST_FILES = 1024  # cameras, streams, outputs and the GPU take some tens of descriptors each
@@ -79,7 +79,6 @@ def look_system(probe: Probe) -> Section:
 def look_inference(probe: Probe) -> Section:
     """ONNX Runtime: every engine but ``cuda`` is made of it, or falls back to it."""
     told, fault = probe.ask("onnxruntime")
-    told = told or {}
     built_for = str(told.get("cuda", ""))
     providers = tuple(told.get("providers", ()))
     wheels = {name: found for name in WHEELS if (found := probe.version(name))}
@@ -200,25 +199,17 @@ def fastest_mode(modes: Mapping[int, str]) -> int | None:
 
 def look_models(probe: Probe) -> Section:
     """Every manifest and the state of its weights; compares every checksum."""
-    models = list_models()
-    states = {model.spec.name: _state(model) for model in models}
+    models, section = list_models(), Section("models", [], {})
     by_state: dict[str, list[str]] = {}
-    for model in models:
-        name = model.spec.name + " (default)" * model.spec.default
-        by_state.setdefault(states[model.spec.name], []).append(name)
-    facts = {
-        m.spec.name: {
-            **{"name": m.spec.name, "default": m.spec.default},
-            **{"state": states[m.spec.name], "weights": str(m.weights)},
-        }
-        for m in models
-    }
-    lines = [f"{state}: {', '.join(names)}" for state, names in by_state.items()] or ["none"]
-    section = Section("models", lines, facts)
     if not any(model.spec.default for model in models):
         section.error("no model is the default one", "git checkout models/, or always give --model")
     for model in models:
-        name, state = model.spec.name, states[model.spec.name]
+        name, state = model.spec.name, _state(model)
+        by_state.setdefault(state, []).append(name + " (default)" * model.spec.default)
+        section.facts[name] = {
+            **{"name": name, "default": model.spec.default},
+            **{"state": state, "weights": str(model.weights)},
+        }
         if state not in ("missing", "damaged", "unreadable"):  # never fetched is not wrong
             continue
         if model.spec.default:
@@ -231,6 +222,7 @@ def look_models(probe: Probe) -> Section:
                 f"model {name}: its weights are {state} ({model.weights})",
                 f"{COMMAND} models fetch {name}, or put the file there",
             )
+    section.lines = [f"{each}: {', '.join(names)}" for each, names in by_state.items()] or ["none"]
     return section
 
 

@@ -17,7 +17,7 @@ from ...models.onnx_session import network_io, open_session
 from ..context import GpuContext
 from .autotune import ConvAutotuner
 from .ir import Conv, View, read_static_graph, reads
-from .launch import BufferAddresses, Kernels, Launch, launches_of, row_step
+from .launch import BufferAddresses, Launch, launch_of, row_step
 from .lower import Program, halved, lower
 
 ALIGNMENT = 256  # bytes: what vector loads and tensor cores want
@@ -94,7 +94,7 @@ class Weights:
     ) -> None:
         self.programs = [halved(program) if half else program for program in programs]
         self.arenas: list[Arena] = [plan(program) for program in self.programs]
-        self.kernels = Kernels(context)
+        self.context = context
         self.autotuner = ConvAutotuner(context, tune=tune)
         store = _Store()
         convolutions: dict[int, tuple[int, int]] = {}
@@ -117,7 +117,6 @@ class Weights:
     def close(self) -> None:
         """Free the weights."""
         self._memory.free()
-        self.kernels.close()
 
 
 class NativeNetwork:
@@ -163,9 +162,7 @@ class Run:
         self.outputs = [(address(v), v.shape) for v in program.outputs]
         addresses = BufferAddresses(address, weights.convolutions, program.half)
         self._launches: list[Launch] = [
-            launch
-            for step in program.steps
-            for launch in launches_of(step, weights.kernels, addresses, weights.autotuner)
+            launch_of(step, weights.context, addresses, weights.autotuner) for step in program.steps
         ]
 
     def enqueue(self, stream: Any) -> None:

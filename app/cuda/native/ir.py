@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import ModelError
-from ...models.onnx_session import load_onnxruntime, one_line
+from ...models.onnx_edit import load_onnx, set_input
+from ...models.onnx_session import load_onnxruntime, one_line, quiet_options
 
 Shape = tuple[int, ...]
 
@@ -51,19 +52,18 @@ def read_static_graph(
 
     ``content``: what ``weights`` held when it was read; it may be another file by now.
     """
-    import onnx
-    import onnx.numpy_helper
-    import onnx.shape_inference
-
-    ort = load_onnxruntime()
-    options = ort.SessionOptions()
+    onnx = load_onnx()
+    ort, options = load_onnxruntime(), quiet_options()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = 4
     try:
         model = onnx.load(weights) if content is None else onnx.load_model_from_string(content)
-        taken = _fix_input(model, (frames, 3, size_wh[1], size_wh[0]))
-        if frames > 1 and taken:
+        fixed_batch = set_input(model, (frames, 3, size_wh[1], size_wh[0]))[0]
+        if frames > 1 and fixed_batch:
             raise _one_at_a_time(weights)
+        for output in model.graph.output:
+            for dim in output.type.tensor_type.shape.dim:
+                if not dim.dim_value:  # its name may be that of a size that is fixed now
+                    dim.Clear()
         with tempfile.TemporaryDirectory() as folder:
             fixed, folded = Path(folder) / "fixed.onnx", Path(folder) / "folded.onnx"
             options.optimized_model_filepath = str(folded)
@@ -78,7 +78,7 @@ def read_static_graph(
     constants = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer}
     known = [*graph.input, *graph.value_info, *graph.output]
     shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in known}
-    nodes = tuple(_node(n, i) for i, n in enumerate(graph.node))
+    nodes = tuple(_node(onnx, n, i) for i, n in enumerate(graph.node))
     for node in nodes:
         for name in node.outputs:
             if name and 0 in shapes.get(name, (0,)):
@@ -99,27 +99,7 @@ def _one_at_a_time(weights: Path) -> ModelError:
     )
 
 
-def _fix_input(model: Any, shape: Sequence[int]) -> int:
-    """Write the sizes down, and forget what was inferred with others; how many frames the file
-    itself asks for, 0 where it leaves that open."""
-    names = {i.name for i in model.graph.initializer}
-    (tensor,) = [i for i in model.graph.input if i.name not in names]
-    asked = int(tensor.type.tensor_type.shape.dim[0].dim_value)
-    for dim, size in zip(tensor.type.tensor_type.shape.dim, shape, strict=True):
-        dim.Clear()
-        dim.dim_value = size
-    del model.graph.value_info[:]
-    for output in model.graph.output:
-        for dim in output.type.tensor_type.shape.dim:
-            if not dim.dim_value:
-                dim.Clear()
-                dim.dim_param = f"open_{id(dim)}"
-    return asked
-
-
-def _node(node: Any, index: int) -> Node:
-    import onnx.helper
-
+def _node(onnx: Any, node: Any, index: int) -> Node:
     attributes = {}
     for attribute in node.attribute:
         value = onnx.helper.get_attribute_value(attribute)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -41,24 +41,11 @@ class Launch(NamedTuple):
         self.kernel(self.grid, self.block, stream, *self.arguments)
 
 
-class Kernels:
-    """Kernels by file, name and types; each loaded when it is first wanted."""
-
-    def __init__(self, context: GpuContext) -> None:
-        self._context = context
-        self._loaded: dict[tuple[str, str, bool, bool], Callable[..., None]] = {}
-
-    def __call__(self, file: str, name: str, half_in: bool, half_out: bool) -> Callable[..., None]:
-        key = (file, name, half_in, half_out)
-        if key not in self._loaded:
-            defines = ["HALF_IN"] * half_in + ["HALF_OUT"] * half_out
-            module = load_module(self._context, file, defines=defines)
-            signature = CONV_SIGNATURE if file == "conv" else SIGNATURES[name]
-            self._loaded[key] = load_kernel(module, name, signature)
-        return self._loaded[key]
-
-    def close(self) -> None:
-        self._loaded.clear()
+def _kernel(
+    context: GpuContext, file: str, name: str, *, half_in: bool, half_out: bool
+) -> Callable[..., None]:
+    module = load_module(context, file, defines=["HALF_IN"] * half_in + ["HALF_OUT"] * half_out)
+    return load_kernel(module, name, CONV_SIGNATURE if file == "conv" else SIGNATURES[name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +56,15 @@ class BufferAddresses:
     weights: Mapping[int, tuple[int, int]]  # id of a Conv: its weights and its biases
     half: frozenset[int]
 
-    def types(self, step: Step) -> tuple[bool, bool]:
+    def types(self, step: Step) -> dict[str, bool]:
         """Whether a step reads, and whether it writes, half precision."""
-        first = step.a if isinstance(step, Binary) else step.x
-        return first.buffer in self.half, step.y.buffer in self.half
+        first, half = reads(step)[0], self.half
+        return {"half_in": first.buffer in half, "half_out": step.y.buffer in half}
 
 
-def launches_of(
-    step: Step, kernels: Kernels, addresses: BufferAddresses, autotuner: ConvAutotuner
-) -> Iterator[Launch]:
+def launch_of(
+    step: Step, context: GpuContext, addresses: BufferAddresses, autotuner: ConvAutotuner
+) -> Launch:
     """What a step puts on the stream."""
     types = {view.buffer in addresses.half for view in reads(step)}
     alike = len(types) == 1 or isinstance(step, Conv)
@@ -85,34 +72,28 @@ def launches_of(
         alike = (step.added.buffer in addresses.half) == (step.y.buffer in addresses.half)
     assert alike, f"{step} mixes half precision and float32; please report this"
     if isinstance(step, Conv):
-        yield _convolution(step, kernels, addresses, autotuner)
-        return
+        return _convolution(step, context, addresses, autotuner)
     name = type(step).__name__.lower()
-    kernel = kernels("tensor", name, *addresses.types(step))
+    kernel = _kernel(context, "tensor", name, **addresses.types(step))
     match step:
-        case Unary():
-            count, sizes, steps = _strided(step.y, step.x)
-            place = (addresses.address(step.x), addresses.address(step.y))
-            numbers = (count, *sizes[1:], *steps[1], *steps[0], *_activation(step))
-            yield Launch(kernel, *_per_element(count), (*place, *numbers))
-        case Binary():
-            count, sizes, steps = _strided(step.y, step.a, step.b)
-            at = tuple(addresses.address(v) for v in (step.a, step.b, step.y))
-            op = OPERATIONS.index(step.op)
-            numbers = (count, *sizes[1:], *steps[1], *steps[2], *steps[0], op)
-            numbers = (*numbers, *_activation(step))
-            yield Launch(kernel, *_per_element(count), (*at, *numbers))
+        case Unary() | Binary():
+            views = (*reads(step), step.y)
+            count, sizes, strides = _strided(step.y, *views)
+            op = [OPERATIONS.index(step.op)] if isinstance(step, Binary) else []
+            numbers = (count, *sizes[1:], *strides, *op, *_activation(step))
+            arguments = (*map(addresses.address, views), *numbers)
+            return Launch(kernel, (-(-count // THREADS), 1), (THREADS, 1, 1), arguments)
         case Pool():
             mean = 0 if step.kind == "max" else 2 if step.counted else 1
             numbers = (*step.kernel, *step.stride, *step.pad, mean)
-            yield _per_plane(kernel, step, addresses, numbers)
+            return _per_plane(kernel, step, addresses, numbers)
         case Resize():
             mode = 0 if not step.linear else 1 if step.half_pixel else 2
-            yield _per_plane(kernel, step, addresses, (mode,))
+            return _per_plane(kernel, step, addresses, (mode,))
         case Softmax():
             columns = step.x.shape[-1]
             at = (addresses.address(step.x), addresses.address(step.y), columns)
-            yield Launch(kernel, (step.x.size // columns, 1), (32, 1, 1), at)
+            return Launch(kernel, (step.x.size // columns, 1), (32, 1, 1), at)
 
 
 def _per_plane(
@@ -129,7 +110,7 @@ def _per_plane(
 
 
 def _convolution(
-    step: Conv, kernels: Kernels, addresses: BufferAddresses, autotuner: ConvAutotuner
+    step: Conv, context: GpuContext, addresses: BufferAddresses, autotuner: ConvAutotuner
 ) -> Launch:
     (frames, in_c, *x_hw), (_, out_c, *y_hw) = step.x.shape, step.y.shape
     out_group, in_group, *side = len(step.weight) // step.groups, *step.weight.shape[1:]
@@ -147,20 +128,20 @@ def _convolution(
         *(*_activation(step), int(step.late)),
     )
     if in_group == 1 and out_group == 1:
-        kernel = kernels("conv", "conv_depthwise", *types)
+        kernel = _kernel(context, "conv", "conv_depthwise", **types)
         grid: tuple[int, ...] = (-(-prod(y_hw) // THREADS), out_c, frames)
         return Launch(kernel, grid, (THREADS, 1, 1), arguments)
     known = side[0] if side in ([1, 1], [3, 3]) else 0
 
     def launch(tile: ConvTile) -> Launch:
-        kernel = kernels("conv", f"conv_{tile.channels}x{tile.pixels}_{known}", *types)
+        kernel = _kernel(context, "conv", f"conv_{tile.channels}x{tile.pixels}_{known}", **types)
         across, down = -(-prod(y_hw) // tile.pixels), -(-out_group // tile.channels)
         grid = (across, down, step.groups * frames)
-        threads = 256 if tile == ConvTile(64, 64) and not types[0] else 128
+        threads = 256 if tile == ConvTile(64, 64) and not types["half_in"] else 128
         return Launch(kernel, grid, (threads, 1, 1), arguments)
 
     size = (out_group, prod(y_hw), step.groups * frames)
-    return launch(autotuner.choose(size, (*types, frames, *arguments[5:]), launch))
+    return launch(autotuner.choose(size, (*types.values(), frames, *arguments[5:]), launch))
 
 
 def row_step(step: Conv) -> int:
@@ -174,17 +155,13 @@ def _plane_and_frame(view: View) -> tuple[int, int]:
     return plane, view.strides[0] if view.shape[0] > 1 else 0
 
 
-def _per_element(count: int) -> tuple[tuple[int, int], tuple[int, int, int]]:
-    return (-(-count // THREADS), 1), (THREADS, 1, 1)
-
-
 def _activation(step: Conv | Unary | Binary) -> tuple[int, np.float32, np.float32]:
     kind, p, q = step.activation
     return KINDS.index(kind), np.float32(p), np.float32(q)
 
 
-def _strided(*views: View) -> tuple[int, list[int], list[list[int]]]:
-    """Count, sizes of the first view and strides of all, filled up to AXES axes in front."""
-    missing = AXES - len(views[0].shape)
-    sizes = [1] * missing + list(views[0].shape)
-    return views[0].size, sizes, [[0] * missing + list(v.strides) for v in views]
+def _strided(whole: View, *views: View) -> tuple[int, list[int], list[int]]:
+    """Count and sizes of a view, and strides of all, filled up to AXES axes in front."""
+    missing = AXES - len(whole.shape)
+    strides = [s for view in views for s in (*[0] * missing, *view.strides)]
+    return whole.size, [*[1] * missing, *whole.shape], strides

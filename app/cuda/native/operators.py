@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from ...core.errors import ModelError
 from .ir import (
-    Activation,
     Binary,
     Conv,
     Graph,
@@ -172,21 +171,12 @@ def _resize(build: Builder, node: Node) -> View:
     return y
 
 
-def _unary(build: Builder, node: Node, activation: Activation) -> View:
+def _unary(build: Builder, node: Node, kind: str, p: float = 0.0, q: float = 0.0) -> View:
+    """``p`` and ``q`` stand where the node has no attributes alpha and beta."""
     x, y = build.of(node.inputs[0]), build.new(build.shape(node))
-    build.steps.append(Unary(x, y, activation))
+    p, q = (float(node.attributes.get(key, v)) for key, v in (("alpha", p), ("beta", q)))
+    build.steps.append(Unary(x, y, (kind, p, q)))
     return y
-
-
-def _leakyrelu(build: Builder, node: Node) -> View:
-    return _unary(build, node, ("leaky", float(node.attributes.get("alpha", 0.01)), 0.0))
-
-
-def _hardsigmoid(build: Builder, node: Node) -> View:
-    a = node.attributes
-    return _unary(
-        build, node, ("hardsigmoid", float(a.get("alpha", 0.2)), float(a.get("beta", 0.5)))
-    )
 
 
 def _clip(build: Builder, node: Node) -> View:
@@ -194,7 +184,7 @@ def _clip(build: Builder, node: Node) -> View:
     a = node.attributes
     least = a.get("min", float("-inf")) if low is None else low
     most = a.get("max", float("inf")) if high is None else high
-    return _unary(build, node, ("clip", float(least), float(most)))
+    return _unary(build, node, "clip", float(least), float(most))
 
 
 def _binary(build: Builder, node: Node, op: str) -> View:
@@ -244,30 +234,6 @@ def _pads(node: Node, x: Shape, kernel: Sequence[int], y: Shape) -> tuple[int, i
     total = [max(0, (y[2 + i] - 1) * strides[i] + kernel[i] - x[2 + i]) for i in range(2)]
     low = [t // 2 if automatic == "SAME_UPPER" else (t + 1) // 2 for t in total]
     return low[0], low[1]
-
-
-# by their names in ONNX
-ARITHMETIC: Mapping[str, Handler] = {
-    "Conv": _conv,
-    "BatchNormalization": _batchnormalization,
-    "MaxPool": partial(_pool, kind="max"),
-    "AveragePool": partial(_pool, kind="mean"),
-    "GlobalAveragePool": _globalaveragepool,
-    "Resize": _resize,
-    "Upsample": _resize,
-    "Relu": partial(_unary, activation=("clip", 0.0, float("inf"))),
-    "LeakyRelu": _leakyrelu,
-    "Sigmoid": partial(_unary, activation=("sigmoid", 0.0, 0.0)),
-    "Exp": partial(_unary, activation=("exp", 0.0, 0.0)),
-    "HardSigmoid": _hardsigmoid,
-    "HardSwish": partial(_unary, activation=("hardsilu", 1 / 6, 0.5)),
-    "Clip": _clip,
-    "Softmax": _softmax,
-    "Add": partial(_binary, op="add"),
-    "Sub": partial(_binary, op="sub"),
-    "Mul": partial(_binary, op="mul"),
-    "Div": partial(_binary, op="div"),
-}
 
 
 def _identity(build: Builder, node: Node) -> View:
@@ -374,7 +340,26 @@ def _runs(indices: list[int]) -> list[tuple[int, int, int, int]]:
 
 
 # by their names in ONNX
-LAYOUT: Mapping[str, Handler] = {
+NODES: Mapping[str, Handler] = {
+    "Conv": _conv,
+    "BatchNormalization": _batchnormalization,
+    "MaxPool": partial(_pool, kind="max"),
+    "AveragePool": partial(_pool, kind="mean"),
+    "GlobalAveragePool": _globalaveragepool,
+    "Resize": _resize,
+    "Upsample": _resize,
+    "Relu": partial(_unary, kind="clip", q=float("inf")),
+    "LeakyRelu": partial(_unary, kind="leaky", p=0.01),
+    "Sigmoid": partial(_unary, kind="sigmoid"),
+    "Exp": partial(_unary, kind="exp"),
+    "HardSigmoid": partial(_unary, kind="hardsigmoid", p=0.2, q=0.5),
+    "HardSwish": partial(_unary, kind="hardsilu", p=1 / 6, q=0.5),
+    "Clip": _clip,
+    "Softmax": _softmax,
+    "Add": partial(_binary, op="add"),
+    "Sub": partial(_binary, op="sub"),
+    "Mul": partial(_binary, op="mul"),
+    "Div": partial(_binary, op="div"),
     "Identity": _identity,
     "Reshape": _reshape,
     "Flatten": _reshape,

@@ -1,4 +1,4 @@
-"""The registry of detector families: every file of this folder but base.py declares one."""
+"""The registry of detector families: each file of this folder but base.py declares one."""
 
 from __future__ import annotations
 
@@ -13,19 +13,17 @@ __all__ = ["ANY_SIZE", "FAMILIES", "FAMILY_NAMES", "decoder_keys", "find_family"
 
 
 def _declared() -> dict[tuple[str, str | None], Family]:
-    """Each file's ``FAMILY``, by name and variant. Raises TypeError where one is not sound."""
+    """The forms that each file declares, by name and variant. Raises TypeError without any."""
     found: dict[tuple[str, str | None], Family] = {}
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
         if module.name.endswith(".base"):
             continue
-        family = getattr(import_module(module.name), "FAMILY", None)
-        if not isinstance(family, Family):
+        declared = [v for v in vars(import_module(module.name)).values() if isinstance(v, Family)]
+        if not declared:
             raise TypeError(f"{module.name} must set FAMILY = Family(...)")
-        if found.setdefault((family.name, family.variant), family) is not family:
-            raise TypeError(f"{module.name}: another file declares family {family.title}, too")
-    for family in found.values():
-        if (family.name, None) not in found:
-            raise TypeError(f"family {family.title} has no plain form")
+        for family in declared:
+            if found.setdefault((family.name, family.variant), family) is not family:
+                raise TypeError(f"{module.name}: another file declares family {family.title}, too")
     return found
 
 

@@ -1,6 +1,7 @@
 """What a detector family declares, and the parts that families share.
 
-A family is one file of this folder that sets ``FAMILY = Family(...)``; the registry finds it there.
+A family is one file of this folder that sets ``FAMILY = Family(...)``, and a name for each other
+form of it; the registry finds them there.
 Shapes are those of one frame, sizes are (width, height) in pixels of the network's input.
 """
 
@@ -179,20 +180,20 @@ class DeviceKernel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """All that is known of a detector family.
+    """All that is known of a detector family; a part that is forgotten fails at the first import.
 
-    No field has a default: a part that is forgotten fails at the first import.
+    Only what a family may have none of has a default.
     """
 
     name: str
     """``decoder.family`` in manifests."""
-    variant: str | None
+    variant: str | None = None
     """The key of [decoder] whose ``true`` means this form of the family; None: its plain form."""
     outputs: str
     """How its outputs look with N cells and C classes, for messages."""
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[Parameter, ...] = ()
     """The keys of [decoder] besides ``family`` and ``variant``."""
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = ()
     """Of a family that finds always the same; () where the file or its user names the classes."""
     input: InputDefaults
     """The preprocessing that its exports expect unless their author changed it."""
@@ -201,9 +202,9 @@ class Family:
     any_size: bool
     """Whether its boxes are in cells or pixels; else they are shares of the size it learned with,
     and another input size gives wrong ones."""
-    needs_nms: bool
+    needs_nms: bool = True
     """Whether several candidates may mean one object."""
-    varies: bool
+    varies: bool = False
     """Whether the number of an output's rows may change from frame to frame."""
     recognise: Callable[[GraphIO, SizeWh], Match | None]
     """Fits a graph by the shapes of its outputs at this input size. Dynamic sizes fit nothing."""
@@ -211,26 +212,18 @@ class Family:
     """What the values of one run, by output, say against the family: other exports may have its
     shapes. None if nothing does."""
     decoder: Callable[[Head], Decoder]
-    """Makes the reader of its outputs; raises ModelError by ``refuse`` where they do not fit."""
-    device: DeviceKernel | None
+    """Makes the reader of its outputs; raises ModelError by ``check_shapes``."""
+    device: DeviceKernel | None = None
     """What the GPU can do for it; None: its outputs are decoded on the host."""
 
     def __post_init__(self) -> None:
         names = [parameter.name for parameter in self.keys]
-        good = {
-            "name": bool(self.name),
-            "variant": self.variant != "",
-            "outputs": bool(self.outputs),
-            "parameters": len({"family", *names}) == 1 + len(names),
-            "labels": isinstance(self.labels, tuple),
-            "input": self.input.keys() <= InputDefaults.__annotations__.keys(),
-            "score": 0 <= self.score <= 1,
-            **{f: isinstance(getattr(self, f), bool) for f in ("any_size", "needs_nms", "varies")},
-            **{f: callable(getattr(self, f)) for f in ("recognise", "doubt", "decoder")},
-            "device": self.device is None or isinstance(self.device, DeviceKernel),
-        }
-        if wrong := [name for name, is_good in good.items() if not is_good]:
-            raise TypeError(f"family {self.title}: not as Family describes: {', '.join(wrong)}")
+        if len({"family", *names}) != 1 + len(names):
+            raise TypeError(f"family {self.title}: parameters share a name")
+        if unknown := self.input.keys() - InputDefaults.__annotations__.keys():
+            raise TypeError(f"family {self.title}: input has no {', '.join(unknown)}")
+        if not 0 <= self.score <= 1:
+            raise TypeError(f"family {self.title}: score {self.score} is not within 0..1")
 
     @property
     def title(self) -> str:
@@ -250,11 +243,24 @@ class Family:
 # -- parts of decoders -----------------------------------------------------------------------------
 
 
-def refuse(head: Head, family: str, expected: str) -> ModelError:
-    """The error for outputs that this family cannot have."""
-    got = ", ".join(str(list(shape)) for shape in head.shapes)
-    return ModelError(
-        f"the network's outputs {got} are not those of family {family!r}, which has {expected}; "
+def check_shapes(head: Head, family: str, *expected: tuple[int | str, ...]) -> None:
+    """Raise ModelError unless the outputs have these shapes.
+
+    A letter stands for any size: the same one wherever it stands.
+    """
+    sizes: dict[str, int] = {}
+    if [*map(len, head.shapes)] == [*map(len, expected)] and all(
+        n == (sizes.setdefault(want, n) if isinstance(want, str) else want)
+        for shape, wanted in zip(head.shapes, expected, strict=True)
+        for n, want in zip(shape, wanted, strict=True)
+    ):
+        return
+    got, told = (
+        ", ".join(f"[{', '.join(map(str, shape))}]" for shape in shapes)
+        for shapes in (head.shapes, expected)
+    )
+    raise ModelError(
+        f"the network's outputs {got} are not those of family {family!r}, which has {told}; "
         "correct `decoder.family`, `input.size` or `labels` in its manifest"
     )
 

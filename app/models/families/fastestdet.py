@@ -15,10 +15,8 @@ class FastestDet:
     """
 
     def __init__(self, head: base.Head) -> None:
-        shapes, channels = head.shapes, 5 + head.classes
-        if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][:2] != (1, channels):
-            raise base.refuse(head, "fastestdet", f"one of [1, {channels}, h, w]")
-        rows, columns = shapes[0][2:]
+        base.check_shapes(head, "fastestdet", (1, 5 + head.classes, "h", "w"))
+        rows, columns = head.shapes[0][2:]
         cell, _ = base.cells((columns, rows), (1,))
         self._input = np.array(head.input_wh, np.float32)
         self._step = self._input / np.array((columns, rows), np.float32)
@@ -57,17 +55,11 @@ def doubt(outputs: base.NamedOutputs) -> str | None:
 
 FAMILY = base.Family(
     name="fastestdet",
-    variant=None,
     outputs="[1, 5+C, H/16, W/16]",
-    parameters=(),
-    labels=(),
     input={"resize": "stretch", "scale": 1 / 255},
     score=0.65,
     any_size=False,
-    needs_nms=True,
-    varies=False,
     recognise=recognise,
     doubt=doubt,
     decoder=FastestDet,
-    device=None,
 )

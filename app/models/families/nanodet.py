@@ -21,9 +21,8 @@ class NanoDet:
         strides, bins = head.parameters["strides"], head.parameters["reg_max"] + 1
         self._levels = len(strides)
         counts = base.cell_counts(head.input_wh, strides)
-        expected = [(1, n, width) for width in (head.classes, 4 * bins) for n in counts]
-        if list(head.shapes) != expected:
-            raise base.refuse(head, "nanodet", f"{[list(shape) for shape in expected]}")
+        widths = (head.classes, 4 * bins)
+        base.check_shapes(head, "nanodet", *((1, n, width) for width in widths for n in counts))
         positions, self._strides = base.cells(head.input_wh, strides)
         self._centres = positions * self._strides + np.float32(0.5) * (self._strides - 1)
         self._starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
@@ -68,7 +67,6 @@ def doubt(outputs: base.NamedOutputs) -> str | None:
 
 FAMILY = base.Family(
     name="nanodet",
-    variant=None,
     outputs="3x [1, n, C] and 3x [1, n, 4R]",
     parameters=(
         base.STRIDES_PARAMETER,
@@ -79,14 +77,10 @@ FAMILY = base.Family(
             allows=lambda value: type(value) is int and 1 <= value <= MAX_REG,
         ),
     ),
-    labels=(),
     input={"pad": 0, "mean": (103.53, 116.28, 123.675), "std": (57.375, 57.12, 58.395)},
     score=0.35,
     any_size=True,
-    needs_nms=True,
-    varies=False,
     recognise=recognise,
     doubt=doubt,
     decoder=NanoDet,
-    device=None,
 )

@@ -13,14 +13,7 @@ class UltraFace:
     """scores [1, N, 2] after the softmax (column 1 is face), boxes [1, N, 4] as parts of 1."""
 
     def __init__(self, head: base.Head) -> None:
-        shapes = head.shapes
-        if (
-            len(shapes) != 2
-            or any(len(shape) != 3 for shape in shapes)
-            or (shapes[0][2], shapes[1][2]) != (2, 4)
-            or shapes[0][1] != shapes[1][1]
-        ):
-            raise base.refuse(head, "ultraface", "scores [1, N, 2] and boxes [1, N, 4]")
+        base.check_shapes(head, "ultraface", (1, "N", 2), (1, "N", 4))
         self._scale = np.array(head.input_wh * 2, np.float32)
 
     def __call__(self, outputs: base.Outputs, score: float) -> base.Candidates:
@@ -46,22 +39,12 @@ def doubt(outputs: base.NamedOutputs) -> str | None:
 
 FAMILY = base.Family(
     name="ultraface",
-    variant=None,
     outputs="scores [1, n, 2] and boxes [1, n, 4]",
-    parameters=(),
     labels=("face",),
-    input={
-        "channels": "RGB",
-        "resize": "stretch",
-        "mean": (127.0, 127.0, 127.0),
-        "std": (128.0, 128.0, 128.0),
-    },
+    input={"channels": "RGB", "resize": "stretch", "mean": (127.0,) * 3, "std": (128.0,) * 3},
     score=0.7,
     any_size=False,
-    needs_nms=True,
-    varies=False,
     recognise=recognise,
     doubt=doubt,
     decoder=UltraFace,
-    device=None,
 )

@@ -9,9 +9,7 @@ class YoloV5:
     """[1, N, 5 + C]: centre and size in input pixels, objectness and classes after the sigmoid."""
 
     def __init__(self, head: base.Head) -> None:
-        shapes, columns = head.shapes, 5 + head.classes
-        if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][2] != columns:
-            raise base.refuse(head, "yolov5", f"one of [1, N, {columns}]")
+        base.check_shapes(head, "yolov5", (1, "N", 5 + head.classes))
 
     def __call__(self, outputs: base.Outputs, score: float) -> base.Candidates:
         rows = outputs[0][0]
@@ -32,17 +30,11 @@ def doubt(outputs: base.NamedOutputs) -> str | None:
 
 FAMILY = base.Family(
     name="yolov5",
-    variant=None,
     outputs="[1, 3N, 5+C]",
-    parameters=(),
-    labels=(),
     input={"channels": "RGB", "scale": 1 / 255},
     score=0.35,
     any_size=True,
-    needs_nms=True,
-    varies=False,
     recognise=recognise,
     doubt=doubt,
     decoder=YoloV5,
-    device=None,
 )

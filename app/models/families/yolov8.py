@@ -1,6 +1,8 @@
-"""YOLOv8 and YOLO11, as Ultralytics exports them without NMS."""
+"""YOLOv8 and YOLO11, as Ultralytics exports them without NMS or (``end_to_end = true``) with it."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,9 +13,7 @@ class YoloV8:
     """[1, 4 + C, N]: centre and size in input pixels and class scores; no objectness."""
 
     def __init__(self, head: base.Head) -> None:
-        shapes, rows = head.shapes, 4 + head.classes
-        if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][1] != rows:
-            raise base.refuse(head, "yolov8", f"one of [1, {rows}, N]")
+        base.check_shapes(head, "yolov8", (1, 4 + head.classes, "N"))
 
     def __call__(self, outputs: base.Outputs, score: float) -> base.Candidates:
         columns: base.Array = outputs[0][0]
@@ -44,17 +44,51 @@ def _grid(head: base.Head) -> base.Array:
 
 FAMILY = base.Family(
     name="yolov8",
-    variant=None,
     outputs="[1, 4+C, N]",
-    parameters=(),
-    labels=(),
     input={"channels": "RGB", "scale": 1 / 255},
     score=0.35,
     any_size=True,
-    needs_nms=True,
-    varies=False,
     recognise=recognise,
     doubt=doubt,
     decoder=YoloV8,
     device=base.DeviceKernel("candidates_yolov8", _grid),
+)
+
+
+class EndToEnd:
+    """[1, M, 6]: xyxy in input pixels, score, class id; NMS was done in the graph."""
+
+    def __init__(self, head: base.Head) -> None:
+        base.check_shapes(head, "yolov8 (end to end)", (1, "M", 6))
+        self._classes = head.classes
+
+    def __call__(self, outputs: base.Outputs, score: float) -> base.Candidates:
+        rows: base.Array = outputs[0][0]
+        # a class that the labels do not have is no class: graphs fill empty rows so
+        known = (rows[:, 5] >= 0) & (rows[:, 5] < self._classes)
+        rows = rows[(rows[:, 4] >= score) & known]
+        return base.Candidates(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.intp))
+
+
+def recognise_end_to_end(graph: base.GraphIO, size_wh: base.SizeWh) -> base.Match | None:
+    (rows, columns), n = graph.matrix, sum(base.cell_counts(size_wh))
+    survivors = rows == 300 or ("names" in graph.metadata and rows not in (n, 3 * n))
+    fits = columns == 6 != n and survivors
+    return base.Match(None, {"end_to_end": True}) if fits else None
+
+
+def doubt_end_to_end(outputs: base.NamedOutputs) -> str | None:
+    return base.doubt_scores(base.first_frame(outputs)[:, 4])
+
+
+END_TO_END = replace(
+    FAMILY,
+    variant="end_to_end",
+    outputs="[1, 300, 6]",
+    needs_nms=False,
+    varies=True,
+    recognise=recognise_end_to_end,
+    doubt=doubt_end_to_end,
+    decoder=EndToEnd,
+    device=None,
 )

@@ -15,9 +15,7 @@ class YoloX:
 
     def __init__(self, head: base.Head) -> None:
         self._cells, self._strides = base.cells(head.input_wh, head.parameters["strides"])
-        expected = (1, len(self._cells), 5 + head.classes)
-        if list(head.shapes) != [expected]:
-            raise base.refuse(head, "yolox", f"one of {list(expected)}")
+        base.check_shapes(head, "yolox", (1, len(self._cells), 5 + head.classes))
 
     def __call__(self, outputs: base.Outputs, score: float) -> base.Candidates:
         rows = outputs[0][0]
@@ -51,15 +49,11 @@ def _grid(head: base.Head) -> base.Array:
 
 FAMILY = base.Family(
     name="yolox",
-    variant=None,
     outputs="[1, N, 5+C]",
     parameters=(base.STRIDES_PARAMETER,),
-    labels=(),
     input={"align": "top-left"},
     score=0.35,
     any_size=True,
-    needs_nms=True,
-    varies=False,
     recognise=recognise,
     doubt=doubt,
     decoder=YoloX,

@@ -20,10 +20,8 @@ class YuNet:
         strides = head.parameters["strides"]
         self._levels = len(strides)
         counts = base.cell_counts(head.input_wh, strides)
-        expected = [(1, n, width) for width in WIDTHS.values() for n in counts]
-        if list(head.shapes) != expected:
-            text = f"cls, obj, bbox and kps: {[list(shape) for shape in expected]}"
-            raise base.refuse(head, "yunet", text)
+        widths = WIDTHS.values()
+        base.check_shapes(head, "yunet", *((1, n, width) for width in widths for n in counts))
         self._cells, self._strides = base.cells(head.input_wh, strides)
 
     def __call__(self, outputs: base.Outputs, score: float) -> base.Candidates:
@@ -57,17 +55,13 @@ def doubt(outputs: base.NamedOutputs) -> str | None:
 
 FAMILY = base.Family(
     name="yunet",
-    variant=None,
     outputs="cls_8 … kps_32",
     parameters=(base.STRIDES_PARAMETER,),
     labels=("face",),
     input={"align": "top-left", "pad": 0},  # as OpenCV's FaceDetectorYN pads
     score=0.6,
     any_size=True,
-    needs_nms=True,
-    varies=False,
     recognise=recognise,
     doubt=doubt,
     decoder=YuNet,
-    device=None,
 )

@@ -7,6 +7,7 @@ import hmac
 import ipaddress
 import logging
 import re
+import ssl
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -25,10 +26,8 @@ from ...config import HttpOptions
 from ...core.errors import ConfigError
 from ...core.stats import OutputMeter, PipelineStats
 from ..adapters import instruments
-from ..tls import server_context
 from .metrics import Metrics
-from .routes import Health, Routes, judge, viewers
-from .stream import Feed
+from .routes import Health, ResultFeed, Routes, judge, viewers
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +200,7 @@ class HttpService:
     ) -> None:
         self._address, self._options, self._outputs = address, options, outputs
         self._stats, self._engine = _Held(stats), engine
-        self._feeds = {name: Feed(meter, jpeg_quality=options.jpeg_quality) for name in names}
+        self._feeds = {name: ResultFeed(meter, jpeg_quality=options.jpeg_quality) for name in names}
         self._began_s = monotonic()
         self._tls = server_context(options.cert_file, options.key_file)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
@@ -242,7 +241,7 @@ class HttpService:
         for feed in self._feeds.values():
             feed.detach()
 
-    def feed(self, name: str = "") -> Feed:
+    def feed(self, name: str = "") -> ResultFeed:
         """The sink for a source's results."""
         return self._feeds[name]
 
@@ -309,7 +308,7 @@ class HttpService:
         )
 
     @property
-    def _first(self) -> Feed:
+    def _first(self) -> ResultFeed:
         return next(iter(self._feeds.values()))
 
     def _instruments(self, name: str) -> dict[str, Any]:
@@ -350,6 +349,20 @@ class HttpService:
             outputs=self._outputs,
             sources={name: each.state for name, each in stats.sources.items()},
         )
+
+
+def server_context(cert_file: str | None, key_file: str | None) -> ssl.SSLContext | None:
+    """For the page; None without a certificate."""
+    if not cert_file:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(cert_file, key_file)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read cert_file or key_file of [http]: {error.strerror or error}"
+        ) from error
+    return context
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from app.commands.bench.roofline import Ceilings, measure_ceilings
-from app.commands.bench.run import SCHEMA
 from app.commands.cli import main
 from tests.blob_detector import save_blob_detector
 
@@ -41,7 +41,7 @@ def blob(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def valid() -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Asserts that a report is one of the published schema."""
-    schema = json.loads(SCHEMA.read_text())
+    schema = json.loads((files("app.commands.bench") / "schema.json").read_text())
     Draft202012Validator.check_schema(schema)
     validator = Draft202012Validator(schema)
 

@@ -12,15 +12,22 @@ import onnxruntime
 import pytest
 
 from app.commands.bench.measure import STAGES, Alone, Load, Measured
-from app.commands.bench.roofline import Ceilings, Line, bottleneck, ceilings, gemm_file, roofline
+from app.commands.bench.roofline import (
+    Ceilings,
+    Line,
+    bottleneck,
+    ceilings,
+    gemm_file,
+    stage_bounds,
+)
 from app.core.errors import ModelError
 from app.core.stats import Meter
-from app.models.onnx_profile import Work, network_work
+from app.models.onnx_session import ModelCost, model_cost
 from app.models.store import find_model
 from app.ops.power import Energy
 from tests.shelf_kit import asset
 
-WORK = Work(800_000_000, 4_000_000, 1_200_000, 30_000_000, "fp32")
+WORK = ModelCost(800_000_000, 4_000_000, 1_200_000, 30_000_000, "fp32")
 PEAK = Ceilings(100.0, 400.0, None, 10.0, "a processor", "2026-01-31")
 ALONE_MS = {"read": 1.0, "preprocess": 0.5, "network": 10.0, "postprocess": 0.5}
 
@@ -35,7 +42,7 @@ def measured(fps: float, load: Load | None = None) -> Measured:
 
 
 def test_operations_and_bytes_are_those_of_the_graph(blob: Path) -> None:
-    work = network_work(blob, (1, 3, 64, 64))
+    work = model_cost(blob, (1, 3, 64, 64))
     first, last = 2 * 32 * 64 * (3 * 8 * 8), 2 * 64 * 32
     others = 32 * 64 + 64  # ReLU and sigmoid, one each
     assert work.operations == first + last + others
@@ -44,14 +51,14 @@ def test_operations_and_bytes_are_those_of_the_graph(blob: Path) -> None:
 
 
 def test_a_known_network_has_its_published_operations() -> None:
-    work = network_work(asset("yolox_nano_416"), (1, 3, 416, 416))
+    work = model_cost(asset("yolox_nano_416"), (1, 3, 416, 416))
     assert work.operations / 1e9 == pytest.approx(1.08, rel=0.03)  # as its authors say
 
 
 def test_the_default_model_in_8_bits_is_seen_as_such() -> None:
     plain, quantised = (find_model(name) for name in ("kestrel_320", "kestrel_320_int8"))
     shape = (1, 3, 320, 320)
-    works = [network_work(model.weights, shape) for model in (plain, quantised)]
+    works = [model_cost(model.weights, shape) for model in (plain, quantised)]
     assert [work.precision for work in works] == ["fp32", "int8"]
     assert works[1].operations == pytest.approx(works[0].operations, rel=0.02)
 
@@ -60,7 +67,7 @@ def test_a_damaged_file_is_told(tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(b"no network")
     with pytest.raises(ModelError, match=r"x\.onnx does not run"):
-        network_work(path, (1, 3, 8, 8))
+        model_cost(path, (1, 3, 8, 8))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +106,9 @@ def test_ceilings_are_measured_once_and_damage_is_no_ceiling(tmp_path: Path) -> 
 
 
 def test_bounds_are_the_higher_of_arithmetic_and_memory(blob: Path) -> None:
-    lines = {line.stage: line for line in roofline(alone(), find_model(str(blob)).spec, WORK, PEAK)}
+    lines = {
+        line.stage: line for line in stage_bounds(alone(), find_model(str(blob)).spec, WORK, PEAK)
+    }
     assert list(lines) == list(STAGES)
     network = lines["network"]
     assert network.bound_ms == pytest.approx(8.0) and network.limited_by == "arithmetic"
@@ -112,7 +121,7 @@ def test_bounds_are_the_higher_of_arithmetic_and_memory(blob: Path) -> None:
 
 def test_a_gpu_is_not_judged_by_the_processors_ceilings(blob: Path) -> None:
     gpu = alone(upload=0.2, download=0.1)
-    lines = {line.stage: line for line in roofline(gpu, find_model(str(blob)).spec, WORK, PEAK)}
+    lines = {line.stage: line for line in stage_bounds(gpu, find_model(str(blob)).spec, WORK, PEAK)}
     assert lines["network"].of_ceiling is None and lines["network"].measured_ms == 10.0
     assert gpu.bound_fps == pytest.approx(1e3 / 11)  # its computing, which copies hide behind
 
@@ -132,7 +141,7 @@ def test_one_sentence_names_the_bottleneck_and_what_helps(
     changed: dict[str, float], share_of_bound: float, said: str, blob: Path
 ) -> None:
     work = alone(**changed)
-    lines = roofline(work, find_model(str(blob)).spec, WORK, PEAK)
+    lines = stage_bounds(work, find_model(str(blob)).spec, WORK, PEAK)
     sentence = bottleneck(work, lines, measured(share_of_bound * work.bound_fps), WORK, PEAK)
     assert said in sentence and sentence.endswith(".") and sentence.count(". ") == 0
 
@@ -140,17 +149,17 @@ def test_one_sentence_names_the_bottleneck_and_what_helps(
 def test_bfloat16_is_proposed_where_the_processor_has_it_and_is_not_used_yet(blob: Path) -> None:
     spec, run = find_model(str(blob)).spec, measured(alone().bound_fps)
     peak = replace(PEAK, bf16_gops=900.0)
-    lines = roofline(alone(), spec, WORK, peak)
+    lines = stage_bounds(alone(), spec, WORK, peak)
     assert "--engine openvino --precision bf16" in bottleneck(alone(), lines, run, WORK, peak)
     used = replace(WORK, precision="bf16")
-    lines = roofline(alone(), spec, used, peak)
+    lines = stage_bounds(alone(), spec, used, peak)
     (network,) = (line for line in lines if line.stage == "network")
     assert network.bound_ms == pytest.approx(8.0 / 9, rel=1e-4)
     assert "bf16" not in bottleneck(alone(), lines, run, used, peak)
 
 
 def test_other_programs_are_named_before_the_pipeline_is_blamed(blob: Path) -> None:
-    lines = roofline(alone(), find_model(str(blob)).spec, WORK, PEAK)
+    lines = stage_bounds(alone(), find_model(str(blob)).spec, WORK, PEAK)
     busy = Load(process_cpu_percent=40.0, machine_cpu_percent=95.0)
     sentence = bottleneck(alone(), lines, measured(50.0, busy), WORK, PEAK)
     assert sentence.startswith("Other programs take 55 % of the processor")

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from app.commands.bench import _pattern_wh
 from app.commands.bench.measure import STAGES
-from app.commands.bench.run import _pattern_wh
 from app.commands.cli import main
 
 

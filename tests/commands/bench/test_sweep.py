@@ -11,8 +11,7 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from app.commands.bench.measure import parse_sweep
-from app.commands.bench.sweep import at_batch, at_size
+from app.commands.bench.rounds import at_batch, at_size, parse_sweep
 from app.commands.cli import main
 from app.core.errors import ConfigError, ModelError
 from app.models.store import find_model
@@ -51,8 +50,8 @@ def test_what_cannot_be_is_refused_beside_what_can(bench: Any) -> None:
         (["colour=red"], "write KEY=A,B,C"),
         (["slots=1,1"], "listed twice"),
         (["slots=1", "slots=2"], "given twice"),
-        (["slots=0"], "from 1 to 65"),
-        (["engine=fast"], "choose from auto, cpu"),
+        (["slots=0"], "between 1 and 65"),
+        (["engine=fast"], "choose one of auto, cpu"),
         (["size=3by4"], "write pixels"),
         (["model="], "a value is empty"),
     ],

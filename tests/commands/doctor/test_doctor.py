@@ -13,9 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from app.commands.cli import main
-from app.commands.doctor import gpu, host, report, video
+from app.commands.doctor import devices, examine, host, run_doctor
 from app.commands.doctor.probe import Answer, Finding, Probe, Section, run_command
-from app.commands.doctor.report import run_doctor
 from app.sources import camera as v4l2
 from app.sources.camera import Mode
 from tests.commands.doctor.made_up import MadeUp
@@ -49,27 +48,27 @@ def healthy_gpu(machine: MadeUp) -> MadeUp:
 
 
 def test_a_healthy_gpu_is_told_and_nothing_is_wrong(healthy_gpu: MadeUp) -> None:
-    section = gpu.look_gpu(healthy_gpu.probe())
+    section = devices.look_gpu(healthy_gpu.probe())
     assert not section.findings
     assert "Orin, compute capability 8.7" in section.lines[0] and "CUDA 12.6" in section.lines[0]
 
 
 def test_no_gpu_is_no_fault(machine: MadeUp) -> None:
-    assert found(gpu.look_gpu, machine) == []
+    assert found(devices.look_gpu, machine) == []
 
 
 def test_a_gpu_without_driver_is_told_with_what_holds_it(machine: MadeUp) -> None:
     machine.file("/sys/bus/pci/devices/0000:01:00.0/vendor", "0x10de\n")
-    assert "no driver is loaded" in the_one(gpu.look_gpu, machine).what
+    assert "no driver is loaded" in the_one(devices.look_gpu, machine).what
     machine.file("/proc/modules", "nouveau 2453504 1 - Live 0x0\n")
-    finding = the_one(gpu.look_gpu, machine)
+    finding = the_one(devices.look_gpu, machine)
     assert "nouveau" in finding.what and "ubuntu-drivers" in finding.cure
 
 
 def test_a_container_without_its_gpu_is_told(machine: MadeUp) -> None:
     text = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22"
     machine.file("/proc/driver/nvidia/version", text)
-    finding = the_one(gpu.look_gpu, machine)
+    finding = the_one(devices.look_gpu, machine)
     assert "550.54.14" in finding.what and "--gpus all" in finding.cure
 
 
@@ -77,37 +76,37 @@ def test_a_driver_updated_under_a_running_machine_needs_a_restart(healthy_gpu: M
     said = "Failed to initialize NVML: Driver/library version mismatch"
     healthy_gpu.commands["nvidia-smi"] = Answer(18, said)
     healthy_gpu.child("gpu", {"fault": "the NVIDIA driver does not start"})
-    assert the_one(gpu.look_gpu, healthy_gpu).cure == "restart the machine"
+    assert the_one(devices.look_gpu, healthy_gpu).cure == "restart the machine"
 
 
 def test_missing_cuda_h_and_missing_pycuda_are_two_things(machine: MadeUp) -> None:
     machine.file("/dev/nvhost-gpu")
-    assert "no cuda.h" in the_one(gpu.look_gpu, machine).what
+    assert "no cuda.h" in the_one(devices.look_gpu, machine).what
     machine.file("/opt/cuda/include/cuda.h").environ["CUDA_HOME"] = "/opt/cuda"
-    assert "PyCUDA is missing" in the_one(gpu.look_gpu, machine).what
+    assert "PyCUDA is missing" in the_one(devices.look_gpu, machine).what
 
 
 def test_a_toolkit_newer_than_the_driver_is_a_mismatch(healthy_gpu: MadeUp) -> None:
     healthy_gpu.commands["nvcc"] = Answer(0, "release 13.0, V13.0.48")
-    finding = the_one(gpu.look_gpu, healthy_gpu)
+    finding = the_one(devices.look_gpu, healthy_gpu)
     assert "CUDA 13.0" in finding.what and "12.6" in finding.what
 
 
 def test_an_old_gpu_is_told(healthy_gpu: MadeUp) -> None:
     healthy_gpu.child("gpu", {**ORIN, "capability": [5, 3]})
-    assert "5.3, below 7.5" in the_one(gpu.look_gpu, healthy_gpu).what
+    assert "5.3, below 7.5" in the_one(devices.look_gpu, healthy_gpu).what
 
 
 def test_nothing_to_compile_kernels_with_is_told(healthy_gpu: MadeUp) -> None:
     del healthy_gpu.commands["nvcc"]
-    assert "cuda-bindings[all]" in the_one(gpu.look_gpu, healthy_gpu).cure
+    assert "cuda-bindings[all]" in the_one(devices.look_gpu, healthy_gpu).cure
 
 
 def test_a_driver_that_kills_who_asks_is_told_and_does_not_kill_the_doctor(
     healthy_gpu: MadeUp,
 ) -> None:
     healthy_gpu.child("gpu", Answer(-signal.SIGSEGV, ""))
-    assert the_one(gpu.look_gpu, healthy_gpu).cure == "ended by signal 11"
+    assert the_one(devices.look_gpu, healthy_gpu).cure == "ended by signal 11"
 
 
 # --- ONNX Runtime --------------------------------------------------------------------------------
@@ -154,14 +153,14 @@ def healthy_jetson(machine: MadeUp) -> MadeUp:
 
 
 def test_jetpacks_opencv_is_healthy(healthy_jetson: MadeUp) -> None:
-    section = video.look_opencv(healthy_jetson.probe())
+    section = devices.look_opencv(healthy_jetson.probe())
     assert not section.findings and section.lines[0].endswith("GStreamer yes")
 
 
 def test_pips_opencv_that_hides_the_jetsons_is_told(healthy_jetson: MadeUp) -> None:
     healthy_jetson.packages["opencv-python"] = "4.11"
     venv = {"version": "4.11.0", "file": "/home/u/.venv/cv2/__init__.py", "gstreamer": "NO"}
-    shadowed, without = found(video.look_opencv, healthy_jetson.child("opencv", venv))
+    shadowed, without = found(devices.look_opencv, healthy_jetson.child("opencv", venv))
     assert "hides the Jetson's own OpenCV" in shadowed.what
     assert shadowed.cure.endswith("uninstall opencv-python")
     assert "no GStreamer" in without.what
@@ -170,7 +169,7 @@ def test_pips_opencv_that_hides_the_jetsons_is_told(healthy_jetson: MadeUp) -> N
 def test_two_wheels_of_opencv_are_told(machine: MadeUp) -> None:
     machine.packages.update({"opencv-python": "4.11", "opencv-python-headless": "4.11"})
     machine.child("opencv", {"version": "4.11", "file": "cv2", "gstreamer": "NO"})
-    assert "2 wheels of OpenCV" in the_one(video.look_opencv, machine).what
+    assert "2 wheels of OpenCV" in the_one(devices.look_opencv, machine).what
 
 
 @pytest.mark.parametrize(
@@ -184,7 +183,7 @@ def test_two_wheels_of_opencv_are_told(machine: MadeUp) -> None:
 def test_an_opencv_that_does_not_load_prevents_every_run(
     machine: MadeUp, said: str, cure: str
 ) -> None:
-    finding = the_one(video.look_opencv, machine.child("opencv", Answer(1, "", said)))
+    finding = the_one(devices.look_opencv, machine.child("opencv", Answer(1, "", said)))
     assert finding.level == "error" and cure in finding.cure
 
 
@@ -199,7 +198,7 @@ WEBCAM = v4l2.Camera(
 def webcam(machine: MadeUp, monkeypatch: pytest.MonkeyPatch) -> MadeUp:
     """One camera; what the kernel says of formats is tested with v4l2.py."""
     machine.file("/dev/video0")
-    monkeypatch.setattr(video, "list_cameras", lambda dev, ioctl: [WEBCAM])
+    monkeypatch.setattr(devices, "list_cameras", lambda dev, ioctl: [WEBCAM])
     return machine
 
 
@@ -207,7 +206,7 @@ def test_a_camera_is_told_with_formats_and_its_lasting_name(webcam: MadeUp) -> N
     by_id = webcam.root / "dev/v4l/by-id/usb-Cam-index0"
     by_id.parent.mkdir(parents=True)
     by_id.symlink_to("../../video0")
-    section = video.look_cameras(webcam.probe())
+    section = devices.look_cameras(webcam.probe())
     assert list(section.lines[:4]) == [
         "/dev/video0: USB Camera",
         "  --source camera:/dev/v4l/by-id/usb-Cam-index0",
@@ -221,10 +220,10 @@ def test_a_closed_camera_needs_the_video_group_or_better_permissions(
     webcam: MadeUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     webcam.closed.add("/dev/video0")
-    monkeypatch.setattr(video, "group_names", lambda: ("users",))
-    assert "usermod -aG video" in the_one(video.look_cameras, webcam).cure
-    monkeypatch.setattr(video, "group_names", lambda: ("video",))
-    assert "chmod g+rw" in the_one(video.look_cameras, webcam).cure
+    monkeypatch.setattr(devices, "group_names", lambda: ("users",))
+    assert "usermod -aG video" in the_one(devices.look_cameras, webcam).cure
+    monkeypatch.setattr(devices, "group_names", lambda: ("video",))
+    assert "chmod g+rw" in the_one(devices.look_cameras, webcam).cure
 
 
 def test_a_camera_that_does_not_answer_is_told(machine: MadeUp) -> None:
@@ -232,7 +231,7 @@ def test_a_camera_that_does_not_answer_is_told(machine: MadeUp) -> None:
         raise OSError(16, "Device or resource busy")
 
     machine.file("/dev/video0")
-    (finding,) = video.look_cameras(machine.probe(), ioctl=busy).findings
+    (finding,) = devices.look_cameras(machine.probe(), ioctl=busy).findings
     assert "/dev/video0" in finding.what
 
 
@@ -240,35 +239,35 @@ def test_a_camera_that_does_not_answer_is_told(machine: MadeUp) -> None:
 
 
 def test_gstreamer_matters_on_a_jetson_only(machine: MadeUp, healthy_jetson: MadeUp) -> None:
-    assert "no CSI camera" in the_one(video.look_gstreamer, healthy_jetson).what
+    assert "no CSI camera" in the_one(devices.look_gstreamer, healthy_jetson).what
     healthy_jetson.child("gstreamer", {"version": "GStreamer 1.20.3", "elements": ["appsink"]})
-    assert "nvv4l2decoder" in the_one(video.look_gstreamer, healthy_jetson).what
+    assert "nvv4l2decoder" in the_one(devices.look_gstreamer, healthy_jetson).what
     healthy_jetson.child(
         "gstreamer", {"version": "GStreamer 1.20.3", "elements": ["nvv4l2decoder"]}
     )
-    assert found(video.look_gstreamer, healthy_jetson) == []
+    assert found(devices.look_gstreamer, healthy_jetson) == []
     (machine.root / "etc/nv_tegra_release").unlink()
-    assert found(video.look_gstreamer, MadeUp(machine.root)) == []
+    assert found(devices.look_gstreamer, MadeUp(machine.root)) == []
 
 
 DESKTOP = {"display": True, "reason": "X11 display :0", "qt": "5.15.2", "fault": ""}
 
 
 def test_a_desktop_is_healthy_and_no_display_is_told(machine: MadeUp) -> None:
-    assert found(video.look_window, machine.child("window", DESKTOP)) == []
+    assert found(devices.look_window, machine.child("window", DESKTOP)) == []
     dark = {**DESKTOP, "display": False, "reason": "there is no display: DISPLAY is not set"}
-    finding = the_one(video.look_window, machine.child("window", dark))
+    finding = the_one(devices.look_window, machine.child("window", dark))
     assert "DISPLAY is not set" in finding.what and finding.level == "warning"
 
 
 def test_what_qt_lacks_is_told(machine: MadeUp) -> None:
     fault = "cannot open a window: Qt's X11 plugin lacks a system library (libxcb-icccm.so.4)"
     assert (
-        the_one(video.look_window, machine.child("window", {**DESKTOP, "fault": fault})).cure
+        the_one(devices.look_window, machine.child("window", {**DESKTOP, "fault": fault})).cure
         == fault
     )
     without = {**DESKTOP, "qt": None, "fault": "No module named 'PyQt5'"}
-    finding = the_one(video.look_window, machine.child("window", without))
+    finding = the_one(devices.look_window, machine.child("window", without))
     assert "python3-pyqt5" in finding.cure
 
 
@@ -278,13 +277,13 @@ def test_what_qt_lacks_is_told(machine: MadeUp) -> None:
 )
 def test_an_exported_plugin_folder_is_told(machine: MadeUp, folder: str, named: str) -> None:
     machine.environ["QT_QPA_PLATFORM_PLUGIN_PATH"] = folder
-    finding = the_one(video.look_window, machine.child("window", DESKTOP))
+    finding = the_one(devices.look_window, machine.child("window", DESKTOP))
     assert named in finding.what and finding.cure.startswith("unset QT_QPA")
 
 
 def test_an_exported_plugin_folder_that_is_there_is_the_users_business(machine: MadeUp) -> None:
-    machine.file("/opt/qt/plugins/platforms").environ[video.PLUGINS] = "/opt/qt/plugins"
-    assert found(video.look_window, machine.child("window", DESKTOP)) == []
+    machine.file("/opt/qt/plugins/platforms").environ[devices.PLUGINS] = "/opt/qt/plugins"
+    assert found(devices.look_window, machine.child("window", DESKTOP)) == []
 
 
 # --- speed ---------------------------------------------------------------------------------------
@@ -458,7 +457,7 @@ def test_a_subject_that_fails_does_not_stop_the_others(machine: MadeUp) -> None:
     def broken(probe: Probe) -> Section:
         raise ValueError("what a machine")
 
-    first, second = report.examine(machine.probe(), (broken, subject()))
+    first, second = examine(machine.probe(), (broken, subject()))
     assert "what a machine" in first.findings[0].what and second.name == "subject"
 
 

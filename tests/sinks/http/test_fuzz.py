@@ -1,4 +1,4 @@
-"""Does the server outlive a thousand requests that are none?"""
+"""The server outlives a thousand requests that are none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In a real browser: does the page show the picture, its boxes and the figures?"""
+"""In a real browser: the page shows the picture, its boxes and the figures."""
 
 from __future__ import annotations
 

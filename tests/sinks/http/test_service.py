@@ -1,4 +1,4 @@
-"""What does each path answer, to whom, and does anybody hold up the pipeline?"""
+"""What each path answers, and to whom; nobody holds up the pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which broker is meant, and is a password never repeated?"""
+"""Which broker is meant; a password is never repeated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the spool keep everything, in order, within its bounds, and survive its disk?"""
+"""The spool keeps everything, in order, within its bounds, and survives its disk."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_the_file_stays_small_while_messages_come_and_go(tmp_path: Path) -> None
     assert sqlite3.connect(bench.path).execute("SELECT count(*) FROM message").fetchone() == (0,)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from("appppphrsc"), max_size=60))
 def test_whatever_happens_each_message_comes_once_and_in_order(
     tmp_path_factory: pytest.TempPathFactory, steps: list[str]

@@ -1,4 +1,4 @@
-"""Does the window hear of dark and light from a desktop's portal? On a message bus of its own."""
+"""The window follows the dark or light preference of a desktop, on a message bus of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DESKTOP = """
 import sys
 from PyQt5.QtCore import Q_CLASSINFO, QCoreApplication, QObject, QTimer, pyqtSlot
 from PyQt5.QtDBus import QDBusAbstractAdaptor, QDBusConnection, QDBusVariant, QDBusMessage
-from app.gui import portal
+from app.gui import theme
 
 app = QCoreApplication([])
 
@@ -47,7 +47,7 @@ def hear(dark):
     else:
         app.quit()
 
-asked = portal.Portal(hear)
+asked = theme.follow_desktop(hear)
 QTimer.singleShot(8000, app.quit)
 app.exec_()
 """
@@ -69,9 +69,17 @@ def test_desktops_wish_and_its_change_are_heard() -> None:
 
 
 def test_no_bus_is_no_fault(qtbot, monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.gui.portal import Portal
+    from app.gui.theme import follow_desktop
 
     heard: list[bool] = []
     monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")
-    Portal(heard.append)
+    assert follow_desktop(heard.append) is None
     assert heard == []
+
+
+def test_pyqt5_without_dbus_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    from app.gui.theme import follow_desktop
+
+    monkeypatch.setitem(sys.modules, "PyQt5.QtDBus", None)
+    monkeypatch.delattr("PyQt5.QtDBus", raising=False)
+    assert follow_desktop(lambda dark: None) is None

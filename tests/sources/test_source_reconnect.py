@@ -1,4 +1,4 @@
-"""Does a source come back from everything that can happen to it? (fake source, fake clock)"""
+"""A source comes back from everything that can happen to it (fake source, fake clock)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from stream_servers import wait_until
 
 from app.core.errors import SourceEnded, SourceError
 from app.core.frame import Frame, SourceInfo
-from app.sources.reconnect import FIRST_WAIT_S, MOST_LEFT_BEHIND, Endurance, LastingSource, Reader
+from app.sources.reconnect import (
+    FIRST_WAIT_S,
+    MOST_LEFT_BEHIND,
+    Endurance,
+    Reader,
+    ReconnectingSource,
+)
 
 FPS = 20
 NOISY, STILL, BLACK = "noisy", "still", "black"
@@ -102,7 +108,7 @@ def camera(clock):
 @pytest.fixture
 def make(camera, clock):
     def make(**endurance):
-        source = LastingSource(
+        source = ReconnectingSource(
             lambda: pytest.fail("not used"),
             label="x",
             endurance=Endurance(**endurance),
@@ -433,7 +439,7 @@ def test_reader_uses_one_thread_and_keeps_the_newest_frame():
 def test_reader_that_hangs_is_left_and_closes_when_its_driver_returns():
     driver = Driver()
     driver.stuck_at = 3
-    source = LastingSource(
+    source = ReconnectingSource(
         lambda: driver,
         label="x",
         endurance=Endurance(stall_s=0.1, silent_s=0.3, retry_s=0.1, freeze_s=None),
@@ -479,7 +485,7 @@ def test_a_lost_opening_keeps_no_memory():
 
     gc.disable()
     try:
-        source = LastingSource(make, label="x", endurance=Endurance(retry_s=0.05))
+        source = ReconnectingSource(make, label="x", endurance=Endurance(retry_s=0.05))
         source.open()
         assert wait_until(lambda: source.read(0.05) or len(openings) > 5, 20)
         assert sum(opening() is not None for opening in openings) <= 1

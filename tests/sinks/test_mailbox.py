@@ -1,4 +1,4 @@
-"""Does the mailbox keep the newest result and nothing else?"""
+"""The mailbox keeps the newest result and nothing else, or, lossless, loses none."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import gc
 import threading
 import weakref
 
-from app.sinks.adapters import LatestSink
+from app.core.errors import ReaderGone
+from app.sinks.adapters import ResultMailbox
 from tests.sinks.kit import CAMERA, LABELS, gray, result
 
 
 def test_newest_result_replaces_what_nobody_fetched() -> None:
-    sink = LatestSink()
+    sink = ResultMailbox()
     sink.open(CAMERA, LABELS)
     assert sink.take() is None
     for i in range(3):
@@ -22,7 +23,7 @@ def test_newest_result_replaces_what_nobody_fetched() -> None:
 
 
 def test_last_result_can_be_fetched_after_the_end() -> None:
-    sink = LatestSink()
+    sink = ResultMailbox()
     sink.emit(result(7))
     sink.close()
     last = sink.take()
@@ -30,7 +31,7 @@ def test_last_result_can_be_fetched_after_the_end() -> None:
 
 
 def test_replaced_frame_is_let_go() -> None:
-    sink, pixels = LatestSink(), gray()
+    sink, pixels = ResultMailbox(), gray()
     gone = weakref.ref(pixels)
     sink.emit(result(0, pixels=pixels))
     del pixels
@@ -40,7 +41,7 @@ def test_replaced_frame_is_let_go() -> None:
 
 
 def test_reader_in_another_thread_sees_rising_frames_and_the_last() -> None:
-    sink, seen, pixels = LatestSink(), [], gray()
+    sink, seen, pixels = ResultMailbox(), [], gray()
     results = [result(i, pixels=pixels) for i in range(2000)]
     ended = threading.Event()
 
@@ -60,3 +61,25 @@ def test_reader_in_another_thread_sees_rising_frames_and_the_last() -> None:
     ended.set()
     reader.join(10)
     assert seen == sorted(set(seen)) and seen[-1] == 1999 and sink.count == 2000
+
+
+def test_lossless_each_result_waits_for_the_one_before_until_the_reader_leaves() -> None:
+    sink, seen, refused = ResultMailbox(lossless=True), [], []
+    sink.open(CAMERA, LABELS)
+
+    def emit() -> None:
+        try:
+            for i in range(100):
+                sink.emit(result(i))
+        except ReaderGone as error:
+            refused.append(error)
+
+    writer = threading.Thread(target=emit)
+    writer.start()
+    while len(seen) < 50:
+        taken = sink.take(10)
+        assert taken is not None
+        seen.append(taken.frame.index)
+    sink.leave()
+    writer.join(10)
+    assert seen == list(range(50)) and refused and sink.unread == 0

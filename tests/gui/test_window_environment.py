@@ -1,4 +1,4 @@
-"""Does a window open beside opencv-python, and is a display that cannot work told, not fatal?"""
+"""A window opens beside opencv-python; a display that cannot work is an error with a cure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.core.errors import ConfigError
-from app.gui import qt_env
+from app.gui import window
 from tests.gui.x11 import x_display
 from tests.sinks.kit import python
 
@@ -19,8 +19,8 @@ CLASH = """
 import os, sys, time
 import cv2
 if sys.argv[1] == "as OpenCV left it":
-    import app.gui.qt_env
-    app.gui.qt_env.drop_opencv_plugins = lambda: None
+    import app.gui.window
+    app.gui.window.drop_opencv_plugins = lambda: None
 from pathlib import Path
 from app.gui.window import run_window
 from tests.gui.kit import FakeController
@@ -81,14 +81,14 @@ def test_variables_that_opencv_sets_are_dropped(monkeypatch: pytest.MonkeyPatch)
     folder = "/venv/lib/python3.11/site-packages/cv2/qt"
     monkeypatch.setenv("QT_QPA_PLATFORM_PLUGIN_PATH", f"{folder}/plugins")
     monkeypatch.setenv("QT_QPA_FONTDIR", f"{folder}/fonts")
-    qt_env.drop_opencv_plugins()
-    qt_env.drop_opencv_plugins()
+    window.drop_opencv_plugins()
+    window.drop_opencv_plugins()
     assert "QT_QPA_PLATFORM_PLUGIN_PATH" not in os.environ and "QT_QPA_FONTDIR" not in os.environ
 
 
 def test_variables_that_the_user_set_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QT_QPA_PLATFORM_PLUGIN_PATH", "/opt/qt/plugins")
-    qt_env.drop_opencv_plugins()
+    window.drop_opencv_plugins()
     assert os.environ["QT_QPA_PLATFORM_PLUGIN_PATH"] == "/opt/qt/plugins"
 
 
@@ -96,7 +96,7 @@ def test_x11_plugin_that_lacks_a_library_is_told_with_the_cure(tmp_path, monkeyp
     (tmp_path / "libqxcb.so").write_bytes(b"no library")
     monkeypatch.setenv("QT_QPA_PLATFORM_PLUGIN_PATH", str(tmp_path))
     with pytest.raises(ConfigError, match=r"lacks a system library .*apt install .*--headless"):
-        qt_env._check_xcb_plugin()
+        window._check_xcb_plugin()
 
 
 def test_parts_outside_gui_import_no_qt() -> None:

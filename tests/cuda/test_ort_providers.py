@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from app.core.errors import ConfigError, DeviceError
-from app.inference import ort_providers
-from app.inference.ort_providers import (
+from app.cuda import ort as ort_providers
+from app.cuda.ort import (
     QUANTISED,
     choose_precision,
     load_libraries,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from app.core.detections import Result
 from app.core.events import Event
-from app.sinks.reader import MOST_EVENTS, ResultMailbox
+from app.sinks.adapters import MOST_EVENTS, ResultMailbox
 from tests.sinks.kit import CAMERA, LABELS, result
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.inference.ort_providers import EngineCache
+from app.cuda.ort import EngineCache
 
 KEY = {
     "model_sha256": "ab",

@@ -1,0 +1,370 @@
+"""Recordings within a budget of disk: segments that never end, and a clip of each event."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import ClipOptions, RecordOptions
+from ..core.detections import Result
+from ..core.errors import SinkError
+from ..core.frame import SourceInfo, bgr_pixels
+from ..core.interfaces import Sink
+from ..core.stats import OutputMeter
+from .events import Notice
+from .json_lines import unwritable
+from .video import VideoFileSink, encode_jpeg
+
+log = logging.getLogger(__name__)
+
+
+# Written before this, a file is of a device whose clock had not been set yet: its age is unknown,
+# and when the clock is set it must not look fifty years old.
+PLAUSIBLE_S = 1_577_836_800  # 2020-01-01
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The oldest recordings are removed until the rest fits both limits. Any thread.
+
+    Only files named ``PREFIX-YYYYMMDDThhmmssZ[-n].mp4`` are ever counted or removed.
+    """
+
+    folder: Path
+    prefix: str
+    max_bytes: int
+    max_age_s: float
+
+    def new_path(self, now_s: float | None = None) -> Path:
+        """A name that nobody has yet; the wall clock of a small device may jump back."""
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_s))
+        path, n = self.folder / f"{self.prefix}-{stamp}.mp4", 1
+        while path.exists():
+            path, n = self.folder / f"{self.prefix}-{stamp}-{n}.mp4", n + 1
+        return path
+
+    def enforce(
+        self, *, spare: Path | None = None, now_s: Callable[[], float] = time.time
+    ) -> list[Path]:
+        """Remove what is too much, never ``spare``; returns what was removed."""
+        files = sorted(self._files())  # by time of last writing
+        total = sum(size for _, size, _ in files)
+        removed = []
+        for written_s, size, path in files:
+            too_old = PLAUSIBLE_S < written_s < now_s() - self.max_age_s
+            if (total > self.max_bytes or too_old) and path != spare and _remove(path):
+                total -= size
+                removed.append(path)
+        return removed
+
+    def remove_oldest(self, *, spare: Path | None = None) -> bool:
+        """Make room on a full disk; False if there is nothing left to remove."""
+        return any(_remove(path) for _, _, path in sorted(self._files())[:1] if path != spare)
+
+    def _files(self) -> list[tuple[float, int, Path]]:
+        ours = re.compile(rf"{re.escape(self.prefix)}-\d{{8}}T\d{{6}}Z(-\d+)?\.mp4")
+        found = []
+        for path in self.folder.glob(f"{self.prefix}-*.mp4"):
+            with suppress(OSError):  # removed by somebody else just now
+                if ours.fullmatch(path.name) and path.is_file():
+                    status = path.stat()
+                    found.append((status.st_mtime, status.st_size, path))
+        return found
+
+
+def _remove(path: Path) -> bool:
+    try:
+        path.unlink()
+    except OSError as error:
+        log.warning("cannot remove %s: %s", path, error.strerror)
+        return False
+    log.info("removed %s to make room", path)
+    return True
+
+
+class _Recorder:
+    """What both kinds of recordings have: a folder, its budget, and the file that is written."""
+
+    def __init__(
+        self,
+        options: RecordOptions | ClipOptions,
+        meter: OutputMeter,
+        *,
+        prefix: str,
+        make: Callable[[Path], Sink],
+    ) -> None:
+        assert options.path is not None
+        self._meter, self._make = meter, make
+        self._budget = Budget(
+            folder=Path(options.path),
+            prefix=prefix,
+            max_bytes=int(options.budget_mb * 1e6),
+            max_age_s=options.keep_hours * 3600,
+        )
+        self._source: SourceInfo | None = None
+        self._labels: Sequence[str] = ()
+        self._file: Sink | None = None
+        self._path = Path()
+
+    def _make_folder(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Take the names and make the folder where missing; raises SinkError with the cure."""
+        self._source, self._labels, folder = source, labels, self._budget.folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise SinkError(
+                f"cannot record to {folder}: it is no folder; name another one"
+            ) from error
+        except OSError as error:
+            raise unwritable(f"cannot record to {folder}", error, folder) from error
+
+    def _begin_file(self) -> None:
+        assert self._source is not None
+        self._path = self._budget.new_path()
+        file = self._make(self._path)
+        file.open(self._source, self._labels)
+        self._file = file
+
+    def _end_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def _note_trouble(self, error: SinkError, then: str = "") -> None:
+        """Log the first fault in a row, and lose the file: a bad disk ends no run."""
+        with suppress(SinkError):
+            self._end_file()
+        if not self._meter.trouble:
+            log.warning("%s%s", error, then)
+        self._meter.trouble = str(error)
+        self._meter.dropped("disk")
+
+
+LOOK_S = 1.0  # between looks at the size of the file
+RETRY_S = 10.0  # between attempts after a fault
+
+
+class SegmentsSink(_Recorder):
+    """Annotated video in a folder, a new file every so many minutes or megabytes.
+
+    The oldest files are removed to keep within age and budget. A full or vanished disk ends no
+    run: frames are counted as lost and a new file is tried every 10 s.
+    """
+
+    def __init__(
+        self,
+        options: RecordOptions,
+        meter: OutputMeter,
+        *,
+        make: Callable[[Path], Sink] = VideoFileSink,
+        clock_s: Callable[[], float] = monotonic,
+    ) -> None:
+        super().__init__(options, meter, prefix="kestrel", make=make)
+        self._options, self._clock_s = options, clock_s
+        self._began_s = self._look_s = self._retry_s = 0.0
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Make the folder and try a file in it; raises SinkError."""
+        self._make_folder(source, labels)
+        self._begin()
+
+    def emit(self, result: Result) -> None:
+        """Write into the present file, or into the next one; never raises for a bad disk."""
+        now_s = self._clock_s()
+        try:
+            if self._file is not None and self._is_full(now_s):
+                self._end()
+            if self._file is None:
+                if now_s < self._retry_s:
+                    self._meter.dropped("disk")
+                    return
+                self._begin()
+            assert self._file is not None
+            self._file.emit(result)
+        except SinkError as error:
+            self._note_trouble(error, f"; trying again every {RETRY_S:g} s")
+            self._budget.enforce()
+            # another disk user may have taken the room that the budget promised
+            room = error.disk_full and self._budget.remove_oldest()
+            self._retry_s = now_s + (LOOK_S if room else RETRY_S)
+
+    def close(self) -> None:
+        """End the present file."""
+        with suppress(SinkError):
+            self._end()
+
+    def _begin(self) -> None:
+        self._begin_file()
+        self._began_s = self._look_s = self._clock_s()
+        if self._meter.trouble:
+            log.info("recording again, to %s", self._path)
+            self._meter.trouble = ""
+
+    def _end(self) -> None:
+        try:
+            self._end_file()
+        finally:
+            self._budget.enforce()
+
+    def _is_full(self, now_s: float) -> bool:
+        if now_s - self._began_s >= self._options.segment_minutes * 60:
+            return True
+        if now_s - self._look_s < LOOK_S:
+            return False
+        self._look_s = now_s
+        self._budget.enforce(spare=self._path)
+        try:
+            return self._path.stat().st_size >= self._options.segment_mb * 1e6
+        except OSError:  # somebody moved it
+            return True
+
+
+CATCH_UP = 3  # pictures written a frame: what came before is written beside what comes now
+QUALITY = 90
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A frame as it waits: its picture as JPEG, all else as it came."""
+
+    jpeg: NDArray[np.uint8]
+    result: Result  # without pixels
+    time_ns: int
+
+
+class ClipSink(_Recorder):
+    """A video from ``before_s`` before something appears to ``after_s`` after it has gone.
+
+    Of a moment, which a rule chose, the clip goes to ``after_s`` after it.
+
+    Frames wait as JPEG in a ring that is bounded in time and bytes. ``notice`` takes events on any
+    thread; all else runs on the thread of the queue that this sink is behind.
+    """
+
+    def __init__(
+        self,
+        options: ClipOptions,
+        meter: OutputMeter,
+        *,
+        make: Callable[[Path], Sink] = VideoFileSink,
+    ) -> None:
+        super().__init__(options, meter, prefix="clip", make=make)
+        self._options = options
+        self._events: deque[Notice] = deque()
+        self._in_view: set[str] = set()
+        self._ring: deque[_Kept] = deque()
+        self._ring_bytes = 0
+        self._until_ns: int | None = None  # None: while something is in view
+        self._began_ns = 0
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Make the folder; raises SinkError."""
+        self._make_folder(source, labels)
+        self._budget.enforce()
+
+    def notice(self, event: Notice) -> None:
+        """Something appeared or is gone."""
+        self._events.append(event)
+
+    def emit(self, result: Result) -> None:
+        """Keep the frame; begin, go on with or end a clip."""
+        kept = _keep(result)
+        self._ring.append(kept)
+        self._ring_bytes += kept.jpeg.nbytes
+        while self._events:
+            self._follow(self._events.popleft(), kept.time_ns)
+        if self._file is None:
+            self._shorten(kept.time_ns)
+            return
+        self._write(CATCH_UP)
+        longest_ns = self._began_ns + int(self._options.max_s * 1e9)
+        until_ns = longest_ns if self._until_ns is None else min(self._until_ns, longest_ns)
+        if kept.time_ns >= until_ns or kept.time_ns < self._began_ns:  # or a looped clip restarts
+            self._end()
+
+    def close(self) -> None:
+        """End a clip that is under way with all that belongs to it."""
+        if self._file is not None:
+            self._end()
+
+    def _follow(self, event: Notice, now_ns: int) -> None:
+        if event.kind == "other":
+            return
+        if event.kind == "appear":
+            self._in_view.add(event.subject)
+        elif event.kind == "disappear":
+            self._in_view.discard(event.subject)
+        if event.kind != "disappear" and self._file is None:
+            self._begin(now_ns)
+        after_ns = int(self._options.after_s * 1e9)
+        self._until_ns = None if self._in_view else now_ns + after_ns
+
+    def _begin(self, now_ns: int) -> None:
+        self._shorten(now_ns)
+        try:
+            self._begin_file()
+        except SinkError as error:
+            self._note_trouble(error)
+        else:
+            self._began_ns = now_ns
+
+    def _write(self, count: int) -> None:
+        """The oldest ``count`` frames of the ring."""
+        for _ in range(min(count, len(self._ring))):
+            kept = self._pop()
+            if self._file is None:
+                return
+            try:
+                self._file.emit(_restore(kept))
+            except SinkError as error:
+                self._note_trouble(error)
+
+    def _end(self) -> None:
+        self._write(len(self._ring))
+        if self._file is None:
+            return
+        try:
+            self._end_file()
+        except SinkError as error:
+            self._note_trouble(error)
+        else:
+            self._meter.trouble = ""
+        self._budget.enforce(spare=self._path)
+
+    def _shorten(self, now_ns: int) -> None:
+        """Let go of what is older than ``before_s``, or more than the memory allows."""
+        before_ns = int(self._options.before_s * 1e9)
+        while self._ring and (
+            abs(now_ns - self._ring[0].time_ns) > before_ns
+            or self._ring_bytes > self._options.memory_mb * 1e6
+        ):
+            self._pop()
+
+    def _pop(self) -> _Kept:
+        kept = self._ring.popleft()
+        self._ring_bytes -= kept.jpeg.nbytes
+        return kept
+
+
+def _keep(result: Result) -> _Kept:
+    frame = result.frame
+    jpeg = encode_jpeg(bgr_pixels(frame), QUALITY)
+    bare = replace(frame, pixels=np.empty((0, 0, 3), np.uint8), format="bgr8")
+    return _Kept(jpeg, replace(result, frame=bare), frame.time_ns)
+
+
+def _restore(kept: _Kept) -> Result:
+    pixels: Any = cv2.imdecode(kept.jpeg, cv2.IMREAD_COLOR)
+    return replace(kept.result, frame=replace(kept.result.frame, pixels=pixels))

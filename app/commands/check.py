@@ -12,6 +12,7 @@ from pathlib import Path
 from ..config import Config, parse_sources
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, KestrelError, ModelError
+from ..core.interfaces import GPU_ENGINES
 from ..core.package import COMMAND
 from ..core.stats import Meter
 from ..models.manifest import Model
@@ -64,6 +65,10 @@ def check(config: Config, policy: Policy) -> int:
     with step():
         model = _find_model(config)
         backend_factory(config, model, policy)
+        if config.engine in GPU_ENGINES:
+            from ..cuda.context import find_gpu
+
+            find_gpu()
         check_tracking(config, model.spec.labels)
         check_ladder(config, model)
         if policy is Policy.LOSSLESS:

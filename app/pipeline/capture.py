@@ -78,6 +78,7 @@ class SourceWorker(threading.Thread):
         """The driver does not return: this is the source's end. Called on another thread."""
         self._stream.failed(self, error)
         self._stream.ended(self)
+        self.leave()  # should it return after all, it has nothing to give any more
 
     def run(self) -> None:
         """Until the source ends, fails, or the run is stopped."""

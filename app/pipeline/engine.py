@@ -124,8 +124,10 @@ class EngineGroup:
 
     def tune(self, *, score: float, iou: float, max_age_ms: float | None) -> bool:
         """Other limits from the next frame on; any thread. False: the engine cannot, or is not."""
-        self.set_max_age(max_age_ms)
-        return self.set_thresholds(score=score, iou=iou)
+        tuned = self.set_thresholds(score=score, iou=iou)
+        if tuned:
+            self.set_max_age(max_age_ms)
+        return tuned
 
     def set_max_age(self, max_age_ms: float | None) -> None:
         """Of this engine and those that follow; any thread."""
@@ -188,7 +190,7 @@ class EngineGroup:
         except Superseded:
             log.debug("engine %s: it was left behind", worker.description)
         except BaseException as error:
-            worker.error = error
+            worker.error = worker.error or error  # what a backend says on its way out comes second
         finally:
             worker.backend = None
             self._ended(worker, is_over)

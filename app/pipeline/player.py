@@ -77,6 +77,7 @@ class SourcePlayer(SourceWorker):
         self._seek_ns: int | None = None
         self._came = False  # a frame of this opening
         self.has_opened = False
+        self.fault: KestrelError | None = None  # what ended it
         self.state = SourceState(uri=uri, since_ns=monotonic_ns())
 
     def leave(self) -> None:
@@ -145,6 +146,7 @@ class SourcePlayer(SourceWorker):
             else:
                 self._fault("the recording has no frame")
         except KestrelError as error:
+            self.fault = error
             self._fault(str(error))
         except Exception as error:  # a defect of a source must not take the window with it
             log.debug("source failed", exc_info=True)

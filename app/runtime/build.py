@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple, TextIO
 
@@ -245,5 +245,10 @@ def run_until_stopped(
             pipeline.stop()
             pipeline.join()
             return Ending(heard.stop, None)
-        except KestrelError as error:
-            return Ending(heard.stop, error)
+        except BaseException as error:
+            pipeline.stop()  # also where what runs beside has failed: nothing is left running
+            with suppress(Exception):
+                pipeline.join()
+            if isinstance(error, KestrelError):
+                return Ending(heard.stop, error)
+            raise

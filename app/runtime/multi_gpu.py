@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import IO, Any
 
@@ -65,34 +66,32 @@ def run_spread(config: Config) -> int:
     """The exit code of the first share that fails; the others run to their own end."""
     refuse_unspreadable(config)
     lines = None if config.json is None else _Lines(config.json)
-    processes = {}
+    processes: dict[int, subprocess.Popen[bytes]] = {}
+    readers: list[threading.Thread] = []
     shares = shares_of(parse_sources(config.sources), config.devices)
     with noting() as heard:
-        for device, share in shares.items():
-            names = ", ".join(each.name for each in share)
-            log.info("device %d: source%s %s", device, "s" * (len(share) > 1), names)
-            own = replace(
-                config,
-                sources=tuple(f"{name}={uri}" for name, uri in share),
-                devices=(),
-                headless=True,
-                json=None if lines is None else "-",
-                **tables_of(config, share),
-            )
-            processes[device] = _start(own, device)
-        readers = [
-            threading.Thread(target=lines.copy, args=(process.stdout,), daemon=True)
-            for process in processes.values()
-            if lines is not None
-        ]
-        for reader in readers:
-            reader.start()
 
         def ending() -> bool:
             return heard.stop or (lines is not None and lines.failed)
 
         try:
-            codes = [_wait(process, ending) for process in processes.values()]
+            for device, share in shares.items():
+                names = ", ".join(each.name for each in share)
+                log.info("device %d: source%s %s", device, "s" * (len(share) > 1), names)
+                own = replace(
+                    config,
+                    sources=tuple(f"{name}={uri}" for name, uri in share),
+                    devices=(),
+                    headless=True,
+                    json=None if lines is None else "-",
+                    **tables_of(config, share),
+                )
+                processes[device] = process = _start(own, device)
+                if lines is not None and process.stdout is not None:
+                    copy = partial(lines.copy, process.stdout)
+                    readers.append(threading.Thread(target=copy, daemon=True))
+                    readers[-1].start()
+            codes = _wait(list(processes.values()), ending)
         finally:
             for process in processes.values():
                 process.kill()
@@ -159,18 +158,22 @@ def _start(config: Config, device: int) -> subprocess.Popen[bytes]:
     return process
 
 
-def _wait(process: subprocess.Popen[bytes], ending: Callable[[], bool]) -> int:
+def _wait(processes: Sequence[subprocess.Popen[bytes]], ending: Callable[[], bool]) -> list[int]:
+    """Their exit codes. Once ``ending`` says so all are asked to stop, and killed after STOP_S."""
     end_s: float | None = None
-    while True:
+    while running := [process for process in processes if process.poll() is None]:
         with suppress(subprocess.TimeoutExpired):
-            code = process.wait(0.1)
-            asked = end_s is not None and code == -signal.SIGTERM  # it was still starting
-            return 0 if asked else code
+            running[0].wait(0.1)
         if end_s is None and ending():
-            process.terminate()
             end_s = monotonic() + STOP_S
+            for process in running:
+                process.terminate()
         elif end_s is not None and monotonic() > end_s:
-            process.kill()
+            for process in running:
+                process.kill()
+    # one that was asked while it was still starting has ended as it should
+    asked = {-signal.SIGTERM} if end_s is not None else set()
+    return [0 if process.returncode in asked else process.returncode for process in processes]
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:

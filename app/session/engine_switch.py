@@ -70,6 +70,7 @@ class EngineSwitch:
         self._wanted: Choice | None = first
         self._score, self._iou = config.score, config.iou
         self._tune = self._cancelled = False
+        self._given_up: Choice | None = None  # an engine that was lost: never gone back to
         self._running: _Build | None = None
         self._building: _Build | None = None
         self.error: BaseException | None = None
@@ -147,8 +148,9 @@ class EngineSwitch:
             was_awaited = self._building is build
             if was_awaited:
                 self._building = None
-            self._score, self._iou = prepared.score, prepared.iou
-            self.error = None
+            if not self._tune:  # else they were set meanwhile, and are applied at the next look
+                self._score, self._iou = prepared.score, prepared.iou
+            self.error = self._given_up = None
             self._store.note(
                 running=build.choice,
                 model_name=prepared.model_name,
@@ -165,11 +167,12 @@ class EngineSwitch:
     def _refused(self, choice: Choice, error: BaseException) -> None:
         """What was being built has failed."""
         text, state = told(error), self._store.state
+        before = state.running or self._first
         if self._running is not None:
             self._store.tell(f"{text} — going on with {state.model_name}", "error")
-        elif choice != (state.running or self._first):
+        elif before not in (choice, self._given_up):
             self._store.tell(f"{text} — back to what was chosen before", "error")
-            self._build(state.running or self._first)
+            self._build(before)
         else:
             self._fail(error)
 
@@ -177,7 +180,7 @@ class EngineSwitch:
         """The engine that ran has ended by a fault."""
         if isinstance(error, DeviceError) or choice.engine not in ("cpu", "auto"):
             self._store.tell(f"{told(error)} — going on with the CPU engine", "error")
-            self.error = error
+            self.error, self._given_up = error, choice
             self._build(replace(choice, engine="cpu"))
         else:
             self._fail(error)

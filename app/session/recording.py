@@ -29,6 +29,7 @@ class RecordingSink:
         self._source: SourceInfo | None = None
         self._labels: Sequence[str] = ()
         self.wanted = ""
+        self._closed = False
         self.hidden: frozenset[str] = frozenset()
 
     def switch(self, path: str) -> None:
@@ -43,13 +44,14 @@ class RecordingSink:
         try:
             with self._lock:
                 self._end()
-                if wanted:
+                if wanted and not self._closed:
                     self._begin(wanted)
         except (KestrelError, OSError) as error:
             self._failed(error)
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """See interfaces.Sink."""
+        self._closed = False
         self.update(source, labels)
 
     def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
@@ -73,8 +75,9 @@ class RecordingSink:
             self._failed(error)
 
     def close(self) -> None:
-        """The run is over."""
-        self.wanted = ""
+        """The run is over; what is asked for from now on begins no file."""
+        with self._lock:
+            self.wanted, self._closed = "", True
         self.follow()
 
     def _end(self) -> None:
@@ -88,9 +91,14 @@ class RecordingSink:
         assert self._source is not None
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         sink = self._make(path)
-        sink.open(self._source, self._labels)
+        try:
+            sink.open(self._source, self._labels)
+        except BaseException:
+            sink.close()
+            raise
         self._sink, self._path = sink, path
 
     def _failed(self, error: Exception) -> None:
-        self._sink, self.wanted, self._path = None, "", ""
+        with self._lock:
+            self._sink, self.wanted, self._path = None, "", ""
         self._tell(" ".join(str(error).split()), "error")

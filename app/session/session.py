@@ -195,7 +195,9 @@ class Session:
         if self._stay or source.phase not in ("ended", "failed"):
             return
         if source.phase == "failed":
-            self._error = self._error or SourceError(source.error)
+            player = self.pipeline.source
+            fault = None if player is None else player.fault
+            self._error = self._error or fault or SourceError(source.error)
         self.pipeline.finish()
 
     def _end(self) -> None:

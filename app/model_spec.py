@@ -170,6 +170,10 @@ def _parameters(read: _Reader, family: Family) -> Mapping[str, Any]:
     found = {k: v for k, v in read.table("decoder").items() if k != "family"}
     if "strides" in found:
         strides = found["strides"]
+        if family == "yolox" and isinstance(strides, list):
+            # a second head, say one for faces alone, has rows of its own for the same cells
+            half = len(strides) // 2
+            strides = strides[:half] if half > 1 and strides[:half] * 2 == strides else strides
         good = isinstance(strides, list) and 1 <= len(strides) <= MAX_LEVELS
         if not good or not all(type(v) is int and v > 0 for v in strides):
             what = f"must be a list of 1 to {MAX_LEVELS} whole numbers above 0, is {strides!r}"

@@ -130,8 +130,8 @@ def _torch_network(model: Model) -> Any:
     import onnx.numpy_helper
     import torch
 
+    from scripts.train.checkpoint import network_of
     from scripts.train.export import Exported
-    from scripts.train.network import Detector, take_shapes
 
     graph = onnx.load(str(model.weights)).graph
     state = {
@@ -143,9 +143,7 @@ def _torch_network(model: Model) -> Any:
     }
     if not state:
         raise NotHere(f"{model.spec.name} is none of our own networks")
-    network = Detector(len(model.spec.labels))
-    take_shapes(network, state)
-    return Exported(network, model.spec.input.size_wh)
+    return Exported(network_of(state))
 
 
 @contextmanager

@@ -149,8 +149,9 @@ def train(
             print(row, flush=True)
 
         for step in range(first, plan.steps):
+            rate = plan.rate_at(step)
             for group in optimizer.param_groups:
-                group["lr"] = plan.rate_at(step) * group["times"]
+                group["lr"] = rate * group["times"]
             pixels, targets = batches.at(step)
             loss, parts = _loss(network, parent, plan, pixels, targets)
             if not math.isfinite(float(loss.detach())):

@@ -67,7 +67,7 @@ def test_a_resumed_run_ends_as_one_that_was_not_cut_off(square_set, tmp_path, mo
     with monkeypatch.context() as patch:
         calls = iter(range(99))
         real = Plan.rate_at
-        patch.setattr(Plan, "rate_at", lambda p, s: real(p, s) if next(calls) < 12 else cut())
+        patch.setattr(Plan, "rate_at", lambda p, s: real(p, s) if next(calls) < 3 else cut())
         with pytest.raises(Cut):
             run(square_set, tmp_path / "cut", save_every_s=0)
     saved = read(tmp_path / "cut" / "last.pt")

@@ -47,9 +47,10 @@ class Labels:
 
     @staticmethod
     def join(parts: Sequence[Labels]) -> Labels:
+        settled = reduce(np.intersect1d, (p.settled for p in parts))
         arrays = Labels.__slots__[:-1]
-        joined = (np.concatenate([getattr(p, name) for p in parts]) for name in arrays)
-        return Labels(*joined, reduce(np.intersect1d, (p.settled for p in parts)))
+        joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in arrays}
+        return Labels(**joined, settled=settled)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,26 +54,19 @@ class Exported(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         network = self.network
         features = network.features(network.early(pixels))
-        objects = torch.cat(
-            [_objects(head, x).flatten(2) for head, x in zip(network.heads, features, strict=True)],
-            2,
-        ).transpose(1, 2)
+        levels = [_objects(head, x) for head, x in zip(network.heads, features, strict=True)]
+        objects = torch.cat([level.flatten(2) for level in levels], 2).transpose(1, 2)
         faces = network.face_rows(features)
-        no_face = torch.zeros_like(objects[..., :1])
         face_class = self.face_class.expand(faces.shape[0], faces.shape[1], -1)
-        return torch.cat(
-            (
-                torch.cat((objects, no_face), 2),
-                torch.cat((faces[..., :4], faces[..., 4:].sigmoid(), face_class), 2),
-            ),
-            1,
-        )
+        faces = torch.cat((faces[..., :4], faces[..., 4:].sigmoid(), face_class), 2)
+        return torch.cat((objects, faces), 1)
 
 
 def _objects(head: Head, features: Tensor) -> Tensor:
+    """(B,5+C+1,h,w); the last is 0, for no face."""
     classes, boxes = head.classes(features), head.boxes(features)
     there, classes = head.object_out(boxes).sigmoid(), head.class_out(classes).sigmoid()
-    return torch.cat((head.box_out(boxes), there, classes), 1)
+    return torch.cat((head.box_out(boxes), there, classes, torch.zeros_like(there)), 1)
 
 
 def write_onnx(network: Network, path: Path, *, half: bool = False) -> float:

@@ -13,7 +13,6 @@ from torch import Tensor
 from scripts.train.network import Network
 
 FORMAT = 2
-WIDTHS = ("heads.0.class_out", "faces.0.body.1.0.0")  # as wide as classes, as a face tower
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
@@ -41,7 +40,6 @@ def load_network(path: Path) -> Network:
 
 def network_of(state: Mapping[str, Tensor]) -> Network:
     """The network that has these weights, in evaluation mode."""
-    classes, face_width = (len(state[f"{name}.bias"]) for name in WIDTHS)
-    network = Network(classes, face_width=face_width)
+    network = Network(len(state["heads.0.class_out.bias"]))
     network.load_state_dict(dict(state))
     return network.eval()

@@ -15,11 +15,11 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from scripts.train.network import FACE_WIDTH, Network
+from scripts.train.network import Network
 
 
-def from_onnx(path: Path, *, face_width: int = FACE_WIDTH) -> Network:
-    """The file's network, its classes as they are, with an untaught face tower.
+def from_onnx(path: Path) -> Network:
+    """The file's network, its classes as they are, with face towers that start as its boxes.
 
     Raises ValueError when the file cannot be read or is no YOLOX-Nano.
     """
@@ -29,7 +29,7 @@ def from_onnx(path: Path, *, face_width: int = FACE_WIDTH) -> Network:
         raise ValueError(f"{path} cannot be read as an ONNX file: {error}") from error
     values = {tensor.name: tensor for tensor in graph.initializer}
     filters = [_filter(node, values) for node in graph.node if node.op_type == "Conv"]
-    network = Network(_classes(filters), face_width=face_width)
+    network = Network(_classes(filters))
     layers = [
         module
         for name, module in network.named_modules()
@@ -45,6 +45,8 @@ def from_onnx(path: Path, *, face_width: int = FACE_WIDTH) -> Network:
         with torch.no_grad():
             layer.weight.copy_(weight)
             layer.bias.copy_(bias)
+    for head, tower in zip(network.heads, network.faces, strict=True):
+        tower.start_from(head)
     return network
 
 

@@ -14,8 +14,6 @@ from torch.nn import functional
 
 STRIDES = (8, 16, 32)
 LOG_SIDE = 8.0  # of a box's side in strides: the most that is taken, so that nothing overflows
-FACE_WIDTH = 64
-FACE_PRIOR = 0.01  # the score of an untaught face tower
 LEVELS = (64, 128, 256)  # channels of the neck's three maps
 HEAD = 64
 
@@ -101,16 +99,24 @@ class Head(nn.Module):
 
 
 class FaceTower(nn.Module):
-    """One level: 4 of the box and one logit, which is objectness and class in one."""
+    """One level: 4 of the box and one logit, which is objectness and class in one.
 
-    def __init__(self, width: int) -> None:
+    It has the form of the head's branch for boxes and starts as a copy of it (``start_from``):
+    what tells objects and where they end is most of what tells faces.
+    """
+
+    def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(Separable(HEAD, width), Separable(width, width))
-        self.out = nn.Conv2d(width, 5, 1)
-        with torch.no_grad():
-            self.out.weight.mul_(0.1)
-            self.out.bias.zero_()
-            self.out.bias[4] = -torch.log(torch.tensor(1 / FACE_PRIOR - 1))
+        self.body = nn.Sequential(Separable(HEAD, HEAD), Separable(HEAD, HEAD))
+        self.out = nn.Conv2d(HEAD, 5, 1)
+
+    @torch.no_grad()
+    def start_from(self, head: Head) -> None:
+        """Answer what the head says of objects."""
+        self.body.load_state_dict(head.boxes.state_dict())
+        outputs = head.box_out, head.object_out
+        self.out.weight.copy_(torch.cat([layer.weight for layer in outputs]))
+        self.out.bias.copy_(torch.cat([layer.bias for layer in outputs]))
 
     def forward(self, features: Tensor) -> Tensor:
         outputs: Tensor = self.out(self.body(features))
@@ -124,7 +130,7 @@ class Network(nn.Module):
     of objectness and of each class. The second is (B,N,5): a face's box, and its one logit.
     """
 
-    def __init__(self, classes: int, *, face_width: int = FACE_WIDTH) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__()
         self.classes = classes
         # YOLOX moves 2×2 pixels into channels and convolves those 3×3: the same as 6×6, stride 2
@@ -142,7 +148,7 @@ class Network(nn.Module):
         self.reduce_4 = Separable(128, 128, stride=2)
         self.bottom_up_5 = Csp(256, 256, 1, shortcut=False)
         self.heads = nn.ModuleList(Head(width, classes) for width in LEVELS)
-        self.faces = nn.ModuleList(FaceTower(face_width) for _ in LEVELS)
+        self.faces = nn.ModuleList(FaceTower() for _ in LEVELS)
 
     def early(self, x: Tensor) -> Tensor:
         """The first layers, at half and a quarter of the size: a third of the arithmetic."""

@@ -24,7 +24,7 @@ from scripts.train.network import STRIDES, Network, cells, decode
 
 LEAST_SCORE = 0.01
 NMS_IOU = 0.6
-MOST = 100  # boxes of a picture
+MOST = 300  # boxes of a picture, as in the application
 
 
 class Validation:

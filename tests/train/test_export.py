@@ -19,7 +19,7 @@ from scripts.train.network import Network, cells, decode
 @pytest.fixture
 def checkpoint(tmp_path):
     torch.manual_seed(0)
-    network = Network(80, face_width=16)
+    network = Network(80)
     with torch.no_grad():  # pixels are large; keep activations in a usual range, and outputs varied
         network.stem[0].weight.div_(100)
         for parameter in network.parameters():

@@ -26,7 +26,7 @@ def small(monkeypatch):
 
 def fresh():
     torch.manual_seed(0)
-    return Network(2, face_width=16)
+    return Network(2)
 
 
 def run(square_set, out, plan=PLAN, **more):
@@ -109,7 +109,7 @@ def test_validation_names_boxes_in_the_pictures_pixels(square_set):
 
 
 def test_a_blend_lies_between_and_keeps_the_face_towers():
-    taught, parent = Network(2, face_width=16), fresh()
+    taught, parent = Network(2), fresh()
     wanted = {k: v.clone() for k, v in taught.state_dict().items()}
     theirs = parent.state_dict()
     mixed = blend(taught, parent, 0.25).state_dict()

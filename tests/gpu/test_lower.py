@@ -11,7 +11,7 @@ from app.gpu.network.graph import read_static_graph
 from app.gpu.network.launches import KINDS
 from app.gpu.network.lower import lower
 from app.gpu.network.steps import Binary, Conv, Unary, View, row_major
-from app.shelf import default_model
+from app.shelf import default_model, find_model
 from tests.gpu.step_twins import run
 from tests.shelf_kit import REAL, asset
 
@@ -35,6 +35,11 @@ def compare(path, size_wh, seed=0, frames=1):
 def test_real_networks(name):
     side = SIZES.get(name, 320)
     compare(asset(name), (side, 240) if "ultraface" in name else (side, side))
+
+
+def test_two_heads_in_one_output():
+    """Sizes open, the classes of the second head constant."""
+    compare(find_model("kestrel").weights, (96, 64), frames=2)
 
 
 def graph(tmp_path, nodes, constants, y_shape, size=16, frames=1):

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
@@ -54,7 +55,8 @@ class Exported(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         network = self.network
         features = network.features(network.early(pixels))
-        levels = [_objects(head, x) for head, x in zip(network.heads, features, strict=True)]
+        heads = (cast(Head, head) for head in network.heads)
+        levels = [_objects(head, x) for head, x in zip(heads, features, strict=True)]
         objects = torch.cat([level.flatten(2) for level in levels], 2).transpose(1, 2)
         faces = network.face_rows(features)
         face_class = self.face_class.expand(faces.shape[0], faces.shape[1], -1)

@@ -7,7 +7,7 @@ exports have it. The same pixels give the same values to 1e-4 (tests/train/test_
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -15,7 +15,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from scripts.train.network import Network
+from scripts.train.network import FaceTower, Head, Network
 
 
 def from_onnx(path: Path) -> Network:
@@ -42,18 +42,16 @@ def from_onnx(path: Path) -> Network:
             weight = _without_focus(weight)
         if layer.weight.shape != weight.shape:
             raise _no_nano(path, f"a convolution {tuple(weight.shape)}")
-        with torch.no_grad():
-            layer.weight.copy_(weight)
-            layer.bias.copy_(bias)
+        layer.load_state_dict({"weight": weight, "bias": bias})
     for head, tower in zip(network.heads, network.faces, strict=True):
-        tower.start_from(head)
+        cast(FaceTower, tower).start_from(cast(Head, head))
     return network
 
 
 def _filter(node: Any, values: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """Weights and biases of a convolution; empty ones where they are no constants."""
-    found = [values.get(name) for name in node.input[1:3]]
-    if len(found) < 2 or None in found:
+    found = [values[name] for name in node.input[1:3] if name in values]
+    if len(found) < 2:
         return torch.zeros(0), torch.zeros(0)
     weight, bias = (numpy_helper.to_array(tensor).astype(np.float32) for tensor in found)
     return torch.from_numpy(weight), torch.from_numpy(bias)

@@ -133,9 +133,14 @@ def train(
         first = _restore(read(path), plan, network, average, optimizer)
 
     def save(step: int) -> None:
-        states = {"network": network, "average": average, "optimizer": optimizer}
-        content = {name: what.state_dict() for name, what in states.items()}
-        write(path, {"plan": _plain(plan), "step": step, **content})
+        content = {
+            "plan": _plain(plan),
+            "step": step,
+            "network": network.state_dict(),
+            "average": average.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }
+        write(path, content)
 
     batches = Batches(pictures, plan)
     marks = {round(plan.steps * (i + 1) / checks) for i in range(checks)}

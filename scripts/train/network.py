@@ -8,6 +8,8 @@ a cell then can answer for a person and for that person's face.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -114,9 +116,9 @@ class FaceTower(nn.Module):
     def start_from(self, head: Head) -> None:
         """Answer what the head says of objects."""
         self.body.load_state_dict(head.boxes.state_dict())
-        outputs = head.box_out, head.object_out
-        self.out.weight.copy_(torch.cat([layer.weight for layer in outputs]))
-        self.out.bias.copy_(torch.cat([layer.bias for layer in outputs]))
+        of_boxes, of_objects = head.box_out.state_dict(), head.object_out.state_dict()
+        state = {name: torch.cat((value, of_objects[name])) for name, value in of_boxes.items()}
+        self.out.load_state_dict(state)
 
     def forward(self, features: Tensor) -> Tensor:
         outputs: Tensor = self.out(self.body(features))
@@ -167,7 +169,8 @@ class Network(nn.Module):
 
     def features(self, early: Tensor) -> list[Tensor]:
         """What heads and face towers read, (B,64,h,w) a level."""
-        return [head.stem(level) for head, level in zip(self.heads, self.maps(early), strict=True)]
+        heads = (cast(Head, head) for head in self.heads)
+        return [head.stem(level) for head, level in zip(heads, self.maps(early), strict=True)]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.features(self.early(x))

@@ -216,7 +216,7 @@ def main(arguments: list[str] | None = None) -> None:
             taught[f"{file.name}/faces"] = look_for_faces(np.asarray(pixels, np.uint8))
         if n % 500 == 0:
             print(n, flush=True)
-    np.savez(a.out, **taught)
+    np.savez(a.out, allow_pickle=False, **taught)
 
 
 if __name__ == "__main__":

@@ -72,13 +72,15 @@ def torch_boxes(
     try:
         import torch
         import torchvision
+
+        from scripts.train.network import cells, decode
     except ImportError as fault:
         raise NotHere(str(fault)) from fault
     if not torch.cuda.is_available():
         raise NotHere("PyTorch finds no GPU")
     spec, wanted = model.spec, model.spec.input
-    if (wanted.channels, wanted.resize, wanted.align) != ("BGR", "letterbox", "center"):
-        raise NotHere("the comparison is written for the default model's preprocessing")
+    if (spec.family, wanted.channels, wanted.resize) != ("yolox", "BGR", "letterbox"):
+        raise NotHere("the comparison is written for networks of scripts/train")
     _as_others_find_it()
     device = torch.device("cuda")
     network = _torch_network(model).to(device).half().eval()
@@ -86,24 +88,22 @@ def torch_boxes(
     if compiled:
         network = torch.compile(network, mode="max-autotune")
     width, height = spec.input.size_wh
-    scale = torch.tensor(spec.input.scale, device=device)
-    mean = torch.tensor(spec.input.mean, device=device)[None, :, None, None]
+    grid = cells((height, width), device).repeat(2, 1)  # once more for faces
     score, iou = spec.score, spec.iou
 
     @torch.inference_mode()
     def detect(pixels: Pixels) -> NDArray[np.float32]:
-        p = place((pixels.shape[1], pixels.shape[0]), spec.input.size_wh)
+        p = place((pixels.shape[1], pixels.shape[0]), (width, height), align=wanted.align)
         frame = torch.from_numpy(pixels).to(device, non_blocking=True)
         planes = frame.permute(2, 0, 1)[None].float()
         resized = torch.nn.functional.interpolate(planes, (p.h, p.w), mode="bilinear")
         canvas = torch.full((1, 3, height, width), float(spec.input.pad), device=device)
         canvas[:, :, p.y : p.y + p.h, p.x : p.x + p.w] = resized
-        tensor = (canvas * scale - mean).half().contiguous(memory_format=torch.channels_last)
-        raw = network(tensor)[0].float()  # (4 + classes, cells)
-        best, label = raw[4:].max(0)
+        tensor = canvas.half().contiguous(memory_format=torch.channels_last)
+        raw = network(tensor)[0].float()  # (cells, 5 + classes)
+        best, label = (raw[:, 4:5] * raw[:, 5:]).max(1)
         kept = best >= score
-        centre, size = raw[:2, kept].T, raw[2:4, kept].T
-        boxes = torch.cat([centre - size / 2, centre + size / 2], 1)
+        boxes = decode(raw[kept, :4], grid[kept])
         chosen = torchvision.ops.batched_nms(boxes, best[kept], label[kept], iou)
         values = torch.stack([best[kept][chosen], label[kept][chosen].float()], 1)
         found: NDArray[np.float32] = torch.cat([boxes[chosen], values], 1).cpu().numpy()
@@ -130,8 +130,8 @@ def _torch_network(model: Model) -> Any:
     import onnx.numpy_helper
     import torch
 
+    from scripts.train.checkpoint import network_of
     from scripts.train.export import Exported
-    from scripts.train.network import Detector, take_shapes
 
     graph = onnx.load(str(model.weights)).graph
     state = {
@@ -143,9 +143,7 @@ def _torch_network(model: Model) -> Any:
     }
     if not state:
         raise NotHere(f"{model.spec.name} is none of our own networks")
-    network = Detector(len(model.spec.labels))
-    take_shapes(network, state)
-    return Exported(network, model.spec.input.size_wh)
+    return Exported(network_of(state))
 
 
 @contextmanager

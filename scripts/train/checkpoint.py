@@ -1,29 +1,18 @@
-"""How does a trained network lie in a file, and come back?"""
+"""How does a run lie in a file, and come back?"""
 
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from scripts.train.network import Detector, Shape, take_shapes
+from scripts.train.network import Network
 
-FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """The averaged network, in evaluation mode, and what is known about it."""
-
-    network: Detector
-    shape: Shape
-    labels: tuple[str, ...]
-    input_px: int
-    step: int
-    steps: int
+FORMAT = 2
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
@@ -33,10 +22,10 @@ def write(path: Path, content: dict[str, Any]) -> None:
     part.replace(path)
 
 
-def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
     """A checkpoint's content; raises ValueError when ``path`` is none of ours."""
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -44,18 +33,13 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     return content
 
 
-def load_trained(path: Path) -> Trained:
-    """The network of a checkpoint, whole or pruned. Raises ValueError."""
-    saved = read(path)
-    said = saved["shape"]
-    shape = Shape(tuple(said["widths"]), tuple(said["blocks"]), said["neck"])
-    network = Detector(len(saved["labels"]), shape)
-    take_shapes(network, saved["average"])
-    return Trained(
-        network.eval(),
-        shape,
-        tuple(saved["labels"]),
-        int(saved["plan"]["input_px"]),
-        int(saved["step"]),
-        int(saved["steps"]),
-    )
+def load_network(path: Path) -> Network:
+    """The averaged network of a checkpoint, in evaluation mode. Raises ValueError."""
+    return network_of(read(path)["average"])
+
+
+def network_of(state: Mapping[str, Tensor]) -> Network:
+    """The network that has these weights, in evaluation mode."""
+    network = Network(len(state["heads.0.class_out.bias"]))
+    network.load_state_dict(dict(state))
+    return network.eval()

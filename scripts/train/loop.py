@@ -1,7 +1,7 @@
-"""How does a network learn? The loop: batches, schedule, moving average, checkpoints, resume.
+"""How does a network learn from labels and from its parent? Batches, rates, average, checkpoints.
 
 Every random choice follows from (seed, step), so a run that was cut off goes on as if it had not
-been: same pictures, same sizes, same order.
+been.
 """
 
 from __future__ import annotations
@@ -10,200 +10,224 @@ import copy
 import json
 import math
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
+from scripts.train.augment import sample
 from scripts.train.checkpoint import read, write
-from scripts.train.hints import Hints
-from scripts.train.loss import detection_loss
-from scripts.train.network import Detector, cell_centres, normalise
-from scripts.train.plan import Plan
-from scripts.train.samples import Batches, Source, collate, quiet_worker
-from scripts.train.team import ALONE, Team
-from scripts.train.validate import Report, Validation
+from scripts.train.data import Labels, Picture, Pixels
+from scripts.train.loss import Targets, face_loss, object_loss, parent_loss
+from scripts.train.network import Network, cells
+from scripts.train.validate import Validation
+
+SIZES = (*[(320, 320)] * 4, (256, 320), (192, 320), (288, 288), (352, 352), (256, 256))  # h, w
+FROZEN = ("stem.", "stage_2.")
+WARM_UP = 100  # steps
+KEPT = 0.998  # of the moving average in a step
+LOG_EVERY = 50  # steps
 
 
-class Average:
-    """Exponential moving average of a network's state: what is validated and shipped."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is; a checkpoint of another plan is not resumed.
 
-    def __init__(self, network: Detector, decay: float) -> None:
-        self.network: Detector = copy.deepcopy(network).eval().requires_grad_(False)
-        self._decay, self.updates = decay, 0
+    ``rate``: of a tensor's size, what a step may change at most; 0 keeps all but the face towers.
+    ``parent``: weight of the parent's answers.
+    """
 
-    @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        self.updates += 1
-        decay = self._decay * (1 - math.exp(-self.updates / 500))
-        mine, theirs = self.network.state_dict(), network.state_dict()
-        for name, value in mine.items():
-            if value.is_floating_point():
-                value.lerp_(theirs[name].to(value), 1 - decay)
-            else:
-                value.copy_(theirs[name])
+    samples: int
+    batch: int = 16
+    rate: float = 6e-4
+    face_rate: float = 2e-3
+    parent: float = 0.5
+    repeat: tuple[tuple[str, float], ...] = ()  # how often pictures of a source are shown
+    seed: int = 1
+
+    @property
+    def steps(self) -> int:
+        return max(1, self.samples // self.batch)
+
+    def rate_at(self, step: int) -> float:
+        """Linear warm-up, then a cosine to 3 %."""
+        warm = min(1.0, (step + 1) / WARM_UP)
+        return warm * (0.03 + 0.97 * (1 + math.cos(math.pi * step / self.steps)) / 2)
+
+
+class Batches:
+    """The samples of each step."""
+
+    def __init__(self, pictures: Sequence[Picture], plan: Plan) -> None:
+        weights = dict(plan.repeat)
+        share = np.array([weights.get(p.source, 1.0) for p in pictures])
+        self._ticks = np.cumsum(share / share.sum())
+        self._pictures, self._plan = pictures, plan
+
+    def at(self, step: int) -> tuple[Tensor, list[Targets]]:
+        """(B,3,H,W) float, channels last in memory, and what is in them."""
+        rng = np.random.default_rng((self._plan.seed, step))
+        size_hw = SIZES[rng.integers(len(SIZES))]
+        made: list[tuple[Pixels, Labels]] = []
+        for _ in range(self._plan.batch):
+            four = np.searchsorted(self._ticks[:-1], rng.random(4))
+            made.append(sample(self._pictures, four.tolist(), size_hw=size_hw, rng=rng))
+        pixels = torch.from_numpy(np.stack([p for p, _ in made])).permute(0, 3, 1, 2).float()
+        return pixels.contiguous(memory_format=torch.channels_last), [
+            Targets.of(labels) for _, labels in made
+        ]
+
+
+def rates(network: Network, plan: Plan) -> list[dict[str, Any]]:
+    """Adam's groups: moves are relative to each tensor's size, and what stays has no gradient.
+
+    Folded weights differ a thousandfold in size (those of the first layer take pixels of 0..255),
+    while Adam moves each by about its rate: one rate for all wipes out the small ones. The last
+    layer of the classes stays: most of them are too rare in the set to be learned there. So do the
+    first layers: edges are the same everywhere, and they cost the most memory and time.
+    """
+    groups = []
+    for name, parameter in network.named_parameters():
+        if name.startswith("faces."):
+            groups.append({"params": [parameter], "times": plan.face_rate})
+            continue
+        frozen = "class_out" in name or name.startswith(FROZEN) or not plan.rate
+        parameter.requires_grad_(not frozen)
+        if frozen:
+            continue
+        size = float(parameter.detach().square().mean().sqrt())
+        times = plan.rate * (max(size, 0.1) / 2 if name.endswith("bias") else size)
+        groups.append({"params": [parameter], "times": times})
+    return groups
 
 
 def train(
-    network: Detector,
+    network: Network,
+    parent: Network,
     plan: Plan,
-    source: Source,
-    validation: Validation | None,
+    pictures: Sequence[Picture],
     *,
     out: Path,
-    device: torch.device,
-    workers: int = 1,
+    validation: Validation | None = None,
     resume: bool = False,
-    save_every_s: float = 120.0,
-    checks: int = 10,
-    team: Team = ALONE,
-) -> Detector:
+    save_every_s: float = 60.0,
+    checks: int = 8,
+) -> Network:
     """Train ``network`` by ``plan``; returns the averaged one.
 
-    Writes ``out/last.pt`` every ``save_every_s`` seconds and at the end, and a line of
-    ``out/log.jsonl`` each 50 steps and at each of ``checks`` validations. Raises ValueError when
-    ``resume`` finds a checkpoint of another plan.
+    Writes ``out/last.pt`` every ``save_every_s`` seconds and at the end, and lines of
+    ``out/curve.jsonl``. Raises ValueError when ``resume`` finds a checkpoint of another plan.
     """
     out.mkdir(parents=True, exist_ok=True)
-    network.to(device).train()
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = Average(network, plan.average)
-    hints = Hints(network, source.hint_width).to(device) if plan.hints else None
-    parts_learned = nn.ModuleList([network, *([hints] if hints else [])])
-    learned = [p for p in parts_learned.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(_groups(learned, plan.weight_decay), lr=plan.rate)
-    last = plan.steps(len(source))
-    first = 0
-    path = out / "last.pt"
+    for module in (network, parent):  # three times as quick on a CPU
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = copy.deepcopy(network).requires_grad_(False)
+    parent.requires_grad_(False)
+    optimizer = torch.optim.Adam(rates(network, plan), betas=(0.9, 0.99))
+    first, path = 0, out / "last.pt"
     if resume and path.exists():
-        first = _restore(path, plan, network, average, hints, optimizer, device)
+        first = _restore(read(path), plan, network, average, optimizer)
 
-    def checkpoint(step: int) -> None:
+    def save(step: int) -> None:
         content = {
-            "shape": asdict(network.shape),
-            "plan": asdict(plan),
-            "labels": source.class_names,
+            "plan": _plain(plan),
             "step": step,
-            "steps": last,
             "network": network.state_dict(),
-            "average": average.network.state_dict(),
-            "updates": average.updates,
-            "hints": hints.state_dict() if hints else {},
+            "average": average.state_dict(),
             "optimizer": optimizer.state_dict(),
         }
         write(path, content)
 
-    loader = DataLoader(
-        source,
-        batch_sampler=Batches(plan, source.share(plan), first, last, team),
-        num_workers=workers,
-        collate_fn=collate,
-        worker_init_fn=quiet_worker,
-        prefetch_factor=4 if workers else None,
-        pin_memory=device.type == "cuda",
-    )
-    started = saved = shown = time.monotonic()
-    seen = 0
-    marks = {round(last * (i + 1) / checks) for i in range(checks)}
-    cells: dict[int, Tensor] = {}
-    with (out / "log.jsonl").open("a") as log:
+    batches = Batches(pictures, plan)
+    marks = {round(plan.steps * (i + 1) / checks) for i in range(checks)}
+    started = saved = time.monotonic()
+    sums: dict[str, float] = {}
+    with (out / "curve.jsonl").open("a") as curve:
 
         def note(row: dict[str, Any]) -> None:
-            log.write(json.dumps(row) + "\n")
-            log.flush()
+            curve.write(json.dumps(row) + "\n")
+            curve.flush()
+            print(row, flush=True)
 
-        for step, (pixels, targets) in enumerate(loader, start=first):
-            progress = step / last
-            rate = plan.rate_at(progress, step)
+        for step in range(first, plan.steps):
+            rate = plan.rate_at(step)
             for group in optimizer.param_groups:
-                group["lr"] = rate
-            size = pixels.shape[2]
-            if size not in cells:
-                cells[size] = cell_centres((size, size), device)
-            batch = normalise(pixels.to(device, non_blocking=True))
-            with torch.autocast(device.type, torch.bfloat16):
-                features = network.features(batch)
-                raw = network.answers(features)
-            targets = [t.to(device) for t in targets]
-            loss, parts = detection_loss(raw, cells[size], targets)
-            if hints is not None and len(targets[0].hints):
-                hint_loss = hints(features, targets)
-                loss = loss + plan.hints * hint_loss
-                parts["hints"] = hint_loss.item()
-            if not math.isfinite(parts["class"] + parts["box"]):
+                group["lr"] = rate * group["times"]
+            pixels, targets = batches.at(step)
+            loss, parts = _loss(network, parent, plan, pixels, targets)
+            if not math.isfinite(float(loss.detach())):
                 raise RuntimeError(f"the loss is not finite at step {step}; lower --rate")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            team.average_gradients(learned)
-            nn.utils.clip_grad_norm_(learned, 10.0)
+            nn.utils.clip_grad_norm_(network.parameters(), 10.0)
             optimizer.step()
-            average.update(network)
-            seen += len(pixels) * team.count
+            _follow(average, network, min(KEPT, (step + 1) / (step + 20)))
             done, now = step + 1, time.monotonic()
-            if not team.leads:
-                continue
-            if done % 50 == 0:
-                speed = seen / (now - started)
-                note({"step": done, "size": size, "rate": rate, **parts, "per_s": round(speed, 1)})
-                if now - shown > 15:
-                    shown = now
-                    left = (last - done) * plan.batch / speed / 60
-                    print(
-                        f"step {done}/{last} size {size} class {parts['class']:.3f} box "
-                        f"{parts['box']:.3f} {speed:.0f} pictures/s, {left:.0f} min left or less",
-                        flush=True,
-                    )
-            if now - saved > save_every_s or done == last:
-                checkpoint(done)
+            for name, value in parts.items():
+                sums[name] = 0.98 * sums.get(name, value) + 0.02 * value
+            if done % LOG_EVERY == 0:
+                speed = (done - first) * plan.batch / (now - started)
+                rounded = {name: round(value, 3) for name, value in sums.items()}
+                note({"samples": done * plan.batch, "per_s": round(speed, 1), **rounded})
+            if now - saved > save_every_s or done == plan.steps:
+                save(done)
                 saved = time.monotonic()
             if validation is not None and done in marks:
-                report = validation(average.network, device)
-                note({"step": done, "validation": report})
-                print(f"step {done}/{last} {summary(report)}", flush=True)
-    return average.network
+                note({"samples": done * plan.batch, "ap50": validation(average)})
+                started += time.monotonic() - now
+    return average
 
 
-def summary(report: Report) -> str:
-    """One line: AP50 by part and label."""
-    parts = [
-        f"{part} {label} {row['ap50']:.3f}"
-        for part, rows in report.items()
-        for label, row in rows.items()
-        if row["ap50"] is not None
-    ]
-    return "AP50: " + ", ".join(parts)
+def _loss(
+    network: Network, parent: Network, plan: Plan, pixels: Tensor, targets: list[Targets]
+) -> tuple[Tensor, dict[str, float]]:
+    grid = cells((pixels.shape[2], pixels.shape[3]))
+    face_id = network.classes
+    with torch.no_grad():  # frozen: the same for both
+        early = network.early(pixels)
+    with torch.set_grad_enabled(plan.rate > 0):
+        features = network.features(early)
+    loss, parts = face_loss(network.face_rows(features), grid, targets, face_id=face_id)
+    if plan.rate:
+        raw = network.object_rows(features)
+        with torch.no_grad():
+            theirs = parent.object_rows(parent.features(early))
+        of_objects, more, claimed = object_loss(raw, grid, targets, theirs)
+        kept = parent_loss(raw, theirs, claimed)
+        loss = loss + of_objects + plan.parent * kept
+        parts |= more | {"parent": float(kept.detach())}
+    return loss, parts
 
 
-def _groups(learned: list[nn.Parameter], decay: float) -> list[dict[str, Any]]:
-    """Weights decay; biases and batch norms do not."""
-    return [
-        {"params": [p for p in learned if p.ndim >= 2], "weight_decay": decay},
-        {"params": [p for p in learned if p.ndim < 2], "weight_decay": 0.0},
-    ]
+@torch.no_grad()
+def _follow(average: Network, network: Network, keep: float) -> None:
+    """A step of the exponential moving average: what is validated and shipped."""
+    for mine, theirs in zip(average.parameters(), network.parameters(), strict=True):
+        mine.lerp_(theirs, 1 - keep)
+
+
+def _plain(plan: Plan) -> dict[str, Any]:
+    """As it comes back from a file."""
+    return dict(json.loads(json.dumps(asdict(plan))))
 
 
 def _restore(
-    path: Path,
+    saved: dict[str, Any],
     plan: Plan,
-    network: Detector,
-    average: Average,
-    hints: Hints | None,
+    network: Network,
+    average: Network,
     optimizer: torch.optim.Optimizer,
-    device: torch.device,
 ) -> int:
-    saved = read(path, device)
-    other = {k: v for k, v in saved["plan"].items() if v != asdict(plan)[k]}
-    if other:
+    mine = _plain(plan)
+    if other := {k: v for k, v in saved["plan"].items() if v != mine.get(k)}:
         raise ValueError(
-            f"{path} belongs to another plan: {other}; resume with it, or name an empty --out"
+            f"the run belongs to another plan: {other}; resume with it, or name an empty --out"
         )
     network.load_state_dict(saved["network"])
-    average.network.load_state_dict(saved["average"])
-    average.updates = saved["updates"]
-    if hints is not None:
-        hints.load_state_dict(saved["hints"])
+    average.load_state_dict(saved["average"])
     optimizer.load_state_dict(saved["optimizer"])
     return int(saved["step"])

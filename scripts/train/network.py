@@ -1,221 +1,212 @@
-"""What does the detector look like?
+"""YOLOX-Nano with batch norm folded, and beside its 80 classes a small tower of its own for faces.
 
-One stage, anchor-free: a small CSP backbone, a top-down and bottom-up neck, one 3×3 convolution and
-one 1×1 per level. Only dense 3×3 and 1×1 convolutions, ReLU, max-pooling, nearest upsampling, add
-and concat: what every engine runs fast, what 8 bits hardly hurt, and what trains fast on a CPU too
-(depthwise convolutions cost several times their arithmetic there).
+YOLOX: Ge et al. 2021, "YOLOX: Exceeding YOLO Series in 2021". Modules are named after its parts and
+stand in the order in which its ONNX files list their convolutions (from_onnx.py relies on that).
+The face tower reads the features that the first layer of each head makes, and has boxes of its own:
+a cell then can answer for a person and for that person's face.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import cast
 
 import torch
-import torch.nn.utils.fusion
 from torch import Tensor, nn
+from torch.nn import functional
 
 STRIDES = (8, 16, 32)
-LOG_REACH = 5.0  # exp(5) cells: farther than any input is wide
-MEAN, STD = 114.0, 64.0  # of a pixel; the letterbox's gray becomes 0, as the padding inside is
-PRIOR = 0.01  # the score that an untrained network gives everywhere (RetinaNet, section 4.1)
+LOG_SIDE = 8.0  # of a box's side in strides: the most that is taken, so that nothing overflows
+LEVELS = (64, 128, 256)  # channels of the neck's three maps
+HEAD = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Widths (channels) of the backbone's five stages, blocks in the last four, and the neck."""
+class Conv(nn.Sequential):
+    """Convolution and SiLU; ``depthwise`` has one filter a channel."""
 
-    widths: tuple[int, int, int, int, int] = (16, 32, 64, 96, 160)
-    blocks: tuple[int, int, int, int] = (1, 2, 2, 1)
-    neck: int = 48
-
-
-class ConvUnit(nn.Sequential):
-    """Convolution, batch norm, ReLU; "same" padding."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
-        super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
-            nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.03),
-            nn.ReLU(inplace=True),
-        )
+    def __init__(
+        self, inputs: int, outputs: int, size: int = 1, *, stride: int = 1, depthwise: bool = False
+    ) -> None:
+        pad, groups = (size - 1) // 2, inputs if depthwise else 1
+        super().__init__(nn.Conv2d(inputs, outputs, size, stride, pad, groups=groups), nn.SiLU())
 
 
-class Residual(nn.Module):
-    """Two 3×3 convolutions beside the identity."""
+class Separable(nn.Sequential):
+    """Depthwise 3×3, then 1×1."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
+        first = Conv(inputs, inputs, 3, stride=stride, depthwise=True)
+        super().__init__(first, Conv(inputs, outputs))
+
+
+class Bottleneck(nn.Module):
+    """1×1, then separable 3×3; with a shortcut around both in the backbone."""
+
+    def __init__(self, width: int, *, shortcut: bool) -> None:
         super().__init__()
-        self.first = ConvUnit(width, width)
-        self.second = ConvUnit(width, width)
+        self.reduce, self.conv = Conv(width, width), Separable(width, width)
+        self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        added: Tensor = x + self.second(self.first(x))
-        return added
+        y: Tensor = self.conv(self.reduce(x))
+        return x + y if self.shortcut else y
 
 
-class CspStage(nn.Module):
-    """Half of the channels through residual blocks, half straight on (CSPNet)."""
+class Csp(nn.Module):
+    """Half of the channels go through ``blocks`` bottlenecks, half around them."""
 
-    def __init__(self, width: int, blocks: int) -> None:
+    def __init__(self, inputs: int, outputs: int, blocks: int, *, shortcut: bool) -> None:
         super().__init__()
-        half = width // 2
-        self.deep = ConvUnit(width, half, 1)
-        self.plain = ConvUnit(width, half, 1)
-        self.blocks = nn.Sequential(*(Residual(half) for _ in range(blocks)))
-        self.merge = ConvUnit(2 * half, width, 1)
+        half = outputs // 2
+        self.deep, self.plain = Conv(inputs, half), Conv(inputs, half)
+        self.blocks = nn.Sequential(*(Bottleneck(half, shortcut=shortcut) for _ in range(blocks)))
+        self.merge = Conv(outputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        merged: Tensor = self.merge(torch.cat([self.blocks(self.deep(x)), self.plain(x)], 1))
+        # in this order, so that an export lists its convolutions as the original does
+        deep, plain = self.deep(x), self.plain(x)
+        merged: Tensor = self.merge(torch.cat((self.blocks(deep), plain), 1))
         return merged
 
 
 class Pyramid(nn.Module):
-    """Max-pooling over 5, 9 and 13 cells: sight of the whole picture at little cost (SPPF)."""
+    """Max-pooling over 5, 9 and 13 cells, as 5 after 5 after 5."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.reduce = ConvUnit(width, width // 2, 1)
-        self.pool = nn.MaxPool2d(5, 1, 2)
-        self.merge = ConvUnit(width // 2 * 4, width, 1)
+        self.reduce, self.merge = Conv(width, width // 2), Conv(width * 2, width)
 
     def forward(self, x: Tensor) -> Tensor:
         levels = [self.reduce(x)]
         for _ in range(3):
-            levels.append(self.pool(levels[-1]))
+            levels.append(functional.max_pool2d(levels[-1], 5, 1, 2))
         merged: Tensor = self.merge(torch.cat(levels, 1))
         return merged
 
 
-class Neck(nn.Module):
-    """Coarse meaning goes down to fine levels by addition, fine detail back up."""
+class Head(nn.Module):
+    """One level: 4 of the box, objectness, one logit a class; and the features that it reads."""
 
-    def __init__(self, inputs: Sequence[int], width: int) -> None:
+    def __init__(self, inputs: int, classes: int) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(ConvUnit(n, width, 1) for n in inputs)
-        self.down_4, self.down_3 = ConvUnit(width, width), ConvUnit(width, width)
-        self.reduce_3, self.reduce_4 = ConvUnit(width, width, 3, 2), ConvUnit(width, width, 3, 2)
-        self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
+        self.stem = Conv(inputs, HEAD)
+        self.classes = nn.Sequential(Separable(HEAD, HEAD), Separable(HEAD, HEAD))
+        self.class_out = nn.Conv2d(HEAD, classes, 1)
+        self.boxes = nn.Sequential(Separable(HEAD, HEAD), Separable(HEAD, HEAD))
+        self.box_out, self.object_out = nn.Conv2d(HEAD, 4, 1), nn.Conv2d(HEAD, 1, 1)
 
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        p3, p4, p5 = (layer(x) for layer, x in zip(self.lateral, features, strict=True))
-        p4 = self.down_4(p4 + self.upsample(p5))
-        p3 = self.down_3(p3 + self.upsample(p4))
-        p4 = p4 + self.reduce_3(p3)
-        return [p3, p4, p5 + self.reduce_4(p4)]
+    def forward(self, features: Tensor) -> Tensor:
+        classes, boxes = self.classes(features), self.boxes(features)
+        outputs = self.box_out(boxes), self.object_out(boxes), self.class_out(classes)
+        return torch.cat(outputs, 1)
 
 
-class Detector(nn.Module):
-    """(B,3,H,W) float, BGR, normalised, H and W multiples of 32, to (B,N,4+C) raw values.
+class FaceTower(nn.Module):
+    """One level: 4 of the box and one logit, which is objectness and class in one.
 
-    Per cell, level after level, row by row: the logarithms of the distances in strides from the
-    cell's centre to the box's left, top, right and bottom; then one logit per class.
+    It has the form of the head's branch for boxes and starts as a copy of it (``start_from``):
+    what tells objects and where they end is most of what tells faces.
     """
 
-    def __init__(self, classes: int, shape: Shape | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.shape = shape = shape or Shape()
-        w0, w1, w2, w3, w4 = shape.widths
-        b1, b2, b3, b4 = shape.blocks
-        self.stem = nn.Sequential(ConvUnit(3, w0, 3, 2), ConvUnit(w0, w1, 3, 2), CspStage(w1, b1))
-        self.stage_3 = nn.Sequential(ConvUnit(w1, w2, 3, 2), CspStage(w2, b2))
-        self.stage_4 = nn.Sequential(ConvUnit(w2, w3, 3, 2), CspStage(w3, b3))
-        self.stage_5 = nn.Sequential(ConvUnit(w3, w4, 3, 2), CspStage(w4, b4), Pyramid(w4))
-        self.neck = Neck((w2, w3, w4), shape.neck)
-        self.tower = nn.ModuleList(ConvUnit(shape.neck, shape.neck) for _ in STRIDES)
-        self.out = nn.ModuleList(nn.Conv2d(shape.neck, 4 + classes, 1) for _ in STRIDES)
-        self._initialise()
+        self.body = nn.Sequential(Separable(HEAD, HEAD), Separable(HEAD, HEAD))
+        self.out = nn.Conv2d(HEAD, 5, 1)
 
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        for layer in self.out:
-            assert isinstance(layer, nn.Conv2d) and layer.bias is not None
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.constant_(layer.bias[:4], 1.0)
-            nn.init.constant_(layer.bias[4:], -torch.log(torch.tensor((1 - PRIOR) / PRIOR)).item())
+    @torch.no_grad()
+    def start_from(self, head: Head) -> None:
+        """Answer what the head says of objects."""
+        self.body.load_state_dict(head.boxes.state_dict())
+        of_boxes, of_objects = head.box_out.state_dict(), head.object_out.state_dict()
+        state = {name: torch.cat((value, of_objects[name])) for name, value in of_boxes.items()}
+        self.out.load_state_dict(state)
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """The neck's maps of the three levels."""
-        c3 = self.stage_3(self.stem(x))
-        c4 = self.stage_4(c3)
-        maps: list[Tensor] = self.neck([c3, c4, self.stage_5(c4)])
+    def forward(self, features: Tensor) -> Tensor:
+        outputs: Tensor = self.out(self.body(features))
+        return outputs
+
+
+class Network(nn.Module):
+    """(B,3,H,W) float, BGR 0..255, H and W multiples of 32, to raw values of N cells.
+
+    The first result is (B,N,5+C): centre, logarithms of the size (in strides; ``decode``), logits
+    of objectness and of each class. The second is (B,N,5): a face's box, and its one logit.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        # YOLOX moves 2×2 pixels into channels and convolves those 3×3: the same as 6×6, stride 2
+        self.stem = Conv(3, 16, 6, stride=2)
+        self.stage_2 = nn.Sequential(Separable(16, 32, stride=2), Csp(32, 32, 1, shortcut=True))
+        self.stage_3 = nn.Sequential(Separable(32, 64, stride=2), Csp(64, 64, 3, shortcut=True))
+        self.stage_4 = nn.Sequential(Separable(64, 128, stride=2), Csp(128, 128, 3, shortcut=True))
+        self.stage_5 = nn.Sequential(
+            Separable(128, 256, stride=2), Pyramid(256), Csp(256, 256, 1, shortcut=False)
+        )
+        self.lateral_5, self.top_down_4 = Conv(256, 128), Csp(256, 128, 1, shortcut=False)
+        self.lateral_4, self.top_down_3 = Conv(128, 64), Csp(128, 64, 1, shortcut=False)
+        self.reduce_3 = Separable(64, 64, stride=2)
+        self.bottom_up_4 = Csp(128, 128, 1, shortcut=False)
+        self.reduce_4 = Separable(128, 128, stride=2)
+        self.bottom_up_5 = Csp(256, 256, 1, shortcut=False)
+        self.heads = nn.ModuleList(Head(width, classes) for width in LEVELS)
+        self.faces = nn.ModuleList(FaceTower() for _ in LEVELS)
+
+    def early(self, x: Tensor) -> Tensor:
+        """The first layers, at half and a quarter of the size: a third of the arithmetic."""
+        maps: Tensor = self.stage_2(self.stem(x))
         return maps
 
-    def levels(self, x: Tensor) -> list[Tensor]:
-        """The raw maps (B,4+C,h,w) of the three levels."""
-        return self._raw(self.features(x))
+    def maps(self, early: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The neck's maps of the three levels."""
+        c3 = self.stage_3(early)
+        c4 = self.stage_4(c3)
+        f5 = self.lateral_5(self.stage_5(c4))
+        f4 = self.lateral_4(self.top_down_4(torch.cat((_twice(f5), c4), 1)))
+        p3 = self.top_down_3(torch.cat((_twice(f4), c3), 1))
+        n4 = self.bottom_up_4(torch.cat((self.reduce_3(p3), f4), 1))
+        return p3, n4, self.bottom_up_5(torch.cat((self.reduce_4(n4), f5), 1))
 
-    def _raw(self, features: Sequence[Tensor]) -> list[Tensor]:
-        return [o(t(f)) for o, t, f in zip(self.out, self.tower, features, strict=True)]
+    def features(self, early: Tensor) -> list[Tensor]:
+        """What heads and face towers read, (B,64,h,w) a level."""
+        heads = (cast(Head, head) for head in self.heads)
+        return [head.stem(level) for head, level in zip(heads, self.maps(early), strict=True)]
 
-    def answers(self, features: Sequence[Tensor]) -> Tensor:
-        """(B,N,4+C) from the neck's maps."""
-        return torch.cat([m.flatten(2) for m in self._raw(features)], 2).transpose(1, 2)
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.features(self.early(x))
+        return self.object_rows(features), self.face_rows(features)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.answers(self.features(x))
+    def object_rows(self, features: list[Tensor]) -> Tensor:
+        """The first result alone."""
+        return _in_rows(self.heads, features)
+
+    def face_rows(self, features: list[Tensor]) -> Tensor:
+        """The second result alone."""
+        return _in_rows(self.faces, features)
 
 
-def normalise(pixels: Tensor) -> Tensor:
-    """(B,3,H,W) uint8 to the network's input, channels last in memory."""
-    values = (pixels.float() - MEAN) / STD
-    return values.contiguous(memory_format=torch.channels_last)
+def _twice(x: Tensor) -> Tensor:
+    return functional.interpolate(x, scale_factor=2.0)
 
 
-def cell_centres(input_wh: tuple[int, int], device: torch.device | None = None) -> Tensor:
-    """(N,3): centre x, centre y and stride of each cell, in input pixels, in output order."""
-    rows = []
+def _in_rows(modules: nn.ModuleList, features: list[Tensor]) -> Tensor:
+    levels = [module(x).flatten(2) for module, x in zip(modules, features, strict=True)]
+    return torch.cat(levels, 2).transpose(1, 2)
+
+
+def cells(input_hw: tuple[int, int], device: torch.device | None = None) -> Tensor:
+    """(N,3) column, row and stride of each cell, level after level, row by row."""
+    levels = []
     for stride in STRIDES:
-        w, h = input_wh[0] // stride, input_wh[1] // stride
-        y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-        centres = (torch.stack([x, y], -1).reshape(-1, 2) + 0.5) * stride
-        rows.append(torch.cat([centres, torch.full((len(centres), 1), float(stride))], 1))
-    return torch.cat(rows).to(device)
+        rows, columns = input_hw[0] // stride, input_hw[1] // stride
+        y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        at = torch.stack((x, y, torch.full_like(x, stride)), -1)
+        levels.append(at.reshape(-1, 3).float())
+    return torch.cat(levels).to(device)
 
 
-def decode_boxes(raw: Tensor, cells: Tensor) -> Tensor:
-    """(…,N,4) log-distances to (…,N,4) xyxy in input pixels; ``cells`` from cell_centres."""
-    reach = raw.clamp(max=LOG_REACH).exp() * cells[:, 2:]
-    return torch.cat([cells[:, :2] - reach[..., :2], cells[:, :2] + reach[..., 2:]], -1)
-
-
-def fold(network: nn.Module) -> None:
-    """Put each batch norm into its convolution, in place: the same outputs in evaluation mode.
-
-    For the second stage of training: the statistics are settled by then, and batch norm costs more
-    than a third of a step on a CPU.
-    """
-    for unit in network.modules():
-        if isinstance(unit, ConvUnit) and isinstance(unit[1], nn.BatchNorm2d):
-            convolution, norm = unit[0], unit[1]
-            assert isinstance(convolution, nn.Conv2d)
-            unit[0] = torch.nn.utils.fusion.fuse_conv_bn_eval(convolution.eval(), norm.eval())
-            unit[1] = nn.Identity()
-
-
-def is_folded(state: Mapping[str, Tensor]) -> bool:
-    """Whether a network's state has no batch norm any more."""
-    return not any(name.endswith("running_mean") for name in state)
-
-
-def take_shapes(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Give the layers the form that ``state`` (folded, or pruned) has; then load it."""
-    if is_folded(state):
-        fold(network)
-    for name, module in list(network.named_modules()):
-        weight = state.get(f"{name}.weight")
-        if weight is None:
-            continue
-        if isinstance(module, nn.Conv2d):
-            module.out_channels, module.in_channels = weight.shape[0], weight.shape[1]
-            module.weight = nn.Parameter(torch.empty_like(weight))
-            if module.bias is not None:
-                module.bias = nn.Parameter(torch.empty(weight.shape[0]))
-        elif isinstance(module, nn.BatchNorm2d):
-            module.num_features = len(weight)
-            module.weight, module.bias = (nn.Parameter(torch.empty_like(weight)) for _ in "wb")
-            module.running_mean = torch.empty_like(weight)
-            module.running_var = torch.empty_like(weight)
-    network.load_state_dict(dict(state))
+def decode(raw: Tensor, grid: Tensor) -> Tensor:
+    """(…,N,4) raw box values to (…,N,4) xyxy in input pixels; ``grid`` is that of ``cells``."""
+    centre = (raw[..., :2] + grid[:, :2]) * grid[:, 2:]
+    half = raw[..., 2:4].clamp(max=LOG_SIDE).exp() * grid[:, 2:] / 2
+    return torch.cat((centre - half, centre + half), -1)

@@ -1,10 +1,12 @@
-"""How good is a network on the validation part, while it trains?"""
+"""How good is a network on the validation pictures? AP50 of people, faces and all classes.
+
+As the application runs it: the longer side fitted, the input cut to the frame, the best class of
+each cell, NMS by class.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,82 +16,107 @@ import torch
 from numpy.typing import NDArray
 
 from app.commands.evaluate import coco_accuracy
-from app.core.letterbox import place
+from app.core.letterbox import needed, place
 from app.inference.postprocess import nms
 from scripts.train.augment import PAD
-from scripts.train.data import PictureSet
-from scripts.train.network import Detector, cell_centres, decode_boxes, normalise
+from scripts.train.data import FACE, Pixels, read_annotations
+from scripts.train.network import STRIDES, Network, cells, decode
 
-Report = dict[str, dict[str, dict[str, Any]]]
 LEAST_SCORE = 0.01
 NMS_IOU = 0.6
-MOST = 100
-BATCH = 16
+MOST = 300  # boxes of a picture, as in the application
 
 
 class Validation:
-    """The validation part, letterboxed once. ``parts`` names groups of sources to report on."""
+    """``val.json`` by ``parts`` (names of groups of sources), and ``val80.json`` where it lies
+    beside: the same pictures with more classes, reported as their mean."""
 
     def __init__(
-        self, folder: Path, pictures: PictureSet, *, size: int, parts: Mapping[str, list[str]]
+        self,
+        folder: Path,
+        labels: Sequence[str],
+        *,
+        size: int = 320,
+        parts: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        self._truth = json.loads((folder / "val.json").read_text())
-        images = self._truth["images"][: len(pictures.pictures)]
-        self._truth["images"] = images
-        ids = {image["id"] for image in images}
-        self._truth["annotations"] = [a for a in self._truth["annotations"] if a["image_id"] in ids]
-        self._ids = [image["id"] for image in images]
-        self._categories = sorted(c["id"] for c in self._truth["categories"])
+        self._folder, self._labels, self._size = folder, (*labels, FACE), size
+        self._truth = read_annotations(folder / "val.json")
+        more = folder / "val80.json"
+        self._more = read_annotations(more) if more.exists() else None
+        images = self._truth["images"]
         self._parts = {
             name: [i["id"] for i in images if i.get("source") in sources]
-            for name, sources in parts.items()
-        } or {"all": self._ids}
-        self._size = size
-        self._pixels = np.full((len(images), 3, size, size), PAD, np.uint8)
-        self._places = []
-        for tensor, picture in zip(self._pixels, pictures.pictures, strict=True):
-            height, width = picture.pixels.shape[:2]
-            p = place((width, height), (size, size))
-            inner = cv2.resize(picture.pixels, (p.w, p.h))
-            tensor[:, p.y : p.y + p.h, p.x : p.x + p.w] = inner.transpose(2, 0, 1)
-            self._places.append(p)
+            for name, sources in (parts or {}).items()
+        } or {"all": [i["id"] for i in images]}
 
-    @torch.no_grad()
-    def __call__(self, network: Detector, device: torch.device) -> Report:
-        """By part, by label: accuracy. Leaves the network in evaluation mode."""
+    def __call__(self, network: Network) -> dict[str, float]:
+        """AP50 by "LABEL PART", and "mean of N classes"."""
         network.eval()
-        cells = cell_centres((self._size, self._size), device)
-        found: list[dict[str, Any]] = []
-        for start in range(0, len(self._ids), BATCH):
-            batch = torch.from_numpy(self._pixels[start : start + BATCH]).to(device)
-            with torch.autocast(device.type, torch.bfloat16):
-                raw = network(normalise(batch))
-            raw = raw.float()
-            boxes = decode_boxes(raw[..., :4], cells).cpu().numpy()
-            scores = raw[..., 4:].sigmoid().cpu().numpy()
-            for i in range(len(batch)):
-                found += self._rows(start + i, boxes[i], scores[i])
-        return {
-            part: {
-                label: asdict(accuracy)
-                for label, accuracy in coco_accuracy(self._truth, found, images=ids).items()
-            }
-            for part, ids in self._parts.items()
-        }
+        found: dict[str, list[dict[str, Any]]] = {}
+        for image in self._truth["images"]:
+            pixels = cv2.imread(str(self._folder / "images" / image["file_name"]))
+            if pixels is None:
+                raise ValueError(f"{self._folder / 'images' / image['file_name']} is no picture")
+            rows = self.rows(network, np.asarray(pixels, np.uint8))
+            found[image["file_name"]] = rows
+        report = {}
+        mine = self._named(self._truth, found)
+        for part, ids in self._parts.items():
+            for label, accuracy in coco_accuracy(self._truth, mine, images=ids).items():
+                if accuracy.ap50 is not None:
+                    report[f"{label} {part}"] = round(accuracy.ap50, 4)
+        if self._more is not None:
+            by_label = coco_accuracy(self._more, self._named(self._more, found))
+            known = [a.ap50 for a in by_label.values() if a.ap50 is not None]
+            report[f"mean of {len(known)} classes"] = round(float(np.mean(known)), 4)
+        return report
 
-    def _rows(
-        self, picture: int, boxes: NDArray[np.float32], scores: NDArray[np.float32]
-    ) -> list[dict[str, Any]]:
-        cell, class_id = np.nonzero(scores >= LEAST_SCORE)
-        strength = scores[cell, class_id]
-        kept = nms(boxes[cell], strength, class_id, iou=NMS_IOU)[:MOST]
-        corners = self._places[picture].to_source(boxes[cell[kept]].reshape(-1, 2)).reshape(-1, 4)
+    def rows(self, network: Network, pixels: Pixels) -> list[dict[str, Any]]:
+        """Detections in one picture (h,w,3), best first: ``label``, ``bbox`` xywh, ``score``."""
+        height, width = pixels.shape[:2]
+        square = self._size, self._size
+        w, h = needed((width, height), square, max(STRIDES))
+        p = place((width, height), (w, h), align="top-left")
+        canvas = np.full((h, w, 3), PAD, np.uint8)
+        canvas[p.y : p.y + p.h, p.x : p.x + p.w] = cv2.resize(pixels, (p.w, p.h))
+        boxes, scores, ids = detect(network, canvas)
+        kept = nms(boxes, scores, ids, iou=NMS_IOU)[:MOST]
+        corners = p.to_source(boxes[kept].reshape(-1, 2, 2)).reshape(-1, 4)
         return [
             {
-                "image_id": self._ids[picture],
-                "category_id": self._categories[class_id[k]],
+                "label": self._labels[ids[k]],
                 "bbox": [float(v) for v in (x0, y0, x1 - x0, y1 - y0)],
-                "score": float(strength[k]),
+                "score": float(scores[k]),
             }
             for k, (x0, y0, x1, y1) in zip(kept, corners, strict=True)
         ]
+
+    @staticmethod
+    def _named(
+        truth: Mapping[str, Any], found: Mapping[str, Sequence[Mapping[str, Any]]]
+    ) -> list[dict[str, Any]]:
+        """The rows as COCO wants them: pictures and classes by the ids of ``truth``."""
+        ids = {c["name"]: c["id"] for c in truth["categories"]}
+        return [
+            {**row, "image_id": image["id"], "category_id": ids[row["label"]]}
+            for image in truth["images"]
+            for row in found.get(image["file_name"], ())
+            if row["label"] in ids
+        ]
+
+
+@torch.no_grad()
+def detect(
+    network: Network, pixels: Pixels
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    """Boxes (M,4) in (h,w,3) ``pixels``, scores and classes of at least LEAST_SCORE; faces last."""
+    tensor = torch.from_numpy(pixels.transpose(2, 0, 1)[None].astype(np.float32))
+    objects, faces = network(tensor.contiguous(memory_format=torch.channels_last))
+    grid = cells(pixels.shape[:2])
+    classes = objects[0, :, 5:].sigmoid() * objects[0, :, 4:5].sigmoid()
+    best, ids = classes.max(1)
+    scores = torch.cat([best, faces[0, :, 4].sigmoid()])
+    ids = torch.cat([ids, torch.full((len(grid),), classes.shape[1])])
+    boxes = torch.cat([decode(objects[0, :, :4], grid), decode(faces[0, :, :4], grid)])
+    kept = scores >= LEAST_SCORE
+    return boxes[kept].numpy(), scores[kept].numpy(), ids[kept].numpy()

@@ -10,7 +10,7 @@ from app.cuda.native.ir import Binary, Conv, Unary, View, read_static_graph, row
 from app.cuda.native.launch import KINDS
 from app.cuda.native.lower import lower
 from app.models.onnx_session import open_session
-from app.models.store import default_model
+from app.models.store import default_model, find_model
 from tests.cuda.step_twins import run
 from tests.shelf_kit import REAL, asset
 
@@ -34,6 +34,11 @@ def compare(path, size_wh, seed=0, frames=1):
 def test_real_networks(name):
     side = SIZES.get(name, 320)
     compare(asset(name), (side, 240) if "ultraface" in name else (side, side))
+
+
+def test_two_heads_in_one_output():
+    """Sizes open, the classes of the second head constant."""
+    compare(find_model("kestrel").weights, (96, 64), frames=2)
 
 
 def graph(tmp_path, nodes, constants, y_shape, size=16, frames=1):

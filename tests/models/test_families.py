@@ -155,6 +155,18 @@ def test_reads_back_what_was_written(family: str, data: st.DataObject) -> None:
     assert found.class_ids[order].tolist() == ids.tolist()
 
 
+def test_a_second_head_of_yolox_has_boxes_of_its_own_in_the_same_cells() -> None:
+    first, second = (
+        write_yolox((np.array([[30.0, 40.0]]), np.array([size]), np.array([k])), 0.8)[0]
+        for size, k in (((20.0, 40.0), 0), ((10.0, 8.0), 3))
+    )
+    rows = np.concatenate((first, second), axis=1)
+    decode = spec("yolox", strides=[*STRIDES, *STRIDES]).decoder([rows.shape])
+    found = decode([rows], 0.5)
+    assert found.class_ids.tolist() == [0, 3]
+    np.testing.assert_allclose(found.xyxy, [[20, 20, 40, 60], [25, 36, 35, 44]], atol=1e-3)
+
+
 def test_yunet_reads_box_and_keypoints() -> None:
     counts = [WH[0] // s * (WH[1] // s) for s in STRIDES]
     outputs = [np.zeros((1, n, width), np.float32) for width in (1, 1, 4, 10) for n in counts]

@@ -9,42 +9,46 @@ import cv2
 import numpy as np
 import pytest
 
-for _package in ("torch", "torch_pruning"):
-    pytest.importorskip(_package, reason="pip install -r scripts/train/requirements.txt")
+torch = pytest.importorskip("torch", reason="pip install -r scripts/train/requirements.txt")
+torch.set_num_threads(1)  # small arithmetic: more threads only wait for each other
 
 
 @pytest.fixture
 def square_set(tmp_path: Path) -> Path:
-    """16 noisy pictures with one white square each, a set of its own; 4 of them to validate."""
-    return save_squares(tmp_path / "set", 16, 4)
+    """16 noisy pictures with one white square each, a set of its own; 4 of them to validate.
 
-
-def save_squares(folder: Path, train: int, val: int) -> Path:
+    The squares are called persons; in each is a black one that is called a face.
+    """
+    folder = tmp_path / "set"
     (folder / "images").mkdir(parents=True)
     rng = np.random.default_rng(1)
-    for split, count in (("train", train), ("val", val)):
+    for split, count in (("train", 16), ("val", 4)):
         images, annotations = [], []
         for i in range(count):
             pixels = rng.integers(0, 80, (96, 128, 3), dtype=np.uint8)
             side = int(rng.integers(30, 60))
             x, y = int(rng.integers(0, 128 - side)), int(rng.integers(0, 96 - side))
             pixels[y : y + side, x : x + side] = 255
+            third = side // 3
+            pixels[y + third : y + 2 * third, x + third : x + 2 * third] = 0
             name = f"{split}{i}.png"
             cv2.imwrite(str(folder / "images" / name), pixels)
+            source = "ab"[i % 2]
             images.append(
-                {"id": i, "file_name": name, "width": 128, "height": 96, "source": "ab"[i % 2]}
+                {"id": i, "file_name": name, "width": 128, "height": 96, "source": source}
             )
-            annotations.append(
-                {
-                    "id": i + 1,
-                    "image_id": i,
-                    "category_id": 3,
-                    "bbox": [x, y, side, side],
-                    "area": side * side,
-                    "iscrowd": 0,
-                }
-            )
-        categories = [{"id": 3, "name": "square"}]
+            for k, box in ((3, [x, y, side, side]), (9, [x + third, y + third, third, third])):
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": i,
+                        "category_id": k,
+                        "bbox": box,
+                        "area": box[2] * box[3],
+                        "iscrowd": 0,
+                    }
+                )
+        categories = [{"id": 3, "name": "person"}, {"id": 9, "name": "face"}]
         content = {"images": images, "annotations": annotations, "categories": categories}
         (folder / f"{split}.json").write_text(json.dumps(content))
     return folder

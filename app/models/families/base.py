@@ -141,7 +141,8 @@ def flag(name: str) -> Parameter:
     return Parameter(name, False, "true or false", lambda value: isinstance(value, bool))
 
 
-def _are_strides(value: Any) -> bool:
+def are_strides(value: Any) -> bool:
+    """Whether a manifest's value is a rising list of strides, in pixels."""
     return (
         isinstance(value, list)
         and 1 <= len(value) <= MAX_LEVELS
@@ -151,7 +152,7 @@ def _are_strides(value: Any) -> bool:
 
 
 STRIDES_PARAMETER = Parameter(
-    "strides", [*STRIDES], f"a rising list of 1 to {MAX_LEVELS} whole numbers above 0", _are_strides
+    "strides", [*STRIDES], f"a rising list of 1 to {MAX_LEVELS} whole numbers above 0", are_strides
 )
 
 

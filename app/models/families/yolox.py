@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from . import base
+
+
+def _are_strides(value: Any) -> bool:
+    """Also twice the same: a second head, say one for faces alone, has rows for the same cells."""
+    half = len(value) // 2 if isinstance(value, list) else 0
+    twice = half > 1 and value[:half] * 2 == value
+    return base.are_strides(value[:half] if twice else value)
+
+
+STRIDES = base.Parameter(
+    "strides",
+    [*base.STRIDES],
+    f"{base.STRIDES_PARAMETER.values}, or such a list twice",
+    _are_strides,
+)
 
 
 class YoloX:
@@ -50,7 +67,7 @@ def _grid(head: base.Head) -> base.Array:
 FAMILY = base.Family(
     name="yolox",
     outputs="[1, N, 5+C]",
-    parameters=(base.STRIDES_PARAMETER,),
+    parameters=(STRIDES,),
     input={"align": "top-left"},
     score=0.35,
     any_size=True,

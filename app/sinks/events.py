@@ -34,7 +34,7 @@ class _Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class EventMessage:
     """What a listener is told of an event; ``text`` is its JSON object, with an id of its own.
 
     ``subject``: the label or track that comes into view or leaves it. A "moment" is worth a clip
@@ -46,7 +46,7 @@ class Notice:
     text: str
 
 
-Listener = Callable[[Notice], None]
+Listener = Callable[[EventMessage], None]
 
 
 class EventSink:
@@ -135,7 +135,7 @@ class EventSink:
                 **more,
             }
         )
-        notice = Notice(kind, label, text)
+        notice = EventMessage(kind, label, text)
         for listener in self._listeners:
             listener(notice)
 
@@ -164,13 +164,13 @@ class TrackEventSink:
         """See interfaces.TakesEvents."""
         for event in events if self._always else ():
             kind = _KINDS.get(event.type, "other")
-            notice = Notice(kind, str(event.track_id), quoted(event.as_json()))
+            notice = EventMessage(kind, str(event.track_id), quoted(event.as_json()))
             for listener in self._always:
                 listener(notice)
         for rule, then, event in fired:
             text = quoted({**event.as_json(), "rule": rule})
             for name in self._by_rule.keys() & set(then):
-                self._by_rule[name](Notice("moment", str(event.track_id), text))
+                self._by_rule[name](EventMessage("moment", str(event.track_id), text))
 
     def close(self) -> None:
         """Nothing to close."""

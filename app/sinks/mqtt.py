@@ -36,7 +36,7 @@ from ..core.detections import Result
 from ..core.errors import ConfigError
 from ..core.frame import SourceInfo
 from ..core.stats import OutputMeter
-from .events import Notice
+from .events import EventMessage
 from .json_lines import ResultEncoder
 from .mqtt_spool import Spool
 from .webhook import client_context, untrusted
@@ -174,7 +174,7 @@ class MqttPublisher:
             line = self._line(result)
             self._put("detections", f'{{"id": "{self._run}-{self._count}", {line[1:]}')
 
-    def notice(self, event: Notice) -> None:
+    def notice(self, event: EventMessage) -> None:
         """One message for what appeared or is gone."""
         self._put("events", event.text)
 

@@ -23,7 +23,7 @@ from ..core.errors import SinkError
 from ..core.frame import SourceInfo, bgr_pixels
 from ..core.interfaces import Sink
 from ..core.stats import OutputMeter
-from .events import Notice
+from .events import EventMessage
 from .json_lines import unwritable
 from .video import VideoFileSink, encode_jpeg
 
@@ -262,7 +262,7 @@ class ClipSink(_Recorder):
     ) -> None:
         super().__init__(options, meter, prefix="clip", make=make)
         self._options = options
-        self._events: deque[Notice] = deque()
+        self._events: deque[EventMessage] = deque()
         self._in_view: set[str] = set()
         self._ring: deque[_Kept] = deque()
         self._ring_bytes = 0
@@ -274,7 +274,7 @@ class ClipSink(_Recorder):
         self._make_folder(source, labels)
         self._budget.enforce()
 
-    def notice(self, event: Notice) -> None:
+    def notice(self, event: EventMessage) -> None:
         """Something appeared or is gone."""
         self._events.append(event)
 
@@ -299,7 +299,7 @@ class ClipSink(_Recorder):
         if self._file is not None:
             self._end()
 
-    def _follow(self, event: Notice, now_ns: int) -> None:
+    def _follow(self, event: EventMessage, now_ns: int) -> None:
         if event.kind == "other":
             return
         if event.kind == "appear":

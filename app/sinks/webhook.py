@@ -18,7 +18,7 @@ from .. import __version__
 from ..config import WebhookOptions
 from ..core.errors import ConfigError
 from ..core.stats import OutputMeter
-from .events import Notice
+from .events import EventMessage
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Webhook:
         parts = urlsplit(self._url)
         self.name = f"{parts.scheme}://{parts.hostname}/***"  # the path itself is often the secret
         self._open = _opener(options)
-        self._queue: deque[Notice] = deque()
+        self._queue: deque[EventMessage] = deque()
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="output-webhook", daemon=True)
@@ -54,7 +54,7 @@ class Webhook:
         log.info("events are posted to %s", self.name)
         self._thread.start()
 
-    def notice(self, event: Notice) -> None:
+    def notice(self, event: EventMessage) -> None:
         """Take one event; any thread."""
         with self._changed:
             if len(self._queue) >= self._options.queue:
@@ -87,7 +87,7 @@ class Webhook:
                 self._meter.waiting = len(self._queue)
             self._deliver(event)
 
-    def _deliver(self, event: Notice) -> None:
+    def _deliver(self, event: EventMessage) -> None:
         pause_s = self._first_pause_s
         for attempt in range(1, self._options.attempts + 1):
             fault, again = self._post(event)
@@ -109,7 +109,7 @@ class Webhook:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         self._meter.dropped("unreachable")
 
-    def _post(self, event: Notice) -> tuple[str | None, bool]:
+    def _post(self, event: EventMessage) -> tuple[str | None, bool]:
         """(None, …) when it was taken, else what is wrong and whether to try again."""
         request = urllib.request.Request(
             self._url, event.text.encode(), self._headers, method="POST"

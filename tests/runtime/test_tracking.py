@@ -12,7 +12,7 @@ import pytest
 
 from app.commands.cli import main
 from app.core.events import Event, Fired
-from app.sinks.events import Notice, TrackEventSink
+from app.sinks.events import EventMessage, TrackEventSink
 
 SOURCE = "pattern:?fps=40&frames=20"
 TABLES = """
@@ -96,7 +96,7 @@ def test_the_webhook_gets_the_events_of_tracks(tiny_model: Path, tmp_path: Path)
 
 def test_an_output_that_a_rule_names_gets_what_the_rules_send() -> None:
     event = Event(type="appear", id="1", time="", source="clip", track_id=7)
-    told: dict[str, list[Notice]] = {"mqtt": [], "webhook": []}
+    told: dict[str, list[EventMessage]] = {"mqtt": [], "webhook": []}
     sink = TrackEventSink({name: each.append for name, each in told.items()}, {"mqtt"})
     sink.happened([event], [])
     sink.happened([], [Fired("night", ("mqtt",), event)])

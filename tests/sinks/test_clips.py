@@ -10,11 +10,11 @@ import numpy as np
 from app.config import ClipOptions
 from app.core.errors import SinkError
 from app.core.stats import OutputMeter
-from app.sinks.events import Notice
+from app.sinks.events import EventMessage
 from app.sinks.recordings import ClipSink
 from tests.sinks.kit import CLIP, LABELS, gray, result, textured
 
-APPEAR, GONE = Notice("appear", "person", "{}"), Notice("disappear", "person", "{}")
+APPEAR, GONE = EventMessage("appear", "person", "{}"), EventMessage("disappear", "person", "{}")
 
 
 class Kept:
@@ -41,7 +41,7 @@ class Kept:
     def close(self) -> None: ...
 
 
-def clipped(folder: Path, events: dict[int, Notice], count: int = 100, **options) -> Kept:
+def clipped(folder: Path, events: dict[int, EventMessage], count: int = 100, **options) -> Kept:
     """Frames 40 ms apart; events come before the frame of that number."""
     kept = Kept()
     options = {"before_s": 0.4, "after_s": 0.4} | options

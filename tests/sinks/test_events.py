@@ -8,7 +8,7 @@ import pytest
 
 from app.config import EventOptions
 from app.core.errors import SinkError
-from app.sinks.events import EventSink, Notice
+from app.sinks.events import EventMessage, EventSink
 from tests.sinks.kit import CAMERA, CLIP, LABELS, found, result
 
 PERSON, DOG = (0, 0.9, 10, 20, 30, 40), (1, 0.5, 0, 0, 5, 6)
@@ -16,7 +16,7 @@ PERSON, DOG = (0, 0.9, 10, 20, 30, 40), (1, 0.5, 0, 0, 5, 6)
 
 def told(views: list[list[tuple]], **options) -> list[dict]:
     """The events of frames 40 ms apart in which these were found; the sink is closed at the end."""
-    events: list[Notice] = []
+    events: list[EventMessage] = []
     sink = EventSink(EventOptions(**options), [events.append])
     sink.open(CLIP, LABELS)
     for i, view in enumerate(views):
@@ -72,7 +72,7 @@ def test_an_event_says_where_when_and_what() -> None:
 
 
 def test_a_clip_that_starts_again_ends_what_was_in_view() -> None:
-    events: list[Notice] = []
+    events: list[EventMessage] = []
     sink = EventSink(EventOptions(appear_frames=1, gone_s=1), [events.append])
     sink.open(CAMERA, LABELS)
     sink.emit(result(100, found(PERSON)))

@@ -17,14 +17,14 @@ import pytest
 from app.config import WebhookOptions
 from app.core.errors import ConfigError
 from app.core.stats import OutputMeter
-from app.sinks.events import Notice
+from app.sinks.events import EventMessage
 from app.sinks.webhook import Webhook
 from tests.certificates import certificates
 from tests.sinks.mqtt.broker import free_port, until
 
 
-def event(n: int = 0) -> Notice:
-    return Notice("appear", "person", json.dumps({"id": n}))
+def event(n: int = 0) -> EventMessage:
+    return EventMessage("appear", "person", json.dumps({"id": n}))
 
 
 class Server(ThreadingHTTPServer):

@@ -19,7 +19,7 @@ import pytest
 from app.config import MqttOptions
 from app.core.errors import ConfigError
 from app.core.stats import OutputMeter
-from app.sinks.events import Notice
+from app.sinks.events import EventMessage
 from app.sinks.mqtt import WINDOW, MqttPublisher, parse_address
 from tests.certificates import certificates
 from tests.sinks.kit import CAMERA, LABELS, ROOT, found, result
@@ -77,7 +77,7 @@ def test_status_events_and_figures_arrive_and_empty_frames_do_not(
         with publishing(url, tmp_path / "s.sqlite") as (publisher, meter):
             publisher.emit(result(0, found(), live=True))
             publisher.emit(result(1, found(BOX), live=True))
-            publisher.notice(Notice("appear", "person", '{"event": "appear"}'))
+            publisher.notice(EventMessage("appear", "person", '{"event": "appear"}'))
             until(lambda: meter.figures().delivered == 2)
             until(lambda: bool(reader.texts("site/door/stats")))
         until(lambda: reader.texts("site/door/status") == ["online", "offline"])

@@ -33,7 +33,8 @@ class Key:
 
     ``limits``: lowest and highest value. ``choices``: the only values. ``flag``: its name where it
     does not follow from the key. ``commands``: those that take the flag. ``helps``: the help of a
-    command's flag where it differs. ``reload``: whether SIGHUP takes up a new value.
+    command's flag where it differs. ``reload``: whether SIGHUP takes up a new value. ``writes``: it
+    names a file that a run writes, which must be neither an input nor another output.
     """
 
     help: str
@@ -44,6 +45,7 @@ class Key:
     commands: tuple[str, ...] = ()
     helps: Mapping[str, str] = field(default_factory=dict)
     reload: bool = False
+    writes: bool = False
 
     def check(self, name: str, value: object) -> None:
         """Raise ConfigError for a value beyond the limits or the choices; None is "not set"."""
@@ -116,6 +118,7 @@ class RecordOptions:
         None,
         "annotated video (.mp4, H.264); a folder: rotating",
         metavar="FILE_OR_DIR/",
+        writes=True,
     )
     segment_minutes: float = key(10.0, "length of a file in the folder", limits=(0.01, 1440))
     segment_mb: float = key(500.0, "size at which the next file begins", limits=(0.1, 1_000_000))
@@ -259,7 +262,9 @@ class EventOptions:
     With tracks an object appears once it has an id, and is gone after ``lost_s`` of ``[track]``.
     """
 
-    path: str | None = key(None, "events of tracks as JSON lines; - is stdout", metavar="FILE")
+    path: str | None = key(
+        None, "events of tracks as JSON lines; - is stdout", metavar="FILE", writes=True
+    )
     labels: list[str] = key(
         list, "labels that make events (default: all)", flag="--events-labels", metavar="LABEL"
     )
@@ -321,6 +326,7 @@ class Config:
         None,
         "one JSON line a frame; - is stdout",
         metavar="FILE",
+        writes=True,
         on=EVERY,
         helps=dict.fromkeys(("bench", "soak"), "write all figures there"),
     )
@@ -465,6 +471,10 @@ class Setting(NamedTuple):
     def path(self) -> str:
         """``key`` or ``table.key``; what ``make_config`` takes."""
         return f"{self.table}.{self.name}" if self.table else self.name
+
+    def of(self, config: Config) -> Any:
+        """Its value in a configuration."""
+        return getattr(getattr(config, self.table) if self.table else config, self.name)
 
 
 TABLES: dict[str, type] = {

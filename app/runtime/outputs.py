@@ -12,7 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..config import Config, parse_sources
+from ..config import SETTINGS, Config, parse_sources
 from ..core.errors import ConfigError
 from ..core.interfaces import Sink
 from ..core.package import pip_install
@@ -272,14 +272,11 @@ def _secret(value: str | None, file: str | None) -> str | None:
 
 def refuse_own_inputs(config: Config, model: Model | None, policy: Policy) -> None:
     """No output may be an input."""
-    record = config.record.path
-    if record is not None and is_folder(record):
-        record = None  # names there are new ones
+    written = {each.flag: each.of(config) for each in SETTINGS if each.key.writes}
     refuse_clashes(
         outputs={
-            "--json": config.json,
-            "--events": config.events.path,
-            "--record": record,
+            # in a folder of recordings each name is a new one
+            **{flag: path for flag, path in written.items() if path and not is_folder(path)},
             "--trace": config.trace if policy is Policy.LATEST else None,
         },
         inputs={

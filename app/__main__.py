@@ -15,6 +15,9 @@ def run() -> int:
     from .commands.cli import main
 
     code = main()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # It is over. Python would put the system's handler back while it tears itself down.
+        signal.signal(number, signal.SIG_IGN)
     if any(thread.daemon for thread in threading.enumerate()):
         # Stuck in a driver or an output: Python would tear itself down under it, and abort.
         for stream in (sys.stdout, sys.stderr):

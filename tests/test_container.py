@@ -35,7 +35,7 @@ def commands() -> Iterator[list[str]]:
 @pytest.mark.parametrize("words", [*commands()], ids=" ".join)
 def test_the_commands_have_options_that_exist_and_serve_the_health_check(words: list[str]) -> None:
     args = make_parser(words[0]).parse_args(words)
-    assert args.headless and args.http.endswith(":8080")
+    assert args.headless and vars(args)["http.address"].endswith(":8080")
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.suffix)

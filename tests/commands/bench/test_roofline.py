@@ -14,7 +14,7 @@ import pytest
 from app.commands.bench.measure import STAGES, Alone, Load, Measured
 from app.commands.bench.roofline import (
     Ceilings,
-    Line,
+    StageBound,
     bottleneck,
     ceilings,
     gemm_file,
@@ -116,7 +116,7 @@ def test_bounds_are_the_higher_of_arithmetic_and_memory(blob: Path) -> None:
     read = lines["read"]  # 1.5 bytes a pixel written and read, 3 written, at 10 GB/s
     assert read.bound_ms == pytest.approx(640 * 480 * 6 / 10e6, rel=1e-3)
     assert read.limited_by == "memory" and read.operations is None
-    assert lines["upload"] == Line("upload") and lines["sinks"] == Line("sinks")
+    assert lines["upload"] == StageBound("upload") and lines["sinks"] == StageBound("sinks")
 
 
 def test_a_gpu_is_not_judged_by_the_processors_ceilings(blob: Path) -> None:

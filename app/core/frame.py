@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-PixelFormat = Literal["bgr8", "bgra8", "gray8", "yuyv", "nv12"]
+PixelFormat = Literal["bgr8", "bgra8", "gray8", "yuyv", "nv12", "i420"]
+PLANAR = ("nv12", "i420")  # (H·3/2, W): luma above, chroma at half the size below; H and W even
+
+
+class Colour(NamedTuple):
+    """How YUV values mean colours (ITU-T H.273): matrix coefficients, and full or limited range."""
+
+    matrix: Literal["bt601", "bt709", "bt2020"] = "bt601"
+    full_range: bool = False
+
+
+BT601 = Colour()
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +28,10 @@ class Frame:
     """One frame as it was captured.
 
     ``pixels`` is uint8, C-contiguous; by ``format`` (H, W, 3) "bgr8", (H, W, 4) "bgra8", (H, W)
-    "gray8", (H, W, 2) "yuyv" or (H·3/2, W) "nv12". ``captured_ns`` is on the monotonic clock;
-    ``media_ns`` is the position in the recording, None when live. ``lane``: the number of its
-    source among those of a run.
+    "gray8", (H, W, 2) "yuyv" or (H·3/2, W) "nv12" and "i420". ``captured_ns`` is on the monotonic
+    clock; ``media_ns`` is the position in the recording, None when live. ``lane``: the number of
+    its source among those of a run. ``colour`` concerns the YUV formats. ``pixel_aspect``: width of
+    a stored pixel over its height as displayed; boxes and sizes are in stored pixels.
     """
 
     pixels: NDArray[np.uint8]
@@ -28,12 +40,14 @@ class Frame:
     media_ns: int | None = None
     format: PixelFormat = "bgr8"
     lane: int = 0
+    colour: Colour = BT601
+    pixel_aspect: float = 1.0
 
     @property
     def wh_px(self) -> tuple[int, int]:
         """(width, height) in pixels."""
         height = self.pixels.shape[0]
-        return self.pixels.shape[1], height * 2 // 3 if self.format == "nv12" else height
+        return self.pixels.shape[1], height * 2 // 3 if self.format in PLANAR else height
 
     @property
     def time_ns(self) -> int:
@@ -79,6 +93,7 @@ def bgr_pixels(frame: Frame) -> NDArray[np.uint8]:
         "gray8": cv2.COLOR_GRAY2BGR,
         "yuyv": cv2.COLOR_YUV2BGR_YUY2,
         "nv12": cv2.COLOR_YUV2BGR_NV12,
+        "i420": cv2.COLOR_YUV2BGR_I420,
     }[frame.format]
     return np.asarray(cv2.cvtColor(frame.pixels, code), np.uint8)
 

@@ -7,7 +7,6 @@ import logging
 import os
 import platform
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,9 @@ def device() -> dict[str, Any]:
 
 
 def _version(package: str) -> str | None:
+    # here and not above: it brings the parser of e-mail along, 25 ms of every start
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:  # a system package, or the other ONNX Runtime

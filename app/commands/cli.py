@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 import os
 import re
@@ -238,9 +239,22 @@ def _with_command(words: list[str]) -> list[str]:
         command, rest = "run", words
     else:
         return words  # the parser names the command that was meant
+    if command in ("run", "replay"):
+        rest = _joined(rest)
     if command == "run" and rest and rest[0] and not rest[0].startswith("-"):
         rest = ["--source", *rest]
     return [command, *rest]
+
+
+def _joined(words: list[str]) -> list[str]:
+    """Several files in the place of a source, as a shell makes them of photos/*.jpg, are one."""
+    start = words.index("--source") + 1 if "--source" in words else 0
+    files = list(itertools.takewhile(_is_file, words[start:]))
+    return [*words[:start], "|".join(files), *words[start + len(files) :]] if files else words
+
+
+def _is_file(word: str) -> bool:
+    return not word.startswith("-") and Path(word).exists()
 
 
 def _is_source(word: str) -> bool:

@@ -177,7 +177,7 @@ def make_parser(command: str) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code of README, "Exit codes"."""
     words = list(sys.argv[1:] if argv is None else argv)
-    words = _with_command(words)
+    words = with_command(words)
     args = make_parser(words[0]).parse_args(words)
     return _guarded(lambda: args.func(args))
 
@@ -230,7 +230,7 @@ def _log_level() -> str:
     return level
 
 
-def _with_command(words: list[str]) -> list[str]:
+def with_command(words: list[str]) -> list[str]:
     """Without a command: ``run``, whose first word is its source if it is no option."""
     first = words[0] if words else ""
     if first in (*COMMANDS, "-h", "--help", "--version"):

@@ -29,7 +29,7 @@ _KINDS = {
     **{suffix: (suffix, "pillow") for suffix in (".tif", ".tiff", ".jp2", ".pfm", ".ras")},
     **{suffix: (suffix, "pillow") for suffix in (".pgm", ".ppm", ".pbm", ".pnm")},
     **dict.fromkeys((".j2k", ".j2c", ".jpf", ".jpx"), (".jp2", "pillow")),
-    **dict.fromkeys((".tga", ".ico", ".qoi", ".pcx", ".psd"), ("", "pillow")),
+    **dict.fromkeys((".tga", ".qoi", ".pcx"), ("", "pillow")),
     **{suffix: (suffix, "") for suffix in (".hdr", ".pic", ".exr", ".pam", ".sr")},
     **dict.fromkeys((".heic", ".heif"), ("", "pillow-heif")),
     ".jxl": (".jxl", "pillow-jxl-plugin"),
@@ -186,7 +186,7 @@ def _heif(data: bytes) -> Header | None:
     quarter = turned[1][0] & 3 if turned else 0  # anticlockwise
     # first turned, then mirrored: 0 top to bottom, 1 left to right
     mirror = mirrored[1][0] & 1 if mirrored else None
-    turn = {None: (1, 8, 3, 6), 0: (4, 7, 2, 5), 1: (2, 5, 4, 7)}[mirror][quarter]
+    turn = {None: (1, 8, 3, 6), 0: (4, 5, 2, 7), 1: (2, 7, 4, 5)}[mirror][quarter]
     white = (1 << bits[1][0]) - 1 if bits and 8 < bits[1][0] <= 16 else None
     width_px, height_px = max(sizes, key=lambda wh: wh[0] * wh[1])
     return Header((width_px, height_px), white=white, turn=turn)
@@ -290,7 +290,9 @@ def decode(data: bytes, path: Path, max_megapixels: float) -> Picture:
         check_size(header.wh_px, path, max_megapixels)
         pixels = _by_opencv(data)
         if pixels is not None:
-            return Picture(turned(pixels, header.turn), header.white)
+            # 16 bits are often told where the sensor has fewer: the values say more
+            white = None if header.white == DEEP_WHITES[-1] else header.white
+            return Picture(turned(pixels, header.turn), white)
     pixels = _by_pillow(data, path, max_megapixels)
     if pixels is None:
         cure = missing_reader(path.suffix) or "repair or remove it"

@@ -102,7 +102,7 @@ def config_of(args: argparse.Namespace) -> Config:
     return make_config(flags, args.config)
 
 
-COMMANDS = ("run", "replay", "bench", "doctor", "soak", "models")
+COMMANDS = ("run", "replay", "bench", "doctor", "discover", "soak", "models")
 
 
 def make_parser(command: str) -> argparse.ArgumentParser:
@@ -156,6 +156,13 @@ def make_parser(command: str) -> argparse.ArgumentParser:
 
     doctor = add("doctor", _doctor, "what this machine has, what is wrong, and the cures")
     doctor.add_argument("--json", action="store_true", help="for machines")
+
+    text = "cameras here and on the network, as sources"
+    found = add("discover", _discover, text)
+    if command == "discover":
+        from .discover import add_arguments
+
+        add_arguments(found)
 
     text = "hours of chaos in one verdict: does anything leak or age?"
     soak = add("soak", _soak, text, "(--hours H | --minutes M) [OPTIONS]")
@@ -318,6 +325,12 @@ def _doctor(args: argparse.Namespace) -> int:
     from .doctor import run_doctor
 
     return run_doctor(as_json=args.json)
+
+
+def _discover(args: argparse.Namespace) -> int:
+    from .discover import run_discover
+
+    return run_discover(args)
 
 
 def _soak(args: argparse.Namespace) -> int:

@@ -59,14 +59,20 @@ def _pillow() -> tuple[Any, dict[str, str]] | None:
 @functools.cache
 def picture_suffixes() -> frozenset[str]:
     """Suffixes, in lower case and with their dot, of the pictures that can be read here."""
-    cv2, pillow = load_cv2(), _pillow()
+    pillow = _pillow()
     by_pillow = pillow[1] if pillow else {}
     return frozenset(
-        suffix
-        for suffix, (known_as, _) in _KINDS.items()
-        # OpenCV tells which formats it writes; those it reads are the same
-        if suffix in by_pillow or (known_as and cv2.haveImageWriter(f"x{known_as}"))
+        s for s, (known_as, _) in _KINDS.items() if s in by_pillow or _is_known(known_as)
     )
+
+
+def _is_known(suffix: str) -> bool:
+    """Whether OpenCV writes this format, which it tells; those that it reads are the same."""
+    cv2 = load_cv2()
+    try:
+        return bool(suffix and cv2.haveImageWriter(f"x{suffix}"))
+    except cv2.error:  # OpenEXR, built in and switched off
+        return False
 
 
 def missing_reader(suffix: str) -> str | None:
@@ -116,7 +122,8 @@ def _jpeg(data: bytes) -> Header | None:
             at += 1 if marker == 0xFF else 2
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height_px, width_px = struct.unpack_from(">HH", data, at + 5)
-            return Header((width_px, height_px))
+            # without its end it is cut off, and older OpenCV fills it with gray
+            return Header((width_px, height_px)) if data.rfind(b"\xff\xd9") > at else None
         else:
             at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None

@@ -145,7 +145,7 @@ def fake():
         each.close()
 
 
-def find(camera, login=None, timeout_s=1.0, hosts=()):
+def find(camera, login=None, timeout_s=0.5, hosts=()):
     return onvif.discover(timeout_s=timeout_s, login=login, hosts=hosts, group=camera.group)
 
 
@@ -211,7 +211,7 @@ def test_what_a_camera_says_steers_no_terminal(fake, capsys) -> None:
         scopes="onvif://www.onvif.org/name/%1b%5b2J%0aforged",
         answers={"GetStreamUri": "<Uri>rtsp://admin:HUNTER2@127.0.0.1/&#x85;x</Uri>"},
     )
-    args = make_parser("discover").parse_args(["discover", "--timeout", "1"])
+    args = make_parser("discover").parse_args(["discover", "--timeout", "0.5"])
     assert command.run_discover(args, group=camera.group) == 0
     told = capsys.readouterr().out
     assert "\x1b" not in told and "\x85" not in told and "HUNTER2" not in told

@@ -192,6 +192,25 @@ def test_long_animation_is_decoded_in_pieces(tmp_path, read_all, monkeypatch):
     assert [int(f.pixels[0, 0, 2]) for f in frames] == [20 * i for i in range(7)]
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "pgm", "hdr"])
+def test_pillow_is_not_needed(tmp_path, read_all, monkeypatch, suffix):
+    monkeypatch.setattr(picture, "_pillow", lambda: None)
+    (tmp_path / f"a.{suffix}").write_bytes(encoded(f".{suffix}"))
+    (tmp_path / f"b.{suffix}").write_bytes(b"nonsense")
+    assert len(frames_of(tmp_path, read_all)) == 1
+
+
+def test_kind_that_cannot_be_read_here_names_what_brings_it(tmp_path):
+    if ".heic" in picture_suffixes():
+        pytest.skip("it can be read")
+    from app.sources.uri import make_source
+
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    for place in (tmp_path, tmp_path / "a.heic"):
+        with pytest.raises(SourceError, match="pip install pillow-heif"):
+            make_source(str(place), realtime=False).open()
+
+
 @pytest.mark.parametrize("suffix", sorted(picture_suffixes()))
 def test_header_of_damaged_files_never_raises(suffix):
     data = encoded(suffix)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import SourceEnded, SourceError
+from ..core.errors import ConfigError, SourceEnded, SourceError
 from ..core.frame import Frame, SourceInfo
 from ..core.interfaces import FrameSource
 from .base import DEFAULT_FPS, SourceOptions, load_cv2
@@ -63,11 +63,17 @@ def is_playable(path: Path) -> bool:
 
 
 def split_loop(text: str) -> tuple[str, bool]:
-    """(path, whether ``?loop=1`` follows it); a file of that very name wins."""
-    match = re.fullmatch(r"(.+)\?loop=([01])", text, re.DOTALL)
+    """(text without it, whether ``?loop=1`` follows the path); a file of that very name wins.
+
+    Raises ConfigError for another value than 0 or 1.
+    """
+    match = re.search(r"[?&]loop=([^&/]*)(&|$)", text)
     if match is None or is_there(Path(text)):
         return text, False
-    return match[1], match[2] == "1"
+    if match[1] not in ("0", "1"):
+        raise ConfigError(f"loop must be 0 or 1, is {match[1]!r}")
+    before, after = text[: match.start()], text[match.end() :]
+    return before + (text[match.start()] + after if after else ""), match[1] == "1"
 
 
 def is_there(path: Path) -> bool:

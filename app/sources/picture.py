@@ -75,6 +75,11 @@ def _is_known(suffix: str) -> bool:
         return False
 
 
+def is_picture(path: Path) -> bool:
+    """Whether its suffix is that of a still picture, of a kind that can be read here or not."""
+    return path.suffix.lower() in _KINDS
+
+
 def missing_reader(suffix: str) -> str | None:
     """What to install for a picture of a known kind that cannot be read here; None for others."""
     suffix = suffix.lower()

@@ -24,7 +24,7 @@ from .ffmpeg import FfmpegSource
 from .gstreamer import csi_pipeline, gst_command
 from .images import FolderSource, absolute, find, is_there, split_loop
 from .pattern import PatternOptions, PatternSource
-from .picture import missing_reader, picture_suffixes
+from .picture import is_picture
 from .reconnect import Endurance, ReconnectingSource
 from .subprocess_source import START_S, IsolatedSource
 
@@ -282,10 +282,9 @@ def _split(uri: str) -> tuple[str, str]:
 
 
 def _recording(name: str, *, label: str, options: SourceOptions, loop: bool) -> FrameSource:
-    path, suffix = Path(name), Path(name).suffix.lower()
+    path = Path(name)
     if not is_there(path) and not find(name):
         raise missing_file(name)
-    still = suffix in picture_suffixes() or missing_reader(suffix) is not None
-    if loop or still or not path.is_file():
+    if loop or is_picture(path) or path.is_dir() or not is_there(path):
         return FolderSource(name, label=label, options=options, loop=loop)
     return FfmpegSource(str(path), label=label, remote=False, options=options)

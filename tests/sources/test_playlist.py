@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from app.commands.cli import make_parser, with_command
-from app.core.errors import SourceError
+from app.core.errors import ConfigError, SourceError
 from app.core.interfaces import Seekable
 from app.sources.images import find
 from app.sources.uri import is_recording, make_source
@@ -107,6 +107,12 @@ def test_loop_goes_on_in_index_and_time(photos, clip, read_all, isolate):
     frames = read_all(make(f"{clip}?loop=1", isolate=isolate), limit=100)
     assert len(frames) == 100 and all(a.media_ns < b.media_ns for a, b in pairwise(frames))
     assert not is_recording(f"{clip}?loop=1") and is_recording(f"{clip}?loop=0")
+
+
+@pytest.mark.parametrize("query", ["?loop=2", "?loop=yes", "?loop="])
+def test_other_values_of_loop_are_refused(clip, query):
+    with pytest.raises(ConfigError, match="0 or 1"):
+        make(f"{clip}{query}")
 
 
 def test_loop_over_nothing_that_can_be_read_ends(tmp_path):

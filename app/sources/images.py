@@ -41,7 +41,7 @@ CLIP_SUFFIXES = frozenset(
     for suffix in (
         *("mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg", "vob"),
         *("wmv", "asf", "flv", "f4v", "3gp", "ogv", "mxf", "dv", "ivf", "y4m", "nut", "mjpg"),
-        *("mjpeg", "h264", "264", "avc", "h265", "265", "hevc", "gif", "apng"),
+        *("mjpeg", "h264", "264", "avc", "h265", "265", "hevc", "gif", "apng", "avifs"),
     )
 )
 MOST_NAMED = 20  # bad files that have a warning each; more are only counted

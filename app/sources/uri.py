@@ -22,7 +22,8 @@ from .chaos import ChaosSource, Schedule
 from .diagnose import REFUSED, missing_file, missing_sample, port_fault
 from .ffmpeg import FfmpegSource
 from .gstreamer import csi_pipeline, gst_command
-from .images import FolderSource, absolute, find, is_there, split_loop
+from .images import FolderSource, absolute, find, split_loop
+from .images import is_there as _is_there
 from .pattern import PatternOptions, PatternSource
 from .picture import is_picture
 from .reconnect import Endurance, ReconnectingSource
@@ -252,7 +253,7 @@ def _once(
         source = FfmpegSource(where, label=label, remote=True, options=options)
     else:
         name = str(SAMPLE_PATH) if scheme == "sample" else rest
-        if scheme == "sample" and not is_there(SAMPLE_PATH):
+        if scheme == "sample" and not _is_there(SAMPLE_PATH):
             raise missing_sample(SAMPLE_PATH)
         name, loop = split_loop(name)
         where = absolute(name) + "?loop=1" * loop
@@ -276,15 +277,15 @@ def _split(uri: str) -> tuple[str, str]:
         return "file", unquote(local)
     if re.match(r"/dev/(video\d+|v4l/.+)$", uri):
         return "camera", uri
-    if scheme and not is_there(Path(uri)):
+    if scheme and not _is_there(Path(uri)):
         raise ConfigError(f"no source for {mask_credentials(uri)}; it can be {KINDS}")
     return "file", uri
 
 
 def _recording(name: str, *, label: str, options: SourceOptions, loop: bool) -> FrameSource:
     path = Path(name)
-    if not is_there(path) and not find(name):
+    if not _is_there(path) and not find(name):
         raise missing_file(name)
-    if loop or is_picture(path) or path.is_dir() or not is_there(path):
+    if loop or is_picture(path) or path.is_dir() or not _is_there(path):
         return FolderSource(name, label=label, options=options, loop=loop)
     return FfmpegSource(str(path), label=label, remote=False, options=options)

@@ -11,6 +11,7 @@ import pytest
 
 from app.commands.cli import make_parser, with_command
 from app.core.errors import ConfigError, SourceError
+from app.core.frame import bgr_pixels
 from app.core.interfaces import Seekable
 from app.sources.images import find
 from app.sources.uri import is_recording, make_source
@@ -32,7 +33,7 @@ def photos(tmp_path):
 
 
 def values(frames):
-    return [int(f.pixels[0, 0, 0]) for f in frames]
+    return [int(bgr_pixels(f)[0, 0, 0]) for f in frames]
 
 
 @pytest.mark.parametrize(

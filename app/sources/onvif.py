@@ -62,7 +62,7 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class CameraStream:
     """One stream of a camera; ``uri`` has its credentials masked."""
 
     uri: str
@@ -78,7 +78,7 @@ class Device:
 
     address: str  # of its device service, an HTTP address
     name: str = ""
-    streams: tuple[Stream, ...] = ()
+    streams: tuple[CameraStream, ...] = ()
     fault: str = ""
 
 
@@ -203,20 +203,20 @@ def _name(scopes: str) -> str:
 
 def _ask(address: str, name: str, login: Login | None, deadline_s: float) -> Device:
     try:
-        service = _Service(address, login, deadline_s)
+        service = _CameraServices(address, login, deadline_s)
         return Device(address, name, service.streams())
     except (OnvifError, ValueError) as error:
         return Device(address, name, fault=printable(mask_credentials(str(error)))[:200])
 
 
-class _Service:
+class _CameraServices:
     """The SOAP services of one device, all of them at the host that was found."""
 
     def __init__(self, address: str, login: Login | None, deadline_s: float) -> None:
         self._address, self._login, self._deadline_s = address, login, deadline_s
         self._ahead = timedelta()  # the camera's clock before ours: a login is valid for seconds
         no_proxy = urllib.request.ProxyHandler({})
-        handlers: list[urllib.request.BaseHandler] = [no_proxy, _NoRedirect()]
+        handlers: list[urllib.request.BaseHandler] = [no_proxy, _RefuseRedirects()]
         if login is not None:  # some ask for it of HTTP besides
             users = urllib.request.HTTPPasswordMgrWithDefaultRealm()
             users.add_password(None, address, login.user, login.password)
@@ -225,7 +225,7 @@ class _Service:
             handlers.append(urllib.request.HTTPDigestAuthHandler(users))
         self._opener = urllib.request.build_opener(*handlers)
 
-    def streams(self) -> tuple[Stream, ...]:
+    def streams(self) -> tuple[CameraStream, ...]:
         """One for each profile that has video."""
         with suppress(OnvifError, ValueError):  # a camera without a clock is asked all the same
             self._read_clock()
@@ -302,7 +302,7 @@ class _Service:
         return OnvifError(f"it answers with HTTP status {error.code}")
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
+class _RefuseRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         """A login is for the address that was found, and for no other."""
 
@@ -323,7 +323,7 @@ def _security(login: Login, ahead: timedelta) -> str:
     )
 
 
-def _stream(profile: ET.Element, uri: str) -> Stream:
+def _stream(profile: ET.Element, uri: str) -> CameraStream:
     encoder = _all(profile, "VideoEncoderConfiguration")[0]
     wh_px, fps = None, None
     with suppress(ValueError):
@@ -332,7 +332,7 @@ def _stream(profile: ET.Element, uri: str) -> Stream:
         fps = float(_text(encoder, "FrameRateLimit")) or None
     name, encoding = _text(profile, "Name"), _text(encoder, "Encoding")
     shown = printable(mask_credentials(uri))[:500]
-    return Stream(shown, printable(name)[:80], printable(encoding)[:20], wh_px, fps)
+    return CameraStream(shown, printable(name)[:80], printable(encoding)[:20], wh_px, fps)
 
 
 def _parse(data: bytes) -> ET.Element:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.core.errors import ConfigError, SourceError
 from app.sources.chaos import ChaosSource, Kind, Schedule
-from app.sources.images import PatternOptions, PatternSource
+from app.sources.pattern import PatternOptions, PatternSource
 from app.sources.reconnect import Endurance, ReconnectingSource
 from app.sources.uri import make_source
 

@@ -2,7 +2,7 @@
 
     from kestrel_vision import Detector, stream
 
-    found = Detector("kestrel_320")(frame_bgr)
+    found = Detector("kestrel")(frame_bgr)
     for result in stream("rtsp://host/stream"):
         print(result.labels, result.detections.xyxy)
 

@@ -109,8 +109,7 @@ CLIPS = [
     "sam2_dog.mp4",
 ]
 CASES = [
-    ("kestrel_320", CLIPS, 15),
-    ("kestrel", CLIPS[4:5], 4),
+    ("kestrel", CLIPS, 15),
     ("fastestdet_352", CLIPS[6:7], 1),
     ("yunet_n_320_320", CLIPS[4:5], 1),
     ("yolox_nano_416", CLIPS[:2], 4),

@@ -34,7 +34,7 @@ FRAMES_AT_ONCE = 8  # in the pool, the hand-off, the slots and the sinks
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return find_model("kestrel_320")
+    return find_model("kestrel")
 
 
 @pytest.fixture(scope="module")

@@ -46,8 +46,9 @@ class YoloX:
 
 def recognise(graph: base.GraphIO, size_wh: base.SizeWh) -> base.Match | None:
     rows, columns = graph.matrix
-    fits = rows == sum(base.cell_counts(size_wh)) and columns > 5
-    return base.Match(columns - 5, {"strides": list(base.STRIDES)}) if fits else None
+    heads, rest = divmod(rows, sum(base.cell_counts(size_wh)))
+    fits = heads in (1, 2) and rest == 0 and columns > 5
+    return base.Match(columns - 5, {"strides": list(base.STRIDES) * heads}) if fits else None
 
 
 def doubt(outputs: base.NamedOutputs) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -114,6 +115,19 @@ def test_only_the_latest_sizes_are_kept() -> None:
     assert len(kept.sizes) == KEPT and kept.sizes[-2:] == ((320, 32), (320, 320))
     assert (320, 64) not in kept.sizes, "the one that was not used for longest"
     assert ShapeCache(replace(spec, input=InputSpec((320, 320))), make).sizes == ((320, 320),)
+
+
+def test_frames_of_one_size_and_several_pixel_aspects_need_several_inputs() -> None:
+    """A picture that is stored half as wide gives the boxes of the whole one, in its own pixels."""
+    model, frame = find_model("kestrel_320"), Frame(known_pixels(), 0, 0)
+    half = np.ascontiguousarray(cv2.resize(frame.pixels, None, fx=0.5, fy=1.0))
+    shown = [Frame(half, i, 0, pixel_aspect=aspect) for i, aspect in enumerate((2.0, 1.0, 2.0))]
+    found, sizes, _ = detect(model, [frame, *shown])
+    assert sizes == {(320, 192), model.spec.input.size_for((half.shape[1], half.shape[0]))}
+    assert len(found[0]) == len(found[1]) > 0
+    np.testing.assert_allclose(found[1].xyxy * (2, 1, 2, 1), found[0].xyxy, atol=4)
+    np.testing.assert_allclose(found[1].scores, found[0].scores, atol=0.05)
+    assert np.array_equal(found[3].xyxy, found[1].xyxy)
 
 
 def test_a_gray_frame_is_not_taken_for_an_nv12_frame_of_the_same_shape() -> None:

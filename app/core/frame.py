@@ -140,6 +140,9 @@ def _bgr_by_code(frame: Frame) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(frame.pixels, code), np.uint8)
 
 
+STRIP = 64  # lines that are converted at a time: what lies between stays in the cache
+
+
 def _bgr_of_yuv(frame: Frame) -> NDArray[np.uint8]:
     """OpenCV converts by BT.601 in the limited range only; as there, chroma is repeated."""
     import cv2
@@ -152,13 +155,18 @@ def _bgr_of_yuv(frame: Frame) -> NDArray[np.uint8]:
     else:
         y0, u, y1, v = cv2.split(frame.pixels.reshape(len(frame.pixels), -1, 4))  # type: ignore[assignment]
         luma = cv2.merge((y0, y1)).reshape(frame.pixels.shape[:2])  # type: ignore[assignment]
-    yuv = np.empty((*luma.shape, 3), np.uint8)
-    # each value twice, which merge does three times as fast as resize
-    wide_u, wide_v = (cv2.merge((each, each)).reshape(len(each), -1) for each in (u, v))
-    lines = len(luma) // len(u)  # of luma for one of chroma
-    for i in range(lines):
-        cv2.merge((luma[i::lines], wide_u, wide_v), dst=yuv[i::lines])
-    return np.asarray(cv2.transform(yuv, yuv_to_bgr(frame.colour)), np.uint8)
+    bgr = np.empty((*luma.shape, 3), np.uint8)
+    matrix, lines = yuv_to_bgr(frame.colour), len(luma) // len(u)  # of luma for one of chroma
+    for top in range(0, len(luma), STRIP):
+        strip = luma[top : top + STRIP]
+        part = slice(top // lines, (top + len(strip)) // lines)
+        # each value twice, which merge does three times as fast as resize
+        wide = [cv2.merge((each, each)).reshape(len(each), -1) for each in (u[part], v[part])]
+        yuv = np.empty((*strip.shape, 3), np.uint8)
+        for i in range(lines):
+            cv2.merge((strip[i::lines], *wide), dst=yuv[i::lines])
+        cv2.transform(yuv, matrix, dst=bgr[top : top + STRIP])
+    return bgr
 
 
 class FramePool:

@@ -10,7 +10,7 @@ import pytest
 
 from app.commands.cli import main
 from app.core.errors import DeviceError, SourceEnded
-from app.core.frame import BT601, Colour, Frame, SourceInfo
+from app.core.frame import BT601, Colour, Frame, SourceInfo, bgr_pixels
 from app.cuda.backend import CudaBackend
 from app.cuda.native.engine import NativeEngine
 from app.inference.cpu import CpuBackend
@@ -92,7 +92,8 @@ def frames(clip, count, step):
     found = []
     while len(found) < count * step:
         frame = source.read(5)
-        found.append(Frame(frame.pixels.copy(), frame.index, frame.captured_ns, frame.media_ns))
+        pixels = bgr_pixels(frame).copy()
+        found.append(Frame(pixels, frame.index, frame.captured_ns, frame.media_ns))
     source.close()
     return found[::step]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from app.core.errors import ConfigError, ModelError
-from app.core.frame import Frame
+from app.core.frame import Frame, bgr_pixels
 from app.inference.cpu import CpuBackend
 from app.inference.openvino import OpenVinoNetwork
 from app.inference.shape_cache import KEPT, ShapeCache
@@ -22,6 +22,11 @@ from app.ops.selftest import GoldenFrameCheck, answers
 from app.runtime.engines import known_frames
 from app.runtime.service import known_pixels
 from tests.inference.test_cpu import ONE_BOX, network
+
+
+def clip_frames() -> list[Frame]:
+    return [replace(f, pixels=bgr_pixels(f), format="bgr8") for f in known_frames()]
+
 
 NAMES = ("kestrel_320", "kestrel_320_int8", "kestrel_320_slim")
 
@@ -44,7 +49,7 @@ def at_whole(model: Model) -> Model:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_boxes_are_those_of_the_whole_input(name: str) -> None:
     """As the canary judges it: each sure box has its twin, and no sure one is new."""
-    model, frames = find_model(name), known_frames()
+    model, frames = find_model(name), clip_frames()
     cut, sizes, remarks = detect(model, frames)
     assert sizes == {(320, 192)}, "the sample is 16:9"
     assert remarks == ["input 320x192, as much of 320x320 as the frames need"]
@@ -66,7 +71,7 @@ def test_a_canary_knows_the_answer_of_an_engine_which_takes_the_whole_input() ->
 
 
 def test_sources_of_several_shapes_take_turns() -> None:
-    model, frame = find_model("kestrel_320"), known_frames()[3]
+    model, frame = find_model("kestrel_320"), clip_frames()[3]
     tall = np.ascontiguousarray(frame.pixels[:, 200:400])
     square = np.ascontiguousarray(frame.pixels[:, 100 : 100 + len(frame.pixels)])
     pixels = [frame.pixels, tall, square, frame.pixels[::2, ::2].copy(), tall, frame.pixels]
@@ -150,7 +155,7 @@ def test_nan_is_told_whatever_the_sizes(tmp_path: Path) -> None:
 
 
 def test_slots_of_two_workers_may_want_a_new_size_at_once() -> None:
-    model, frames = find_model("kestrel_320"), known_frames()
+    model, frames = find_model("kestrel_320"), clip_frames()
     woken = threading.Semaphore(0)
     options = {"score": 0.3, "iou": 0.5, "workers": 2}
     with CpuBackend(model.spec, model.weights, wake=woken.release, **options) as backend:
@@ -207,7 +212,7 @@ def test_a_size_that_the_network_refuses_is_told_with_the_cure(tmp_path: Path) -
 
 
 def test_openvino_cuts_the_input_too(openvino: None) -> None:
-    model, frames = find_model("kestrel_320"), known_frames()
+    model, frames = find_model("kestrel_320"), clip_frames()
     ours, sizes, _ = detect(model, frames, open_network=OpenVinoNetwork)
     theirs, _, _ = detect(model, frames)
     assert sizes == {(320, 192)}

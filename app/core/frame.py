@@ -118,13 +118,10 @@ def bgr_pixels(frame: Frame) -> NDArray[np.uint8]:
         return frame.pixels
     bgr = frame._bgr
     if bgr is None:
-        bgr = _bgr_of_yuv(frame) if _needs_matrix(frame) else _bgr_by_code(frame)
+        yuv = frame.format in (*PLANAR, "yuyv")
+        bgr = _bgr_of_yuv(frame) if yuv and frame.colour != BT601 else _bgr_by_code(frame)
         object.__setattr__(frame, "_bgr", bgr)
     return bgr
-
-
-def _needs_matrix(frame: Frame) -> bool:
-    return frame.format in (*PLANAR, "yuyv") and frame.colour != BT601
 
 
 def _bgr_by_code(frame: Frame) -> NDArray[np.uint8]:

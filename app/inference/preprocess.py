@@ -97,7 +97,7 @@ class _YuvReducer:
         if frame.format != "i420":  # chroma as it lies in the frame
             self._packed = np.empty((height, width, 2 if frame.format == "nv12" else 4), np.uint8)
         if frame.format == "yuyv":
-            self._source_luma = np.empty(frame.pixels.shape[:2], np.uint8)
+            self._pairs = np.empty((height, width, 2), np.uint8)
 
     def __call__(self, frame: Frame, content: NDArray[np.uint8]) -> None:
         """Fill ``content``, (height, width, 3) BGR."""
@@ -112,9 +112,9 @@ class _YuvReducer:
             cv2.split(self._packed, (u, v))
         else:
             _resize(frame.pixels.reshape(len(frame.pixels), -1, 4), self._packed)  # Y0 U Y1 V
-            cv2.split(self._packed, (luma, u, luma, v))  # its luma is at half the width
-            cv2.extractChannel(frame.pixels, 0, dst=self._source_luma)
-            _resize(self._source_luma, luma)
+            cv2.split(self._packed, (luma, u, luma, v))  # this luma is every other pixel's
+            _resize(frame.pixels, self._pairs)  # Y, and U and V mixed
+            cv2.extractChannel(self._pairs, 0, dst=luma)
         cv2.merge((luma, u, v), dst=self._yuv)
         cv2.transform(self._yuv, yuv_to_bgr(frame.colour), dst=content)
 

@@ -175,8 +175,8 @@ class StreamResult:
 
     @property
     def frame(self) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 BGR. Yours to keep; where the source gives another format (a GPU engine
-        with a camera), it is converted at each access."""
+        """(H, W, 3) uint8 BGR. Yours to keep; where the source gives another format (planes of a
+        recording, a GPU engine with a camera), it is converted at the first access."""
         return bgr_pixels(self.raw)
 
 

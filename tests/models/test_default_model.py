@@ -71,12 +71,25 @@ def test_the_manifest_says_whose_it_is_and_what_it_reaches(model: Any) -> None:
 def test_the_bundled_clip_shows_something_real(tmp_path: Path) -> None:
     """Persons by construction: app/sources/sample.README.md."""
     lines = replay("sample:", tmp_path)
-    filling = [line for line in lines if line["frame"] < 60 or line["frame"] >= 200]
+    filling = [line for line in lines if line["frame"] < 60 or 200 <= line["frame"] < 220]
     assert share(filling, "person") > 0.95
     assert share(filling, "face") > 0.95
     bare = [line for line in lines if 60 <= line["frame"] < 80]
-    assert share(bare, "person") < 0.05
-    assert share([line for line in lines if 141 <= line["frame"] <= 172], "person", 2) > 0.8
+    assert not any(line["detections"] for line in bare)
+    assert share([line for line in lines if 137 <= line["frame"] <= 165], "person", 2) > 0.8
+    cat = [line for line in lines if line["frame"] >= 220]
+    assert share(cat, "cat") > 0.9 and share(cat, "person") == 0
+
+
+def test_the_people_of_the_bundled_clip_cross_a_line(tmp_path: Path) -> None:
+    """Two to the right, one to the left, each once, although they cover one another."""
+    settings, events = tmp_path / "k.toml", tmp_path / "events.jsonl"
+    settings.write_text('[[line]]\nname = "middle"\npoints = [[0.5, 0.9], [0.5, 0.1]]\n')
+    replay("sample:", tmp_path, "--track", "--config", str(settings), "--events", str(events))
+    told = [json.loads(line) for line in events.read_text().splitlines()]
+    crossed = [e for e in told if e["type"] == "cross" and e["label"] == "person"]
+    assert [e["direction"] for e in crossed] == ["out", "in", "in"]
+    assert len({e["track_id"] for e in crossed}) == 3
 
 
 @pytest.mark.slow

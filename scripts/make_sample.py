@@ -95,14 +95,14 @@ def walk(start: float, end: float, foot: float, width: float, steps: int) -> Mot
     return motion
 
 
-# The astronaut fills the frame while the camera draws back; then an empty stretch; then a low wall,
-# behind which the cameraman and the astronaut walk to the right and the admiral to the left, so that
-# they meet; at last the admiral fills the frame, and a cat.
+# The astronaut fills the frame while the camera draws back; then an empty stretch; then a low
+# wall, behind which the cameraman walks to the right, the admiral past him to the left, and the
+# astronaut to the right; at last the admiral fills the frame, and a cat.
 SHOTS = (
     Shot("astronaut", 0, 59, lambda t: (mix(360, 322, t), mix(372, 318, t), mix(800, 646, t))),
     Shot("camera", 84, 199, walk(-90, 640, 210, 260, 8), cut=True),
-    Shot("admiral", 92, 176, walk(730, -110, 206, 190, 7), cut=True),
-    Shot("astronaut", 124, 199, walk(-90, 430, 186, 236, 6), cut=True),
+    Shot("admiral", 88, 152, walk(730, -110, 206, 190, 6), cut=True),
+    Shot("astronaut", 150, 199, walk(-90, 430, 186, 236, 5), cut=True),
     Shot("admiral", 200, 219, lambda t: (mix(320, 323, t), mix(300, 303, t), mix(646, 655, t))),
     Shot("cat", 220, 239, lambda t: (mix(320, 326, t), mix(184, 188, t), mix(646, 664, t))),
 )
@@ -140,8 +140,8 @@ def opacity(photo: Pixels, cut: Cut) -> NDArray[np.float32]:
             rows = slice(round(top * height), round(bottom * height))
             mask[rows, round(left * width) : round(right * width)] = mark
     cv2.setRNGSeed(1)
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(photo, mask, None, *models, 6, cv2.GC_INIT_WITH_MASK)
+    models, unused = (np.zeros((1, 65)), np.zeros((1, 65))), (0, 0, 1, 1)
+    cv2.grabCut(photo, mask, unused, *models, 6, cv2.GC_INIT_WITH_MASK)
     inside = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     _, pieces, facts, _ = cv2.connectedComponentsWithStats(inside)
     largest = 1 + int(facts[1:, cv2.CC_STAT_AREA].argmax())

@@ -76,7 +76,7 @@ def test_the_bundled_clip_shows_something_real(tmp_path: Path) -> None:
     assert share(filling, "face") > 0.95
     bare = [line for line in lines if 60 <= line["frame"] < 80]
     assert not any(line["detections"] for line in bare)
-    assert share([line for line in lines if 137 <= line["frame"] <= 165], "person", 2) > 0.8
+    assert share([line for line in lines if 159 <= line["frame"] <= 199], "person", 2) > 0.8
     cat = [line for line in lines if line["frame"] >= 220]
     assert share(cat, "cat") > 0.9 and share(cat, "person") == 0
 

@@ -17,6 +17,7 @@ from ..config import SETTINGS, TABLES, Config, Setting, make_config, nearest
 from ..core.credentials import mask_text
 from ..core.errors import ConfigError, KestrelError, ReaderGone, SinkError
 from ..core.package import COMMAND
+from ..core.text import LONGEST, foreign
 from ..ops.signals import forget_interrupt, interrupting
 from ..ops.systemd import configure_logging, into_journal, journal_line
 
@@ -217,7 +218,7 @@ def _guarded(command: Callable[[], int]) -> int:
 
 
 def _told(text: str, code: int) -> int:
-    line = f"kestrel: {mask_text(' '.join(text.split()))}"
+    line = f"kestrel: {foreign(text, LONGEST)}"
     sys.stderr.write((journal_line(line, logging.ERROR) if into_journal() else line) + "\n")
     return code
 

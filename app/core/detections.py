@@ -131,11 +131,6 @@ class Result:
     shapes: Sequence[DrawnShape] = ()
 
 
-def printable(text: str) -> str:
-    """Without control characters: labels come from files and must not steer a terminal."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
-
-
 def label_of(labels: Sequence[str], class_id: int) -> str:
     """The class's label, or ``class N`` where the model has no name for it."""
     return labels[class_id] if 0 <= class_id < len(labels) else f"class {class_id}"

@@ -283,6 +283,6 @@ def client_context(ca_file: str | None, table: str) -> ssl.SSLContext:
 def untrusted(error: ssl.SSLCertVerificationError, table: str) -> str:
     """What is wrong with the other side's certificate, and the cure."""
     return (
-        f"its certificate is not trusted ({foreign(error.verify_message)}); name its authority as ca_file "
-        f"in [{table}]"
+        f"its certificate is not trusted ({foreign(error.verify_message)}); name its authority as "
+        f"ca_file in [{table}]"
     )

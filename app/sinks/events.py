@@ -133,7 +133,8 @@ class EventSink:
                 "media_ms": None if frame.media_ns is None else round(frame.media_ns / 1e6, 3),
                 "time": self._line.time(frame.captured_ns),
                 **more,
-            }
+            },
+            allow_nan=False,
         )
         notice = EventMessage(kind, label, text)
         for listener in self._listeners:

@@ -94,11 +94,11 @@ class ResultEncoder:
 
 def quoted(value: object) -> str:
     """JSON in readable UTF-8; escaped where a file name is no valid Unicode."""
-    quoted = json.dumps(value, ensure_ascii=False)
+    quoted = json.dumps(value, ensure_ascii=False, allow_nan=False)
     try:
         quoted.encode()
     except UnicodeEncodeError:
-        return json.dumps(value)
+        return json.dumps(value, allow_nan=False)
     return quoted
 
 

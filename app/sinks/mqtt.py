@@ -239,7 +239,9 @@ class MqttPublisher:
         self._meter.waiting = len(self._spool)
         if self._options.stats_s and self._connected and now_s >= self._stats_s:
             self._stats_s = now_s + self._options.stats_s
-            self._client.publish(self._topic("stats"), json.dumps(self._figures()), 0)
+            self._client.publish(
+                self._topic("stats"), json.dumps(self._figures(), allow_nan=False), 0
+            )
 
     def _take_acks(self) -> None:
         while self._acks:

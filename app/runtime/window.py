@@ -207,7 +207,7 @@ def run_desktop(
     """Show the window until it is closed or the run has ended; whether a signal ended it.
 
     Raises at once what cannot be cured in the window: a file or a model that is not there.
-    ``reload`` is called on SIGHUP, which without it ends the process. A display that goes away ends
+    ``reload`` is called on SIGHUP, which without it stops the run. A display that goes away ends
     the process here, with exit code 2, once the run and ``end_rest`` have ended: Qt knows no way
     back from it.
     """

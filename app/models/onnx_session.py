@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import ConfigError, ModelError
+from ..core.package import INSTALLED
 from .manifest import ModelSpec
 
 
@@ -28,9 +29,8 @@ def load_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as fault:
-        raise ConfigError(
-            "onnxruntime is missing: run scripts/setup, or pip install -r requirements-cpu.txt"
-        ) from fault
+        cure = "pip install onnxruntime" if INSTALLED else "scripts/setup"
+        raise ConfigError(f"onnxruntime is missing: {cure}") from fault
     return onnxruntime
 
 

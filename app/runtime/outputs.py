@@ -68,6 +68,13 @@ def without_outputs(config: Config) -> Config:
     return replace(config, **{name: getattr(bare, name) for name in names})
 
 
+def has_outputs(config: Config) -> bool:
+    """Whether anything is written or sent, so that the run is a job with an end."""
+    addressed = (config.mqtt.url, config.http.address, config.webhook.url)
+    written = (config.json, config.events.path, config.record.path, config.clips.path, config.trace)
+    return any((*addressed, *written))
+
+
 class _Service(Protocol):
     def start(self) -> None: ...
     def stop(self) -> None: ...

@@ -166,6 +166,11 @@ class Outputs:
                         lost,
                     )
 
+    def check(self) -> None:
+        """Raise ConfigError for what would be refused at the start, without writing anything."""
+        if self._http is not None:
+            self._http.check()
+
     def _meter(self, output: str, source: str = "") -> OutputMeter:
         self.meters.append(OutputMeter(f"{output}-{source}" if source else output))
         return self.meters[-1]

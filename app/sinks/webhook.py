@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from .. import __version__
 from ..config import WebhookOptions
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 STOP_S = 1.0
 ANSWER_BYTES = 65_536  # of all that a server says to one event; more is no answer
+_KEPT = "%/:?#[]@!$&'()*+,;=~"  # of an address; the rest is written as %XX
 _WORTH_ANOTHER_TRY = (408, 425, 429)  # and all of 5xx
 
 
@@ -148,7 +149,9 @@ def _address(url: str) -> tuple[str, dict[str, str]]:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError:
+        url.encode()
+        (host or "").encode("idna")
+    except ValueError:  # a surrogate is one, too
         host, port, parts = None, None, SplitResult("", "", "", "", "")
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigError(
@@ -160,7 +163,8 @@ def _address(url: str) -> tuple[str, dict[str, str]]:
         headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
     netloc = f"[{host}]" if ":" in host else host
     netloc += f":{port}" if port else ""
-    return parts._replace(netloc=netloc, fragment="").geturl(), headers
+    path, query = quote(parts.path, safe=_KEPT), quote(parts.query, safe=_KEPT)
+    return parts._replace(netloc=netloc, path=path, query=query, fragment="").geturl(), headers
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 import re
+import socket
 import ssl
 import threading
 from collections import OrderedDict
@@ -245,16 +247,35 @@ class HttpService:
         port = self._started.result(0) if self._started.done() else self._address.port
         return f"http{'s' if self._tls else ''}://{host}:{port}/"
 
+    def check(self) -> None:
+        """Raise ConfigError where ``start`` could not listen; nobody is answered."""
+        host, port = self._address.host, self._address.port
+        try:
+            for family, kind, protocol, _, place in socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            ):
+                with socket.socket(family, kind, protocol) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    if family == socket.AF_INET6:
+                        probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                    probe.bind(place)
+        except OSError as error:
+            raise self._cannot_listen(error) from error
+
+    def _cannot_listen(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"cannot listen on --http {self._address.host}:{self._address.port}: "
+            f"{os.strerror(error.errno) if error.errno and error.errno > 0 else error}; "
+            "choose another port or address"
+        )
+
     def start(self) -> None:
         """Listen; raises ConfigError where that is impossible."""
         self._thread.start()
         try:
             self._started.result(START_S)
         except OSError as error:
-            raise ConfigError(
-                f"cannot listen on --http {self._address.host}:{self._address.port}: "
-                f"{error.strerror or error}; choose another port or address"
-            ) from error
+            raise self._cannot_listen(error) from error
         except FutureTimeoutError:
             raise ConfigError("the HTTP server does not start; choose another address") from None
         hint = ", which asks for the token" if self._address.token else ""

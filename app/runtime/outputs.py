@@ -167,8 +167,11 @@ class Outputs:
                     )
 
     def check(self) -> None:
-        """Raise ConfigError for what would be refused at the start, without writing anything."""
-        if self._http is not None:
+        """Raise ConfigError for what would be refused at the start, without writing anything.
+
+        KESTREL_REPLACES=1: a run that holds the port of --http ends before this one starts.
+        """
+        if self._http is not None and os.environ.get("KESTREL_REPLACES") != "1":
             self._http.check()
 
     def _meter(self, output: str, source: str = "") -> OutputMeter:

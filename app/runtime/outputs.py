@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..config import SETTINGS, Config, parse_sources
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, exhausted
 from ..core.interfaces import Sink
 from ..core.package import pip_install
 from ..core.stats import OutputMeter, PipelineStats
@@ -268,6 +268,8 @@ def _need(module: str, flag: str) -> None:
     try:
         importlib.import_module(module)
     except ImportError as error:
+        if none_left := exhausted(error):
+            raise none_left from error
         raise ConfigError(
             f"{flag} needs {module.partition('.')[0]} ({error}); {pip_install('outputs')}"
         ) from error

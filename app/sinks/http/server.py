@@ -23,7 +23,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from ...config import HttpOptions
-from ...core.errors import ConfigError
+from ...core.errors import ConfigError, exhausted
 from ...core.stats import OutputMeter, PipelineStats
 from ...core.text import foreign
 from ..adapters import instruments
@@ -263,7 +263,7 @@ class HttpService:
             raise self._cannot_listen(error) from error
 
     def _cannot_listen(self, error: OSError) -> ConfigError:
-        return ConfigError(
+        return exhausted(error) or ConfigError(
             f"cannot listen on --http {self._address.host}:{self._address.port}: "
             f"{os.strerror(error.errno) if error.errno and error.errno > 0 else error}; "
             "choose another port or address"

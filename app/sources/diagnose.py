@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 from ..core.errors import SourceError
 from ..core.schemes import scheme_of
-from ..core.text import foreign
 
 _MP4_PARENTS = {b"moov", b"trak", b"mdia"}
 
@@ -164,7 +163,7 @@ def port_fault(uri: str, limit_s: float) -> str | None:
     except TimeoutError:
         return "the host does not answer: check the address and the network"
     except (OSError, ValueError) as error:
-        return f"{foreign(error)}: check the address"
+        return f"{error}: check the address"
     return None
 
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, FramePool, SourceInfo
-from ..core.text import foreign
 from .base import MediaClock, SourceOptions, fourcc_of, load_cv2, to_bgr, usable_fps
 from .diagnose import (
     ContainerFacts,
@@ -148,7 +147,7 @@ class FfmpegSource:
                 buffer = self._pool.acquire(self._shape)
                 ok, pixels = self._cap.read(buffer)
             except load_cv2().error as error:
-                raise SourceError(f"{self._label}: decoding failed ({foreign(error)})") from error
+                raise SourceError(f"{self._label}: decoding failed ({error})") from error
             if ok:
                 self._shape = (*pixels.shape[:2], 3)
                 if failures:

@@ -2,7 +2,8 @@
 
     from kestrel_vision import Detector, stream
 
-    found = Detector("kestrel")(frame_bgr)
+    with Detector("kestrel") as detect:
+        found = detect(frame_bgr)
     for result in stream("rtsp://host/stream"):
         print(result.labels, result.detections.xyxy)
 
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from os import PathLike
 from typing import TYPE_CHECKING, Any, overload
 
 from .config import Config, Engine, Precision, make_config
@@ -68,6 +70,12 @@ class Detector:
     ) -> None:
         from .runtime.engines import backend_factory, choose_model
 
+        if model is not None and not isinstance(model, str | PathLike):
+            raise ConfigError(
+                f"model is a {type(model).__name__}; name one of the shelf, or the path of an "
+                ".onnx or .toml file"
+            )
+        model = None if model is None else str(model)
         # one worker with all cores: a frame alone is done soonest so
         config = _config(
             workers=1, model=model, engine=engine, precision=precision, score=score, iou=iou
@@ -139,6 +147,11 @@ class Detector:
 def _frame(pixels: NDArray[np.uint8], index: int) -> Frame:
     import numpy as np
 
+    if pixels is None:
+        raise ConfigError(
+            "a frame must be (H, W, 3) uint8 BGR, is None: cv2.imread gives that for a file that "
+            "is not there or that it cannot read"
+        )
     shape, dtype = getattr(pixels, "shape", None), getattr(pixels, "dtype", None)
     if shape is None or len(shape) != 3 or shape[2] != 3 or dtype != np.uint8 or 0 in shape:
         raise ConfigError(

@@ -358,6 +358,9 @@ class Config:
     iou: float | None = key(
         None, "overlap above which NMS drops a box (0..1)", limits=(0, 1), reload=True
     )
+    max_detections: int = key(
+        500, "boxes of a frame at most, by score; told once when it bites", limits=(1, 1000)
+    )
     isolate: bool | None = key(None, "decode in a child process (default: for streams)")
     realtime: bool = key(False, "at the pace of the clip's clock", on="replay")
     open_timeout_s: float = key(

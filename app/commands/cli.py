@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import re
+import resource
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,8 +17,9 @@ from typing import Any, NoReturn
 from .. import __version__
 from ..config import SETTINGS, TABLES, Config, Setting, make_config, nearest
 from ..core.credentials import mask_text
-from ..core.errors import ConfigError, KestrelError, ReaderGone, SinkError
+from ..core.errors import ConfigError, KestrelError, ReaderGone, SinkError, exhausted
 from ..core.package import COMMAND
+from ..core.text import LONGEST, foreign
 from ..ops.signals import forget_interrupt, interrupting
 from ..ops.systemd import configure_logging, into_journal, journal_line
 
@@ -202,6 +204,7 @@ def _guarded(command: Callable[[], int]) -> int:
     configure_logging()
     try:
         with interrupting():
+            _refuse_too_little_memory()
             logging.getLogger().setLevel(_log_level())
             code = command()
             sys.stdout.flush()
@@ -216,16 +219,31 @@ def _guarded(command: Callable[[], int]) -> int:
     except BrokenPipeError:  # `models list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        return _told(f"error: cannot write what there is to say: {error}", SinkError.exit_code)
     except Exception as error:
+        if fault := exhausted(error):
+            log.debug("nothing is left", exc_info=True)
+            return _told(f"error: {fault}", fault.exit_code)
+        if isinstance(error, OSError):
+            return _told(f"error: cannot write what there is to say: {error}", SinkError.exit_code)
         log.debug("internal error", exc_info=True)
         kind = type(error).__name__
         return _told(f"internal error: {kind}: {error} (KESTREL_LOG=DEBUG shows where)", 1)
 
 
+LEAST_MB = 750  # of addresses: with less, libraries crash while they are loaded
+
+
+def _refuse_too_little_memory() -> None:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_MB * 1_000_000:
+        raise ConfigError(
+            f"the address space is limited to {limit // 1_000_000} MB, and {LEAST_MB} MB are the "
+            "least: raise the limit (ulimit -v)"
+        )
+
+
 def _told(text: str, code: int) -> int:
-    line = f"kestrel: {mask_text(' '.join(text.split()))}"
+    line = f"kestrel: {foreign(text, LONGEST)}"
     sys.stderr.write((journal_line(line, logging.ERROR) if into_journal() else line) + "\n")
     return code
 

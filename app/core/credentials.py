@@ -12,7 +12,6 @@ back over what it has read. Servers and libraries decide how long a message is.
 
 from __future__ import annotations
 
-import logging
 import re
 
 HIDDEN = "***"
@@ -56,14 +55,6 @@ def mask_text(text: str) -> str:
     if "@" in text or "?" in text:
         text = "".join(map(_mask_word, re.split(r"(\s+)", text)))
     return _NAMED.sub(rf"\1{HIDDEN}", text) if "=" in text else text
-
-
-class MaskingFormatter(logging.Formatter):
-    """Masks what is about to be logged, whoever wrote it."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record's line or lines."""
-        return mask_text(super().format(record))
 
 
 def _mask_word(word: str) -> str:

@@ -222,7 +222,7 @@ def run_until_stopped(
     """Start, wait for the end or a signal, stop, join.
 
     ``beside`` waits instead, as long as what it is given says that the run goes on.
-    ``reload`` is called on SIGHUP, which without it ends the process: its terminal has gone.
+    ``reload`` is called on SIGHUP, which without it stops the run: its terminal has gone.
     """
     with noting(hang_ups=reload is not None) as heard:
 

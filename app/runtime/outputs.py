@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..config import SETTINGS, Config, parse_sources
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, exhausted
 from ..core.interfaces import Sink
 from ..core.package import pip_install
 from ..core.stats import OutputMeter, PipelineStats
@@ -66,6 +66,13 @@ def without_outputs(config: Config) -> Config:
         *("track", "events", "zone", "line", "mask", "rule"),
     )
     return replace(config, **{name: getattr(bare, name) for name in names})
+
+
+def has_outputs(config: Config) -> bool:
+    """Whether anything is written or sent, so that the run is a job with an end."""
+    addressed = (config.mqtt.url, config.http.address, config.webhook.url)
+    written = (config.json, config.events.path, config.record.path, config.clips.path, config.trace)
+    return any((*addressed, *written))
 
 
 class _Service(Protocol):
@@ -158,6 +165,14 @@ class Outputs:
                         figures.delivered,
                         lost,
                     )
+
+    def check(self) -> None:
+        """Raise ConfigError for what would be refused at the start, without writing anything.
+
+        KESTREL_REPLACES=1: a run that holds the port of --http ends before this one starts.
+        """
+        if self._http is not None and os.environ.get("KESTREL_REPLACES") != "1":
+            self._http.check()
 
     def _meter(self, output: str, source: str = "") -> OutputMeter:
         self.meters.append(OutputMeter(f"{output}-{source}" if source else output))
@@ -253,6 +268,8 @@ def _need(module: str, flag: str) -> None:
     try:
         importlib.import_module(module)
     except ImportError as error:
+        if none_left := exhausted(error):
+            raise none_left from error
         raise ConfigError(
             f"{flag} needs {module.partition('.')[0]} ({error}); {pip_install('outputs')}"
         ) from error

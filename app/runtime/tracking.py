@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..analytics.tables import one_of
 from ..config import Config, parse_sources
 from ..core.errors import ConfigError
 from ..core.interfaces import Analyser
@@ -21,7 +22,9 @@ def make_analyser(config: Config, policy: Policy, name: str = "") -> Analyser | 
 
 
 def check_tracking(config: Config, labels: Sequence[str]) -> None:
-    """Raise ConfigError for zones, lines, masks and rules that this model or run does not fit."""
+    """Raise ConfigError for labels, zones, lines, masks and rules that do not fit model or run."""
+    for label in config.events.labels:
+        one_of(label, labels, "labels in [events]")
     if not config.tracks:
         return
     from ..analytics.analytics import AnalyticsOptions

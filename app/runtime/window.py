@@ -38,6 +38,7 @@ from ..sinks.video import VideoFileSink, draw_result
 from ..sources.camera import list_cameras
 from ..sources.uri import is_recording, make_source
 from .inputs import endurance_of, source_options
+from .outputs import has_outputs
 from .tracking import make_analyser
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ class WindowController:
         self._config = config
         # a run with an output or a limit is a job: it ends with its recording, and what the window
         # remembers changes nothing in it
-        self._stays = stays = not (config.json or config.record.path or config.max_frames)
+        self._stays = stays = not (has_outputs(config) or config.max_frames)
         names = ("model", "engine", "score", "iou")
         default = Config()
         self.given = frozenset(
@@ -207,7 +208,7 @@ def run_desktop(
     """Show the window until it is closed or the run has ended; whether a signal ended it.
 
     Raises at once what cannot be cured in the window: a file or a model that is not there.
-    ``reload`` is called on SIGHUP, which without it ends the process. A display that goes away ends
+    ``reload`` is called on SIGHUP, which without it stops the run. A display that goes away ends
     the process here, with exit code 2, once the run and ``end_rest`` have ended: Qt knows no way
     back from it.
     """

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TextIO
 
-from ..core.detections import Detections, Result, label_of, printable
+from ..core.detections import Detections, Result, label_of
 from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
+from ..core.text import printable
 
 REDRAW_S = 0.2
 FPS_WINDOW_S = 3.0

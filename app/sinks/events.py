@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..config import EventOptions
+from ..config import EventOptions, nearest
 from ..core.detections import Result, label_of
 from ..core.errors import SinkError
 from ..core.events import Event, Fired
@@ -71,9 +71,10 @@ class EventSink:
         """Take the names; raises SinkError for a wanted label that the model does not have."""
         unknown = sorted(self._wanted - set(labels))
         if unknown:
+            known = f"it knows {', '.join(labels[:20])}{', …' if len(labels) > 20 else ''}"
             raise SinkError(
-                f"labels in [events] has {unknown[0]!r}, which the model does not know; it knows "
-                f"{', '.join(labels[:20])}{', …' if len(labels) > 20 else ''}"
+                f"labels in [events] has {unknown[0]!r}, which the model does not know; "
+                f"{nearest(unknown[0], labels) or known}"
             )
         named = {"name": source.name} if source.name else {}
         self._source, self._labels = {"source": source.uri, **named}, labels
@@ -133,7 +134,8 @@ class EventSink:
                 "media_ms": None if frame.media_ns is None else round(frame.media_ns / 1e6, 3),
                 "time": self._line.time(frame.captured_ns),
                 **more,
-            }
+            },
+            allow_nan=False,
         )
         notice = EventMessage(kind, label, text)
         for listener in self._listeners:

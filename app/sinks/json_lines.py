@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..core.detections import Detections, Result, label_of
-from ..core.errors import ReaderGone, SinkError
+from ..core.errors import ReaderGone, SinkError, exhausted
 from ..core.frame import SourceInfo
 
 
@@ -94,11 +94,11 @@ class ResultEncoder:
 
 def quoted(value: object) -> str:
     """JSON in readable UTF-8; escaped where a file name is no valid Unicode."""
-    quoted = json.dumps(value, ensure_ascii=False)
+    quoted = json.dumps(value, ensure_ascii=False, allow_nan=False)
     try:
         quoted.encode()
     except UnicodeEncodeError:
-        return json.dumps(value)
+        return json.dumps(value, allow_nan=False)
     return quoted
 
 
@@ -131,6 +131,8 @@ def cure(error: OSError, path: Path | None = None) -> str:
         return f"no permission; choose a directory that you may write to, not {folder.absolute()}"
     if error.errno == errno.EROFS:
         return "the file system is mounted read-only; write to another one"
+    if none_left := exhausted(error):
+        return str(none_left)
     return f"{error.strerror or error}; check the disk and the path, or name another file"
 
 

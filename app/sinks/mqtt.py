@@ -31,11 +31,11 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from ..config import MqttOptions
-from ..core.credentials import mask_text
 from ..core.detections import Result
 from ..core.errors import ConfigError
 from ..core.frame import SourceInfo
 from ..core.stats import OutputMeter
+from ..core.text import foreign
 from .events import EventMessage
 from .json_lines import ResultEncoder
 from .mqtt_spool import Spool
@@ -116,6 +116,17 @@ WINDOW = 20
 TICK_S = 0.5
 STOP_S = 1.5  # for what waits to leave, at the end of a run
 LONGEST_PAUSE_S = 30
+_TAKEN = (mqtt.MQTT_ERR_SUCCESS, mqtt.MQTT_ERR_NO_CONN)
+
+
+def _can_be_sent(topic: str, text: str) -> bool:
+    """Whether a message that lay on a disk is still one: a topic, and a JSON object."""
+    if not topic or re.search(r"[+#\0]", topic) or len(topic.encode()) > 65_535:
+        return False
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 class MqttPublisher:
@@ -136,7 +147,9 @@ class MqttPublisher:
         self._address, self._options, self._meter = address, options, meter
         self._figures = figures
         path = Path(options.spool) if options.spool else address.default_spool()
-        self._spool = Spool(path, max_bytes=int(options.spool_mb * 1e6), on_drop=meter.dropped)
+        self._spool = Spool(
+            path, max_bytes=int(options.spool_mb * 1e6), on_drop=meter.dropped, sound=_can_be_sent
+        )
         self._line = ResultEncoder()
         self._run, self._count = uuid.uuid4().hex[:12], 0
         self._client = self._make_client()
@@ -212,7 +225,7 @@ class MqttPublisher:
             try:
                 self._turn(monotonic())
             except Exception as error:  # events go on, whatever it was
-                self._away(f"internal error: {type(error).__name__}: {error}")
+                self._away(f"internal error: {type(error).__name__}: {foreign(error)}")
 
     def _turn(self, now_s: float) -> None:
         """Everything that is due."""
@@ -226,7 +239,9 @@ class MqttPublisher:
         self._meter.waiting = len(self._spool)
         if self._options.stats_s and self._connected and now_s >= self._stats_s:
             self._stats_s = now_s + self._options.stats_s
-            self._client.publish(self._topic("stats"), json.dumps(self._figures()), 0)
+            self._client.publish(
+                self._topic("stats"), json.dumps(self._figures(), allow_nan=False), 0
+            )
 
     def _take_acks(self) -> None:
         while self._acks:
@@ -242,9 +257,13 @@ class MqttPublisher:
         if self._settling or not self._connected or len(self._inflight) >= WINDOW:
             return
         for message in self._spool.hand_out(WINDOW - len(self._inflight)):
-            info = self._client.publish(message.topic, message.text, 1)
-            if info.rc not in (mqtt.MQTT_ERR_SUCCESS, mqtt.MQTT_ERR_NO_CONN):
-                log.warning("a message is not taken: %s", mqtt.error_string(info.rc))
+            try:
+                info = self._client.publish(message.topic, message.text, 1)
+                fault = None if info.rc in _TAKEN else mqtt.error_string(info.rc)
+            except ValueError as error:  # of this message; those behind it go on
+                fault = str(error)
+            if fault is not None:
+                log.warning("a message is not taken: %s", foreign(fault))
                 self._meter.dropped("refused")
                 self._spool.remove(message.seq)
                 continue
@@ -289,7 +308,7 @@ class MqttPublisher:
         self, client: mqtt.Client, userdata: Any, flags: Any, reason: Any, properties: Any
     ) -> None:
         if reason.is_failure:
-            self._away(f"the broker refuses the connection: {reason}")
+            self._away(f"the broker refuses the connection: {foreign(reason)}")
             return
         client.publish(self._topic("status"), "online", 1, True)
         log.info("connected to %s", self._address.name)
@@ -302,14 +321,14 @@ class MqttPublisher:
         if isinstance(error, ssl.SSLCertVerificationError):
             self._away(untrusted(error, "mqtt"))
         else:
-            self._away(getattr(error, "strerror", None) or mask_text(str(error)) or "no answer")
+            self._away(getattr(error, "strerror", None) or foreign(error) or "no answer")
 
     def _on_disconnect(
         self, client: mqtt.Client, userdata: Any, flags: Any, reason: Any, properties: Any
     ) -> None:
         was, self._connected = self._connected, False
         if was and not self._stop.is_set():
-            self._away(f"connection lost ({reason})")
+            self._away(f"connection lost ({foreign(reason)})")
 
     def _on_publish(
         self, client: mqtt.Client, userdata: Any, mid: int, reason: Any, properties: Any

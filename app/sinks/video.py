@@ -16,11 +16,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.detections import Detections, DrawnShape, Result, printable
+from ..core.detections import Detections, DrawnShape, Result
 from ..core.errors import ConfigError, SinkError
 from ..core.frame import SourceInfo, bgr_pixels
 from ..core.letterbox import place
 from ..core.overlay import OverlayStyle, captions, colour_of, place_tags, text_colour_on
+from ..core.text import printable
 from .json_lines import open_output, unwritable
 from .salvage import whole_part, why_not_more
 

@@ -200,9 +200,10 @@ def serve(
 
 
 def _be_a_good_child() -> None:
-    # Ctrl-C and a supervisor's SIGTERM reach the whole group: the parent decides when to stop.
+    # Ctrl-C, a supervisor's SIGTERM and a lost terminal reach the whole group: the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError, AttributeError):
         # Also when this process hangs, or is stopped. It fires when the parent's *thread* ends,

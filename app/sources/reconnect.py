@@ -21,12 +21,14 @@ from dataclasses import dataclass, replace
 from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, SourceInfo, describe
 from ..core.interfaces import FrameSource, SourceListener
+from ..core.text import foreign
 from .diagnose import no_frame
 from .health import BacklogFilter, FreezeDetector, PictureFault
 
 log = logging.getLogger(__name__)
 
 
+REASON = 400  # characters of why a source was lost, part of which its server may have written
 READ_S = 0.2  # how soon a reader that nobody wants any more notices
 
 
@@ -235,7 +237,7 @@ class ReconnectingSource:
                 if not self._endurance.wait:
                     self._to("failed", "")  # who catches the error tells it
                     raise
-                self._lose(str(error))
+                self._lose(foreign(error, REASON))
         if self._attempt is None or self._attempt.info is None:
             return SourceInfo(self._label, live=True, detail="waiting for it")
         self._opened(self._attempt.info)
@@ -302,7 +304,7 @@ class ReconnectingSource:
         except SourceError as error:
             if self._recording and not self._endurance.loop:
                 raise
-            self._lose(str(error))
+            self._lose(foreign(error, REASON))
             return None
         return None if frame is None else self._examined(frame)
 

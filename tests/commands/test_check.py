@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,58 @@ def test_what_a_run_would_refuse_is_refused(words: list[str], tmp_path: Path) ->
     given = [word.format(tmp=tmp_path) for word in words]
     assert main([*given, "--check"]) == 2
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--json", "{tmp}"],
+        ["run", "--events", "{tmp}/none/e.jsonl"],
+        ["run", "--trace", "{tmp}/none/t.jsonl"],
+        ["run", "--json", "{tmp}/" + "x" * 300],
+        ["run", "--record", "{tmp}/file/"],
+        ["run", "--clips", "{tmp}/file"],
+        ["run", "--clips", "{tmp}/file/clips"],
+        ["run", "--http", "{port}"],
+        ["run", "--http", "192.0.2.1:8080", "--http-token", "long-enough"],
+        ["run", "--webhook", "http://u:\udcff@127.0.0.1:9/"],
+        ["run", "--webhook", "http://a..b/"],
+        ["run", "--mqtt", "mqtt://host:99999999/k"],
+        ["run", "--mqtt", "mqtt://u@host/k", "--mqtt-password-file", "{tmp}/none"],
+        ["run", "--mqtt", "mqtts://host/k", "--mqtt-ca-file", "{tmp}/none"],
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_as_a_run_does(
+    words: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        given = [word.format(tmp=tmp_path, port=port) for word in words]
+        assert main([*given, "--check"]) == 2
+        told = [each.message for each in caplog.records if each.levelno == logging.ERROR]
+        assert len(told) == 1, "once, and nothing else"
+        assert [each.name for each in tmp_path.iterdir()] == ["file"], "nothing is written"
+        assert main([*given, "--headless", "--source", "pattern:?frames=3"]) == 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert main(["run", "--check", "--json", str(tmp_path / "a")]) == 2
+
+
+@pytest.mark.parametrize("flag", [["--events-labels", "persn"], ["--config", "{tmp}/zone.toml"]])
+def test_a_label_that_is_mistyped_is_told_with_the_nearest(
+    flag: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "zone.toml").write_text(
+        '[[zone]]\nname = "a"\npoints = [[0, 0], [1, 0], [1, 1]]\nlabels = ["persn"]\n'
+    )
+    assert main(["run", "--check", *(word.format(tmp=tmp_path) for word in flag)]) == 2
+    assert "did you mean 'person'" in caplog.text
+
+
+def test_a_damaged_network_is_refused(tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tiny_model.write_bytes(tiny_model.read_bytes()[:-100])
+    assert main(["run", "--check", "--model", str(tiny_model), "--engine", "cpu"]) == 2

@@ -16,6 +16,8 @@ import av
 import pytest
 
 from app.commands.cli import main
+from app.config import make_config
+from app.runtime.outputs import has_outputs
 from tests.sinks.mqtt.broker import free_port, until
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +65,7 @@ def test_a_library_that_is_absent_is_told_with_the_cure(
     words = ["run", "--headless", "--source", "pattern:", "--model", str(tiny_model)]
     assert main([*words, flag, value]) == 2
     told = capsys.readouterr().err
-    assert flag in told and "pip install -r requirements-outputs.txt" in told
+    assert flag in told and "scripts/setup --full" in told
 
 
 def ask(port: int, path: str) -> tuple[int, bytes]:
@@ -131,3 +133,21 @@ def test_a_port_that_is_taken_and_a_token_that_is_missing_are_told(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main([*words, "--http", str(taken.getsockname()[1])]) == 2
     assert "cannot listen" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"json": "-"},
+        {"trace": "t.jsonl"},
+        {"events": "e.jsonl"},
+        {"record": "r.mp4"},
+        {"clips": "clips"},
+        {"mqtt": "mqtt://broker/k"},
+        {"http": "8080"},
+        {"webhook": "http://host/"},
+    ],
+)
+def test_a_run_with_any_output_is_a_job(given: dict[str, str]) -> None:
+    assert has_outputs(make_config(given))
+    assert not has_outputs(make_config({}))

@@ -32,7 +32,9 @@ class NanoDet:
         kept, class_ids, scores, raw = [], [], [], []
         for level, start in enumerate(self._starts):
             level_scores = outputs[level][0]
-            rows = (level_scores.max(axis=1) >= score).nonzero()[0]
+            peaks = level_scores.max(axis=1)
+            base.refuse_negative(peaks)
+            rows = (peaks >= score).nonzero()[0]
             if len(rows):
                 best, best_scores = base.best_class(level_scores[rows])
                 kept.append(rows + start)

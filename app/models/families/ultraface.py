@@ -18,6 +18,7 @@ class UltraFace:
 
     def __call__(self, outputs: base.Outputs, score: float) -> base.Candidates:
         scores = outputs[0][0, :, 1]
+        base.refuse_negative(scores)
         kept = (scores >= score).nonzero()[0]
         return base.Candidates(
             outputs[1][0][kept] * self._scale, scores[kept], np.zeros(len(kept), np.intp)

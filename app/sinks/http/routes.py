@@ -335,7 +335,7 @@ class Routes:
         """The instruments of a source as one server-sent event."""
         health = self._health()
         told = {**self._instruments(name), "healthy": health.ok, **asdict(health)}
-        return f"event: stats\ndata: {json.dumps(told)}\n\n"
+        return f"event: stats\ndata: {json.dumps(told, allow_nan=False)}\n\n"
 
     async def healthz(self, request: web.Request) -> web.Response:
         """200 while inferences complete, else 503 with the reasons."""

@@ -45,9 +45,20 @@ class Site:
             self._next += 1
 
     def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, dict]:
+        return self._ask(method, path, None, headers)
+
+    def post(
+        self, path: str, body: bytes, headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes, dict]:
+        form = {"Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
+        return self._ask("POST", path, body, form)
+
+    def _ask(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
+    ) -> tuple[int, bytes, dict]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         with contextlib.closing(connection):
-            connection.request(method, path, headers=headers)
+            connection.request(method, path, body, headers)
             answer = connection.getresponse()
             told = {name.lower(): value for name, value in answer.getheaders()}
             return answer.status, answer.read(), told

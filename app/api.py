@@ -150,6 +150,11 @@ def _frame(pixels: NDArray[np.uint8], index: int) -> Frame:
     return Frame(np.ascontiguousarray(pixels), index, captured_ns=0)
 
 
+def _table(shape: Zone | Line) -> dict[str, Any]:
+    """As a configuration file has it."""
+    return {key: value for key, value in asdict(shape).items() if value is not None}
+
+
 def _config(**given: Any) -> Config:
     return make_config({key: value for key, value in given.items() if value is not None})
 
@@ -293,7 +298,7 @@ def stream(
         **{"source": source, "model": model, "engine": engine, "precision": precision},
         **{"score": score, "iou": iou, "max_age_ms": max_age_ms},
         **{"max_frames": max_frames, "reconnect": reconnect, "track.on": track or None},
-        **{"zone": tuple(map(asdict, zones)), "line": tuple(map(asdict, lines))},
+        **{"zone": tuple(map(_table, zones)), "line": tuple(map(_table, lines))},
     )
     lossless = is_recording(source)
     if lossless and max_age_ms is not None:

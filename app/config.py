@@ -206,7 +206,7 @@ class WebhookOptions:
     """Where events are posted."""
 
     url: str | None = key(
-        None, "post what appears and disappears there", metavar="URL", secret=True
+        None, "post events of objects and of the source there", metavar="URL", secret=True
     )
     ca_file: str | None = key(None, "authorities to trust (default: the system's)", metavar="FILE")
     timeout_s: float = key(10.0, "seconds one attempt may take", limits=(0.1, 600))

@@ -30,7 +30,7 @@ from .tracking import ruled_actions, shape_names
 if TYPE_CHECKING:
     from ..sinks.http.server import HttpService
     from ..sinks.mqtt import MqttPublisher
-    from ..sinks.notify import Notifier
+    from ..sinks.notify import AppriseNotifier
     from ..sinks.webhook import Webhook
 
 log = logging.getLogger(__name__)
@@ -214,12 +214,12 @@ class Outputs:
         waits = self._policy is Policy.LOSSLESS
         return SnapshotSink(self._config.events, self._meter("snapshots", name), waits=waits)
 
-    def _make_notifier(self) -> Notifier:
+    def _make_notifier(self) -> AppriseNotifier:
         _need("apprise", "--notify", "notify")
-        from ..sinks.notify import Notifier
+        from ..sinks.notify import AppriseNotifier
 
         options, meter = self._config.notify, self._meter("notify")
-        notifier = Notifier(options, meter, snapshots=self._config.events.snapshots)
+        notifier = AppriseNotifier(options, meter, snapshots=self._config.events.snapshots)
         self._services.append(notifier)
         return notifier
 

@@ -21,7 +21,7 @@ STOP_S = 1.5
 PICTURE_S = 2.0  # a message waits so long for its picture, which another thread writes
 
 
-class Notifier:
+class AppriseNotifier:
     """Sends messages one after the other on a thread of its own; ``notice`` never waits.
 
     A message that takes longer than ``timeout_s`` is given up and counted, and the next one waits

@@ -66,11 +66,11 @@ def message(rule: str = "night", **more: Any) -> EventMessage:
 
 
 def notifier(service: Service, folder: Path | None = None, **options: Any) -> Any:
-    from app.sinks.notify import Notifier
+    from app.sinks.notify import AppriseNotifier
 
     meter = OutputMeter("notify")
     settings = NotifyOptions(url=service.url, **options)
-    made = Notifier(settings, meter, snapshots=None if folder is None else str(folder))
+    made = AppriseNotifier(settings, meter, snapshots=None if folder is None else str(folder))
     made.start()
     return made, meter
 
@@ -113,8 +113,8 @@ def test_a_service_that_hangs_holds_up_nobody_and_is_counted(service: Service) -
 
 
 def test_an_address_that_means_nothing_is_refused_without_repeating_it() -> None:
-    from app.sinks.notify import Notifier
+    from app.sinks.notify import AppriseNotifier
 
     with pytest.raises(ConfigError, match="--notify") as told:
-        Notifier(NotifyOptions(url="nothing"), OutputMeter("notify"), snapshots=None)
+        AppriseNotifier(NotifyOptions(url="nothing"), OutputMeter("notify"), snapshots=None)
     assert "nothing" not in str(told.value)

@@ -21,7 +21,7 @@ from .routes import QUIET_S, STREAMS, _busy, _write
 KEPT = 256  # the last events, for a client that comes back or lags
 
 
-class _Kept(NamedTuple):
+class _KeptEvent(NamedTuple):
     number: int  # from 1, without gaps
     id: str
     name: str | None
@@ -38,7 +38,7 @@ class EventFeed:
     def __init__(self, meter: OutputMeter) -> None:
         self._meter = meter
         self._lock = threading.Lock()
-        self._kept: deque[_Kept] = deque(maxlen=KEPT)
+        self._kept: deque[_KeptEvent] = deque(maxlen=KEPT)
         self._count = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
@@ -63,7 +63,7 @@ class EventFeed:
             for event in events:
                 self._count += 1
                 text = f"id: {event.id}\ndata: {quoted(event.as_json())}\n\n"
-                self._kept.append(_Kept(self._count, event.id, event.name, text))
+                self._kept.append(_KeptEvent(self._count, event.id, event.name, text))
         loop = self._loop
         if loop is not None and self.clients:
             with suppress(RuntimeError):  # the loop has just been closed
@@ -116,7 +116,7 @@ class EventFeed:
             known = [each.number for each in self._kept if each.id == last_id]
             return known[0] if known else self._count - len(self._kept)
 
-    def _since(self, number: int) -> list[_Kept] | None:
+    def _since(self, number: int) -> list[_KeptEvent] | None:
         """What came after; None where some of it is no longer there."""
         with self._lock:
             if number < self._count - len(self._kept):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from ..core.detections import Result
 from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
-from ..core.states import LOST, WORKING, SourceStatus
+from ..core.states import LOST, OVER, WORKING, SourceStatus
 from .analytics import Analytics, AnalyticsOptions
 from .names import FileNames
 
@@ -100,7 +100,7 @@ class AnalyticsStage:
         away = status.state in LOST
         if self._source is None or self._over:
             return _NONE
-        if status.state in ("ended", "failed"):
+        if status.state in OVER:
             return self.end(status)
         if away == self._lost or not (away or status.state in WORKING):
             return _NONE

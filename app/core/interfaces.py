@@ -191,7 +191,7 @@ class Analyser(Protocol):
         """The same with track ids, zones, events and rules that fired."""
 
     def follow(self, status: SourceStatus) -> tuple[Sequence[Event], Sequence[Fired]]:
-        """What it means that the source is so; mostly nothing. All its frames have been seen."""
+        """What it means that the source is so; mostly nothing. Its end comes after its frames."""
 
     def end(self, status: SourceStatus) -> tuple[Sequence[Event], Sequence[Fired]]:
         """What happens to everything in view when the run ends, its source being so."""

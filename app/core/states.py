@@ -21,6 +21,7 @@ STATES: tuple[State, ...] = (
 )  # best first
 WORKING: tuple[State, ...] = ("live", "replay")  # frames come
 LOST: tuple[State, ...] = ("reconnecting", "offline", "failed")
+OVER: tuple[State, ...] = ("ended", "failed")
 _SILENT: tuple[State, ...] = ("stalled", "reconnecting", "opening", "offline")
 
 

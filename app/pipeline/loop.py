@@ -142,10 +142,10 @@ class Loop:
                 self._follow({frame.lane for work in busy for frame in work.frames})
 
     def _follow(self, under_way: set[int]) -> None:
-        """Tell the analysers how their sources are, once they have seen all frames."""
+        """Tell the analysers how their sources are."""
         for stream in self._analysed:
-            if stream.number not in under_way and stream.handoff.first is None:
-                stream.sinks.follow()
+            seen_all = stream.number not in under_way and stream.handoff.first is None
+            stream.sinks.follow(seen_all=seen_all)
 
     def _hold_ns(self) -> int:
         """How long to wait for more frames; 0: as many as there are will do."""

@@ -12,7 +12,7 @@ from ..core.errors import KestrelError
 from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
 from ..core.interfaces import Analyser, Sink, TakesEvents, Updatable
-from ..core.states import SourceStatus
+from ..core.states import OVER, SourceStatus
 from ..core.stats import Meter
 
 CLAIM_S = 0.1  # a sink that holds its results for longer is stuck
@@ -112,11 +112,15 @@ class SinkGroup:
         self._each(lambda sink: sink.emit(result))
         self._meter.emitted(monotonic_ns() - started_ns)
 
-    def follow(self) -> None:
-        """Tell the analyser how the source is, and the sinks what follows from that."""
-        if self.analyser is not None and self.is_open:
+    def follow(self, *, seen_all: bool) -> None:
+        """Tell the analyser how the source is, and the sinks what follows from that.
+
+        ``seen_all``: all frames that it has given have come here; its end is told only then.
+        """
+        status = self._status()
+        if self.analyser is not None and self.is_open and (seen_all or status.state not in OVER):
             self._check_owner()
-            events, fired = self.analyser.follow(self._status())
+            events, fired = self.analyser.follow(status)
             if events or fired:
                 self._each(lambda sink: _tell(sink, events, fired))
 

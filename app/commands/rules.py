@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from ..config import Config, EventOptions, Table
-from ..core.detections import Result, printable
+from ..core.detections import Result
 from ..core.errors import ConfigError
 from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
+from ..core.text import printable
 from ..pipeline.handoff import Policy
 from ..runtime.build import RunPlan, build
 from ..runtime.engines import choose_model

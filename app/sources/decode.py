@@ -95,7 +95,8 @@ class PictureCopier:
             frame,
             format=name,
             src_colorspace=matrix,
-            dst_colorspace=matrix,
+            # RGB has none; but PyAV 14 passes the source's on only where the two differ
+            dst_colorspace=matrix if name == "yuv420p" else 1 if matrix != 1 else 5,
             src_color_range=value_range,
             dst_color_range=value_range,
         )

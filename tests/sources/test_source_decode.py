@@ -157,6 +157,7 @@ def test_bgr_of_an_odd_size_is_converted_by_the_matrix_of_the_stream(tmp_path, r
             out.mux(stream.encode(frame))
             out.mux(stream.encode())
         (got,) = read_all(make(path))
+        assert got.colour.matrix == {"smpte170m": "bt601"}.get(matrix, matrix)
         means.append(got.pixels.reshape(-1, 3).mean(axis=0))
     for mean in means:
         assert mean == pytest.approx([0, 0, 254], abs=4)

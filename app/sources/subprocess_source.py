@@ -6,27 +6,32 @@ import contextlib
 import dataclasses
 import logging
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ..core.errors import SourceEnded, SourceError
-from ..core.frame import Frame, FramePool, SourceInfo
+from ..core.frame import Colour, Frame, FramePool, SourceInfo
 from ..core.interfaces import FrameSource
 from ..core.package import child_command
-from .base import SourceOptions, load_cv2
+from .base import SourceOptions, load_av
 from .diagnose import no_frame
 from .frame_ipc import FIELDS, Channel, Closed, Message, SlotReader, serve
 
 log = logging.getLogger(__name__)
 
-START_S = 30.0  # for Python and OpenCV to load, on a slow device under load
+START_S = 30.0  # for Python and FFmpeg to load, on a slow device under load
 GRACE_S = 1.0  # for the decoder to notice by itself, and to say better what is wrong
 GOODBYE_S = 0.8
+# The most that a decoder may allocate. With 64 megapixels, 2 GB; H.265 of 3840x2160 in 10 bits by
+# four threads takes 0.9 GB.
+BASE_BYTES, BYTES_PER_PIXEL = 512 << 20, 24
 
 
 def decoder_command() -> list[str]:
@@ -191,7 +196,8 @@ class IsolatedSource:
         assert self._slots is not None
         self._slots.copy_to(pixels, message["offset"])
         self._send({"offset": message["offset"]})
-        return Frame(pixels, **{name: message[name] for name in FIELDS})
+        fields = {name: message[name] for name in FIELDS}
+        return Frame(pixels, **{**fields, "colour": Colour(*fields["colour"])})
 
     def _finish(self, message: Message) -> NoReturn:
         """Raise what the last message of the child means."""
@@ -227,9 +233,20 @@ def _make_decoder(request: dict[str, Any]) -> FrameSource:
     from .uri import make_source  # which knows this file
 
     options = SourceOptions(**request["options"])
+    _limit_memory(options.max_pixels)
     return make_source(request["uri"], realtime=False, isolate=False, options=options)
+
+
+def _limit_memory(max_pixels: int) -> None:
+    """What a source sends must not take the machine's memory: this process fails before."""
+    own_kb = 0  # that it has by now: code and stacks of threads, by the number of cores
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmData:"):
+            own_kb = int(line.split()[1])
+    limit = own_kb * 1024 + BASE_BYTES + BYTES_PER_PIXEL * max_pixels
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def main() -> int:
     """The child process: serve one source through the two file descriptors in sys.argv."""
-    return serve(sys.argv[1:], _make_decoder, load_cv2)
+    return serve(sys.argv[1:], _make_decoder, load_av)

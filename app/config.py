@@ -381,6 +381,17 @@ class Config:
     rtsp_transport: RtspTransport = key(
         "auto", "how RTSP streams travel", choices=get_args(RtspTransport), on="run soak"
     )
+    ca_file: str | None = key(
+        None,
+        "authorities that certificates of sources are checked by (default: the system's)",
+        metavar="FILE",
+        on="run replay soak",
+    )
+    tls_insecure: bool = key(
+        False,
+        "take any certificate of a source: anybody can read its password",
+        on="run replay soak",
+    )
     reconnect: bool = key(
         True, "open a camera or stream again when it is lost (default: yes)", on="run"
     )

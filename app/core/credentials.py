@@ -31,10 +31,10 @@ _NAMED = re.compile(
     r"psw|token|secret|(?<=[?&;/_-])key|api_?key|auth|signature|session|credentials?)=)"
     r"(?:\\?\"[^\"]*\"?|\\?'[^']*'?|(?:(?!_(?:password|channel|stream)=)[^&;#\s\"'<>])*)"
 )
-# Values in a query that tell cameras apart and are too short to protect anything, and the one
-# option that Kestrel itself reads there.
+# Values in a query that tell cameras apart and are too short to protect anything, and the options
+# that Kestrel itself reads there.
 _PLAIN = re.compile(r"[0-9]{0,4}(?:x[0-9]{1,4})?")
-_PLAIN_NAMES = ("rtsp_transport",)
+_PLAIN_NAMES = ("rtsp_transport", "tls_insecure", "ca_file", "poll_s")
 
 
 def mask_credentials(uri: str) -> str:

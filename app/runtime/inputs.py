@@ -35,6 +35,8 @@ def source_options(config: Config) -> SourceOptions:
         read_timeout_s=config.read_timeout_s,
         raw=config.engine in GPU_ENGINES,
         rtsp_transport=config.rtsp_transport,
+        ca_file=config.ca_file,
+        tls_insecure=config.tls_insecure,
     )
 
 

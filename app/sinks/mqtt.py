@@ -36,10 +36,10 @@ from ..core.detections import Result
 from ..core.errors import ConfigError
 from ..core.frame import SourceInfo
 from ..core.stats import OutputMeter
+from ..core.tls import client_context, untrusted
 from .events import EventMessage
 from .json_lines import ResultEncoder
 from .mqtt_spool import Spool
-from .webhook import client_context, untrusted
 
 log = logging.getLogger(__name__)
 

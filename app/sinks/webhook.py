@@ -18,6 +18,7 @@ from .. import __version__
 from ..config import WebhookOptions
 from ..core.errors import ConfigError
 from ..core.stats import OutputMeter
+from ..core.tls import client_context, untrusted
 from .events import EventMessage
 
 log = logging.getLogger(__name__)
@@ -165,21 +166,3 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 def _opener(options: WebhookOptions) -> Callable[..., Any]:
     https = urllib.request.HTTPSHandler(context=client_context(options.ca_file, "webhook"))
     return urllib.request.build_opener(https, _NoRedirect).open
-
-
-def client_context(ca_file: str | None, table: str) -> ssl.SSLContext:
-    """Trusts the system's authorities, or those in ``ca_file`` of the ``[table]``."""
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read ca_file {ca_file} of [{table}]: {error.strerror or error}"
-        ) from error
-
-
-def untrusted(error: ssl.SSLCertVerificationError, table: str) -> str:
-    """What is wrong with the other side's certificate, and the cure."""
-    return (
-        f"its certificate is not trusted ({error.verify_message}); name its authority as ca_file "
-        f"in [{table}]"
-    )

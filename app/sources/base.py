@@ -209,6 +209,10 @@ class SourceOptions:
     decode_threads: int | None = None  # None: chosen by the cores this process may use
     raw: bool = False  # cameras hand over YUYV and NV12 as they are, where they give these
     rtsp_transport: RtspTransport = "auto"  # TCP first; UDP loses packets rather than time
+    max_megapixels: float = 64.0  # a larger picture is refused
+    ca_file: str | None = None  # authorities to trust; None: the system's
+    tls_insecure: bool = False  # trust anybody
+    poll_s: float = 1.0  # between two requests for a still picture
 
     def __post_init__(self) -> None:
         for name in ("open_timeout_s", "read_timeout_s"):

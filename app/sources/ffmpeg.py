@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, FramePool, SourceInfo
+from ..core.schemes import is_network
 from .base import MediaClock, SourceOptions, fourcc_of, load_cv2, to_bgr, usable_fps
 from .diagnose import (
     ContainerFacts,
@@ -26,6 +27,7 @@ from .diagnose import (
     unreachable,
     unreadable_file,
 )
+from .protocols import ffmpeg_options
 
 log = logging.getLogger(__name__)
 
@@ -198,20 +200,16 @@ class FfmpegSource:
 
 @contextmanager
 def _ffmpeg_options(where: str, options: SourceOptions) -> Iterator[None]:
-    """While this lasts an RTSP stream opens over the transport asked for, without buffering.
+    """While this lasts a stream opens with what the network needs: transport, TLS, protocols.
 
     What the user has put into the variable stands.
     """
-    if not where.lower().startswith("rtsp") or _FFMPEG_OPTIONS in os.environ:
+    if not is_network(where) or _FFMPEG_OPTIONS in os.environ:
         yield
         return
-    transport = {"auto": "rtsp_flags;prefer_tcp"}.get(
-        options.rtsp_transport, f"rtsp_transport;{options.rtsp_transport}"
-    )
+    told = ffmpeg_options(where, options)
     with _environment:
-        # two frames tell the rate: with FFmpeg's 20 an opening takes a second longer at 20 frames/s
-        quick = "fflags;nobuffer|flags;low_delay|fpsprobesize;2"
-        os.environ[_FFMPEG_OPTIONS] = f"{transport}|{quick}"
+        os.environ[_FFMPEG_OPTIONS] = "|".join(f"{name};{value}" for name, value in told.items())
         try:
             yield
         finally:

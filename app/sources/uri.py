@@ -15,13 +15,14 @@ from urllib.parse import parse_qsl, unquote
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, SourceError
 from ..core.interfaces import FrameSource
-from ..core.schemes import KINDS, SCHEMES, scheme_of, split_scheme
+from ..core.schemes import KINDS, SCHEMES, Scheme, scheme_of, split_scheme
 from .base import Paced, RtspTransport, SourceOptions, stable_name
 from .camera import CameraMode, CameraSource
 from .chaos import ChaosSource, Schedule
 from .diagnose import REFUSED, missing_file, missing_sample, port_fault
 from .ffmpeg import FfmpegSource
 from .gstreamer import csi_pipeline, gst_command
+from .http_pictures import HttpSource
 from .images import PICTURE_SUFFIXES, FolderSource, PatternOptions, PatternSource
 from .reconnect import Endurance, ReconnectingSource
 from .subprocess_source import START_S, IsolatedSource
@@ -29,19 +30,71 @@ from .subprocess_source import START_S, IsolatedSource
 log = logging.getLogger(__name__)
 
 
-def rtsp_transport(uri: str, options: SourceOptions) -> tuple[str, SourceOptions]:
-    """Take ``rtsp_transport=`` out of an RTSP address; all else belongs to the server."""
-    match = re.search(r"(?<=[?&])rtsp_transport=([^&#]*)&?", uri)
-    if match is None or not uri.lower().startswith("rtsp"):
-        return uri, options
+def network_address(uri: str, options: SourceOptions) -> tuple[str, SourceOptions]:
+    """An address as FFmpeg and servers take it, and what its options said to Kestrel.
+
+    Options of other names belong to the server. Raises ConfigError for an address that cannot be
+    meant, and for a wrong value.
+    """
+    name, rest = split_scheme(uri)
+    scheme = SCHEMES[name]
+    where = f"{_SENT_AS.get(name, name)}:{rest}"
+    _check_address(where, scheme)
+    parsers: dict[str, Callable[[str, str], Any]] = {}
+    if name.startswith("rtsp"):
+        parsers["rtsp_transport"] = _transport
+    if "tls" in scheme.protocols:
+        parsers |= {"tls_insecure": _switch, "ca_file": lambda text, _: unquote(text)}
+    if name in ("http", "https"):
+        parsers["poll_s"] = _number
+    given: dict[str, Any] = {}
+    for match in re.findall(r"(?<=[?&])(\w+)=([^&#]*)", where):
+        if match[0] in parsers:
+            given[match[0]] = parsers[match[0]](match[1], match[0])
+    for taken in given:
+        where = re.sub(rf"(?<=[?&]){taken}=[^&#]*&?", "", where)
+    options = replace(options, **given)
+    if options.poll_s >= options.read_timeout_s:
+        raise ConfigError(
+            f"poll_s is {options.poll_s:g}, but a source without a frame for "
+            f"{options.read_timeout_s:g} s is lost: raise read_timeout_s, or lower poll_s"
+        )
+    return (where.rstrip("?&") if given else where), options
+
+
+_SENT_AS = {"hls": "https", "hls+https": "https", "hls+http": "http"}
+_ESCAPES = (
+    "percent-encode what a user name or a password must not hold as it is: # is %23, % is %25, "
+    "/ is %2F, : is %3A, ? is %3F, @ is %40"
+)
+
+
+def _check_address(where: str, scheme: Scheme) -> None:
+    """Raise ConfigError for an address without host or port, and for raw characters in it."""
+    shown = mask_credentials(where)
+    if any(not "\x20" <= char <= "\x7e" and not char.isprintable() for char in where):
+        raise ConfigError(
+            f"{shown!a} holds what is no character: {_ESCAPES.partition(':')[0]}, as UTF-8"
+        )
+    authority = re.split(r"[/?#]", where.partition("//")[2], maxsplit=1)[0]
+    login, _, host = authority.rpartition("@")
+    if re.search(r"%(?![0-9A-Fa-f]{2})", login):
+        raise ConfigError(f"{shown} has a % that begins no code: {_ESCAPES}")
+    port = re.fullmatch(r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]*))?", host)
+    if port is None or int(port[1] or 0) > 65535:
+        raise ConfigError(f"{shown} has no port where one is expected: {_ESCAPES}")
+    if not port[1] and scheme.listens:
+        raise ConfigError(f"{shown} names no port: write {scheme.written}")
+    if not host.partition(":")[0] and not scheme.listens:
+        raise ConfigError(f"{shown} names no host")
+
+
+def _transport(text: str, name: str) -> RtspTransport:
     transport: RtspTransport
     for transport in get_args(RtspTransport):
-        if match[1] == transport:
-            break
-    else:
-        raise ConfigError(f"rtsp_transport must be auto, tcp or udp, is {match[1]!r}")
-    rest = (uri[: match.start()] + uri[match.end() :]).rstrip("?&")
-    return rest, replace(options, rtsp_transport=transport)
+        if text == transport:
+            return transport
+    raise ConfigError(f"{name} must be auto, tcp or udp, is {text!r}")
 
 
 def camera_mode(rest: str, *, raw: bool) -> tuple[int | str, CameraMode]:
@@ -123,7 +176,7 @@ def _fourcc(text: str, name: str) -> str:
 
 def _switch(text: str, name: str) -> bool:
     if text not in ("0", "1"):
-        raise ConfigError(f"camera {name} must be 0 or 1, is {text!r}")
+        raise ConfigError(f"{name} must be 0 or 1, is {text!r}")
     return text == "1"
 
 
@@ -173,8 +226,14 @@ def make_source(
     scheme, _ = _split(uri)
     if endurance is None or (not SCHEMES[scheme].lasting and script is None):
         return source
-    if SCHEMES[scheme].network and script is None:
-        make = _knocking(make, uri, label)
+    if SCHEMES[scheme].network:
+        address, asked = network_address(uri, options)
+        if asked.tls_insecure:
+            log.warning("%s: its certificate is not checked (tls_insecure)", label)
+        # a picture that is asked for is told stalled when the second one does not come
+        endurance = replace(endurance, stall_s=max(endurance.stall_s, 2 * asked.poll_s))
+        if SCHEMES[scheme].port and script is None:
+            make = _knocking(make, address, label)
     in_child = isolate or (isolate is None and scheme != "camera")
     patience = replace(endurance, open_s=endurance.open_s + (START_S if in_child else 0))
     return ReconnectingSource(make, label=label, endurance=patience)
@@ -245,8 +304,11 @@ def _once(
         where = uri
         source = CameraSource(device, label=label, mode=mode)
     elif SCHEMES[scheme].network:
-        where, options = rtsp_transport(uri, options)
-        source = FfmpegSource(where, label=label, remote=True, options=options)
+        where, options = network_address(uri, options)
+        if split_scheme(where)[0] in ("http", "https"):
+            source = HttpSource(where, label=label, options=options)
+        else:
+            source = FfmpegSource(where, label=label, remote=True, options=options)
     else:
         path = SAMPLE_PATH if scheme == "sample" else Path(rest)
         if not _is_there(path):

@@ -1,0 +1,105 @@
+"""What FFmpeg is told of an address in the network."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..core.errors import SourceError
+from ..core.schemes import SCHEMES, split_scheme
+from ..core.tls import authorities_file
+from .base import SourceOptions
+from .http_client import HttpClient
+
+_TRANSPORT = {
+    "auto": {"rtsp_flags": "prefer_tcp"},  # UDP loses packets rather than time
+    "tcp": {"rtsp_transport": "tcp"},
+    "udp": {"rtsp_transport": "udp"},
+}
+
+
+def ffmpeg_options(where: str, options: SourceOptions) -> dict[str, str]:
+    """FFmpeg's own options for it: protocols, certificates, transport, latency.
+
+    Raises SourceError where certificates are to be checked and nothing says whom to trust.
+    """
+    name, _ = split_scheme(where)
+    scheme = SCHEMES[name]
+    told = {"protocol_whitelist": scheme.protocols}
+    if scheme.live:
+        # two frames tell the rate: with FFmpeg's 20 an opening takes a second longer at 20 frames/s
+        told |= {"fflags": "nobuffer", "flags": "low_delay", "fpsprobesize": "2"}
+    if name.startswith("rtsp"):
+        told |= _TRANSPORT[options.rtsp_transport]
+    if "tls" in scheme.protocols and not options.tls_insecure:
+        authorities = options.ca_file or authorities_file()
+        if authorities is None and scheme.tls:
+            raise SourceError(
+                "this system has no list of authorities that certificates are checked by: install "
+                "ca-certificates, or name a file as ca_file"
+            )
+        told["tls_verify"] = "1"
+        if authorities is not None:
+            told["ca_file"] = authorities
+    return told
+
+
+def open_network(where: str, options: SourceOptions) -> Any:
+    """The opened av.container.InputContainer of a network address.
+
+    Raises what av.open does, and SourceError. A playlist (HLS) over TLS is fetched by HttpClient:
+    FFmpeg checks the certificate of the playlist's server, but of none that it names.
+    """
+    import av
+
+    told = ffmpeg_options(where, options)
+    more: dict[str, Any] = {}
+    if is_playlist(where) and SCHEMES[split_scheme(where)[0]].tls and not options.tls_insecure:
+        fetch = _Fetcher(options)
+        more["io_open"] = fetch
+        told |= {"http_persistent": "0", "http_multiple": "0"}  # these reach into FFmpeg's own
+    timeout = (options.open_timeout_s, options.read_timeout_s)
+    return av.open(where, options=told, timeout=timeout, **more)
+
+
+def is_playlist(where: str) -> bool:
+    """Whether its name says HLS."""
+    return urlsplit(where).path.lower().endswith((".m3u8", ".m3u"))
+
+
+class _Fetcher:
+    """Opens what a playlist names, for FFmpeg: over https only, each server verified."""
+
+    def __init__(self, options: SourceOptions) -> None:
+        self._options = options
+
+    def __call__(self, url: str, _flags: int, asked: dict[str, str]) -> io.RawIOBase:
+        if split_scheme(url)[0] != "https":
+            raise SourceError("a playlist over https names an address that is not https")
+        client = HttpClient(url, label="a part of the playlist", options=self._options)
+        start, end = int(asked.get("offset", 0)), int(asked.get("end_offset", 0))
+        headers = {"Range": f"bytes={start}-{end - 1 if end else ''}"} if start or end else {}
+        answer = client.get(self._options.read_timeout_s, headers)
+        client.limit(math.inf)
+        return _Body(client, answer, self._options.read_timeout_s)
+
+
+class _Body(io.RawIOBase):
+    """An answer's body; a part of it that takes longer than ``limit_s`` is an OSError."""
+
+    def __init__(self, client: HttpClient, answer: Any, limit_s: float) -> None:
+        self._client, self._answer, self._limit_s = client, answer, limit_s
+
+    def read(self, size: int = -1) -> bytes:
+        """At most so many bytes; b"" at the end."""
+        self._client.limit(time.monotonic() + self._limit_s)
+        data: bytes = self._answer.read1(size)
+        return data
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+        super().close()

@@ -122,7 +122,9 @@ class FfmpegSource:
             raise unreadable_file(Path(self._where), self._label)
         waited_s = time.monotonic() - started_s
         limit_s = options.open_timeout_s
-        raise unreachable(self._where, self._label, waited_s=waited_s, limit_s=limit_s)
+        raise unreachable(
+            self._where, self._label, waited_s=waited_s, limit_s=limit_s, options=options
+        )
 
     def _describe(self) -> SourceInfo:
         cv2, cap = load_cv2(), self._cap

@@ -16,6 +16,7 @@ from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, SourceError
 from ..core.interfaces import FrameSource
 from ..core.schemes import KINDS, SCHEMES, Scheme, scheme_of, split_scheme
+from ..core.tls import client_context
 from .base import Paced, RtspTransport, SourceOptions, stable_name
 from .camera import CameraMode, CameraSource
 from .chaos import ChaosSource, Schedule
@@ -224,18 +225,24 @@ def make_source(
         make = _with_chaos(make, Schedule(script), label)
     source = make()  # what is wrong with the URI is told here, not by the thread that opens it
     scheme, _ = _split(uri)
-    if endurance is None or (not SCHEMES[scheme].lasting and script is None):
-        return source
+    asked = options
     if SCHEMES[scheme].network:
         address, asked = network_address(uri, options)
+        if asked.ca_file is not None:
+            client_context(asked.ca_file)
         if asked.tls_insecure:
-            log.warning("%s: its certificate is not checked (tls_insecure)", label)
-        # a picture that is asked for is told stalled when the second one does not come
-        endurance = replace(endurance, stall_s=max(endurance.stall_s, 2 * asked.poll_s))
+            log.warning("%s: no certificate is checked (tls_insecure)", label)
         if SCHEMES[scheme].port and script is None:
             make = _knocking(make, address, label)
+    if endurance is None or (not SCHEMES[scheme].lasting and script is None):
+        return source
     in_child = isolate or (isolate is None and scheme != "camera")
-    patience = replace(endurance, open_s=endurance.open_s + (START_S if in_child else 0))
+    patience = replace(
+        endurance,
+        open_s=endurance.open_s + (START_S if in_child else 0),
+        # a picture that is asked for is told stalled when the second one does not come
+        stall_s=max(endurance.stall_s, 2 * asked.poll_s),
+    )
     return ReconnectingSource(make, label=label, endurance=patience)
 
 

@@ -213,6 +213,7 @@ class SourceOptions:
     ca_file: str | None = None  # authorities to trust; None: the system's
     tls_insecure: bool = False  # trust anybody
     poll_s: float = 1.0  # between two requests for a still picture
+    playlist: bool = False  # what the address gives is HLS, whatever its name
 
     def __post_init__(self) -> None:
         for name in ("open_timeout_s", "read_timeout_s"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +13,6 @@ from urllib.parse import urlsplit
 
 from ..core.errors import SourceError
 from ..core.schemes import scheme_of
-from ..core.tls import client_context, untrusted
-from .base import SourceOptions
 
 _MP4_PARENTS = {b"moov", b"trak", b"mdia"}
 
@@ -139,30 +136,16 @@ def missing_sample(path: Path) -> SourceError:
     return SourceError(f"the bundled clip {path} is missing: check out or install Kestrel again")
 
 
-def unreachable(
-    uri: str,
-    label: str,
-    *,
-    waited_s: float,
-    limit_s: float,
-    options: SourceOptions | None = None,
-) -> SourceError:
-    """The error for a stream that did not open; asks the host's port once why.
-
-    ``options``: whom FFmpeg trusted, where that may be the cause.
-    """
+def unreachable(uri: str, label: str, *, waited_s: float, limit_s: float) -> SourceError:
+    """The error for a stream that did not open; asks the host's port once why."""
     if waited_s >= 0.9 * limit_s:
         return SourceError(
             f"{label} did not answer for {limit_s:g} s: check the address and that the device "
             "streams, or raise the open timeout"
         )
-    why = (
-        port_fault(uri, limit_s)
-        or (options and certificate_fault(uri, options))
-        or (
-            "the server answers, but gives no video there: check the path, the user name and the "
-            "password"
-        )
+    why = port_fault(uri, limit_s) or (
+        "the server answers, but gives no video there: check the path, the user name and the "
+        "password"
     )
     return SourceError(f"cannot open {label}: {why}")
 
@@ -184,22 +167,6 @@ def port_fault(uri: str, limit_s: float) -> str | None:
     except (OSError, ValueError) as error:
         return f"{error}: check the address"
     return None
-
-
-def certificate_fault(uri: str, options: SourceOptions) -> str | None:
-    """What is wrong with the certificate at the address's port; None: nothing, or no TLS."""
-    parts, scheme = urlsplit(uri), scheme_of(uri)
-    if scheme is None or not scheme.tls or options.tls_insecure:
-        return None
-    context, host = client_context(options.ca_file), parts.hostname or ""
-    try:
-        plain = socket.create_connection((host, parts.port or scheme.port), timeout=1.0)
-        with plain, context.wrap_socket(plain, server_hostname=host):
-            return None
-    except ssl.SSLCertVerificationError as error:
-        return untrusted(error)
-    except OSError:
-        return None
 
 
 def no_frame(label: str, limit_s: float) -> SourceError:

@@ -27,7 +27,7 @@ from .diagnose import (
     unreachable,
     unreadable_file,
 )
-from .protocols import ffmpeg_options
+from .protocols import certificate_fault, ffmpeg_options
 
 log = logging.getLogger(__name__)
 
@@ -122,9 +122,10 @@ class FfmpegSource:
             raise unreadable_file(Path(self._where), self._label)
         waited_s = time.monotonic() - started_s
         limit_s = options.open_timeout_s
-        raise unreachable(
-            self._where, self._label, waited_s=waited_s, limit_s=limit_s, options=options
-        )
+        fault = certificate_fault(self._where, options)
+        if fault is not None:
+            raise SourceError(f"cannot open {self._label}: {fault}")
+        raise unreachable(self._where, self._label, waited_s=waited_s, limit_s=limit_s)
 
     def _describe(self) -> SourceInfo:
         cv2, cap = load_cv2(), self._cap

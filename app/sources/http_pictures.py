@@ -6,6 +6,7 @@ import http.client
 import logging
 import re
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,8 @@ class HttpSource:
     def open(self) -> SourceInfo:
         """Connect, look at what comes, and decode the first; raises SourceError with the cure."""
         began_s = self._heard_s = time.monotonic()
-        if is_playlist(self._uri):
-            return self._by_ffmpeg(self._uri)
+        if self._options.playlist or is_playlist(self._uri):
+            return self._by_ffmpeg(self._uri, playlist=True)
         limit_s = self._options.open_timeout_s
         self._client = HttpClient(self._uri, label=self._label, options=self._options)
         self._asked_s = time.monotonic()
@@ -75,7 +76,7 @@ class HttpSource:
             if how == "other":
                 url = self._client.url
                 self._client.close()
-                return self._by_ffmpeg(url)
+                return self._by_ffmpeg(url, playlist=is_playlist(url, kind))
             if how == "asked":
                 self._take_body(answer)
             else:
@@ -129,8 +130,9 @@ class HttpSource:
         if self._client is not None:
             self._client.close()
 
-    def _by_ffmpeg(self, url: str) -> SourceInfo:
-        self._other = FfmpegSource(url, label=self._label, remote=True, options=self._options)
+    def _by_ffmpeg(self, url: str, *, playlist: bool) -> SourceInfo:
+        options = replace(self._options, playlist=playlist)
+        self._other = FfmpegSource(url, label=self._label, remote=True, options=options)
         return self._other.open()
 
     def _examine(self, answer: Any, kind: str) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import math
+import socket
+import ssl
 import time
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..core.errors import SourceError
 from ..core.schemes import SCHEMES, split_scheme
-from ..core.tls import authorities_file
+from ..core.tls import authorities_file, client_context, untrusted
 from .base import SourceOptions
 from .http_client import HttpClient
 
@@ -47,27 +50,51 @@ def ffmpeg_options(where: str, options: SourceOptions) -> dict[str, str]:
     return told
 
 
-def open_network(where: str, options: SourceOptions) -> Any:
-    """The opened av.container.InputContainer of a network address.
+def open_network(where: str, *, label: str, options: SourceOptions, more: Mapping[str, str]) -> Any:
+    """The opened av.container.InputContainer of a network address; ``more``: options of FFmpeg.
 
     Raises what av.open does, and SourceError. A playlist (HLS) over TLS is fetched by HttpClient:
-    FFmpeg checks the certificate of the playlist's server, but of none that it names.
+    FFmpeg checks the certificate of the playlist's own server, but of none that it names.
     """
     import av
 
-    told = ffmpeg_options(where, options)
-    more: dict[str, Any] = {}
-    if is_playlist(where) and SCHEMES[split_scheme(where)[0]].tls and not options.tls_insecure:
-        fetch = _Fetcher(options)
-        more["io_open"] = fetch
-        told |= {"http_persistent": "0", "http_multiple": "0"}  # these reach into FFmpeg's own
+    told = {**more, **ffmpeg_options(where, options)}
+    extra: dict[str, Any] = {"format": "hls"} if options.playlist else {}
+    if options.playlist and split_scheme(where)[0] == "https" and not options.tls_insecure:
+        extra["io_open"] = _Fetcher(options)
+        told |= {"http_persistent": "0", "http_multiple": "0"}  # these look behind io_open
     timeout = (options.open_timeout_s, options.read_timeout_s)
-    return av.open(where, options=told, timeout=timeout, **more)
+    try:
+        return av.open(where, options=told, timeout=timeout, metadata_errors="replace", **extra)
+    except av.error.FFmpegError:
+        fault = certificate_fault(where, options)
+        if fault is None:
+            raise
+        raise SourceError(f"cannot open {label}: {fault}") from None
 
 
-def is_playlist(where: str) -> bool:
-    """Whether its name says HLS."""
-    return urlsplit(where).path.lower().endswith((".m3u8", ".m3u"))
+def certificate_fault(where: str, options: SourceOptions) -> str | None:
+    """What is wrong with the certificate at the address's port; None: nothing, or no TLS.
+
+    FFmpeg does not tell why it trusts somebody not.
+    """
+    parts, scheme = urlsplit(where), SCHEMES[split_scheme(where)[0]]
+    if not scheme.tls or options.tls_insecure:
+        return None
+    context, host = client_context(options.ca_file), parts.hostname or ""
+    try:
+        plain = socket.create_connection((host, parts.port or scheme.port), timeout=1.0)
+        with plain, context.wrap_socket(plain, server_hostname=host):
+            return None
+    except ssl.SSLCertVerificationError as error:
+        return untrusted(error)
+    except OSError:
+        return None
+
+
+def is_playlist(where: str, kind: str = "") -> bool:
+    """Whether its name or content type says HLS."""
+    return "mpegurl" in kind or urlsplit(where).path.lower().endswith((".m3u8", ".m3u"))
 
 
 class _Fetcher:

@@ -54,7 +54,7 @@ def network_address(uri: str, options: SourceOptions) -> tuple[str, SourceOption
             given[match[0]] = parsers[match[0]](match[1], match[0])
     for taken in given:
         where = re.sub(rf"(?<=[?&]){taken}=[^&#]*&?", "", where)
-    options = replace(options, **given)
+    options = replace(options, playlist=options.playlist or name in _SENT_AS, **given)
     if options.poll_s >= options.read_timeout_s:
         raise ConfigError(
             f"poll_s is {options.poll_s:g}, but a source without a frame for "
@@ -232,7 +232,7 @@ def make_source(
             client_context(asked.ca_file)
         if asked.tls_insecure:
             log.warning("%s: no certificate is checked (tls_insecure)", label)
-        if SCHEMES[scheme].port and script is None:
+        if SCHEMES[scheme].port and script is None:  # nobody answers a knock at a datagram's port
             make = _knocking(make, address, label)
     if endurance is None or (not SCHEMES[scheme].lasting and script is None):
         return source

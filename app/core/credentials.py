@@ -85,7 +85,8 @@ def _mask_address(word: str) -> str:
     if not authority and (":" not in login or login[0] in "/."):
         return word
     path, mark, query = rest.partition("?")
-    return word[:start] + (HIDDEN + at_sign if at_sign else "") + path + mark + _mask_query(query)
+    hidden = HIDDEN if login else ""  # udp://@239.0.0.1 has an empty one
+    return word[:start] + hidden + at_sign + path + mark + _mask_query(query)
 
 
 def _mask_query(query: str) -> str:

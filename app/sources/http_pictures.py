@@ -208,6 +208,7 @@ class HttpSource:
                 raise SourceError(
                     f"{self._label}: a picture of more than {MOST_BYTES // 1_000_000} MB is refused"
                 )
+        answer.close()  # all of it was read: the connection is free for the next request
         if not self._waiting:
             self._note("what it sends is no whole JPEG, PNG or WebP picture")
             self._cutter = PictureCutter()

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from ..core.errors import SourceError
 
-MOST_BYTES = 32_000_000  # between two whole pictures
+# Between two whole pictures:
+MOST_BYTES = 32_000_000
+MOST_DAMAGED = 10_000
 
 
 class EncodedPicture(NamedTuple):
@@ -31,17 +33,18 @@ _LONGEST_START = 12
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _LENGTH = re.compile(rb"(?i)content-length:\s{0,9}([0-9]{1,20})")
 _MOST_SEGMENTS = 1000  # of a JPEG before its picture, for example a profile in pieces
+_FALSE_START = 4  # noise that looks like a JPEG's begin ends within so many: a true one may follow
 
 
 def _jpeg(data: bytearray) -> _Walk:
     """ITU-T T.81, B.1: segments with a length; after a scan's header, data up to a marker."""
     at, wh_px = 2, (0, 0)
-    for _ in range(_MOST_SEGMENTS):
+    for segment in range(_MOST_SEGMENTS):
         while len(data) < at + 2:
             yield
         kind = data[at + 1]
         if data[at] != 0xFF or kind in (0x00, 0xD8):
-            return _Walked(-2)
+            return _Walked(-2 if segment < _FALSE_START else -at)
         if kind == 0xFF:  # a fill byte
             at += 1
             continue
@@ -65,7 +68,7 @@ def _jpeg(data: bytearray) -> _Walk:
         at = marker.start()
         if data[at + 1] not in _AFTER_SCAN:
             return _Walked(-at)  # cut off: here begins something else
-    return _Walked(-2)
+    return _Walked(-at)
 
 
 _AFTER_SCAN = (0xC4, 0xD9, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0))
@@ -128,7 +131,7 @@ class PictureCutter:
     def __init__(self) -> None:
         self._data = bytearray()
         self._walk: _Walk | None = None
-        self._idle_bytes = 0
+        self._idle_bytes = self._idle_starts = 0
         self._promised_bytes = 0
         self.damaged = 0
 
@@ -137,7 +140,9 @@ class PictureCutter:
         self._data += data
         pictures: list[EncodedPicture] = []
         while self._step(pictures):
-            pass
+            self._idle_starts = 0 if pictures else self._idle_starts + 1
+            if self._idle_starts > MOST_DAMAGED:
+                raise SourceError(f"it sent {MOST_DAMAGED} damaged pictures and no whole one")
         self._idle_bytes = 0 if pictures else self._idle_bytes + len(data)
         if self._idle_bytes > MOST_BYTES:
             part = f", in a part of {self._promised_bytes / 1e6:.0f} MB" * bool(

@@ -61,11 +61,17 @@ def open_network(where: str, *, label: str, options: SourceOptions, more: Mappin
     told = {**more, **ffmpeg_options(where, options)}
     extra: dict[str, Any] = {"format": "hls"} if options.playlist else {}
     if options.playlist and split_scheme(where)[0] == "https" and not options.tls_insecure:
-        extra["io_open"] = _Fetcher(options)
+        extra["io_open"] = _Fetcher(label, options)
         told |= {"http_persistent": "0", "http_multiple": "0"}  # these look behind io_open
     timeout = (options.open_timeout_s, options.read_timeout_s)
     try:
         return av.open(where, options=told, timeout=timeout, metadata_errors="replace", **extra)
+    except av.error.ProtocolNotFoundError:
+        name = split_scheme(where)[0]
+        raise SourceError(
+            f"cannot open {label}: PyAV's FFmpeg was built without {name}: build PyAV with one "
+            "that has it, or receive it by GStreamer (gst:PIPELINE)"
+        ) from None
     except av.error.FFmpegError:
         fault = certificate_fault(where, options)
         if fault is None:
@@ -100,13 +106,13 @@ def is_playlist(where: str, kind: str = "") -> bool:
 class _Fetcher:
     """Opens what a playlist names, for FFmpeg: over https only, each server verified."""
 
-    def __init__(self, options: SourceOptions) -> None:
-        self._options = options
+    def __init__(self, label: str, options: SourceOptions) -> None:
+        self._label, self._options = f"what {label} names", options
 
     def __call__(self, url: str, _flags: int, asked: dict[str, str]) -> io.RawIOBase:
         if split_scheme(url)[0] != "https":
             raise SourceError("a playlist over https names an address that is not https")
-        client = HttpClient(url, label="a part of the playlist", options=self._options)
+        client = HttpClient(url, label=self._label, options=self._options)
         start, end = int(asked.get("offset", 0)), int(asked.get("end_offset", 0))
         headers = {"Range": f"bytes={start}-{end - 1 if end else ''}"} if start or end else {}
         answer = client.get(self._options.read_timeout_s, headers)
@@ -119,6 +125,10 @@ class _Body(io.RawIOBase):
 
     def __init__(self, client: HttpClient, answer: Any, limit_s: float) -> None:
         self._client, self._answer, self._limit_s = client, answer, limit_s
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
 
     def read(self, size: int = -1) -> bytes:
         """At most so many bytes; b"" at the end."""

@@ -36,9 +36,10 @@ PICTURES = {
     "webp": encoded(".webp", 0, (160, 120), cv2.IMWRITE_WEBP_QUALITY, 80),
     "lossless webp": encoded(".webp", 0, (160, 120), cv2.IMWRITE_WEBP_QUALITY, 101),
 }
+BETWEEN = b"\r\n--frame\r\nContent-Type: image/jpeg\r\n\r\n"
 AROUND = [
     b"",
-    b"\r\n--frame\r\nContent-Type: image/jpeg\r\n\r\n",
+    BETWEEN,
     b"\n--x\n\n",
     bytes(7),
     b"\xff\xd8",

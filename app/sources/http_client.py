@@ -79,9 +79,9 @@ class _Incoming(io.RawIOBase):
 class _Connection(http.client.HTTPConnection):
     """To ``parts``' host, through the proxy of the environment where there is one."""
 
-    def __init__(self, parts: SplitResult, context: ssl.SSLContext) -> None:
+    def __init__(self, parts: SplitResult, context: ssl.SSLContext | None) -> None:
         host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
-        self._context = context if parts.scheme == "https" else None
+        self._context = context
         self._server = host
         proxy = _proxy(parts.scheme, host)
         self.absolute = proxy is not None and self._context is None
@@ -207,7 +207,8 @@ class HttpClient:
         self._login: Login | None = None
         if self._userinfo:
             self._login = Login(unquote(parts.username or ""), unquote(parts.password or ""))
-        self._context = client_context(options.ca_file, insecure=options.tls_insecure)
+        self._options = options
+        self._context: ssl.SSLContext | None = None  # made for the first server with TLS
         self._connection: _Connection | None = None
         self._wire: Wire | None = None  # of the last answer, whose body may outlive the connection
         self._origin: tuple[Any, ...] = ()
@@ -341,7 +342,11 @@ class HttpClient:
     ) -> Any:
         if self._connection is None:
             self.close()
-            connection = _Connection(parts, self._context)
+            secure = parts.scheme == "https"
+            if secure and self._context is None:
+                trust = self._options
+                self._context = client_context(trust.ca_file, insecure=trust.tls_insecure)
+            connection = _Connection(parts, self._context if secure else None)
             connection.timeout = max(0.001, deadline_s - time.monotonic())
             connection.connect()
             self._connection, self._wire = connection, connection.sock

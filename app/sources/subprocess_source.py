@@ -225,6 +225,13 @@ def _make_decoder(request: dict[str, Any]) -> FrameSource:
     return make_source(request["uri"], realtime=False, isolate=False, options=options)
 
 
+def _load() -> None:
+    """Import what a source may need, before the time for its opening runs."""
+    from . import uri  # noqa: F401 - which knows this file
+
+    load_cv2()
+
+
 def main() -> int:
     """The child process: serve one source through the two file descriptors in sys.argv."""
-    return serve(sys.argv[1:], _make_decoder, load_cv2)
+    return serve(sys.argv[1:], _make_decoder, _load)

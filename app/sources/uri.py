@@ -240,8 +240,8 @@ def make_source(
     patience = replace(
         endurance,
         open_s=endurance.open_s + (START_S if in_child else 0),
-        # a picture that is asked for is told stalled when the second one does not come
-        stall_s=max(endurance.stall_s, 2 * asked.poll_s),
+        # a picture that is seldom asked for is told stalled when the second one does not come
+        stall_s=max(endurance.stall_s, 2 * asked.poll_s if asked.poll_s > 1 else 0),
     )
     return ReconnectingSource(make, label=label, endurance=patience)
 

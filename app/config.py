@@ -48,9 +48,18 @@ class Key:
     writes: bool = False
 
     def check(self, name: str, value: object) -> None:
-        """Raise ConfigError for a value beyond the limits or the choices; None is "not set"."""
+        """Raise ConfigError for a value beyond the limits or the choices; None is "not set".
+
+        And for an address that holds what is no character, which no server can be asked for.
+        """
         if value is None:
             return
+        for text in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(text, str) and "://" in text and re.search("[\ud800-\udfff]", text):
+                raise ConfigError(
+                    f"{name} is {mask_credentials(text)!a}, which holds bytes that are not UTF-8: "
+                    "write them percent-encoded, for example %FF"
+                )
         if self.choices and value not in self.choices:
             raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(self.choices)}")
         if self.limits is None or not isinstance(value, int | float):
@@ -408,6 +417,17 @@ class Config:
     )
     rtsp_transport: RtspTransport = key(
         "auto", "how RTSP streams travel", choices=get_args(RtspTransport), on="run soak"
+    )
+    ca_file: str | None = key(
+        None,
+        "authorities that certificates of sources are checked by (default: the system's)",
+        metavar="FILE",
+        on="run replay soak",
+    )
+    tls_insecure: bool = key(
+        False,
+        "take any certificate of a source: anybody can read its password",
+        on="run replay soak",
     )
     reconnect: bool = key(
         True, "open a camera or stream again when it is lost (default: yes)", on="run"

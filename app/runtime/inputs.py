@@ -37,6 +37,8 @@ def source_options(config: Config) -> SourceOptions:
         rtsp_transport=config.rtsp_transport,
         deinterlace=config.deinterlace,
         max_megapixels=config.max_megapixels,
+        ca_file=config.ca_file,
+        tls_insecure=config.tls_insecure,
     )
 
 

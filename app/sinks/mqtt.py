@@ -36,11 +36,11 @@ from ..core.errors import ConfigError
 from ..core.frame import SourceInfo
 from ..core.stats import OutputMeter
 from ..core.text import foreign
+from ..core.tls import client_context, untrusted
 from .events import EventMessage
 from .json_lines import ResultEncoder
 from .mqtt_spool import Spool
 from .objects import topic_part
-from .webhook import client_context, untrusted
 
 log = logging.getLogger(__name__)
 

@@ -23,6 +23,7 @@ from ..config import WebhookOptions
 from ..core.errors import ConfigError
 from ..core.stats import OutputMeter
 from ..core.text import foreign
+from ..core.tls import client_context, untrusted
 from .events import EventMessage
 
 log = logging.getLogger(__name__)
@@ -272,21 +273,3 @@ class _Https(urllib.request.HTTPSHandler):
 def _opener(options: WebhookOptions) -> Callable[..., Any]:
     context = client_context(options.ca_file, "webhook")
     return urllib.request.build_opener(_Http(), _Https(context), _NoRedirect).open
-
-
-def client_context(ca_file: str | None, table: str) -> ssl.SSLContext:
-    """Trusts the system's authorities, or those in ``ca_file`` of the ``[table]``."""
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read ca_file {ca_file} of [{table}]: {error.strerror or error}"
-        ) from error
-
-
-def untrusted(error: ssl.SSLCertVerificationError, table: str) -> str:
-    """What is wrong with the other side's certificate, and the cure."""
-    return (
-        f"its certificate is not trusted ({foreign(error.verify_message)}); name its authority as "
-        f"ca_file in [{table}]"
-    )

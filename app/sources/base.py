@@ -8,8 +8,8 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -227,7 +227,10 @@ class SourceOptions:
     rtsp_transport: RtspTransport = "auto"  # TCP first; UDP loses packets rather than time
     deinterlace: bool = False  # of interlaced pictures; else their two moments stay woven
     max_megapixels: float = 64.0  # larger pictures are refused
-    ffmpeg: Mapping[str, str] = field(default_factory=dict)  # more options of FFmpeg, by name
+    ca_file: str | None = None  # authorities to trust; None: the system's
+    tls_insecure: bool = False  # trust anybody
+    poll_s: float = 1.0  # between two requests for a still picture
+    playlist: bool = False  # what the address gives is HLS, whatever its name
 
     def __post_init__(self) -> None:
         for name in ("open_timeout_s", "read_timeout_s", "max_megapixels"):

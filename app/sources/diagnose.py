@@ -157,6 +157,8 @@ def port_fault(uri: str, limit_s: float) -> str | None:
     """Why nobody answers at the address's port; None where somebody does."""
     try:
         parts, scheme = urlsplit(uri), scheme_of(uri)
+        if scheme is not None and not scheme.port:
+            return None  # nothing listens there on TCP
         host, port = parts.hostname or "", parts.port or (scheme.port if scheme else 0)
         socket.create_connection((host, port), timeout=min(1.0, limit_s)).close()
     except socket.gaierror:

@@ -24,6 +24,7 @@ from .diagnose import (
     unreachable,
     unreadable_file,
 )
+from .protocols import open_network
 
 log = logging.getLogger(__name__)
 
@@ -142,11 +143,11 @@ class FfmpegSource:
         limit_s = options.open_timeout_s
         started_s = time.monotonic()
         try:
-            self._container = av.open(
-                self._where,
-                options=self._ffmpeg_options(),
-                metadata_errors="replace",
-                timeout=(limit_s, options.read_timeout_s) if self._remote else None,
+            told = self._ffmpeg_options()
+            self._container = (
+                open_network(self._where, label=self._label, options=options, more=told)
+                if self._remote
+                else av.open(self._where, options=told, metadata_errors="replace")
             )
         except (av.error.FFmpegError, MemoryError) as error:
             if not self._remote:
@@ -170,18 +171,9 @@ class FfmpegSource:
         options = {"max_pixels": str(self._options.max_pixels)}
         if self._remote:
             # the whole of an opening, and of a read, PyAV bounds; this also bounds a farewell
-            options["rw_timeout"] = str(round(self._options.read_timeout_s * 1e6))
-        if self._where.lower().startswith("rtsp"):
-            options["timeout"] = options.pop("rw_timeout")
-            transport = self._options.rtsp_transport
-            if transport == "auto":
-                options["rtsp_flags"] = "prefer_tcp"
-            else:
-                options["rtsp_transport"] = transport
-            # One packet is looked at, where FFmpeg's default is up to five seconds. Not "nobuffer":
-            # it throws away what is looked at, and with it the first key frame.
-            options |= {"flags": "low_delay", "probesize": "32"}
-        return options | dict(self._options.ffmpeg)
+            name = "timeout" if self._where.startswith("rtsp") else "rw_timeout"
+            options[name] = str(round(self._options.read_timeout_s * 1e6))
+        return options
 
     def _placed(self, picture: Any) -> _Decoded:
         live = self._info.live

@@ -168,6 +168,7 @@ class Retry:
         self.due_ns = self._now_ns() + round(wait_s * 1e9)
 
 
+TELL_SIZE_NS = 60_000_000_000  # changes of size in between are only counted
 SLEPT_NS = 2_000_000_000  # nobody has read for so long: this process was stopped, not the source
 
 
@@ -222,6 +223,7 @@ class ReconnectingSource:
         self._recording = False
         self._info: SourceInfo | None = None
         self._wh_px: tuple[int, int] | None = None
+        self._told_size_ns = -TELL_SIZE_NS
         self._backlog = BacklogFilter()
 
     def listen(self, listener: SourceListener) -> None:
@@ -234,7 +236,8 @@ class ReconnectingSource:
         while self._attempt is not None and self._attempt.info is None:
             try:
                 self._attempt.take(0.2)
-                self._check_deadlines()
+                if self._attempt.info is None:  # else how long it took to open is no silence
+                    self._check_deadlines()
             except SourceEnded:
                 raise
             except SourceError as error:
@@ -364,7 +367,11 @@ class ReconnectingSource:
             return frame
         if self._wh_px is not None and frame.wh_px != self._wh_px:
             self._count("size changes")
-            log.info("source %s: frames are %dx%d from here on", self._label, *frame.wh_px)
+            # a camera that changes it all the time must not fill the log
+            quiet = now_ns - self._told_size_ns < TELL_SIZE_NS
+            level = logging.DEBUG if quiet else logging.INFO
+            log.log(level, "source %s: frames are %dx%d from here on", self._label, *frame.wh_px)
+            self._told_size_ns = self._told_size_ns if quiet else now_ns
         self._wh_px = frame.wh_px
         seen = self._freeze.look(frame, now_ns)
         if seen is PictureFault.FROZEN:

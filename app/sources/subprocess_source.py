@@ -20,7 +20,7 @@ from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Colour, Frame, FramePool, SourceInfo
 from ..core.interfaces import FrameSource
 from ..core.package import child_command
-from .base import SourceOptions, load_av
+from .base import SourceOptions, load_av, load_cv2
 from .diagnose import no_frame
 from .frame_ipc import FIELDS, Channel, Closed, Message, SlotReader, serve
 
@@ -247,6 +247,14 @@ def _limit_memory(max_pixels: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
+def _load() -> None:
+    """Import what a source may need, before the time for its opening runs."""
+    from . import uri  # noqa: F401 - which knows this file
+
+    load_av()
+    load_cv2()
+
+
 def main() -> int:
     """The child process: serve one source through the two file descriptors in sys.argv."""
-    return serve(sys.argv[1:], _make_decoder, load_av)
+    return serve(sys.argv[1:], _make_decoder, _load)

@@ -15,13 +15,15 @@ from urllib.parse import parse_qsl, unquote
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, SourceError
 from ..core.interfaces import FrameSource
-from ..core.schemes import KINDS, SCHEMES, scheme_of, split_scheme
+from ..core.schemes import KINDS, SCHEMES, Scheme, scheme_of, split_scheme
+from ..core.tls import client_context
 from .base import Paced, RtspTransport, SourceOptions, stable_name
 from .camera import CameraMode, CameraSource
 from .chaos import ChaosSource, Schedule
 from .diagnose import REFUSED, missing_file, missing_sample, port_fault
 from .ffmpeg import FfmpegSource
 from .gstreamer import csi_pipeline, gst_command
+from .http_pictures import HttpSource
 from .images import FolderSource, absolute, find, split_loop
 from .images import is_there as _is_there
 from .pattern import PatternOptions, PatternSource
@@ -32,19 +34,71 @@ from .subprocess_source import START_S, IsolatedSource
 log = logging.getLogger(__name__)
 
 
-def rtsp_transport(uri: str, options: SourceOptions) -> tuple[str, SourceOptions]:
-    """Take ``rtsp_transport=`` out of an RTSP address; all else belongs to the server."""
-    match = re.search(r"(?<=[?&])rtsp_transport=([^&#]*)&?", uri)
-    if match is None or not uri.lower().startswith("rtsp"):
-        return uri, options
+def network_address(uri: str, options: SourceOptions) -> tuple[str, SourceOptions]:
+    """An address as FFmpeg and servers take it, and what its options said to Kestrel.
+
+    Options of other names belong to the server. Raises ConfigError for an address that cannot be
+    meant, and for a wrong value.
+    """
+    name, rest = split_scheme(uri)
+    scheme = SCHEMES[name]
+    where = f"{_SENT_AS.get(name, name)}:{rest}"
+    _check_address(where, scheme)
+    parsers: dict[str, Callable[[str, str], Any]] = {}
+    if name.startswith("rtsp"):
+        parsers["rtsp_transport"] = _transport
+    if "tls" in scheme.protocols:
+        parsers |= {"tls_insecure": _switch, "ca_file": lambda text, _: unquote(text)}
+    if name in ("http", "https"):
+        parsers["poll_s"] = _number
+    given: dict[str, Any] = {}
+    for match in re.findall(r"(?<=[?&])(\w+)=([^&#]*)", where):
+        if match[0] in parsers:
+            given[match[0]] = parsers[match[0]](match[1], match[0])
+    for taken in given:
+        where = re.sub(rf"(?<=[?&]){taken}=[^&#]*&?", "", where)
+    options = replace(options, playlist=options.playlist or name in _SENT_AS, **given)
+    if options.poll_s >= options.read_timeout_s:
+        raise ConfigError(
+            f"poll_s is {options.poll_s:g}, but a source without a frame for "
+            f"{options.read_timeout_s:g} s is lost: raise read_timeout_s, or lower poll_s"
+        )
+    return (where.rstrip("?&") if given else where), options
+
+
+_SENT_AS = {"hls": "https", "hls+https": "https", "hls+http": "http"}
+_ESCAPES = (
+    "percent-encode what a user name or a password must not hold as it is: # is %23, % is %25, "
+    "/ is %2F, : is %3A, ? is %3F, @ is %40"
+)
+
+
+def _check_address(where: str, scheme: Scheme) -> None:
+    """Raise ConfigError for an address without host or port, and for raw characters in it."""
+    shown = mask_credentials(where)
+    if any(not "\x20" <= char <= "\x7e" and not char.isprintable() for char in where):
+        raise ConfigError(
+            f"{shown!a} holds what is no character: {_ESCAPES.partition(':')[0]}, as UTF-8"
+        )
+    authority = re.split(r"[/?#]", where.partition("//")[2], maxsplit=1)[0]
+    login, _, host = authority.rpartition("@")
+    if re.search(r"%(?![0-9A-Fa-f]{2})", login):
+        raise ConfigError(f"{shown} has a % that begins no code: {_ESCAPES}")
+    port = re.fullmatch(r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]*))?", host)
+    if port is None or int(port[1] or 0) > 65535:
+        raise ConfigError(f"{shown} has no port where one is expected: {_ESCAPES}")
+    if not port[1] and scheme.listens:
+        raise ConfigError(f"{shown} names no port: write {scheme.written}")
+    if not host.partition(":")[0] and not scheme.listens:
+        raise ConfigError(f"{shown} names no host")
+
+
+def _transport(text: str, name: str) -> RtspTransport:
     transport: RtspTransport
     for transport in get_args(RtspTransport):
-        if match[1] == transport:
-            break
-    else:
-        raise ConfigError(f"rtsp_transport must be auto, tcp or udp, is {match[1]!r}")
-    rest = (uri[: match.start()] + uri[match.end() :]).rstrip("?&")
-    return rest, replace(options, rtsp_transport=transport)
+        if text == transport:
+            return transport
+    raise ConfigError(f"{name} must be auto, tcp or udp, is {text!r}")
 
 
 def deinterlace(uri: str, options: SourceOptions) -> tuple[str, SourceOptions]:
@@ -184,12 +238,24 @@ def make_source(
         make = _with_chaos(make, Schedule(script), label)
     source = make()  # what is wrong with the URI is told here, not by the thread that opens it
     scheme, _ = _split(uri)
+    asked = options
+    if SCHEMES[scheme].network:
+        address, asked = network_address(uri, options)
+        if asked.ca_file is not None:
+            client_context(asked.ca_file)
+        if asked.tls_insecure:
+            log.warning("%s: no certificate is checked (tls_insecure)", label)
+        if SCHEMES[scheme].port and script is None:  # nobody answers a knock at a datagram's port
+            make = _knocking(make, address, label)
     if endurance is None or (not SCHEMES[scheme].lasting and script is None):
         return source
-    if SCHEMES[scheme].network and script is None:
-        make = _knocking(make, uri, label)
     in_child = isolate or (isolate is None and scheme != "camera")
-    patience = replace(endurance, open_s=endurance.open_s + (START_S if in_child else 0))
+    patience = replace(
+        endurance,
+        open_s=endurance.open_s + (START_S if in_child else 0),
+        # a picture that is seldom asked for is told stalled when the second one does not come
+        stall_s=max(endurance.stall_s, 2 * asked.poll_s if asked.poll_s > 1 else 0),
+    )
     return ReconnectingSource(make, label=label, endurance=patience)
 
 
@@ -259,8 +325,11 @@ def _once(
         where = uri
         source = CameraSource(device, label=label, mode=mode)
     elif SCHEMES[scheme].network:
-        where, options = rtsp_transport(uri, options)
-        source = FfmpegSource(where, label=label, remote=True, options=options)
+        where, options = network_address(uri, options)
+        if split_scheme(where)[0] in ("http", "https"):
+            source = HttpSource(where, label=label, options=options)
+        else:
+            source = FfmpegSource(where, label=label, remote=True, options=options)
     else:
         name = str(SAMPLE_PATH) if scheme == "sample" else rest
         if scheme == "sample" and not _is_there(SAMPLE_PATH):

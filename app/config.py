@@ -124,6 +124,11 @@ class RecordOptions:
     segment_mb: float = key(500.0, "size at which the next file begins", limits=(0.1, 1_000_000))
     keep_hours: float = key(168.0, "older recordings are removed", limits=(0.001, 1_000_000))
     budget_mb: float = key(10_000.0, "size of the folder at most", limits=(0.1, 100_000_000))
+    keep_mb: float | None = key(
+        None,
+        "recordings that stay when other data fills the disk (default: 1000, or half of them)",
+        limits=(0, 100_000_000),
+    )
 
     def __post_init__(self) -> None:
         _check_values(self, "record")
@@ -142,6 +147,11 @@ class ClipOptions:
     )
     keep_hours: float = key(168.0, "older clips are removed", limits=(0.001, 1_000_000))
     budget_mb: float = key(2_000.0, "size of the folder at most", limits=(0.1, 100_000_000))
+    keep_mb: float | None = key(
+        None,
+        "clips that stay when other data fills the disk (default: 1000, or half of them)",
+        limits=(0, 100_000_000),
+    )
 
     def __post_init__(self) -> None:
         _check_values(self, "clips")
@@ -330,6 +340,7 @@ class Config:
         on=EVERY,
         helps=dict.fromkeys(("bench", "soak"), "write all figures there"),
     )
+    overwrite: bool = key(False, "replace what is in the files of --json, --events and --record")
     expect: str | None = key(
         None, "compare; exit 6 if it differs", metavar="GOLDEN.jsonl", on="replay"
     )

@@ -21,7 +21,7 @@ from ..models.manifest import Model
 from ..pipeline.handoff import Policy
 from ..sinks.adapters import QueuedSink, instruments
 from ..sinks.events import EventLinesSink, EventSink, Listener, TrackEventSink
-from ..sinks.json_lines import JsonLinesSink, LinesFile
+from ..sinks.json_lines import JsonLinesSink, LinesFile, exists, holds_something
 from ..sinks.video import VideoFileSink
 
 if TYPE_CHECKING:
@@ -94,8 +94,14 @@ class Outputs:
         self._stats, self._engine = stats, engine
         self.meters: list[OutputMeter] = []
         self._services: list[_Service] = []
-        self._lines = None if config.json is None else LinesFile(config.json)
-        self._events = None if config.events.path is None else LinesFile(config.events.path)
+        self._lines = (
+            None if config.json is None else LinesFile(config.json, overwrite=config.overwrite)
+        )
+        self._events = (
+            None
+            if config.events.path is None
+            else LinesFile(config.events.path, overwrite=config.overwrite)
+        )
         self._webhook = None if config.webhook.url is None else self._make_webhook()
         http = config.http.address
         self._http = None if http is None else self._make_http(http)
@@ -173,7 +179,9 @@ class Outputs:
                     f"--record {options.path}: several sources do not go into one video; name a "
                     f"folder ({options.path}/), in which each gets one of its own"
                 )
-            return self._beside(VideoFileSink(options.path), meter)
+            return self._beside(
+                VideoFileSink(options.path, overwrite=self._config.overwrite), meter
+            )
         from ..sinks.recordings import SegmentsSink
 
         options = replace(options, path=f"{Path(options.path, name)}{os.sep}")
@@ -271,7 +279,7 @@ def _secret(value: str | None, file: str | None) -> str | None:
 
 
 def refuse_own_inputs(config: Config, model: Model | None, policy: Policy) -> None:
-    """No output may be an input."""
+    """No output may be an input, or replace a file unless that is asked for."""
     written = {each.flag: each.of(config) for each in SETTINGS if each.key.writes}
     refuse_clashes(
         outputs={
@@ -288,3 +296,7 @@ def refuse_own_inputs(config: Config, model: Model | None, policy: Policy) -> No
             "the model's manifest": str(model.manifest) if model and model.manifest else None,
         },
     )
+    for flag, path in written.items():
+        taken = path and path != "-" and not is_folder(path) and holds_something(Path(path))
+        if taken and not config.overwrite:
+            raise ConfigError(f"{flag} {exists(Path(path))}")

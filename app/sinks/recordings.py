@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,75 +21,11 @@ from ..core.errors import SinkError
 from ..core.frame import SourceInfo, bgr_pixels
 from ..core.interfaces import Sink
 from ..core.stats import OutputMeter
+from .budget import Budget
 from .events import EventMessage
-from .json_lines import unwritable
 from .video import VideoFileSink, encode_jpeg
 
 log = logging.getLogger(__name__)
-
-
-# Written before this, a file is of a device whose clock had not been set yet: its age is unknown,
-# and when the clock is set it must not look fifty years old.
-PLAUSIBLE_S = 1_577_836_800  # 2020-01-01
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The oldest recordings are removed until the rest fits both limits. Any thread.
-
-    Only files named ``PREFIX-YYYYMMDDThhmmssZ[-n].mp4`` are ever counted or removed.
-    """
-
-    folder: Path
-    prefix: str
-    max_bytes: int
-    max_age_s: float
-
-    def new_path(self, now_s: float | None = None) -> Path:
-        """A name that nobody has yet; the wall clock of a small device may jump back."""
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_s))
-        path, n = self.folder / f"{self.prefix}-{stamp}.mp4", 1
-        while path.exists():
-            path, n = self.folder / f"{self.prefix}-{stamp}-{n}.mp4", n + 1
-        return path
-
-    def enforce(
-        self, *, spare: Path | None = None, now_s: Callable[[], float] = time.time
-    ) -> list[Path]:
-        """Remove what is too much, never ``spare``; returns what was removed."""
-        files = sorted(self._files())  # by time of last writing
-        total = sum(size for _, size, _ in files)
-        removed = []
-        for written_s, size, path in files:
-            too_old = PLAUSIBLE_S < written_s < now_s() - self.max_age_s
-            if (total > self.max_bytes or too_old) and path != spare and _remove(path):
-                total -= size
-                removed.append(path)
-        return removed
-
-    def remove_oldest(self, *, spare: Path | None = None) -> bool:
-        """Make room on a full disk; False if there is nothing left to remove."""
-        return any(_remove(path) for _, _, path in sorted(self._files())[:1] if path != spare)
-
-    def _files(self) -> list[tuple[float, int, Path]]:
-        ours = re.compile(rf"{re.escape(self.prefix)}-\d{{8}}T\d{{6}}Z(-\d+)?\.mp4")
-        found = []
-        for path in self.folder.glob(f"{self.prefix}-*.mp4"):
-            with suppress(OSError):  # removed by somebody else just now
-                if ours.fullmatch(path.name) and path.is_file():
-                    status = path.stat()
-                    found.append((status.st_mtime, status.st_size, path))
-        return found
-
-
-def _remove(path: Path) -> bool:
-    try:
-        path.unlink()
-    except OSError as error:
-        log.warning("cannot remove %s: %s", path, error.strerror)
-        return False
-    log.info("removed %s to make room", path)
-    return True
 
 
 class _Recorder:
@@ -103,6 +37,7 @@ class _Recorder:
         meter: OutputMeter,
         *,
         prefix: str,
+        others: str = "(?!)",
         make: Callable[[Path], Sink],
     ) -> None:
         assert options.path is not None
@@ -112,23 +47,18 @@ class _Recorder:
             prefix=prefix,
             max_bytes=int(options.budget_mb * 1e6),
             max_age_s=options.keep_hours * 3600,
+            keep_bytes=None if options.keep_mb is None else int(options.keep_mb * 1e6),
+            others=others,
         )
         self._source: SourceInfo | None = None
         self._labels: Sequence[str] = ()
         self._file: Sink | None = None
         self._path = Path()
 
-    def _make_folder(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Take the names and make the folder where missing; raises SinkError with the cure."""
-        self._source, self._labels, folder = source, labels, self._budget.folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            raise SinkError(
-                f"cannot record to {folder}: it is no folder; name another one"
-            ) from error
-        except OSError as error:
-            raise unwritable(f"cannot record to {folder}", error, folder) from error
+    def _claim(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Take the names and the folder; raises SinkError with the cure."""
+        self._source, self._labels = source, labels
+        self._budget.claim()
 
     def _begin_file(self) -> None:
         assert self._source is not None
@@ -177,8 +107,12 @@ class SegmentsSink(_Recorder):
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Make the folder and try a file in it; raises SinkError."""
-        self._make_folder(source, labels)
-        self._begin()
+        self._claim(source, labels)
+        try:
+            self._begin()
+        except SinkError:
+            self._budget.release()
+            raise
 
     def emit(self, result: Result) -> None:
         """Write into the present file, or into the next one; never raises for a bad disk."""
@@ -197,13 +131,14 @@ class SegmentsSink(_Recorder):
             self._note_trouble(error, f"; trying again every {RETRY_S:g} s")
             self._budget.enforce()
             # another disk user may have taken the room that the budget promised
-            room = error.disk_full and self._budget.remove_oldest()
+            room = error.disk_full and self._budget.make_room()
             self._retry_s = now_s + (LOOK_S if room else RETRY_S)
 
     def close(self) -> None:
         """End the present file."""
         with suppress(SinkError):
             self._end()
+        self._budget.release()
 
     def _begin(self) -> None:
         self._begin_file()
@@ -271,7 +206,7 @@ class ClipSink(_Recorder):
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Make the folder; raises SinkError."""
-        self._make_folder(source, labels)
+        self._claim(source, labels)
         self._budget.enforce()
 
     def notice(self, event: EventMessage) -> None:
@@ -298,6 +233,7 @@ class ClipSink(_Recorder):
         """End a clip that is under way with all that belongs to it."""
         if self._file is not None:
             self._end()
+        self._budget.release()
 
     def _follow(self, event: EventMessage, now_ns: int) -> None:
         if event.kind == "other":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import stat
@@ -240,17 +241,20 @@ class VideoFileSink:
     """H.264 with everything drawn in, in .mp4, .mov or .mkv; time stamps are those of the frames.
 
     The first frame sets the size; frames of another size are letterboxed into it. No frames, no
-    file: an earlier recording of that name is replaced by the first frame only. ``fps`` is a hint
-    for players; None takes the source's.
+    file: an earlier recording of that name is replaced by the first frame only, and, unless
+    ``overwrite``, never. ``fps`` is a hint for players; None takes the source's.
     """
 
-    def __init__(self, path: str | Path, fps: float | None = None) -> None:
-        self._path = Path(path)
+    def __init__(
+        self, path: str | Path, fps: float | None = None, *, overwrite: bool = True
+    ) -> None:
+        self._path, self._overwrite = Path(path), overwrite
         if self._path.suffix.lower() not in FORMATS:
             raise ConfigError(
                 f"cannot record to {self._path}: the name must end in one of {', '.join(FORMATS)}"
             )
         self._asked_fps, self._fps = fps, DEFAULT_FPS
+        self._claim: io.FileIO | None = None  # keeps other runs from the file
         self._labels: Sequence[str] = ()
         self._open = self._made_file = False
         self._earlier: tuple[int, ...] | None = None  # what marks the file of an earlier recording
@@ -271,7 +275,7 @@ class VideoFileSink:
                 f"cannot record to {self._path}: it is a {_kind(self._path)}, and a video needs a "
                 "regular file; name another one"
             )
-        open_output(self._path, truncate=False).close()
+        self._claim = open_output(self._path, truncate=False, overwrite=self._overwrite)
         self._open, self._made_file, self._earlier = True, not existed, self._mark()
 
     def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
@@ -302,6 +306,7 @@ class VideoFileSink:
         self._open = False
         if self._writer is None:
             self._remove_if_made()
+            self._release()
             return
         try:
             self._writer.close()
@@ -310,6 +315,7 @@ class VideoFileSink:
         except (OSError, ValueError) as error:
             raise self._stopped(error) from error
         self._writer = None
+        self._release()
         log.info("recorded %d frames to %s", self._frames, self._path)
 
     def _draw(self, pixels: NDArray[np.uint8], result: Result) -> None:
@@ -332,6 +338,7 @@ class VideoFileSink:
         if self._writer is not None:
             self._writer.abandon()
         self._writer, self._open = None, False
+        self._release()
         if self._mark() == self._earlier:  # not begun: an earlier recording is still whole
             self._remove_if_made()
             return self._fault(f"cannot record to {self._path}", error)
@@ -360,6 +367,11 @@ class VideoFileSink:
             return whole_part(self._path)[1] < self._frames
         except FileNotFoundError:  # somebody moved it while it grew, which harms nothing
             return False
+
+    def _release(self) -> None:
+        if self._claim is not None:
+            self._claim.close()
+            self._claim = None
 
     def _mark(self) -> tuple[int, ...] | None:
         """Differs once something was written."""

@@ -88,3 +88,22 @@ def test_what_a_run_would_refuse_is_refused(words: list[str], tmp_path: Path) ->
     given = [word.format(tmp=tmp_path) for word in words]
     assert main([*given, "--check"]) == 2
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("flag", ["--json", "--events", "--record"])
+@pytest.mark.parametrize("command", ["run --headless", "replay"])
+def test_a_file_is_replaced_only_with_overwrite(
+    tiny_model: Path, tmp_path: Path, command: str, flag: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "out.mp4"
+    source = "pattern:?size=64x48&frames=3&fps=50"
+    given = ["--source", source] if command.startswith("run") else [source]
+    words = [*command.split(), *given, "--model", str(tiny_model), flag, str(file)]
+    assert main([*words, "--check"]) == 0 and main(words) == 0
+    before = file.read_bytes()
+    assert before and main([*words, "--check"]) == 2 and main(words) == 2
+    assert "--overwrite" in caplog.text and file.read_bytes() == before
+    file.write_bytes(b"another")
+    words.append("--overwrite")
+    assert main([*words, "--check"]) == 0 and main(words) == 0
+    assert file.read_bytes() not in (b"another", b"")

@@ -194,8 +194,8 @@ path, limit, kill_at = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 sink = VideoFileSink(path)
-sink.open(CLIP, LABELS)
 files = len(os.listdir("/proc/self/fd"))
+sink.open(CLIP, LABELS)
 try:
     for i in range(400):
         if i == kill_at:
@@ -359,3 +359,24 @@ def test_close_again_and_emit_afterwards_do_nothing(tmp_path: Path) -> None:
     sink.close()
     sink.emit(result(1))
     assert len(played(tmp_path / "o.mp4")) == 1
+
+
+def test_a_recording_that_exists_is_not_replaced_unasked(tmp_path: Path) -> None:
+    path = tmp_path / "o.mp4"
+    record(path, result())
+    before = path.read_bytes()
+    with pytest.raises(SinkError, match="--overwrite"):
+        VideoFileSink(path, overwrite=False).open(CLIP, LABELS)
+    assert path.read_bytes() == before
+
+
+def test_two_runs_do_not_write_one_recording(tmp_path: Path) -> None:
+    path = tmp_path / "o.mp4"
+    one, two = VideoFileSink(path), VideoFileSink(path)
+    one.open(CLIP, LABELS)
+    for i in range(5):
+        one.emit(result(i))
+        with pytest.raises(SinkError, match="another run"):
+            two.open(CLIP, LABELS)
+    one.close()
+    assert len(played(path)) == 5

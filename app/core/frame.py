@@ -32,6 +32,7 @@ class Frame:
     clock; ``media_ns`` is the position in the recording, None when live. ``lane``: the number of
     its source among those of a run. ``colour`` concerns the YUV formats. ``pixel_aspect``: width of
     a stored pixel over its height as displayed; boxes and sizes are in stored pixels.
+    ``stream_ns``: its time on the clock of its stream's packets, None where there are none.
     """
 
     pixels: NDArray[np.uint8]
@@ -42,6 +43,7 @@ class Frame:
     lane: int = 0
     colour: Colour = BT601
     pixel_aspect: float = 1.0
+    stream_ns: int | None = None
 
     @property
     def wh_px(self) -> tuple[int, int]:

@@ -20,9 +20,11 @@ from ..core.detections import Result
 from ..core.errors import SinkError
 from ..core.frame import SourceInfo, bgr_pixels
 from ..core.interfaces import Sink
+from ..core.packets import EncodedPacket, PacketTap
 from ..core.stats import OutputMeter
 from .budget import Budget
 from .events import EventMessage
+from .packets import CopyRecorder, Cutting
 from .video import VideoFileSink, encode_jpeg
 
 log = logging.getLogger(__name__)
@@ -87,7 +89,10 @@ RETRY_S = 10.0  # between attempts after a fault
 
 
 class SegmentsSink(_Recorder):
-    """Annotated video in a folder, a new file every so many minutes or megabytes.
+    """Video in a folder, a new file every so many minutes or megabytes.
+
+    Where ``tap`` has a stream's packets, these are copied, with boxes beside (see CopyRecorder).
+    Else results are encoded with all drawn in.
 
     The oldest files are removed to keep within age and budget. A full or vanished disk ends no
     run: frames are counted as lost and a new file is tried every 10 s.
@@ -98,18 +103,26 @@ class SegmentsSink(_Recorder):
         options: RecordOptions,
         meter: OutputMeter,
         *,
+        tap: PacketTap | None = None,
         make: Callable[[Path], Sink] = VideoFileSink,
         clock_s: Callable[[], float] = monotonic,
     ) -> None:
         super().__init__(options, meter, prefix="kestrel", make=make)
         self._options, self._clock_s = options, clock_s
         self._began_s = self._look_s = self._retry_s = 0.0
+        self._tap = tap or PacketTap()
+        self._copy = CopyRecorder(
+            Cutting(self._next_path, lambda: self._is_full(clock_s()), self._ended),
+            overwrite=True,  # names are new
+        )
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Make the folder and try a file in it; raises SinkError."""
         self._claim(source, labels)
+        self._copy.open(source, labels)
         try:
-            self._begin()
+            if self._tap.head is None:
+                self._begin()
         except SinkError:
             self._budget.release()
             raise
@@ -117,7 +130,13 @@ class SegmentsSink(_Recorder):
     def emit(self, result: Result) -> None:
         """Write into the present file, or into the next one; never raises for a bad disk."""
         now_s = self._clock_s()
+        copies = self._tap.head is not None
+        self._take_packets(now_s)
         try:
+            if copies:
+                self._end_file()  # of a source that gave none before
+                self._copy.note(result)
+                return
             if self._file is not None and self._is_full(now_s):
                 self._end()
             if self._file is None:
@@ -128,20 +147,48 @@ class SegmentsSink(_Recorder):
             assert self._file is not None
             self._file.emit(result)
         except SinkError as error:
-            self._note_trouble(error, f"; trying again every {RETRY_S:g} s")
-            self._budget.enforce()
-            # another disk user may have taken the room that the budget promised
-            room = error.disk_full and self._budget.make_room()
-            self._retry_s = now_s + (LOOK_S if room else RETRY_S)
+            self._fail(error, now_s)
 
     def close(self) -> None:
         """End the present file."""
+        self._take_packets(self._clock_s())
+        with suppress(SinkError):
+            self._copy.close()
         with suppress(SinkError):
             self._end()
         self._budget.release()
 
+    def _ended(self) -> None:
+        self._budget.enforce()
+
+    def _take_packets(self, now_s: float) -> None:
+        for item in self._tap.take():
+            if isinstance(item, EncodedPacket) and now_s < self._retry_s:
+                self._meter.dropped("disk")
+                continue
+            try:
+                self._copy.write(item)
+            except SinkError as error:
+                self._fail(error, now_s)
+        self._meter.dropped("slow disk", self._tap.dropped())
+
+    def _fail(self, error: SinkError, now_s: float) -> None:
+        self._note_trouble(error, f"; trying again every {RETRY_S:g} s")
+        self._budget.enforce()
+        # another disk user may have taken the room that the budget promised
+        room = error.disk_full and self._budget.make_room()
+        self._retry_s = now_s + (LOOK_S if room else RETRY_S)
+
+    def _next_path(self) -> Path:
+        self._path = self._budget.new_path()
+        self._note_begun()
+        return self._path
+
     def _begin(self) -> None:
         self._begin_file()
+        self._note_begun()
+
+    def _note_begun(self) -> None:
         self._began_s = self._look_s = self._clock_s()
         if self._meter.trouble:
             log.info("recording again, to %s", self._path)

@@ -22,7 +22,7 @@ from ..core.errors import ConfigError, SinkError
 from ..core.frame import SourceInfo, bgr_pixels
 from ..core.letterbox import place
 from ..core.overlay import OverlayStyle, captions, colour_of, place_tags, text_colour_on
-from .json_lines import open_output, unwritable
+from .json_lines import LinesFile, ResultEncoder, open_output, unwritable
 from .salvage import whole_part, why_not_more
 
 log = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ class H264Writer:
             )
         kind = FORMATS[path.suffix.lower()]
         # "file:", or a name with a colon in it would be taken for a protocol
-        with _plain_errors():
+        with plain_errors():
             self._container: Any = av.open(
                 f"file:{path}", "w", format=kind, options=CONTAINERS[kind]
             )
@@ -173,8 +173,11 @@ class H264Writer:
         self._clock = _Clock(fps)
         self._next_keyframe = 0
 
-    def write(self, pixels: NDArray[np.uint8], time_ns: int) -> None:
-        """Encode (H, W, 3) uint8 BGR as it was at ``time_ns``, on any clock."""
+    def write(self, pixels: NDArray[np.uint8], time_ns: int) -> float:
+        """Encode (H, W, 3) uint8 BGR as it was at ``time_ns``, on any clock.
+
+        Returns its place in the video in ms.
+        """
         from av.video.frame import PictureType, VideoFrame
 
         cv2.cvtColor(pixels, cv2.COLOR_BGR2YUV_I420, dst=self._yuv)
@@ -183,28 +186,29 @@ class H264Writer:
         if picture.pts >= self._next_keyframe:
             picture.pict_type = PictureType.I
             self._next_keyframe = picture.pts + round(KEYFRAME_S * TICKS)
-        with _plain_errors():
+        with plain_errors():
             self._container.mux(self._stream.encode(picture))
+        return float(round(picture.pts * 1000 / TICKS, 3))
 
     def close(self) -> None:
         """Write what the encoder still holds, and the end of the file."""
         try:
-            with _plain_errors():
+            with plain_errors():
                 self._container.mux(self._stream.encode(None))
         except (OSError, ValueError):
             self.abandon()
             raise
-        with _plain_errors():
+        with plain_errors():
             self._container.close()
 
     def abandon(self) -> None:
         """Let go after a fault; never raises."""
-        with suppress(OSError, ValueError), _plain_errors():  # the end cannot be written either
+        with suppress(OSError, ValueError), plain_errors():  # the end cannot be written either
             self._container.close()
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
     """Some of libav's errors, an external library's for one, are neither OSError nor ValueError."""
     from av.error import FFmpegError
 
@@ -234,11 +238,70 @@ class _Clock:
         return self._last
 
 
+class BoxesBeside:
+    """``NAME.jsonl`` beside a video: the lines of --json, with ``at_ms``, the place in the video.
+
+    Opened with its first line. Raises SinkError as LinesFile does.
+    """
+
+    def __init__(self, video: Path, *, overwrite: bool) -> None:
+        self._file = LinesFile(str(video.with_suffix(".jsonl")), overwrite=overwrite)
+        self._line = ResultEncoder()
+        self._open = False
+
+    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Take the names."""
+        self._line.open(source, labels)
+
+    def write(self, result: Result, at_ms: float) -> None:
+        """The line of one frame."""
+        if not self._open:
+            self._file.open()
+            self._open = True
+        self._file.write(f'{self._line(result)[:-1]}, "at_ms": {at_ms}}}')
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._open:
+            self._open = False
+            self._file.close()
+
+
+class LostFrames:
+    """Which frames of a source were captured and not recorded: gaps in their numbers."""
+
+    MOST = 8  # gaps that are named
+
+    def __init__(self) -> None:
+        self._next: int | None = None
+        self._count = self._gaps = 0
+        self._named: list[str] = []
+
+    def look(self, index: int) -> None:
+        """The next frame that was recorded."""
+        if self._next is not None and index > self._next:
+            self._count += index - self._next
+            self._gaps += 1
+            if self._gaps <= self.MOST:
+                last = f"-{index - 1}" if index - 1 > self._next else ""
+                self._named.append(f"{self._next}{last}")
+        self._next = index + 1
+
+    def __str__(self) -> str:
+        """Of the log; "" where none is missing."""
+        if not self._count:
+            return ""
+        more = ", …" if self._gaps > self.MOST else ""
+        return f"; {self._count} that were captured are missing: {', '.join(self._named)}{more}"
+
+
 DEFAULT_FPS = 30.0
 
 
 class VideoFileSink:
     """H.264 with everything drawn in, in .mp4, .mov or .mkv; time stamps are those of the frames.
+
+    Without ``draw`` the boxes are beside instead.
 
     The first frame sets the size; frames of another size are letterboxed into it. No frames, no
     file: an earlier recording of that name is replaced by the first frame only, and, unless
@@ -246,9 +309,16 @@ class VideoFileSink:
     """
 
     def __init__(
-        self, path: str | Path, fps: float | None = None, *, overwrite: bool = True
+        self,
+        path: str | Path,
+        fps: float | None = None,
+        *,
+        draw: bool = True,
+        overwrite: bool = True,
     ) -> None:
         self._path, self._overwrite = Path(path), overwrite
+        self._beside = None if draw else BoxesBeside(self._path, overwrite=overwrite)
+        self._lost = LostFrames()
         if self._path.suffix.lower() not in FORMATS:
             raise ConfigError(
                 f"cannot record to {self._path}: the name must end in one of {', '.join(FORMATS)}"
@@ -265,6 +335,8 @@ class VideoFileSink:
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Check that the file can be written and the encoder is there; else SinkError."""
         self._labels = labels
+        if self._beside is not None:
+            self._beside.update(source, labels)
         self._fps = min(max(self._asked_fps or source.fps or DEFAULT_FPS, 1.0), 240.0)
         missing = why_no_encoder()
         if missing:
@@ -281,6 +353,8 @@ class VideoFileSink:
     def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """See interfaces.Updatable; frames of another size are letterboxed."""
         self._labels = labels
+        if self._beside is not None:
+            self._beside.update(source, labels)
 
     def emit(self, result: Result) -> None:
         """Draw on a copy, encode and write; raises SinkError when the disk is full."""
@@ -294,10 +368,13 @@ class VideoFileSink:
                 self._canvas = np.zeros((height, width, 3), np.uint8)
                 self._writer = H264Writer(self._path, (width, height), self._fps)
             self._draw(pixels, result)
-            self._writer.write(self._canvas, result.frame.time_ns)
+            at_ms = self._writer.write(self._canvas, result.frame.time_ns)
         except (OSError, ValueError) as error:
             raise self._stopped(error) from error
         self._frames += 1
+        self._lost.look(result.frame.index)
+        if self._beside is not None:
+            self._beside.write(result, at_ms)
 
     def close(self) -> None:
         """Write the end of the file; raises SinkError if that fails. No frames: no file."""
@@ -316,20 +393,22 @@ class VideoFileSink:
             raise self._stopped(error) from error
         self._writer = None
         self._release()
-        log.info("recorded %d frames to %s", self._frames, self._path)
+        log.info("recorded %d frames to %s%s", self._frames, self._path, self._lost)
 
     def _draw(self, pixels: NDArray[np.uint8], result: Result) -> None:
         """Fill the canvas; the frame itself belongs to all sinks and stays as it is."""
         canvas = self._canvas
         height, width = pixels.shape[:2]
         if (height + height % 2, width + width % 2) != canvas.shape[:2]:
-            pixels = pixels.copy()
-            draw_result(pixels, result, self._labels)
+            if self._beside is None:
+                pixels = pixels.copy()
+                draw_result(pixels, result, self._labels)
             _fit(pixels, canvas)
             return
         inner = canvas[:height, :width]
         np.copyto(inner, pixels)
-        draw_result(inner, result, self._labels)
+        if self._beside is None:
+            draw_result(inner, result, self._labels)
         canvas[height:] = canvas[height - 1 : height]
         canvas[:, width:] = canvas[:, width - 1 : width]
 
@@ -372,6 +451,8 @@ class VideoFileSink:
         if self._claim is not None:
             self._claim.close()
             self._claim = None
+        if self._beside is not None:
+            self._beside.close()
 
     def _mark(self) -> tuple[int, ...] | None:
         """Differs once something was written."""

@@ -1,0 +1,128 @@
+"""Packets of a demuxed stream for a recording, also out of the process that decodes it."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import time
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+from ..core.packets import CODECS, EncodedPacket, PacketTap, StreamHead
+
+_RECORD = struct.Struct("<BIqqqq")  # kind, bytes that follow, pts or numerator, dts or …
+_NO_HEAD, _HEAD, _KEY, _DELTA = range(4)
+BACKLOG_BYTES = 32_000_000  # in the decoding process, while the pipe is full
+READ_BYTES = 1 << 20
+PIPE_BYTES = 1 << 20
+
+
+def head_of(stream: Any) -> StreamHead | None:
+    """Of a stream of an open PyAV container; None where its codec is not copied."""
+    import av
+
+    codec = stream.codec_context
+    if codec is None or codec.name not in CODECS:
+        return None
+    file = io.BytesIO()
+    try:
+        with av.open(file, "w", format="mp4", options={"movflags": "empty_moov"}) as container:
+            container.add_stream_from_template(stream)
+            container.start_encoding()
+    except (av.FFmpegError, ValueError):  # its parameters are not known yet
+        return None
+    return StreamHead(file.getvalue(), stream.time_base.as_integer_ratio())
+
+
+def packet_of(packet: Any) -> EncodedPacket | None:
+    """Of a demuxed PyAV packet; None for one without time or content, which ends a stream."""
+    pts, dts = packet.pts, packet.dts
+    if not packet.size or (pts is None and dts is None):
+        return None
+    pts, dts = pts if pts is not None else dts, dts if dts is not None else pts
+    key, duration = packet.is_keyframe, packet.duration or 0
+    return EncodedPacket(bytes(packet), pts, dts, duration, key, time.monotonic_ns())
+
+
+class PipeTap(PacketTap):
+    """The decoding process's end: it never waits for the other one."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(BACKLOG_BYTES)
+        self._fd = fd
+        self._out: deque[memoryview] = deque()
+        os.set_blocking(fd, False)
+
+    def begin(self, head: StreamHead | None) -> None:
+        """See PacketTap."""
+        super().begin(head)
+        if head is None:
+            self._append(_RECORD.pack(_NO_HEAD, 0, 0, 0, 0, 0))
+        self._flush()
+
+    def put(self, packet: EncodedPacket) -> None:
+        """See PacketTap."""
+        super().put(packet)
+        self._flush()
+
+    def _append(self, data: bytes) -> None:
+        self._out.append(memoryview(data))
+
+    def _flush(self) -> None:
+        """Write as much as the pipe takes. What does not fit yet waits in the tap, bounded."""
+        with suppress(BlockingIOError, BrokenPipeError):
+            while True:
+                while self._out:
+                    data = self._out[0]
+                    written = os.write(self._fd, data)
+                    if written == len(data):
+                        self._out.popleft()
+                    else:
+                        self._out[0] = data[written:]
+                if not (taken := self.take_one()):
+                    return
+                if isinstance(taken, StreamHead):
+                    self._append(_RECORD.pack(_HEAD, len(taken.init), *taken.time_base, 0, 0))
+                    self._append(taken.init)
+                    continue
+                kind = _KEY if taken.key else _DELTA
+                data_bytes, times = len(taken.data), (taken.pts, taken.dts, taken.duration)
+                self._append(_RECORD.pack(kind, data_bytes, *times, taken.captured_ns))
+                self._append(taken.data)
+
+
+class PipeReader:
+    """Our end: what has come goes into a tap."""
+
+    def __init__(self, fd: int, tap: PacketTap) -> None:
+        self._fd, self._tap = fd, tap
+        self._data = bytearray()
+        os.set_blocking(fd, False)
+
+    def drain(self) -> None:
+        """Take what is there; never waits."""
+        with suppress(BlockingIOError):
+            while data := os.read(self._fd, READ_BYTES):
+                self._data += data
+                self._parse()
+
+    def close(self) -> None:
+        """Close the file descriptor."""
+        os.close(self._fd)
+
+    def _parse(self) -> None:
+        at = 0
+        while len(self._data) - at >= _RECORD.size:
+            kind, size, pts, dts, duration, captured_ns = _RECORD.unpack_from(self._data, at)
+            end = at + _RECORD.size + size
+            if len(self._data) < end:
+                break
+            content = bytes(memoryview(self._data)[end - size : end])
+            at = end
+            if kind in (_HEAD, _NO_HEAD):
+                self._tap.begin(StreamHead(content, (pts, dts)) if kind == _HEAD else None)
+            else:
+                self._tap.put(EncodedPacket(content, pts, dts, duration, kind == _KEY, captured_ns))
+        del self._data[:at]

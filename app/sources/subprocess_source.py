@@ -15,16 +15,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ..core.errors import SourceEnded, SourceError
-from ..core.frame import Frame, FramePool, SourceInfo
+from ..core.frame import Colour, Frame, FramePool, SourceInfo
 from ..core.interfaces import FrameSource
 from ..core.package import child_command
-from .base import SourceOptions, load_cv2
+from .base import PictureChange, SourceOptions, load_av
 from .diagnose import no_frame
 from .frame_ipc import FIELDS, Channel, Closed, Message, SlotReader, serve
 
 log = logging.getLogger(__name__)
 
-START_S = 30.0  # for Python and OpenCV to load, on a slow device under load
+START_S = 30.0  # for Python and FFmpeg to load, on a slow device under load
 GRACE_S = 1.0  # for the decoder to notice by itself, and to say better what is wrong
 GOODBYE_S = 0.8
 
@@ -53,6 +53,7 @@ class IsolatedSource:
         self._label = label
         self._options = options
         self._pool = FramePool()
+        self._change = PictureChange(label)
         self._child: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
         self._slots: SlotReader | None = None
@@ -186,7 +187,11 @@ class IsolatedSource:
         assert self._slots is not None
         self._slots.copy_to(pixels, message["offset"])
         self._send({"offset": message["offset"]})
-        return Frame(pixels, **{name: message[name] for name in FIELDS})
+        fields = {name: message[name] for name in FIELDS}
+        frame = Frame(pixels, **{**fields, "colour": Colour(*fields["colour"])})
+        if not self._live:
+            self._change.look(frame)
+        return frame
 
     def _finish(self, message: Message) -> NoReturn:
         """Raise what the last message of the child means."""
@@ -227,4 +232,4 @@ def _make_decoder(request: dict[str, Any]) -> FrameSource:
 
 def main() -> int:
     """The child process: serve one source through the two file descriptors in sys.argv."""
-    return serve(sys.argv[1:], _make_decoder, load_cv2)
+    return serve(sys.argv[1:], _make_decoder, load_av)

@@ -107,35 +107,6 @@ def usable_fps(fps: float) -> float | None:
     return fps if math.isfinite(fps) and 0 < fps <= 1000 else None
 
 
-class PictureChange:
-    """Tells that a recording's pictures change their size, shape or format; once at INFO."""
-
-    def __init__(self, label: str) -> None:
-        self._label = label
-        self._last: tuple[object, ...] | None = None
-        self._told = False
-
-    def look(self, frame: Frame) -> None:
-        """Take the next frame."""
-        now = (frame.wh_px, frame.format, frame.colour, frame.pixel_aspect)
-        last, self._last = self._last, now
-        if last is not None and now != last:
-            level = logging.DEBUG if self._told else logging.INFO
-            words = "%s: from frame %d on %dx%d, %s, %s, pixels %.3g wide"
-            matrix = frame.colour.matrix
-            log.log(
-                level,
-                words,
-                self._label,
-                frame.index,
-                *frame.wh_px,
-                frame.format,
-                matrix,
-                frame.pixel_aspect,
-            )
-            self._told = True
-
-
 class MediaClock:
     """Turns reported positions into rising nanoseconds that start at 0.
 

@@ -84,8 +84,6 @@ def unreadable_file(path: Path, label: str, error: Exception) -> SourceError:
     if not path.exists():
         return missing_file(label)
     size = path.stat().st_size
-    if size == 0:
-        return SourceError(f"{label} is empty (0 bytes): copy or record it again")
     if not os.access(path, os.R_OK):
         return SourceError(f"no permission to read {label}: see 'ls -l', then chmod or chown it")
     if isinstance(error, MemoryError):
@@ -109,6 +107,12 @@ def check_name(where: str, label: str) -> None:
         raise SourceError(
             f"{label!a} cannot be opened: its name is not valid UTF-8; rename it"
         ) from None
+
+
+def check_not_empty(path: Path, label: str) -> None:
+    """Raises SourceError for a file of 0 bytes, of which FFmpeg makes a stream without pictures."""
+    if path.is_file() and path.stat().st_size == 0:
+        raise SourceError(f"{label} is empty (0 bytes): copy or record it again")
 
 
 def missing_file(label: str) -> SourceError:

@@ -9,13 +9,20 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
 
 from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, SourceInfo
-from .base import MediaClock, PictureChange, SourceOptions, load_av, usable_fps
+from ..core.schemes import scheme_of
+from .base import MediaClock, SourceOptions, load_av, usable_fps
 from .decode import Deinterlacer, PictureCopier, upright_wh_px
-from .diagnose import bytes_missing, check_name, no_frame, unreachable, unreadable_file
+from .diagnose import (
+    bytes_missing,
+    check_name,
+    check_not_empty,
+    no_frame,
+    unreachable,
+    unreadable_file,
+)
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +45,8 @@ class FfmpegSource:
         self._remote = remote
         self._options = options
         self._copy = PictureCopier()
-        self._change = PictureChange(label)
+        self._look: tuple[object, ...] = ()
+        self._changed = False
         self._container: Any = None
         self._stream: Any = None
         self._frames: Iterator[Any] = iter(())
@@ -51,6 +59,8 @@ class FfmpegSource:
     def open(self) -> SourceInfo:
         """Open file or stream; raises SourceError with the cure."""
         check_name(self._where, self._label)
+        if not self._remote:
+            check_not_empty(Path(self._where), self._label)
         self._open_container()
         self._info = info = self._describe()
         self._clock = MediaClock(fps=info.fps, label=self._label)
@@ -59,7 +69,7 @@ class FfmpegSource:
         first = next(self._frames, None)  # its picture tells the size, upright and without borders
         if first is None:
             self._finish()
-        self._waiting = [(first, self._clock.place(_position_ns(first)))]
+        self._waiting = [(first, self._clock.place(self._position_ns(first)))]
         self._info = replace(info, wh_px=upright_wh_px(first))
         return self._info
 
@@ -72,7 +82,7 @@ class FfmpegSource:
             if decoded is None:
                 self._finish()
             live = self._info.live
-            place_ns = None if live else self._clock.place(_position_ns(decoded))
+            place_ns = None if live else self._clock.place(self._position_ns(decoded))
             self._waiting = [(decoded, place_ns)]
         decoded, media_ns = self._waiting.pop(0)
         captured_ns = time.monotonic_ns()
@@ -88,8 +98,7 @@ class FfmpegSource:
             pixel_aspect=picture.pixel_aspect,
         )
         self._index += 1
-        if media_ns is not None:
-            self._change.look(frame)
+        self._tell_change(frame)
         return frame
 
     @property
@@ -108,7 +117,7 @@ class FfmpegSource:
                 self._start_over()
             self._waiting, found = [], False
             for decoded in self._frames:
-                place_ns = self._clock.place(_position_ns(decoded))
+                place_ns = self._clock.place(self._position_ns(decoded))
                 self._waiting = [*self._waiting[-1:], (decoded, place_ns)]
                 found = found or place_ns <= media_ns
                 if place_ns > media_ns:
@@ -171,11 +180,13 @@ class FfmpegSource:
 
     def _describe(self) -> SourceInfo:
         container, stream, codec = self._container, self._stream, self._stream.codec_context
-        fps = usable_fps(float(stream.guessed_rate or 0))
+        timed = stream.start_time is not None
+        rate = (timed and stream.average_rate) or stream.guessed_rate  # untimed: the codec's own
+        fps = usable_fps(float(rate or 0))
         self._promised_s = _length_s(container, stream)
         count = stream.frames or round(self._promised_s * (fps or 0))
-        scheme = urlsplit(self._where).scheme.lower() if self._remote else ""
-        live = scheme.startswith("rtsp") or (self._remote and count <= 0)
+        scheme = scheme_of(self._where) if self._remote else None
+        live = self._remote and (count <= 0 or (scheme is not None and scheme.live))
         threads = 1 if live else self._options.threads()
         codec.options = {"max_pixels": str(self._options.max_pixels)}
         codec.thread_count = self._options.threads()
@@ -247,6 +258,25 @@ class FfmpegSource:
             log.log(level, "%s: damaged near frame %d; going on", self._label, self._index)
         self._damage = _words(error)
 
+    def _tell_change(self, frame: Frame) -> None:
+        """Of size, shape or format in mid-stream; the first one at INFO."""
+        look = (frame.wh_px, frame.format, frame.colour, frame.pixel_aspect)
+        before, self._look = self._look, look
+        if not before or before == look:
+            return
+        log.log(
+            logging.DEBUG if self._changed else logging.INFO,
+            "%s: from frame %d on pictures are %dx%d, %s in %s, each pixel %.3g times as wide as "
+            "high",
+            self._label,
+            frame.index,
+            *frame.wh_px,
+            frame.format,
+            frame.colour.matrix,
+            frame.pixel_aspect,
+        )
+        self._changed = True
+
     def _broken(self, error: Exception) -> SourceError:
         self._ended = True
         if isinstance(error, MemoryError):
@@ -273,6 +303,14 @@ class FfmpegSource:
         if aspect == self._first_aspect:
             aspect = self._stream.sample_aspect_ratio
         return aspect
+
+    def _position_ns(self, frame: Any) -> int | None:
+        """The container's own time of a frame, None where it has none."""
+        first, second = frame.pts, frame.dts
+        if self._container.format.name == "avi":  # has no pts, and FFmpeg's guess is not in order
+            first, second = second, first
+        stamp = second if first is None else first
+        return None if stamp is None else round(stamp * frame.time_base * 1_000_000_000)
 
     def _jump(self, start_ns: int) -> bool:
         """Go to the key frame before; False where this container, or its clock, cannot."""
@@ -335,12 +373,6 @@ class FfmpegSource:
 
 def _words(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
-
-
-def _position_ns(frame: Any) -> int | None:
-    """The container's own time of a frame, None where it has none."""
-    stamp = frame.dts if frame.pts is None else frame.pts
-    return None if stamp is None else round(stamp * frame.time_base * 1_000_000_000)
 
 
 def _length_s(container: Any, stream: Any) -> float:

@@ -18,7 +18,7 @@ from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Colour, Frame, FramePool, SourceInfo
 from ..core.interfaces import FrameSource
 from ..core.package import child_command
-from .base import PictureChange, SourceOptions, load_av
+from .base import SourceOptions, load_av
 from .diagnose import no_frame
 from .frame_ipc import FIELDS, Channel, Closed, Message, SlotReader, serve
 
@@ -53,7 +53,6 @@ class IsolatedSource:
         self._label = label
         self._options = options
         self._pool = FramePool()
-        self._change = PictureChange(label)
         self._child: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
         self._slots: SlotReader | None = None
@@ -188,10 +187,7 @@ class IsolatedSource:
         self._slots.copy_to(pixels, message["offset"])
         self._send({"offset": message["offset"]})
         fields = {name: message[name] for name in FIELDS}
-        frame = Frame(pixels, **{**fields, "colour": Colour(*fields["colour"])})
-        if not self._live:
-            self._change.look(frame)
-        return frame
+        return Frame(pixels, **{**fields, "colour": Colour(*fields["colour"])})
 
     def _finish(self, message: Message) -> NoReturn:
         """Raise what the last message of the child means."""

@@ -236,6 +236,8 @@ class FfmpegSource:
                 failures += 1
                 self._note_damage(error)
             except (av.error.FFmpegError, MemoryError) as error:
+                if self._info.live and isinstance(error, OSError):
+                    return  # the other side has closed the connection: its end
                 raise self._broken(error) from error
 
     def _decode(self, packet: Any) -> list[Any]:

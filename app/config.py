@@ -377,6 +377,10 @@ class Config:
     read_timeout_s: float = key(
         10.0, "seconds without a frame until a source is lost", limits=(0.1, 3600)
     )
+    max_megapixels: float = key(
+        64.0, "larger pictures are refused, in files and streams", limits=(0.1, 2000)
+    )
+    deinterlace: bool = key(False, "make whole pictures of interlaced ones (FFmpeg's yadif)")
     canary_s: float | None = key(
         None,
         "every so often a known picture must give its known boxes",

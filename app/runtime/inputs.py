@@ -35,6 +35,8 @@ def source_options(config: Config) -> SourceOptions:
         read_timeout_s=config.read_timeout_s,
         raw=config.engine in GPU_ENGINES,
         rtsp_transport=config.rtsp_transport,
+        deinterlace=config.deinterlace,
+        max_megapixels=config.max_megapixels,
     )
 
 

@@ -143,7 +143,8 @@ GOODBYE_S = 0.6  # for the source to close politely (an RTSP camera counts its s
 PR_SET_PDEATHSIG = 1
 
 
-FIELDS = ("index", "captured_ns", "media_ns", "format")  # of a frame, besides its pixels
+# of a frame, besides its pixels
+FIELDS = ("index", "captured_ns", "media_ns", "format", "colour", "pixel_aspect")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +156,8 @@ class PlainFrame:
     captured_ns: int
     media_ns: int | None = None
     format: str = "bgr8"
+    colour: tuple[str, bool] = ("bt601", False)  # as Colour
+    pixel_aspect: float = 1.0
 
 
 class ChildSource(Protocol):

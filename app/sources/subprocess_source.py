@@ -15,16 +15,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ..core.errors import SourceEnded, SourceError
-from ..core.frame import Frame, FramePool, SourceInfo
+from ..core.frame import Colour, Frame, FramePool, SourceInfo
 from ..core.interfaces import FrameSource
 from ..core.package import child_command
-from .base import SourceOptions, load_cv2
+from .base import SourceOptions, load_av
 from .diagnose import no_frame
 from .frame_ipc import FIELDS, Channel, Closed, Message, SlotReader, serve
 
 log = logging.getLogger(__name__)
 
-START_S = 30.0  # for Python and OpenCV to load, on a slow device under load
+START_S = 30.0  # for Python and FFmpeg to load, on a slow device under load
 GRACE_S = 1.0  # for the decoder to notice by itself, and to say better what is wrong
 GOODBYE_S = 0.8
 
@@ -186,7 +186,8 @@ class IsolatedSource:
         assert self._slots is not None
         self._slots.copy_to(pixels, message["offset"])
         self._send({"offset": message["offset"]})
-        return Frame(pixels, **{name: message[name] for name in FIELDS})
+        fields = {name: message[name] for name in FIELDS}
+        return Frame(pixels, **{**fields, "colour": Colour(*fields["colour"])})
 
     def _finish(self, message: Message) -> NoReturn:
         """Raise what the last message of the child means."""
@@ -227,4 +228,4 @@ def _make_decoder(request: dict[str, Any]) -> FrameSource:
 
 def main() -> int:
     """The child process: serve one source through the two file descriptors in sys.argv."""
-    return serve(sys.argv[1:], _make_decoder, load_cv2)
+    return serve(sys.argv[1:], _make_decoder, load_av)

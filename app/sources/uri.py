@@ -44,6 +44,15 @@ def rtsp_transport(uri: str, options: SourceOptions) -> tuple[str, SourceOptions
     return rest, replace(options, rtsp_transport=transport)
 
 
+def deinterlace(uri: str, options: SourceOptions) -> tuple[str, SourceOptions]:
+    """Take ``deinterlace=1`` out of the address of a stream or the name of a recording."""
+    match = re.search(r"(?<=[?&])deinterlace=([^&#]*)&?", uri)
+    if match is None or _is_there(Path(uri)):
+        return uri, options
+    rest = (uri[: match.start()] + uri[match.end() :]).rstrip("?&")
+    return rest, replace(options, deinterlace=_switch(match[1], "deinterlace"))
+
+
 def camera_mode(rest: str, *, raw: bool) -> tuple[int | str, CameraMode]:
     """Device and mode of ``0?size=1280x720`` or ``/dev/v4l/by-id/…``."""
     name, _, query = rest.partition("?")
@@ -123,7 +132,7 @@ def _fourcc(text: str, name: str) -> str:
 
 def _switch(text: str, name: str) -> bool:
     if text not in ("0", "1"):
-        raise ConfigError(f"camera {name} must be 0 or 1, is {text!r}")
+        raise ConfigError(f"{name} must be 0 or 1, is {text!r}")
     return text == "1"
 
 
@@ -229,6 +238,7 @@ def _once(
     uri: str, *, label: str, realtime: bool, isolate: bool | None, options: SourceOptions
 ) -> FrameSource:
     """The source itself, whose fault is its end."""
+    uri, options = deinterlace(uri, options)
     scheme, rest = _split(uri)
     if scheme == "pattern":
         return PatternSource(pattern_options(rest), label=label, live=realtime)

@@ -32,6 +32,28 @@ class EncodedPacket(NamedTuple):
     captured_ns: int
 
 
+class PacketFan:
+    """What a source gives packets to: all taps that were made of it. Taps come before packets."""
+
+    def __init__(self) -> None:
+        self._taps: list[PacketTap] = []
+
+    def tap(self) -> PacketTap:
+        """One more."""
+        self._taps.append(PacketTap())
+        return self._taps[-1]
+
+    def begin(self, head: StreamHead | None) -> None:
+        """See PacketTap."""
+        for tap in self._taps:
+            tap.begin(head)
+
+    def put(self, packet: EncodedPacket) -> None:
+        """See PacketTap."""
+        for tap in self._taps:
+            tap.put(packet)
+
+
 class PacketTap:
     """A bounded queue of packets: ``begin`` and ``put`` on the source's thread, ``take`` on one.
 
@@ -58,7 +80,7 @@ class PacketTap:
         with self._lock:
             if packet.key:
                 self._skips = False
-            if self._skips:
+            if self._skips or self.head is None:
                 return
             if self._bytes + len(packet.data) > self._most_bytes:
                 self._dropped += sum(isinstance(each, EncodedPacket) for each in self._waiting) + 1

@@ -8,14 +8,16 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..config import SETTINGS, Config, parse_sources
+from ..config import SETTINGS, ClipOptions, Config, RecordOptions, parse_sources
 from ..core.errors import ConfigError
 from ..core.interfaces import Sink
 from ..core.package import pip_install
+from ..core.packets import PacketFan, PacketTap
 from ..core.stats import OutputMeter, PipelineStats
 from ..models.manifest import Model
 from ..pipeline.handoff import Policy
@@ -23,6 +25,7 @@ from ..sinks.adapters import QueuedSink, instruments
 from ..sinks.events import EventLinesSink, EventSink, Listener, TrackEventSink
 from ..sinks.json_lines import JsonLinesSink, LinesFile, exists, holds_something
 from ..sinks.video import VideoFileSink
+from .inputs import copies
 
 if TYPE_CHECKING:
     from ..sinks.http.server import HttpService
@@ -78,7 +81,8 @@ class Outputs:
 
     ``names``: of its sources, "" for a single one. What is written apart for each of several gets
     a folder or topic of its name. ``stats`` and ``engine`` are asked later, from other threads:
-    they may speak of a pipeline that is made of these very sinks.
+    they may speak of a pipeline that is made of these very sinks. ``packets``: by name, of sources
+    that give them.
     """
 
     def __init__(
@@ -89,7 +93,9 @@ class Outputs:
         stats: Callable[[], PipelineStats],
         engine: Callable[[], str],
         names: Sequence[str] = ("",),
+        packets: Mapping[str, PacketFan | None] | None = None,
     ) -> None:
+        self._packets = packets or {}
         self._config, self._policy, self._names = config, policy, names
         self._stats, self._engine = stats, engine
         self.meters: list[OutputMeter] = []
@@ -173,19 +179,37 @@ class Outputs:
         options = self._config.record
         assert options.path is not None
         meter = self._meter("record", name)
+        tap = self._tap(options, name)
+        draw = options.burn_in is not False
         if not is_folder(options.path):
             if name:
                 raise ConfigError(
                     f"--record {options.path}: several sources do not go into one video; name a "
                     f"folder ({options.path}/), in which each gets one of its own"
                 )
-            return self._beside(
-                VideoFileSink(options.path, overwrite=self._config.overwrite), meter
+            path, overwrite = Path(options.path), self._config.overwrite
+            boxes = path.with_suffix(".jsonl")
+            lines = (self._config.json, self._config.events.path)
+            beside = not any(each and _same(Path(each), boxes) for each in lines)
+            sink: Sink = VideoFileSink(
+                path, draw=draw, beside=beside and not draw, overwrite=overwrite
             )
+            if tap is not None:
+                from ..sinks.packets import CopyingFileSink
+
+                sink = CopyingFileSink(
+                    path, tap, meter, encoded=sink, overwrite=overwrite, beside=beside
+                )
+            return self._beside(sink, meter)
         from ..sinks.recordings import SegmentsSink
 
         options = replace(options, path=f"{Path(options.path, name)}{os.sep}")
-        return self._beside(SegmentsSink(options, meter), meter)
+        make = partial(VideoFileSink, draw=draw, beside=not draw)
+        return self._beside(SegmentsSink(options, meter, tap=tap, make=make), meter)
+
+    def _tap(self, options: RecordOptions | ClipOptions, name: str) -> PacketTap | None:
+        fan = self._packets.get(name)
+        return fan.tap() if fan is not None and copies(options, self._policy) else None
 
     def _clips(self, name: str, listeners: dict[str, Listener]) -> Sink:
         from ..sinks.recordings import ClipSink

@@ -75,10 +75,13 @@ class PacketWriter:
 class CopiedFile:
     """One recording: a video of packets, and the boxes beside. Raises SinkError."""
 
-    def __init__(self, path: Path, head: StreamHead, *, overwrite: bool) -> None:
+    def __init__(
+        self, path: Path, head: StreamHead, *, beside: BoxesBeside | None, overwrite: bool
+    ) -> None:
         self.path, self._head = path, head
-        self.beside = BoxesBeside(path, overwrite=overwrite)
+        self._beside = beside
         self._origin = 0  # of its times, in ticks
+        self._delay: int | None = None  # of its first frame, which is shown so much later
         self._last_dts = -1
         self._last_captured_ns: int | None = None
         self._span_ns = (1, 0)  # of its frames on the stream's clock
@@ -97,6 +100,8 @@ class CopiedFile:
         pts_ns = self._head.ns(packet.pts)
         if self._last_captured_ns is None:  # the first, or the first after a loss of the stream
             self._origin = packet.dts - self._last_dts - 1
+            if self._delay is None:
+                self._delay = packet.pts - packet.dts
             self._span_ns = (pts_ns, pts_ns)
         dts = max(packet.dts - self._origin, self._last_dts + 1)
         pts = max(packet.pts - self._origin, dts)
@@ -121,9 +126,17 @@ class CopiedFile:
         """Whether the frame of this time is in it."""
         return self._span_ns[0] <= stream_ns <= self._span_ns[1]
 
+    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Take the names."""
+        if self._beside is not None:
+            self._beside.update(source, labels)
+
     def note(self, result: Result, stream_ns: int) -> None:
         """The boxes of one of its frames."""
-        self.beside.write(result, round((stream_ns - self._head.ns(self._origin)) / 1e6, 3))
+        if self._beside is not None:
+            first_ns = self._head.ns(self._origin + (self._delay or 0))
+            at_ms = round((stream_ns - first_ns) / 1e6, 3)
+            self._beside.write(result, at_ms)
 
     def end_video(self) -> None:
         """No packets come any more; boxes may."""
@@ -143,7 +156,8 @@ class CopiedFile:
         try:
             self.end_video()
         finally:
-            self.beside.close()
+            if self._beside is not None:
+                self._beside.close()
 
     def _fault(self, error: Exception) -> SinkError:
         """Let go of the file, cut to what plays."""
@@ -183,8 +197,8 @@ class CopyRecorder:
     file lasts.
     """
 
-    def __init__(self, cutting: Cutting, *, overwrite: bool) -> None:
-        self._cutting, self._overwrite = cutting, overwrite
+    def __init__(self, cutting: Cutting, *, overwrite: bool, beside: bool = True) -> None:
+        self._cutting, self._overwrite, self._beside = cutting, overwrite, beside
         self._names: tuple[SourceInfo, Sequence[str]] | None = None
         self._head: StreamHead | None = None
         self._files: list[CopiedFile] = []  # the present one last
@@ -195,7 +209,7 @@ class CopyRecorder:
         """Take the names."""
         self._names = source, labels
         for file in self._files:
-            file.beside.update(source, labels)
+            file.update(source, labels)
 
     @property
     def path(self) -> Path | None:
@@ -221,9 +235,11 @@ class CopyRecorder:
                 return
             self._forget(keep=1)
             path, head = self._cutting.new_path(), self._head
-            self._files.append(CopiedFile(path, head, overwrite=self._overwrite))
+            beside = BoxesBeside(path, overwrite=self._overwrite) if self._beside else None
+            file = CopiedFile(path, head, beside=beside, overwrite=self._overwrite)
             if self._names is not None:
-                self._files[-1].beside.update(*self._names)
+                file.update(*self._names)
+            self._files.append(file)
             self._ended = False
         try:
             self._files[-1].write(item)
@@ -270,18 +286,25 @@ class CopyingFileSink:
     """
 
     def __init__(
-        self, path: Path, tap: PacketTap, meter: OutputMeter, *, encoded: Sink, overwrite: bool
+        self,
+        path: Path,
+        tap: PacketTap,
+        meter: OutputMeter,
+        *,
+        encoded: Sink,
+        overwrite: bool,
+        beside: bool = True,
     ) -> None:
         self._path, self._tap, self._meter, self._encoded = path, tap, meter, encoded
-        self._count, self._overwrite = 0, overwrite
+        self._count, self._keeps = 0, beside and not overwrite
         self._copies: bool | None = None  # None: not known yet
         cutting = Cutting(self._next_path, joins=True)
-        self._copy = CopyRecorder(cutting, overwrite=overwrite)
+        self._copy = CopyRecorder(cutting, overwrite=overwrite, beside=beside)
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Check that the file can be written; else SinkError."""
         boxes = self._path.with_suffix(".jsonl")
-        if not self._overwrite and holds_something(boxes):
+        if self._keeps and holds_something(boxes):
             raise SinkError(exists(boxes))
         self._encoded.open(source, labels)
         self._copy.open(source, labels)

@@ -301,7 +301,7 @@ DEFAULT_FPS = 30.0
 class VideoFileSink:
     """H.264 with everything drawn in, in .mp4, .mov or .mkv; time stamps are those of the frames.
 
-    Without ``draw`` the boxes are beside instead.
+    Not where ``draw`` is False; ``beside`` writes the boxes into BoxesBeside.
 
     The first frame sets the size; frames of another size are letterboxed into it. No frames, no
     file: an earlier recording of that name is replaced by the first frame only, and, unless
@@ -314,10 +314,11 @@ class VideoFileSink:
         fps: float | None = None,
         *,
         draw: bool = True,
+        beside: bool = False,
         overwrite: bool = True,
     ) -> None:
-        self._path, self._overwrite = Path(path), overwrite
-        self._beside = None if draw else BoxesBeside(self._path, overwrite=overwrite)
+        self._path, self._overwrite, self._draws = Path(path), overwrite, draw
+        self._beside = BoxesBeside(self._path, overwrite=overwrite) if beside else None
         self._lost = LostFrames()
         if self._path.suffix.lower() not in FORMATS:
             raise ConfigError(
@@ -400,14 +401,14 @@ class VideoFileSink:
         canvas = self._canvas
         height, width = pixels.shape[:2]
         if (height + height % 2, width + width % 2) != canvas.shape[:2]:
-            if self._beside is None:
+            if self._draws:
                 pixels = pixels.copy()
                 draw_result(pixels, result, self._labels)
             _fit(pixels, canvas)
             return
         inner = canvas[:height, :width]
         np.copyto(inner, pixels)
-        if self._beside is None:
+        if self._draws:
             draw_result(inner, result, self._labels)
         canvas[height:] = canvas[height - 1 : height]
         canvas[:, width:] = canvas[:, width - 1 : width]

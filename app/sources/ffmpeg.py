@@ -23,6 +23,7 @@ from .diagnose import (
     unreachable,
     unreadable_file,
 )
+from .packets import TakesPackets, head_of, pass_on, stream_ns
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +40,20 @@ class FfmpegSource:
     decoder's planes where they can (see PictureCopier).
     """
 
-    def __init__(self, where: str, *, label: str, remote: bool, options: SourceOptions) -> None:
+    def __init__(
+        self,
+        where: str,
+        *,
+        label: str,
+        remote: bool,
+        options: SourceOptions,
+        packets: TakesPackets | None = None,
+    ) -> None:
         self._where = where if remote else str(Path(where).absolute())  # a colon is no scheme here
         self._label = label
         self._remote = remote
         self._options = options
+        self._tap = packets
         self._copy = PictureCopier()
         self._look: tuple[object, ...] = ()
         self._changed = False
@@ -96,6 +106,7 @@ class FfmpegSource:
             format=picture.format,
             colour=picture.colour,
             pixel_aspect=picture.pixel_aspect,
+            stream_ns=stream_ns(decoded),
         )
         self._index += 1
         self._tell_change(frame)
@@ -160,6 +171,8 @@ class FfmpegSource:
         self._check_size(stream.width, stream.height)
         self._stream = stream
         self._first_aspect = stream.codec_context.sample_aspect_ratio
+        if self._tap is not None:
+            self._tap.begin(head_of(stream))
         self._frames = self._decode_all()
 
     def _ffmpeg_options(self) -> dict[str, str]:
@@ -228,6 +241,8 @@ class FfmpegSource:
             try:
                 for packet in self._container.demux(self._stream):
                     failures = 0
+                    if self._tap is not None:
+                        pass_on(packet, self._tap)
                     yield packet
                 return
             except av.error.ExitError:  # its time is over
@@ -325,6 +340,8 @@ class FfmpegSource:
         except load_av().error.FFmpegError:
             return False
         clock.jump()
+        if self._tap is not None:
+            self._tap.begin(head_of(self._stream))
         self._frames = self._decode_all()
         return True
 

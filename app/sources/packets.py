@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import struct
 import time
 from collections import deque
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from ..core.packets import CODECS, EncodedPacket, PacketTap, StreamHead
+
+
+class TakesPackets(Protocol):
+    """A PacketFan or PacketTap."""
+
+    def begin(self, head: StreamHead | None) -> None:
+        """See PacketTap."""
+
+    def put(self, packet: EncodedPacket) -> None:
+        """See PacketTap."""
+
 
 _RECORD = struct.Struct("<BIqqqq")  # kind, bytes that follow, pts or numerator, dts or …
 _NO_HEAD, _HEAD, _KEY, _DELTA = range(4)
 BACKLOG_BYTES = 32_000_000  # in the decoding process, while the pipe is full
 READ_BYTES = 1 << 20
 PIPE_BYTES = 1 << 20
+F_SETPIPE_SZ = 1031  # fcntl has it from Python 3.10 on, but not typed
 
 
 def head_of(stream: Any) -> StreamHead | None:
@@ -36,14 +49,25 @@ def head_of(stream: Any) -> StreamHead | None:
     return StreamHead(file.getvalue(), stream.time_base.as_integer_ratio())
 
 
-def packet_of(packet: Any) -> EncodedPacket | None:
-    """Of a demuxed PyAV packet; None for one without time or content, which ends a stream."""
+def pass_on(packet: Any, tap: TakesPackets) -> None:
+    """A demuxed PyAV packet. A stream whose packets have no times is not copied."""
     pts, dts = packet.pts, packet.dts
-    if not packet.size or (pts is None and dts is None):
-        return None
+    if not packet.size:  # which ends a stream
+        return
+    if pts is None and dts is None:
+        tap.begin(None)
+        return
     pts, dts = pts if pts is not None else dts, dts if dts is not None else pts
     key, duration = packet.is_keyframe, packet.duration or 0
-    return EncodedPacket(bytes(packet), pts, dts, duration, key, time.monotonic_ns())
+    tap.put(EncodedPacket(bytes(packet), pts, dts, duration, key, time.monotonic_ns()))
+
+
+def stream_ns(frame: Any) -> int | None:
+    """A decoded PyAV frame's time on the clock of its packets, as StreamHead.ns gives theirs."""
+    if frame.pts is None or not frame.time_base:
+        return None
+    numerator, denominator = frame.time_base.as_integer_ratio()
+    return int(frame.pts * numerator * 1_000_000_000 // denominator)
 
 
 class PipeTap(PacketTap):
@@ -96,10 +120,12 @@ class PipeTap(PacketTap):
 class PipeReader:
     """Our end: what has come goes into a tap."""
 
-    def __init__(self, fd: int, tap: PacketTap) -> None:
+    def __init__(self, fd: int, tap: TakesPackets) -> None:
         self._fd, self._tap = fd, tap
         self._data = bytearray()
         os.set_blocking(fd, False)
+        with suppress(OSError):  # more than a user may have
+            fcntl.fcntl(fd, F_SETPIPE_SZ, PIPE_BYTES)
 
     def drain(self) -> None:
         """Take what is there; never waits."""

@@ -23,6 +23,7 @@ from .diagnose import REFUSED, missing_file, missing_sample, port_fault
 from .ffmpeg import FfmpegSource
 from .gstreamer import csi_pipeline, gst_command
 from .images import PICTURE_SUFFIXES, FolderSource, PatternOptions, PatternSource
+from .packets import TakesPackets
 from .reconnect import Endurance, ReconnectingSource
 from .subprocess_source import START_S, IsolatedSource
 
@@ -157,6 +158,7 @@ def make_source(
     isolate: bool | None = None,
     options: SourceOptions | None = None,
     endurance: Endurance | None = None,
+    packets: TakesPackets | None = None,
 ) -> FrameSource:
     """The source that ``uri`` means, not opened yet.
 
@@ -164,15 +166,23 @@ def make_source(
     frames come as fast as they are taken. Cameras and streams are live either way.
     ``isolate``: decode in a child process, which a broken file can end without harm; None: for
     network streams only. ``endurance``: a camera or stream that is lost is opened again; None: its
-    fault is its end. Raises ConfigError for a URI that means nothing, SourceError for a recording
-    that is not there.
+    fault is its end. ``packets`` gets those of H.264 and H.265, if the source has any. Raises
+    ConfigError for a URI that means nothing, SourceError for a recording that is not there.
     """
+    if packets is not None:
+        packets.begin(None)  # until the source says otherwise
     options = options or SourceOptions()
     script, uri, whole = _chaos(uri)
     followed = uri if endurance is None else _follow(uri)
     label = mask_credentials(whole)
     make: Callable[[], FrameSource] = partial(
-        _once, followed, label=label, realtime=realtime, isolate=isolate, options=options
+        _once,
+        followed,
+        label=label,
+        realtime=realtime,
+        isolate=isolate,
+        options=options,
+        packets=packets,
     )
     if script is not None:
         if not realtime:
@@ -235,7 +245,13 @@ def _follow(uri: str) -> str:
 
 
 def _once(
-    uri: str, *, label: str, realtime: bool, isolate: bool | None, options: SourceOptions
+    uri: str,
+    *,
+    label: str,
+    realtime: bool,
+    isolate: bool | None,
+    options: SourceOptions,
+    packets: TakesPackets | None,
 ) -> FrameSource:
     """The source itself, whose fault is its end."""
     uri, options = deinterlace(uri, options)
@@ -256,15 +272,15 @@ def _once(
         source = CameraSource(device, label=label, mode=mode)
     elif SCHEMES[scheme].network:
         where, options = rtsp_transport(uri, options)
-        source = FfmpegSource(where, label=label, remote=True, options=options)
+        source = FfmpegSource(where, label=label, remote=True, options=options, packets=packets)
     else:
         path = SAMPLE_PATH if scheme == "sample" else Path(rest)
         if not _is_there(path):
             raise missing_sample(path) if scheme == "sample" else missing_file(rest)
         where = str(path.absolute())
-        source = _recording(path, label=label, options=options)
+        source = _recording(path, label=label, options=options, packets=packets)
     if isolate or (isolate is None and SCHEMES[scheme].network):
-        source = IsolatedSource(where, label=label, options=options)
+        source = IsolatedSource(where, label=label, options=options, packets=packets)
     return Paced(source) if realtime and scheme != "camera" else source
 
 
@@ -295,7 +311,9 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _recording(path: Path, *, label: str, options: SourceOptions) -> FrameSource:
+def _recording(
+    path: Path, *, label: str, options: SourceOptions, packets: TakesPackets | None
+) -> FrameSource:
     if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES:
         return FolderSource(path, label=label)
-    return FfmpegSource(str(path), label=label, remote=False, options=options)
+    return FfmpegSource(str(path), label=label, remote=False, options=options, packets=packets)

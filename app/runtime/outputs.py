@@ -218,7 +218,9 @@ class Outputs:
         assert options.path is not None
         if name:
             options = replace(options, path=str(Path(options.path, name)))
-        sink = ClipSink(options, meter)
+        draw = options.burn_in is not False
+        make = partial(VideoFileSink, draw=draw, beside=not draw)
+        sink = ClipSink(options, meter, tap=self._tap(options, name), make=make)
         listeners["clip"] = sink.notice
         return self._beside(sink, meter, capacity=CLIP_QUEUE)
 

@@ -11,7 +11,7 @@ MOST_BYTES = 64_000_000  # that wait for a slow recording; at 20 Mbit/s half a m
 
 
 class StreamHead(NamedTuple):
-    """What a muxer must know of a stream: an MP4 without frames, and the unit of time stamps."""
+    """What a muxer must know of a stream: a NUT file, and the unit of time stamps."""
 
     init: bytes
     time_base: tuple[int, int]  # of a tick in seconds: numerator, denominator

@@ -33,6 +33,10 @@ log = logging.getLogger(__name__)
 FRAGMENT_US = 1_000_000
 
 
+class Uncopyable(SinkError):
+    """No file can be made of the packets of this stream; its pictures can be encoded."""
+
+
 class PacketWriter:
     """Writes one file from packets of one stream, the first a key frame; its times begin at 0.
 
@@ -48,7 +52,7 @@ class PacketWriter:
             del options["frag_duration"]
         self._time_base = Fraction(*head.time_base)
         with plain_errors():
-            with av.open(io.BytesIO(head.init)) as template:
+            with av.open(io.BytesIO(head.init), format="nut") as template:
                 # "file:", or a name with a colon in it would be taken for a protocol
                 self._container: Any = av.open(f"file:{path}", "w", format=kind, options=options)
                 self._stream: Any = self._container.add_stream_from_template(
@@ -107,7 +111,12 @@ class CopiedFile:
         pts = max(packet.pts - self._origin, dts)
         try:
             self._writer.write(packet, dts=dts, pts=pts)
-        except (OSError, ValueError) as error:
+        except ValueError as error:
+            if not self.frames:
+                raise self._fault(error) from error
+            log.debug("a damaged packet is not in %s: %s", self.path, error)
+            return
+        except OSError as error:
             raise self._fault(error) from error
         self._last_dts, self._last_captured_ns = dts, packet.captured_ns
         self._span_ns = (self._span_ns[0], max(self._span_ns[1], pts_ns))
@@ -173,7 +182,7 @@ class CopiedFile:
         what = f"recording to {self.path} stopped after {self.frames} frames"
         if isinstance(error, OSError):
             return unwritable(what, error, self.path, end_text)
-        return SinkError(f"{what}: libav refused: {error}{end_text}")
+        return Uncopyable(f"{what}: libav refused: {error}{end_text}")
 
 
 @dataclass(slots=True)
@@ -204,6 +213,7 @@ class CopyRecorder:
         self._files: list[CopiedFile] = []  # the present one last
         self._ended = True  # no file takes packets
         self._begins = False  # a new stream, with its first key frame
+        self.files = 0  # that were begun
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Take the names."""
@@ -235,6 +245,7 @@ class CopyRecorder:
                 return
             self._forget(keep=1)
             path, head = self._cutting.new_path(), self._head
+            self.files += 1
             beside = BoxesBeside(path, overwrite=self._overwrite) if self._beside else None
             file = CopiedFile(path, head, beside=beside, overwrite=self._overwrite)
             if self._names is not None:
@@ -298,6 +309,7 @@ class CopyingFileSink:
         self._path, self._tap, self._meter, self._encoded = path, tap, meter, encoded
         self._count, self._keeps = 0, beside and not overwrite
         self._copies: bool | None = None  # None: not known yet
+        self._names: tuple[SourceInfo, Sequence[str]] | None = None
         cutting = Cutting(self._next_path, joins=True)
         self._copy = CopyRecorder(cutting, overwrite=overwrite, beside=beside)
 
@@ -306,11 +318,13 @@ class CopyingFileSink:
         boxes = self._path.with_suffix(".jsonl")
         if self._keeps and holds_something(boxes):
             raise SinkError(exists(boxes))
+        self._names = source, labels
         self._encoded.open(source, labels)
         self._copy.open(source, labels)
 
     def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """See interfaces.Updatable."""
+        self._names = source, labels
         self._copy.open(source, labels)
         if self._copies is not True and isinstance(self._encoded, Updatable):
             self._encoded.update(source, labels)
@@ -321,11 +335,14 @@ class CopyingFileSink:
             self._copies = self._tap.head is not None
             if self._copies:
                 self._encoded.close()
-        if not self._copies:
+        if self._copies and not self._drain():
+            assert self._names is not None
+            self._copies = False
+            self._encoded.open(*self._names)
+        if self._copies:
+            self._copy.note(result)
+        else:
             self._encoded.emit(result)
-            return
-        self._drain()
-        self._copy.note(result)
 
     def close(self) -> None:
         """Write what is left; raises SinkError if that fails."""
@@ -337,10 +354,18 @@ class CopyingFileSink:
         finally:
             self._copy.close()
 
-    def _drain(self) -> None:
-        for item in self._tap.take():
-            self._copy.write(item)
+    def _drain(self) -> bool:
+        """False where the stream cannot be copied at all."""
+        try:
+            for item in self._tap.take():
+                self._copy.write(item)
+        except Uncopyable as error:
+            if self._copy.files > 1:
+                raise
+            log.warning("%s; encoding instead", error)
+            return False
         self._meter.dropped("slow disk", self._tap.dropped())
+        return True
 
     def _next_path(self) -> Path:
         self._count += 1

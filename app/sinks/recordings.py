@@ -24,7 +24,7 @@ from ..core.stats import OutputMeter
 from .budget import Budget
 from .events import EventMessage
 from .json_lines import unwritable
-from .packets import CopyRecorder, Cutting
+from .packets import CopyRecorder, Cutting, Uncopyable
 from .rings import QUALITY, PacketRing, PictureRing, Ring
 from .video import VideoFileSink, encode_jpeg
 
@@ -131,8 +131,8 @@ class SegmentsSink(_Recorder):
     def emit(self, result: Result) -> None:
         """Write into the present file, or into the next one; never raises for a bad disk."""
         now_s = self._clock_s()
-        copies = self._tap.head is not None
         self._take_packets(now_s)
+        copies = self._tap.head is not None
         try:
             if copies:
                 self._end_file()  # of a source that gave none before
@@ -169,6 +169,10 @@ class SegmentsSink(_Recorder):
                 continue
             try:
                 self._copy.write(item)
+            except Uncopyable as error:
+                log.warning("%s; encoding instead", error)
+                self._tap.begin(None)
+                break
             except SinkError as error:
                 self._fail(error, now_s)
         self._meter.dropped("slow disk", self._tap.dropped())
@@ -352,6 +356,8 @@ class ClipSink(_Recorder):
             step(self._now_ns)
         except SinkError as error:
             self._note_trouble(error)
+            if isinstance(error, Uncopyable) and self._tap is not None:
+                self._tap.begin(None)  # the next clip is encoded
             return False
         return True
 

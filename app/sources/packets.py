@@ -37,13 +37,18 @@ def head_of(stream: Any) -> StreamHead | None:
     import av
 
     codec = stream.codec_context
-    if codec is None or codec.name not in CODECS:
+    if codec is None or codec.name not in CODECS or not codec.extradata:
         return None
     file = io.BytesIO()
     try:
-        with av.open(file, "w", format="mp4", options={"movflags": "empty_moov"}) as container:
-            container.add_stream_from_template(stream)
-            container.start_encoding()
+        # NUT keeps parameter sets as they are, where MP4 would turn those of a live stream into
+        # another form than its packets have. It wants a packet to be opened: any will do.
+        with av.open(file, "w", format="nut") as container:
+            any_packet: Any = av.Packet(bytes(codec.extradata))
+            any_packet.stream = container.add_stream_from_template(stream)
+            any_packet.pts = any_packet.dts = 0
+            any_packet.time_base, any_packet.is_keyframe = stream.time_base, True
+            container.mux(any_packet)
     except (av.FFmpegError, ValueError):  # its parameters are not known yet
         return None
     return StreamHead(file.getvalue(), stream.time_base.as_integer_ratio())

@@ -17,9 +17,7 @@ from tests.sinks.kit import found, result, textured
 FPS = 25
 
 
-def encoded(
-    path: Path, frames: int = 100, *, codec: str = "libx264", wh: tuple = (160, 120)
-) -> Path:
+def encoded(path: Path, frames: int, *, codec: str = "libx264", wh: tuple = (160, 120)) -> Path:
     """A clip with B-frames and a key frame each second."""
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=FPS)

@@ -19,7 +19,7 @@ from app.sinks.packets import CopyingFileSink
 from app.sinks.recordings import ClipSink, SegmentsSink
 from app.sinks.video import VideoFileSink
 from app.sources.packets import PipeReader, PipeTap
-from tests.sinks.kit import CAMERA, LABELS, python
+from tests.sinks.kit import CAMERA, LABELS, python, result
 from tests.sinks.packet_kit import FPS, Collected, Played, encoded, times_ms
 
 FRAMES = 100
@@ -40,12 +40,13 @@ def lines(path: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("source", ["mp4", "ts"])  # their parameter sets differ in form
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "mov"])
 def test_every_frame_is_there_though_few_were_processed(
-    tmp_path: Path, ending: str, codec: str
+    tmp_path: Path, ending: str, codec: str, source: str
 ) -> None:
     fan, path = PacketFan(), tmp_path / f"o.{ending}"
-    played = Played(encoded(tmp_path / "in.mp4", FRAMES, codec=codec), fan)
+    played = Played(encoded(tmp_path / f"in.{source}", FRAMES, codec=codec), fan)
     sink = copying(path, fan.tap())
     results = played.results()
     sink.open(CAMERA, LABELS)
@@ -96,7 +97,6 @@ def test_a_stream_that_comes_back_goes_on_in_the_same_file(tmp_path: Path, clip:
 
 
 def test_without_packets_frames_are_encoded(tmp_path: Path) -> None:
-    from tests.sinks.kit import result
 
     tap = PacketTap()
     sink = copying(tmp_path / "o.mp4", tap)
@@ -262,3 +262,19 @@ def test_the_ring_before_an_event_is_bounded(tmp_path: Path, clip: Path) -> None
         held.append(sink._packets.bytes)
     sink.close()
     assert 0 < max(held) <= 150_000
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_stream_that_cannot_be_copied_is_encoded(tmp_path: Path, folder: bool) -> None:
+    tap = PacketTap()
+    tap.begin(StreamHead(b"no NUT file", (1, 1000)))
+    tap.put(EncodedPacket(b"x", 0, 0, 1, True, 0))
+    meter, path = OutputMeter("r"), tmp_path / "o.mp4"
+    options = RecordOptions(path=str(tmp_path))
+    sink = SegmentsSink(options, meter, tap=tap) if folder else copying(path, tap)
+    sink.open(CAMERA, LABELS)
+    for i in range(10):
+        sink.emit(result(i, live=True))
+    sink.close()
+    (made,) = tmp_path.glob("*.mp4")
+    assert len(times_ms(made)) == 10

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, SourceInfo
@@ -29,7 +30,13 @@ log = logging.getLogger(__name__)
 
 # A damaged place makes one read fail and the next succeed, so only a row of failures is an end.
 FAILURES_THAT_END = 64
+RATE_PICTURES = 3  # tell the rate where nothing else does
 STEP_BACK_NS = 2_000_000_000  # a key frame that is shown too late: look for one before it
+
+
+class _Decoded(NamedTuple):
+    picture: Any  # an av.VideoFrame
+    media_ns: int | None  # None: live
 
 
 class FfmpegSource:
@@ -60,7 +67,7 @@ class FfmpegSource:
         self._container: Any = None
         self._stream: Any = None
         self._frames: Iterator[Any] = iter(())
-        self._waiting: list[tuple[Any, int | None]] = []  # frames decoded before they are read
+        self._waiting: list[_Decoded] = []  # pictures decoded before they are read
         self._index = 0
         self._damage = ""  # the last one
         self._media_ns = 0
@@ -72,41 +79,35 @@ class FfmpegSource:
         if not self._remote:
             check_not_empty(Path(self._where), self._label)
         self._open_container()
-        self._info = info = self._describe()
-        self._clock = MediaClock(fps=info.fps, label=self._label)
-        if info.live:
-            return info
-        first = next(self._frames, None)  # its picture tells the size, upright and without borders
-        if first is None:
-            self._finish()
-        self._waiting = [(first, self._clock.place(self._position_ns(first)))]
-        self._info = replace(info, wh_px=upright_wh_px(first))
+        self._info = self._describe()
+        self._clock = MediaClock(fps=self._info.fps, label=self._label)
+        self._info = self._first_pictures()
         return self._info
 
     def read(self, timeout_s: float) -> Frame | None:
         """The next frame. FFmpeg bounds its wait itself, by ``read_timeout_s``."""
         if self._ended:
             raise SourceEnded
-        if not self._waiting:
-            decoded = next(self._frames, None)
-            if decoded is None:
+        if self._waiting:
+            decoded = self._waiting.pop(0)
+        else:
+            picture = next(self._frames, None)
+            if picture is None:
                 self._finish()
-            live = self._info.live
-            place_ns = None if live else self._clock.place(self._position_ns(decoded))
-            self._waiting = [(decoded, place_ns)]
-        decoded, media_ns = self._waiting.pop(0)
+            decoded = self._placed(picture)
         captured_ns = time.monotonic_ns()
+        media_ns = decoded.media_ns
         self._media_ns = media_ns or 0
-        picture = self._copy(decoded, self._aspect())
+        copied = self._copy(decoded.picture, self._aspect())
         frame = Frame(
-            picture.pixels,
+            copied.pixels,
             self._index,
             captured_ns,
             media_ns,
-            format=picture.format,
-            colour=picture.colour,
-            pixel_aspect=picture.pixel_aspect,
-            stream_ns=stream_ns(decoded),
+            format=copied.format,
+            colour=copied.colour,
+            pixel_aspect=copied.pixel_aspect,
+            stream_ns=stream_ns(decoded.picture),
         )
         self._index += 1
         self._tell_change(frame)
@@ -128,11 +129,11 @@ class FfmpegSource:
                 self._start_over()
             self._waiting, found = [], False
             for decoded in self._frames:
-                place_ns = self._clock.place(self._position_ns(decoded))
-                self._waiting = [*self._waiting[-1:], (decoded, place_ns)]
-                found = found or place_ns <= media_ns
-                if place_ns > media_ns:
+                placed = self._placed(decoded)
+                self._waiting = [*self._waiting[-1:], placed]
+                if (placed.media_ns or 0) > media_ns:
                     break
+                found = True
             if from_start or found:
                 return
             back_ns = max(STEP_BACK_NS, 2 * back_ns)
@@ -187,15 +188,40 @@ class FfmpegSource:
                 options["rtsp_flags"] = "prefer_tcp"
             else:
                 options["rtsp_transport"] = transport
-            # two frames tell the rate: with FFmpeg's 20 an opening takes a second longer at 20/s
-            options |= {"fflags": "nobuffer", "flags": "low_delay", "fpsprobesize": "2"}
+            # One packet is looked at, where FFmpeg's default is up to five seconds. Not "nobuffer":
+            # it throws away what is looked at, and with it the first key frame.
+            options |= {"flags": "low_delay", "probesize": "32"}
         return options | dict(self._options.ffmpeg)
+
+    def _placed(self, picture: Any) -> _Decoded:
+        live = self._info.live
+        return _Decoded(picture, None if live else self._clock.place(self._position_ns(picture)))
+
+    def _first_pictures(self) -> SourceInfo:
+        """What the headers leave open: the size, upright and without borders; the rate."""
+        info = self._info
+        if info.live and info.wh_px and info.fps:
+            return info
+        few = 1 if info.fps else RATE_PICTURES
+        pictures, came_ns = [], []
+        for picture in itertools.islice(self._frames, few):
+            pictures.append(picture)
+            came_ns.append(time.monotonic_ns())
+        if not pictures:
+            self._finish()
+        fps = info.fps
+        if len(pictures) > 1:
+            own_ns = [self._position_ns(picture) or 0 for picture in pictures]
+            # a stream of JPEGs has no times, and FFmpeg invents 25 frames/s for it
+            took_ns = max(came_ns[-1] - came_ns[0] if info.live else 0, own_ns[-1] - own_ns[0])
+            fps = usable_fps((len(pictures) - 1) * 1e9 / took_ns) if took_ns > 0 else None
+        self._clock = MediaClock(fps=fps, label=self._label)
+        self._waiting = [self._placed(picture) for picture in pictures]
+        return replace(info, wh_px=upright_wh_px(pictures[0]), fps=fps)
 
     def _describe(self) -> SourceInfo:
         container, stream, codec = self._container, self._stream, self._stream.codec_context
-        timed = stream.start_time is not None
-        rate = (timed and stream.average_rate) or stream.guessed_rate  # untimed: the codec's own
-        fps = usable_fps(float(rate or 0))
+        fps = _rate(stream)
         self._promised_s = _length_s(container, stream)
         count = stream.frames or round(self._promised_s * (fps or 0))
         scheme = scheme_of(self._where) if self._remote else None
@@ -298,8 +324,8 @@ class FfmpegSource:
         self._ended = True
         if isinstance(error, MemoryError):
             return SourceError(
-                f"decoding {self._label} needs more memory than its process may have: give a "
-                "smaller picture"
+                f"decoding {self._label} needs more memory than its process may have: make its "
+                "picture smaller, or raise max_megapixels"
             )
         return SourceError(
             f"{self._label} broke off after {self._index} frames ({_words(error)}): check the "
@@ -392,6 +418,15 @@ class FfmpegSource:
 
 def _words(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
+
+
+def _rate(stream: Any) -> float | None:
+    """Frames a second, by container or codec; a container without times (raw H.264) invents it."""
+    rates = [stream.average_rate, stream.codec_context.framerate]
+    if stream.start_time is None:
+        rates.reverse()
+    usable = (usable_fps(float(rate or 0)) for rate in rates)
+    return next(filter(None, usable), None)
 
 
 def _length_s(container: Any, stream: Any) -> float:

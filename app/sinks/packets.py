@@ -335,7 +335,7 @@ class CopyingFileSink:
             self._copies = self._tap.head is not None
             if self._copies:
                 self._encoded.close()
-        if self._copies and not self._drain():
+        if self._copies and not (self._drain() and (self._tap.head or self._copy.files)):
             assert self._names is not None
             self._copies = False
             self._encoded.open(*self._names)

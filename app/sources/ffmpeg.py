@@ -24,7 +24,7 @@ from .diagnose import (
     unreachable,
     unreadable_file,
 )
-from .packets import TakesPackets, head_of, pass_on, stream_ns
+from .packets import Copier, TakesPackets, stream_ns
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ class FfmpegSource:
         self._remote = remote
         self._options = options
         self._tap = packets
+        self._copier: Copier | None = None
         self._copy = PictureCopier()
         self._look: tuple[object, ...] = ()
         self._changed = False
@@ -172,8 +173,7 @@ class FfmpegSource:
         self._check_size(stream.width, stream.height)
         self._stream = stream
         self._first_aspect = stream.codec_context.sample_aspect_ratio
-        if self._tap is not None:
-            self._tap.begin(head_of(stream))
+        self._copier = None if self._tap is None else Copier(stream, self._tap)
         self._frames = self._decode_all()
 
     def _ffmpeg_options(self) -> dict[str, str]:
@@ -267,8 +267,8 @@ class FfmpegSource:
             try:
                 for packet in self._container.demux(self._stream):
                     failures = 0
-                    if self._tap is not None:
-                        pass_on(packet, self._tap)
+                    if self._copier is not None:
+                        self._copier.put(packet)
                     yield packet
                 return
             except av.error.ExitError:  # its time is over
@@ -366,8 +366,8 @@ class FfmpegSource:
         except load_av().error.FFmpegError:
             return False
         clock.jump()
-        if self._tap is not None:
-            self._tap.begin(head_of(self._stream))
+        if self._copier is not None:
+            self._copier.begin()
         self._frames = self._decode_all()
         return True
 

@@ -26,6 +26,7 @@ class TakesPackets(Protocol):
 
 _RECORD = struct.Struct("<BIqqqq")  # kind, bytes that follow, pts or numerator, dts or …
 _NO_HEAD, _HEAD, _KEY, _DELTA = range(4)
+MOST_UNTIMED = 64  # packets at the start of a stream
 BACKLOG_BYTES = 32_000_000  # in the decoding process, while the pipe is full
 READ_BYTES = 1 << 20
 PIPE_BYTES = 1 << 20
@@ -33,11 +34,11 @@ F_SETPIPE_SZ = 1031  # fcntl has it from Python 3.10 on, but not typed
 
 
 def head_of(stream: Any) -> StreamHead | None:
-    """Of a stream of an open PyAV container; None where its codec is not copied."""
+    """Of a stream of an open PyAV container; None where it does not know its parameter sets."""
     import av
 
     codec = stream.codec_context
-    if codec is None or codec.name not in CODECS or not codec.extradata:
+    if not codec.extradata:
         return None
     file = io.BytesIO()
     try:
@@ -49,22 +50,72 @@ def head_of(stream: Any) -> StreamHead | None:
             any_packet.pts = any_packet.dts = 0
             any_packet.time_base, any_packet.is_keyframe = stream.time_base, True
             container.mux(any_packet)
-    except (av.FFmpegError, ValueError):  # its parameters are not known yet
+    except (av.FFmpegError, ValueError):
         return None
     return StreamHead(file.getvalue(), stream.time_base.as_integer_ratio())
 
 
-def pass_on(packet: Any, tap: TakesPackets) -> None:
-    """A demuxed PyAV packet. A stream whose packets have no times is not copied."""
-    pts, dts = packet.pts, packet.dts
-    if not packet.size:  # which ends a stream
-        return
-    if pts is None and dts is None:
-        tap.begin(None)
-        return
-    pts, dts = pts if pts is not None else dts, dts if dts is not None else pts
-    key, duration = packet.is_keyframe, packet.duration or 0
-    tap.put(EncodedPacket(bytes(packet), pts, dts, duration, key, time.monotonic_ns()))
+class Copier:
+    """Passes the packets of a demuxed stream on to a tap."""
+
+    def __init__(self, stream: Any, tap: TakesPackets) -> None:
+        self._stream, self._tap = stream, tap
+        self.begin()
+
+    def begin(self) -> None:
+        """The stream begins, or goes on elsewhere."""
+        codec, raw = self._stream.codec_context, self._stream.container.format.name in CODECS
+        self._copies = codec is not None and codec.name in CODECS and not raw  # which has no times
+        head = head_of(self._stream) if self._copies else None
+        self._lacks_head = head is None  # of a camera that sends it with its key frames
+        self._untimed: list[Any] = []
+        self._next_dts: int | None = None
+        self._tap.begin(head)
+
+    def put(self, packet: Any) -> None:
+        """The next packet. The first of a network stream may be without times."""
+        if not self._copies or not packet.size:  # which ends a stream
+            return
+        if packet.pts is None and packet.dts is None and self._next_dts is None:
+            self._untimed.append(packet)
+            if len(self._untimed) > MOST_UNTIMED:
+                self._copies = False
+                self._tap.begin(None)
+            return
+        step = packet.duration or self._period()
+        dts = packet.pts if packet.dts is None else packet.dts
+        if dts is None:
+            dts = self._next_dts
+        untimed, self._untimed = self._untimed, []
+        for i, each in enumerate(untimed):
+            self._pass_on(each, dts - step * (len(untimed) - i))
+        self._pass_on(packet, dts)
+        self._next_dts = dts + step
+
+    def _period(self) -> int:
+        """Of a frame, in ticks."""
+        rate = self._stream.average_rate or self._stream.guessed_rate or 25
+        return int(max(1, round(1 / (rate * self._stream.time_base))))
+
+    def _pass_on(self, packet: Any, dts: int) -> None:
+        pts = dts if packet.pts is None else packet.pts
+        key, duration, data = packet.is_keyframe, packet.duration or 0, bytes(packet)
+        if key and self._lacks_head:
+            self._lacks_head = False
+            self._tap.begin(self._head_in(data))
+        self._tap.put(EncodedPacket(data, pts, dts, duration, key, time.monotonic_ns()))
+
+    def _head_in(self, data: bytes) -> StreamHead | None:
+        """Of the parameter sets in a key frame's packet."""
+        import av
+
+        stream = self._stream
+        try:
+            with av.open(io.BytesIO(data), format=stream.codec_context.name) as container:
+                head = head_of(container.streams.video[0])
+        except (av.FFmpegError, ValueError, IndexError):
+            return None
+        return head and head._replace(time_base=stream.time_base.as_integer_ratio())
 
 
 def stream_ns(frame: Any) -> int | None:

@@ -11,7 +11,7 @@ import av
 
 from app.core.detections import Detections, Result
 from app.core.packets import EncodedPacket, PacketFan, StreamHead
-from app.sources.packets import head_of, pass_on, stream_ns
+from app.sources.packets import Copier, stream_ns
 from tests.sinks.kit import found, result, textured
 
 FPS = 25
@@ -44,10 +44,10 @@ class Played:
         boxes = found((0, 0.9, 1, 2, 30, 40)) if detections is None else detections
         with av.open(str(self._clip)) as container:
             stream = container.streams.video[0]
-            self._fan.begin(head_of(stream))
+            copier = Copier(stream, self._fan)
             index = 0
             for packet in container.demux(stream):
-                pass_on(packet, self._fan)
+                copier.put(packet)
                 for picture in packet.decode():
                     each = result(index, boxes, live=True)
                     frame = replace(each.frame, stream_ns=stream_ns(picture))

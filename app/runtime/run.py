@@ -138,6 +138,7 @@ def run_windowed(config: Config, *, reload: Callable[[], Config] | None = None) 
         stats=lambda: controller.session.stats(),
         engine=lambda: controller.session.state().engine_text,
         packets={"": packets},
+        status=lambda name: controller.session.pipeline.status(),
     )
     controller = WindowController(
         config,

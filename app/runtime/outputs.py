@@ -199,9 +199,7 @@ class Outputs:
                     f"folder ({options.path}/), in which each gets one of its own"
                 )
             path, overwrite = Path(options.path), self._config.overwrite
-            boxes = path.with_suffix(".jsonl")
-            lines = (self._config.json, self._config.events.path)
-            beside = not any(each and _same(Path(each), boxes) for each in lines)
+            beside = boxes_beside(self._config, self._policy) is not None
             sink: Sink = VideoFileSink(
                 path, draw=draw, beside=beside and not draw, overwrite=overwrite
             )
@@ -307,6 +305,19 @@ class Outputs:
         return service
 
 
+def boxes_beside(config: Config, policy: Policy) -> Path | None:
+    """The file beside that of --record, where boxes are not sure to be drawn in.
+
+    None also where --json or --events writes a file of that name: boxes of --record are in --json.
+    """
+    path = config.record.path
+    if path is None or is_folder(path) or not copies(config.record, policy):
+        return None
+    boxes = Path(path).with_suffix(".jsonl")
+    lines = (config.json, config.events.path)
+    return None if any(each and _same(Path(each), boxes) for each in lines) else boxes
+
+
 def is_folder(path: str) -> bool:
     """Whether recordings rotate in a folder: one that exists, or a name that ends in a slash."""
     return path.endswith(os.sep) or Path(path).is_dir()
@@ -336,6 +347,8 @@ def _secret(value: str | None, file: str | None) -> str | None:
 def refuse_own_inputs(config: Config, model: Model | None, policy: Policy) -> None:
     """No output may be an input, or replace a file unless that is asked for."""
     written = {each.flag: each.of(config) for each in SETTINGS if each.key.writes}
+    if (boxes := boxes_beside(config, policy)) is not None:
+        written["the boxes of --record"] = str(boxes)
     refuse_clashes(
         outputs={
             # in a folder of recordings each name is a new one

@@ -107,3 +107,24 @@ def test_a_file_is_replaced_only_with_overwrite(
     words.append("--overwrite")
     assert main([*words, "--check"]) == 0 and main(words) == 0
     assert file.read_bytes() not in (b"another", b"")
+
+
+def test_boxes_beside_a_recording_are_not_replaced_unasked(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    boxes = tmp_path / "out.jsonl"
+    boxes.write_text("dear\n")
+    words = ["run", "--headless", "--source", "sample:", "--model", str(tiny_model)]
+    words += ["--record", str(tmp_path / "out.mp4"), "--max-frames", "5"]
+    assert main([*words, "--check"]) == 2 and main(words) == 2
+    assert boxes.read_text() == "dear\n"
+    assert main([*words, "--burn-in", "--check"]) == 0
+    assert main([*words, "--overwrite"]) == 0
+    assert "at_ms" in boxes.read_text()
+
+
+def test_json_may_stand_for_the_boxes_beside_a_recording(tiny_model: Path, tmp_path: Path) -> None:
+    words = ["run", "--headless", "--source", "sample:", "--model", str(tiny_model)]
+    words += ["--record", str(tmp_path / "out.mp4"), "--json", str(tmp_path / "out.jsonl")]
+    assert main([*words, "--max-frames", "5"]) == 0
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 5

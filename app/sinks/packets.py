@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from .json_lines import (
     open_output,
     unwritable,
 )
-from .salvage import whole_part
+from .salvage import is_torn, keep_whole, why_not_more
 from .video import CONTAINERS, FORMATS, BoxesBeside, plain_errors
 
 log = logging.getLogger(__name__)
@@ -153,6 +152,8 @@ class CopiedFile:
         try:
             if writer is not None:
                 writer.close()
+                if is_torn(self.path, self.frames):
+                    raise why_not_more(self.path)
         except (OSError, ValueError) as error:
             raise self._fault(error) from error
         finally:
@@ -174,15 +175,16 @@ class CopiedFile:
         if writer is not None:
             with suppress(OSError, ValueError):
                 writer.close()
-        kept = 0
-        with suppress(OSError):
-            end, kept = whole_part(self.path)
-            os.truncate(self.path, end) if kept else self.path.unlink()
-        end_text = f"; the first {kept} frames stay playable"
+        beside, self._beside, self._span_ns = self._beside, None, (1, 0)
+        if beside is not None:
+            with suppress(SinkError):
+                beside.close()
+        self._claim.close()
         what = f"recording to {self.path} stopped after {self.frames} frames"
+        left = f"; {keep_whole(self.path)}"
         if isinstance(error, OSError):
-            return unwritable(what, error, self.path, end_text)
-        return Uncopyable(f"{what}: libav refused: {error}{end_text}")
+            return unwritable(what, error, self.path, left)
+        return Uncopyable(f"{what}: libav refused: {error}{left}")
 
 
 @dataclass(slots=True)
@@ -309,6 +311,7 @@ class CopyingFileSink:
         self._path, self._tap, self._meter, self._encoded = path, tap, meter, encoded
         self._count, self._keeps = 0, beside and not overwrite
         self._copies: bool | None = None  # None: not known yet
+        self._failed = False
         self._names: tuple[SourceInfo, Sequence[str]] | None = None
         cutting = Cutting(self._next_path, joins=True)
         self._copy = CopyRecorder(cutting, overwrite=overwrite, beside=beside)
@@ -335,12 +338,18 @@ class CopyingFileSink:
             self._copies = self._tap.head is not None
             if self._copies:
                 self._encoded.close()
+        if self._failed:
+            return
         if self._copies and not (self._drain() and (self._tap.head or self._copy.files)):
             assert self._names is not None
             self._copies = False
             self._encoded.open(*self._names)
         if self._copies:
-            self._copy.note(result)
+            try:
+                self._copy.note(result)
+            except SinkError:
+                self._fail()
+                raise
         else:
             self._encoded.emit(result)
 
@@ -348,6 +357,8 @@ class CopyingFileSink:
         """Write what is left; raises SinkError if that fails."""
         if not self._copies:
             self._encoded.close()
+            return
+        if self._failed:
             return
         try:
             self._drain()
@@ -361,11 +372,20 @@ class CopyingFileSink:
                 self._copy.write(item)
         except Uncopyable as error:
             if self._copy.files > 1:
+                self._fail()
                 raise
             log.warning("%s; encoding instead", error)
             return False
+        except SinkError:
+            self._fail()
+            raise
         self._meter.dropped("slow disk", self._tap.dropped())
         return True
+
+    def _fail(self) -> None:
+        self._failed = True
+        with suppress(SinkError):
+            self._copy.close()
 
     def _next_path(self) -> Path:
         self._count += 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import stat
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from ..core.frame import SourceInfo, bgr_pixels
 from ..core.letterbox import place
 from ..core.overlay import OverlayStyle, captions, colour_of, place_tags, text_colour_on
 from .json_lines import LinesFile, ResultEncoder, open_output, unwritable
-from .salvage import whole_part, why_not_more
+from .salvage import is_torn, keep_whole, why_not_more
 
 log = logging.getLogger(__name__)
 
@@ -388,7 +387,7 @@ class VideoFileSink:
             return
         try:
             self._writer.close()
-            if self._torn():
+            if is_torn(self._path, self._frames):
                 raise why_not_more(self._path)
         except (OSError, ValueError) as error:
             raise self._stopped(error) from error
@@ -422,31 +421,13 @@ class VideoFileSink:
         if self._mark() == self._earlier:  # not begun: an earlier recording is still whole
             self._remove_if_made()
             return self._fault(f"cannot record to {self._path}", error)
-        try:
-            end, kept = whole_part(self._path)
-            if kept:
-                os.truncate(self._path, end)
-        except OSError as fault:
-            kept_text = f"what plays of it could not be told ({fault.strerror})"
-        else:
-            kept_text = f"the first {kept} of them stay playable"
-            if not kept:
-                self._remove()
-                kept_text = "none of them was written whole, so the file is removed"
         what = f"recording to {self._path} stopped after {self._frames} frames"
-        return self._fault(what, error, f"; {kept_text}")
+        return self._fault(what, error, f"; {keep_whole(self._path)}")
 
     def _fault(self, what: str, error: Exception, end: str = "") -> SinkError:
         if isinstance(error, OSError):
             return unwritable(what, error, self._path, end)
         return SinkError(f"{what}: libav refused: {error}{end}")
-
-    def _torn(self) -> bool:
-        """Whether frames are missing in the closed file: libav does not tell of a torn end."""
-        try:
-            return whole_part(self._path)[1] < self._frames
-        except FileNotFoundError:  # somebody moved it while it grew, which harms nothing
-            return False
 
     def _release(self) -> None:
         if self._claim is not None:
@@ -465,11 +446,8 @@ class VideoFileSink:
 
     def _remove_if_made(self) -> None:
         if self._made_file:
-            self._remove()
-
-    def _remove(self) -> None:
-        with suppress(OSError):
-            self._path.resolve().unlink()  # a link to it is the user's own
+            with suppress(OSError):
+                self._path.resolve().unlink()  # a link to it is the user's own
 
 
 def _kind(path: Path) -> str:

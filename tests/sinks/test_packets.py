@@ -278,3 +278,44 @@ def test_a_stream_that_cannot_be_copied_is_encoded(tmp_path: Path, folder: bool)
     sink.close()
     (made,) = tmp_path.glob("*.mp4")
     assert len(times_ms(made)) == 10
+
+
+FILL = """
+import resource, sys
+from pathlib import Path
+from app.core.errors import SinkError
+from app.core.packets import PacketFan
+from tests.sinks.kit import CAMERA, LABELS
+from tests.sinks.packet_kit import Played
+from tests.sinks.test_packets import copying
+clip, path, limit = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+fan = PacketFan()
+sink = copying(path, fan.tap())
+sink.open(CAMERA, LABELS)
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+try:
+    for each in Played(clip, fan).results():
+        sink.emit(each)
+    sink.close()
+except SinkError as error:
+    print(error)
+    sink.close()
+"""
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+@pytest.mark.parametrize("part", [0.3, 0.7, 0.97, 0.999])
+def test_a_full_disk_is_told_and_leaves_what_plays(
+    tmp_path: Path, clip: Path, ending: str, part: float
+) -> None:
+    path = tmp_path / f"o.{ending}"
+    done = python(FILL, str(clip), str(path), "1000000000")
+    assert not done.stdout and not done.stderr
+    limit = round(part * path.stat().st_size)
+    done = python(FILL, str(clip), str(path), str(limit))
+    assert not done.stderr
+    frames = len(times_ms(path))
+    if frames < FRAMES or done.stdout:
+        assert "reached the size limit" in done.stdout
+    if not done.stdout.startswith("cannot write JSON lines"):  # the boxes reached it first
+        assert f"the first {frames} of them stay playable" in done.stdout or frames == FRAMES

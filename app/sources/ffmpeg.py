@@ -99,7 +99,7 @@ class FfmpegSource:
         captured_ns = time.monotonic_ns()
         media_ns = decoded.media_ns
         self._media_ns = media_ns or 0
-        copied = self._copy(decoded.picture, self._aspect())
+        copied = self._copy(decoded.picture, self._aspect_of(decoded.picture))
         frame = Frame(
             copied.pixels,
             self._index,
@@ -128,14 +128,16 @@ class FfmpegSource:
             from_start = start_ns <= 0 or not self._jump(start_ns)
             if from_start:
                 self._start_over()
-            self._waiting, found = [], False
-            for decoded in self._frames:
-                placed = self._placed(decoded)
-                self._waiting = [*self._waiting[-1:], placed]
+            shown: list[_Decoded] = []
+            later: list[_Decoded] = []
+            for picture in self._frames:
+                placed = self._placed(picture)
                 if (placed.media_ns or 0) > media_ns:
+                    later = [placed]
                     break
-                found = True
-            if from_start or found:
+                shown = [placed]
+            self._waiting = shown + later
+            if from_start or shown:
                 return
             back_ns = max(STEP_BACK_NS, 2 * back_ns)
 
@@ -174,6 +176,7 @@ class FfmpegSource:
         self._stream = stream
         self._first_aspect = stream.codec_context.sample_aspect_ratio
         self._copier = None if self._tap is None else Copier(stream, self._tap)
+        self._aspect: Fraction | None = stream.sample_aspect_ratio
         self._frames = self._decode_all()
 
     def _ffmpeg_options(self) -> dict[str, str]:
@@ -340,12 +343,14 @@ class FfmpegSource:
                 f"{self._options.max_megapixels:g} megapixels: raise max_megapixels"
             )
 
-    def _aspect(self) -> Fraction | None:
-        """Of a pixel. The container's word goes before the codec's, until the latter changes."""
-        aspect: Fraction | None = self._stream.codec_context.sample_aspect_ratio
-        if aspect == self._first_aspect:
-            aspect = self._stream.sample_aspect_ratio
-        return aspect
+    def _aspect_of(self, picture: Any) -> Fraction | None:
+        """Of its pixels. The container's word goes before the codec's, until the latter changes."""
+        codec = self._stream.codec_context
+        if (codec.width, codec.height) == (picture.width, picture.height):
+            aspect = codec.sample_aspect_ratio
+            same = aspect == self._first_aspect
+            self._aspect = self._stream.sample_aspect_ratio if same else aspect
+        return self._aspect  # else the codec is ahead: it has seen another header by now
 
     def _position_ns(self, frame: Any) -> int | None:
         """The container's own time of a frame, None where it has none."""

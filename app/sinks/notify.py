@@ -35,6 +35,8 @@ class AppriseNotifier:
         assert options.url is not None
         import apprise
 
+        # it logs each message, and addresses in full where a service fails; that is told here
+        logging.getLogger("apprise").setLevel(logging.CRITICAL)
         self._options, self._meter = options, meter
         self._snapshots = None if snapshots is None else Path(snapshots)
         self._services: Any = apprise.Apprise()

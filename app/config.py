@@ -121,18 +121,29 @@ def parse_sources(texts: Sequence[str]) -> tuple[NamedSource, ...]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordOptions:
-    """A recording with the boxes drawn in: one file, or a folder in which files rotate."""
+    """A recording: one file, or a folder in which files rotate."""
 
     path: str | None = key(
         None,
-        "annotated video (.mp4, H.264); a folder: rotating",
+        "video with boxes beside or drawn in (.mp4); a folder: rotating",
         metavar="FILE_OR_DIR/",
         writes=True,
+    )
+    burn_in: bool | None = key(
+        None,
+        "draw the boxes into the video, which encodes it anew; else H.264 and H.265 are copied "
+        "(default: where it must be encoded, and in a replay)",
+        flag="--burn-in",
     )
     segment_minutes: float = key(10.0, "length of a file in the folder", limits=(0.01, 1440))
     segment_mb: float = key(500.0, "size at which the next file begins", limits=(0.1, 1_000_000))
     keep_hours: float = key(168.0, "older recordings are removed", limits=(0.001, 1_000_000))
     budget_mb: float = key(10_000.0, "size of the folder at most", limits=(0.1, 100_000_000))
+    keep_mb: float | None = key(
+        None,
+        "recordings that stay when other data fills the disk (default: 1000, or half of them)",
+        limits=(0, 100_000_000),
+    )
 
     def __post_init__(self) -> None:
         _check_values(self, "record")
@@ -143,6 +154,7 @@ class ClipOptions:
     """A folder of short videos around what appears."""
 
     path: str | None = key(None, "a short video of each thing that appears", metavar="DIR")
+    burn_in: bool | None = key(None, "as that of [record]")
     before_s: float = key(5.0, "seconds before it appears", limits=(0, 600))
     after_s: float = key(5.0, "seconds after it has gone", limits=(0, 600))
     max_s: float = key(120.0, "length of one clip at most", limits=(0.1, 86_400))
@@ -151,6 +163,11 @@ class ClipOptions:
     )
     keep_hours: float = key(168.0, "older clips are removed", limits=(0.001, 1_000_000))
     budget_mb: float = key(2_000.0, "size of the folder at most", limits=(0.1, 100_000_000))
+    keep_mb: float | None = key(
+        None,
+        "clips that stay when other data fills the disk (default: 1000, or half of them)",
+        limits=(0, 100_000_000),
+    )
 
     def __post_init__(self) -> None:
         _check_values(self, "clips")
@@ -360,6 +377,7 @@ class Config:
         on=EVERY,
         helps=dict.fromkeys(("bench", "soak"), "write all figures there"),
     )
+    overwrite: bool = key(False, "replace what is in the files of --json, --events and --record")
     expect: str | None = key(
         None, "compare; exit 6 if it differs", metavar="GOLDEN.jsonl", on="replay"
     )

@@ -177,13 +177,14 @@ def build(plan: RunPlan) -> BuiltRun:
         engine=lambda: pipeline.backend_description,
         status=lambda name: pipeline.status(name),
         names=names,
+        packets={each.name: each.packets for each in plan.inputs},
     )
     shared = [Shared(sink) for sink in ([summary.energy] if summary else []) + [*plan.sinks]]
     # counts once every output has it
     last = [] if plan.supervised is None else [Shared(plan.supervised)]
     check_tracking(config, plan.model.spec.labels, acts=plan.acts)
     lanes = []
-    for i, (name, source) in enumerate(plan.inputs):
+    for i, (name, source, _) in enumerate(plan.inputs):
         recorders = plan.recorders[i : i + 1]
         sinks: list[Sink] = [summary.seen[name]] if summary else []
         sinks += [*shared, *recorders, *outputs.of(name), *last]

@@ -8,23 +8,26 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..config import SETTINGS, Config, parse_sources
+from ..config import SETTINGS, ClipOptions, Config, RecordOptions, parse_sources
 from ..core.errors import ConfigError, exhausted
 from ..core.interfaces import Sink
 from ..core.package import pip_install
+from ..core.packets import PacketFan, PacketTap
 from ..core.states import SourceStatus
 from ..core.stats import OutputMeter, PipelineStats
 from ..models.manifest import Model
 from ..pipeline.handoff import Policy
 from ..sinks.adapters import QueuedSink, instruments
 from ..sinks.events import EventLinesSink, Listener, TrackEventSink
-from ..sinks.json_lines import JsonLinesSink, LinesFile
+from ..sinks.json_lines import JsonLinesSink, LinesFile, exists, holds_something
 from ..sinks.objects import ObjectTally
 from ..sinks.video import VideoFileSink
+from .inputs import copies
 from .tracking import ruled_actions, shape_names
 
 if TYPE_CHECKING:
@@ -90,7 +93,7 @@ class Outputs:
     ``names``: of its sources, "" for a single one. What is written apart for each of several gets
     a folder or topic of its name. ``stats``, ``engine`` and ``status`` (of a source, by name; must
     be cheap) are asked later, from other threads: they may speak of a pipeline that is made of
-    these very sinks.
+    these very sinks. ``packets``: by name, of sources that give them.
     """
 
     def __init__(
@@ -102,15 +105,23 @@ class Outputs:
         engine: Callable[[], str],
         status: Callable[[str], SourceStatus] | None = None,
         names: Sequence[str] = ("",),
+        packets: Mapping[str, PacketFan | None] | None = None,
     ) -> None:
+        self._packets = packets or {}
         self._config, self._policy, self._names = config, policy, names
         self._stats, self._engine = stats, engine
         self._status = status or (lambda name: stats().sources.get(name, stats()).status)
         self.meters: list[OutputMeter] = []
         self._tallies: dict[str, ObjectTally] = {}
         self._services: list[_Service] = []
-        self._lines = None if config.json is None else LinesFile(config.json)
-        self._events = None if config.events.path is None else LinesFile(config.events.path)
+        self._lines = (
+            None if config.json is None else LinesFile(config.json, overwrite=config.overwrite)
+        )
+        self._events = (
+            None
+            if config.events.path is None
+            else LinesFile(config.events.path, overwrite=config.overwrite)
+        )
         self._webhook = None if config.webhook.url is None else self._make_webhook()
         self._notifier = None if config.notify.url is None else self._make_notifier()
         http = config.http.address
@@ -194,17 +205,35 @@ class Outputs:
         options = self._config.record
         assert options.path is not None
         meter = self._meter("record", name)
+        tap = self._tap(options, name)
+        draw = options.burn_in is not False
         if not is_folder(options.path):
             if name:
                 raise ConfigError(
                     f"--record {options.path}: several sources do not go into one video; name a "
                     f"folder ({options.path}/), in which each gets one of its own"
                 )
-            return self._beside(VideoFileSink(options.path), meter)
+            path, overwrite = Path(options.path), self._config.overwrite
+            beside = boxes_beside(self._config, self._policy) is not None
+            sink: Sink = VideoFileSink(
+                path, draw=draw, beside=beside and not draw, overwrite=overwrite
+            )
+            if tap is not None:
+                from ..sinks.packets import CopyingFileSink
+
+                sink = CopyingFileSink(
+                    path, tap, meter, encoded=sink, overwrite=overwrite, beside=beside
+                )
+            return self._beside(sink, meter)
         from ..sinks.recordings import SegmentsSink
 
         options = replace(options, path=f"{Path(options.path, name)}{os.sep}")
-        return self._beside(SegmentsSink(options, meter), meter)
+        make = partial(VideoFileSink, draw=draw, beside=not draw)
+        return self._beside(SegmentsSink(options, meter, tap=tap, make=make), meter)
+
+    def _tap(self, options: RecordOptions | ClipOptions, name: str) -> PacketTap | None:
+        fan = self._packets.get(name)
+        return fan.tap() if fan is not None and copies(options, self._policy) else None
 
     def _clips(self, name: str, listeners: dict[str, Listener]) -> Sink:
         from ..sinks.recordings import ClipSink
@@ -213,7 +242,9 @@ class Outputs:
         assert options.path is not None
         if name:
             options = replace(options, path=str(Path(options.path, name)))
-        sink = ClipSink(options, meter)
+        draw = options.burn_in is not False
+        make = partial(VideoFileSink, draw=draw, beside=not draw)
+        sink = ClipSink(options, meter, tap=self._tap(options, name), make=make)
         listeners["clip"] = sink.notice
         return self._beside(sink, meter, capacity=CLIP_QUEUE)
 
@@ -289,6 +320,19 @@ class Outputs:
         return service
 
 
+def boxes_beside(config: Config, policy: Policy) -> Path | None:
+    """The file beside that of --record, where boxes are not sure to be drawn in.
+
+    None also where --json or --events writes a file of that name: boxes of --record are in --json.
+    """
+    path = config.record.path
+    if path is None or is_folder(path) or not copies(config.record, policy):
+        return None
+    boxes = Path(path).with_suffix(".jsonl")
+    lines = (config.json, config.events.path)
+    return None if any(each and _same(Path(each), boxes) for each in lines) else boxes
+
+
 def is_folder(path: str) -> bool:
     """Whether recordings rotate in a folder: one that exists, or a name that ends in a slash."""
     return path.endswith(os.sep) or Path(path).is_dir()
@@ -318,8 +362,10 @@ def _secret(value: str | None, file: str | None) -> str | None:
 
 
 def refuse_own_inputs(config: Config, model: Model | None, policy: Policy) -> None:
-    """No output may be an input."""
+    """No output may be an input, or replace a file unless that is asked for."""
     written = {each.flag: each.of(config) for each in SETTINGS if each.key.writes}
+    if (boxes := boxes_beside(config, policy)) is not None:
+        written["the boxes of --record"] = str(boxes)
     refuse_clashes(
         outputs={
             # in a folder of recordings each name is a new one
@@ -335,3 +381,7 @@ def refuse_own_inputs(config: Config, model: Model | None, policy: Policy) -> No
             "the model's manifest": str(model.manifest) if model and model.manifest else None,
         },
     )
+    for flag, path in written.items():
+        taken = path and path != "-" and not is_folder(path) and holds_something(Path(path))
+        if taken and not config.overwrite:
+            raise ConfigError(f"{flag} {exists(Path(path))}")

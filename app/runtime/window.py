@@ -21,6 +21,7 @@ from ..core.detections import Result
 from ..core.errors import ConfigError, KestrelError
 from ..core.frame import SourceInfo, bgr_pixels
 from ..core.interfaces import Sink
+from ..core.packets import PacketFan
 from ..models.manifest import Model
 from ..models.store import list_models, locate
 from ..ops.power import PowerReading
@@ -95,6 +96,7 @@ class WindowController:
     ``prepare`` finds the model of a configuration and how to run it; it may take its time.
     ``outputs`` are those of the command line; ``sinks`` are others that get every result, and are
     opened once; ``note`` and ``power`` see Session.
+    ``packets``: for outputs that copy those of the source.
     ``loop``: every recording begins again at its end, not only the bundled clip.
     """
 
@@ -108,8 +110,9 @@ class WindowController:
         note: Note = note_nothing,
         power: Callable[[], PowerReading] = no_power,
         loop: bool = False,
+        packets: PacketFan | None = None,
     ) -> None:
-        self._config = config
+        self._config, self._packets = config, packets
         # a run with an output or a limit is a job: it ends with its recording, and what the window
         # remembers changes nothing in it
         self._stays = stays = not (has_outputs(config) or config.max_frames)
@@ -190,6 +193,7 @@ class WindowController:
             isolate=config.isolate if uri == config.source else None,
             options=source_options(config),
             endurance=endurance,
+            packets=self._packets,
         )
         return Opening(source, mask_credentials(uri), is_recording(uri))
 

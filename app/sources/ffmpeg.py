@@ -24,6 +24,7 @@ from .diagnose import (
     unreachable,
     unreadable_file,
 )
+from .packets import Copier, TakesPackets, stream_ns
 from .protocols import open_network
 
 log = logging.getLogger(__name__)
@@ -47,11 +48,21 @@ class FfmpegSource:
     decoder's planes where they can (see PictureCopier).
     """
 
-    def __init__(self, where: str, *, label: str, remote: bool, options: SourceOptions) -> None:
+    def __init__(
+        self,
+        where: str,
+        *,
+        label: str,
+        remote: bool,
+        options: SourceOptions,
+        packets: TakesPackets | None = None,
+    ) -> None:
         self._where = where if remote else str(Path(where).absolute())  # a colon is no scheme here
         self._label = label
         self._remote = remote
         self._options = options
+        self._tap = packets
+        self._copier: Copier | None = None
         self._copy = PictureCopier()
         self._look: tuple[object, ...] = ()
         self._changed = False
@@ -98,6 +109,7 @@ class FfmpegSource:
             format=copied.format,
             colour=copied.colour,
             pixel_aspect=copied.pixel_aspect,
+            stream_ns=stream_ns(decoded.picture),
         )
         self._index += 1
         self._tell_change(frame)
@@ -164,6 +176,7 @@ class FfmpegSource:
         self._check_size(stream.width, stream.height)
         self._stream = stream
         self._first_aspect = stream.codec_context.sample_aspect_ratio
+        self._copier = None if self._tap is None else Copier(stream, self._tap)
         self._aspect: Fraction | None = stream.sample_aspect_ratio
         self._frames = self._decode_all()
 
@@ -249,6 +262,8 @@ class FfmpegSource:
             try:
                 for packet in self._container.demux(self._stream):
                     failures = 0
+                    if self._copier is not None:
+                        self._copier.put(packet)
                     yield packet
                 return
             except av.error.ExitError:  # its time is over
@@ -348,6 +363,8 @@ class FfmpegSource:
         except load_av().error.FFmpegError:
             return False
         clock.jump()
+        if self._copier is not None:
+            self._copier.begin()
         self._frames = self._decode_all()
         return True
 

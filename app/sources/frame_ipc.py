@@ -144,7 +144,7 @@ PR_SET_PDEATHSIG = 1
 
 
 # of a frame, besides its pixels
-FIELDS = ("index", "captured_ns", "media_ns", "format", "colour", "pixel_aspect")
+FIELDS = ("index", "captured_ns", "media_ns", "format", "colour", "pixel_aspect", "stream_ns")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,6 +158,7 @@ class PlainFrame:
     format: str = "bgr8"
     colour: tuple[str, bool] = ("bt601", False)  # as Colour
     pixel_aspect: float = 1.0
+    stream_ns: int | None = None
 
 
 class ChildSource(Protocol):

@@ -19,6 +19,7 @@ from .base import SourceOptions, load_cv2
 from .diagnose import no_frame
 from .ffmpeg import FfmpegSource
 from .http_client import HttpClient
+from .packets import TakesPackets
 from .pictures import MOST_BYTES, EncodedPicture, PictureCutter
 from .protocols import is_playlist
 
@@ -45,7 +46,15 @@ class HttpSource:
     above ``max_megapixels`` are passed over.
     """
 
-    def __init__(self, uri: str, *, label: str, options: SourceOptions) -> None:
+    def __init__(
+        self,
+        uri: str,
+        *,
+        label: str,
+        options: SourceOptions,
+        packets: TakesPackets | None = None,
+    ) -> None:
+        self._packets = packets  # takes those of a video
         self._uri, self._label, self._options = uri, label, options
         self._other: FrameSource | None = None  # FFmpeg, where it plays
         self._client: HttpClient | None = None
@@ -132,7 +141,9 @@ class HttpSource:
 
     def _by_ffmpeg(self, url: str, *, playlist: bool) -> SourceInfo:
         options = replace(self._options, playlist=playlist)
-        self._other = FfmpegSource(url, label=self._label, remote=True, options=options)
+        self._other = FfmpegSource(
+            url, label=self._label, remote=True, options=options, packets=self._packets
+        )
         return self._other.open()
 
     def _examine(self, answer: Any, kind: str) -> str:

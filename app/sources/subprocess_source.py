@@ -23,6 +23,7 @@ from ..core.package import child_command
 from .base import SourceOptions, load_av, load_cv2
 from .diagnose import no_frame
 from .frame_ipc import FIELDS, Channel, Closed, Message, SlotReader, serve
+from .packets import PipeReader, PipeTap, TakesPackets
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +53,15 @@ class IsolatedSource:
         *,
         label: str,
         options: SourceOptions,
+        packets: TakesPackets | None = None,
         command: Callable[[], Sequence[str]] = decoder_command,
     ) -> None:
         self._uri, self._command = uri, command
         self._label = label
         self._options = options
+        self._packets = packets
+        self._pipe: PipeReader | None = None
+        self._packets_fd: int | None = None
         self._pool = FramePool()
         self._child: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
@@ -78,7 +83,8 @@ class IsolatedSource:
             self._start()
             self._expect("ready", START_S, f"the decoder of {self._label} did not start")
             # The URI goes this way because every user of the machine can read a command line.
-            self._send({"uri": self._uri, "options": dataclasses.asdict(self._options)})
+            request = {"uri": self._uri, "options": dataclasses.asdict(self._options)}
+            self._send({**request, "packets_fd": self._packets_fd})
             limit_s = self._options.open_timeout_s
             message = self._expect(
                 "opened",
@@ -89,6 +95,8 @@ class IsolatedSource:
         except BaseException:
             self.close()
             raise
+        if self._pipe is not None:
+            self._pipe.drain()
         info = SourceInfo(**message["info"])
         self._live = info.live
         return dataclasses.replace(
@@ -104,6 +112,8 @@ class IsolatedSource:
             raise SourceEnded
         started_s = time.monotonic()
         message, self._pending = self._pending or self._receive(timeout_s), None
+        if self._pipe is not None:
+            self._pipe.drain()  # the packets of a frame are sent before it
         if message is None:
             self._silent_s += time.monotonic() - started_s
             limit_s = self._options.read_timeout_s
@@ -132,6 +142,10 @@ class IsolatedSource:
             channel.close()  # the child closes its source and leaves
         if slots:
             slots.close()
+        pipe, self._pipe = self._pipe, None
+        if pipe:
+            pipe.drain()
+            pipe.close()
         if self._memory_fd >= 0:
             os.close(self._memory_fd)
             self._memory_fd = -1
@@ -158,10 +172,18 @@ class IsolatedSource:
         self._memory_fd = os.memfd_create("kestrel-frames")
         self._slots = SlotReader(self._memory_fd)
         fds = (channel_fd, self._memory_fd)
+        with contextlib.ExitStack() as stack:
+            if self._packets is not None:
+                ours, theirs = os.pipe()
+                stack.callback(os.close, theirs)
+                self._pipe, self._packets_fd = PipeReader(ours, self._packets), theirs
+            self._run_child(fds)
+
+    def _run_child(self, fds: tuple[int, ...]) -> None:
         noisy = log.isEnabledFor(logging.DEBUG)
         self._child = subprocess.Popen(
             [*self._command(), *map(str, fds)],
-            pass_fds=fds,
+            pass_fds=fds if self._packets_fd is None else (*fds, self._packets_fd),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=None if noisy else subprocess.DEVNULL,
@@ -234,7 +256,14 @@ def _make_decoder(request: dict[str, Any]) -> FrameSource:
 
     options = SourceOptions(**request["options"])
     _limit_memory(options.max_pixels)
-    return make_source(request["uri"], realtime=False, isolate=False, options=options)
+    fd = request["packets_fd"]
+    return make_source(
+        request["uri"],
+        realtime=False,
+        isolate=False,
+        options=options,
+        packets=None if fd is None else PipeTap(fd),
+    )
 
 
 def _limit_memory(max_pixels: int) -> None:

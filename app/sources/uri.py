@@ -26,6 +26,7 @@ from .gstreamer import csi_pipeline, gst_command
 from .http_pictures import HttpSource
 from .images import FolderSource, absolute, find, split_loop
 from .images import is_there as _is_there
+from .packets import TakesPackets
 from .pattern import PatternOptions, PatternSource
 from .picture import is_picture
 from .reconnect import Endurance, ReconnectingSource
@@ -215,6 +216,7 @@ def make_source(
     isolate: bool | None = None,
     options: SourceOptions | None = None,
     endurance: Endurance | None = None,
+    packets: TakesPackets | None = None,
 ) -> FrameSource:
     """The source that ``uri`` means, not opened yet.
 
@@ -222,15 +224,23 @@ def make_source(
     frames come as fast as they are taken. Cameras and streams are live either way.
     ``isolate``: decode in a child process, which a broken file can end without harm; None: for
     network streams only. ``endurance``: a camera or stream that is lost is opened again; None: its
-    fault is its end. Raises ConfigError for a URI that means nothing, SourceError for a recording
-    that is not there.
+    fault is its end. ``packets`` gets those of H.264 and H.265, if the source has any. Raises
+    ConfigError for a URI that means nothing, SourceError for a recording that is not there.
     """
+    if packets is not None:
+        packets.begin(None)  # until the source says otherwise
     options = options or SourceOptions()
     script, uri, whole = _chaos(uri)
     followed = uri if endurance is None else _follow(uri)
     label = mask_credentials(whole)
     make: Callable[[], FrameSource] = partial(
-        _once, followed, label=label, realtime=realtime, isolate=isolate, options=options
+        _once,
+        followed,
+        label=label,
+        realtime=realtime,
+        isolate=isolate,
+        options=options,
+        packets=packets,
     )
     if script is not None:
         if not realtime:
@@ -305,7 +315,13 @@ def _follow(uri: str) -> str:
 
 
 def _once(
-    uri: str, *, label: str, realtime: bool, isolate: bool | None, options: SourceOptions
+    uri: str,
+    *,
+    label: str,
+    realtime: bool,
+    isolate: bool | None,
+    options: SourceOptions,
+    packets: TakesPackets | None,
 ) -> FrameSource:
     """The source itself, whose fault is its end."""
     uri, options = deinterlace(uri, options)
@@ -327,18 +343,18 @@ def _once(
     elif SCHEMES[scheme].network:
         where, options = network_address(uri, options)
         if split_scheme(where)[0] in ("http", "https"):
-            source = HttpSource(where, label=label, options=options)
+            source = HttpSource(where, label=label, options=options, packets=packets)
         else:
-            source = FfmpegSource(where, label=label, remote=True, options=options)
+            source = FfmpegSource(where, label=label, remote=True, options=options, packets=packets)
     else:
         name = str(SAMPLE_PATH) if scheme == "sample" else rest
         if scheme == "sample" and not _is_there(SAMPLE_PATH):
             raise missing_sample(SAMPLE_PATH)
         name, loop = split_loop(name)
         where = absolute(name) + "?loop=1" * loop
-        source = _recording(name, label=label, options=options, loop=loop)
+        source = _recording(name, label=label, options=options, loop=loop, packets=packets)
     if isolate or (isolate is None and SCHEMES[scheme].network):
-        source = IsolatedSource(where, label=label, options=options)
+        source = IsolatedSource(where, label=label, options=options, packets=packets)
     return Paced(source) if realtime and scheme != "camera" else source
 
 
@@ -361,10 +377,17 @@ def _split(uri: str) -> tuple[str, str]:
     return "file", uri
 
 
-def _recording(name: str, *, label: str, options: SourceOptions, loop: bool) -> FrameSource:
+def _recording(
+    name: str,
+    *,
+    label: str,
+    options: SourceOptions,
+    loop: bool,
+    packets: TakesPackets | None,
+) -> FrameSource:
     path = Path(name)
     if not _is_there(path) and not find(name):
         raise missing_file(name)
     if loop or is_picture(path) or path.is_dir() or not _is_there(path):
         return FolderSource(name, label=label, options=options, loop=loop)
-    return FfmpegSource(str(path), label=label, remote=False, options=options)
+    return FfmpegSource(str(path), label=label, remote=False, options=options, packets=packets)

@@ -145,3 +145,43 @@ def test_a_label_that_is_mistyped_is_told_with_the_nearest(
 def test_a_damaged_network_is_refused(tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:
     tiny_model.write_bytes(tiny_model.read_bytes()[:-100])
     assert main(["run", "--check", "--model", str(tiny_model), "--engine", "cpu"]) == 2
+
+
+@pytest.mark.parametrize("flag", ["--json", "--events", "--record"])
+@pytest.mark.parametrize("command", ["run --headless", "replay"])
+def test_a_file_is_replaced_only_with_overwrite(
+    tiny_model: Path, tmp_path: Path, command: str, flag: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "out.mp4"
+    source = "pattern:?size=64x48&frames=3&fps=50"
+    given = ["--source", source] if command.startswith("run") else [source]
+    words = [*command.split(), *given, "--model", str(tiny_model), flag, str(file)]
+    assert main([*words, "--check"]) == 0 and main(words) == 0
+    before = file.read_bytes()
+    assert before and main([*words, "--check"]) == 2 and main(words) == 2
+    assert "--overwrite" in caplog.text and file.read_bytes() == before
+    file.write_bytes(b"another")
+    words.append("--overwrite")
+    assert main([*words, "--check"]) == 0 and main(words) == 0
+    assert file.read_bytes() not in (b"another", b"")
+
+
+def test_boxes_beside_a_recording_are_not_replaced_unasked(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    boxes = tmp_path / "out.jsonl"
+    boxes.write_text("dear\n")
+    words = ["run", "--headless", "--source", "sample:", "--model", str(tiny_model)]
+    words += ["--record", str(tmp_path / "out.mp4"), "--max-frames", "5"]
+    assert main([*words, "--check"]) == 2 and main(words) == 2
+    assert boxes.read_text() == "dear\n"
+    assert main([*words, "--burn-in", "--check"]) == 0
+    assert main([*words, "--overwrite"]) == 0
+    assert "at_ms" in boxes.read_text()
+
+
+def test_json_may_stand_for_the_boxes_beside_a_recording(tiny_model: Path, tmp_path: Path) -> None:
+    words = ["run", "--headless", "--source", "sample:", "--model", str(tiny_model)]
+    words += ["--record", str(tmp_path / "out.mp4"), "--json", str(tmp_path / "out.jsonl")]
+    assert main([*words, "--max-frames", "5"]) == 0
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 5

@@ -533,7 +533,7 @@ def test_a_bare_source_is_run(
     (tmp_path / "clip").symlink_to(make_clip(tmp_path / "clip.mp4", frames=3))
     monkeypatch.chdir(tmp_path)
     for source in ("pattern:?frames=3&fps=50", "clip.mp4", "clip"):
-        more = ["--headless", "--model", str(tiny_model), "--json", "out.jsonl"]
+        more = ["--headless", "--model", str(tiny_model), "--json", "out.jsonl", "--overwrite"]
         assert main([*words, source, *more]) == 0
         assert lines(tmp_path / "out.jsonl")
 

@@ -33,8 +33,8 @@ def test_a_replay_fills_a_folder_and_cuts_clips(tiny_model: Path, tmp_path: Path
     config.write_text(f'[record]\npath = "{tmp_path}/all/"\nsegment_minutes = 5\n')
     words = ["replay", "pattern:?frames=60&fps=20&size=128x96", "--model", str(tiny_model)]
     assert main([*words, "--config", str(config), "--clips", str(tmp_path / "clips")]) == 0
-    (whole,) = (tmp_path / "all").iterdir()
-    (clip,) = (tmp_path / "clips").iterdir()
+    (whole,) = (tmp_path / "all").glob("*.mp4")
+    (clip,) = (tmp_path / "clips").glob("*.mp4")
     assert frames(whole) == 60 and 50 <= frames(clip) <= 60
 
 
@@ -117,7 +117,7 @@ def test_health_is_told_while_the_source_opens_and_the_outputs_never_slow_the_pi
         said, _ = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert "events wait in the spool" in said and "webhook: " in said
-    (recording,) = (tmp_path / "r").iterdir()
+    (recording,) = (tmp_path / "r").glob("*.mp4")
     assert frames(recording) > 3
     assert list((tmp_path / "kestrel").glob("mqtt-*.sqlite")), "what waits is kept for the next run"
 

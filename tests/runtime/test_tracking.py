@@ -69,7 +69,7 @@ def test_without_tracks_lines_have_no_ids(tiny_model: Path, tmp_path: Path) -> N
     words = ["replay", "pattern:?frames=5", "--model", str(tiny_model), "--json", str(out)]
     assert main(words) == 0
     assert not any("track_id" in d for line in lines(out) for d in line["detections"])
-    assert main([*words, "--track"]) == 0
+    assert main([*words, "--track", "--overwrite"]) == 0
     assert [d["track_id"] for line in lines(out)[1:] for d in line["detections"]] == [1] * 4
 
 

@@ -63,6 +63,7 @@ class ClipItem(pytest.Item):
                 source=str(self._clip),
                 model=options.kestrel_model,
                 engine=options.kestrel_engine,
+                overwrite=True,
                 **written,  # type: ignore[arg-type]
             )
         )

@@ -59,7 +59,9 @@ def network_address(uri: str, options: SourceOptions) -> tuple[str, SourceOption
     for taken in given:
         where = re.sub(rf"(?<=[?&]){taken}=[^&#]*&?", "", where)
     options = replace(options, playlist=options.playlist or name in _SENT_AS, **given)
-    if options.poll_s >= options.read_timeout_s:
+    if "poll_s" not in given:
+        options = replace(options, poll_s=min(options.poll_s, options.read_timeout_s / 2))
+    elif options.poll_s >= options.read_timeout_s:
         raise ConfigError(
             f"poll_s is {options.poll_s:g}, but a source without a frame for "
             f"{options.read_timeout_s:g} s is lost: raise read_timeout_s, or lower poll_s"

@@ -6,7 +6,8 @@ preprocessing and decoders would prove nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import cv2
@@ -40,10 +41,14 @@ class PlainParts:
     """Preprocessing and postprocessing for one model."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        if spec.family not in ("yolov8", "fastestdet") or spec.parameters:
-            raise NotHere(f"the plain parts know yolov8 and fastestdet, not {spec.family}")
-        self._spec = spec
-        self._decode = _yolov8 if spec.family == "yolov8" else _fastestdet
+        decoders: dict[str, Callable[..., Any]] = {
+            "yolov8": _yolov8,
+            "fastestdet": _fastestdet,
+            "yolox": partial(_yolox, strides=spec.parameters.get("strides", (8, 16, 32))),
+        }
+        if spec.family not in decoders or spec.parameters.keys() - {"strides"}:
+            raise NotHere(f"the plain parts know {', '.join(decoders)}, not {spec.family}")
+        self._spec, self._decode = spec, decoders[spec.family]
 
     def tensor(self, frame: Pixels) -> NDArray[np.float32]:
         """(1, 3, H, W) float32."""
@@ -114,3 +119,19 @@ def _fastestdet(out: NDArray[np.float32], size_wh: tuple[int, int], score: float
     cy = (grid_y + np.tanh(t[2])) / rows * size_wh[1]
     w, h = size_wh[0] / (1 + np.exp(-t[3])), size_wh[1] / (1 + np.exp(-t[4]))
     return t[5:].argmax(axis=0), scores[keep], np.stack((cx - w / 2, cy - h / 2, w, h), axis=1)
+
+
+def _yolox(
+    out: NDArray[np.float32], size_wh: tuple[int, int], score: float, *, strides: Sequence[int]
+) -> Any:
+    cells = []
+    for stride in strides:
+        columns, rows = size_wh[0] // stride, size_wh[1] // stride
+        cells += [(x, y, stride) for y in range(rows) for x in range(columns)]
+    at = np.array(cells, np.float64)
+    best = out[:, 4] * out[:, 5:].max(axis=1)
+    keep = best > score
+    t, at = out[keep], at[keep]
+    centre, size = (t[:, :2] + at[:, :2]) * at[:, 2:], np.exp(t[:, 2:4]) * at[:, 2:]
+    xywh = np.concatenate((centre - size / 2, size), axis=1)
+    return t[:, 5:].argmax(axis=1), best[keep], xywh

@@ -133,7 +133,7 @@ def test_one_command_compares_kestrel_with_the_loops_that_are_always_here(clip, 
     assert list(data["peers"]) == [REFERENCE, "plain", "opencv-async"]
     for name in ("plain", "opencv-async"):
         boxes = data["peers"][name]["boxes"]
-        assert boxes["same"] and boxes["compared"] > 10 and boxes["worst_px"] <= 0.02
+        assert boxes["same"] and boxes["compared"] > 10
     assert set(data["work"]["stages_ms"]) == {"decode", "preprocess", "network", "postprocess"}
 
 

@@ -104,7 +104,6 @@ def test_what_a_run_would_refuse_is_refused(words: list[str], tmp_path: Path) ->
         ["run", "--clips", "{tmp}/file/clips"],
         ["run", "--http", "{port}"],
         ["run", "--http", "192.0.2.1:8080", "--http-token", "long-enough"],
-        ["run", "--webhook", "http://u:\udcff@127.0.0.1:9/"],
         ["run", "--webhook", "http://a..b/"],
         ["run", "--mqtt", "mqtt://host:99999999/k"],
         ["run", "--mqtt", "mqtt://u@host/k", "--mqtt-password-file", "{tmp}/none"],

@@ -15,7 +15,6 @@ from app.inference.postprocess import (
     NanGuard,
     Postprocessor,
 )
-from app.models.store import find_model
 
 GOOD = [np.ones((1, 6, 10), np.float32), np.array([3])]
 BAD = [np.ones((1, 6, 10), np.float32), np.array([1.0, np.nan], np.float32)]
@@ -55,7 +54,7 @@ def test_infinity_is_a_number():
 
 
 def yolov8(boxes: list[tuple[float, float, float, float]], scores: list[float]) -> np.ndarray:
-    """The output of the bundled model's family with these boxes, corners in input pixels."""
+    """The output of a network of two classes with these boxes, corners in input pixels."""
     raw = np.zeros((1, 6, 2100), np.float32)
     for i, ((x0, y0, x1, y1), score) in enumerate(zip(boxes, scores, strict=True)):
         raw[0, :4, i] = (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0
@@ -70,7 +69,8 @@ def grid(count: int, y: float = 10.0) -> list[tuple[float, float, float, float]]
 
 
 def postprocessor(**limits: int) -> Postprocessor:
-    return Postprocessor(find_model("kestrel_320").spec, [(1, 6, 2100)], Limits(0.3, 0.5, **limits))
+    spec = ModelSpec("two", "two.onnx", InputSpec((320, 320)), "yolov8", ("person", "face"))
+    return Postprocessor(spec, [(1, 6, 2100)], Limits(0.3, 0.5, **limits))
 
 
 FRAME = place((320, 320), (320, 320))

@@ -8,6 +8,7 @@ import pytest
 from app.core.errors import ModelError
 from app.core.letterbox import place
 from app.inference.postprocess import (
+from app.models.manifest import InputSpec, ModelSpec
     MAX_DETECTIONS,
     MOST_IN_A_ROW,
     SCALAR_LIMIT,

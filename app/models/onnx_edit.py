@@ -30,12 +30,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, ModelError
-from ..core.package import pip_install
+from .adapt import load_onnx
+from .cache import cache_dir, write_whole
 from .families import ANY_SIZE
 from .families.base import STRIDES, cells
 from .manifest import ModelSpec
 from .onnx_session import Shape, load_onnxruntime, network_io, one_line, open_session
-from .store import cache_dir, write_whole
 
 Size = tuple[int, int]  # width, height
 Target = Literal["cpu", "gpu"]
@@ -43,20 +43,6 @@ Method = Literal["minmax", "entropy", "percentile"]
 WEIGHT_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 QDQ_OPSET = 13  # from here on a scale per channel can be written down
 LEAST_VALUES = 64  # smaller constants are not worth a node
-
-
-def load_onnx() -> Any:
-    """The module ``onnx``; ConfigError with the cure where it is missing."""
-    try:
-        import onnx
-        import onnx.numpy_helper
-        import onnx.shape_inference
-        import onnx.version_converter
-    except ImportError as error:
-        raise ConfigError(
-            f"changing a network needs onnx ({error}); {pip_install('models')}"
-        ) from error
-    return onnx
 
 
 @contextmanager

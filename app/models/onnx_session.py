@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,10 +62,37 @@ def open_session(path: Path, *, threads: int = 1, optimise: bool = True) -> Any:
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as fault:  # ONNX Runtime's own errors have no common root
-        raise ModelError(
-            f"{path} is damaged or no ONNX file: {one_line(fault)}. Fetch or export it anew; "
-            "weights kept in a second file are not supported"
-        ) from fault
+        raise ModelError(f"{path} {_refused(fault)}") from fault
+
+
+_NEWER = re.compile(
+    r"Opset (?P<has>\d+) is under development.*?(?P<domain>\S*) is till opset (?P<till>\d+)"
+    r"|IR version: (?P<ir>\d+), max supported IR version: (?P<most>\d+)"
+)
+
+
+def _refused(fault: Exception) -> str:
+    """What is wrong with a file that ONNX Runtime does not load, with the cure."""
+    text = " ".join(str(fault).split())
+    release = load_onnxruntime().__version__
+    cure = "export it with an older opset, or install a newer onnxruntime"
+    if found := _NEWER.search(text):
+        if found["has"]:
+            knows, what = f"opset {found['till']}", f"opset {found['has']}"
+        else:
+            knows, what = f"IR version {found['most']}", f"IR version {found['ir']}"
+        return f"needs {what}; ONNX Runtime {release} knows up to {knows}: {cure}"
+    if "xternal data" in text:
+        return (
+            f"keeps its weights in a second file, which is not there: {one_line(fault)}. Put it "
+            "beside the first, under the name it had, or export both anew"
+        )
+    if "is not a registered function/op" in text or "Could not find an implementation" in text:
+        return (
+            f"has an operator that ONNX Runtime {release} does not have: {one_line(fault)}. Export "
+            "it for plain ONNX, without plugins"
+        )
+    return f"is damaged or no ONNX file: {one_line(fault)}. Fetch or export it anew"
 
 
 def one_line(fault: Exception) -> str:

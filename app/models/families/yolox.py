@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,19 +45,21 @@ class YoloX:
         )
 
 
-def recognise(graph: base.GraphIO, size_wh: base.SizeWh) -> base.Match | None:
+def recognise(graph: base.GraphIO, size_wh: base.SizeWh) -> Sequence[base.Match]:
     rows, columns = graph.matrix
-    fits = rows == sum(base.cell_counts(size_wh)) and columns > 5
-    return base.Match(columns - 5, {"strides": list(base.STRIDES)}) if fits else None
+    strides = base.levels(rows, size_wh)
+    if not strides or columns <= 5 or graph.task not in ("", "detect"):
+        return []
+    return [base.Match(columns - 5, {"strides": strides})]
 
 
-def doubt(outputs: base.NamedOutputs) -> str | None:
+def doubt(outputs: base.NamedOutputs, match: base.Match, size_wh: base.SizeWh) -> str | None:
     rows = base.first_frame(outputs)
     if why := base.doubt_scores(rows[:, 4:]):
         return why
-    if float(np.abs(rows[:, :4]).max()) >= base.STRIDES[-1]:
-        return "its boxes are decoded in the graph already: export YOLOX without decoding"
-    return None
+    if base.doubt_pixels(rows[:, :4], base.STRIDES[-1]):
+        return None
+    return "its boxes are decoded in the graph already"
 
 
 def _grid(head: base.Head) -> base.Array:

@@ -7,6 +7,7 @@ and after it, once, when it is added or first run: so no frame pays for asking.
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,8 +103,8 @@ def read_form(session: Any, path: Path) -> Form:
             "with one channel: export it so"
         )
     others = {t.name: _role(t, path) for t in inputs if t is not image}
-    with path.open("rb") as file:
-        second = EXTERNAL in file.read()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        second = content.find(EXTERNAL) >= 0
     return Form(
         image=TensorInfo(image.name, (n, channels, height, width), image.dtype),
         nhwc=nhwc,

@@ -45,6 +45,7 @@ from .onnx_session import one_line, open_session
 log = logging.getLogger(__name__)
 
 COCO80 = "coco80.txt"
+EXPORT = "Export it with decoded boxes and scores from 0 to 1"
 TASKS = ("detect", "segment", "pose")
 
 
@@ -83,8 +84,8 @@ def draft_model(
     graph = replace(graph, outputs=shapes)
     ways = [(f, m) for f, m in recognise(graph, size_wh, where=where) if family in (None, f.name)]
     if not ways:
-        others = recognise(graph, size_wh, where=where)
-        raise ModelError(f"{where} is {_titles(others)} by its outputs, not {family}")
+        others = dict.fromkeys(f.name for f, _ in recognise(graph, size_wh, where=where))
+        raise ModelError(f"{where} is {' or '.join(others)} by its outputs, not {family}")
     found, match = _undoubted(
         ways, session, form, size_wh, labels=named, where=where, forced=bool(family)
     )
@@ -207,7 +208,7 @@ def _undoubted(
         return ways[0]
     raise ModelError(
         f"{where} has the shapes of {_titles(ways)}, but {'; '.join(dict.fromkeys(reasons))}. "
-        "Export it with decoded boxes and scores from 0 to 1, or, if this is wrong, "
+        f"{ways[0][0].export or EXPORT}; or, if this is wrong, "
         f"`{COMMAND} models add {where} --family {ways[0][0].name}`"
     )
 
@@ -311,7 +312,11 @@ def _run(session: Any, tensor: NDArray[np.float32], where: str) -> dict[str, NDA
     except Exception as fault:  # ONNX Runtime's own errors have no common root
         at = f"{tensor.shape[3]}x{tensor.shape[2]}"
         raise ModelError(f"{where} does not run at {at}: {one_line(fault)}") from fault
-    return dict(zip([t.name for t in session.get_outputs()], arrays, strict=True))
+    outputs = dict(zip([t.name for t in session.get_outputs()], arrays, strict=True))
+    for name, array in outputs.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+            raise ModelError(f"{where} is no detector I know: its output {name} is not of numbers")
+    return outputs
 
 
 def _literal(text: str) -> object:

@@ -143,7 +143,8 @@ def network_io(session: Any, spec: ModelSpec) -> NetworkIO:
     if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
         raise ModelError(
             f"model {spec.name}: its input {[(i.name, i.type, i.shape) for i in inputs]} is not "
-            "one float32 tensor [1, 3, height, width], as a detector's would be"
+            "one float32 tensor [1, 3, height, width], as engines take it: `models add FILE` makes "
+            "a model of another form plain"
         )
     told = inputs[0].shape
     if spec.input.fit and any(isinstance(n, int) for n in told[2:]):

@@ -251,6 +251,8 @@ class Family:
     exports may have the same shapes. None if nothing does."""
     decoder: Callable[[Head], Decoder]
     """Makes the reader of its outputs; raises ModelError by ``check_shapes``."""
+    export: str = ""
+    """The command that exports a form that runs, as a sentence; "" for a general one."""
     device: DeviceKernel | None = None
     """What the GPU can do for it; None: its outputs are decoded on the host."""
 

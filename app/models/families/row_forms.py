@@ -178,6 +178,11 @@ def _anchors(width: int, masks: int, rest: list[str]) -> Iterator[base.Match]:
         yield _match(["xywh object scores points:17x3"], 1, "YOLOv7-pose", labels=("person",))
 
 
+def is_yolov8(graph: base.GraphIO, rows: int) -> bool:
+    """Whether [1, rows, 6] in pixels is Ultralytics' own, which the family yolov8 has."""
+    return rows == 300 or bool({"names", "end2end"} & {*graph.metadata})
+
+
 def _after_nms(
     graph: base.GraphIO,
     shapes: list[tuple[int, ...]],
@@ -190,11 +195,14 @@ def _after_nms(
     if width == 6:
         if not rest:
             yield _match(["xyxy score class"], None, f"{e2e}, in shares", nms=False, units=SHARES)
-            if n != 300 and "names" not in graph.metadata:  # else it is family yolov8's
+            if not is_yolov8(graph, n):
                 yield _match(["xyxy score class"], None, e2e, nms=False)
         what = "PaddleDetection with NMS"
         columns = ["class score xyxy", *rest]
-        yield _match(columns, None, what, nms=False, image=IMAGENET, notes=(PADDLE,))
+        if n == 300:
+            yield _match(columns, None, "PaddleDetection's RT-DETR", nms=False, image=STRETCHED)
+        else:
+            yield _match(columns, None, what, nms=False, image=IMAGENET, notes=(PADDLE,))
     elif width == 7:
         what = "YOLOv7 with NMS"
         yield _match(["skip:1 xyxy class score", *rest], None, what, nms=False)
@@ -280,9 +288,11 @@ def _three(
                                  image=image, notes=notes)  # fmt: skip
             continue
         done[box] = "xyxy"
-        efficient = "count" in columns
-        what = "EfficientNMS" if efficient else "RT-DETR, D-FINE or DEIM"
-        image = {} if efficient else STRETCHED
+        if len(graph.outputs[box].shape) == 2:  # of one picture, and counted from 1
+            yield _match(done, None, "torchvision's", nms=False, notes=notes, first_class=1)
+            continue
+        what = "EfficientNMS" if "count" in columns else "RT-DETR, D-FINE or DEIM"
+        image = {} if "count" in columns else STRETCHED
         for unit in ("pixels", SHARES):
             yield _match(done, None, what, nms=False, units=unit, image=image, notes=notes)
 
@@ -312,6 +322,8 @@ def _scores(
         what, image = ("YOLO-NAS" if box < other else "DAMO-YOLO"), base.InputDefaults()
         if query:
             what, image = "RF-DETR or DETR", IMAGENET
+            if n == 300 and "pred_boxes" in graph.outputs[box].name:
+                what, image = "RT-DETR or D-FINE of Transformers", STRETCHED
         elif turned:
             what, image, notes = "PP-YOLOE or PicoDet without NMS", IMAGENET, (*notes, PADDLE)
         elif other < box:

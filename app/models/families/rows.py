@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import base
-from .row_forms import IGNORED, SHARES, forms, parse
+from .row_forms import IGNORED, SHARES, forms, is_yolov8, parse
 
 Wide = Callable[[NDArray[Any]], NDArray[Any]]
 
@@ -69,7 +69,7 @@ class Rows:
             for name, place in places.items():
                 got[name] = rows[:, place]
         if "count" in got:
-            count = max(int(got.pop("count")[0, 0]), 0)
+            count = max(int(np.nan_to_num(got.pop("count")[0, 0])), 0)
             got = {name: rows[:count] for name, rows in got.items()}
         kept, scores, class_ids = self._over(got, score)
         if not len(kept):
@@ -202,7 +202,7 @@ def doubt(outputs: base.NamedOutputs, match: base.Match, size_wh: base.SizeWh) -
         rows = columns.table(output)
         got |= {name: rows[:, place] for name, place in columns.places.items()}
     if "count" in got:
-        count = int(got.pop("count")[0, 0])
+        count = int(np.nan_to_num(got.pop("count")[0, 0]))
         if not 0 <= count <= min(map(len, got.values())):
             return f"{count} is no number of rows"
         got = {name: rows[:count] for name, rows in got.items()}
@@ -325,7 +325,7 @@ def recognise_yolov8(graph: base.GraphIO, size_wh: base.SizeWh) -> Sequence[base
     rows, columns = graph.matrix
     if columns != 6 or base.levels(rows, size_wh) or base.levels(rows, size_wh, 3):
         return []
-    if graph.task not in ("", "detect") or not (rows == 300 or "names" in graph.metadata):
+    if graph.task not in ("", "detect") or not is_yolov8(graph, rows):
         return []
     return [base.Match(None, {"end_to_end": True}, "YOLOv8 with NMS, YOLOv10 or YOLO26")]
 

@@ -61,4 +61,5 @@ FAMILY = base.Family(
     recognise=recognise,
     doubt=doubt,
     decoder=YoloV5,
+    export="Export it with YOLOv5's `export.py --include onnx`, YOLOv7's `export.py --grid`",
 )

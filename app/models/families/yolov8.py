@@ -51,5 +51,6 @@ FAMILY = base.Family(
     recognise=recognise,
     doubt=doubt,
     decoder=YoloV8,
+    export="Export it with `yolo export model=best.pt format=onnx`",
     device=base.DeviceKernel("candidates_yolov8", _grid),
 )

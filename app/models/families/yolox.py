@@ -77,5 +77,6 @@ FAMILY = base.Family(
     recognise=recognise,
     doubt=doubt,
     decoder=YoloX,
+    export="Export it with YOLOX's `tools/export_onnx.py`",
     device=base.DeviceKernel("candidates_yolox", _grid),
 )

@@ -331,6 +331,41 @@ def ultraface_raw() -> Form:
     return Form("ultraface", {"scores": scores, "boxes": boxes}, found, label="face")
 
 
+def blazeface(together: bool) -> Form:
+    """MediaPipe: two anchors a cell of 8 pixels, six of 16, at an input of 128 pixels."""
+    raw, logits = np.zeros((1, 896, 16), np.float32), np.full((1, 896, 1), -9, np.float32)
+    row = 2 * 16 * 16 + 6 * (3 * 8 + 4) + 2  # column 4, row 3 of 16 pixels
+    logits[0, row] = logit(0.9)
+    raw[0, row, :6] = 2, -3, 30, 40, 5, 6
+    cx, cy = 4.5 * 16 + 2, 3.5 * 16 - 3
+    scale = SIZE / 128  # the picture's pixels
+    box = tuple(v * scale for v in (cx - 15, cy - 20, cx + 15, cy + 20))
+    outputs = {"regressors": raw, "classificators": logits}
+    if not together:
+        outputs = {
+            "r0": raw[:, :512], "r1": raw[:, 512:], "c0": logits[:, :512], "c1": logits[:, 512:],
+        }  # fmt: skip
+    at = ((4.5 * 16 + 5) * scale, (3.5 * 16 + 6) * scale)
+    image = {"shape": (1, 128, 128, 3)}
+    return Form("blazeface", outputs, ((0, 0.9, box),), points=at, label="face", image=image)
+
+
+def rfdetr_own_classes() -> Form:
+    """With two classes of one's own it has a third column, which says nothing."""
+    boxes, scores = queries(3)
+    scores[0, 1, 1:3] = scores[0, 1, 2], -9
+    found = (PERSON, (1, 0.8, CAR[2]))
+    return Form("rows", {"dets": boxes, "labels": scores}, found, ("a", "b"))
+
+
+def tflite() -> Form:
+    """As TFLite's postprocessing has it: shares, classes from 0."""
+    boxes, scores, classes = of_three(count=25)
+    boxes = boxes[..., [1, 0, 3, 2]] / SIZE
+    outputs = {"o0": boxes.copy(), "o1": classes, "o2": scores, "o3": np.array([2], np.float32)}
+    return Form("rows", outputs, image={"shape": (1, SIZE, SIZE, 3)}, label="person")
+
+
 FORMS: dict[str, Callable[[], Form]] = {
     "RT-DETR, one class": rtdetr_one_class,
     "RT-DETR of Transformers": rtdetr_hf,
@@ -354,6 +389,10 @@ FORMS: dict[str, Callable[[], Form]] = {
     "SSD of TensorFlow": lambda: tensorflow(names=True),
     "EfficientDet-Lite": lambda: tensorflow(names=False),
     "SSD, DetectionOutput": ssd_rows,
+    "SSD by way of TFLite": tflite,
+    "RF-DETR, own classes": rfdetr_own_classes,
+    "BlazeFace": lambda: blazeface(together=True),
+    "BlazeFace, by level": lambda: blazeface(together=False),
     "CenterNet": lambda: centernet(activated=True),
     "CenterNet, logits": lambda: centernet(activated=False),
     "SCRFD": lambda: scrfd(batched=False, points=False),
@@ -444,6 +483,18 @@ def test_what_the_network_sees_is_the_picture(tmp_path: Path) -> None:
         (output,) = session.run(None, {session.get_inputs()[0].name: pixels})
         assert output.shape == (1, 84, 2100)
         assert output[0, 4, 0] == pytest.approx(0.9 + 100 * 1e-4, abs=1e-3)
+
+
+def test_a_doubt_is_passed_over_where_the_family_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outputs = {"o": dense(3 * cells(8, 16, 32), 80, objects=True)}
+    outputs["o"][0, 0, 4:] *= 1.5
+    path = save_form(tmp_path / "a.onnx", outputs, size=SIZE)
+    with pytest.raises(ModelError, match=r"scores run from .*export\.py.*--family yolov5"):
+        draft_model(path)
+    assert draft_model(path, family="yolov5").spec.family == "yolov5"
+    assert "scores run from" in caplog.text
 
 
 def test_a_second_input_that_is_unknown_is_named(tmp_path: Path) -> None:

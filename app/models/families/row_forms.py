@@ -30,6 +30,7 @@ MMDET: base.InputDefaults = {
     "align": "top-left",
 }
 PLAIN: base.InputDefaults = {"scale": 1.0, "resize": "stretch"}  # 0..255, as DAMO-YOLO has it
+YX = "its corners are taken to be y, x, y, x, as TensorFlow has them"
 MASKS = "masks are left out: its boxes are used"
 PADDLE = (
     "its input is taken to be PicoDet's and older PP-YOLOE's; PP-YOLOE+ wants "
@@ -279,13 +280,11 @@ def _three(
         done[vectors[score]], done[vectors[number]] = "score", "class"
         if tensorflow or graph.nhwc:
             done[box] = "yxyx"
-            units = (SHARES,) if tensorflow else (SHARES, "pixels")
-            for unit in units:
-                for first in (1,) if tensorflow else (0, 1):
-                    image: base.InputDefaults = {"scale": 1.0, "resize": "stretch"}
-                    what = "SSD or EfficientDet of TensorFlow"
+            what, told = "SSD or EfficientDet of TensorFlow", () if tensorflow else (YX,)
+            for unit, first in product((SHARES, "pixels"), (1, 0)):
+                if not tensorflow or (unit, first) == (SHARES, 1):
                     yield _match(done, None, what, nms=False, units=unit, first_class=first,
-                                 image=image, notes=notes)  # fmt: skip
+                                 image=PLAIN, notes=(*notes, *told))  # fmt: skip
             continue
         done[box] = "xyxy"
         if len(graph.outputs[box].shape) == 2:  # of one picture, and counted from 1
@@ -330,17 +329,24 @@ def _scores(
             image = PLAIN
         done = [*columns]
         done[box], done[other] = kind, "scores"
-        for activation, first, classes in _readings(graph, width, query):
+        softmax = "logits" in graph.outputs[other].name
+        for activation, first, classes in _readings(graph, width, query, softmax):
             if _named(graph, classes):
                 yield _match(done, classes, what, nms=not query, units=unit, image=image,
                              activation=activation, first_class=first, notes=notes)  # fmt: skip
 
 
-def _readings(graph: base.GraphIO, width: int, query: bool) -> Iterator[tuple[str, int, int]]:
-    """Activation, first class and number of classes that so many columns of scores may have."""
-    background = width == (len(graph.labels) or 91) + 1
-    if query and background:  # behind the classes
-        yield ("softmax", 0, width - 1) if graph.labels else ("softmax", 1, 90)
+def _readings(
+    graph: base.GraphIO, width: int, query: bool, softmax: bool
+) -> Iterator[tuple[str, int, int]]:
+    """Activation, first class and number of classes that so many columns of scores may have.
+
+    ``softmax``: a transformer with a column more than classes has it for the background (DETR);
+    else that column says nothing (RF-DETR).
+    """
+    if query and width == (len(graph.labels) or 91) + 1:
+        activation = "softmax" if softmax else "sigmoid"
+        yield (activation, 0, width - 1) if graph.labels else (activation, 1, 90)
     elif query and width == 91 and len(graph.labels) in (0, 90):  # COCO's ids begin at 1
         yield "sigmoid", 1, 90
         yield "none", 1, 90

@@ -157,7 +157,9 @@ def recognise(graph: GraphIO, size_wh: SizeWh, *, where: str) -> list[tuple[Fami
 def _seems(graph: GraphIO) -> str:
     """What unknown outputs look like, and the export that would run."""
     shapes = graph.shapes
-    if any(len(shape) == 5 and shape[1] == 3 for shape in shapes):
+    anchors = [shape for shape in shapes if len(shape) == 4 and (shape[1] or 0) % 3 == 0]
+    bare = len(anchors) == len(shapes) in (2, 3, 4) and len({shape[1] for shape in anchors}) == 1
+    if bare or any(len(shape) == 5 and shape[1] == 3 for shape in shapes):
         return (
             ", like the undecoded heads of YOLOv5 or YOLOv7: export with boxes decoded "
             "(`export.py --include onnx`; YOLOv7: `export.py --grid`)"

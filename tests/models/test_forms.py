@@ -366,6 +366,17 @@ def tflite() -> Form:
     return Form("rows", outputs, image={"shape": (1, SIZE, SIZE, 3)}, label="person")
 
 
+def yolofastest() -> Form:
+    outputs = {f"o{s}": np.zeros((1, SIZE // s, SIZE // s, 95), np.float32) for s in (16, 32)}
+    cell = outputs["o32"][0, 4, 5]
+    cell[4:8] = 0.75, 0.25, 0.5, 0.6  # of the second anchor, 131.57 x 214.55
+    cell[13], cell[15 + 2] = 0.9, 1
+    cx, cy = (5 + 1.0) * 32, (4 + 0.0) * 32
+    w, h = 131.57, 1.2**2 * 214.55
+    box = (cx - w / 2, max(cy - h / 2, 0), cx + w / 2, cy + h / 2)
+    return Form("yolofastest", outputs, ((2, 0.9, box),))
+
+
 FORMS: dict[str, Callable[[], Form]] = {
     "RT-DETR, one class": rtdetr_one_class,
     "RT-DETR of Transformers": rtdetr_hf,
@@ -393,6 +404,7 @@ FORMS: dict[str, Callable[[], Form]] = {
     "RF-DETR, own classes": rfdetr_own_classes,
     "BlazeFace": lambda: blazeface(together=True),
     "BlazeFace, by level": lambda: blazeface(together=False),
+    "YOLO-FastestV2": yolofastest,
     "CenterNet": lambda: centernet(activated=True),
     "CenterNet, logits": lambda: centernet(activated=False),
     "SCRFD": lambda: scrfd(batched=False, points=False),
@@ -495,6 +507,17 @@ def test_a_doubt_is_passed_over_where_the_family_is_named(
         draft_model(path)
     assert draft_model(path, family="yolov5").spec.family == "yolov5"
     assert "scores run from" in caplog.text
+
+
+@pytest.mark.parametrize("planes", [False, True])
+def test_heads_without_their_anchors_are_told_as_that(tmp_path: Path, *, planes: bool) -> None:
+    outputs = {}
+    for side in (40, 20, 10):
+        shape = (1, 255, side, side) if planes else (1, 3, side, side, 85)
+        outputs[f"o{side}"] = np.zeros(shape, np.float32)
+    path = save_form(tmp_path / "a.onnx", outputs, size=SIZE)
+    with pytest.raises(ModelError, match="like the undecoded heads of YOLOv5 or YOLOv7"):
+        draft_model(path)
 
 
 def test_a_second_input_that_is_unknown_is_named(tmp_path: Path) -> None:

@@ -358,6 +358,12 @@ class Config:
     iou: float | None = key(
         None, "overlap above which NMS drops a box (0..1)", limits=(0, 1), reload=True
     )
+    agnostic_nms: bool = key(False, "of overlapping boxes keep one, whatever their classes")
+    class_scores: tuple[str, ...] = key(
+        (),
+        "lowest score of single classes, in place of score: person=0.5,car=0.3",
+        metavar="LABEL=X",
+    )
     isolate: bool | None = key(None, "decode in a child process (default: for streams)")
     realtime: bool = key(False, "at the pace of the clip's clock", on="replay")
     open_timeout_s: float = key(

@@ -2,7 +2,7 @@
 
     from kestrel_vision import Detector, stream
 
-    found = Detector("kestrel_320")(frame_bgr)
+    found = Detector("kestrel")(frame_bgr)
     for result in stream("rtsp://host/stream"):
         print(result.labels, result.detections.xyxy)
 
@@ -175,8 +175,8 @@ class StreamResult:
 
     @property
     def frame(self) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 BGR. Yours to keep; where the source gives another format (a GPU engine
-        with a camera), it is converted at each access."""
+        """(H, W, 3) uint8 BGR. Yours to keep; where the source gives another format (planes of a
+        recording, a GPU engine with a camera), it is converted at the first access."""
         return bgr_pixels(self.raw)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,11 +11,11 @@ Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 
-def to_bgr(pixels: Bytes, pixel_format: str) -> Floats:
+def to_bgr(pixels: Bytes, pixel_format: str, yuv: Sequence[np.float32]) -> Floats:
     """Camera layout to (H, W, 3) float32 BGR, whole numbers 0..255.
 
-    bgr8 (H,W,3); bgra8 (H,W,4); gray8 (H,W); yuyv (H,W,2); nv12 (H·3/2, W). YUV is BT.601, limited
-    range.
+    bgr8 (H,W,3); bgra8 (H,W,4); gray8 (H,W); yuyv (H,W,2); nv12 and i420 (H·3/2, W). ``yuv``: the
+    kernel's last six numbers.
     """
     match pixel_format:
         case "bgr8":
@@ -25,21 +27,27 @@ def to_bgr(pixels: Bytes, pixel_format: str) -> Floats:
         case "yuyv":
             luma = pixels[..., 0]
             chroma = np.repeat(pixels[..., 1].reshape(len(pixels), -1, 2), 2, axis=1)
-            return _from_yuv(luma, chroma[..., 0], chroma[..., 1])
+            return _from_yuv(luma, chroma[..., 0], chroma[..., 1], yuv)
         case "nv12":
             rows = pixels.shape[0] * 2 // 3
             pairs = pixels[rows:].reshape(rows // 2, -1, 2)
             chroma = pairs.repeat(2, axis=0).repeat(2, axis=1)
-            return _from_yuv(pixels[:rows], chroma[..., 0], chroma[..., 1])
+            return _from_yuv(pixels[:rows], chroma[..., 0], chroma[..., 1], yuv)
+        case "i420":
+            rows = pixels.shape[0] * 2 // 3
+            halves = pixels[rows:].reshape(2, rows // 2, -1)
+            u, v = halves.repeat(2, axis=1).repeat(2, axis=2)
+            return _from_yuv(pixels[:rows], u, v, yuv)
     raise ValueError(f"no such pixel format: {pixel_format}")
 
 
-def _from_yuv(y: Bytes, u: Bytes, v: Bytes) -> Floats:
-    luma = np.float32(1.164) * np.maximum(y.astype(np.float32) - 16, 0)
+def _from_yuv(y: Bytes, u: Bytes, v: Bytes, yuv: Sequence[np.float32]) -> Floats:
+    black, gain, blue_u, green_u, green_v, red_v = yuv
+    luma = gain * (y.astype(np.float32) - black)
     d, e = u.astype(np.float32) - 128, v.astype(np.float32) - 128
-    blue = luma + np.float32(2.018) * d
-    green = luma - np.float32(0.391) * d - np.float32(0.813) * e
-    red = luma + np.float32(1.596) * e
+    blue = luma + blue_u * d
+    green = luma + green_u * d + green_v * e
+    red = luma + red_v * e
     bgr: Floats = np.clip(np.rint(np.stack([blue, green, red], -1)), 0, 255).astype(np.float32)
     return bgr
 
@@ -48,6 +56,7 @@ def preprocess(
     pixels: Bytes,
     pixel_format: str,
     *,
+    yuv: Sequence[np.float32],
     out_wh: tuple[int, int],
     placed: tuple[int, int, int, int],
     swap: bool,
@@ -56,7 +65,7 @@ def preprocess(
     pad: float,
 ) -> Floats:
     """(3, out_h, out_w) float32; ``placed`` is (x, y, w, h) of the frame in the output."""
-    frame = to_bgr(pixels, pixel_format)
+    frame = to_bgr(pixels, pixel_format, yuv)
     height, width = frame.shape[:2]
     x0, y0, w, h = placed
     left, right, fx = _taps(width, w)

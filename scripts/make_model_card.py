@@ -5,7 +5,7 @@ Needs `pip install scikit-image matplotlib scikit-learn`, which carry the photog
 wheels; models/README.md says whose they are. Nothing is chosen by result: the second sheet shows
 the same photographs made hard, and things that are nobody.
 
-    python scripts/make_model_card.py [--model kestrel_320]
+    python scripts/make_model_card.py [--model kestrel]
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def make(model: Model, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="kestrel_320")
+    parser.add_argument("--model", default="kestrel")
     parser.add_argument("--out", type=Path, default=ROOT / "models" / "pictures")
     a = parser.parse_args()
     make(find_model(a.model), a.out)

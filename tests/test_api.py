@@ -35,7 +35,7 @@ def our_threads() -> set[str]:
 
 
 def test_a_detector_finds_what_the_bundled_clip_shows(frames: list[np.ndarray]) -> None:
-    with Detector("kestrel_320", engine="cpu") as detect:
+    with Detector("kestrel", engine="cpu") as detect:
         found = detect(frames[0])
         assert {"person", "face"} <= set(detect.names(found))
         assert found.xyxy.shape == (len(found), 4) and found.scores[0] <= 1

@@ -115,8 +115,8 @@ def test_a_replay_and_the_api_work_outside_of_the_checkout(installed: Installed)
 def test_models_are_added_to_the_users_folder(installed: Installed) -> None:
     shelf = installed.home / ".local" / "share" / "kestrel" / "models"
     before = installed.run("kestrel", "models", "list")
-    assert "kestrel_320 *" in before
-    weights = str(ROOT / "models" / "kestrel_320_slim.onnx")
+    assert "kestrel *" in before
+    weights = str(ROOT / "models" / "kestrel.onnx")
     added = (
         "kestrel",
         "models",
@@ -135,7 +135,7 @@ def test_models_are_added_to_the_users_folder(installed: Installed) -> None:
     manifest = shelf / "mine.toml"
     manifest.write_text("default = true\n" + manifest.read_text())
     listed = installed.run("kestrel", "models", "list")
-    assert "mine *" in listed and "kestrel_320 *" not in listed
+    assert "mine *" in listed and "kestrel *" not in listed
     manifest.unlink()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 import os
 import re
@@ -101,7 +102,7 @@ def config_of(args: argparse.Namespace) -> Config:
     return make_config(flags, args.config)
 
 
-COMMANDS = ("run", "replay", "bench", "doctor", "soak", "models")
+COMMANDS = ("run", "replay", "bench", "doctor", "discover", "soak", "models")
 
 
 def make_parser(command: str) -> argparse.ArgumentParser:
@@ -156,6 +157,13 @@ def make_parser(command: str) -> argparse.ArgumentParser:
     doctor = add("doctor", _doctor, "what this machine has, what is wrong, and the cures")
     doctor.add_argument("--json", action="store_true", help="for machines")
 
+    text = "cameras here and on the network, as sources"
+    found = add("discover", _discover, text)
+    if command == "discover":
+        from .discover import add_arguments
+
+        add_arguments(found)
+
     text = "hours of chaos in one verdict: does anything leak or age?"
     soak = add("soak", _soak, text, "(--hours H | --minutes M) [OPTIONS]")
     add_flags(soak, "soak")
@@ -176,7 +184,7 @@ def make_parser(command: str) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code of README, "Exit codes"."""
     words = list(sys.argv[1:] if argv is None else argv)
-    words = _with_command(words)
+    words = with_command(words)
     args = make_parser(words[0]).parse_args(words)
     return _guarded(lambda: args.func(args))
 
@@ -229,7 +237,7 @@ def _log_level() -> str:
     return level
 
 
-def _with_command(words: list[str]) -> list[str]:
+def with_command(words: list[str]) -> list[str]:
     """Without a command: ``run``, whose first word is its source if it is no option."""
     first = words[0] if words else ""
     if first in (*COMMANDS, "-h", "--help", "--version"):
@@ -238,9 +246,22 @@ def _with_command(words: list[str]) -> list[str]:
         command, rest = "run", words
     else:
         return words  # the parser names the command that was meant
+    if command in ("run", "replay"):
+        rest = _joined(rest)
     if command == "run" and rest and rest[0] and not rest[0].startswith("-"):
         rest = ["--source", *rest]
     return [command, *rest]
+
+
+def _joined(words: list[str]) -> list[str]:
+    """Several files in the place of a source, as a shell makes them of photos/*.jpg, are one."""
+    start = words.index("--source") + 1 if "--source" in words else 0
+    files = list(itertools.takewhile(_is_file, words[start:]))
+    return [*words[:start], "|".join(files), *words[start + len(files) :]] if files else words
+
+
+def _is_file(word: str) -> bool:
+    return not word.startswith("-") and Path(word).exists()
 
 
 def _is_source(word: str) -> bool:
@@ -304,6 +325,12 @@ def _doctor(args: argparse.Namespace) -> int:
     from .doctor import run_doctor
 
     return run_doctor(as_json=args.json)
+
+
+def _discover(args: argparse.Namespace) -> int:
+    from .discover import run_discover
+
+    return run_discover(args)
 
 
 def _soak(args: argparse.Namespace) -> int:

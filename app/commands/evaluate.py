@@ -37,6 +37,7 @@ from ..models.store import find_model, make_default
 from ..pipeline.handoff import Policy
 from ..runtime.engines import backend_factory
 from . import Destination, columns, figure, header
+from .thresholds import Trust, trust
 
 log = logging.getLogger(__name__)
 
@@ -265,6 +266,7 @@ class Candidate:
     network_ms: list[float] = field(default_factory=list)
     frame_ms: list[float] = field(default_factory=list)
     report: Report = field(default_factory=dict)
+    trust: dict[str, dict[str, Trust]] = field(default_factory=dict)  # as the report
 
     @property
     def name(self) -> str:
@@ -288,6 +290,13 @@ class Candidate:
         for part, ids in truth.parts.items():
             found = coco_accuracy(truth.content, self.rows, images=ids)
             self.report[part] = {k: v for k, v in found.items() if k in known}
+            self.trust[part] = trust(
+                truth.content,
+                self.rows,
+                labels=self.model.spec.labels,
+                threshold=self.model.spec.score,
+                images=ids,
+            )
 
 
 def measure(candidates: Sequence[Candidate], truth: LabelledSet) -> None:
@@ -344,6 +353,26 @@ def _gate(candidates: Sequence[Candidate]) -> list[str]:
     return faults
 
 
+def mean_ap50(labels: Mapping[str, ClassAccuracy]) -> float | None:
+    """Over the classes that have labelled boxes."""
+    known = [a.ap50 for a in labels.values() if a.ap50 is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _trust_table(candidates: Sequence[Candidate]) -> list[str]:
+    head = ("MODEL", "PART", "CLASS", "BEST AT", "F1", "OWN", "F1", "PRECISION", "RECALL")
+    rows = []
+    for candidate in candidates:
+        own = f"{candidate.model.spec.score:.2f}"
+        for part, labels in candidate.trust.items():
+            for label, t in labels.items():
+                false = "-" if t.false_share is None else f"{t.false_share:.1%} of {t.without}"
+                figures = (f"{t.best_threshold:.2f}", f"{t.best[0]:.3f}", own)
+                more = (*(f"{v:.3f}" for v in t.own), f"{t.calibration_error:.3f}", false)
+                rows.append((candidate.name, part, label, *figures, *more))
+    return columns((*head, "CALIBRATION ERROR", "FALSE IN"), rows)
+
+
 def _tables(candidates: Sequence[Candidate]) -> str:
     head = ("MODEL", "PART", "CLASS", "BOXES", "AP50", "AP", "SMALL", "MEDIUM", "LARGE", "RECALL")
     rows = []
@@ -353,6 +382,12 @@ def _tables(candidates: Sequence[Candidate]) -> str:
                 _, boxes, *shares = asdict(a).values()
                 told = (figure(share, ".3f") for share in shares)
                 rows.append((candidate.name, part, label, str(boxes), *told))
+            if len(labels) > 1:
+                mean = f"mean of {sum(a.ap50 is not None for a in labels.values())}"
+                nothing = ("-",) * (len(head) - 5)
+                rows.append(
+                    (candidate.name, part, mean, "-", figure(mean_ap50(labels), ".3f"), *nothing)
+                )
     first = candidates[0]
     timing = [
         (
@@ -366,7 +401,9 @@ def _tables(candidates: Sequence[Candidate]) -> str:
     ]
     timed = ("MODEL", "MB", "NETWORK MS", "FRAME MS", f"TIMES {first.name}")
     remark = "medians on one CPU thread; a frame is preprocessing, network and postprocessing"
-    return "\n".join([*columns(head, rows), "", *columns(timed, timing), remark])
+    told_of = "of pictures without such a thing, at the model's own threshold"
+    trusted = [*_trust_table(candidates), f"FALSE IN: {told_of}"]
+    return "\n".join([*columns(head, rows), "", *trusted, "", *columns(timed, timing), remark])
 
 
 def _document(
@@ -391,6 +428,11 @@ def _document(
                 "parts": {
                     part: {label: asdict(a) for label, a in labels.items()}
                     for part, labels in c.report.items()
+                },
+                "mean_ap50": {part: mean_ap50(labels) for part, labels in c.report.items()},
+                "trust": {
+                    part: {label: t.plain() for label, t in labels.items()}
+                    for part, labels in c.trust.items()
                 },
             }
             for c in candidates

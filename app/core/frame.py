@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -21,6 +22,22 @@ class Colour(NamedTuple):
 
 
 BT601 = Colour()
+# shares of red and blue in the luma (H.273, table 4)
+_LUMA_SHARES = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
+
+
+@cache
+def yuv_to_bgr(colour: Colour) -> NDArray[np.float64]:
+    """(3, 4): its rows times (Y, U, V, 1) are B, G and R, all from 0 to 255, not yet clipped.
+
+    By H.273, section 8.3; BT.2020 with non-constant luminance.
+    """
+    red, blue = _LUMA_SHARES[colour.matrix]
+    luma, chroma, black = (1.0, 1.0, 0) if colour.full_range else (255 / 219, 255 / 224, 16)
+    blue_u, red_v = 2 * (1 - blue) * chroma, 2 * (1 - red) * chroma
+    green_u, green_v = (-share / (1 - red - blue) for share in (blue_u * blue, red_v * red))
+    rows = np.array([[luma, blue_u, 0], [luma, green_u, green_v], [luma, 0, red_v]])
+    return np.column_stack([rows, -rows @ (black, 128, 128)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +59,7 @@ class Frame:
     lane: int = 0
     colour: Colour = BT601
     pixel_aspect: float = 1.0
+    _bgr: NDArray[np.uint8] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def wh_px(self) -> tuple[int, int]:
@@ -82,10 +100,31 @@ def describe(info: SourceInfo) -> str:
     return ", ".join(parts) or "open"
 
 
+def planes(frame: Frame) -> tuple[NDArray[np.uint8], ...]:
+    """Views of an "i420" frame: Y (H, W), U, V (H/2, W/2); of "nv12": Y and UV (H/2, W/2, 2)."""
+    width, height = frame.wh_px
+    luma, chroma = frame.pixels[:height], frame.pixels[height:]
+    if frame.format == "nv12":
+        return luma, chroma.reshape(height // 2, width // 2, 2)
+    return luma, *chroma.reshape(2, height // 2, width // 2)
+
+
 def bgr_pixels(frame: Frame) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR of the frame: its own array where it is BGR already, else a new one."""
+    """(H, W, 3) uint8 BGR of the frame; do not write to it: all who ask get the same array.
+
+    It is made when somebody asks first. Any thread: two at once do the same work twice.
+    """
     if frame.format == "bgr8":
         return frame.pixels
+    bgr = frame._bgr
+    if bgr is None:
+        yuv = frame.format in (*PLANAR, "yuyv")
+        bgr = _bgr_of_yuv(frame) if yuv and frame.colour != BT601 else _bgr_by_code(frame)
+        object.__setattr__(frame, "_bgr", bgr)
+    return bgr
+
+
+def _bgr_by_code(frame: Frame) -> NDArray[np.uint8]:
     import cv2
 
     code = {
@@ -96,6 +135,35 @@ def bgr_pixels(frame: Frame) -> NDArray[np.uint8]:
         "i420": cv2.COLOR_YUV2BGR_I420,
     }[frame.format]
     return np.asarray(cv2.cvtColor(frame.pixels, code), np.uint8)
+
+
+STRIP = 64  # lines that are converted at a time: what lies between stays in the cache
+
+
+def _bgr_of_yuv(frame: Frame) -> NDArray[np.uint8]:
+    """OpenCV converts by BT.601 in the limited range only; as there, chroma is repeated."""
+    import cv2
+
+    if frame.format == "i420":
+        luma, u, v = planes(frame)
+    elif frame.format == "nv12":
+        luma, pairs = planes(frame)
+        u, v = cv2.split(pairs)  # type: ignore[assignment]
+    else:
+        y0, u, y1, v = cv2.split(frame.pixels.reshape(len(frame.pixels), -1, 4))  # type: ignore[assignment]
+        luma = cv2.merge((y0, y1)).reshape(frame.pixels.shape[:2])  # type: ignore[assignment]
+    bgr = np.empty((*luma.shape, 3), np.uint8)
+    matrix, lines = yuv_to_bgr(frame.colour), len(luma) // len(u)  # of luma for one of chroma
+    for top in range(0, len(luma), STRIP):
+        strip = luma[top : top + STRIP]
+        part = slice(top // lines, (top + len(strip)) // lines)
+        # each value twice, which merge does three times as fast as resize
+        wide = [cv2.merge((each, each)).reshape(len(each), -1) for each in (u[part], v[part])]
+        yuv = np.empty((*strip.shape, 3), np.uint8)
+        for i in range(lines):
+            cv2.merge((strip[i::lines], *wide), dst=yuv[i::lines])
+        cv2.transform(yuv, matrix, dst=bgr[top : top + STRIP])
+    return bgr
 
 
 class FramePool:

@@ -88,7 +88,7 @@ class Slot(Protocol):
 class Fitted(Protocol):
     """A slot that makes something for each size of frame, which takes a while the first time."""
 
-    def prepare(self, wh_px: tuple[int, int]) -> None:
+    def prepare(self, wh_px: tuple[int, int], pixel_aspect: float = 1.0) -> None:
         """For frames of this size; the slot must be idle. Raises KestrelError."""
 
 

@@ -1,13 +1,15 @@
 """Placement of a frame inside the network's input, and of boxes back in the frame.
 
 Both axes are mapped by the ratio of the sizes really used (content/source), so the rounding of
-the content size costs no accuracy. Coordinates are continuous: pixel i spans [i, i + 1), which is
+the content size costs no accuracy, and pixels that are not square need nothing of their own on the
+way back. Coordinates are continuous: pixel i spans [i, i + 1), which is
 what half-pixel-centre resizing (cv2.INTER_LINEAR) does.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import Literal
 
@@ -44,12 +46,32 @@ class Placement:
         return np.array((self.x, self.y), np.float32), source / used, source
 
 
-def needed(source_wh: tuple[int, int], input_wh: tuple[int, int], multiple: int) -> tuple[int, int]:
+def displayed(wh_px: tuple[int, int], pixel_aspect: float) -> tuple[int, int]:
+    """(width, height) of the displayed shape, in whole numbers of any unit, for their ratio only.
+
+    Raises ValueError where ``pixel_aspect`` is no positive number.
+    """
+    if pixel_aspect == 1.0:
+        return wh_px
+    if not 0 < pixel_aspect < float("inf"):
+        raise ValueError(f"the pixel aspect must be a positive number, got {pixel_aspect}")
+    ratio = Fraction(pixel_aspect).limit_denominator(10_000)
+    return wh_px[0] * max(1, ratio.numerator), wh_px[1] * ratio.denominator
+
+
+def needed(
+    source_wh: tuple[int, int],
+    input_wh: tuple[int, int],
+    multiple: int,
+    *,
+    pixel_aspect: float = 1.0,
+) -> tuple[int, int]:
     """How much of an input of ``input_wh`` the letterbox of a frame fills: (width, height).
 
     Multiples of ``multiple``, rounded up, so ``place`` gives the content the same size in there.
+    ``pixel_aspect``: see ``place``.
     """
-    (sw, sh), (iw, ih) = source_wh, input_wh
+    (sw, sh), (iw, ih) = displayed(source_wh, pixel_aspect), input_wh
     wide = sw * ih >= sh * iw  # in whole numbers: a hair more would cost a row of cells
     w, h = (iw, -(-sh * iw // sw)) if wide else (-(-sw * ih // sh), ih)
     return min(iw, -(-w // multiple) * multiple), min(ih, -(-h // multiple) * multiple)
@@ -61,9 +83,13 @@ def place(
     *,
     resize: Resize = "letterbox",
     align: Align = "center",
+    pixel_aspect: float = 1.0,
 ) -> Placement:
-    """Placement of a frame of ``source_wh`` in an input of ``input_wh`` (both width, height)."""
-    (sw, sh), (iw, ih) = source_wh, input_wh
+    """Placement of a frame of ``source_wh`` in an input of ``input_wh`` (both width, height).
+
+    ``pixel_aspect``: width of a stored pixel over its height; a letterbox has the displayed shape.
+    """
+    (sw, sh), (iw, ih) = displayed(source_wh, pixel_aspect), input_wh
     if min(sw, sh, iw, ih) < 1:
         raise ValueError(f"sizes must be positive, got source {source_wh} and input {input_wh}")
     if resize == "stretch":

@@ -10,13 +10,13 @@ and freed when none has for long.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.frame import Frame, PixelFormat
+from ..core.frame import Colour, Frame, PixelFormat, yuv_to_bgr
 from ..core.interfaces import Answer
 from ..core.letterbox import Placement, place
 from ..inference.postprocess import Limits, NanGuard
@@ -29,8 +29,8 @@ from .native.engine import GpuEngine
 from .outputs import DetectionReadback
 from .timing import DeviceTimeline, TransferMode
 
-FORMATS = ("bgr8", "bgra8", "gray8", "yuyv", "nv12")
-SIGNATURE = "PP" + "i" * 11 + "f" * 7
+FORMATS = ("bgr8", "bgra8", "gray8", "yuyv", "nv12", "i420")
+SIGNATURE = "PP" + "i" * 11 + "f" * 13
 BLOCK = (32, 8, 1)
 
 
@@ -40,6 +40,7 @@ class Layout(NamedTuple):
     wh_px: tuple[int, int]
     pitch: int  # bytes of a line
     format: PixelFormat
+    colour: Colour
     nbytes: int
     placement: Placement
 
@@ -52,7 +53,7 @@ class FrameInput:
         self._kernel: Callable[..., None] | None = kernel
         self._constants = _normalisation(spec)
         self._memory: PinnedArray | None = None
-        self._placement: Placement | None = None
+        self._placement: tuple[tuple[Size, float], Placement] | None = None  # of the last shape
 
     def ensure_room(self, frame: Frame, *, mapped: bool) -> bool:
         """Have memory of this kind that is large enough; nothing may be pending.
@@ -72,12 +73,23 @@ class FrameInput:
         self._memory.check()
         flat = frame.pixels.reshape(-1)
         self._memory.host[: flat.size] = flat
-        wh_px = frame.wh_px
-        if self._placement is None or self._placement.source_wh != wh_px:
-            spec = self._spec
-            self._placement = place(wh_px, spec.size_wh, resize=spec.resize, align=spec.align)
         pitch, nbytes = frame.pixels.strides[0], frame.pixels.nbytes
-        return Layout(wh_px, pitch, frame.format, nbytes, self._placement)
+        placement = self._place(frame.wh_px, frame.pixel_aspect)
+        return Layout(frame.wh_px, pitch, frame.format, frame.colour, nbytes, placement)
+
+    def _place(self, wh_px: Size, pixel_aspect: float) -> Placement:
+        shape = wh_px, pixel_aspect
+        if self._placement is None or self._placement[0] != shape:
+            spec = self._spec
+            placement = place(
+                wh_px,
+                spec.size_wh,
+                resize=spec.resize,
+                align=spec.align,
+                pixel_aspect=pixel_aspect,
+            )
+            self._placement = shape, placement
+        return self._placement[1]
 
     def upload(self, stream: Any, layout: Layout) -> None:
         """Enqueue the copy to the device."""
@@ -102,6 +114,7 @@ class FrameInput:
             *(p.x, p.y, p.w, p.h),
             int(self._spec.channels == "RGB"),
             *self._constants,
+            *yuv_numbers(layout.colour),
         )
 
     def close(self) -> None:
@@ -113,6 +126,15 @@ class FrameInput:
         memory, self._memory = self._memory, None  # should other memory fail, it is freed once
         if memory is not None:
             memory.close()
+
+
+@cache
+def yuv_numbers(colour: Colour) -> tuple[np.float32, ...]:
+    """The kernel's last six: luma of black, its gain, U in blue and green, V in green and red."""
+    rows = yuv_to_bgr(colour)
+    black = 0 if colour.full_range else 16
+    numbers = (black, rows[0, 0], rows[0, 1], rows[1, 1], rows[1, 2], rows[2, 2])
+    return tuple(map(np.float32, numbers))
 
 
 def _normalisation(spec: InputSpec) -> list[np.float32]:
@@ -251,9 +273,10 @@ class CudaBinding:
         del self._stream, self._inputs, self._done, self._graphs, self._running
 
 
-def _kind(frame: Frame) -> tuple[int, tuple[int, ...], str]:
+def _kind(frame: Frame) -> tuple[int, tuple[int, ...], str, Colour, float]:
     """Largest first: the first places get the most memory."""
-    return -frame.pixels.nbytes, frame.pixels.shape, frame.format
+    shape, nbytes = frame.pixels.shape, frame.pixels.nbytes
+    return -nbytes, shape, frame.format, frame.colour, frame.pixel_aspect
 
 
 class CudaSlot:
@@ -277,9 +300,9 @@ class CudaSlot:
         self.shapes = ShapeCache(spec, bind, drop=release, most=max(KEPT, capacity))
         self._busy: dict[CudaBinding, list[int]] = {}  # and the indices of its frames
 
-    def prepare(self, wh_px: Size) -> None:
+    def prepare(self, wh_px: Size, pixel_aspect: float = 1.0) -> None:
         """See interfaces.Fitted."""
-        self.shapes.for_frame(wh_px)
+        self.shapes.for_frame(wh_px, pixel_aspect)
 
     def enqueue(self, frames: Sequence[Frame]) -> None:
         """See interfaces.Slot."""

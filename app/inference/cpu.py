@@ -142,7 +142,8 @@ class CpuSlot:
         frames = self._frames
         try:
             if len(frames) == 1:
-                self._answers = [self.shapes.for_frame(frames[0].wh_px).run_one(frames[0])]
+                bound = self.shapes.for_frame(frames[0].wh_px, frames[0].pixel_aspect)
+                self._answers = [bound.run_one(frames[0])]
             else:
                 groups = self.shapes.group(frames).items()
                 self._answers = merged(

@@ -140,13 +140,14 @@ class FallbackSlot:
         self._slots, self._class_ids, self._choice = slots, class_ids, choice
         self.capacity = min(slot.capacity for slot in slots.values())
         self._network = OWN
-        self._wh_px = (0, 0)  # of the frame before
+        self._shape = ((0, 0), 1.0)  # size and pixel aspect of the frame before
 
     def enqueue(self, frames: Sequence[Frame]) -> None:
         """See interfaces.Slot. The canary's frame asks for the run's own network's answer."""
         for frame in frames:
-            if frame.wh_px != self._wh_px:
-                self._wh_px = frame.wh_px
+            shape = frame.wh_px, frame.pixel_aspect
+            if shape != self._shape:
+                self._shape = shape
                 self._prepare()
         self._network = OWN if frames[0].index < 0 else self._choice.now
         self._slots[self._network].enqueue(frames)
@@ -158,7 +159,7 @@ class FallbackSlot:
             if network == OWN or network in self._choice.missing or not isinstance(each, Fitted):
                 continue
             try:
-                each.prepare(self._wh_px)
+                each.prepare(*self._shape)
             except KestrelError as fault:
                 self._choice.leave_out(network, fault)
 

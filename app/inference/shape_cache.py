@@ -35,20 +35,22 @@ class ShapeCache(Generic[Bound]):
     ) -> None:
         self._spec, self._make, self._drop, self._most = spec, make, drop, most
         self._kept: dict[Size, Bound] = {}  # the latest used is last
-        self._latest: tuple[Size, Bound] | None = None  # frame size, and what it needs
+        # frame size and pixel aspect, and what they need
+        self._latest: tuple[tuple[Size, float], Bound] | None = None
         if not spec.input.fit:
             self._kept[spec.input.size_wh] = make(spec)
 
-    def for_frame(self, wh_px: Size) -> Bound:
+    def for_frame(self, wh_px: Size, pixel_aspect: float = 1.0) -> Bound:
         """For frames of this size; raises what ``make`` raises."""
-        if self._latest is not None and self._latest[0] == wh_px:
+        shape = wh_px, pixel_aspect
+        if self._latest is not None and self._latest[0] == shape:
             return self._latest[1]
-        size = self._spec.input.size_for(wh_px)
+        size = self._spec.input.size_for(wh_px, pixel_aspect)
         bound = self._kept.pop(size, None)
         if bound is None:
-            bound = self._make(self._spec.for_frame(wh_px))
+            bound = self._make(self._spec.for_frame(wh_px, pixel_aspect))
         self._kept[size] = bound
-        self._latest = wh_px, bound
+        self._latest = shape, bound
         if len(self._kept) > self._most:
             self._drop(self._kept.pop(next(iter(self._kept))))
         return bound
@@ -56,10 +58,10 @@ class ShapeCache(Generic[Bound]):
     def group(self, frames: Sequence[Frame]) -> dict[Bound, list[int]]:
         """Indices of the frames, by what their shapes need; ``merged`` undoes it."""
         if len(frames) == 1:
-            return {self.for_frame(frames[0].wh_px): [0]}
+            return {self.for_frame(frames[0].wh_px, frames[0].pixel_aspect): [0]}
         groups: dict[Bound, list[int]] = {}
         for i, frame in enumerate(frames):
-            groups.setdefault(self.for_frame(frame.wh_px), []).append(i)
+            groups.setdefault(self.for_frame(frame.wh_px, frame.pixel_aspect), []).append(i)
         return groups
 
     def close(self) -> None:

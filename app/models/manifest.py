@@ -48,9 +48,11 @@ class InputSpec:
     pad: int = 114
     fit: int = 0
 
-    def size_for(self, wh_px: tuple[int, int]) -> tuple[int, int]:
+    def size_for(self, wh_px: tuple[int, int], pixel_aspect: float = 1.0) -> tuple[int, int]:
         """(width, height) of what is computed for a frame of this size."""
-        return needed(wh_px, self.size_wh, self.fit) if self.fit else self.size_wh
+        if not self.fit:
+            return self.size_wh
+        return needed(wh_px, self.size_wh, self.fit, pixel_aspect=pixel_aspect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +106,13 @@ class ModelSpec:
         """With all of the input computed for every frame."""
         return replace(self, input=replace(self.input, fit=0))
 
-    def for_frame(self, wh_px: tuple[int, int]) -> ModelSpec:
+    def for_frame(self, wh_px: tuple[int, int], pixel_aspect: float = 1.0) -> ModelSpec:
         """With the input cut to what frames of this size need, where the network takes that."""
         if not self.input.fit:
             return self
-        return replace(self, input=replace(self.input, size_wh=self.input.size_for(wh_px)))
+        return replace(
+            self, input=replace(self.input, size_wh=self.input.size_for(wh_px, pixel_aspect))
+        )
 
 
 class KeyCheck(NamedTuple):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..config import Config
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, KestrelError
-from ..core.frame import Frame
+from ..core.frame import Frame, bgr_pixels
 from ..models.cache import cache_dir
 from ..models.manifest import Model, ModelSpec
 from ..ops.flight import FlightRecorder
@@ -82,7 +82,7 @@ def known_pixels() -> NDArray[np.uint8]:
     try:
         while (frame := source.read(1.0)) is None or frame.index < KNOWN_FRAME:
             pass
-        pixels: NDArray[np.uint8] = frame.pixels.copy()
+        pixels: NDArray[np.uint8] = bgr_pixels(frame).copy()
         return pixels
     finally:
         source.close()

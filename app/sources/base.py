@@ -209,11 +209,14 @@ class SourceOptions:
     decode_threads: int | None = None  # None: chosen by the cores this process may use
     raw: bool = False  # cameras hand over YUYV and NV12 as they are, where they give these
     rtsp_transport: RtspTransport = "auto"  # TCP first; UDP loses packets rather than time
+    max_megapixels: float = 64.0  # larger pictures are refused before they are decoded
 
     def __post_init__(self) -> None:
         for name in ("open_timeout_s", "read_timeout_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be above 0 s, is {getattr(self, name)}")
+        if not self.max_megapixels > 0:
+            raise ConfigError(f"max_megapixels must be above 0, is {self.max_megapixels}")
         if self.decode_threads is not None and self.decode_threads < 1:
             raise ConfigError(f"decode_threads must be at least 1, is {self.decode_threads}")
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..core.errors import ConfigError, SourceError
-from ..core.frame import Frame, SourceInfo
+from ..core.frame import Frame, SourceInfo, bgr_pixels
 from ..core.interfaces import FrameSource
 
 MEAN_GAP_S, LENGTHS_S = 60.0, (1.0, 20.0)
@@ -188,9 +188,11 @@ class ChaosSource:
     def _spoilt(self, frame: Frame, event: ChaosEvent | None) -> Frame:
         pixels, kind = frame.pixels, event.kind if event else None
         if kind is Kind.BLACK:
-            return replace(frame, pixels=np.zeros_like(pixels))
+            black = np.zeros((*frame.wh_px[::-1], 3), np.uint8)  # in YUV nothing but 0 is green
+            return replace(frame, pixels=black, format="bgr8")
         if kind is Kind.SIZE:
-            return replace(frame, pixels=np.ascontiguousarray(pixels[::2, ::2]))
+            pixels = np.ascontiguousarray(bgr_pixels(frame)[::2, ::2])
+            return replace(frame, pixels=pixels, format="bgr8")
         if event is not None and kind is Kind.CLOCK:
             way = 1 if int(event.start_s) % 2 else -1
             return replace(frame, captured_ns=frame.captured_ns + way * CLOCK_STEP_NS)

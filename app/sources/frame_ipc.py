@@ -218,12 +218,26 @@ def _leave_when_closed(fd: int) -> None:
     os._exit(0)  # the source is stuck in a read
 
 
+class _ToParent(logging.Handler):
+    """What is logged here is said by the parent, which has the log."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__()
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging.Handler."""
+        text = record.getMessage()[:2000]
+        with contextlib.suppress(Closed):
+            self._channel.send({"kind": "log", "level": record.levelno, "text": text})
+
+
 def _serve(
     channel: Channel, slots: SlotWriter, make: Callable[[dict[str, Any]], ChildSource]
 ) -> None:
     channel.send({"kind": "ready"})
     request = channel.receive(None) or {}
-    logging.disable(logging.CRITICAL)  # the parent has the log
+    logging.basicConfig(handlers=[_ToParent(channel)], level=logging.INFO, force=True)
     source = make(request)
     try:
         opened = source.open()

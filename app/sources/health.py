@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.frame import Frame
+from ..core.frame import PLANAR, Frame
 
 BACKLOG_NS = 2_000_000_000  # for so long after a restart a burst is taken for old frames
 OLDEST_NS = 60_000_000_000  # no buffer keeps a frame for longer: an older stamp is a wrong one
@@ -56,6 +56,7 @@ class BacklogFilter:
 
 SAMPLES = 64  # rows and columns that are looked at
 BLACK = 32  # of 255: darker is black; a covered lens gives noise below it
+BLACK_LIMITED = 16 + BLACK * 219 // 255  # the same, of luma in the limited range
 LIT_SHARE = 0.01  # a picture with so many lit pixels is not black: a lamp, a clock drawn in
 LONGEST_PATIENCE_NS = 3_600_000_000_000
 
@@ -129,7 +130,9 @@ class FreezeDetector:
         if self._black_ns is None:
             return None
         luma = sample[..., 0] if frame.format == "yuyv" else sample  # colour is 128 where black
-        if np.count_nonzero(luma > BLACK) > LIT_SHARE * luma.size:
+        limited = frame.format in (*PLANAR, "yuyv") and not frame.colour.full_range
+        lit = luma > (BLACK_LIMITED if limited else BLACK)
+        if np.count_nonzero(lit) > LIT_SHARE * luma.size:
             was_black, self._black, self._dark_since_ns = self._black, False, None
             return PictureFault.LIT if was_black else None
         if self._dark_since_ns is None:
@@ -142,7 +145,7 @@ class FreezeDetector:
 
 def _sample(frame: Frame) -> NDArray[np.uint8]:
     pixels = frame.pixels
-    if frame.format == "nv12":
+    if frame.format in PLANAR:
         pixels = pixels[: frame.wh_px[1]]
     down, across = (max(1, pixels.shape[axis] // SAMPLES) for axis in (0, 1))
     return pixels[down // 2 :: down, across // 2 :: across]

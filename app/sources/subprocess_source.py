@@ -169,9 +169,14 @@ class IsolatedSource:
 
     def _receive(self, timeout_s: float) -> Message | None:
         try:
-            return self._channel.receive(timeout_s) if self._channel else None
+            while self._channel:
+                message = self._channel.receive(timeout_s)
+                if message is None or message["kind"] != "log":
+                    return message
+                log.log(message["level"], "%s", message["text"])
         except Closed:
             return {"kind": "gone"}
+        return None
 
     def _expect(self, kind: str, limit_s: float, otherwise: str) -> Message:
         message = self._receive(limit_s)

@@ -22,7 +22,10 @@ from .chaos import ChaosSource, Schedule
 from .diagnose import REFUSED, missing_file, missing_sample, port_fault
 from .ffmpeg import FfmpegSource
 from .gstreamer import csi_pipeline, gst_command
-from .images import PICTURE_SUFFIXES, FolderSource, PatternOptions, PatternSource
+from .images import FolderSource, absolute, find, split_loop
+from .images import is_there as _is_there
+from .pattern import PatternOptions, PatternSource
+from .picture import is_picture
 from .reconnect import Endurance, ReconnectingSource
 from .subprocess_source import START_S, IsolatedSource
 
@@ -138,7 +141,8 @@ def is_recording(uri: str) -> bool:
     scheme, rest = _split(uri)
     if scheme == "pattern":
         return script is None and "frames=" in rest
-    return script is None and not SCHEMES[scheme].lasting
+    endless = scheme == "file" and split_loop(rest)[1]
+    return script is None and not SCHEMES[scheme].lasting and not endless
 
 
 def make_source(
@@ -248,11 +252,12 @@ def _once(
         where, options = rtsp_transport(uri, options)
         source = FfmpegSource(where, label=label, remote=True, options=options)
     else:
-        path = SAMPLE_PATH if scheme == "sample" else Path(rest)
-        if not _is_there(path):
-            raise missing_sample(path) if scheme == "sample" else missing_file(rest)
-        where = str(path.absolute())
-        source = _recording(path, label=label, options=options)
+        name = str(SAMPLE_PATH) if scheme == "sample" else rest
+        if scheme == "sample" and not _is_there(SAMPLE_PATH):
+            raise missing_sample(SAMPLE_PATH)
+        name, loop = split_loop(name)
+        where = absolute(name) + "?loop=1" * loop
+        source = _recording(name, label=label, options=options, loop=loop)
     if isolate or (isolate is None and SCHEMES[scheme].network):
         source = IsolatedSource(where, label=label, options=options)
     return Paced(source) if realtime and scheme != "camera" else source
@@ -277,15 +282,10 @@ def _split(uri: str) -> tuple[str, str]:
     return "file", uri
 
 
-def _is_there(path: Path) -> bool:
-    """False also for what cannot be a path: too long, or with a null character in it."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
-
-
-def _recording(path: Path, *, label: str, options: SourceOptions) -> FrameSource:
-    if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES:
-        return FolderSource(path, label=label)
+def _recording(name: str, *, label: str, options: SourceOptions, loop: bool) -> FrameSource:
+    path = Path(name)
+    if not _is_there(path) and not find(name):
+        raise missing_file(name)
+    if loop or is_picture(path) or path.is_dir() or not _is_there(path):
+        return FolderSource(name, label=label, options=options, loop=loop)
     return FfmpegSource(str(path), label=label, remote=False, options=options)

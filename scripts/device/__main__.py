@@ -24,7 +24,7 @@ import numpy as np
 
 from app.config import Engine, Precision
 from app.core.errors import KestrelError
-from app.core.frame import Frame
+from app.core.frame import Frame, bgr_pixels
 from app.models.manifest import Model
 from app.models.store import default_model, find_model
 from app.ops.machine import device
@@ -209,7 +209,7 @@ def moving_pictures(count: int) -> list[Pixels]:
     while len(pictures) < count:
         frame = source.read(5)
         assert frame is not None
-        pictures.append(np.asarray(cv2.resize(frame.pixels, (1920, 1080)), np.uint8))
+        pictures.append(np.asarray(cv2.resize(bgr_pixels(frame), (1920, 1080)), np.uint8))
     source.close()
     return pictures
 

@@ -109,13 +109,13 @@ def test_gpu_peers_say_that_they_are_not_here(gone, clip, monkeypatch):
     pytest.importorskip("torch", reason="pip install torch") if "torch" in gone else None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(NotHere):
-        in_a_process(str(clip), "kestrel_320", timeout_s=120)(gone)
+        in_a_process(str(clip), "kestrel", timeout_s=120)(gone)
 
 
 def test_a_process_that_hangs_or_dies_is_a_failure(clip, monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(Failed, match="no end within"):
-        in_a_process(str(clip), "kestrel_320", timeout_s=0.01)(REFERENCE)
+        in_a_process(str(clip), "kestrel", timeout_s=0.01)(REFERENCE)
     with pytest.raises(Failed, match=r"exit code 1: .*no_such_model"):
         in_a_process(str(clip), "no_such_model", timeout_s=120)(REFERENCE)
 

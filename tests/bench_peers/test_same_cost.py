@@ -19,7 +19,7 @@ def model(tmp_path, monkeypatch):
     monkeypatch.setattr(same_cost, "version", lambda name: "1")
     (tmp_path / "bench_peers").mkdir()
     (tmp_path / "w.onnx").write_bytes(b"w")
-    return Model(find_model("kestrel_320").spec, tmp_path / "w.onnx", None)
+    return Model(find_model("kestrel").spec, tmp_path / "w.onnx", None)
 
 
 def test_the_width_whose_cost_is_nearest_is_found_even_where_widths_come_in_steps():

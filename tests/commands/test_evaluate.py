@@ -33,6 +33,10 @@ def test_a_good_detector_has_full_marks_by_part_and_size(evaluate, labelled, tmp
     assert everything["ap50"] == pytest.approx(1.0)
     assert everything["small"] == pytest.approx(1.0)
     assert everything["large"] is None
+    assert model["mean_ap50"]["all"] == pytest.approx(1.0)
+    trusted = model["trust"]["all"]["square"]
+    assert trusted["own"][1:] == pytest.approx((1.0, 1.0)), "precision and recall"
+    assert trusted["false_share"] in (None, 0.0)
     assert model["network_ms_p50"] > 0
     assert document["device"]["cpu"]
     shown = capsys.readouterr().out

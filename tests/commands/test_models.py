@@ -156,10 +156,10 @@ def test_add_of_a_real_network(models, shelf):
 
 
 def test_add_of_a_network_that_takes_any_size(models, shelf, capsys):
-    weights = SHELF_DIR / "kestrel_320.onnx"
-    words = ("--labels", "person,face", "--size", "256x256", "--resize", "letterbox")
+    weights = SHELF_DIR / "kestrel.onnx"
+    words = ("--labels", SHELF_DIR / "coco80_face.txt", "--size", "256x256")
     assert models("add", weights, "--name", "own", *words, "--fit", "32") == 0
-    assert "own: yolov8 at 256x256 or less by 32; person, face" in capsys.readouterr().out
+    assert "own: yolox at 256x256 or less by 32; 81 classes" in capsys.readouterr().out
     assert find_model("own", shelf_dir=shelf).spec.input.fit == 32
     assert models("info", "own") == 0
     assert "256x256 or less by 32" in capsys.readouterr().out

@@ -82,6 +82,38 @@ def test_known_placements() -> None:
     assert (centred.x, centred.y, centred.w, centred.h) == (0, 91, 416, 234)
 
 
+ASPECTS = st.sampled_from([1.0, 2.0, 0.5, 16 / 11, 64 / 45, 10 / 11])
+
+
+@given(SIZES, SIZES, ASPECTS, ALIGNS)
+def test_a_letterbox_has_the_displayed_shape(
+    source: tuple[int, int], size: tuple[int, int], aspect: float, align: Align
+) -> None:
+    p = place(source, size, align=align, pixel_aspect=aspect)
+    shown = source[0] * aspect, source[1]
+    ratio = min(size[0] / shown[0], size[1] / shown[1])
+    assert abs(p.w - max(1, shown[0] * ratio)) <= 0.5 + 1e-3
+    assert abs(p.h - max(1, shown[1] * ratio)) <= 0.5 + 1e-3
+    far = p.to_source(np.array([[p.x + p.w, p.y + p.h]], np.float32))
+    np.testing.assert_allclose(far[0], source, rtol=1e-5)
+
+
+def test_anamorphic_pixels_are_as_square_ones() -> None:
+    wide = place((320, 360), (320, 192), pixel_aspect=2.0)
+    assert (wide.w, wide.h) == (320, 180)
+    assert needed((320, 360), (320, 320), 32, pixel_aspect=2.0) == (320, 192)
+    middle = wide.to_source(np.array([[wide.x + 160, wide.y + 90]], np.float32))
+    assert middle.tolist() == [[160, 180]], "in stored pixels"
+    stretched = place((320, 360), (320, 320), resize="stretch", pixel_aspect=2.0)
+    assert (stretched.w, stretched.h) == (320, 320)
+
+
+@pytest.mark.parametrize("aspect", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_pixel_aspect_that_is_none_is_refused(aspect: float) -> None:
+    with pytest.raises(ValueError, match="pixel aspect"):
+        place((320, 360), (320, 320), pixel_aspect=aspect)
+
+
 def test_an_empty_frame_is_refused() -> None:
     with pytest.raises(ValueError, match="positive"):
         place((0, 10), (320, 320))

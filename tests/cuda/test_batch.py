@@ -57,6 +57,7 @@ def as_given(frame, pixel_format):
         "bgra8": np.dstack([gray, gray, gray, flat]),
         "yuyv": np.dstack([gray, flat]),
         "nv12": np.concatenate([gray, flat[: len(gray) // 2, :, 0]]),
+        "i420": np.concatenate([gray, flat[: len(gray) // 2, :, 0]]),
     }[pixel_format]
     return Frame(np.ascontiguousarray(pixels), frame.index, 0, format=pixel_format)
 
@@ -119,6 +120,7 @@ def test_a_yolox_finds_in_batches_what_it_finds_in_single_frames(device, tmp_pat
 def test_any_number_of_frames_of_any_size_and_format(device, blob, transfer):
     shown = [square_at(3), square_at(9), as_given(square_at(12), "yuyv"), square_at(20, 4 * SIDE)]
     shown += [as_given(square_at(30), "nv12"), as_given(square_at(41), "bgra8")]
+    shown += [as_given(square_at(33), "i420")]
     shown = [Frame(f.pixels, f.index, 0, format=f.format) for f in shown]
     device.delay(100, 2)
     with backend(blob, 5, transfer=transfer) as running:

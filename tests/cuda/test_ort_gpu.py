@@ -82,7 +82,7 @@ def test_every_frame_gets_its_own_boxes_however_late_the_device(on_the_host, blo
     ("name", "iou"),
     [
         *(("fastestdet_352", 0.98), ("yunet_n_320_320", 0.98), ("yunet_n_dynamic", 0.98)),
-        *(("yolox_nano_416", 0.98), ("nanodet_m_320", 0.98), ("kestrel_320", 0.98)),
+        *(("yolox_nano_416", 0.98), ("nanodet_m_320", 0.98), ("kestrel", 0.98)),
         # moves its boxes by pixels where the input differs by cv2's rounding to whole numbers
         ("ultraface_rfb_320", 0.9),
     ],

@@ -16,7 +16,7 @@ import pytest
 
 from app.config import Config
 from app.core.detections import Result
-from app.core.frame import Frame, SourceInfo
+from app.core.frame import Colour, Frame, PixelFormat, SourceInfo
 from app.inference.cpu import CpuSlot
 from app.inference.onnxruntime import OrtNetwork
 from app.inference.postprocess import Limits
@@ -27,6 +27,7 @@ from app.pipeline.pipeline import Pipeline
 from app.runtime.engines import backend_factory
 from app.sinks.json_lines import JsonLinesSink
 from app.sources.uri import make_source
+from tests.colours import YUV_FORMATS, yuv_frame
 
 KB = 1024
 FRAMES_AT_ONCE = 8  # in the pool, the hand-off, the slots and the sinks
@@ -34,7 +35,7 @@ FRAMES_AT_ONCE = 8  # in the pool, the hand-off, the slots and the sinks
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return find_model("kestrel_320")
+    return find_model("kestrel")
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,16 @@ def test_the_guard_sees_what_it_guards_against(slot: CpuSlot, frame: Frame) -> N
 def test_preprocessing_allocates_no_picture_and_no_tensor(slot: CpuSlot, frame: Frame) -> None:
     ((preprocess, tensor),) = slot.shapes.for_frame(frame.wh_px).places
     assert peak_bytes(lambda: preprocess(frame, tensor)) < 4 * KB  # measured: 0.7
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("layout", YUV_FORMATS)
+def test_preprocessing_of_planes_allocates_no_picture(
+    slot: CpuSlot, frame: Frame, layout: PixelFormat
+) -> None:
+    ((preprocess, tensor),) = slot.shapes.for_frame(frame.wh_px).places
+    given = yuv_frame(layout, Colour("bt709"), frame.wh_px)
+    assert peak_bytes(lambda: preprocess(given, tensor)) < 4 * KB
 
 
 @pytest.mark.usefixtures("traced")

@@ -133,7 +133,9 @@ def test_hint_is_shown_until_the_first_result() -> None:
     assert (painted(view)[100:140, 60:260] == 128).all()
 
 
-@pytest.mark.parametrize(("layout", "shape"), [("gray8", (60, 80)), ("nv12", (90, 80))])
+@pytest.mark.parametrize(
+    ("layout", "shape"), [("gray8", (60, 80)), ("nv12", (90, 80)), ("i420", (90, 80))]
+)
 def test_other_pixel_layouts_are_shown(layout, shape) -> None:
     pixels = np.full(shape, 128, np.uint8)
     view = view_of(Result(Frame(pixels, 0, 0, 0, layout), result().detections, 0), 320, 240)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.core.errors import ModelError
-from app.core.frame import Frame
+from app.core.frame import Frame, bgr_pixels
 from app.inference.cpu import CpuBackend
 from app.models.store import default_model
 from app.sources.uri import make_source
@@ -24,7 +24,7 @@ def some_frames() -> list[Frame]:
         while len(frames) < 210:
             frame = source.read(1.0)
             if frame is not None:
-                frames.append(Frame(frame.pixels.copy(), frame.index, 0))
+                frames.append(Frame(bgr_pixels(frame).copy(), frame.index, 0))
     finally:
         source.close()
     whole = frames[190].pixels

@@ -30,7 +30,7 @@ MOST_CALLS = 300
 def test_a_frame_allocates_no_buffers():
     """The tensor has 1.2 MB, the smaller frame 170 kB: neither may be made anew."""
     frames = known_frames()
-    with backend_factory(CPU, find_model("kestrel_320"), Policy.LATEST)(lambda: None) as backend:
+    with backend_factory(CPU, find_model("kestrel"), Policy.LATEST)(lambda: None) as backend:
         slot = backend.slots[0]
 
         def once(frame: Frame) -> int:
@@ -66,7 +66,7 @@ def test_a_frame_costs_few_python_calls(tmp_path):
         try:
             pipeline = Pipeline(
                 make_source("sample:", realtime=False),
-                backend_factory(CPU, find_model("kestrel_320"), Policy.LOSSLESS),
+                backend_factory(CPU, find_model("kestrel"), Policy.LOSSLESS),
                 [JsonLinesSink(str(tmp_path / "out.jsonl"))],
                 labels=("person", "face"),
                 policy=Policy.LOSSLESS,
@@ -87,7 +87,7 @@ def test_a_frame_costs_few_python_calls(tmp_path):
 
 
 def test_the_tensor_is_the_same_memory_for_every_frame():
-    with backend_factory(CPU, find_model("kestrel_320"), Policy.LATEST)(lambda: None) as backend:
+    with backend_factory(CPU, find_model("kestrel"), Policy.LATEST)(lambda: None) as backend:
         slot = backend.slots[0]
         addresses = {}
         for size in ((48, 64), (720, 1280), (48, 64), (360, 640), (96, 128)):

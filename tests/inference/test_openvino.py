@@ -40,7 +40,7 @@ class Found(NamedTuple):
 
 def found_by(engine: Engine, precision: Precision = "auto") -> Found:
     config, boxes = Config(engine=engine, precision=precision), []
-    factory = backend_factory(config, find_model("kestrel_320"), Policy.LOSSLESS)
+    factory = backend_factory(config, find_model("kestrel"), Policy.LOSSLESS)
     with factory(lambda: None) as backend:
         slots = backend.slots
         for i, frame in enumerate(known_frames()):
@@ -58,15 +58,15 @@ def absent(monkeypatch):
 
 def test_without_it_the_error_names_the_cure_and_auto_does_not_mention_it(absent):
     with pytest.raises(ConfigError, match="pip install -r requirements-openvino"):
-        backend_factory(Config(engine="openvino"), find_model("kestrel_320"), Policy.LATEST)
-    choice = choose_from(Config(), find_model("kestrel_320"), Policy.LATEST, no_gpu="none")
+        backend_factory(Config(engine="openvino"), find_model("kestrel"), Policy.LATEST)
+    choice = choose_from(Config(), find_model("kestrel"), Policy.LATEST, no_gpu="none")
     assert list(choice.engines) == ["cpu"] and not choice.skipped
 
 
 def test_it_computes_in_no_8_bits_of_its_own(openvino):
     with pytest.raises(ConfigError, match="precision int8: --engine openvino computes"):
         backend_factory(
-            Config(engine="openvino", precision="int8"), find_model("kestrel_320"), Policy.LATEST
+            Config(engine="openvino", precision="int8"), find_model("kestrel"), Policy.LATEST
         )
 
 
@@ -104,7 +104,7 @@ def test_a_processor_without_bfloat16_is_told_so_before_anything_runs(openvino, 
     monkeypatch.setattr(bf16, "openvino_core", lambda: Processor("FP32", "INT8"))
     config = Config(engine="openvino", precision="bf16")
     with pytest.raises(ConfigError, match="has no instructions for bfloat16"):
-        backend_factory(config, find_model("kestrel_320"), Policy.LATEST)
+        backend_factory(config, find_model("kestrel"), Policy.LATEST)
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_garbage_in_bfloat16_is_refused_and_not_shown_as_boxes(
 def test_auto_in_bfloat16_is_openvino_alone(openvino):
     skip_without_bf16()
     config = Config(precision="bf16")
-    choice = choose_from(config, find_model("kestrel_320"), Policy.LATEST, no_gpu="none")
+    choice = choose_from(config, find_model("kestrel"), Policy.LATEST, no_gpu="none")
     assert list(choice.engines) == ["openvino"] and "bf16" in choice.skipped["cpu"]
 
 
@@ -172,7 +172,7 @@ def test_it_finds_the_cpus_boxes_in_the_bundled_clip(openvino):
 
 
 def test_auto_measures_it_beside_the_cpu(openvino):
-    choice = choose_from(Config(), find_model("kestrel_320"), Policy.LATEST, no_gpu="none")
+    choice = choose_from(Config(), find_model("kestrel"), Policy.LATEST, no_gpu="none")
     assert list(choice.engines) == ["openvino", "cpu"] and choice.agree == {"openvino": "cpu"}
     assert choice.key["openvino"] == openvino_version() is not None
 
@@ -252,7 +252,7 @@ def test_a_signal_still_arrives_after_networks_have_come_and_gone(openvino):
     """OpenVINO gives the thread a stack for signals, and takes back the wrong one of two."""
     code = (
         "import signal, sys; from app.inference.openvino import OpenVinoNetwork as Network\n"
-        "from app.models.store import find_model; model = find_model('kestrel_320')\n"
+        "from app.models.store import find_model; model = find_model('kestrel')\n"
         "one, other = (Network(model.spec, model.weights, 1, 1) for _ in range(2))\n"
         "del one; del other\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"

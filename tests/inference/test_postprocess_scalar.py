@@ -34,7 +34,7 @@ class Decoder:
 
 
 def postprocessor(found: Candidates, iou: float, needs_nms: bool) -> Postprocessor:
-    made = Postprocessor(find_model("kestrel_320").spec, [(1, 6, 2100)], Limits(0.1, iou))
+    made = Postprocessor(find_model("kestrel").spec, [(1, 4200, 86)], Limits(0.1, iou))
     made._decode, made._needs_nms = Decoder(found), needs_nms
     return made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.frame import Frame
+from app.core.frame import BT601, Colour, Frame, PixelFormat, bgr_pixels
 from app.core.letterbox import place
 from app.inference.preprocess import CpuPreprocessor
 from app.models.manifest import InputSpec
+from tests.colours import COLOURS, YUV_FORMATS, packed, yuv_frame, yuv_of
 
 SPECS = [
     InputSpec((64, 48), channels, scale, mean, std, resize, align, pad)  # type: ignore[arg-type]
@@ -49,6 +51,83 @@ def test_is_the_definition(spec: InputSpec, w: int, h: int, seed: int) -> None:
     tensor = np.full((1, 3, 48, 64), np.nan, np.float32)
     CpuPreprocessor(spec)(Frame(pixels, 0, 0), tensor)
     np.testing.assert_allclose(tensor[0], expected(spec, pixels), rtol=1e-5, atol=1e-4)
+
+
+def smooth_frame(layout: PixelFormat, colour: Colour, wh: tuple[int, int]) -> Frame:
+    """A picture without edges, of many colours: what depends on how chroma is placed is small."""
+    x, y = np.meshgrid(*(np.linspace(0, 1, n) for n in wh))
+    bgr = 255 * np.stack([x, y, 0.5 + 0.5 * np.sin(4 * (x + y))], -1)
+    luma, u, v = yuv_of(bgr, colour)
+    pixels = packed(luma, u[::2, ::2], v[::2, ::2], layout)
+    return Frame(pixels, 0, 0, format=layout, colour=colour)
+
+
+def prepared(spec: InputSpec, frame: Frame) -> np.ndarray:
+    tensor = np.full((1, 3, *spec.size_wh[::-1]), np.nan, np.float32)
+    CpuPreprocessor(spec)(frame, tensor)
+    return tensor
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("layout", YUV_FORMATS)
+@pytest.mark.parametrize("channels", ["BGR", "RGB"])
+def test_a_frame_in_planes_gives_what_its_bgr_gives(
+    layout: PixelFormat, colour: Colour, channels: Any
+) -> None:
+    spec = InputSpec((64, 48), channels)
+    frame = smooth_frame(layout, colour, (320, 200))
+    there = prepared(spec, Frame(bgr_pixels(frame), 0, 0))
+    assert np.abs(prepared(spec, frame) - there).max() <= 4
+    assert np.abs(prepared(spec, frame) - there).mean() <= 1
+
+
+@given(
+    st.sampled_from(YUV_FORMATS),
+    st.sampled_from([c for c in COLOURS if c != BT601]),
+    st.integers(1, 60).map(lambda n: 2 * n),
+    st.integers(1, 60).map(lambda n: 2 * n),
+    st.sampled_from([1.0, 2.0, 0.5]),
+)
+def test_frames_in_planes_of_any_size_and_shape_fill_the_tensor(
+    layout: PixelFormat, colour: Colour, w: int, h: int, aspect: float
+) -> None:
+    frame = replace(yuv_frame(layout, colour, (w, h)), pixel_aspect=aspect)
+    tensor = np.full((1, 3, 48, 64), np.nan, np.float32)
+    p = CpuPreprocessor(InputSpec((64, 48)))(frame, tensor)
+    assert p == place((w, h), (64, 48), pixel_aspect=aspect)
+    assert ((tensor >= 0) & (tensor <= 255)).all()
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("bgr", [(0, 0, 255), (0, 255, 0), (255, 0, 0), (90, 160, 220)])
+def test_plain_colours_reach_the_network(colour: Colour, bgr: tuple[int, int, int]) -> None:
+    values = yuv_of(np.array(bgr), colour)
+    spec = InputSpec((64, 48))
+    for layout in YUV_FORMATS:
+        y, u, v = (
+            np.full(s, x) for s, x in zip(((96, 128), (48, 64), (48, 64)), values, strict=True)
+        )
+        frame = Frame(packed(y, u, v, layout), 0, 0, format=layout, colour=colour)
+        assert np.abs(prepared(spec, frame) - np.array(bgr)[:, None, None]).max() <= 3
+
+
+def test_gray_and_bgra_give_what_their_bgr_gives() -> None:
+    rng, spec = np.random.default_rng(1), InputSpec((64, 48), "RGB", mean=(1.0, 2.0, 3.0))
+    for layout, shape in (("gray8", (90, 70)), ("bgra8", (90, 70, 4))):
+        frame = Frame(rng.integers(0, 256, shape, np.uint8), 0, 0, format=layout)  # type: ignore[arg-type]
+        there = prepared(spec, Frame(bgr_pixels(frame), 0, 0))
+        assert prepared(spec, frame).tobytes() == there.tobytes()
+
+
+def test_formats_and_aspects_in_turn_are_as_with_a_fresh_preprocessor() -> None:
+    spec, shared = InputSpec((64, 64), pad=7), CpuPreprocessor(InputSpec((64, 64), pad=7))
+    tensor = np.zeros((1, 3, 64, 64), np.float32)
+    turns = [("i420", 1.0), ("nv12", 1.0), ("i420", 2.0), ("yuyv", 0.5), ("i420", 1.0)]
+    for layout, aspect in turns:
+        for colour in COLOURS:
+            frame = replace(yuv_frame(layout, colour, (80, 60)), pixel_aspect=aspect)  # type: ignore[arg-type]
+            shared(frame, tensor)
+            assert tensor.tobytes() == prepared(spec, frame).tobytes()
 
 
 @pytest.mark.parametrize("channels", ["BGR", "RGB"])

@@ -215,7 +215,7 @@ def test_it_is_held_to_what_its_engine_computes(
 
     monkeypatch.setattr(supervision, "known_boxes", known_boxes)
     config = Config(canary_s=60, engine=engine)
-    supervision.make_canary(config, find_model("kestrel_320"), lambda: None)
+    supervision.make_canary(config, find_model("kestrel"), lambda: None)
     assert seen == [32 if cut else 0]
 
 

@@ -73,6 +73,6 @@ def test_thresholds_are_those_asked_for_else_the_models(tiny_model: Path) -> Non
 
 
 def test_engines_that_never_cut_their_input_compute_all_of_it() -> None:
-    spec = find_model("kestrel_320").spec
+    spec = find_model("kestrel").spec
     assert spec_computed("cuda", spec).input.fit == spec.input.fit > 0
     assert spec_computed("ort-tensorrt", spec).input.fit == 0

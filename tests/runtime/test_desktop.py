@@ -134,7 +134,7 @@ def test_catalogue_comes_from_the_shelf_and_the_machine() -> None:
     assert [offer.value for offer in controller.catalogue().engines][:2] == ["auto", "cpu"]
     controller.refresh()
     until(lambda: controller.catalogue().models)
-    assert "kestrel_320" in {offer.title for offer in controller.catalogue().models}
+    assert "kestrel" in {offer.title for offer in controller.catalogue().models}
 
 
 def test_what_no_window_can_cure_is_told_before_one_opens(tmp_path: Path) -> None:

@@ -167,7 +167,8 @@ def test_label_and_keypoints_out_of_the_ordinary_end_no_recording(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("layout", "shape"), [("gray8", (60, 80)), ("bgra8", (60, 80, 4)), ("yuyv", (60, 80, 2))]
+    ("layout", "shape"),
+    [("gray8", (60, 80)), ("bgra8", (60, 80, 4)), ("yuyv", (60, 80, 2)), ("i420", (90, 80))],
 )
 def test_other_pixel_layouts_are_recorded(tmp_path: Path, layout, shape) -> None:
     frame = Frame(np.full(shape, 128, np.uint8), 0, 0, 0, layout)

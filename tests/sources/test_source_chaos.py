@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from fake_clock import FakeClock
@@ -11,24 +13,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.errors import ConfigError, SourceError
+from app.core.frame import bgr_pixels
 from app.sources.chaos import ChaosSource, Kind, Schedule
-from app.sources.images import PatternOptions, PatternSource
+from app.sources.pattern import PatternOptions, PatternSource
 from app.sources.reconnect import Endurance, ReconnectingSource
 from app.sources.uri import make_source
 
 FPS = 20
 
 
-def pattern(clock):
+def pattern(clock, make=PatternSource):
     options = PatternOptions(wh_px=(64, 48), fps=FPS, boxes=1)
-    return PatternSource(options, live=True, now_ns=clock.now_ns, sleep=clock.sleep)
+    return make(options, live=True, now_ns=clock.now_ns, sleep=clock.sleep)
 
 
-def play(script, seconds):
+def play(script, seconds, make=PatternSource):
     """[(second, frame, or the error that came)] of a source with the script."""
     clock = FakeClock()
     source = ChaosSource(
-        pattern(clock), Schedule(script, now_ns=clock.now_ns), label="x", sleep=clock.sleep
+        pattern(clock, make), Schedule(script, now_ns=clock.now_ns), label="x", sleep=clock.sleep
     )
     source.open()
     seen, began_ns = [], clock.now_ns()
@@ -60,6 +63,20 @@ def test_black_silent_and_size():
     assert during(seen, 3.1, 4) == []
     assert {f.wh_px for f in during(seen, 5.1, 6)} == {(32, 24)}
     assert {f.wh_px for f in during(seen, 6.1, 7)} == {(64, 48)}
+
+
+def test_frames_in_planes_can_be_black_and_smaller():
+    class Planes(PatternSource):
+        def read(self, timeout_s):
+            frame = super().read(timeout_s)
+            pixels = cv2.cvtColor(frame.pixels, cv2.COLOR_BGR2YUV_I420)
+            return replace(frame, pixels=pixels, format="i420")
+
+    seen = play("black@1+1,size@3+1", 4, make=Planes)
+    dark, small = (bgr_pixels(during(seen, at, at + 0.5)[0]) for at in (1.2, 3.2))
+    assert not dark.any()
+    whole = bgr_pixels(during(seen, 0, 0.5)[0])
+    assert small.shape == (24, 32, 3) and abs(small.mean() - whole.mean()) < 12
 
 
 def test_disconnect_is_a_fault_also_of_opening():

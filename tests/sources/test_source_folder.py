@@ -78,15 +78,38 @@ def test_pictures_may_differ_in_size(tmp_path, read_all):
     assert [f.wh_px for f in read_all(folder(tmp_path))] == [(10, 8), (6, 20)]
 
 
-def test_unreadable_picture_is_named(tmp_path):
-    write(tmp_path / "1.png", np.zeros((8, 10, 3), np.uint8))
+def test_unreadable_picture_is_named_and_left_out(tmp_path, read_all, caplog):
+    write(tmp_path / "1.png", np.full((8, 10, 3), 1, np.uint8))
     (tmp_path / "2.png").write_bytes(b"\x89PNG nonsense")
-    source = folder(tmp_path)
-    source.open()
-    assert source.read(1.0).index == 0
-    with pytest.raises(SourceError, match=r"2\.png"):
-        source.read(1.0)
-    source.close()
+    write(tmp_path / "3.png", np.full((8, 10, 3), 3, np.uint8))
+    frames = read_all(folder(tmp_path))
+    assert [f.pixels[0, 0, 0] for f in frames] == [1, 3]
+    assert [(f.index, f.media_ns) for f in frames] == [(0, 0), (1, 200_000_000)]
+    named = [record.getMessage() for record in caplog.records if "2.png" in record.getMessage()]
+    assert len(named) == 1 and any("1 of 3" in r.getMessage() for r in caplog.records)
+
+
+def test_first_picture_may_be_the_bad_one(tmp_path, read_all):
+    (tmp_path / "1.jpg").write_bytes(b"\xff\xd8\xff nonsense")
+    write(tmp_path / "2.png", np.zeros((8, 10, 3), np.uint8))
+    assert folder(tmp_path).open().wh_px == (10, 8)
+    assert len(read_all(folder(tmp_path))) == 1
+
+
+def test_folder_of_which_nothing_can_be_read_is_an_error(tmp_path):
+    for name in ("1.jpg", "2.png"):
+        (tmp_path / name).write_bytes(b"nonsense")
+    with pytest.raises(SourceError, match=r"1\.jpg"):
+        folder(tmp_path).open()
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "webp", "tif", "ppm"])
+def test_picture_that_is_cut_off_is_none(tmp_path, suffix):
+    path = tmp_path / f"1.{suffix}"
+    write(path, np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    with pytest.raises(SourceError, match=path.name.replace(".", "[.]")):
+        folder(path).open()
 
 
 def test_folder_without_pictures(tmp_path):
@@ -120,19 +143,15 @@ def test_name_that_is_not_utf8_is_read(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_empty_and_vanished_pictures_are_named(tmp_path):
-    for name in ("1.png", "2.png"):
+def test_empty_and_vanished_pictures_are_named(tmp_path, caplog):
+    for name in ("1.png", "2.png", "3.png", "4.png"):
         write(tmp_path / name, np.zeros((8, 10, 3), np.uint8))
     source = folder(tmp_path)
     source.open()
     source.read(1.0)
     (tmp_path / "2.png").write_bytes(b"")
-    with pytest.raises(SourceError, match=r"2\.png is no picture"):
-        source.read(1.0)
+    (tmp_path / "3.png").unlink()
+    assert source.read(1.0).media_ns == 300_000_000
+    told = "\n".join(record.getMessage() for record in caplog.records)
+    assert "2.png is empty" in told and "No such file" in told
     source.close()
-    source = folder(tmp_path)
-    source.open()
-    source.read(1.0)
-    (tmp_path / "2.png").unlink()
-    with pytest.raises(SourceError, match=r"cannot read .*2\.png: No such file"):
-        source.read(1.0)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.errors import SourceEnded
-from app.sources.images import PatternOptions, PatternSource
+from app.sources.pattern import PatternOptions, PatternSource
 
 
 def pattern(live=False, clock=None, **options):

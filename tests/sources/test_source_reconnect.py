@@ -15,6 +15,7 @@ from stream_servers import wait_until
 
 from app.core.errors import SourceEnded, SourceError
 from app.core.frame import Frame, SourceInfo
+from app.sources.health import FreezeDetector, PictureFault
 from app.sources.reconnect import (
     FIRST_WAIT_S,
     MOST_LEFT_BEHIND,
@@ -321,6 +322,26 @@ def test_freezes_can_be_allowed_and_recordings_have_none(make, camera, clock, fr
     source.open()
     watch(source, clock, 100)
     assert source.heard.events == []
+
+
+@pytest.mark.parametrize("layout", ["i420", "nv12", "yuyv", "gray8", "bgr8"])
+def test_black_is_black_in_every_layout(layout):
+    """Dark noise below 32 of 255, in the limited range from 16 on; and lit a little above that."""
+    detector = FreezeDetector(freeze_s=None, black_s=1.5)
+    low = 16 if layout in ("i420", "nv12", "yuyv") else 0
+    rng = np.random.default_rng(1)
+    for second, (level, told) in enumerate(
+        [(25, None), (25, None), (25, PictureFault.BLACK), (45, PictureFault.LIT)]
+    ):
+        luma = (low + rng.integers(level - 3, level, (48, 64))).astype(np.uint8)
+        chroma = np.full((24, 64), 128, np.uint8)
+        pixels = {
+            "yuyv": np.dstack([luma, np.full_like(luma, 128)]),
+            "gray8": luma,
+            "bgr8": np.dstack([luma] * 3),
+        }.get(layout, np.concatenate([luma, chroma]))
+        frame = Frame(pixels, second, 0, format=layout)
+        assert detector.look(frame, second * 1_000_000_000) == told
 
 
 def test_black_picture_is_told_once_and_is_no_fault(make, camera, clock, caplog):

@@ -12,7 +12,8 @@ from app.core.errors import ConfigError, SourceError
 from app.sources.base import Paced, SourceOptions, stable_name
 from app.sources.camera import CameraSource
 from app.sources.ffmpeg import FfmpegSource
-from app.sources.images import FolderSource, PatternSource
+from app.sources.images import FolderSource
+from app.sources.pattern import PatternSource
 from app.sources.reconnect import Endurance, ReconnectingSource
 from app.sources.subprocess_source import IsolatedSource
 from app.sources.uri import is_recording, make_source

@@ -17,6 +17,7 @@ from typing import Any
 from ...config import Config
 from ...core.credentials import mask_credentials
 from ...core.errors import ConfigError
+from ...core.letterbox import displayed
 from ...core.stats import PipelineStats
 from ...models.manifest import Model
 from ...models.onnx_session import model_cost
@@ -50,13 +51,13 @@ def run_bench(config: Config, destination: Destination, *, seconds: float) -> in
             f"{mask_credentials(source)} has too few frames to measure; choose a longer recording"
         )
     alone = measure_alone(config, model, source)
-    pattern = _pattern_wh(alone.frame_wh)
+    pattern = _pattern_wh(displayed(alone.frame_wh, alone.pixel_aspect))
     live = _at_rate(config, model, pattern, min(fps * IDLE, FASTEST_PATTERN_FPS), seconds)
     overload = _at_rate(config, model, pattern, min(fps * OVERLOAD, FASTEST_PATTERN_FPS), seconds)
     # before the ceilings are measured, which takes memory that no run takes
     rss_mb = psutil.Process().memory_info().rss / 2**20
     peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    computed = spec_computed(run.kind, model.spec).for_frame(alone.frame_wh)
+    computed = spec_computed(run.kind, model.spec).for_frame(alone.frame_wh, alone.pixel_aspect)
     width, height = computed.input.size_wh
     work, peak = model_cost(model.weights, (1, 3, height, width)), ceilings()
     if config.precision == "bf16" and work.precision != "int8":

@@ -184,6 +184,7 @@ class Alone:
     frame_wh: tuple[int, int]
     frame_bytes: int
     stages_ms: Mapping[str, float]
+    pixel_aspect: float = 1.0
 
     @property
     def on_gpu(self) -> bool:
@@ -240,7 +241,7 @@ def measure_alone(config: Config, model: Model, source: str) -> Alone:
                     continue
                 slot.enqueue([frame])
                 ((_, stages_ns),) = slot.collect()
-                size, nbytes = frame.wh_px, frame.pixels.nbytes
+                size, nbytes, aspect = frame.wh_px, frame.pixels.nbytes, frame.pixel_aspect
                 count += 1
                 if count <= WARM_UP:  # counted only where nothing comes after them
                     times_ns.clear()
@@ -251,7 +252,7 @@ def measure_alone(config: Config, model: Model, source: str) -> Alone:
         finally:
             frames.close()
     stages_ms = {name: median(values) / 1e6 for name, values in times_ns.items()}
-    return Alone(len(times_ns["read"]), size, nbytes, stages_ms)
+    return Alone(len(times_ns["read"]), size, nbytes, stages_ms, aspect)
 
 
 def _rounded(triple: tuple[float, float, float]) -> dict[str, float]:

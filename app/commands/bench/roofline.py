@@ -257,7 +257,13 @@ def _must(stage: str, alone: Alone, spec: ModelSpec, cost: ModelCost) -> tuple[i
         return None, int(width * height * NV12_BYTES_PER_PX * 2) + alone.frame_bytes
     if stage == "preprocess":
         taken = spec.input
-        box = place(alone.frame_wh, taken.size_wh, resize=taken.resize, align=taken.align)
+        box = place(
+            alone.frame_wh,
+            taken.size_wh,
+            resize=taken.resize,
+            align=taken.align,
+            pixel_aspect=alone.pixel_aspect,
+        )
         values = 3 * box.w * box.h
         touched = min(alone.frame_bytes, 4 * values)  # four neighbours each, if they are not shared
         return TAP_OPERATIONS * values, touched + tensor_bytes

@@ -154,7 +154,7 @@ def look_cameras(probe: Probe, *, ioctl: Ioctl = fcntl.ioctl) -> Section:
         name = camera.name if answers else "does not answer"
         lines.append(f"{shown}: {name if usable else 'closed to this user'}")
         lines += [f"  --source camera:{by_id}"] if by_id else []
-        lines += _mode_lines(camera.modes)
+        lines += mode_lines(camera.modes)
         closed += [] if usable else [shown]
         mute += [shown] if usable and not answers else []
     lines = lines or ["no camera (no /dev/video*); streams, files and sample: need none"]
@@ -195,7 +195,8 @@ def group_names() -> tuple[str, ...]:
     return tuple(names)
 
 
-def _mode_lines(modes: Sequence[Mode]) -> list[str]:
+def mode_lines(modes: Sequence[Mode]) -> list[str]:
+    """A line for each format, with the largest sizes and their highest rates."""
     by_code: dict[str, list[str]] = {}
     for mode in modes:
         rate = f"@{mode.fps:g}" if mode.fps else ""

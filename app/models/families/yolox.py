@@ -47,10 +47,10 @@ class YoloX:
 
 def recognise(graph: base.GraphIO, size_wh: base.SizeWh) -> Sequence[base.Match]:
     rows, columns = graph.matrix
-    strides = base.levels(rows, size_wh)
-    if not strides or columns <= 5 or graph.task not in ("", "detect"):
+    if columns <= 5 or graph.task not in ("", "detect"):
         return []
-    return [base.Match(columns - 5, {"strides": strides})]
+    ways = ((heads, base.levels(rows, size_wh, heads)) for heads in (1, 2))
+    return [base.Match(columns - 5, {"strides": found * n}) for n, found in ways if found]
 
 
 def doubt(outputs: base.NamedOutputs, match: base.Match, size_wh: base.SizeWh) -> str | None:

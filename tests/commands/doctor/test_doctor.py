@@ -471,5 +471,5 @@ def test_this_machine_is_examined(capsys: pytest.CaptureFixture[str]) -> None:
     told = json.loads(capsys.readouterr().out)
     assert told["can_run"] is True
     assert told["facts"]["OpenCV"]["version"] and told["facts"]["ONNX Runtime"]["providers"]
-    assert told["facts"]["models"]["kestrel_320"]["state"] == "ready"
+    assert told["facts"]["models"]["kestrel"]["state"] == "ready"
     assert not any("please report this" in finding["cure"] for finding in told["findings"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scripts.train.calibrate import Matches, match
+from app.commands.thresholds import Matches, match
 
 A, B, CROWD = [0.0, 0, 10, 10], [20.0, 0, 30, 10], [50.0, 0, 90, 40]
 

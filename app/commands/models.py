@@ -59,7 +59,8 @@ def run_add(args: argparse.Namespace) -> int:
     if spec.input.fit:
         _check_fit(spec, drafted.weights)
     model = install(spec, drafted.weights, shelf_dir=args.shelf_dir, force=args.force)
-    print(f"{spec.name}: {spec.family} at {size_text(spec)}; {labels_text(spec)}")
+    about = f" ({drafted.spec.description})" if drafted.spec.description else ""
+    print(f"{spec.name}: {spec.family}{about} at {size_text(spec)}; {labels_text(spec)}")
     print(f"wrote {model.manifest} and {model.weights}; run it with `--model {model.ref}`")
     return 0
 

@@ -99,7 +99,7 @@ def draft_model(
             family=found.name,
             labels=tuple(_labels(found, match, named, where=where)),
             licence=metadata.get("license", ""),
-            description=metadata.get("description", ""),
+            description=metadata.get("description") or match.what,
             score=found.score,
             parameters=match.parameters,
         ),

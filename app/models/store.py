@@ -326,7 +326,7 @@ def _from_onnx(path: Path, shelf_dir: Path) -> Model:
     log.info(
         "%s: recognised as %s at %dx%d, %s, classes: %d; `models add` would put it on the shelf",
         path,
-        spec.family,
+        f"{spec.family} ({spec.description})" if spec.description else spec.family,
         *spec.input.size_wh,
         spec.input.channels,
         len(spec.labels),

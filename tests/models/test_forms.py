@@ -570,7 +570,7 @@ def test_the_real_picodet_agrees_with_a_plain_decode() -> None:
     picture = cv2.imread(str(Path(__file__).parents[2] / "models" / "pictures" / "plain.jpg"))
     h, w = picture.shape[:2]
     pixels = cv2.resize(picture, (416, 416)).astype(np.float32)
-    pixels = (pixels - (103.53, 116.28, 123.675)) / (57.375, 57.12, 58.395)
+    pixels = (pixels[:, :, ::-1] - (123.675, 116.28, 103.53)) / (58.395, 57.12, 57.375)
     tensor = pixels.transpose(2, 0, 1)[None].astype(np.float32)
     outputs = session.run(None, {session.get_inputs()[0].name: tensor})
     plain = []

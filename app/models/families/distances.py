@@ -159,7 +159,7 @@ SCRFD: base.InputDefaults = {
     "align": "top-left",
     "pad": 0,
 }
-PICODET: base.InputDefaults = {**NANODET, "resize": "stretch"}
+PICODET: base.InputDefaults = {**base.IMAGENET, "resize": "stretch"}
 
 
 def recognise(graph: base.GraphIO, size_wh: base.SizeWh) -> Iterator[base.Match]:

@@ -86,8 +86,15 @@ def draft_model(
     if not ways:
         others = dict.fromkeys(f.name for f, _ in recognise(graph, size_wh, where=where))
         raise ModelError(f"{where} is {' or '.join(others)} by its outputs, not {family}")
+    counted = [way for way in ways if way[1].classes in (None, len(named))]
     found, match = _undoubted(
-        ways, session, form, size_wh, labels=named, where=where, forced=bool(family)
+        (named and counted) or ways,
+        session,
+        form,
+        size_wh,
+        labels=named,
+        where=where,
+        forced=bool(family),
     )
     for note in (*form.notes, *match.notes):
         log.warning("%s: %s", where, note)
@@ -192,7 +199,7 @@ def _undoubted(
         if why is None:
             good.append((family, match))
         else:
-            reasons.append(f"as {_title(family, match)}, {why}")
+            reasons.append(f"as {_title(family, match)}, {why}" if len(ways) > 1 else why)
     usual = [way for way in good if way[1].classes == len(labels or range(80))]
     if len(good) > 1 and len(usual) == 1:  # so many are named, or, where none are, COCO's
         return usual[0]

@@ -170,7 +170,9 @@ def recognise(graph: base.GraphIO, size_wh: base.SizeWh) -> Iterator[base.Match]
     if len(told) == 1 and not planes:
         found = base.levels(told[0][0], size_wh)
         if found and (classes := told[0][1] - 32) > 0:
-            yield _match(classes, found, "NanoDet-Plus", NANODET, reg_max=7, centre=CORNER)
+            plus = len(found) > 3
+            what, centre = ("NanoDet-Plus", CORNER) if plus else ("NanoDet, one output", PIXEL)
+            yield _match(classes, found, what, NANODET, reg_max=7, centre=centre)
         return
     for strides in base.LEVELS:
         for anchors in (1, 2):
@@ -203,12 +205,12 @@ def _forms(
         what, centre = ("PicoDet", MIDDLE) if pico else ("NanoDet", PIXEL)
         how = PICODET if pico else NANODET
         yield _match(classes, strides, what, how, reg_max=reg_max, centre=centre)
-    elif reg_max and planes and anchors == 1:
+    elif reg_max == 15 and planes and anchors == 1:
         yolo: base.InputDefaults = {"channels": "RGB", "scale": 1 / 255}
         for logits in (False, True):
             yield _match(classes, strides, "YOLOv8's bare heads", yolo,
                          reg_max=reg_max, centre=MIDDLE, logits=logits)  # fmt: skip
-    elif planes and anchors == 1:
+    elif not reg_max and planes and anchors == 1:
         image: base.InputDefaults = {**NANODET, "align": "top-left", "pad": 114}
         yield _match(classes, strides, "RTMDet", image,
                      reg_max=0, centre=CORNER, logits=True, pixels=True)  # fmt: skip

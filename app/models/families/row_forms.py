@@ -318,15 +318,15 @@ def _scores(
     turned = graph.outputs[other].shape[-1] == n
     for kind, unit in product(("xywh", "xyxy"), ("pixels", SHARES)):
         query = n <= MOST_QUERIES and unit == SHARES and kind == "xywh"
-        what, image = ("YOLO-NAS" if box < other else "DAMO-YOLO"), base.InputDefaults()
+        what, image = "boxes and scores apart", base.InputDefaults()
         if query:
             what, image = "RF-DETR or DETR", IMAGENET
             if n == 300 and "pred_boxes" in graph.outputs[box].name:
                 what, image = "RT-DETR or D-FINE of Transformers", STRETCHED
         elif turned:
             what, image, notes = "PP-YOLOE or PicoDet without NMS", IMAGENET, (*notes, PADDLE)
-        elif other < box:
-            image = PLAIN
+        elif (kind, unit) == ("xyxy", "pixels"):
+            what, image = ("YOLO-NAS", image) if box < other else ("DAMO-YOLO", PLAIN)
         done = [*columns]
         done[box], done[other] = kind, "scores"
         softmax = "logits" in graph.outputs[other].name

@@ -7,9 +7,10 @@ and after it, once, when it is added or first run: so no frame pays for asking.
 from __future__ import annotations
 
 import hashlib
+import logging
 import mmap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from ..core.errors import ConfigError, ModelError
 from ..core.package import pip_install
 from .cache import cache_dir, write_whole
 from .families.base import SizeWh, TensorInfo
-from .onnx_session import one_line, open_session
+from .onnx_session import load_onnxruntime, one_line, quiet_options
+
+log = logging.getLogger(__name__)
 
 FLOATS = {"tensor(float)", "tensor(float16)", "tensor(double)"}
 PICTURES = FLOATS | {"tensor(uint8)"}
@@ -58,7 +61,12 @@ class Form:
     others: dict[str, str]
     loose: bool
     second_file: bool
-    plain_outputs: bool
+    outputs: tuple[TensorInfo, ...]
+
+    @property
+    def plain_outputs(self) -> bool:
+        """Whether all are float32."""
+        return all(tensor.dtype == "tensor(float)" for tensor in self.outputs)
 
     @property
     def channels(self) -> int:
@@ -71,16 +79,6 @@ class Form:
             not (self.others or self.nhwc or self.batch > 1 or self.channels == 1)
             and self.image.dtype == "tensor(float)"
         )
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What is done to it, where that costs something."""
-        if self.batch > 1:
-            return (
-                f"it takes {self.batch} frames at once and is given one of them, at the price of "
-                f"{self.batch}: export it with a batch of 1",
-            )
-        return ()
 
 
 def read_form(session: Any, path: Path) -> Form:
@@ -112,7 +110,7 @@ def read_form(session: Any, path: Path) -> Form:
         others=others,
         loose=bool(session.get_overridable_initializers()),
         second_file=second,
-        plain_outputs=all(t.type == "tensor(float)" for t in session.get_outputs()),
+        outputs=tuple(map(_info, session.get_outputs())),
     )
 
 
@@ -137,10 +135,11 @@ def _role(tensor: TensorInfo, path: Path) -> str:
     )
 
 
-def plain(path: Path, form: Form, size_wh: SizeWh) -> Path:
+def plain(path: Path, form: Form, size_wh: SizeWh) -> tuple[Path, int]:
     """The file made plain, in the cache; its weights in it, and none of them listed as an input.
 
-    Raises ModelError, or ConfigError without the package onnx.
+    And how many frames it computes for one. Raises ModelError, or ConfigError without the package
+    onnx.
     """
     onnx = load_onnx()
     try:
@@ -151,27 +150,83 @@ def plain(path: Path, form: Form, size_wh: SizeWh) -> Path:
     if len(content) > LARGEST:
         raise ModelError(f"{path}: its weights are larger than one ONNX file can be: 2 GB")
     at = "x".join(map(str, size_wh)) if not form.is_plain else "any"
-    target = cache_dir("plain") / f"{hashlib.sha256(content).hexdigest()[:16]}-{at}.onnx"
-    if target.is_file():
-        return target
-    graph = model.graph
-    fixed = {tensor.name for tensor in graph.initializer}
-    kept = [tensor for tensor in graph.input if tensor.name not in fixed]
-    del graph.input[:]
-    graph.input.extend(kept)
-    if not form.is_plain or not form.plain_outputs:
-        _Surgery(onnx, graph, form, size_wh).run()
-        del graph.value_info[:]
+    name = f"{hashlib.sha256(content).hexdigest()[:16]}-{at}"
+    for frames in (1, form.batch):
+        target = cache_dir("plain") / f"{name}-{frames}.onnx"
+        if target.is_file():
+            return target, frames
+    fixed = {tensor.name for tensor in model.graph.initializer}
+    kept = [tensor for tensor in model.graph.input if tensor.name not in fixed]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    frames = 1
     try:
+        if not form.is_plain or not form.plain_outputs:
+            model, frames = _least(onnx, model, form, size_wh)
         onnx.checker.check_model(model)
+        target = cache_dir("plain") / f"{name}-{frames}.onnx"
         write_whole(target, model.SerializeToString())
-        open_session(target)
     except OSError as fault:
         raise ConfigError(f"cannot write {target}: {fault.strerror}; free some space") from fault
     except (ModelError, onnx.checker.ValidationError) as fault:
-        target.unlink(missing_ok=True)
         raise ModelError(f"{path} cannot be made plain: {one_line(fault)}") from fault
-    return target
+    return target, frames
+
+
+def _least(onnx: Any, model: Any, form: Form, size_wh: SizeWh) -> tuple[Any, int]:
+    """The model made plain, and how many frames it computes for one: one wherever that is right.
+
+    Of a graph that fixes a batch a copy is made for one frame, and taken if both give the same.
+    """
+    whole = _copy(model)
+    _Surgery(onnx, whole.graph, form, size_wh).run()
+    if form.batch == 1:
+        return whole, 1
+    small = _copy(model)
+    for tensor in (*small.graph.input, *small.graph.output):
+        dims = tensor.type.tensor_type.shape.dim
+        if dims and dims[0].dim_value == form.batch:
+            dims[0].dim_value = 1
+    rebatch(onnx, small.graph, was=form.batch, now=1)
+    _Surgery(onnx, small.graph, replace(form, batch=1), size_wh).run()
+    picture = np.random.default_rng(0).random((1, 3, *reversed(size_wh)), np.float32)
+    try:
+        one, several = (_outputs_of(each, picture) for each in (small, whole))
+    except Exception as fault:  # ONNX Runtime's own errors have no common root
+        log.debug("no copy for one frame: %s", one_line(fault))
+        return whole, form.batch
+    same = all(
+        a.shape == b.shape and np.allclose(a, b, rtol=1e-3, atol=1e-4)
+        for a, b in zip(one, several, strict=True)
+    )
+    return (small, 1) if same else (whole, form.batch)
+
+
+def _copy(model: Any) -> Any:
+    copy = type(model)()
+    copy.CopyFrom(model)
+    del copy.graph.value_info[:]
+    return copy
+
+
+def _outputs_of(model: Any, picture: NDArray[np.float32]) -> list[NDArray[Any]]:
+    session = load_onnxruntime().InferenceSession(model.SerializeToString(), quiet_options())
+    outputs: list[NDArray[Any]] = session.run(None, {session.get_inputs()[0].name: picture})
+    return outputs
+
+
+def rebatch(onnx: Any, graph: Any, *, was: int, now: int) -> None:
+    """Reshape targets that begin with a batch of ``was`` get the new one."""
+    targets = {n.input[1] for n in graph.node if n.op_type == "Reshape"}
+    holders = [c for c in graph.initializer if c.name in targets]
+    for node in graph.node:
+        if node.op_type == "Constant" and node.output[0] in targets:
+            holders += [a.t for a in node.attribute if a.name == "value"]
+    for holder in holders:
+        sizes = onnx.numpy_helper.to_array(holder).copy()
+        if sizes.size > 1 and sizes[0] == was:
+            sizes[0] = now
+            holder.CopyFrom(onnx.numpy_helper.from_array(sizes, holder.name))
 
 
 class _Surgery:
@@ -239,32 +294,28 @@ class _Surgery:
     def _outputs(self) -> None:
         """float32, and of several frames the first."""
         helper, types = self._onnx.helper, self._onnx.TensorProto
+        told = {tensor.name: tensor.shape for tensor in self._form.outputs}
         for output in list(self._graph.output):
             kind = output.type.tensor_type
-            dims = [d.dim_value for d in kind.shape.dim]
+            # without the sizes, which were told of another input
+            anew = [None] * len(told[output.name])
+            fresh = helper.make_tensor_value_info(output.name, types.FLOAT, anew)
             if kind.elem_type == types.FLOAT and self._form.batch == 1:
-                _forget(kind)
+                output.CopyFrom(fresh)
                 continue
             last = inner = f"plain/{output.name}"
             _rename(self._graph, output.name, inner)
             if self._form.batch > 1:
-                if not dims or dims[0] != self._form.batch:
+                if told[output.name][:1] != (self._form.batch,):
                     raise ModelError(
                         f"it takes {self._form.batch} frames at once, but its output {output.name} "
-                        f"is {dims}, not of each frame: export it with a batch of 1"
+                        "is not of each frame: export it with a batch of 1"
                     )
                 last = f"{inner}/first"
                 index = self._constant(f"{inner}/index", np.array([0], np.int64))
                 self._after.append(helper.make_node("Gather", [inner, index], [last], axis=0))
             self._after.append(helper.make_node("Cast", [last], [output.name], to=types.FLOAT))
-            kind.elem_type = types.FLOAT
-            _forget(kind)
-
-
-def _forget(kind: Any) -> None:
-    """The sizes of an output, which were told of another input."""
-    for dim in kind.shape.dim:
-        dim.Clear()
+            output.CopyFrom(fresh)
 
 
 def _rename(graph: Any, name: str, new: str) -> None:

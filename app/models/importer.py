@@ -69,9 +69,9 @@ def draft_model(
     form = read_form(session, path)
     metadata = dict(session.get_modelmeta().custom_metadata_map)
     size_wh = input_size(form.image, metadata, size_wh, where=where)
-    weights = path
+    weights, frames = path, 1
     if not form.is_plain or (tidy and (form.loose or form.second_file)):
-        weights = plain(path, form, size_wh)
+        weights, frames = plain(path, form, size_wh)
         session = open_session(weights, optimise=False)
     named = tuple(labels or _noted_labels(metadata))
     graph = replace(_graph(session), metadata=metadata, labels=named, nhwc=form.nhwc)
@@ -96,8 +96,11 @@ def draft_model(
         where=where,
         forced=bool(family),
     )
-    for note in (*form.notes, *match.notes):
+    for note in match.notes:
         log.warning("%s: %s", where, note)
+    if frames > 1:
+        told = "%s computes %d frames at once, of which it gets one: export it with a batch of 1"
+        log.warning(told, where, frames)
     return Model(
         ModelSpec(
             name=path.stem,

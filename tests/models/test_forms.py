@@ -23,6 +23,7 @@ from app.core.letterbox import place
 from app.inference.postprocess import Limits, Postprocessor
 from app.models.importer import draft_model
 from app.models.manifest import Model
+from app.models.onnx_edit import with_input
 from app.models.onnx_session import network_io, open_session
 from tests.reference import overlap
 from tests.shelf_kit import ASSETS, asset, save_form
@@ -507,6 +508,24 @@ def test_a_doubt_is_passed_over_where_the_family_is_named(
         draft_model(path)
     assert draft_model(path, family="yolov5").spec.family == "yolov5"
     assert "scores run from" in caplog.text
+
+
+def test_of_a_batch_one_frame_is_computed_where_the_network_lets_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    four = with_input(asset("yolox_nano_416"), (4, 3, 416, 416), tmp_path)
+    model = draft_model(four)
+    assert "frames at once" not in caplog.text
+    picture = np.random.default_rng(0).uniform(0, 255, (1, 3, 416, 416)).astype(np.float32)
+    one, other = (
+        session.run(None, {session.get_inputs()[0].name: picture})[0]
+        for session in map(open_session, (asset("yolox_nano_416"), model.weights))
+    )
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+    constants = {"o": dense(2100, 80).transpose(0, 2, 1).copy()}
+    path = save_form(tmp_path / "a.onnx", constants, size=SIZE, shape=(4, 3, SIZE, SIZE), batch=4)
+    draft_model(path)  # its constants are of four
+    assert "computes 4 frames at once" in caplog.text
 
 
 @pytest.mark.parametrize("planes", [False, True])

@@ -8,14 +8,17 @@ import threading
 
 
 def run() -> int:
-    """One command, from the first moment on ended in order by SIGINT and SIGTERM."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """One command, from the first moment on ended in order by SIGINT, SIGTERM and SIGHUP."""
+    stops = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # by nohup
+        stops.remove(signal.SIGHUP)
+    for number in stops:
         signal.signal(number, lambda *_: os._exit(0))  # until a command knows better
     _fill_closed_streams()
     from .commands.cli import main
 
     code = main()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stops:
         # It is over. Python would put the system's handler back while it tears itself down.
         signal.signal(number, signal.SIG_IGN)
     if any(thread.daemon for thread in threading.enumerate()):

@@ -2,7 +2,8 @@
 
     from kestrel_vision import Detector, stream
 
-    found = Detector("kestrel")(frame_bgr)
+    with Detector("kestrel") as detect:
+        found = detect(frame_bgr)
     for result in stream("rtsp://host/stream"):
         print(result.labels, result.detections.xyxy)
 
@@ -14,9 +15,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from os import PathLike
 from typing import TYPE_CHECKING, Any, overload
 
+from .analytics.tracker import Tracker as Tracker
+from .analytics.zones import Line as Line
+from .analytics.zones import Zone as Zone
 from .config import Config, Engine, Precision, make_config
 from .core.detections import Detections, Result, label_of
 from .core.errors import (
@@ -68,6 +73,12 @@ class Detector:
     ) -> None:
         from .runtime.engines import backend_factory, choose_model
 
+        if model is not None and not isinstance(model, str | PathLike):
+            raise ConfigError(
+                f"model is a {type(model).__name__}; name one of the shelf, or the path of an "
+                ".onnx or .toml file"
+            )
+        model = None if model is None else str(model)
         # one worker with all cores: a frame alone is done soonest so
         config = _config(
             workers=1, model=model, engine=engine, precision=precision, score=score, iou=iou
@@ -139,12 +150,22 @@ class Detector:
 def _frame(pixels: NDArray[np.uint8], index: int) -> Frame:
     import numpy as np
 
+    if pixels is None:
+        raise ConfigError(
+            "a frame must be (H, W, 3) uint8 BGR, is None: cv2.imread gives that for a file that "
+            "is not there or that it cannot read"
+        )
     shape, dtype = getattr(pixels, "shape", None), getattr(pixels, "dtype", None)
     if shape is None or len(shape) != 3 or shape[2] != 3 or dtype != np.uint8 or 0 in shape:
         raise ConfigError(
             f"a frame must be (H, W, 3) uint8 BGR, as cv2.imread gives it, is {shape} {dtype}"
         )
     return Frame(np.ascontiguousarray(pixels), index, captured_ns=0)
+
+
+def _table(shape: Zone | Line) -> dict[str, Any]:
+    """As a configuration file has it."""
+    return {key: value for key, value in asdict(shape).items() if value is not None}
 
 
 def _config(**given: Any) -> Config:
@@ -261,6 +282,8 @@ def stream(
     max_frames: int | None = None,
     reconnect: bool = True,
     track: bool = False,
+    zones: Sequence[Zone] = (),
+    lines: Sequence[Line] = (),
 ) -> Stream:
     """Detections of a camera, a stream or a recording, frame by frame.
 
@@ -271,7 +294,8 @@ def stream(
     a recording every frame comes, in order, as fast as the loop takes it.
 
     With ``track``, ``detections.track_ids`` says which object each is, -1 for none yet, and
-    ``events`` what happened to them. What happens at the very end, after the last result, is told
+    ``events`` what happened to them; ``zones`` and ``lines``, of which these also tell, need tracks
+    and switch them on. What happens at the very end, after the last result, is told
     nowhere.
 
     The other arguments are those of Detector; ``max_frames`` ends after so many frames. Raises
@@ -287,6 +311,7 @@ def stream(
         **{"source": source, "model": model, "engine": engine, "precision": precision},
         **{"score": score, "iou": iou, "max_age_ms": max_age_ms},
         **{"max_frames": max_frames, "reconnect": reconnect, "track.on": track or None},
+        **{"zone": tuple(map(_table, zones)), "line": tuple(map(_table, lines))},
     )
     lossless = is_recording(source)
     if lossless and max_age_ms is not None:

@@ -48,9 +48,18 @@ class Key:
     writes: bool = False
 
     def check(self, name: str, value: object) -> None:
-        """Raise ConfigError for a value beyond the limits or the choices; None is "not set"."""
+        """Raise ConfigError for a value beyond the limits or the choices; None is "not set".
+
+        And for an address that holds what is no character, which no server can be asked for.
+        """
         if value is None:
             return
+        for text in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(text, str) and "://" in text and re.search("[\ud800-\udfff]", text):
+                raise ConfigError(
+                    f"{name} is {mask_credentials(text)!a}, which holds bytes that are not UTF-8: "
+                    "write them percent-encoded, for example %FF"
+                )
         if self.choices and value not in self.choices:
             raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(self.choices)}")
         if self.limits is None or not isinstance(value, int | float):
@@ -112,18 +121,29 @@ def parse_sources(texts: Sequence[str]) -> tuple[NamedSource, ...]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordOptions:
-    """A recording with the boxes drawn in: one file, or a folder in which files rotate."""
+    """A recording: one file, or a folder in which files rotate."""
 
     path: str | None = key(
         None,
-        "annotated video (.mp4, H.264); a folder: rotating",
+        "video with boxes beside or drawn in (.mp4); a folder: rotating",
         metavar="FILE_OR_DIR/",
         writes=True,
+    )
+    burn_in: bool | None = key(
+        None,
+        "draw the boxes into the video, which encodes it anew; else H.264 and H.265 are copied "
+        "(default: where it must be encoded, and in a replay)",
+        flag="--burn-in",
     )
     segment_minutes: float = key(10.0, "length of a file in the folder", limits=(0.01, 1440))
     segment_mb: float = key(500.0, "size at which the next file begins", limits=(0.1, 1_000_000))
     keep_hours: float = key(168.0, "older recordings are removed", limits=(0.001, 1_000_000))
     budget_mb: float = key(10_000.0, "size of the folder at most", limits=(0.1, 100_000_000))
+    keep_mb: float | None = key(
+        None,
+        "recordings that stay when other data fills the disk (default: 1000, or half of them)",
+        limits=(0, 100_000_000),
+    )
 
     def __post_init__(self) -> None:
         _check_values(self, "record")
@@ -134,6 +154,7 @@ class ClipOptions:
     """A folder of short videos around what appears."""
 
     path: str | None = key(None, "a short video of each thing that appears", metavar="DIR")
+    burn_in: bool | None = key(None, "as that of [record]")
     before_s: float = key(5.0, "seconds before it appears", limits=(0, 600))
     after_s: float = key(5.0, "seconds after it has gone", limits=(0, 600))
     max_s: float = key(120.0, "length of one clip at most", limits=(0.1, 86_400))
@@ -142,6 +163,11 @@ class ClipOptions:
     )
     keep_hours: float = key(168.0, "older clips are removed", limits=(0.001, 1_000_000))
     budget_mb: float = key(2_000.0, "size of the folder at most", limits=(0.1, 100_000_000))
+    keep_mb: float | None = key(
+        None,
+        "clips that stay when other data fills the disk (default: 1000, or half of them)",
+        limits=(0, 100_000_000),
+    )
 
     def __post_init__(self) -> None:
         _check_values(self, "clips")
@@ -206,7 +232,7 @@ class WebhookOptions:
     """Where events are posted."""
 
     url: str | None = key(
-        None, "post what appears and disappears there", metavar="URL", secret=True
+        None, "post events of objects and of the source there", metavar="URL", secret=True
     )
     ca_file: str | None = key(None, "authorities to trust (default: the system's)", metavar="FILE")
     timeout_s: float = key(10.0, "seconds one attempt may take", limits=(0.1, 600))
@@ -221,7 +247,7 @@ class WebhookOptions:
 class TrackOptions:
     """How boxes become tracks: one ``track_id`` for each object over time.
 
-    A zone, a line, a rule or ``--events`` switches tracking on. Costs are 1 - IoU plus what is
+    A zone, a line, a rule and outputs of events switch tracking on. Costs are 1 - IoU plus what is
     added for another class.
     """
 
@@ -257,9 +283,9 @@ class TrackOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EventOptions:
-    """Where events are written, and when a label counts as appeared or gone without tracks.
+    """Where events are written, and a picture of each object.
 
-    With tracks an object appears once it has an id, and is gone after ``lost_s`` of ``[track]``.
+    An object appears once it has an id, and is gone after ``lost_s`` of ``[track]``.
     """
 
     path: str | None = key(
@@ -268,13 +294,34 @@ class EventOptions:
     labels: list[str] = key(
         list, "labels that make events (default: all)", flag="--events-labels", metavar="LABEL"
     )
-    appear_frames: int = key(
-        3, "frames in which a label must be seen, with no gap of gone_s", limits=(1, 10_000)
+    snapshots: str | None = key(
+        None, "the best picture of each object, as JPEG", flag="--snapshots", metavar="DIR"
     )
-    gone_s: float = key(2.0, "seconds without it until a label is gone", limits=(0, 86_400))
+    snapshots_mb: float = key(500.0, "size of that folder at most", limits=(0.1, 100_000_000))
+    snapshots_hours: float = key(168.0, "older pictures are removed", limits=(0.001, 1_000_000))
 
     def __post_init__(self) -> None:
         _check_values(self, "events")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NotifyOptions:
+    """Messages to people, by apprise, about what rules with "notify" in ``then`` tell."""
+
+    url: str | None = key(
+        None,
+        "address of a service that apprise knows, such as ntfy://TOPIC; several: with spaces",
+        metavar="URL",
+        secret=True,
+    )
+    cooldown_s: float = key(
+        10.0, "seconds between two messages of one rule at least", limits=(0, 86_400)
+    )
+    timeout_s: float = key(20.0, "seconds one message may take", limits=(0.1, 600))
+    queue: int = key(50, "messages that wait at most", limits=(1, 10_000))
+
+    def __post_init__(self) -> None:
+        _check_values(self, "notify")
 
 
 Engine = Literal["auto", EngineKind]
@@ -330,6 +377,7 @@ class Config:
         on=EVERY,
         helps=dict.fromkeys(("bench", "soak"), "write all figures there"),
     )
+    overwrite: bool = key(False, "replace what is in the files of --json, --events and --record")
     expect: str | None = key(
         None, "compare; exit 6 if it differs", metavar="GOLDEN.jsonl", on="replay"
     )
@@ -364,6 +412,9 @@ class Config:
         "lowest score of single classes, in place of score: person=0.5,car=0.3",
         metavar="LABEL=X",
     )
+    max_detections: int = key(
+        500, "boxes of a frame at most, by score; told once when it bites", limits=(1, 1000)
+    )
     isolate: bool | None = key(None, "decode in a child process (default: for streams)")
     realtime: bool = key(False, "at the pace of the clip's clock", on="replay")
     open_timeout_s: float = key(
@@ -372,6 +423,10 @@ class Config:
     read_timeout_s: float = key(
         10.0, "seconds without a frame until a source is lost", limits=(0.1, 3600)
     )
+    max_megapixels: float = key(
+        64.0, "larger pictures are refused, in files and streams", limits=(0.1, 2000)
+    )
+    deinterlace: bool = key(False, "make whole pictures of interlaced ones (FFmpeg's yadif)")
     canary_s: float | None = key(
         None,
         "every so often a known picture must give its known boxes",
@@ -386,6 +441,17 @@ class Config:
     )
     rtsp_transport: RtspTransport = key(
         "auto", "how RTSP streams travel", choices=get_args(RtspTransport), on="run soak"
+    )
+    ca_file: str | None = key(
+        None,
+        "authorities that certificates of sources are checked by (default: the system's)",
+        metavar="FILE",
+        on="run replay soak",
+    )
+    tls_insecure: bool = key(
+        False,
+        "take any certificate of a source: anybody can read its password",
+        on="run replay soak",
     )
     reconnect: bool = key(
         True, "open a camera or stream again when it is lost (default: yes)", on="run"
@@ -414,6 +480,7 @@ class Config:
     mqtt: MqttOptions = subtable(MqttOptions)
     http: HttpOptions = subtable(HttpOptions)
     webhook: WebhookOptions = subtable(WebhookOptions)
+    notify: NotifyOptions = subtable(NotifyOptions)
     track: TrackOptions = subtable(TrackOptions)
     events: EventOptions = subtable(EventOptions)
     zone: tuple[Table, ...] = key((), "polygons that tracks enter and leave", on="")
@@ -439,7 +506,10 @@ class Config:
         if self.wait and not self.reconnect:
             raise ConfigError("wait means to try again, which reconnect = false forbids; drop one")
         if self.track.on is False and self.needs_tracks:
-            raise ConfigError("zones, lines, rules and --events need tracks; leave --no-track out")
+            raise ConfigError(
+                "zones, lines, rules, --events, --snapshots, --clips and --webhook need tracks; "
+                "leave --no-track out"
+            )
         if self.ladder and self.max_age_ms is None:
             raise ConfigError("a ladder is for frames older than max_age_ms: set that too")
         parse_ladder(self.ladder)
@@ -447,12 +517,20 @@ class Config:
     @property
     def needs_tracks(self) -> bool:
         """Whether something is configured that only tracks give."""
-        return bool(self.zone or self.line or self.mask or self.rule or self.events.path)
+        shapes = self.zone or self.line or self.mask or self.rule
+        files = self.events.path or self.events.snapshots or self.clips.path
+        return bool(shapes or files or self.webhook.url)
 
     @property
     def tracks(self) -> bool:
-        """Whether objects are tracked."""
-        return bool(self.track.on) or self.needs_tracks
+        """Whether objects are tracked: also for a broker, unless that is switched off."""
+        by_default = self.needs_tracks or self.mqtt.url is not None
+        return by_default if self.track.on is None else self.track.on
+
+    @property
+    def tells_events(self) -> bool:
+        """Whether something takes events, be it only those of the source."""
+        return self.tracks or self.mqtt.url is not None or self.http.address is not None
 
 
 def _check_values(options: Any, table: str = "") -> None:

@@ -16,7 +16,7 @@
 //            nms: x: frame; block 256
 // Twin       app/inference/postprocess.py, before it maps to source pixels
 
-enum { CAPACITY = 1024, MOST = 300 };
+enum { CAPACITY = 1024, MOST = CAPACITY };
 #define HUGE_PX 1e6f
 
 __device__ inline void keep(float* found, int* cells_of, int* count, int cell, float cx, float cy,

@@ -141,6 +141,7 @@ def _compare_fps(clip: Path, folder: Path, args: argparse.Namespace) -> dict[str
 def _fps(clip: Path, folder: Path, flag: str) -> float:
     """A run with an output ends with its clip, with a window too."""
     words = ["run", flag, "--source", str(clip), "--json", str(folder / "lines.jsonl")]
+    words.append("--overwrite")
     done = subprocess.run(
         [sys.executable, "-m", "app", *words],
         cwd=ROOT,

@@ -62,7 +62,13 @@ def test_a_higher_score_leaves_fewer(frames: list[np.ndarray]) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8), "clip.mp4"],
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 3)),
+        np.zeros((0, 4, 3), np.uint8),
+        "clip.mp4",
+        None,
+    ],
 )
 def test_what_is_no_frame_is_refused_and_the_next_one_is_taken(
     wrong: object, frames: list[np.ndarray]
@@ -71,6 +77,11 @@ def test_what_is_no_frame_is_refused_and_the_next_one_is_taken(
         with pytest.raises(ConfigError, match="uint8 BGR"):
             detect(wrong)
         assert len(detect(frames[0]))
+
+
+def test_a_model_that_is_no_name_is_refused() -> None:
+    with pytest.raises(ConfigError, match="model is a int"):
+        Detector(7)
 
 
 def test_a_closed_detector_says_so(frames: list[np.ndarray]) -> None:

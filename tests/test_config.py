@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,3 +130,18 @@ def test_flags_that_are_not_given_leave_the_file_alone(tmp_path: Path) -> None:
     config = config_of(parser.parse_args([*words, "--config", str(file)]))
     assert config.wait and len(config.sources) == 2
     assert config.mqtt.spool_mb == 5 and config.ladder == ("every 2nd frame",)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"webhook": "http://S3CRET:\udcff@h/"},
+        {"mqtt": "mqtt://S3CRET:\udcff@h/"},
+        {"source": "rtsp://S3CRET:\udcff@h/"},
+        {"sources": ["a=rtsp://S3CRET:\udcff@h/", "sample:"]},
+    ],
+)
+def test_an_address_that_is_not_utf8_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="percent-encoded") as caught:
+        make_config(given)
+    assert "S3CRET" not in str(caught.value)

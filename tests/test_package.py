@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -158,7 +159,7 @@ def test_nothing_spells_the_packages_name() -> None:
         f"{path.relative_to(ROOT)}: {line.strip()}"
         for path in (ROOT / "app").rglob("*.py")
         for line in path.read_text("utf-8").splitlines()
-        if any(each in line for each in ("from app", "import app", '"app"', '"app.', "-m app."))
+        if re.search(r'(from|import) app\b|"app["\.]|-m app\.', line)
     ]
     assert not wrong
 

@@ -66,7 +66,7 @@ class Destination:
         page: Callable[[Mapping[str, Any]], str] | None = None,
     ) -> int:
         """Print the table or the JSON, and write the files; ``page`` makes the HTML."""
-        text = json.dumps(report, indent=1)
+        text = json.dumps(report, indent=1, allow_nan=False)
         print(text if self.json == "-" else table)
         for flag, path in self._files():
             content = page(report) if page and flag == "--html" else text + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,7 +23,7 @@ from ..pipeline.handoff import Policy
 from ..runtime.degradation import check_ladder
 from ..runtime.engines import backend_factory
 from ..runtime.inputs import make_input
-from ..runtime.outputs import Outputs, refuse_own_inputs
+from ..runtime.outputs import Outputs, is_folder, refuse_own_inputs
 from ..runtime.run import read_golden, refuse_unfit, wants_window
 from ..runtime.tracking import check_tracking
 from ..sinks.video import why_no_encoder
@@ -50,10 +51,9 @@ def check(config: Config, policy: Policy) -> int:
         for uri in uris if config.source is None else [config.source]:
             with step():
                 make_input(replace(config, source=uri, sources=(), devices=()), policy)
-    paths = {"--json": config.json, "--events": config.events.path, "--record": config.record.path}
-    for name, path in paths.items():
+    for flag, path, is_dir in _written(config, policy):
         with step():
-            _check_output(name, path)
+            _check_writable(flag, path, is_dir=is_dir)
     with step():
         _make_outputs(config, policy)
     with step():
@@ -64,15 +64,16 @@ def check(config: Config, policy: Policy) -> int:
     model: Model | None = None
     with step():
         model = _find_model(config)
-        backend_factory(config, model, policy)
-        if config.engine in GPU_ENGINES:
-            from ..cuda.context import find_gpu
-
-            find_gpu()
-        check_tracking(config, model.spec.labels)
-        check_ladder(config, model)
-        if policy is Policy.LOSSLESS:
-            read_golden(config, model)
+    if model is not None:
+        with step():
+            _check_engine(config, model, policy)
+        with step():
+            check_tracking(config, model.spec.labels)
+        with step():
+            check_ladder(config, model)
+        with step():
+            if policy is Policy.LOSSLESS:
+                read_golden(config, model)
     with step():
         refuse_own_inputs(config, model, policy)
     if faults:
@@ -98,19 +99,60 @@ def _find_model(config: Config) -> Model:
     return model
 
 
+def _check_engine(config: Config, model: Model, policy: Policy) -> None:
+    """Whether the engine is there; one of the CPU is opened, which reads the weights."""
+    make = backend_factory(config, model, policy)
+    if config.engine in GPU_ENGINES:
+        from ..cuda.context import find_gpu
+
+        find_gpu()
+    elif model.weights.is_file():
+        if config.engine == "auto":  # which would measure for seconds
+            make = backend_factory(Config(engine="cpu", workers=1), model, policy)
+        with make(lambda: None):
+            pass
+
+
 def _make_outputs(config: Config, policy: Policy) -> None:
     """Made and not started."""
     names = [each.name for each in parse_sources(config.sources)] or [""]
-    Outputs(config, policy, stats=Meter().snapshot, engine=str, names=names)
+    outputs = Outputs(config, policy, stats=Meter().snapshot, engine=str, names=names)
+    outputs.check()
     if (config.record.path or config.clips.path) and (missing := why_no_encoder()):
         raise ConfigError(f"cannot record: {missing}")
 
 
-def _check_output(name: str, path: str | None) -> None:
-    if path is None or path == "-":
-        return
-    folder = Path(path).parent
+def _written(config: Config, policy: Policy) -> Iterator[tuple[str, Path, bool]]:
+    """Flag and path of each file, or folder, that a run would make."""
+    record, clips = config.record.path, config.clips.path
+    trace = config.trace if policy is Policy.LATEST else None
+    for flag, path in (("--json", config.json), ("--events", config.events.path)):
+        if path is not None and path != "-":
+            yield flag, Path(path), False
+    for flag, path in (("--record", record), ("--trace", trace)):
+        if path is not None:
+            yield flag, Path(path), flag == "--record" and is_folder(path)
+    if clips is not None:
+        yield "--clips", Path(clips), True
+
+
+def _check_writable(flag: str, path: Path, *, is_dir: bool) -> None:
+    """Raise ConfigError where the file, or the folder with all above it, could not be made."""
+    try:
+        found = path.stat() if path.exists() else None
+        folder = path.absolute() if is_dir else path.absolute().parent
+        while is_dir and not folder.exists():
+            folder = folder.parent
+    except (OSError, ValueError) as error:  # too long a name, a zero byte
+        raise ConfigError(f"{flag} names no file that can be: {error}") from error
+    if not folder.exists():
+        raise ConfigError(f"{flag} {path}: the folder does not exist; make it first")
     if not folder.is_dir():
-        raise ConfigError(f"{name} {path}: the folder does not exist; make it first")
-    if not os.access(folder, os.W_OK):
-        raise ConfigError(f"{name} {path}: no permission to write there")
+        raise ConfigError(f"{flag} {path}: {folder} is no folder; name another one")
+    if found is not None and not is_dir:
+        if stat.S_ISDIR(found.st_mode):
+            raise ConfigError(f"{flag} {path}: it is a folder; name a file in it")
+        if flag == "--record" and not stat.S_ISREG(found.st_mode):
+            raise ConfigError(f"{flag} {path}: a video needs a regular file; name another one")
+    if not os.access(folder if found is None else path, os.W_OK):
+        raise ConfigError(f"{flag} {path}: no permission to write there")

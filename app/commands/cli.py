@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import re
+import resource
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,8 +17,9 @@ from typing import Any, NoReturn
 from .. import __version__
 from ..config import SETTINGS, TABLES, Config, Setting, make_config, nearest
 from ..core.credentials import mask_text
-from ..core.errors import ConfigError, KestrelError, ReaderGone, SinkError
+from ..core.errors import ConfigError, KestrelError, ReaderGone, SinkError, exhausted
 from ..core.package import COMMAND
+from ..core.text import LONGEST, foreign
 from ..ops.signals import forget_interrupt, interrupting
 from ..ops.systemd import configure_logging, into_journal, journal_line
 
@@ -102,7 +104,7 @@ def config_of(args: argparse.Namespace) -> Config:
     return make_config(flags, args.config)
 
 
-COMMANDS = ("run", "replay", "bench", "doctor", "discover", "soak", "models")
+COMMANDS = ("run", "replay", "bench", "doctor", "discover", "soak", "models", "rules")
 
 
 def make_parser(command: str) -> argparse.ArgumentParser:
@@ -172,6 +174,19 @@ def make_parser(command: str) -> argparse.ArgumentParser:
     length.add_argument("--minutes", type=float, help="accelerated: everything 20 times as often")
     soak.add_argument("--seed", type=int, default=1, help="of the chaos (default: 1)")
 
+    rules = commands.add_parser("rules", help="try the rules of a configuration file")
+    kinds = rules.add_subparsers(dest="rules_command", metavar="COMMAND", required=True)
+    text = "which rules would have fired in a recording, when and for which track"
+    tried = kinds.add_parser("test", usage="%(prog)s CLIP --config FILE [OPTIONS]", help=text)
+    tried.add_argument("source", metavar="CLIP", help="a recording; sample: is the bundled clip")
+    tried.add_argument("--config", type=Path, metavar="FILE", required=True, help="has [[rule]]s")
+    text = "the tables that are about this one of several sources"
+    tried.add_argument("--name", metavar="NAME", help=text)
+    tried.add_argument("--model", default=argparse.SUPPRESS, help="in place of the file's")
+    tried.add_argument("--max-frames", type=int, default=argparse.SUPPRESS, metavar="N")
+    tried.add_argument("--json", action="store_true", dest="as_json", help="for machines")
+    tried.set_defaults(func=_rules)
+
     text = "the model shelf: list, info, fetch, add, quantize, evaluate"
     models = commands.add_parser("models", help=text)
     if command == "models":
@@ -202,6 +217,7 @@ def _guarded(command: Callable[[], int]) -> int:
     configure_logging()
     try:
         with interrupting():
+            _refuse_too_little_memory()
             logging.getLogger().setLevel(_log_level())
             code = command()
             sys.stdout.flush()
@@ -216,16 +232,31 @@ def _guarded(command: Callable[[], int]) -> int:
     except BrokenPipeError:  # `models list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        return _told(f"error: cannot write what there is to say: {error}", SinkError.exit_code)
     except Exception as error:
+        if fault := exhausted(error):
+            log.debug("nothing is left", exc_info=True)
+            return _told(f"error: {fault}", fault.exit_code)
+        if isinstance(error, OSError):
+            return _told(f"error: cannot write what there is to say: {error}", SinkError.exit_code)
         log.debug("internal error", exc_info=True)
         kind = type(error).__name__
         return _told(f"internal error: {kind}: {error} (KESTREL_LOG=DEBUG shows where)", 1)
 
 
+LEAST_MB = 750  # of addresses: with less, libraries crash while they are loaded
+
+
+def _refuse_too_little_memory() -> None:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_MB * 1_000_000:
+        raise ConfigError(
+            f"the address space is limited to {limit // 1_000_000} MB, and {LEAST_MB} MB are the "
+            "least: raise the limit (ulimit -v)"
+        )
+
+
 def _told(text: str, code: int) -> int:
-    line = f"kestrel: {mask_text(' '.join(text.split()))}"
+    line = f"kestrel: {foreign(text, LONGEST)}"
     sys.stderr.write((journal_line(line, logging.ERROR) if into_journal() else line) + "\n")
     return code
 
@@ -331,6 +362,12 @@ def _discover(args: argparse.Namespace) -> int:
     from .discover import run_discover
 
     return run_discover(args)
+
+
+def _rules(args: argparse.Namespace) -> int:
+    from .rules import run_rules_test
+
+    return run_rules_test(config_of(args), name=args.name, as_json=args.as_json)
 
 
 def _soak(args: argparse.Namespace) -> int:

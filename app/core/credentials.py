@@ -12,7 +12,6 @@ back over what it has read. Servers and libraries decide how long a message is.
 
 from __future__ import annotations
 
-import logging
 import re
 
 HIDDEN = "***"
@@ -31,10 +30,10 @@ _NAMED = re.compile(
     r"psw|token|secret|(?<=[?&;/_-])key|api_?key|auth|signature|session|credentials?)=)"
     r"(?:\\?\"[^\"]*\"?|\\?'[^']*'?|(?:(?!_(?:password|channel|stream)=)[^&;#\s\"'<>])*)"
 )
-# Values in a query that tell cameras apart and are too short to protect anything, and the one
-# option that Kestrel itself reads there.
+# Values in a query that tell cameras apart and are too short to protect anything, and the options
+# that Kestrel itself reads there.
 _PLAIN = re.compile(r"[0-9]{0,4}(?:x[0-9]{1,4})?")
-_PLAIN_NAMES = ("rtsp_transport",)
+_PLAIN_NAMES = ("rtsp_transport", "tls_insecure", "ca_file", "poll_s")
 
 
 def mask_credentials(uri: str) -> str:
@@ -58,14 +57,6 @@ def mask_text(text: str) -> str:
     return _NAMED.sub(rf"\1{HIDDEN}", text) if "=" in text else text
 
 
-class MaskingFormatter(logging.Formatter):
-    """Masks what is about to be logged, whoever wrote it."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record's line or lines."""
-        return mask_text(super().format(record))
-
-
 def _mask_word(word: str) -> str:
     """As ``_mask_address``; the times in front of a chaos source (``freeze@0+1``) are no login."""
     chaos = _CHAOS.match(word)
@@ -85,7 +76,8 @@ def _mask_address(word: str) -> str:
     if not authority and (":" not in login or login[0] in "/."):
         return word
     path, mark, query = rest.partition("?")
-    return word[:start] + (HIDDEN + at_sign if at_sign else "") + path + mark + _mask_query(query)
+    hidden = HIDDEN if login else ""  # udp://@239.0.0.1 has an empty one
+    return word[:start] + hidden + at_sign + path + mark + _mask_query(query)
 
 
 def _mask_query(query: str) -> str:

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import ModelError
 from .events import Event, Fired
 from .frame import Frame
 
 # not the types: to compare with those NumPy makes a dtype of them each time
+HIGHEST = 1.00005  # of a score: rounding is forgiven as far as no output shows it
 FLOAT32, INT32, INT64 = np.dtype(np.float32), np.dtype(np.int32), np.dtype(np.int64)
 
 Which = NDArray[np.bool_] | NDArray[np.integer[Any]] | slice
@@ -23,7 +25,7 @@ class Detections:
     """Parallel arrays, validated once here and trusted everywhere else.
 
     xyxy: (N, 4) float32, source pixels, origin top-left, right and bottom exclusive.
-    scores: (N,) float32 in 0..1, falling. class_ids: (N,) int32.
+    scores: (N,) float32 in 0..1, falling; others raise ModelError. class_ids: (N,) int32.
     keypoints: (N, K, 2) float32 source pixels, or None where the model has none.
     track_ids: (N,) int64, -1 where there is no track, or None where nothing is tracked.
 
@@ -46,6 +48,8 @@ class Detections:
             raise ValueError(f"keypoints must be ({n}, K, 2), is {kps.shape}")
         if self.track_ids is not None:
             _check("track_ids", self.track_ids, (n,), INT64)
+        if n and not (self.scores[-1] >= 0 and self.scores[0] <= HIGHEST):  # nor is NaN
+            raise wrong_score(next(float(s) for s in self.scores if not 0 <= s <= HIGHEST))
         if n > 1 and not (self.scores[:-1] >= self.scores[1:]).all():
             raise ValueError("scores must be falling")
 
@@ -90,6 +94,14 @@ class Detections:
         return _NOTHING
 
 
+def wrong_score(score: float) -> ModelError:
+    """The fault of a network whose score is none."""
+    return ModelError(
+        f"the model gives a score of {score:.4g}; scores lie between 0 and 1: export it with "
+        "sigmoid or softmax, and if --precision fp32 cures it, half precision is too narrow for it"
+    )
+
+
 _FIELDS = tuple(each.name for each in fields(Detections))
 
 
@@ -129,11 +141,6 @@ class Result:
     fired: Sequence[Fired] = ()
     zones: Sequence[tuple[str, ...]] = ()
     shapes: Sequence[DrawnShape] = ()
-
-
-def printable(text: str) -> str:
-    """Without control characters: labels come from files and must not steer a terminal."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def label_of(labels: Sequence[str], class_id: int) -> str:

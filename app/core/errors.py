@@ -6,6 +6,8 @@ it as one line. The exit codes are a contract (README, "Exit codes").
 
 from __future__ import annotations
 
+import errno
+
 
 class KestrelError(Exception):
     """Root of all faults that are told to the user as one line, without a traceback."""
@@ -50,6 +52,39 @@ class VerdictError(KestrelError):
     """A check ran to its end and the answer is no (golden comparison, soak, accuracy gate)."""
 
     exit_code = 6
+
+
+NO_MEMORY = (
+    "there is not enough memory: raise the limit (ulimit -v, or MemoryMax of a service), end other "
+    "programs, or take a smaller model, fewer sources or fewer workers"
+)
+
+
+def exhausted(error: BaseException) -> ConfigError | None:
+    """The fault in words where this machine, or a limit of it, has run out; else None."""
+    number = error.errno if isinstance(error, OSError) else None
+    # OpenCV has a code of its own; how an import fails that cannot be mapped says only its text
+    unmapped = isinstance(error, ImportError) and "failed to map" in str(error)
+    if (
+        isinstance(error, MemoryError)
+        or number == errno.ENOMEM
+        or getattr(error, "code", None) == -4
+        or unmapped
+    ):
+        return ConfigError(NO_MEMORY)
+    if number in (errno.EMFILE, errno.ENFILE):
+        return ConfigError(
+            "too many files are open at once: raise the limit (ulimit -n, or LimitNOFILE of a "
+            "service), or run fewer sources and outputs"
+        )
+    if number == errno.EAGAIN or (
+        isinstance(error, RuntimeError) and "start new thread" in str(error)  # it has no type
+    ):
+        return ConfigError(
+            "no thread or process can be started: raise the limits (ulimit -u and -v, or TasksMax "
+            "and MemoryMax of a service), or end other programs"
+        )
+    return None
 
 
 class SourceEnded(Exception):

@@ -49,6 +49,7 @@ class Frame:
     clock; ``media_ns`` is the position in the recording, None when live. ``lane``: the number of
     its source among those of a run. ``colour`` concerns the YUV formats. ``pixel_aspect``: width of
     a stored pixel over its height as displayed; boxes and sizes are in stored pixels.
+    ``stream_ns``: its time on the clock of its stream's packets, None where there are none.
     """
 
     pixels: NDArray[np.uint8]
@@ -59,6 +60,7 @@ class Frame:
     lane: int = 0
     colour: Colour = BT601
     pixel_aspect: float = 1.0
+    stream_ns: int | None = None
     _bgr: NDArray[np.uint8] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .detections import Detections, label_of, printable
+from .detections import Detections, label_of
+from .text import printable
 
 Rgb = tuple[int, int, int]
 Rect = tuple[float, float, float, float]  # left, top, right, bottom

@@ -36,8 +36,11 @@ def user_folder(name: str) -> Path:
 
 def pip_install(extra: str) -> str:
     """The command that brings what an extra of pyproject.toml needs, for messages."""
-    what = f"'kestrel-vision[{extra}]'" if INSTALLED else f"-r requirements-{extra}.txt"
-    return f"pip install {what}"
+    if INSTALLED:
+        return f"pip install 'kestrel-vision[{extra}]'"
+    return (
+        "scripts/setup --full" if extra == "outputs" else f"pip install -r requirements-{extra}.txt"
+    )
 
 
 # The package is taken from its own folder and from nowhere else: a module of the same name in the

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from ..config import Transfer
 from ..core.interfaces import EngineKind
-from ..inference.postprocess import Limits, NanGuard
+from ..inference.postprocess import MAX_DETECTIONS, Limits, NanGuard
 from ..inference.shape_cache import Size, cut_remark
 from ..models.manifest import ModelSpec
 from .context import Bell, GpuContext, lost
@@ -42,6 +42,7 @@ class CudaBackend:
         wake: Callable[[], None],
         score: float,
         iou: float,
+        most: int = MAX_DETECTIONS,
         make_engine: Callable[[GpuContext, ModelSpec, Path], GpuEngine] = NativeEngine,
         kind: EngineKind = "cuda",
         slots: int = SLOTS,
@@ -50,7 +51,7 @@ class CudaBackend:
     ) -> None:
         self._spec, self._wake, self.kind = spec, wake, kind
         self._transfer, self._timeline = TransferMode(transfer), DeviceTimeline()
-        self._limits, self._count = Limits(score, iou), slots
+        self._limits, self._count = Limits(score, iou, most), slots
         self._context = GpuContext(device)
         self._make_engine, self._file = make_engine, weights
         self._engines: dict[Size, GpuEngine] = {}  # by input size; that of the whole input stays

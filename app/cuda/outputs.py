@@ -21,7 +21,7 @@ from .kernels import load_kernel, load_module
 from .native.engine import SlotNetwork
 
 CAPACITY = 1024  # candidates, as in kernels/postprocess.cu
-MOST = 300  # boxes
+MOST = CAPACITY  # boxes: the limit of the run is applied once they are clipped
 THREADS = 256
 LEAD = 8  # floats before the rows: candidates, boxes, cells that are NaN, room for alignment
 STEP = LEAD + MOST * 6  # floats of a frame's results
@@ -185,7 +185,7 @@ class DetectionReadback:
             self._postprocess.nan_guard.note(boxes.broken(i))
             ids = found[:, 5].astype(np.intp)
             candidates = Candidates(found[:, :4].copy(), found[:, 4].copy(), ids)
-            answers.append(in_source(candidates, placement))
+            answers.append(in_source(candidates, placement, self._limits))
         return answers
 
     def _decoded(self, frame: int, placement: Placement) -> Detections:

@@ -24,7 +24,7 @@ from PyQt5.QtWidgets import (
     QWidget,
 )
 
-from ..core.detections import printable
+from ..core.text import printable
 from ..session.state import SourceState
 from . import texts
 from .actions import DRAWN, Actions

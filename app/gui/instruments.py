@@ -24,8 +24,9 @@ from PyQt5.QtWidgets import (
     QWidget,
 )
 
-from ..core.detections import Result, label_of, printable
+from ..core.detections import Result, label_of
 from ..core.overlay import colour_of
+from ..core.text import printable
 from ..session.state import SessionState
 from . import texts
 

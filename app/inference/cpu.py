@@ -27,7 +27,7 @@ from ..core.frame import Frame
 from ..core.interfaces import Answer, EngineKind
 from ..models.manifest import ModelSpec
 from .onnxruntime import Array, BoundNetwork, CpuNetwork, OpenNetwork, OrtNetwork
-from .postprocess import Limits, NanGuard, Postprocessor, overflow_ignored
+from .postprocess import MAX_DETECTIONS, Limits, NanGuard, Postprocessor, overflow_ignored
 from .preprocess import CpuPreprocessor
 from .shape_cache import ShapeCache, Size, cut_remark, merged
 
@@ -183,6 +183,7 @@ class CpuBackend:
         wake: Callable[[], None],
         score: float,
         iou: float,
+        most: int = MAX_DETECTIONS,
         workers: int = WORKERS,
         threads: int | None = None,
         spare_slots: int = 0,
@@ -193,7 +194,7 @@ class CpuBackend:
     ) -> None:
         self._open_network, self._engine, self.kind = open_network, engine, kind
         self._spec, self._weights, self._wake = spec, weights, wake
-        self._limits = Limits(score, iou)
+        self._limits = Limits(score, iou, most)
         self._workers, self._slot_count = workers, workers + spare_slots
         self._batch = batch
         self._threads = threads or max(1, cores() // workers)

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import ConfigError, ModelError
+from ..core.errors import ConfigError, ModelError, exhausted
 from ..core.package import pip_install
 from ..models.manifest import ModelSpec
 from ..models.onnx_session import NetworkIO, Shape, network_io, one_line
@@ -59,6 +59,8 @@ def load_openvino() -> Any:
         try:
             import openvino
         except ImportError as fault:
+            if none_left := exhausted(fault):
+                raise none_left from fault
             raise ConfigError(f"OpenVINO does not load ({one_line(fault)}): {CURE}") from fault
         finally:
             del sys.modules[_TELEMETRY]

@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 # so many candidates are handled one by one: a person or two before NMS; the work may grow with the
 # square of their number
 SCALAR_LIMIT = 24
-CANDIDATES = 1000  # the strongest so many go through NMS; bounds the worst case
-MAX_DETECTIONS = 300
+CANDIDATES = 1000  # the strongest so many at least go through NMS; bounds the worst case
+MAX_DETECTIONS = 500  # the default of the setting
 MOST_IN_A_ROW = 30  # frames: one strange picture is no reason to end, a second of nothing is
 HUGE_PX = 1e6  # no box is so large; what is came from an overflow
 Kept = tuple[float, float, float, float, int, float]  # corners, class, score
@@ -86,14 +86,17 @@ def nms(
     class_ids: NDArray[np.intp],
     *,
     iou: float,
+    candidates: int = CANDIDATES,
 ) -> NDArray[np.intp]:
     """Indices of the kept boxes, by falling score; equal scores keep their order.
+
+    Only the ``candidates`` strongest are looked at.
 
     A box goes when a stronger kept box of its class overlaps it by more than ``iou``. Boxes must
     have finite corners and positive size. OpenCV's C++ does the work: with the handful of boxes of
     a usual frame, a vectorised NumPy form costs ten times as much in calls alone.
     """
-    order = (-scores).argsort(kind="stable")[:CANDIDATES]
+    order = (-scores).argsort(kind="stable")[:candidates]
     if len(order) < 2:
         return order
     boxes = xyxy[order].astype(np.float64)
@@ -141,14 +144,31 @@ def _has_nan(output: NDArray[Any]) -> bool:
 
 @dataclass(slots=True)
 class Limits:
-    """Thresholds, which may change between two frames; any thread."""
+    """Thresholds, which may change between two frames, and the most boxes of one; any thread."""
 
     score: float
     iou: float
+    most: int = MAX_DETECTIONS
+    told: bool = False  # that a frame had more
 
     def tune(self, *, score: float, iou: float) -> None:
         """Others from the next frame on."""
         self.score, self.iou = score, iou
+
+    @property
+    def candidates(self) -> int:
+        """So many go through NMS at most."""
+        return max(CANDIDATES, 4 * self.most)
+
+    def tell(self, count: int) -> None:
+        """Say once that a frame has more boxes than are kept."""
+        if not self.told:
+            self.told = True
+            log.warning(
+                "a frame has %d boxes, of which the %d strongest are kept: max_detections is %d; "
+                "raise it (--max-detections), or raise the score",
+                *(count, self.most, self.most),
+            )
 
 
 class Postprocessor:
@@ -181,15 +201,32 @@ class Postprocessor:
         return self._postprocess_vectors(found, placement)
 
     def _postprocess_vectors(self, found: Candidates, placement: Placement) -> Detections:
-        size = found.xyxy[:, 2:] - found.xyxy[:, :2]
-        sound = (size > 0) & (size < HUGE_PX)  # false for NaN, too
+        limits = self._limits
+        sound = _sound(found, placement)
         if not sound.all():
-            found = found.of(np.flatnonzero(sound.all(axis=1)))
+            found = found.of(np.flatnonzero(sound))
         if self._needs_nms:
-            kept = nms(found.xyxy, found.scores, found.class_ids, iou=self._limits.iou)
+            kept = nms(
+                *(found.xyxy, found.scores, found.class_ids),
+                iou=limits.iou,
+                candidates=limits.candidates,
+            )
         else:
             kept = (-found.scores).argsort(kind="stable")
-        return in_source(found.of(kept[:MAX_DETECTIONS]), placement)
+        return in_source(found.of(kept), placement, limits)
+
+
+def _sound(found: Candidates, p: Placement) -> NDArray[np.bool_]:
+    """(N,) those that are finite, of positive size, and not wholly outside of the frame."""
+    low, high = found.xyxy[:, :2], found.xyxy[:, 2:]
+    size = high - low
+    good = (size > 0) & (size < HUGE_PX)  # false for NaN, too
+    good &= (high > (p.x, p.y)) & (low < (p.x + p.w, p.y + p.h))
+    sound: NDArray[np.bool_] = np.logical_and.reduce(good, axis=1)
+    if found.keypoints is None:
+        return sound
+    points = found.keypoints.reshape(len(sound), -1)
+    return sound & np.isfinite(points).all(axis=1)
 
 
 def overflow_ignored() -> np.errstate:
@@ -197,13 +234,19 @@ def overflow_ignored() -> np.errstate:
     return np.errstate(over="ignore", invalid="ignore")
 
 
-def in_source(found: Candidates, placement: Placement) -> Detections:
-    """The boxes that survived, by falling score, in source pixels; those in the padding go."""
+def in_source(found: Candidates, placement: Placement, limits: Limits) -> Detections:
+    """The boxes that survived, by falling score, in source pixels; those in the padding go.
+
+    Raises ModelError for a score that is none.
+    """
     xyxy: NDArray[np.float32] = placement.to_source(found.xyxy.reshape(-1, 2, 2)).reshape(-1, 4)
     inside = xyxy[:, 2:] > xyxy[:, :2]
     if not inside.all():  # it lay in the padding
         kept = np.flatnonzero(inside.all(axis=1))
         xyxy, found = xyxy[kept], found.of(kept)
+    if len(xyxy) > limits.most:
+        limits.tell(len(xyxy))
+        xyxy, found = xyxy[: limits.most], found.of(slice(limits.most))
     keypoints = None if found.keypoints is None else placement.to_source(found.keypoints)
     return Detections(
         xyxy,
@@ -232,6 +275,7 @@ def choosing(spec: ModelSpec, decode: Decoder, limits: Limits) -> Decoder:
         size = found.xyxy[:, 2:] - found.xyxy[:, :2]
         found = found.of(np.flatnonzero(((size > 0) & (size < HUGE_PX)).all(axis=1)))
         alike = np.zeros(len(found.scores), np.intp)
-        return found.of(nms(found.xyxy, found.scores, alike, iou=limits.iou))
+        kept = nms(*(found.xyxy, found.scores, alike), iou=limits.iou, candidates=limits.candidates)
+        return found.of(kept)
 
     return choose

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import ConfigError, ModelError
+from ..core.errors import ConfigError, ModelError, exhausted
+from ..core.package import INSTALLED
+from ..core.text import foreign
 from .manifest import ModelSpec
 
 
@@ -29,9 +31,12 @@ def load_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as fault:
-        raise ConfigError(
-            "onnxruntime is missing: run scripts/setup, or pip install -r requirements-cpu.txt"
-        ) from fault
+        if none_left := exhausted(fault):
+            raise none_left from fault
+        cure = "pip install onnxruntime" if INSTALLED else "scripts/setup"
+        if isinstance(fault, ModuleNotFoundError) and fault.name == "onnxruntime":
+            raise ConfigError(f"onnxruntime is missing: {cure}") from fault
+        raise ConfigError(f"onnxruntime does not load ({foreign(fault)}): {cure}") from fault
     return onnxruntime
 
 

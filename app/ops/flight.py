@@ -100,7 +100,9 @@ class TraceWriter:
 
     def _line(self, value: object) -> None:
         assert self._file is not None
-        self._size += self._file.write(json.dumps(value, separators=(",", ":")) + "\n")
+        self._size += self._file.write(
+            json.dumps(value, separators=(",", ":"), allow_nan=False) + "\n"
+        )
 
     def _error(self, fault: OSError) -> SinkError:
         return SinkError(f"cannot write --trace {self._path}: {fault.strerror or fault}")

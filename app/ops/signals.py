@@ -16,17 +16,22 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Heard:
-    """What has been asked for by signals so far; the second stop ends the process at once."""
+    """What has been asked for by signals so far; the second stop ends the process at once.
+
+    A SIGHUP does not: of a terminal that has gone both the kernel and the shell tell.
+    """
 
     def __init__(self, *, interrupts: bool = False) -> None:
         self.stop = self.hang_up = False
         self._interrupts = interrupts
 
     def on_stop(self, number: int, frame: FrameType | None) -> None:
+        if self.stop and number == signal.SIGHUP:
+            return
         if self.stop:
             os._exit(128 + number)
         self.stop = True
@@ -39,12 +44,12 @@ class Heard:
 
 @contextmanager
 def interrupting() -> Iterator[None]:
-    """SIGINT and SIGTERM raise KeyboardInterrupt on the main thread."""
+    """SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt on the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     heard = Heard(interrupts=True)
-    before = {number: signal.signal(number, heard.on_stop) for number in STOPS}
+    before = {number: signal.signal(number, heard.on_stop) for number in stops()}
     try:
         yield
     finally:
@@ -53,14 +58,16 @@ def interrupting() -> Iterator[None]:
 
 @contextmanager
 def noting(*, hang_ups: bool = False) -> Iterator[Heard]:
-    """SIGINT and SIGTERM are noted, those that came before included.
+    """SIGINT, SIGTERM and SIGHUP are noted as stops, those that came before included.
 
-    With ``hang_ups`` SIGHUP is, too, but at a terminal, where it says that the terminal has gone.
+    With ``hang_ups`` SIGHUP is noted as one, to read the configuration again; but at a terminal it
+    says that the terminal has gone.
     """
     heard = Heard()
-    before = {number: signal.signal(number, heard.on_stop) for number in STOPS}
+    handlers = dict.fromkeys(stops(), heard.on_stop)
     if hang_ups and not os.isatty(0):
-        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, heard.on_hang_up)
+        handlers[signal.SIGHUP] = heard.on_hang_up
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     earlier = [getattr(handler, "__self__", None) for handler in before.values()]
     if any(isinstance(each, Heard) and each.stop for each in earlier):
         heard.stop = True
@@ -68,6 +75,12 @@ def noting(*, hang_ups: bool = False) -> Iterator[Heard]:
         yield heard
     finally:
         _restore(before)
+
+
+def stops() -> list[signal.Signals]:
+    """The signals that stop this process: not SIGHUP where it is ignored, as by nohup."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [each for each in STOPS if each != signal.SIGHUP or not ignored]
 
 
 def forget_interrupt() -> None:

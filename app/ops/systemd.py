@@ -18,10 +18,10 @@ from dataclasses import dataclass, fields, replace
 from time import monotonic, monotonic_ns
 
 from ..config import RELOADED, Config
-from ..core.credentials import MaskingFormatter
 from ..core.detections import Result
 from ..core.frame import SourceInfo
 from ..core.stats import PipelineStats
+from ..core.text import ForeignFormatter
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def journal_line(text: str, level: int) -> str:
     return "\n".join(f"<{number}>{line}" for line in text.splitlines() or [""])
 
 
-class JournalFormatter(MaskingFormatter):
+class JournalFormatter(ForeignFormatter):
     """Log records for the journal."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -57,7 +57,7 @@ class JournalFormatter(MaskingFormatter):
 def configure_logging(environ: Mapping[str, str] | None = None) -> None:
     """Log to standard error; with levels where that is the journal."""
     handler = logging.StreamHandler(sys.stderr)
-    kind = JournalFormatter if into_journal(environ) else MaskingFormatter
+    kind = JournalFormatter if into_journal(environ) else ForeignFormatter
     handler.setFormatter(kind(FORMAT))
     logging.basicConfig(handlers=[handler])
 
@@ -242,8 +242,8 @@ def status_line(stats: PipelineStats) -> str:
     """For `systemctl status`."""
     dropped = sum(stats.dropped.values())
     if not stats.processed:
-        return f"{stats.state}, no result yet"
+        return f"{stats.status.text}, no result yet"
     return (
-        f"{stats.state}: {stats.fps:.1f} FPS, age {stats.age_ms[0]:.0f} ms, "
+        f"{stats.status.text}: {stats.fps:.1f} FPS, age {stats.age_ms[0]:.0f} ms, "
         f"{stats.processed} processed, {dropped} dropped"
     )

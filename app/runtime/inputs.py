@@ -6,8 +6,9 @@ import logging
 from dataclasses import replace
 from typing import NamedTuple
 
-from ..config import Config, parse_sources
+from ..config import ClipOptions, Config, RecordOptions, parse_sources
 from ..core.interfaces import GPU_ENGINES, FrameSource
+from ..core.packets import PacketFan
 from ..pipeline.handoff import Policy
 from ..sources.base import SourceOptions, first_camera
 from ..sources.reconnect import Endurance
@@ -35,6 +36,10 @@ def source_options(config: Config) -> SourceOptions:
         read_timeout_s=config.read_timeout_s,
         raw=config.engine in GPU_ENGINES,
         rtsp_transport=config.rtsp_transport,
+        deinterlace=config.deinterlace,
+        max_megapixels=config.max_megapixels,
+        ca_file=config.ca_file,
+        tls_insecure=config.tls_insecure,
     )
 
 
@@ -43,20 +48,35 @@ class NamedInput(NamedTuple):
 
     name: str
     source: FrameSource
+    packets: PacketFan | None = None  # of its stream, for recordings that copy them
 
 
 def make_inputs(config: Config, policy: Policy) -> list[NamedInput]:
     """All sources, at least one. Of several, one that is not there yet is waited for."""
     if not config.sources:
-        return [NamedInput("", make_input(config, policy))]
+        fan = packets_for(config, policy)
+        return [NamedInput("", make_input(config, policy, fan), fan)]
     patient = replace(config, wait=config.wait or config.reconnect)
-    return [
-        NamedInput(each.name, make_input(replace(patient, source=each.uri, sources=()), policy))
-        for each in parse_sources(config.sources)
-    ]
+    inputs = []
+    for each in parse_sources(config.sources):
+        fan, own = packets_for(config, policy), replace(patient, source=each.uri, sources=())
+        inputs.append(NamedInput(each.name, make_input(own, policy, fan), fan))
+    return inputs
 
 
-def make_input(config: Config, policy: Policy) -> FrameSource:
+def packets_for(config: Config, policy: Policy) -> PacketFan | None:
+    """Where a source is to give its packets, if an output of the configuration copies them."""
+    outputs = (config.record, config.clips)
+    wanted = any(each.path is not None and copies(each, policy) for each in outputs)
+    return PacketFan() if wanted else None
+
+
+def copies(options: RecordOptions | ClipOptions, policy: Policy) -> bool:
+    """Whether packets are copied where there are some; boxes are drawn into a replay's video."""
+    return policy is Policy.LATEST if options.burn_in is None else not options.burn_in
+
+
+def make_input(config: Config, policy: Policy, packets: PacketFan | None = None) -> FrameSource:
     """The source, not opened yet; a live one comes back, unless the configuration forbids it."""
     return make_source(
         choose_source(config),
@@ -64,6 +84,7 @@ def make_input(config: Config, policy: Policy) -> FrameSource:
         isolate=config.isolate,
         options=source_options(config),
         endurance=endurance_of(config) if policy is Policy.LATEST else None,
+        packets=packets,
     )
 
 

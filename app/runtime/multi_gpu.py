@@ -65,7 +65,7 @@ def refuse_unspreadable(config: Config) -> None:
 def run_spread(config: Config) -> int:
     """The exit code of the first share that fails; the others run to their own end."""
     refuse_unspreadable(config)
-    lines = None if config.json is None else _Lines(config.json)
+    lines = None if config.json is None else _Lines(config.json, overwrite=config.overwrite)
     processes: dict[int, subprocess.Popen[bytes]] = {}
     readers: list[threading.Thread] = []
     shares = shares_of(parse_sources(config.sources), config.devices)
@@ -110,8 +110,8 @@ def run_spread(config: Config) -> int:
 class _Lines:
     """One file of lines that several processes give; whole lines only."""
 
-    def __init__(self, target: str) -> None:
-        self._file, self._lock = LinesFile(target), threading.Lock()
+    def __init__(self, target: str, *, overwrite: bool) -> None:
+        self._file, self._lock = LinesFile(target, overwrite=overwrite), threading.Lock()
         self._file.open()
         self._error: BaseException | None = None
 

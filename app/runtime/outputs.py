@@ -8,25 +8,32 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..config import SETTINGS, Config, parse_sources
-from ..core.errors import ConfigError
+from ..config import SETTINGS, ClipOptions, Config, RecordOptions, parse_sources
+from ..core.errors import ConfigError, exhausted
 from ..core.interfaces import Sink
 from ..core.package import pip_install
+from ..core.packets import PacketFan, PacketTap
+from ..core.states import SourceStatus
 from ..core.stats import OutputMeter, PipelineStats
 from ..models.manifest import Model
 from ..pipeline.handoff import Policy
 from ..sinks.adapters import QueuedSink, instruments
-from ..sinks.events import EventLinesSink, EventSink, Listener, TrackEventSink
-from ..sinks.json_lines import JsonLinesSink, LinesFile
+from ..sinks.events import EventLinesSink, Listener, TrackEventSink
+from ..sinks.json_lines import JsonLinesSink, LinesFile, exists, holds_something
+from ..sinks.objects import ObjectTally
 from ..sinks.video import VideoFileSink
+from .inputs import copies
+from .tracking import ruled_actions, shape_names
 
 if TYPE_CHECKING:
     from ..sinks.http.server import HttpService
     from ..sinks.mqtt import MqttPublisher
+    from ..sinks.notify import AppriseNotifier
     from ..sinks.webhook import Webhook
 
 log = logging.getLogger(__name__)
@@ -63,9 +70,16 @@ def without_outputs(config: Config) -> Config:
     bare = Config()
     names = (
         *("json", "expect", "trace", "ladder", "record", "clips", "mqtt", "http", "webhook"),
-        *("track", "events", "zone", "line", "mask", "rule"),
+        *("notify", "track", "events", "zone", "line", "mask", "rule"),
     )
     return replace(config, **{name: getattr(bare, name) for name in names})
+
+
+def has_outputs(config: Config) -> bool:
+    """Whether anything is written or sent, so that the run is a job with an end."""
+    addressed = (config.mqtt.url, config.http.address, config.webhook.url)
+    written = (config.json, config.events.path, config.record.path, config.clips.path, config.trace)
+    return any((*addressed, *written))
 
 
 class _Service(Protocol):
@@ -77,8 +91,9 @@ class Outputs:
     """All outputs of a run. ``sinks`` go into the pipeline; ``running`` goes around it.
 
     ``names``: of its sources, "" for a single one. What is written apart for each of several gets
-    a folder or topic of its name. ``stats`` and ``engine`` are asked later, from other threads:
-    they may speak of a pipeline that is made of these very sinks.
+    a folder or topic of its name. ``stats``, ``engine`` and ``status`` (of a source, by name; must
+    be cheap) are asked later, from other threads: they may speak of a pipeline that is made of
+    these very sinks. ``packets``: by name, of sources that give them.
     """
 
     def __init__(
@@ -88,15 +103,27 @@ class Outputs:
         *,
         stats: Callable[[], PipelineStats],
         engine: Callable[[], str],
+        status: Callable[[str], SourceStatus] | None = None,
         names: Sequence[str] = ("",),
+        packets: Mapping[str, PacketFan | None] | None = None,
     ) -> None:
+        self._packets = packets or {}
         self._config, self._policy, self._names = config, policy, names
         self._stats, self._engine = stats, engine
+        self._status = status or (lambda name: stats().sources.get(name, stats()).status)
         self.meters: list[OutputMeter] = []
+        self._tallies: dict[str, ObjectTally] = {}
         self._services: list[_Service] = []
-        self._lines = None if config.json is None else LinesFile(config.json)
-        self._events = None if config.events.path is None else LinesFile(config.events.path)
+        self._lines = (
+            None if config.json is None else LinesFile(config.json, overwrite=config.overwrite)
+        )
+        self._events = (
+            None
+            if config.events.path is None
+            else LinesFile(config.events.path, overwrite=config.overwrite)
+        )
         self._webhook = None if config.webhook.url is None else self._make_webhook()
+        self._notifier = None if config.notify.url is None else self._make_notifier()
         http = config.http.address
         self._http = None if http is None else self._make_http(http)
         self._sinks = {name: self._sinks_of(name) for name in names}
@@ -121,20 +148,23 @@ class Outputs:
             sinks.append(self._recording(name))
         if config.clips.path is not None:
             sinks.append(self._clips(name, listeners))
+        if config.events.snapshots is not None:
+            sinks.append(self._snapshots(name))
         if self._webhook is not None:
             listeners["webhook"] = self._webhook.notice
+        if self._notifier is not None:
+            listeners["notify"] = self._notifier.notice
+        if config.tracks and (self._http is not None or config.mqtt.url is not None):
+            self._tallies[name] = ObjectTally(*shape_names(config, name))
+            sinks.append(self._tallies[name])
         if config.mqtt.url is not None:
             publisher = self._mqtt(config.mqtt.url, name)
             sinks.append(publisher)
             listeners["mqtt"] = publisher.notice
         if self._http is not None:
-            sinks.append(self._http.feed(name))
+            sinks += [self._http.feed(name), self._http.events]
         if listeners:  # last, so closed first
-            sinks.append(
-                TrackEventSink(listeners, ruled_actions(config))
-                if config.tracks
-                else EventSink(config.events, [*listeners.values()])
-            )
+            sinks.append(TrackEventSink(listeners, ruled_actions(config)))
         return sinks
 
     @contextmanager
@@ -159,6 +189,14 @@ class Outputs:
                         lost,
                     )
 
+    def check(self) -> None:
+        """Raise ConfigError for what would be refused at the start, without writing anything.
+
+        KESTREL_REPLACES=1: a run that holds the port of --http ends before this one starts.
+        """
+        if self._http is not None and os.environ.get("KESTREL_REPLACES") != "1":
+            self._http.check()
+
     def _meter(self, output: str, source: str = "") -> OutputMeter:
         self.meters.append(OutputMeter(f"{output}-{source}" if source else output))
         return self.meters[-1]
@@ -167,17 +205,35 @@ class Outputs:
         options = self._config.record
         assert options.path is not None
         meter = self._meter("record", name)
+        tap = self._tap(options, name)
+        draw = options.burn_in is not False
         if not is_folder(options.path):
             if name:
                 raise ConfigError(
                     f"--record {options.path}: several sources do not go into one video; name a "
                     f"folder ({options.path}/), in which each gets one of its own"
                 )
-            return self._beside(VideoFileSink(options.path), meter)
+            path, overwrite = Path(options.path), self._config.overwrite
+            beside = boxes_beside(self._config, self._policy) is not None
+            sink: Sink = VideoFileSink(
+                path, draw=draw, beside=beside and not draw, overwrite=overwrite
+            )
+            if tap is not None:
+                from ..sinks.packets import CopyingFileSink
+
+                sink = CopyingFileSink(
+                    path, tap, meter, encoded=sink, overwrite=overwrite, beside=beside
+                )
+            return self._beside(sink, meter)
         from ..sinks.recordings import SegmentsSink
 
         options = replace(options, path=f"{Path(options.path, name)}{os.sep}")
-        return self._beside(SegmentsSink(options, meter), meter)
+        make = partial(VideoFileSink, draw=draw, beside=not draw)
+        return self._beside(SegmentsSink(options, meter, tap=tap, make=make), meter)
+
+    def _tap(self, options: RecordOptions | ClipOptions, name: str) -> PacketTap | None:
+        fan = self._packets.get(name)
+        return fan.tap() if fan is not None and copies(options, self._policy) else None
 
     def _clips(self, name: str, listeners: dict[str, Listener]) -> Sink:
         from ..sinks.recordings import ClipSink
@@ -186,7 +242,9 @@ class Outputs:
         assert options.path is not None
         if name:
             options = replace(options, path=str(Path(options.path, name)))
-        sink = ClipSink(options, meter)
+        draw = options.burn_in is not False
+        make = partial(VideoFileSink, draw=draw, beside=not draw)
+        sink = ClipSink(options, meter, tap=self._tap(options, name), make=make)
         listeners["clip"] = sink.notice
         return self._beside(sink, meter, capacity=CLIP_QUEUE)
 
@@ -195,6 +253,21 @@ class Outputs:
         if self._policy is Policy.LOSSLESS:
             return sink
         return QueuedSink(sink, meter, capacity=capacity)
+
+    def _snapshots(self, name: str) -> Sink:
+        from ..sinks.snapshots import SnapshotSink
+
+        waits = self._policy is Policy.LOSSLESS
+        return SnapshotSink(self._config.events, self._meter("snapshots", name), waits=waits)
+
+    def _make_notifier(self) -> AppriseNotifier:
+        _need("apprise", "--notify", "notify")
+        from ..sinks.notify import AppriseNotifier
+
+        options, meter = self._config.notify, self._meter("notify")
+        notifier = AppriseNotifier(options, meter, snapshots=self._config.events.snapshots)
+        self._services.append(notifier)
+        return notifier
 
     def _make_webhook(self) -> Webhook:
         from ..sinks.webhook import Webhook
@@ -215,7 +288,14 @@ class Outputs:
         if name:
             address = replace(address, prefix=f"{address.prefix}/{name}")
             options = options.apart(name)
-        publisher = MqttPublisher(address, options, meter, figures=figures)
+        tally = self._tallies.get(name)
+
+        def retained() -> Mapping[str, Any]:
+            status = self._status(name)
+            told = {"state": status.state, "since": status.since, "cause": status.cause}
+            return {"source": told, **(tally.retained() if tally else {})}
+
+        publisher = MqttPublisher(address, options, meter, figures=figures, retained=retained)
         self._services.append(publisher)
         return publisher
 
@@ -234,14 +314,23 @@ class Outputs:
             outputs=self.meters,
             engine=self._engine,
             names=self._names,
+            tallies=self._tallies,
         )
         self._services.insert(0, service)  # up first, down last: it tells of the others
         return service
 
 
-def ruled_actions(config: Config) -> set[str]:
-    """The outputs that rules name, and which get nothing but what these send."""
-    return {action for rule in config.rule for action in rule.get("then", ())}
+def boxes_beside(config: Config, policy: Policy) -> Path | None:
+    """The file beside that of --record, where boxes are not sure to be drawn in.
+
+    None also where --json or --events writes a file of that name: boxes of --record are in --json.
+    """
+    path = config.record.path
+    if path is None or is_folder(path) or not copies(config.record, policy):
+        return None
+    boxes = Path(path).with_suffix(".jsonl")
+    lines = (config.json, config.events.path)
+    return None if any(each and _same(Path(each), boxes) for each in lines) else boxes
 
 
 def is_folder(path: str) -> bool:
@@ -249,12 +338,14 @@ def is_folder(path: str) -> bool:
     return path.endswith(os.sep) or Path(path).is_dir()
 
 
-def _need(module: str, flag: str) -> None:
+def _need(module: str, flag: str, extra: str = "outputs") -> None:
     try:
         importlib.import_module(module)
     except ImportError as error:
+        if none_left := exhausted(error):
+            raise none_left from error
         raise ConfigError(
-            f"{flag} needs {module.partition('.')[0]} ({error}); {pip_install('outputs')}"
+            f"{flag} needs {module.partition('.')[0]} ({error}); {pip_install(extra)}"
         ) from error
 
 
@@ -271,8 +362,10 @@ def _secret(value: str | None, file: str | None) -> str | None:
 
 
 def refuse_own_inputs(config: Config, model: Model | None, policy: Policy) -> None:
-    """No output may be an input."""
+    """No output may be an input, or replace a file unless that is asked for."""
     written = {each.flag: each.of(config) for each in SETTINGS if each.key.writes}
+    if (boxes := boxes_beside(config, policy)) is not None:
+        written["the boxes of --record"] = str(boxes)
     refuse_clashes(
         outputs={
             # in a folder of recordings each name is a new one
@@ -288,3 +381,7 @@ def refuse_own_inputs(config: Config, model: Model | None, policy: Policy) -> No
             "the model's manifest": str(model.manifest) if model and model.manifest else None,
         },
     )
+    for flag, path in written.items():
+        taken = path and path != "-" and not is_folder(path) and holds_something(Path(path))
+        if taken and not config.overwrite:
+            raise ConfigError(f"{flag} {exists(Path(path))}")

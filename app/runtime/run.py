@@ -31,7 +31,7 @@ from ..sinks.golden import GoldenSink
 from .build import RunPlan, Summary, build
 from .degradation import with_ladder
 from .engines import choose_model, thresholds
-from .inputs import NamedInput, choose_source, make_input, make_inputs
+from .inputs import NamedInput, choose_source, make_input, make_inputs, packets_for
 from .multi_gpu import refuse_unspreadable
 from .outputs import Outputs, refuse_own_inputs
 from .service import Reloader, make_canary, make_recorder
@@ -73,7 +73,8 @@ def run_live(config: Config, *, reload: Callable[[], Config] | None = None) -> i
 def run_replay(config: Config) -> int:
     """Every frame, reproducibly; with ``--expect`` also the verdict."""
     refuse_unfit(config, Policy.LOSSLESS)
-    source, model = make_input(config, Policy.LOSSLESS), choose_model(config)
+    packets = packets_for(config, Policy.LOSSLESS)
+    source, model = make_input(config, Policy.LOSSLESS, packets), choose_model(config)
     decided, golden = None, read_golden(config, model)
     if config.trace is not None:
         trace = read_trace(Path(config.trace))
@@ -84,7 +85,7 @@ def run_replay(config: Config) -> int:
             config=config,
             policy=Policy.LOSSLESS,
             model=model,
-            inputs=[NamedInput("", source)],
+            inputs=[NamedInput("", source, packets)],
             sinks=[ProgressSink(), *([golden] if golden else [])],
         )
     )
@@ -130,11 +131,14 @@ def run_windowed(config: Config, *, reload: Callable[[], Config] | None = None) 
     refuse_own_inputs(config, model, Policy.LATEST)
     summary, supervised = Summary(), Supervised(Notifier())
     recorder = make_recorder(config, model.spec.name if model else "")
+    packets = packets_for(config, Policy.LATEST)
     outputs = Outputs(
         config,
         Policy.LATEST,
         stats=lambda: controller.session.stats(),
         engine=lambda: controller.session.state().engine_text,
+        packets={"": packets},
+        status=lambda name: controller.session.pipeline.status(),
     )
     controller = WindowController(
         config,
@@ -143,6 +147,7 @@ def run_windowed(config: Config, *, reload: Callable[[], Config] | None = None) 
         outputs=[*outputs.sinks, supervised],  # which counts once every output has taken it
         note=recorder.note,
         power=summary.energy.reading,
+        packets=packets,
     )
     session = controller.session
     supervised.watch(session.stats)

@@ -21,6 +21,7 @@ from ..core.detections import Result
 from ..core.errors import ConfigError, KestrelError
 from ..core.frame import SourceInfo, bgr_pixels
 from ..core.interfaces import Sink
+from ..core.packets import PacketFan
 from ..models.manifest import Model
 from ..models.store import list_models, locate
 from ..ops.power import PowerReading
@@ -38,6 +39,7 @@ from ..sinks.video import VideoFileSink, draw_result
 from ..sources.camera import list_cameras
 from ..sources.uri import is_recording, make_source
 from .inputs import endurance_of, source_options
+from .outputs import has_outputs
 from .tracking import make_analyser
 
 log = logging.getLogger(__name__)
@@ -94,6 +96,7 @@ class WindowController:
     ``prepare`` finds the model of a configuration and how to run it; it may take its time.
     ``outputs`` are those of the command line; ``sinks`` are others that get every result, and are
     opened once; ``note`` and ``power`` see Session.
+    ``packets``: for outputs that copy those of the source.
     ``loop``: every recording begins again at its end, not only the bundled clip.
     """
 
@@ -107,11 +110,12 @@ class WindowController:
         note: Note = note_nothing,
         power: Callable[[], PowerReading] = no_power,
         loop: bool = False,
+        packets: PacketFan | None = None,
     ) -> None:
-        self._config = config
+        self._config, self._packets = config, packets
         # a run with an output or a limit is a job: it ends with its recording, and what the window
         # remembers changes nothing in it
-        self._stays = stays = not (config.json or config.record.path or config.max_frames)
+        self._stays = stays = not (has_outputs(config) or config.max_frames)
         names = ("model", "engine", "score", "iou")
         default = Config()
         self.given = frozenset(
@@ -189,6 +193,7 @@ class WindowController:
             isolate=config.isolate if uri == config.source else None,
             options=source_options(config),
             endurance=endurance,
+            packets=self._packets,
         )
         return Opening(source, mask_credentials(uri), is_recording(uri))
 
@@ -207,7 +212,7 @@ def run_desktop(
     """Show the window until it is closed or the run has ended; whether a signal ended it.
 
     Raises at once what cannot be cured in the window: a file or a model that is not there.
-    ``reload`` is called on SIGHUP, which without it ends the process. A display that goes away ends
+    ``reload`` is called on SIGHUP, which without it stops the run. A display that goes away ends
     the process here, with exit code 2, once the run and ``end_rest`` have ended: Qt knows no way
     back from it.
     """

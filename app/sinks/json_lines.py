@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import json
 import os
@@ -15,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..core.detections import Detections, Result, label_of
-from ..core.errors import ReaderGone, SinkError
+from ..core.errors import ReaderGone, SinkError, exhausted
 from ..core.frame import SourceInfo
 
 
@@ -94,24 +95,66 @@ class ResultEncoder:
 
 def quoted(value: object) -> str:
     """JSON in readable UTF-8; escaped where a file name is no valid Unicode."""
-    quoted = json.dumps(value, ensure_ascii=False)
+    quoted = json.dumps(value, ensure_ascii=False, allow_nan=False)
     try:
         quoted.encode()
     except UnicodeEncodeError:
-        return json.dumps(value)
+        return json.dumps(value, allow_nan=False)
     return quoted
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def open_output(path: Path, *, truncate: bool) -> io.FileIO:
-    """Open for writing, unbuffered, made where missing; raises SinkError with the cure."""
+def open_output(path: Path, *, truncate: bool, overwrite: bool = True) -> io.FileIO:
+    """Open for writing, unbuffered, made where missing; raises SinkError with the cure.
+
+    A regular file is this run's until it is closed: no other run writes to it. Unless
+    ``overwrite``, it must be new or empty.
+    """
     flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     try:
-        return io.FileIO(os.open(path, flags | (os.O_TRUNC if truncate else 0), 0o666), "wb")
+        out = io.FileIO(os.open(path, flags, 0o666), "wb")
+        status = os.fstat(out.fileno())
+        if stat.S_ISREG(status.st_mode):
+            _lock(out, path)
+            if status.st_size and not overwrite:
+                out.close()
+                raise SinkError(exists(path))
+            if truncate:
+                os.ftruncate(out.fileno(), 0)
     except OSError as error:
         raise unwritable(f"cannot write {path}", error, path) from error
+    return out
+
+
+def _lock(out: io.FileIO, path: Path) -> None:
+    try:
+        fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        out.close()
+        raise SinkError(
+            f"cannot write {path}: another run writes to it; name another file"
+        ) from error
+    except OSError:  # a network disk without locks
+        pass
+
+
+def exists(path: Path) -> str:
+    """What is said of a file that is not replaced."""
+    return (
+        f"{path} exists, and nothing is replaced unasked; name another file, or add --overwrite "
+        "(overwrite = true)"
+    )
+
+
+def holds_something(path: Path) -> bool:
+    """Whether it is a regular file with something in it, which a run would replace."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size > 0
 
 
 def cure(error: OSError, path: Path | None = None) -> str:
@@ -131,6 +174,8 @@ def cure(error: OSError, path: Path | None = None) -> str:
         return f"no permission; choose a directory that you may write to, not {folder.absolute()}"
     if error.errno == errno.EROFS:
         return "the file system is mounted read-only; write to another one"
+    if none_left := exhausted(error):
+        return str(none_left)
     return f"{error.strerror or error}; check the disk and the path, or name another file"
 
 
@@ -143,15 +188,16 @@ STDOUT = "-"
 
 
 class LinesFile:
-    """``target`` is a path (replaced if it exists) or ``-``. One thread.
+    """``target`` is a path (replaced if it exists and ``overwrite``) or ``-``. One thread.
 
     Each line is one write past all buffers: a reader sees it at once, a crash loses none, and for
     a few hundred bytes a frame that costs less than keeping a buffer fresh would. Opened as often
     as it has users, and closed with the last of them.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, overwrite: bool = True) -> None:
         self._path = None if target == STDOUT else Path(target)
+        self._overwrite = overwrite
         self._out: io.FileIO | None = None
         self._users = 0
 
@@ -159,7 +205,9 @@ class LinesFile:
         """Raises SinkError with the cure."""
         if self._out is None:
             self._out = (
-                _open_stdout() if self._path is None else open_output(self._path, truncate=True)
+                _open_stdout()
+                if self._path is None
+                else open_output(self._path, truncate=True, overwrite=self._overwrite)
             )
         self._users += 1
 

@@ -31,15 +31,16 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from ..config import MqttOptions
-from ..core.credentials import mask_text
 from ..core.detections import Result
 from ..core.errors import ConfigError
 from ..core.frame import SourceInfo
 from ..core.stats import OutputMeter
+from ..core.text import foreign
+from ..core.tls import client_context, untrusted
 from .events import EventMessage
 from .json_lines import ResultEncoder
 from .mqtt_spool import Spool
-from .webhook import client_context, untrusted
+from .objects import topic_part
 
 log = logging.getLogger(__name__)
 
@@ -114,13 +115,28 @@ def parse_address(url: str) -> BrokerAddress:
 
 WINDOW = 20
 TICK_S = 0.5
+RETAINED_S = 1.0  # between two messages of one retained topic at least
 STOP_S = 1.5  # for what waits to leave, at the end of a run
 LONGEST_PAUSE_S = 30
+_TAKEN = (mqtt.MQTT_ERR_SUCCESS, mqtt.MQTT_ERR_NO_CONN)
+
+
+def _can_be_sent(topic: str, text: str) -> bool:
+    """Whether a message that lay on a disk is still one: a topic, and a JSON object."""
+    if not topic or re.search(r"[+#\0]", topic) or len(topic.encode()) > 65_535:
+        return False
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 class MqttPublisher:
     """Publishes ``PREFIX/detections``, ``/events``, ``/stats`` and, retained, ``/status``.
 
+    Events of a zone or line also go to ``/zones/NAME/events`` and ``/lines/NAME/events``. What
+    ``retained`` gives, JSON by topic, is published and kept by the broker whenever it has changed,
+    at most once a second. At the end the state of the source stays there, and all else is cleared.
     ``start`` and ``stop`` around the run, ``emit`` and ``notice`` from any thread: they append to
     the spool and never wait. A thread of its own and one of the library do all else.
     """
@@ -132,18 +148,23 @@ class MqttPublisher:
         meter: OutputMeter,
         *,
         figures: Callable[[], Mapping[str, Any]],
+        retained: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
+        self._retained = retained
+        self._told: dict[str, str] = {}  # by topic, what the broker keeps
         self._address, self._options, self._meter = address, options, meter
         self._figures = figures
         path = Path(options.spool) if options.spool else address.default_spool()
-        self._spool = Spool(path, max_bytes=int(options.spool_mb * 1e6), on_drop=meter.dropped)
+        self._spool = Spool(
+            path, max_bytes=int(options.spool_mb * 1e6), on_drop=meter.dropped, sound=_can_be_sent
+        )
         self._line = ResultEncoder()
         self._run, self._count = uuid.uuid4().hex[:12], 0
         self._client = self._make_client()
         self._connected = False
         self._inflight: dict[int, int] = {}  # message id of the library: seq of the spool
         self._acks: deque[int] = deque()
-        self._save_s = self._stats_s = 0.0
+        self._save_s = self._stats_s = self._told_s = 0.0
         self._settling = False  # connected anew: what was under way comes first
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="output-mqtt", daemon=True)
@@ -175,8 +196,12 @@ class MqttPublisher:
             self._put("detections", f'{{"id": "{self._run}-{self._count}", {line[1:]}')
 
     def notice(self, event: EventMessage) -> None:
-        """One message for what appeared or is gone."""
+        """One message for an event, and another for those who follow its zone or line."""
         self._put("events", event.text)
+        if event.event is not None and event.event.zone is not None:
+            self._put(f"zones/{topic_part(event.event.zone)}/events", event.text)
+        if event.event is not None and event.event.line is not None:
+            self._put(f"lines/{topic_part(event.event.line)}/events", event.text)
 
     def close(self) -> None:
         """The run's frames have ended; ``stop`` says good-bye."""
@@ -188,6 +213,7 @@ class MqttPublisher:
             self._wake.set()
             self._thread.join(STOP_S + 1)
             if self._connected:
+                self._tell_retained(over=True)
                 farewell = self._client.publish(self._topic("status"), "offline", 1, True)
                 try:
                     farewell.wait_for_publish(0.5)
@@ -212,7 +238,7 @@ class MqttPublisher:
             try:
                 self._turn(monotonic())
             except Exception as error:  # events go on, whatever it was
-                self._away(f"internal error: {type(error).__name__}: {error}")
+                self._away(f"internal error: {type(error).__name__}: {foreign(error)}")
 
     def _turn(self, now_s: float) -> None:
         """Everything that is due."""
@@ -224,9 +250,22 @@ class MqttPublisher:
             if self._spool.trouble or self._connected:
                 self._meter.trouble = self._spool.trouble
         self._meter.waiting = len(self._spool)
+        if self._connected and now_s >= self._told_s:
+            self._told_s = now_s + RETAINED_S
+            self._tell_retained()
         if self._options.stats_s and self._connected and now_s >= self._stats_s:
             self._stats_s = now_s + self._options.stats_s
-            self._client.publish(self._topic("stats"), json.dumps(self._figures()), 0)
+            self._client.publish(
+                self._topic("stats"), json.dumps(self._figures(), allow_nan=False), 0
+            )
+
+    def _tell_retained(self, *, over: bool = False) -> None:
+        """Let the broker keep what has changed; once all is ``over`` the source's state alone."""
+        for topic, told in self._retained().items():
+            text = "" if over and topic != "source" else json.dumps(told)
+            if self._told.get(topic, "") != text:
+                self._told[topic] = text
+                self._client.publish(self._topic(topic), text, 1, True)
 
     def _take_acks(self) -> None:
         while self._acks:
@@ -242,9 +281,13 @@ class MqttPublisher:
         if self._settling or not self._connected or len(self._inflight) >= WINDOW:
             return
         for message in self._spool.hand_out(WINDOW - len(self._inflight)):
-            info = self._client.publish(message.topic, message.text, 1)
-            if info.rc not in (mqtt.MQTT_ERR_SUCCESS, mqtt.MQTT_ERR_NO_CONN):
-                log.warning("a message is not taken: %s", mqtt.error_string(info.rc))
+            try:
+                info = self._client.publish(message.topic, message.text, 1)
+                fault = None if info.rc in _TAKEN else mqtt.error_string(info.rc)
+            except ValueError as error:  # of this message; those behind it go on
+                fault = str(error)
+            if fault is not None:
+                log.warning("a message is not taken: %s", foreign(fault))
                 self._meter.dropped("refused")
                 self._spool.remove(message.seq)
                 continue
@@ -289,11 +332,12 @@ class MqttPublisher:
         self, client: mqtt.Client, userdata: Any, flags: Any, reason: Any, properties: Any
     ) -> None:
         if reason.is_failure:
-            self._away(f"the broker refuses the connection: {reason}")
+            self._away(f"the broker refuses the connection: {foreign(reason)}")
             return
         client.publish(self._topic("status"), "online", 1, True)
         log.info("connected to %s", self._address.name)
         self._meter.trouble = ""
+        self._told.clear()  # a broker that was restarted may have forgotten it
         self._settling, self._connected = True, True
         self._wake.set()
 
@@ -302,14 +346,14 @@ class MqttPublisher:
         if isinstance(error, ssl.SSLCertVerificationError):
             self._away(untrusted(error, "mqtt"))
         else:
-            self._away(getattr(error, "strerror", None) or mask_text(str(error)) or "no answer")
+            self._away(getattr(error, "strerror", None) or foreign(error) or "no answer")
 
     def _on_disconnect(
         self, client: mqtt.Client, userdata: Any, flags: Any, reason: Any, properties: Any
     ) -> None:
         was, self._connected = self._connected, False
         if was and not self._stop.is_set():
-            self._away(f"connection lost ({reason})")
+            self._away(f"connection lost ({foreign(reason)})")
 
     def _on_publish(
         self, client: mqtt.Client, userdata: Any, mid: int, reason: Any, properties: Any

@@ -10,17 +10,20 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from ..core.text import foreign
 
 log = logging.getLogger(__name__)
 
 SAVE_AFTER_S = 1.0
 RETRY_S = 30.0
 MEMORY_BYTES = 8_000_000
+HIGHEST = 2**53  # of a seq; a higher one is a damage
 _OVERHEAD = 64  # bytes a row takes besides its text, about
 
 
@@ -41,7 +44,9 @@ class Spool:
     """A bounded queue in order. ``append`` from any thread, the rest from one.
 
     Where the file cannot be used, memory alone is, and the log says so. When a bound is reached the
-    oldest message that was not handed out yet is dropped: ``on_drop`` gets the reason.
+    oldest message that was not handed out yet is dropped: ``on_drop`` gets the reason. A damaged
+    file is set aside; what can be read of it is handed out, in this run where the damage is found
+    at its start, else in the next. ``sound`` says whether a message from the disk can be sent.
     """
 
     def __init__(
@@ -52,9 +57,12 @@ class Spool:
         on_drop: Callable[[str], None],
         memory_bytes: int = MEMORY_BYTES,
         clock_s: Callable[[], float] = monotonic,
+        sound: Callable[[str, str], bool] = lambda topic, text: True,
     ) -> None:
         self._path, self._max_bytes, self._memory_bytes = path, max_bytes, memory_bytes
-        self._on_drop, self._clock_s = on_drop, clock_s
+        self._on_drop, self._clock_s, self._is_sound = on_drop, clock_s, sound
+        # damaged, from an earlier run that had no room for it among its own messages
+        self._unread = path.with_name(f"{path.name}.unread")
         self._lock = threading.Lock()
         self._young: dict[int, tuple[SpooledMessage, float]] = {}  # by seq: message, when it came
         self._young_bytes = 0
@@ -68,7 +76,12 @@ class Spool:
 
     def open(self) -> None:
         """Find what an earlier run left behind; before the first ``append``."""
-        self._open()
+        try:
+            self._recover()
+        except (sqlite3.Error, OSError) as error:
+            self._failed(error)
+        else:
+            self._open()
         self._next = self._disk_last + 1
 
     def __len__(self) -> int:
@@ -100,8 +113,10 @@ class Spool:
                 rows = self._db.execute(
                     "SELECT seq, topic, text FROM message WHERE seq > ? ORDER BY seq LIMIT ?",
                     (self._handed, count),
-                )
-                found = self._sound([SpooledMessage(*row) for row in rows])
+                ).fetchall()
+                found = self._sound(rows)
+                if rows:  # damaged ones are done with, too
+                    self._handed = rows[-1][0]
             except sqlite3.Error as error:
                 self._failed(error)
         with self._lock:
@@ -111,17 +126,19 @@ class Spool:
                 if seq > self._handed:
                     found.append(message)
             if found:
-                self._handed = found[-1].seq
+                self._handed = max(self._handed, found[-1].seq)
         return found
 
-    def _sound(self, messages: list[SpooledMessage]) -> list[SpooledMessage]:
-        """Without what a damaged file holds in place of texts, which is counted as lost."""
-        sound = [m for m in messages if isinstance(m.topic, str) and isinstance(m.text, str)]
-        for message in messages:
-            if message not in sound:
-                self._acked.add(message.seq)
+    def _sound(self, rows: Sequence[tuple[Any, ...]]) -> list[SpooledMessage]:
+        """Without what a damaged file holds in place of messages, which is counted as lost."""
+        found: list[SpooledMessage] = []
+        for seq, topic, text in rows:
+            if isinstance(topic, str) and isinstance(text, str) and self._is_sound(topic, text):
+                found.append(SpooledMessage(seq, topic, text))
+            else:
+                self._acked.add(seq)
                 self._on_drop("damaged")
-        return sound
+        return found
 
     def remove(self, seq: int) -> None:
         """It has arrived."""
@@ -151,7 +168,7 @@ class Spool:
                 self._db.executemany(
                     "DELETE FROM message WHERE seq = ?", [(seq,) for seq in self._acked]
                 )
-                self._db.executemany("INSERT INTO message VALUES (?, ?, ?)", moving)
+                self._insert(self._db, moving)
             if moving:
                 self._disk_last = moving[-1].seq
             self._acked.clear()
@@ -204,18 +221,18 @@ class Spool:
         ).fetchone()
         self._disk_bytes = size
 
+    def _insert(self, db: sqlite3.Connection, messages: Sequence[SpooledMessage]) -> None:
+        """One that the database does not take is lost alone."""
+        for message in messages:
+            try:
+                db.execute("INSERT INTO message VALUES (?, ?, ?)", message)
+            except (sqlite3.IntegrityError, sqlite3.DataError, UnicodeError, OverflowError):
+                self._on_drop("damaged")
+
     def _open(self) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._db = self._connect()
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError):  # not the file's fault
-                    raise
-                aside = self._path.with_name(f"{self._path.name}.damaged")
-                log.warning("the MQTT spool %s is damaged; it is now %s", self._path, aside)
-                self._path.replace(aside)
-                self._db = self._connect()
+            self._db = self._connect(self._path)
             self._measure()
             last = self._db.execute("SELECT ifnull(max(seq), 0) FROM message").fetchone()[0]
             # what came while the disk was away keeps its place behind
@@ -223,8 +240,45 @@ class Spool:
         except (sqlite3.Error, OSError) as error:
             self._failed(error)
 
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._path, timeout=0.5, check_same_thread=False)
+    def _recover(self) -> None:
+        """Before the first opening: make one sound file of what can be read of damaged ones."""
+        damaged = self._path.is_file() and not self._is_whole()
+        if not damaged and not self._unread.is_file():
+            return
+        rows: list[tuple[Any, ...]] = []
+        for path in (self._unread, self._path):
+            rows += _readable(path)
+        for path in (self._unread, self._path):
+            if path.is_file():
+                aside = self._path.with_name(f"{self._path.name}.damaged")
+                _move(path, aside)
+        messages = self._sound([(n, topic, text) for n, (topic, text) in enumerate(rows, 1)])
+        self._acked.clear()
+        with closing(self._connect(self._path)) as db, db:
+            self._insert(db, messages)
+        log.warning(
+            "the MQTT spool %s is damaged; it is now %s, and the %d messages that can be read of "
+            "it are sent",
+            *(self._path, aside, len(messages)),
+        )
+
+    def _is_whole(self) -> bool:
+        """Whether the file is a database whose messages can be numbered on."""
+        try:
+            with closing(self._connect(self._path)) as db:
+                fault = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+                row = "SELECT ifnull(min(seq), 1), ifnull(max(seq), 1) FROM message"
+                low, high = db.execute(row).fetchone()
+            return bool(fault == "ok" and low > 0 and high < HIGHEST)
+        except sqlite3.Error as error:
+            if not _is_damage(error):  # _open tells what is wrong
+                raise
+            return False
+
+    @staticmethod
+    def _connect(path: Path) -> sqlite3.Connection:
+        db = sqlite3.connect(path, timeout=0.5, check_same_thread=False)
+        db.text_factory = _decoded
         try:
             for pragma in (
                 "locking_mode=EXCLUSIVE",  # two processes would send everything twice
@@ -239,6 +293,7 @@ class Spool:
                     "CREATE TABLE IF NOT EXISTS message"
                     " (seq INTEGER PRIMARY KEY, topic TEXT NOT NULL, text TEXT NOT NULL)"
                 )
+                db.execute("SELECT seq, topic, text FROM message LIMIT 1").fetchone()
         except UnicodeDecodeError as error:  # of SQLite's own words about a damaged file
             db.close()
             raise sqlite3.DatabaseError("its structure is damaged") from error
@@ -248,8 +303,17 @@ class Spool:
         return db
 
     def _failed(self, error: Exception, *, readable: bool = False) -> None:
-        """Go on in memory, and say so once; what is on disk may still be read."""
-        if not readable:
+        """Go on in memory, and say so once; what is on disk may still be read.
+
+        A file that is found damaged makes room for a new one, and waits for the next run.
+        """
+        if _is_damage(error) and self._db is not None:
+            self._let_go()
+            with suppress(OSError):
+                _move(self._path, self._unread)
+            self._acked.clear()
+            self._disk_count = self._disk_bytes = 0
+        elif not readable:
             self._let_go()
         self._retry_s = self._clock_s() + RETRY_S
         if not self.trouble:
@@ -279,6 +343,46 @@ class Spool:
                 db.close()
 
 
+def _readable(path: Path) -> list[tuple[Any, Any]]:
+    """Topic and text of the rows before the first damage, and of those behind the last."""
+    if not path.is_file():
+        return []
+    forward: list[tuple[Any, ...]] = []
+    backward: list[tuple[Any, ...]] = []
+    with suppress(sqlite3.Error, UnicodeDecodeError), closing(sqlite3.connect(path)) as db:
+        db.text_factory = _decoded
+        query = "SELECT seq, topic, text FROM message"
+        try:
+            forward.extend(db.execute(f"{query} ORDER BY seq"))
+        except sqlite3.DatabaseError:
+            where = f" WHERE seq > {forward[-1][0]}" if forward else ""
+            backward.extend(db.execute(f"{query}{where} ORDER BY seq DESC"))
+    return [(topic, text) for _, topic, text in (*forward, *reversed(backward))]
+
+
+def _decoded(data: bytes) -> str | None:
+    """A text of the file; None where it is no UTF-8 any more."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether it is the file's fault, not that of the disk or of another process."""
+    if isinstance(error, sqlite3.OperationalError):
+        return "no such column" in str(error)  # another program's file
+    return isinstance(error, sqlite3.DatabaseError)
+
+
+def _move(path: Path, to: Path) -> None:
+    """A database with what SQLite keeps beside it."""
+    for end in ("", "-wal", "-shm"):
+        beside = path.with_name(path.name + end)
+        if beside.exists():
+            beside.replace(to.with_name(to.name + end))
+
+
 def _why(error: Exception) -> str:
-    text = (error.strerror if isinstance(error, OSError) else "") or str(error)
+    text = foreign((error.strerror if isinstance(error, OSError) else "") or error)
     return "another process uses it" if "locked" in text else text

@@ -2,96 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import re
-import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from time import monotonic
 from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from ..config import ClipOptions, RecordOptions
 from ..core.detections import Result
 from ..core.errors import SinkError
 from ..core.frame import SourceInfo, bgr_pixels
 from ..core.interfaces import Sink
+from ..core.packets import EncodedPacket, PacketTap
 from ..core.stats import OutputMeter
+from .budget import Budget
 from .events import EventMessage
 from .json_lines import unwritable
+from .packets import CopyRecorder, Cutting, Uncopyable
+from .rings import QUALITY, PacketRing, PictureRing, Ring
 from .video import VideoFileSink, encode_jpeg
 
 log = logging.getLogger(__name__)
-
-
-# Written before this, a file is of a device whose clock had not been set yet: its age is unknown,
-# and when the clock is set it must not look fifty years old.
-PLAUSIBLE_S = 1_577_836_800  # 2020-01-01
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The oldest recordings are removed until the rest fits both limits. Any thread.
-
-    Only files named ``PREFIX-YYYYMMDDThhmmssZ[-n].mp4`` are ever counted or removed.
-    """
-
-    folder: Path
-    prefix: str
-    max_bytes: int
-    max_age_s: float
-
-    def new_path(self, now_s: float | None = None) -> Path:
-        """A name that nobody has yet; the wall clock of a small device may jump back."""
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_s))
-        path, n = self.folder / f"{self.prefix}-{stamp}.mp4", 1
-        while path.exists():
-            path, n = self.folder / f"{self.prefix}-{stamp}-{n}.mp4", n + 1
-        return path
-
-    def enforce(
-        self, *, spare: Path | None = None, now_s: Callable[[], float] = time.time
-    ) -> list[Path]:
-        """Remove what is too much, never ``spare``; returns what was removed."""
-        files = sorted(self._files())  # by time of last writing
-        total = sum(size for _, size, _ in files)
-        removed = []
-        for written_s, size, path in files:
-            too_old = PLAUSIBLE_S < written_s < now_s() - self.max_age_s
-            if (total > self.max_bytes or too_old) and path != spare and _remove(path):
-                total -= size
-                removed.append(path)
-        return removed
-
-    def remove_oldest(self, *, spare: Path | None = None) -> bool:
-        """Make room on a full disk; False if there is nothing left to remove."""
-        return any(_remove(path) for _, _, path in sorted(self._files())[:1] if path != spare)
-
-    def _files(self) -> list[tuple[float, int, Path]]:
-        ours = re.compile(rf"{re.escape(self.prefix)}-\d{{8}}T\d{{6}}Z(-\d+)?\.mp4")
-        found = []
-        for path in self.folder.glob(f"{self.prefix}-*.mp4"):
-            with suppress(OSError):  # removed by somebody else just now
-                if ours.fullmatch(path.name) and path.is_file():
-                    status = path.stat()
-                    found.append((status.st_mtime, status.st_size, path))
-        return found
-
-
-def _remove(path: Path) -> bool:
-    try:
-        path.unlink()
-    except OSError as error:
-        log.warning("cannot remove %s: %s", path, error.strerror)
-        return False
-    log.info("removed %s to make room", path)
-    return True
 
 
 class _Recorder:
@@ -103,6 +40,7 @@ class _Recorder:
         meter: OutputMeter,
         *,
         prefix: str,
+        others: str = "(?!)",
         make: Callable[[Path], Sink],
     ) -> None:
         assert options.path is not None
@@ -112,23 +50,18 @@ class _Recorder:
             prefix=prefix,
             max_bytes=int(options.budget_mb * 1e6),
             max_age_s=options.keep_hours * 3600,
+            keep_bytes=None if options.keep_mb is None else int(options.keep_mb * 1e6),
+            others=others,
         )
         self._source: SourceInfo | None = None
         self._labels: Sequence[str] = ()
         self._file: Sink | None = None
         self._path = Path()
 
-    def _make_folder(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Take the names and make the folder where missing; raises SinkError with the cure."""
-        self._source, self._labels, folder = source, labels, self._budget.folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            raise SinkError(
-                f"cannot record to {folder}: it is no folder; name another one"
-            ) from error
-        except OSError as error:
-            raise unwritable(f"cannot record to {folder}", error, folder) from error
+    def _claim(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Take the names and the folder; raises SinkError with the cure."""
+        self._source, self._labels = source, labels
+        self._budget.claim()
 
     def _begin_file(self) -> None:
         assert self._source is not None
@@ -157,7 +90,10 @@ RETRY_S = 10.0  # between attempts after a fault
 
 
 class SegmentsSink(_Recorder):
-    """Annotated video in a folder, a new file every so many minutes or megabytes.
+    """Video in a folder, a new file every so many minutes or megabytes.
+
+    Where ``tap`` has a stream's packets, these are copied, with boxes beside (see CopyRecorder).
+    Else results are encoded with all drawn in.
 
     The oldest files are removed to keep within age and budget. A full or vanished disk ends no
     run: frames are counted as lost and a new file is tried every 10 s.
@@ -168,22 +104,40 @@ class SegmentsSink(_Recorder):
         options: RecordOptions,
         meter: OutputMeter,
         *,
+        tap: PacketTap | None = None,
         make: Callable[[Path], Sink] = VideoFileSink,
         clock_s: Callable[[], float] = monotonic,
     ) -> None:
         super().__init__(options, meter, prefix="kestrel", make=make)
         self._options, self._clock_s = options, clock_s
         self._began_s = self._look_s = self._retry_s = 0.0
+        self._tap = tap or PacketTap()
+        self._copy = CopyRecorder(
+            Cutting(self._next_path, lambda: self._is_full(clock_s()), self._ended),
+            overwrite=True,  # names are new
+        )
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Make the folder and try a file in it; raises SinkError."""
-        self._make_folder(source, labels)
-        self._begin()
+        self._claim(source, labels)
+        self._copy.open(source, labels)
+        try:
+            if self._tap.head is None:
+                self._begin()
+        except SinkError:
+            self._budget.release()
+            raise
 
     def emit(self, result: Result) -> None:
         """Write into the present file, or into the next one; never raises for a bad disk."""
         now_s = self._clock_s()
+        self._take_packets(now_s)
+        copies = self._tap.head is not None
         try:
+            if copies:
+                self._end_file()  # of a source that gave none before
+                self._copy.note(result)
+                return
             if self._file is not None and self._is_full(now_s):
                 self._end()
             if self._file is None:
@@ -194,19 +148,52 @@ class SegmentsSink(_Recorder):
             assert self._file is not None
             self._file.emit(result)
         except SinkError as error:
-            self._note_trouble(error, f"; trying again every {RETRY_S:g} s")
-            self._budget.enforce()
-            # another disk user may have taken the room that the budget promised
-            room = error.disk_full and self._budget.remove_oldest()
-            self._retry_s = now_s + (LOOK_S if room else RETRY_S)
+            self._fail(error, now_s)
 
     def close(self) -> None:
         """End the present file."""
+        self._take_packets(self._clock_s())
+        with suppress(SinkError):
+            self._copy.close()
         with suppress(SinkError):
             self._end()
+        self._budget.release()
+
+    def _ended(self) -> None:
+        self._budget.enforce()
+
+    def _take_packets(self, now_s: float) -> None:
+        for item in self._tap.take():
+            if isinstance(item, EncodedPacket) and now_s < self._retry_s:
+                self._meter.dropped("disk")
+                continue
+            try:
+                self._copy.write(item)
+            except Uncopyable as error:
+                log.warning("%s; encoding instead", error)
+                self._tap.begin(None)
+                break
+            except SinkError as error:
+                self._fail(error, now_s)
+        self._meter.dropped("slow disk", self._tap.dropped())
+
+    def _fail(self, error: SinkError, now_s: float) -> None:
+        self._note_trouble(error, f"; trying again every {RETRY_S:g} s")
+        self._budget.enforce()
+        # another disk user may have taken the room that the budget promised
+        room = error.disk_full and self._budget.make_room()
+        self._retry_s = now_s + (LOOK_S if room else RETRY_S)
+
+    def _next_path(self) -> Path:
+        self._path = self._budget.new_path()
+        self._note_begun()
+        return self._path
 
     def _begin(self) -> None:
         self._begin_file()
+        self._note_begun()
+
+    def _note_begun(self) -> None:
         self._began_s = self._look_s = self._clock_s()
         if self._meter.trouble:
             log.info("recording again, to %s", self._path)
@@ -231,26 +218,32 @@ class SegmentsSink(_Recorder):
             return True
 
 
-CATCH_UP = 3  # pictures written a frame: what came before is written beside what comes now
-QUALITY = 90
+MOST_EVENTS = 1000  # told of one clip
+THUMBNAIL_PX = 480
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """A frame as it waits: its picture as JPEG, all else as it came."""
+def clip_stem(told: Mapping[str, Any]) -> str | None:
+    """``20260131T120004_01KG…``, of the files of an event's clip; None without time and id.
 
-    jpeg: NDArray[np.uint8]
-    result: Result  # without pixels
-    time_ns: int
+    ``told``: the event's JSON object. ``clip`` in it, once somebody has chosen a name, goes first.
+    """
+    if named := told.get("clip"):
+        return PurePath(named).stem
+    if not told.get("time") or not told.get("id"):
+        return None
+    second = str(told["time"]).partition(".")[0].replace("-", "").replace(":", "")
+    return f"{second.removesuffix('Z')}_{told['id']}"
 
 
 class ClipSink(_Recorder):
     """A video from ``before_s`` before something appears to ``after_s`` after it has gone.
 
-    Of a moment, which a rule chose, the clip goes to ``after_s`` after it.
+    Of a moment, which a rule chose, the clip goes to ``after_s`` after it. Events that overlap
+    share the clip of the first. Beside it are ``NAME.jpg``, a thumbnail, and ``NAME.json``, its
+    events. Where ``tap`` has packets they are copied (PacketRing), else pictures are encoded.
 
-    Frames wait as JPEG in a ring that is bounded in time and bytes. ``notice`` takes events on any
-    thread; all else runs on the thread of the queue that this sink is behind.
+    ``notice`` takes events on any thread; all else runs on the thread of the queue that this sink
+    is behind.
     """
 
     def __init__(
@@ -258,20 +251,29 @@ class ClipSink(_Recorder):
         options: ClipOptions,
         meter: OutputMeter,
         *,
+        tap: PacketTap | None = None,
         make: Callable[[Path], Sink] = VideoFileSink,
     ) -> None:
-        super().__init__(options, meter, prefix="clip", make=make)
-        self._options = options
+        others = r"\d{8}T\d{6}_[0-9A-Za-z-]{1,64}"
+        super().__init__(options, meter, prefix="clip", others=others, make=make)
+        self._options, self._tap = options, tap
+        before_ns, most_bytes = int(options.before_s * 1e9), options.memory_mb * 1e6
+        self._pictures = PictureRing(before_ns, most_bytes, make=make)
+        self._packets = None if tap is None else PacketRing(before_ns, most_bytes, tap)
+        self._ring: Ring = self._pictures
         self._events: deque[EventMessage] = deque()
         self._in_view: set[str] = set()
-        self._ring: deque[_Kept] = deque()
-        self._ring_bytes = 0
+        self._goes_on = False
+        self._told: list[dict[str, Any]] = []  # events of the clip
         self._until_ns: int | None = None  # None: while something is in view
-        self._began_ns = 0
+        self._began_ns = self._now_ns = 0
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Make the folder; raises SinkError."""
-        self._make_folder(source, labels)
+        self._claim(source, labels)
+        self._pictures.open(source, labels)
+        if self._packets is not None:
+            self._packets.open(source, labels)
         self._budget.enforce()
 
     def notice(self, event: EventMessage) -> None:
@@ -280,91 +282,105 @@ class ClipSink(_Recorder):
 
     def emit(self, result: Result) -> None:
         """Keep the frame; begin, go on with or end a clip."""
-        kept = _keep(result)
-        self._ring.append(kept)
-        self._ring_bytes += kept.jpeg.nbytes
+        copies = self._tap is not None and self._tap.head is not None
+        ring = self._packets if copies and self._packets is not None else self._pictures
+        if ring is not self._ring:
+            self._end()
+            self._ring = ring
+        now_ns = self._now_ns = ring.add(result)
         while self._events:
-            self._follow(self._events.popleft(), kept.time_ns)
-        if self._file is None:
-            self._shorten(kept.time_ns)
+            self._follow(self._events.popleft(), result)
+        if not self._goes_on:
+            ring.shorten(now_ns)
             return
-        self._write(CATCH_UP)
+        if not self._try(ring.go_on):
+            self._goes_on = False
+            with suppress(SinkError):
+                ring.end(now_ns)
+            return
         longest_ns = self._began_ns + int(self._options.max_s * 1e9)
         until_ns = longest_ns if self._until_ns is None else min(self._until_ns, longest_ns)
-        if kept.time_ns >= until_ns or kept.time_ns < self._began_ns:  # or a looped clip restarts
+        if now_ns >= until_ns or now_ns < self._began_ns:  # or a looped clip restarts
             self._end()
 
     def close(self) -> None:
         """End a clip that is under way with all that belongs to it."""
-        if self._file is not None:
-            self._end()
+        self._end()
+        self._budget.release()
 
-    def _follow(self, event: EventMessage, now_ns: int) -> None:
+    def _follow(self, event: EventMessage, result: Result) -> None:
         if event.kind == "other":
             return
         if event.kind == "appear":
             self._in_view.add(event.subject)
         elif event.kind == "disappear":
             self._in_view.discard(event.subject)
-        if event.kind != "disappear" and self._file is None:
-            self._begin(now_ns)
+        told = json.loads(event.text)
+        if event.kind != "disappear":
+            stem = clip_stem(told)
+            if self._goes_on and "clip" in told and stem != self._path.stem:
+                self._end()  # who names the clips begins a new one here
+            if not self._goes_on:
+                self._begin(stem, result)
+        if self._goes_on and len(self._told) < MOST_EVENTS:
+            self._told.append(told)
         after_ns = int(self._options.after_s * 1e9)
-        self._until_ns = None if self._in_view else now_ns + after_ns
+        self._until_ns = None if self._in_view else self._now_ns + after_ns
 
-    def _begin(self, now_ns: int) -> None:
-        self._shorten(now_ns)
+    def _begin(self, stem: str | None, result: Result) -> None:
+        self._ring.shorten(self._now_ns)
+        path = self._budget.new_path() if stem is None else self._budget.folder / f"{stem}.mp4"
+        self._budget.adopt(path)
+        self._path, self._told, self._began_ns = path, [], self._now_ns
         try:
-            self._begin_file()
+            self._ring.begin(path)
+            self._goes_on = True
+            path.with_suffix(".jpg").write_bytes(_thumbnail(result))
         except SinkError as error:
             self._note_trouble(error)
-        else:
-            self._began_ns = now_ns
-
-    def _write(self, count: int) -> None:
-        """The oldest ``count`` frames of the ring."""
-        for _ in range(min(count, len(self._ring))):
-            kept = self._pop()
-            if self._file is None:
-                return
-            try:
-                self._file.emit(_restore(kept))
-            except SinkError as error:
-                self._note_trouble(error)
+        except OSError as error:
+            self._note_trouble(unwritable(f"cannot write a thumbnail of {path}", error, path))
 
     def _end(self) -> None:
-        self._write(len(self._ring))
-        if self._file is None:
+        if not self._goes_on:
             return
-        try:
-            self._end_file()
-        except SinkError as error:
-            self._note_trouble(error)
-        else:
+        self._goes_on = False
+        if self._try(self._ring.end):
             self._meter.trouble = ""
+        if self._path.exists():
+            self._describe()
         self._budget.enforce(spare=self._path)
 
-    def _shorten(self, now_ns: int) -> None:
-        """Let go of what is older than ``before_s``, or more than the memory allows."""
-        before_ns = int(self._options.before_s * 1e9)
-        while self._ring and (
-            abs(now_ns - self._ring[0].time_ns) > before_ns
-            or self._ring_bytes > self._options.memory_mb * 1e6
-        ):
-            self._pop()
+    def _try(self, step: Callable[[int], None]) -> bool:
+        try:
+            step(self._now_ns)
+        except SinkError as error:
+            self._note_trouble(error)
+            if isinstance(error, Uncopyable) and self._tap is not None:
+                self._tap.begin(None)  # the next clip is encoded
+            return False
+        return True
 
-    def _pop(self) -> _Kept:
-        kept = self._ring.popleft()
-        self._ring_bytes -= kept.jpeg.nbytes
-        return kept
+    def _describe(self) -> None:
+        """Write ``NAME.json``."""
+        files = {"video": ".mp4", "thumbnail": ".jpg", "boxes": ".jsonl"}
+        names = {kind: self._path.with_suffix(ending) for kind, ending in files.items()}
+        first = self._told[0] if self._told else {}
+        told: dict[str, Any] = {
+            **{key: first[key] for key in ("id", "label", "track_id", "time") if key in first},
+            **{kind: path.name for kind, path in names.items() if path.exists()},
+            "events": self._told,
+        }
+        try:
+            self._path.with_suffix(".json").write_text(json.dumps(told, indent=1) + "\n")
+        except OSError as error:
+            self._note_trouble(unwritable(f"cannot describe {self._path}", error, self._path))
 
 
-def _keep(result: Result) -> _Kept:
-    frame = result.frame
-    jpeg = encode_jpeg(bgr_pixels(frame), QUALITY)
-    bare = replace(frame, pixels=np.empty((0, 0, 3), np.uint8), format="bgr8")
-    return _Kept(jpeg, replace(result, frame=bare), frame.time_ns)
-
-
-def _restore(kept: _Kept) -> Result:
-    pixels: Any = cv2.imdecode(kept.jpeg, cv2.IMREAD_COLOR)
-    return replace(kept.result, frame=replace(kept.result.frame, pixels=pixels))
+def _thumbnail(result: Result) -> bytes:
+    """The frame as JPEG, no longer than THUMBNAIL_PX."""
+    pixels = bgr_pixels(result.frame)
+    scale = min(1.0, THUMBNAIL_PX / max(pixels.shape[:2]))
+    size = [max(1, round(side * scale)) for side in pixels.shape[1::-1]]
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return encode_jpeg(np.asarray(small, np.uint8), QUALITY).tobytes()

@@ -7,6 +7,7 @@ last whole piece ends, without reading the pictures.
 from __future__ import annotations
 
 import errno
+import os
 import struct
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +26,27 @@ def whole_part(path: Path) -> tuple[int, int]:
     with path.open("rb") as file:
         matroska = file.read(4) == b"\x1a\x45\xdf\xa3"
         return (_clusters if matroska else _fragments)(file, size)
+
+
+def keep_whole(path: Path) -> str:
+    """Cut a recording to what plays, or remove it; the end of a message that says what is left."""
+    try:
+        end, kept = whole_part(path)
+        if kept:
+            os.truncate(path, end)
+            return f"the first {kept} of them stay playable"
+        path.resolve().unlink()  # a link to it is the user's own
+    except OSError as fault:
+        return f"what plays of it could not be told ({fault.strerror})"
+    return "none of them was written whole, so the file is removed"
+
+
+def is_torn(path: Path, frames: int) -> bool:
+    """Whether some of the frames are missing in the closed file: libav does not tell of that."""
+    try:
+        return whole_part(path)[1] < frames
+    except FileNotFoundError:  # somebody moved it while it grew, which harms nothing
+        return False
 
 
 def why_not_more(path: Path) -> OSError:

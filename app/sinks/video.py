@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import logging
-import os
 import stat
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -16,13 +16,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.detections import Detections, DrawnShape, Result, printable
+from ..core.detections import Detections, DrawnShape, Result
 from ..core.errors import ConfigError, SinkError
 from ..core.frame import SourceInfo, bgr_pixels
 from ..core.letterbox import place
 from ..core.overlay import OverlayStyle, captions, colour_of, place_tags, text_colour_on
-from .json_lines import open_output, unwritable
-from .salvage import whole_part, why_not_more
+from ..core.text import printable
+from .json_lines import LinesFile, ResultEncoder, open_output, unwritable
+from .salvage import is_torn, keep_whole, why_not_more
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ class H264Writer:
             )
         kind = FORMATS[path.suffix.lower()]
         # "file:", or a name with a colon in it would be taken for a protocol
-        with _plain_errors():
+        with plain_errors():
             self._container: Any = av.open(
                 f"file:{path}", "w", format=kind, options=CONTAINERS[kind]
             )
@@ -172,8 +173,11 @@ class H264Writer:
         self._clock = _Clock(fps)
         self._next_keyframe = 0
 
-    def write(self, pixels: NDArray[np.uint8], time_ns: int) -> None:
-        """Encode (H, W, 3) uint8 BGR as it was at ``time_ns``, on any clock."""
+    def write(self, pixels: NDArray[np.uint8], time_ns: int) -> float:
+        """Encode (H, W, 3) uint8 BGR as it was at ``time_ns``, on any clock.
+
+        Returns its place in the video in ms.
+        """
         from av.video.frame import PictureType, VideoFrame
 
         cv2.cvtColor(pixels, cv2.COLOR_BGR2YUV_I420, dst=self._yuv)
@@ -182,28 +186,29 @@ class H264Writer:
         if picture.pts >= self._next_keyframe:
             picture.pict_type = PictureType.I
             self._next_keyframe = picture.pts + round(KEYFRAME_S * TICKS)
-        with _plain_errors():
+        with plain_errors():
             self._container.mux(self._stream.encode(picture))
+        return float(round(picture.pts * 1000 / TICKS, 3))
 
     def close(self) -> None:
         """Write what the encoder still holds, and the end of the file."""
         try:
-            with _plain_errors():
+            with plain_errors():
                 self._container.mux(self._stream.encode(None))
         except (OSError, ValueError):
             self.abandon()
             raise
-        with _plain_errors():
+        with plain_errors():
             self._container.close()
 
     def abandon(self) -> None:
         """Let go after a fault; never raises."""
-        with suppress(OSError, ValueError), _plain_errors():  # the end cannot be written either
+        with suppress(OSError, ValueError), plain_errors():  # the end cannot be written either
             self._container.close()
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
     """Some of libav's errors, an external library's for one, are neither OSError nor ValueError."""
     from av.error import FFmpegError
 
@@ -233,24 +238,94 @@ class _Clock:
         return self._last
 
 
+class BoxesBeside:
+    """``NAME.jsonl`` beside a video: the lines of --json, with ``at_ms``, the place in the video.
+
+    Opened with its first line. Raises SinkError as LinesFile does.
+    """
+
+    def __init__(self, video: Path, *, overwrite: bool) -> None:
+        self._file = LinesFile(str(video.with_suffix(".jsonl")), overwrite=overwrite)
+        self._line = ResultEncoder()
+        self._open = False
+
+    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """Take the names."""
+        self._line.open(source, labels)
+
+    def write(self, result: Result, at_ms: float) -> None:
+        """The line of one frame."""
+        if not self._open:
+            self._file.open()
+            self._open = True
+        self._file.write(f'{self._line(result)[:-1]}, "at_ms": {at_ms}}}')
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._open:
+            self._open = False
+            self._file.close()
+
+
+class LostFrames:
+    """Which frames of a source were captured and not recorded: gaps in their numbers."""
+
+    MOST = 8  # gaps that are named
+
+    def __init__(self) -> None:
+        self._next: int | None = None
+        self._count = self._gaps = 0
+        self._named: list[str] = []
+
+    def look(self, index: int) -> None:
+        """The next frame that was recorded."""
+        if self._next is not None and index > self._next:
+            self._count += index - self._next
+            self._gaps += 1
+            if self._gaps <= self.MOST:
+                last = f"-{index - 1}" if index - 1 > self._next else ""
+                self._named.append(f"{self._next}{last}")
+        self._next = index + 1
+
+    def __str__(self) -> str:
+        """Of the log; "" where none is missing."""
+        if not self._count:
+            return ""
+        more = ", …" if self._gaps > self.MOST else ""
+        return f"; {self._count} that were captured are missing: {', '.join(self._named)}{more}"
+
+
 DEFAULT_FPS = 30.0
 
 
 class VideoFileSink:
     """H.264 with everything drawn in, in .mp4, .mov or .mkv; time stamps are those of the frames.
 
+    Not where ``draw`` is False; ``beside`` writes the boxes into BoxesBeside.
+
     The first frame sets the size; frames of another size are letterboxed into it. No frames, no
-    file: an earlier recording of that name is replaced by the first frame only. ``fps`` is a hint
-    for players; None takes the source's.
+    file: an earlier recording of that name is replaced by the first frame only, and, unless
+    ``overwrite``, never. ``fps`` is a hint for players; None takes the source's.
     """
 
-    def __init__(self, path: str | Path, fps: float | None = None) -> None:
-        self._path = Path(path)
+    def __init__(
+        self,
+        path: str | Path,
+        fps: float | None = None,
+        *,
+        draw: bool = True,
+        beside: bool = False,
+        overwrite: bool = True,
+    ) -> None:
+        self._path, self._overwrite, self._draws = Path(path), overwrite, draw
+        self._beside = BoxesBeside(self._path, overwrite=overwrite) if beside else None
+        self._lost = LostFrames()
         if self._path.suffix.lower() not in FORMATS:
             raise ConfigError(
                 f"cannot record to {self._path}: the name must end in one of {', '.join(FORMATS)}"
             )
         self._asked_fps, self._fps = fps, DEFAULT_FPS
+        self._claim: io.FileIO | None = None  # keeps other runs from the file
         self._labels: Sequence[str] = ()
         self._open = self._made_file = False
         self._earlier: tuple[int, ...] | None = None  # what marks the file of an earlier recording
@@ -261,6 +336,8 @@ class VideoFileSink:
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Check that the file can be written and the encoder is there; else SinkError."""
         self._labels = labels
+        if self._beside is not None:
+            self._beside.update(source, labels)
         self._fps = min(max(self._asked_fps or source.fps or DEFAULT_FPS, 1.0), 240.0)
         missing = why_no_encoder()
         if missing:
@@ -271,12 +348,14 @@ class VideoFileSink:
                 f"cannot record to {self._path}: it is a {_kind(self._path)}, and a video needs a "
                 "regular file; name another one"
             )
-        open_output(self._path, truncate=False).close()
+        self._claim = open_output(self._path, truncate=False, overwrite=self._overwrite)
         self._open, self._made_file, self._earlier = True, not existed, self._mark()
 
     def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """See interfaces.Updatable; frames of another size are letterboxed."""
         self._labels = labels
+        if self._beside is not None:
+            self._beside.update(source, labels)
 
     def emit(self, result: Result) -> None:
         """Draw on a copy, encode and write; raises SinkError when the disk is full."""
@@ -290,10 +369,13 @@ class VideoFileSink:
                 self._canvas = np.zeros((height, width, 3), np.uint8)
                 self._writer = H264Writer(self._path, (width, height), self._fps)
             self._draw(pixels, result)
-            self._writer.write(self._canvas, result.frame.time_ns)
+            at_ms = self._writer.write(self._canvas, result.frame.time_ns)
         except (OSError, ValueError) as error:
             raise self._stopped(error) from error
         self._frames += 1
+        self._lost.look(result.frame.index)
+        if self._beside is not None:
+            self._beside.write(result, at_ms)
 
     def close(self) -> None:
         """Write the end of the file; raises SinkError if that fails. No frames: no file."""
@@ -302,28 +384,32 @@ class VideoFileSink:
         self._open = False
         if self._writer is None:
             self._remove_if_made()
+            self._release()
             return
         try:
             self._writer.close()
-            if self._torn():
+            if is_torn(self._path, self._frames):
                 raise why_not_more(self._path)
         except (OSError, ValueError) as error:
             raise self._stopped(error) from error
         self._writer = None
-        log.info("recorded %d frames to %s", self._frames, self._path)
+        self._release()
+        log.info("recorded %d frames to %s%s", self._frames, self._path, self._lost)
 
     def _draw(self, pixels: NDArray[np.uint8], result: Result) -> None:
         """Fill the canvas; the frame itself belongs to all sinks and stays as it is."""
         canvas = self._canvas
         height, width = pixels.shape[:2]
         if (height + height % 2, width + width % 2) != canvas.shape[:2]:
-            pixels = pixels.copy()
-            draw_result(pixels, result, self._labels)
+            if self._draws:
+                pixels = pixels.copy()
+                draw_result(pixels, result, self._labels)
             _fit(pixels, canvas)
             return
         inner = canvas[:height, :width]
         np.copyto(inner, pixels)
-        draw_result(inner, result, self._labels)
+        if self._draws:
+            draw_result(inner, result, self._labels)
         canvas[height:] = canvas[height - 1 : height]
         canvas[:, width:] = canvas[:, width - 1 : width]
 
@@ -332,34 +418,24 @@ class VideoFileSink:
         if self._writer is not None:
             self._writer.abandon()
         self._writer, self._open = None, False
+        self._release()
         if self._mark() == self._earlier:  # not begun: an earlier recording is still whole
             self._remove_if_made()
             return self._fault(f"cannot record to {self._path}", error)
-        try:
-            end, kept = whole_part(self._path)
-            if kept:
-                os.truncate(self._path, end)
-        except OSError as fault:
-            kept_text = f"what plays of it could not be told ({fault.strerror})"
-        else:
-            kept_text = f"the first {kept} of them stay playable"
-            if not kept:
-                self._remove()
-                kept_text = "none of them was written whole, so the file is removed"
         what = f"recording to {self._path} stopped after {self._frames} frames"
-        return self._fault(what, error, f"; {kept_text}")
+        return self._fault(what, error, f"; {keep_whole(self._path)}")
 
     def _fault(self, what: str, error: Exception, end: str = "") -> SinkError:
         if isinstance(error, OSError):
             return unwritable(what, error, self._path, end)
         return SinkError(f"{what}: libav refused: {error}{end}")
 
-    def _torn(self) -> bool:
-        """Whether frames are missing in the closed file: libav does not tell of a torn end."""
-        try:
-            return whole_part(self._path)[1] < self._frames
-        except FileNotFoundError:  # somebody moved it while it grew, which harms nothing
-            return False
+    def _release(self) -> None:
+        if self._claim is not None:
+            self._claim.close()
+            self._claim = None
+        if self._beside is not None:
+            self._beside.close()
 
     def _mark(self) -> tuple[int, ...] | None:
         """Differs once something was written."""
@@ -371,11 +447,8 @@ class VideoFileSink:
 
     def _remove_if_made(self) -> None:
         if self._made_file:
-            self._remove()
-
-    def _remove(self) -> None:
-        with suppress(OSError):
-            self._path.resolve().unlink()  # a link to it is the user's own
+            with suppress(OSError):
+                self._path.resolve().unlink()  # a link to it is the user's own
 
 
 def _kind(path: Path) -> str:

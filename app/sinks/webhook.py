@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import base64
 import http.client
+import io
 import logging
+import socket
 import ssl
 import threading
 import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from time import monotonic
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from .. import __version__
 from ..config import WebhookOptions
 from ..core.errors import ConfigError
 from ..core.stats import OutputMeter
+from ..core.text import foreign
+from ..core.tls import client_context, untrusted
 from .events import EventMessage
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 STOP_S = 1.0
+ANSWER_BYTES = 65_536  # of all that a server says to one event; more is no answer
+_KEPT = "%/:?#[]@!$&'()*+,;=~"  # of an address; the rest is written as %XX
 _WORTH_ANOTHER_TRY = (408, 425, 429)  # and all of 5xx
 
 
@@ -32,7 +40,8 @@ class Webhook:
 
     What the service does not take is tried again with growing pauses, ``attempts`` times; what a
     full queue has no room for is dropped, oldest first. Redirects are refused: the address that
-    was configured gets the event, or nobody.
+    was configured gets the event, or nobody. ``timeout_s`` is for all of one attempt, however
+    slowly the server speaks; only the look-up of its name has the system's own limit.
     """
 
     def __init__(
@@ -125,9 +134,9 @@ class Webhook:
             why = error.reason
             if isinstance(why, ssl.SSLCertVerificationError):
                 return untrusted(why, "webhook"), True
-            return f"it cannot be reached ({getattr(why, 'strerror', None) or why})", True
+            return f"it cannot be reached ({_words(why)})", True
         except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: IDNA
-            return f"no answer ({error or type(error).__name__})", True
+            return f"no answer ({_words(error)})", True
 
 
 def _refusal(error: urllib.error.HTTPError) -> str:
@@ -141,7 +150,9 @@ def _address(url: str) -> tuple[str, dict[str, str]]:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError:
+        url.encode()
+        (host or "").encode("idna")
+    except ValueError:  # a surrogate is one, too
         host, port, parts = None, None, SplitResult("", "", "", "", "")
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigError(
@@ -153,7 +164,8 @@ def _address(url: str) -> tuple[str, dict[str, str]]:
         headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
     netloc = f"[{host}]" if ":" in host else host
     netloc += f":{port}" if port else ""
-    return parts._replace(netloc=netloc, fragment="").geturl(), headers
+    path, query = quote(parts.path, safe=_KEPT), quote(parts.query, safe=_KEPT)
+    return parts._replace(netloc=netloc, path=path, query=query, fragment="").geturl(), headers
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -162,24 +174,102 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+def _words(why: object) -> str:
+    return foreign(getattr(why, "strerror", None) or why) or type(why).__name__
+
+
+class _Answer(io.RawIOBase):
+    """What a server sends until ``end_s``; raises OSError for more than ANSWER_BYTES, or later."""
+
+    def __init__(self, sock: socket.socket, end_s: float) -> None:
+        self._sock, self._end_s, self._left = sock, end_s, ANSWER_BYTES
+        self._file = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """See io.RawIOBase."""
+        self._sock.settimeout(_until(self._end_s))
+        count = self._file.readinto(buffer)
+        self._left -= count or 0
+        if self._left < 0:
+            raise OSError(f"it says more than {ANSWER_BYTES} bytes")
+        return count
+
+    def close(self) -> None:
+        """See io.IOBase."""
+        self._file.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, end_s: float, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Answer(sock, end_s))
+
+
+class _Connection(http.client.HTTPConnection):
+    """One exchange, all of it within the time-out."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._end_s = monotonic() + (self.timeout or 0)
+        self.response_class = partial(_Response, end_s=self._end_s)  # type: ignore[assignment]
+        # http.client would give each address of the host the whole time
+        self._create_connection = partial(_connect, self._end_s)
+
+    def send(self, data: Any) -> None:
+        """See http.client.HTTPConnection."""
+        if self.sock is not None:
+            self.sock.settimeout(_until(self._end_s))
+        super().send(data)
+
+
+class _TlsConnection(http.client.HTTPSConnection, _Connection):
+    """The same over TLS."""
+
+
+def _connect(end_s: float, address: tuple[str, int], *_: object) -> socket.socket:
+    fault: OSError | None = None
+    for family, kind, protocol, _name, place in socket.getaddrinfo(
+        *address, type=socket.SOCK_STREAM
+    ):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(_until(end_s))
+            sock.connect(place)
+            sock.settimeout(_until(end_s))  # for TLS
+            return sock
+        except OSError as error:
+            fault = error
+            sock.close()
+    raise fault or OSError("its name has no address")
+
+
+def _until(end_s: float) -> float:
+    left_s = end_s - monotonic()
+    if left_s <= 0:
+        raise TimeoutError("not done within timeout_s")
+    return left_s
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Connection, request)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(context=context)
+        self._trusted = context
+
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_TlsConnection, request, context=self._trusted)
+
+
 def _opener(options: WebhookOptions) -> Callable[..., Any]:
-    https = urllib.request.HTTPSHandler(context=client_context(options.ca_file, "webhook"))
-    return urllib.request.build_opener(https, _NoRedirect).open
-
-
-def client_context(ca_file: str | None, table: str) -> ssl.SSLContext:
-    """Trusts the system's authorities, or those in ``ca_file`` of the ``[table]``."""
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read ca_file {ca_file} of [{table}]: {error.strerror or error}"
-        ) from error
-
-
-def untrusted(error: ssl.SSLCertVerificationError, table: str) -> str:
-    """What is wrong with the other side's certificate, and the cure."""
-    return (
-        f"its certificate is not trusted ({error.verify_message}); name its authority as ca_file "
-        f"in [{table}]"
-    )
+    context = client_context(options.ca_file, "webhook")
+    return urllib.request.build_opener(_Http(), _Https(context), _NoRedirect).open

@@ -45,6 +45,22 @@ def load_cv2() -> Any:
     return cv2
 
 
+@functools.cache
+def load_av() -> Any:
+    """The av module (PyAV), with FFmpeg's own messages off unless this log is at DEBUG.
+
+    Imported when the first source needs it: that takes a tenth of a second.
+    """
+    import av
+
+    if log.isEnabledFor(logging.DEBUG):
+        # straight to stderr: through Python's logging FFmpeg's threads would wait for the GIL
+        av.logging.restore_default_callback()
+    else:
+        av.logging.set_level(None)
+    return av
+
+
 def to_bgr(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 BGR, C-contiguous, from gray, BGRA or 16-bit pixels; BGR passes untouched."""
     cv2 = load_cv2()
@@ -94,38 +110,38 @@ def usable_fps(fps: float) -> float | None:
 class MediaClock:
     """Turns reported positions into rising nanoseconds that start at 0.
 
-    From the first position on that does not rise (some AVI files), or is no number, every frame
+    From the first position on that does not rise (some AVI files), or is not told, every frame
     counts one period: a frame's place must never depend on when it was decoded.
     """
 
     def __init__(self, *, fps: float | None, label: str) -> None:
         self.period_ns = round(1e9 / (fps or DEFAULT_FPS))
         self._label = label
-        self._origin_ms: float | None = None
-        self._last_ns = 0
-        self._trusted = True
+        self.restart()
 
-    def position_ms(self, media_ns: int) -> float:
-        """The container's own position for one of ours."""
-        return (self._origin_ms or 0.0) + media_ns / 1e6
+    def restart(self) -> None:
+        """The next frame is the recording's first."""
+        self.origin_ns: int | None = None  # the first frame's position; None before it
+        self.trusted = True  # False: positions are of no use, frames are counted
+        self._last_ns = -1
 
-    def jump(self, media_ns: int) -> None:
-        """The next frame comes from there: positions may fall this once."""
-        self._last_ns = -1 if self._trusted else max(-1, media_ns - self.period_ns)
+    def jump(self) -> None:
+        """The next frame may lie anywhere. Only while positions are trusted."""
+        self._last_ns = -1
 
-    def place(self, position_ms: float) -> int:
+    def place(self, position_ns: int | None) -> int:
         """media_ns of the next frame in order, given its reported position."""
-        if self._origin_ms is None:
-            self._trusted = math.isfinite(position_ms)
-            self._origin_ms = position_ms
+        if self.origin_ns is None:
+            self.origin_ns, self.trusted = position_ns or 0, position_ns is not None
+            self._last_ns = 0
             return 0
         place_ns = -1
-        if self._trusted and math.isfinite(position_ms):
-            place_ns = round((position_ms - self._origin_ms) * 1e6)
+        if self.trusted and position_ns is not None:
+            place_ns = position_ns - self.origin_ns
         if place_ns <= self._last_ns:
-            if self._trusted:
+            if self.trusted:
                 log.debug("%s: positions do not rise; going on by the frame rate", self._label)
-            self._trusted = False
+            self.trusted = False
             place_ns = self._last_ns + self.period_ns
         self._last_ns = place_ns
         return place_ns
@@ -209,16 +225,24 @@ class SourceOptions:
     decode_threads: int | None = None  # None: chosen by the cores this process may use
     raw: bool = False  # cameras hand over YUYV and NV12 as they are, where they give these
     rtsp_transport: RtspTransport = "auto"  # TCP first; UDP loses packets rather than time
-    max_megapixels: float = 64.0  # larger pictures are refused before they are decoded
+    deinterlace: bool = False  # of interlaced pictures; else their two moments stay woven
+    max_megapixels: float = 64.0  # larger pictures are refused
+    ca_file: str | None = None  # authorities to trust; None: the system's
+    tls_insecure: bool = False  # trust anybody
+    poll_s: float = 1.0  # between two requests for a still picture
+    playlist: bool = False  # what the address gives is HLS, whatever its name
 
     def __post_init__(self) -> None:
-        for name in ("open_timeout_s", "read_timeout_s"):
+        for name in ("open_timeout_s", "read_timeout_s", "max_megapixels"):
             if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be above 0 s, is {getattr(self, name)}")
-        if not self.max_megapixels > 0:
-            raise ConfigError(f"max_megapixels must be above 0, is {self.max_megapixels}")
+                raise ConfigError(f"{name} must be above 0, is {getattr(self, name)}")
         if self.decode_threads is not None and self.decode_threads < 1:
             raise ConfigError(f"decode_threads must be at least 1, is {self.decode_threads}")
+
+    @property
+    def max_pixels(self) -> int:
+        """The largest picture that is decoded."""
+        return round(self.max_megapixels * 1e6)
 
     def threads(self) -> int:
         """Decoder threads: as asked for, else one core is left to inference, at most 4."""

@@ -143,7 +143,8 @@ GOODBYE_S = 0.6  # for the source to close politely (an RTSP camera counts its s
 PR_SET_PDEATHSIG = 1
 
 
-FIELDS = ("index", "captured_ns", "media_ns", "format")  # of a frame, besides its pixels
+# of a frame, besides its pixels
+FIELDS = ("index", "captured_ns", "media_ns", "format", "colour", "pixel_aspect", "stream_ns")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +156,9 @@ class PlainFrame:
     captured_ns: int
     media_ns: int | None = None
     format: str = "bgr8"
+    colour: tuple[str, bool] = ("bt601", False)  # as Colour
+    pixel_aspect: float = 1.0
+    stream_ns: int | None = None
 
 
 class ChildSource(Protocol):
@@ -200,9 +204,10 @@ def serve(
 
 
 def _be_a_good_child() -> None:
-    # Ctrl-C and a supervisor's SIGTERM reach the whole group: the parent decides when to stop.
+    # Ctrl-C, a supervisor's SIGTERM and a lost terminal reach the whole group: the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError, AttributeError):
         # Also when this process hangs, or is stopped. It fires when the parent's *thread* ends,

@@ -29,7 +29,7 @@ from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
 from ..core.credentials import mask_credentials
-from ..core.detections import printable
+from ..core.text import printable
 
 MULTICAST = ("239.255.255.250", 3702)
 MOST_DEVICES, MOST_PROFILES = 64, 8

@@ -7,6 +7,7 @@ owner at a time), and the source is opened anew, with back-off and jitter (Retry
 again. Nothing ever takes the place of a missing frame.
 
     opening -> live <-> stalled -> reconnecting -> live …       failed: its first opening failed
+    opening -> offline -> live, and reconnecting -> offline after OFFLINE_NS     (core/states.py)
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from dataclasses import dataclass, replace
 from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, SourceInfo, describe
 from ..core.interfaces import FrameSource, SourceListener
+from ..core.states import LOST
+from ..core.text import foreign
 from .diagnose import no_frame
 from .health import BacklogFilter, FreezeDetector, PictureFault
 
 log = logging.getLogger(__name__)
 
 
+REASON = 400  # characters of why a source was lost, part of which its server may have written
 READ_S = 0.2  # how soon a reader that nobody wants any more notices
 
 
@@ -112,6 +116,7 @@ STEADY_NS = 5_000_000_000  # live for so long: the next loss is a new one, tried
 MOST_LEFT_BEHIND = 3  # readers that hang in a driver; more are not started until one returns
 GOODBYE_S = 1.2  # what a driver may take to let go of its camera
 _LOOK_AGAIN_NS = 50_000_000
+OFFLINE_NS = 30_000_000_000  # lost for so long it is no longer told as coming back any moment
 
 
 class Retry:
@@ -163,6 +168,7 @@ class Retry:
         self.due_ns = self._now_ns() + round(wait_s * 1e9)
 
 
+TELL_SIZE_NS = 60_000_000_000  # changes of size in between are only counted
 SLEPT_NS = 2_000_000_000  # nobody has read for so long: this process was stopped, not the source
 
 
@@ -207,15 +213,17 @@ class ReconnectingSource:
         self._freeze = FreezeDetector(
             freeze_s=self._endurance.freeze_s, black_s=self._endurance.black_s
         )
-        self.state = "opening"
+        self.state, self._cause = "opening", ""
         self._attempts = 0  # openings since it was last live
         self._alive_ns = 0  # when it last gave a frame, or this attempt began
         self._lost_ns = self._live_ns = 0
+        self._was_live = False
         self._looked_ns = now_ns()
         self._next_index = self._base = 0
         self._recording = False
         self._info: SourceInfo | None = None
         self._wh_px: tuple[int, int] | None = None
+        self._told_size_ns = -TELL_SIZE_NS
         self._backlog = BacklogFilter()
 
     def listen(self, listener: SourceListener) -> None:
@@ -228,14 +236,15 @@ class ReconnectingSource:
         while self._attempt is not None and self._attempt.info is None:
             try:
                 self._attempt.take(0.2)
-                self._check_deadlines()
+                if self._attempt.info is None:  # else how long it took to open is no silence
+                    self._check_deadlines()
             except SourceEnded:
                 raise
             except SourceError as error:
                 if not self._endurance.wait:
                     self._to("failed", "")  # who catches the error tells it
                     raise
-                self._lose(str(error))
+                self._lose(foreign(error, REASON))
         if self._attempt is None or self._attempt.info is None:
             return SourceInfo(self._label, live=True, detail="waiting for it")
         self._opened(self._attempt.info)
@@ -251,6 +260,8 @@ class ReconnectingSource:
         try:
             while True:
                 self._looked_ns = now_ns
+                if self.state == "reconnecting" and now_ns - self._lost_ns > OFFLINE_NS:
+                    self._to("offline", self._cause)
                 if self._attempt is None:
                     self._wait_to_retry(deadline_ns)
                 else:
@@ -302,7 +313,7 @@ class ReconnectingSource:
         except SourceError as error:
             if self._recording and not self._endurance.loop:
                 raise
-            self._lose(str(error))
+            self._lose(foreign(error, REASON))
             return None
         return None if frame is None else self._examined(frame)
 
@@ -348,14 +359,19 @@ class ReconnectingSource:
         if self.state != "live":
             if self.state != "stalled":
                 self._live_ns = now_ns
-            if self.state == "reconnecting":
+            if self._was_live and self.state in LOST:
                 self._count("reconnects")
             self._to("live", self._how_it_came_back(now_ns))
+            self._was_live = True
         if frame.media_ns is not None:  # a recording: its end is its own, and stills are no fault
             return frame
         if self._wh_px is not None and frame.wh_px != self._wh_px:
             self._count("size changes")
-            log.info("source %s: frames are %dx%d from here on", self._label, *frame.wh_px)
+            # a camera that changes it all the time must not fill the log
+            quiet = now_ns - self._told_size_ns < TELL_SIZE_NS
+            level = logging.DEBUG if quiet else logging.INFO
+            log.log(level, "source %s: frames are %dx%d from here on", self._label, *frame.wh_px)
+            self._told_size_ns = self._told_size_ns if quiet else now_ns
         self._wh_px = frame.wh_px
         seen = self._freeze.look(frame, now_ns)
         if seen is PictureFault.FROZEN:
@@ -368,13 +384,15 @@ class ReconnectingSource:
 
     def _lose(self, why: str) -> None:
         """Give this opening up, and open again after a while."""
-        if self.state != "reconnecting":
+        self._cause = why
+        if self.state in LOST:
+            log.debug("source %s: %s", self._label, why)
+        else:
             self._lost_ns, self._attempts = self._now_ns(), 0
             self._retry.forgive(self._live_ns)
-            self._count("losses")
-            self._to("reconnecting", why)
-        else:
-            log.debug("source %s: %s", self._label, why)
+            if self._was_live:
+                self._count("losses")
+            self._to("reconnecting" if self._was_live else "offline", why)
         self._leave_attempt()
         self._retry.back_off()
 
@@ -386,7 +404,7 @@ class ReconnectingSource:
     def _how_it_came_back(self, now_ns: int) -> str:
         if self.state == "stalled":
             return "frames come again"
-        if self.state == "reconnecting":
+        if self.state in LOST:
             away_s = (now_ns - self._lost_ns) / 1e9
             return f"again after {away_s:.1f} s, at attempt {self._attempts}"
         return ""

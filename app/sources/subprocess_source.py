@@ -6,27 +6,33 @@ import contextlib
 import dataclasses
 import logging
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ..core.errors import SourceEnded, SourceError
-from ..core.frame import Frame, FramePool, SourceInfo
+from ..core.frame import Colour, Frame, FramePool, SourceInfo
 from ..core.interfaces import FrameSource
 from ..core.package import child_command
-from .base import SourceOptions, load_cv2
+from .base import SourceOptions, load_av, load_cv2
 from .diagnose import no_frame
 from .frame_ipc import FIELDS, Channel, Closed, Message, SlotReader, serve
+from .packets import PipeReader, PipeTap, TakesPackets
 
 log = logging.getLogger(__name__)
 
-START_S = 30.0  # for Python and OpenCV to load, on a slow device under load
+START_S = 30.0  # for Python and FFmpeg to load, on a slow device under load
 GRACE_S = 1.0  # for the decoder to notice by itself, and to say better what is wrong
 GOODBYE_S = 0.8
+# The most that a decoder may allocate. With 64 megapixels, 2 GB; H.265 of 3840x2160 in 10 bits by
+# four threads takes 0.9 GB.
+BASE_BYTES, BYTES_PER_PIXEL = 512 << 20, 24
 
 
 def decoder_command() -> list[str]:
@@ -47,11 +53,15 @@ class IsolatedSource:
         *,
         label: str,
         options: SourceOptions,
+        packets: TakesPackets | None = None,
         command: Callable[[], Sequence[str]] = decoder_command,
     ) -> None:
         self._uri, self._command = uri, command
         self._label = label
         self._options = options
+        self._packets = packets
+        self._pipe: PipeReader | None = None
+        self._packets_fd: int | None = None
         self._pool = FramePool()
         self._child: subprocess.Popen[bytes] | None = None
         self._channel: Channel | None = None
@@ -73,7 +83,8 @@ class IsolatedSource:
             self._start()
             self._expect("ready", START_S, f"the decoder of {self._label} did not start")
             # The URI goes this way because every user of the machine can read a command line.
-            self._send({"uri": self._uri, "options": dataclasses.asdict(self._options)})
+            request = {"uri": self._uri, "options": dataclasses.asdict(self._options)}
+            self._send({**request, "packets_fd": self._packets_fd})
             limit_s = self._options.open_timeout_s
             message = self._expect(
                 "opened",
@@ -84,6 +95,8 @@ class IsolatedSource:
         except BaseException:
             self.close()
             raise
+        if self._pipe is not None:
+            self._pipe.drain()
         info = SourceInfo(**message["info"])
         self._live = info.live
         return dataclasses.replace(
@@ -99,6 +112,8 @@ class IsolatedSource:
             raise SourceEnded
         started_s = time.monotonic()
         message, self._pending = self._pending or self._receive(timeout_s), None
+        if self._pipe is not None:
+            self._pipe.drain()  # the packets of a frame are sent before it
         if message is None:
             self._silent_s += time.monotonic() - started_s
             limit_s = self._options.read_timeout_s
@@ -127,6 +142,10 @@ class IsolatedSource:
             channel.close()  # the child closes its source and leaves
         if slots:
             slots.close()
+        pipe, self._pipe = self._pipe, None
+        if pipe:
+            pipe.drain()
+            pipe.close()
         if self._memory_fd >= 0:
             os.close(self._memory_fd)
             self._memory_fd = -1
@@ -153,10 +172,18 @@ class IsolatedSource:
         self._memory_fd = os.memfd_create("kestrel-frames")
         self._slots = SlotReader(self._memory_fd)
         fds = (channel_fd, self._memory_fd)
+        with contextlib.ExitStack() as stack:
+            if self._packets is not None:
+                ours, theirs = os.pipe()
+                stack.callback(os.close, theirs)
+                self._pipe, self._packets_fd = PipeReader(ours, self._packets), theirs
+            self._run_child(fds)
+
+    def _run_child(self, fds: tuple[int, ...]) -> None:
         noisy = log.isEnabledFor(logging.DEBUG)
         self._child = subprocess.Popen(
             [*self._command(), *map(str, fds)],
-            pass_fds=fds,
+            pass_fds=fds if self._packets_fd is None else (*fds, self._packets_fd),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=None if noisy else subprocess.DEVNULL,
@@ -191,7 +218,8 @@ class IsolatedSource:
         assert self._slots is not None
         self._slots.copy_to(pixels, message["offset"])
         self._send({"offset": message["offset"]})
-        return Frame(pixels, **{name: message[name] for name in FIELDS})
+        fields = {name: message[name] for name in FIELDS}
+        return Frame(pixels, **{**fields, "colour": Colour(*fields["colour"])})
 
     def _finish(self, message: Message) -> NoReturn:
         """Raise what the last message of the child means."""
@@ -227,9 +255,35 @@ def _make_decoder(request: dict[str, Any]) -> FrameSource:
     from .uri import make_source  # which knows this file
 
     options = SourceOptions(**request["options"])
-    return make_source(request["uri"], realtime=False, isolate=False, options=options)
+    _limit_memory(options.max_pixels)
+    fd = request["packets_fd"]
+    return make_source(
+        request["uri"],
+        realtime=False,
+        isolate=False,
+        options=options,
+        packets=None if fd is None else PipeTap(fd),
+    )
+
+
+def _limit_memory(max_pixels: int) -> None:
+    """What a source sends must not take the machine's memory: this process fails before."""
+    own_kb = 0  # that it has by now: code and stacks of threads, by the number of cores
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmData:"):
+            own_kb = int(line.split()[1])
+    limit = own_kb * 1024 + BASE_BYTES + BYTES_PER_PIXEL * max_pixels
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def _load() -> None:
+    """Import what a source may need, before the time for its opening runs."""
+    from . import uri  # noqa: F401 - which knows this file
+
+    load_av()
+    load_cv2()
 
 
 def main() -> int:
     """The child process: serve one source through the two file descriptors in sys.argv."""
-    return serve(sys.argv[1:], _make_decoder, load_cv2)
+    return serve(sys.argv[1:], _make_decoder, _load)

@@ -15,15 +15,18 @@ from urllib.parse import parse_qsl, unquote
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, SourceError
 from ..core.interfaces import FrameSource
-from ..core.schemes import KINDS, SCHEMES, scheme_of, split_scheme
+from ..core.schemes import KINDS, SCHEMES, Scheme, scheme_of, split_scheme
+from ..core.tls import client_context
 from .base import Paced, RtspTransport, SourceOptions, stable_name
 from .camera import CameraMode, CameraSource
 from .chaos import ChaosSource, Schedule
 from .diagnose import REFUSED, missing_file, missing_sample, port_fault
 from .ffmpeg import FfmpegSource
 from .gstreamer import csi_pipeline, gst_command
+from .http_pictures import HttpSource
 from .images import FolderSource, absolute, find, split_loop
 from .images import is_there as _is_there
+from .packets import TakesPackets
 from .pattern import PatternOptions, PatternSource
 from .picture import is_picture
 from .reconnect import Endurance, ReconnectingSource
@@ -32,19 +35,80 @@ from .subprocess_source import START_S, IsolatedSource
 log = logging.getLogger(__name__)
 
 
-def rtsp_transport(uri: str, options: SourceOptions) -> tuple[str, SourceOptions]:
-    """Take ``rtsp_transport=`` out of an RTSP address; all else belongs to the server."""
-    match = re.search(r"(?<=[?&])rtsp_transport=([^&#]*)&?", uri)
-    if match is None or not uri.lower().startswith("rtsp"):
-        return uri, options
+def network_address(uri: str, options: SourceOptions) -> tuple[str, SourceOptions]:
+    """An address as FFmpeg and servers take it, and what its options said to Kestrel.
+
+    Options of other names belong to the server. Raises ConfigError for an address that cannot be
+    meant, and for a wrong value.
+    """
+    name, rest = split_scheme(uri)
+    scheme = SCHEMES[name]
+    where = f"{_SENT_AS.get(name, name)}:{rest}"
+    _check_address(where, scheme)
+    parsers: dict[str, Callable[[str, str], Any]] = {}
+    if name.startswith("rtsp"):
+        parsers["rtsp_transport"] = _transport
+    if "tls" in scheme.protocols:
+        parsers |= {"tls_insecure": _switch, "ca_file": lambda text, _: unquote(text)}
+    if name in ("http", "https"):
+        parsers["poll_s"] = _number
+    given: dict[str, Any] = {}
+    for match in re.findall(r"(?<=[?&])(\w+)=([^&#]*)", where):
+        if match[0] in parsers:
+            given[match[0]] = parsers[match[0]](match[1], match[0])
+    for taken in given:
+        where = re.sub(rf"(?<=[?&]){taken}=[^&#]*&?", "", where)
+    options = replace(options, playlist=options.playlist or name in _SENT_AS, **given)
+    if options.poll_s >= options.read_timeout_s:
+        raise ConfigError(
+            f"poll_s is {options.poll_s:g}, but a source without a frame for "
+            f"{options.read_timeout_s:g} s is lost: raise read_timeout_s, or lower poll_s"
+        )
+    return (where.rstrip("?&") if given else where), options
+
+
+_SENT_AS = {"hls": "https", "hls+https": "https", "hls+http": "http"}
+_ESCAPES = (
+    "percent-encode what a user name or a password must not hold as it is: # is %23, % is %25, "
+    "/ is %2F, : is %3A, ? is %3F, @ is %40"
+)
+
+
+def _check_address(where: str, scheme: Scheme) -> None:
+    """Raise ConfigError for an address without host or port, and for raw characters in it."""
+    shown = mask_credentials(where)
+    if any(not "\x20" <= char <= "\x7e" and not char.isprintable() for char in where):
+        raise ConfigError(
+            f"{shown!a} holds what is no character: {_ESCAPES.partition(':')[0]}, as UTF-8"
+        )
+    authority = re.split(r"[/?#]", where.partition("//")[2], maxsplit=1)[0]
+    login, _, host = authority.rpartition("@")
+    if re.search(r"%(?![0-9A-Fa-f]{2})", login):
+        raise ConfigError(f"{shown} has a % that begins no code: {_ESCAPES}")
+    port = re.fullmatch(r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]*))?", host)
+    if port is None or int(port[1] or 0) > 65535:
+        raise ConfigError(f"{shown} has no port where one is expected: {_ESCAPES}")
+    if not port[1] and scheme.listens:
+        raise ConfigError(f"{shown} names no port: write {scheme.written}")
+    if not host.partition(":")[0] and not scheme.listens:
+        raise ConfigError(f"{shown} names no host")
+
+
+def _transport(text: str, name: str) -> RtspTransport:
     transport: RtspTransport
     for transport in get_args(RtspTransport):
-        if match[1] == transport:
-            break
-    else:
-        raise ConfigError(f"rtsp_transport must be auto, tcp or udp, is {match[1]!r}")
+        if text == transport:
+            return transport
+    raise ConfigError(f"{name} must be auto, tcp or udp, is {text!r}")
+
+
+def deinterlace(uri: str, options: SourceOptions) -> tuple[str, SourceOptions]:
+    """Take ``deinterlace=1`` out of the address of a stream or the name of a recording."""
+    match = re.search(r"(?<=[?&])deinterlace=([^&#]*)&?", uri)
+    if match is None or _is_there(Path(uri)):
+        return uri, options
     rest = (uri[: match.start()] + uri[match.end() :]).rstrip("?&")
-    return rest, replace(options, rtsp_transport=transport)
+    return rest, replace(options, deinterlace=_switch(match[1], "deinterlace"))
 
 
 def camera_mode(rest: str, *, raw: bool) -> tuple[int | str, CameraMode]:
@@ -126,7 +190,7 @@ def _fourcc(text: str, name: str) -> str:
 
 def _switch(text: str, name: str) -> bool:
     if text not in ("0", "1"):
-        raise ConfigError(f"camera {name} must be 0 or 1, is {text!r}")
+        raise ConfigError(f"{name} must be 0 or 1, is {text!r}")
     return text == "1"
 
 
@@ -152,6 +216,7 @@ def make_source(
     isolate: bool | None = None,
     options: SourceOptions | None = None,
     endurance: Endurance | None = None,
+    packets: TakesPackets | None = None,
 ) -> FrameSource:
     """The source that ``uri`` means, not opened yet.
 
@@ -159,15 +224,23 @@ def make_source(
     frames come as fast as they are taken. Cameras and streams are live either way.
     ``isolate``: decode in a child process, which a broken file can end without harm; None: for
     network streams only. ``endurance``: a camera or stream that is lost is opened again; None: its
-    fault is its end. Raises ConfigError for a URI that means nothing, SourceError for a recording
-    that is not there.
+    fault is its end. ``packets`` gets those of H.264 and H.265, if the source has any. Raises
+    ConfigError for a URI that means nothing, SourceError for a recording that is not there.
     """
+    if packets is not None:
+        packets.begin(None)  # until the source says otherwise
     options = options or SourceOptions()
     script, uri, whole = _chaos(uri)
     followed = uri if endurance is None else _follow(uri)
     label = mask_credentials(whole)
     make: Callable[[], FrameSource] = partial(
-        _once, followed, label=label, realtime=realtime, isolate=isolate, options=options
+        _once,
+        followed,
+        label=label,
+        realtime=realtime,
+        isolate=isolate,
+        options=options,
+        packets=packets,
     )
     if script is not None:
         if not realtime:
@@ -175,12 +248,24 @@ def make_source(
         make = _with_chaos(make, Schedule(script), label)
     source = make()  # what is wrong with the URI is told here, not by the thread that opens it
     scheme, _ = _split(uri)
+    asked = options
+    if SCHEMES[scheme].network:
+        address, asked = network_address(uri, options)
+        if asked.ca_file is not None:
+            client_context(asked.ca_file)
+        if asked.tls_insecure:
+            log.warning("%s: no certificate is checked (tls_insecure)", label)
+        if SCHEMES[scheme].port and script is None:  # nobody answers a knock at a datagram's port
+            make = _knocking(make, address, label)
     if endurance is None or (not SCHEMES[scheme].lasting and script is None):
         return source
-    if SCHEMES[scheme].network and script is None:
-        make = _knocking(make, uri, label)
     in_child = isolate or (isolate is None and scheme != "camera")
-    patience = replace(endurance, open_s=endurance.open_s + (START_S if in_child else 0))
+    patience = replace(
+        endurance,
+        open_s=endurance.open_s + (START_S if in_child else 0),
+        # a picture that is seldom asked for is told stalled when the second one does not come
+        stall_s=max(endurance.stall_s, 2 * asked.poll_s if asked.poll_s > 1 else 0),
+    )
     return ReconnectingSource(make, label=label, endurance=patience)
 
 
@@ -230,9 +315,16 @@ def _follow(uri: str) -> str:
 
 
 def _once(
-    uri: str, *, label: str, realtime: bool, isolate: bool | None, options: SourceOptions
+    uri: str,
+    *,
+    label: str,
+    realtime: bool,
+    isolate: bool | None,
+    options: SourceOptions,
+    packets: TakesPackets | None,
 ) -> FrameSource:
     """The source itself, whose fault is its end."""
+    uri, options = deinterlace(uri, options)
     scheme, rest = _split(uri)
     if scheme == "pattern":
         return PatternSource(pattern_options(rest), label=label, live=realtime)
@@ -249,17 +341,20 @@ def _once(
         where = uri
         source = CameraSource(device, label=label, mode=mode)
     elif SCHEMES[scheme].network:
-        where, options = rtsp_transport(uri, options)
-        source = FfmpegSource(where, label=label, remote=True, options=options)
+        where, options = network_address(uri, options)
+        if split_scheme(where)[0] in ("http", "https"):
+            source = HttpSource(where, label=label, options=options, packets=packets)
+        else:
+            source = FfmpegSource(where, label=label, remote=True, options=options, packets=packets)
     else:
         name = str(SAMPLE_PATH) if scheme == "sample" else rest
         if scheme == "sample" and not _is_there(SAMPLE_PATH):
             raise missing_sample(SAMPLE_PATH)
         name, loop = split_loop(name)
         where = absolute(name) + "?loop=1" * loop
-        source = _recording(name, label=label, options=options, loop=loop)
+        source = _recording(name, label=label, options=options, loop=loop, packets=packets)
     if isolate or (isolate is None and SCHEMES[scheme].network):
-        source = IsolatedSource(where, label=label, options=options)
+        source = IsolatedSource(where, label=label, options=options, packets=packets)
     return Paced(source) if realtime and scheme != "camera" else source
 
 
@@ -282,10 +377,17 @@ def _split(uri: str) -> tuple[str, str]:
     return "file", uri
 
 
-def _recording(name: str, *, label: str, options: SourceOptions, loop: bool) -> FrameSource:
+def _recording(
+    name: str,
+    *,
+    label: str,
+    options: SourceOptions,
+    loop: bool,
+    packets: TakesPackets | None,
+) -> FrameSource:
     path = Path(name)
     if not _is_there(path) and not find(name):
         raise missing_file(name)
     if loop or is_picture(path) or path.is_dir() or not _is_there(path):
         return FolderSource(name, label=label, options=options, loop=loop)
-    return FfmpegSource(str(path), label=label, remote=False, options=options)
+    return FfmpegSource(str(path), label=label, remote=False, options=options, packets=packets)

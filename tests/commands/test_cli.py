@@ -106,7 +106,7 @@ def test_a_reader_that_leaves_ends_the_run_cleanly(tiny_model: Path) -> None:
     assert "Traceback" not in told and "Exception" not in told
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_in_order(tiny_model: Path, tmp_path: Path, number: int) -> None:
     out, clip = tmp_path / "out.jsonl", tmp_path / "clip.mp4"
     words = ["run", "--headless", "--source", "pattern:?fps=50", "--model", str(tiny_model)]
@@ -533,7 +533,7 @@ def test_a_bare_source_is_run(
     (tmp_path / "clip").symlink_to(make_clip(tmp_path / "clip.mp4", frames=3))
     monkeypatch.chdir(tmp_path)
     for source in ("pattern:?frames=3&fps=50", "clip.mp4", "clip"):
-        more = ["--headless", "--model", str(tiny_model), "--json", "out.jsonl"]
+        more = ["--headless", "--model", str(tiny_model), "--json", "out.jsonl", "--overwrite"]
         assert main([*words, source, *more]) == 0
         assert lines(tmp_path / "out.jsonl")
 

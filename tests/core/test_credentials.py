@@ -15,6 +15,8 @@ ADDRESSES = [
     "rtsp://admin:S3CRET@cam:554/x",
     "rtsp://admin:a@S3CRET/b@cam/x",
     "rtsp:/admin:S3CRET@cam/x",
+    "hls:https://admin:S3CRET@cam/x.m3u8",
+    "srt://cam:9000?passphrase=S3CRET",
     "admin:S3CRET@cam/live",
     "door=rtsp://admin:S3CRET@cam/x",
     "http://cam/video?auth=S3CRET",
@@ -33,6 +35,8 @@ ADDRESSES = [
 HARMLESS = [
     "rtsp://cam:554/live?channel=3&subtype=1",
     "rtsp://cam/x?rtsp_transport=tcp",
+    "https://cam/x?tls_insecure=1&poll_s=0.5&ca_file=/etc/ca.pem",
+    "udp://@239.0.0.1:5000",
     "camera:0?size=1280x720&format=MJPG",
     "pattern:?size=1280x720&fps=30",
     "/home/a:b@c/clip.mp4",

@@ -15,6 +15,8 @@ from app.core.schemes import KINDS, SCHEMES, is_network, scheme_of
         ("gst:v4l2src ! appsink", True, True, False),
         ("rtsp://h/x", True, True, True),
         ("HTTPS://h/clip.mp4", False, True, True),
+        ("udp://239.0.0.1:5000", True, True, True),
+        ("hls+https://h/x", False, True, True),
         ("pattern:?frames=3", False, False, False),
         ("sample:", False, False, False),
     ],
@@ -35,3 +37,10 @@ def test_other_texts_have_no_scheme(path: str) -> None:
 
 def test_messages_name_every_kind() -> None:
     assert all(f"{name}:" in KINDS for name in SCHEMES)
+
+
+def test_nothing_from_the_network_opens_files_of_this_machine() -> None:
+    for scheme in SCHEMES.values():
+        protocols = set(scheme.protocols.split(","))
+        assert not protocols & {"file", "concat", "subfile", "pipe", "fd", "concatf", "cache"}
+        assert not (scheme.tls and "http" in protocols), "what came over TLS stays on TLS"

@@ -12,7 +12,7 @@ from app.models.manifest import InputSpec, ModelSpec
 
 pytestmark = pytest.mark.gpu
 
-SIDE, CAPACITY, MOST, STEP = 128, 1024, 300, 1808
+SIDE, CAPACITY, MOST, STEP = 128, 1024, 1024, 6152
 CELLS = (SIDE // 8) ** 2 + (SIDE // 16) ** 2 + (SIDE // 32) ** 2
 
 

@@ -24,8 +24,12 @@ def test_levels_are_syslogs(level: int, number: int) -> None:
 
 
 def test_every_line_has_its_level() -> None:
-    record = logging.LogRecord("k", logging.ERROR, "f", 1, "one\ntwo", None, None)
-    assert JournalFormatter("%(message)s").format(record) == "<3>one\n<3>two"
+    assert journal_line("one\ntwo", logging.ERROR) == "<3>one\n<3>two"
+
+
+def test_a_message_cannot_begin_a_line_of_its_own() -> None:
+    record = logging.LogRecord("k", logging.ERROR, "f", 1, "one\n<1>two\x1b[2J", None, None)
+    assert JournalFormatter("%(message)s").format(record) == "<3>one <1>two?[2J"
 
 
 def test_only_the_very_stream_is_the_journal(tmp_path: Path) -> None:

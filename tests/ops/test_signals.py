@@ -21,7 +21,7 @@ def strike(number: int = signal.SIGTERM) -> None:
     signal.raise_signal(number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_before_a_run_a_signal_interrupts(number: int) -> None:
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt), interrupting():
@@ -51,15 +51,31 @@ def test_an_interrupt_that_python_ignored_stops_the_run_that_follows() -> None:
         assert not heard.stop, "the next command knows nothing of it"
 
 
-def test_a_hang_up_is_noted_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hang_up_stops_unless_it_is_a_services_reload(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "isatty", lambda fd: False)
     before = signal.getsignal(signal.SIGHUP)
-    with noting():
-        assert signal.getsignal(signal.SIGHUP) is before
+    with noting() as heard:
+        strike(signal.SIGHUP)
+        assert heard.stop and not heard.hang_up
+        strike(signal.SIGHUP)  # the shell and the kernel both tell; the process goes on to its end
     with noting(hang_ups=True) as heard:
         strike(signal.SIGHUP)
         assert heard.hang_up and not heard.stop
+    monkeypatch.setattr(os, "isatty", lambda fd: True)
+    with noting(hang_ups=True) as heard:
+        strike(signal.SIGHUP)
+        assert heard.stop, "the terminal has gone"
     assert signal.getsignal(signal.SIGHUP) is before
+
+
+def test_nohup_is_respected() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupting(), noting() as heard:
+            strike(signal.SIGHUP)
+            assert not heard.stop
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_second_stop_ends_the_process_at_once() -> None:

@@ -16,6 +16,8 @@ import av
 import pytest
 
 from app.commands.cli import main
+from app.config import make_config
+from app.runtime.outputs import has_outputs
 from tests.sinks.mqtt.broker import free_port, until
 
 ROOT = Path(__file__).parents[2]
@@ -31,8 +33,8 @@ def test_a_replay_fills_a_folder_and_cuts_clips(tiny_model: Path, tmp_path: Path
     config.write_text(f'[record]\npath = "{tmp_path}/all/"\nsegment_minutes = 5\n')
     words = ["replay", "pattern:?frames=60&fps=20&size=128x96", "--model", str(tiny_model)]
     assert main([*words, "--config", str(config), "--clips", str(tmp_path / "clips")]) == 0
-    (whole,) = (tmp_path / "all").iterdir()
-    (clip,) = (tmp_path / "clips").iterdir()
+    (whole,) = (tmp_path / "all").glob("*.mp4")
+    (clip,) = (tmp_path / "clips").glob("*.mp4")
     assert frames(whole) == 60 and 50 <= frames(clip) <= 60
 
 
@@ -63,7 +65,7 @@ def test_a_library_that_is_absent_is_told_with_the_cure(
     words = ["run", "--headless", "--source", "pattern:", "--model", str(tiny_model)]
     assert main([*words, flag, value]) == 2
     told = capsys.readouterr().err
-    assert flag in told and "pip install -r requirements-outputs.txt" in told
+    assert flag in told and "scripts/setup --full" in told
 
 
 def ask(port: int, path: str) -> tuple[int, bytes]:
@@ -115,7 +117,7 @@ def test_health_is_told_while_the_source_opens_and_the_outputs_never_slow_the_pi
         said, _ = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert "events wait in the spool" in said and "webhook: " in said
-    (recording,) = (tmp_path / "r").iterdir()
+    (recording,) = (tmp_path / "r").glob("*.mp4")
     assert frames(recording) > 3
     assert list((tmp_path / "kestrel").glob("mqtt-*.sqlite")), "what waits is kept for the next run"
 
@@ -131,3 +133,21 @@ def test_a_port_that_is_taken_and_a_token_that_is_missing_are_told(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main([*words, "--http", str(taken.getsockname()[1])]) == 2
     assert "cannot listen" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"json": "-"},
+        {"trace": "t.jsonl"},
+        {"events": "e.jsonl"},
+        {"record": "r.mp4"},
+        {"clips": "clips"},
+        {"mqtt": "mqtt://broker/k"},
+        {"http": "8080"},
+        {"webhook": "http://host/"},
+    ],
+)
+def test_a_run_with_any_output_is_a_job(given: dict[str, str]) -> None:
+    assert has_outputs(make_config(given))
+    assert not has_outputs(make_config({}))

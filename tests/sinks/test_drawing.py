@@ -9,9 +9,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.detections import DrawnShape, printable
+from app.core.detections import DrawnShape
 from app.core.frame import Frame, bgr_pixels
 from app.core.overlay import OverlayStyle, caption, captions, colour_of, place_tags, text_colour_on
+from app.core.text import printable
 from app.sinks.video import draw_detections, draw_shapes
 from tests.sinks.kit import LABELS, found, gray
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from app.core.errors import ReaderGone, SinkError
 from app.core.frame import SourceInfo
-from app.sinks.json_lines import JsonLinesSink, ResultEncoder
+from app.sinks.json_lines import JsonLinesSink, LinesFile, ResultEncoder
 from tests.sinks.kit import CAMERA, CLIP, LABELS, ROOT, found, python, result
 
 WALL_NS = 1_769_860_800_123_000_000 - 5_000_000_000  # frame 0: 2026-01-31T12:00:00.123Z
@@ -321,3 +321,28 @@ def test_a_track_id_is_told_once_there_is_one() -> None:
     line.open(CLIP, LABELS)
     first, second = json.loads(line(result(0, two)))["detections"]
     assert first["track_id"] == 7 and "track_id" not in second
+
+
+def test_a_file_that_holds_something_is_not_replaced_unasked(tmp_path: Path) -> None:
+    path = tmp_path / "o.jsonl"
+    path.touch()
+    file = LinesFile(str(path), overwrite=False)
+    file.open()  # empty: nothing is lost
+    file.close()
+    path.write_text("dear\n")
+    with pytest.raises(SinkError, match="--overwrite"):
+        LinesFile(str(path), overwrite=False).open()
+    assert path.read_text() == "dear\n"
+
+
+def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "o.jsonl"
+    one, two = LinesFile(str(path)), LinesFile(str(path))
+    one.open()
+    one.write("first")
+    with pytest.raises(SinkError, match="another run"):
+        two.open()
+    one.close()
+    assert path.read_text() == "first\n"
+    two.open()
+    two.close()

@@ -195,8 +195,8 @@ path, limit, kill_at = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 sink = VideoFileSink(path)
-sink.open(CLIP, LABELS)
 files = len(os.listdir("/proc/self/fd"))
+sink.open(CLIP, LABELS)
 try:
     for i in range(400):
         if i == kill_at:
@@ -360,3 +360,48 @@ def test_close_again_and_emit_afterwards_do_nothing(tmp_path: Path) -> None:
     sink.close()
     sink.emit(result(1))
     assert len(played(tmp_path / "o.mp4")) == 1
+
+
+def test_a_recording_that_exists_is_not_replaced_unasked(tmp_path: Path) -> None:
+    path = tmp_path / "o.mp4"
+    record(path, result())
+    before = path.read_bytes()
+    with pytest.raises(SinkError, match="--overwrite"):
+        VideoFileSink(path, overwrite=False).open(CLIP, LABELS)
+    assert path.read_bytes() == before
+
+
+def test_two_runs_do_not_write_one_recording(tmp_path: Path) -> None:
+    path = tmp_path / "o.mp4"
+    one, two = VideoFileSink(path), VideoFileSink(path)
+    one.open(CLIP, LABELS)
+    for i in range(5):
+        one.emit(result(i))
+        with pytest.raises(SinkError, match="another run"):
+            two.open(CLIP, LABELS)
+    one.close()
+    assert len(played(path)) == 5
+
+
+def test_boxes_may_be_beside_and_not_drawn(tmp_path: Path) -> None:
+    plain, drawn = tmp_path / "plain.mp4", tmp_path / "drawn.mp4"
+    for path in (plain, drawn):
+        sink = VideoFileSink(path, draw=path is drawn, beside=path is plain)
+        sink.open(CLIP, LABELS)
+        for i in range(5):
+            sink.emit(result(i, found((0, 0.9, 40, 60, 200, 220))))
+        sink.close()
+    pictures = [played(path)[4].to_ndarray(format="bgr24").astype(int) for path in (plain, drawn)]
+    assert abs(pictures[0] - gray()).max() < 6 < abs(pictures[1] - gray()).max()
+    lines = [json.loads(line) for line in plain.with_suffix(".jsonl").read_text().splitlines()]
+    assert [line["at_ms"] for line in lines] == [0, 40, 80, 120, 160]
+    assert lines[4]["detections"][0]["label"] == "person"
+    assert not drawn.with_suffix(".jsonl").exists()
+
+
+def test_what_was_captured_and_not_recorded_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        record(tmp_path / "o.mp4", *(result(i) for i in (0, 1, 4, 5, 7)))
+    assert "3 that were captured are missing: 2-3, 6" in caplog.text

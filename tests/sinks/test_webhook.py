@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -124,6 +124,86 @@ def test_a_service_that_hangs_costs_old_events_only() -> None:
             began_s = time.monotonic()
         assert time.monotonic() - began_s < 25, "the end does not wait for it"
         assert sum(meter.figures().dropped.values()) == 1000, "each is accounted for"
+
+
+def drip(connection: socket.socket) -> None:
+    for byte in b"HTTP/1.1 200 OK\r\nX: " + b"a" * 10_000:
+        connection.sendall(bytes([byte]))
+        time.sleep(0.05)
+
+
+def drip_body(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n")
+    while True:
+        connection.sendall(b"a")
+        time.sleep(0.05)
+
+
+def go_on(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def escape(connection: socket.socket) -> None:
+    connection.sendall(b"\x1b[2J\x1b[31mEVIL\x07\rkestrel: all is well\n\r\n\r\n")
+
+
+def long_line(connection: socket.socket) -> None:
+    connection.sendall(b"a" * 60_000 + b"\r\n")
+
+
+@contextlib.contextmanager
+def misbehaving(way: Callable[[socket.socket], None]) -> Iterator[tuple[str, list[float]]]:
+    """A server that reads each request, then answers in its ``way``; for how long each held on."""
+    held: list[float] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                with listener.accept()[0] as connection:
+                    began_s = time.monotonic()
+                    with contextlib.suppress(OSError):
+                        connection.settimeout(20)
+                        connection.recv(65_536)
+                        way(connection)
+                    held.append(time.monotonic() - began_s)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/", held
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join(5)
+
+
+@pytest.mark.parametrize("way", [drip, drip_body, go_on])
+def test_an_answer_without_an_end_is_given_up_in_time(way: Callable[[socket.socket], None]) -> None:
+    with misbehaving(way) as (url, held), posting(url, timeout_s=0.5, attempts=1) as (hook, meter):
+        hook.notice(event())
+        until(lambda: meter.figures().dropped == {"unreachable": 1})
+        until(lambda: bool(held))
+        assert held[0] < 10, "the whole answer has the time-out, not each byte"
+
+
+@pytest.mark.parametrize("way", [escape, long_line])
+def test_what_the_other_side_says_is_one_short_printable_line(
+    way: Callable[[socket.socket], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    with misbehaving(way) as (url, _), posting(url, attempts=1) as (hook, meter):
+        hook.notice(event())
+        until(lambda: meter.figures().dropped == {"unreachable": 1})
+        for told in (meter.trouble, *caplog.messages):
+            assert told.isprintable() and len(told) < 400
+
+
+def test_a_redirect_to_a_file_opens_none() -> None:
+    def to_file(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 302 F\r\nLocation: file:///etc/hostname\r\n\r\n")
+
+    with misbehaving(to_file) as (url, _), posting(url) as (hook, meter):
+        hook.notice(event())
+        until(lambda: meter.figures().dropped == {"refused": 1})
 
 
 def test_tls_is_verified(tmp_path) -> None:

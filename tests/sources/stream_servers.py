@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -223,3 +223,73 @@ def wait_until(condition, limit_s: float = 5.0) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+class RawServer:
+    """Answers each request by ``answer(head, send)``, bytes as they are; True keeps the connection.
+
+    ``requests``: the heads, as texts. ``context``: it speaks TLS; ``refused`` counts handshakes
+    that clients broke off. ``connections``: how many there were.
+    """
+
+    def __init__(
+        self, answer: Callable[[str, Callable[[bytes], None]], bool | None], *, context=None
+    ) -> None:
+        self._answer, self._context = answer, context
+        self.requests: list[str] = []
+        self.refused = self.connections = 0
+        self.stop = threading.Event()
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self._threads = [threading.Thread(target=self._accept)]
+
+    def __enter__(self) -> RawServer:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.stop.set()
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        for thread in self._threads:
+            thread.join(5)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._server.accept()
+                self.connections += 1
+                connection.settimeout(10)
+                thread = threading.Thread(target=self._serve, args=(connection,))
+                self._threads.append(thread)
+                thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            if self._context is not None:
+                try:
+                    connection = self._context.wrap_socket(connection, server_side=True)
+                except OSError:
+                    self.refused += 1
+                    return
+            with connection:
+                self._talk(connection)
+
+    def _talk(self, connection: socket.socket) -> None:
+        waiting = b""
+        while not self.stop.is_set():
+            while b"\r\n\r\n" not in waiting:
+                data = connection.recv(4096)
+                if not data:
+                    return
+                waiting += data
+            head, _, waiting = waiting.partition(b"\r\n\r\n")
+            self.requests.append(head.decode("latin-1"))
+            if not self._answer(self.requests[-1], connection.sendall):
+                return
+
+
+def body(data: bytes, kind: str, *more: str, status: str = "200 OK") -> bytes:
+    """A whole answer."""
+    lines = [f"HTTP/1.1 {status}", f"Content-Type: {kind}", f"Content-Length: {len(data)}", *more]
+    return "\r\n".join([*lines, "", ""]).encode() + data

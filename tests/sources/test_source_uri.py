@@ -12,11 +12,12 @@ from app.core.errors import ConfigError, SourceError
 from app.sources.base import Paced, SourceOptions, stable_name
 from app.sources.camera import CameraSource
 from app.sources.ffmpeg import FfmpegSource
+from app.sources.http_pictures import HttpSource
 from app.sources.images import FolderSource
 from app.sources.pattern import PatternSource
 from app.sources.reconnect import Endurance, ReconnectingSource
 from app.sources.subprocess_source import IsolatedSource
-from app.sources.uri import is_recording, make_source
+from app.sources.uri import is_recording, make_source, network_address
 
 
 def make(uri, *, realtime=False, isolate=None):
@@ -29,13 +30,74 @@ def test_camera_uris(uri, realtime):
     assert isinstance(make(uri, realtime=realtime), CameraSource)
 
 
-@pytest.mark.parametrize("scheme", ["rtsp", "rtsps", "http", "https", "RTSP"])
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        "rtsp",
+        "rtsps",
+        "http",
+        "https",
+        "RTSP",
+        "Hls",
+        "hls+http",
+        "rtmp",
+        "rtmps",
+        "srt",
+        "udp",
+        "RTP",
+    ],
+)
 def test_stream_uris_are_isolated_unless_told_otherwise(scheme):
-    uri = f"{scheme}://127.0.0.1/x"
+    uri = f"{scheme}://127.0.0.1:9/x"
     assert isinstance(make(uri), IsolatedSource)
-    assert isinstance(make(uri, isolate=False), FfmpegSource)
+    kind = HttpSource if scheme.lower()[:3] in ("htt", "hls") else FfmpegSource
+    assert isinstance(make(uri, isolate=False), kind)
     paced = make(uri, realtime=True)
     assert isinstance(paced, Paced) and isinstance(paced.inner, IsolatedSource)
+
+
+@pytest.mark.parametrize(
+    ("uri", "where", "options"),
+    [
+        ("RTSP://Me:pw@Cam/X", "rtsp://Me:pw@Cam/X", {}),
+        ("hls://h/x.m3u8", "https://h/x.m3u8", {"playlist": True}),
+        ("hls+http://h/x?a=1", "http://h/x?a=1", {"playlist": True}),
+        ("https://h/x?tls_insecure=1&a=1", "https://h/x?a=1", {"tls_insecure": True}),
+        ("rtsps://h/x?a=1&ca_file=%2Fa%20b.pem", "rtsps://h/x?a=1", {"ca_file": "/a b.pem"}),
+        ("rtsp://h/x?tls_insecure=1", "rtsp://h/x?tls_insecure=1", {"tls_insecure": False}),
+        ("http://h/s.jpg?poll_s=0.5", "http://h/s.jpg", {"poll_s": 0.5}),
+        ("rtsp://h/x?poll_s=2", "rtsp://h/x?poll_s=2", {"poll_s": 1.0}),
+        ("udp://@239.0.0.1:5000?fifo_size=9", "udp://@239.0.0.1:5000?fifo_size=9", {}),
+    ],
+)
+def test_an_address_is_sent_without_what_was_said_to_kestrel(uri, where, options):
+    sent, told = network_address(uri, SourceOptions())
+    assert sent == where
+    assert {name: getattr(told, name) for name in options} == options
+
+
+@pytest.mark.parametrize(
+    ("uri", "cure"),
+    [
+        ("rtsp://me:S3CRET#b@h/x", "%23"),
+        ("rtsp://me:S3CRET?b@h/x", "%3F"),
+        ("rtsp://me:S3CRET/b@h/x", "%2F"),
+        ("http://me:S3CRET%b@h/x", "%25"),
+        ("http://h:99999/", "port"),
+        ("http:///x", "host"),
+        ("udp://239.0.0.1", "udp://ADDRESS:PORT"),
+        ("srt://h", "srt://HOST:PORT"),
+        ("http://h/\udcff", "UTF-8"),
+        ("http://h/a\r\nX: b", "percent-encode"),
+        ("http://h/?poll_s=60", "read_timeout_s"),
+        ("https://h/?tls_insecure=yes", "0 or 1"),
+        ("https://h/?ca_file=/no/such.pem", "ca_file"),
+    ],
+)
+def test_an_address_that_cannot_be_meant_is_explained(uri, cure):
+    with pytest.raises(ConfigError) as caught:
+        make(uri)
+    assert cure in str(caught.value) and "S3CRET" not in str(caught.value)
 
 
 def test_files_are_not_isolated_unless_told_so(clip):
@@ -113,7 +175,7 @@ def test_wrong_uri_is_a_configuration_error(uri):
 
 def test_unknown_scheme_lists_those_there_are():
     with pytest.raises(ConfigError, match=r"camera:0.*rtsp://.*pattern:.*sample:"):
-        make("udp://host:1")
+        make("gopher://host:1")
 
 
 @pytest.mark.parametrize("uri", ["no/such.mp4", "/no/such/folder/", "file:///no/such.mp4"])

@@ -61,7 +61,7 @@ def _json(sections: Sequence[Section], healthy: bool) -> str:
             for finding in section.findings
         ],
     }
-    return json.dumps(report, indent=1, default=str)
+    return json.dumps(report, indent=1, default=str, allow_nan=False)
 
 
 def _lines(sections: Sequence[Section]) -> list[str]:

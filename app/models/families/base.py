@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.detections import wrong_score
 from ...core.errors import ModelError
 from ...core.letterbox import Align, Resize
 
@@ -145,7 +146,7 @@ class Candidates(NamedTuple):
     class_ids: NDArray[np.intp]
     keypoints: Array | None = None
 
-    def of(self, index: NDArray[np.intp]) -> Candidates:
+    def of(self, index: NDArray[np.intp] | slice) -> Candidates:
         """The candidates at ``index``, in that order."""
         return Candidates(
             self.xyxy[index],
@@ -350,11 +351,19 @@ def best_class(class_scores: Array) -> tuple[NDArray[np.intp], Array]:
     return class_ids, class_scores[np.arange(len(class_ids)), class_ids]
 
 
+def refuse_negative(scores: Array) -> None:
+    """Raise ModelError for scores below 0, which no threshold would let be seen."""
+    low = float(scores.min(initial=0))
+    if low < -0.01:  # quantized networks round
+        raise wrong_score(low)
+
+
 def over_threshold(rows: Array, score: float) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
     """Of rows (N, 5 + C) those whose objectness × best class reaches ``score``.
 
     Gives their indices (M,), class ids (M,) and scores (M,).
     """
+    refuse_negative(rows[:, 4])
     kept = (rows[:, 4] >= score).nonzero()[0]
     class_ids, class_scores = best_class(rows[kept, 5:])
     scores = rows[kept, 4] * class_scores

@@ -65,7 +65,10 @@ class Distances:
         index, class_ids, scores, raw, points = [], [], [], [], []
         for part in self._parts:
             table = part.scores(outputs)
-            rows = (table.max(axis=1) >= least).nonzero()[0]
+            peaks = table.max(axis=1)
+            if not self._logits:
+                base.refuse_negative(peaks)
+            rows = (peaks >= least).nonzero()[0]
             if len(rows):
                 best, best_scores = base.best_class(table[rows])
                 index.append(rows + part.start)

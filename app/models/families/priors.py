@@ -60,6 +60,7 @@ class UltraFace:
 
     def __call__(self, outputs: base.Outputs, score: float) -> base.Candidates:
         scores = outputs[0][0, :, 1]
+        base.refuse_negative(scores)
         kept = (scores >= score).nonzero()[0]
         boxes = outputs[1][0][kept]
         if self._priors is not None:
@@ -142,6 +143,7 @@ class RetinaFace:
 
     def __call__(self, outputs: base.Outputs, score: float) -> base.Candidates:
         scores = outputs[self._scores][0, :, 1]
+        base.refuse_negative(scores)
         kept = (scores >= score).nonzero()[0]
         centres, sizes = self._centres[kept], self._sizes[kept]
         boxes = _decoded(outputs[self._boxes][0][kept], centres, sizes)

@@ -100,6 +100,8 @@ class Rows:
             least = base.logit(score)
         table = table[:, self._first : self._first + self._classes]
         peaks = table.max(axis=1)
+        if self._activation == "none":
+            base.refuse_negative(peaks)
         kept = (peaks >= least).nonzero()[0]
         scores, ids = peaks[kept], table[kept].argmax(axis=1)
         if self._activation == "sigmoid":

@@ -18,6 +18,7 @@ class YoloV8:
     def __call__(self, outputs: base.Outputs, score: float) -> base.Candidates:
         columns: base.Array = outputs[0][0]
         peaks = np.maximum.reduce(columns[4:])
+        base.refuse_negative(peaks)
         kept = (peaks >= score).nonzero()[0]
         if not len(kept):
             return base.NOTHING

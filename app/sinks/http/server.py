@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import ipaddress
 import logging
+import os
 import re
+import socket
 import ssl
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
@@ -19,15 +20,18 @@ from time import monotonic, monotonic_ns
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
 from ...config import HttpOptions
-from ...core.errors import ConfigError
+from ...core.errors import ConfigError, exhausted
 from ...core.stats import OutputMeter, PipelineStats
+from ...core.text import foreign
 from ..adapters import instruments
+from ..objects import ObjectTally
+from .login import Login, asks_for_page, login_page
 from .metrics import Metrics
 from .routes import Health, ResultFeed, Routes, judge, viewers
+from .stream import EventFeed
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +83,7 @@ FAILED_COSTS = 10.0  # a wrong token counts as so many
 CLIENTS = 1024  # remembered
 CONNECTIONS = 64  # open at a time
 SILENT_S = 10.0  # without a whole request
+TOLD_AGAIN_S = 60.0  # a fault of the same client
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -92,8 +97,16 @@ _HEADERS = {
 class Guard:
     """Checks each request before it is answered, and closes connections that never ask."""
 
-    def __init__(self, address: ListenAddress, *, clock_s: Callable[[], float] = monotonic) -> None:
-        self._address, self._clock_s = address, clock_s
+    def __init__(
+        self,
+        address: ListenAddress,
+        *,
+        tls: bool = False,
+        clock_s: Callable[[], float] = monotonic,
+    ) -> None:
+        self._clock_s = clock_s
+        self._login = None if address.token is None else Login(address.token, tls=tls)
+        self._faults: OrderedDict[str, float] = OrderedDict()  # of whom, and when one was told
         self._tokens: OrderedDict[str, tuple[float, float]] = OrderedDict()  # left, as of when
         self._serving: set[object] = set()  # connections with a request under way
         self._since_s: dict[object, float] = {}  # others: silent since
@@ -105,10 +118,15 @@ class Guard:
         async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
             self._serving.add(request.protocol)
             try:
-                refusal = self._refusal(request)
-                return refusal if refusal is not None else await handler(request)
+                answer = await self._own_answer(request)
+                return answer if answer is not None else await handler(request)
             except web.HTTPException as error:  # not found, method not allowed
                 return web.Response(status=error.status, text=f"{error.status}: {error.reason}\n")
+            except ConnectionError:  # it has left
+                raise
+            except Exception as error:
+                self.tell(request.remote or "", error)
+                raise
             finally:
                 self._serving.discard(request.protocol)
                 self._since_s[request.protocol] = self._clock_s()
@@ -134,30 +152,46 @@ class Guard:
                     with suppress(RuntimeError):
                         each.force_close()
 
-    def _refusal(self, request: web.Request) -> web.Response | None:
-        client = request.remote or ""
+    def tell(self, client: str, error: BaseException) -> None:
+        """A fault of ours in answering: a line a minute and client, at most CLIENTS of them."""
+        log.debug("a request failed", exc_info=error)
+        now_s = self._clock_s()
+        while self._faults and now_s - next(iter(self._faults.values())) > TOLD_AGAIN_S:
+            self._faults.popitem(last=False)
+        if client in self._faults or len(self._faults) >= CLIENTS:
+            return
+        self._faults[client] = now_s
+        what = f"{type(error).__name__}: {error}"
+        log.warning("a request of %s could not be answered (%s)", client or "?", foreign(what))
+
+    async def _own_answer(self, request: web.Request) -> web.Response | None:
+        """A refusal, or what a login gives; None: the request may be answered."""
+        client, login = request.remote or "", self._login
         if not self._spend(client, 1.0):
             return _text(429, "too many requests", {"Retry-After": "1"})
-        if self._address.token is None:
+        if login is None:
             # A page of a stranger, opened in a browser here, may ask a name that it made point to
             # this machine; then it would read the answer. Only this machine's own names are served.
             if re.sub(r":\d+$", "", request.headers.get("Host", "")) in _LOCAL_NAMES:
                 return None
             return _text(403, "ask for localhost, or set a token (--http-token)")
-        if self._has_token(request, self._address.token):
-            return None
+        welcome = login.by_link(request)
+        if welcome is not None and (request.path == "/" or asks_for_page(request)):
+            return welcome
+        if welcome is not None or login.admits(request):
+            return None  # a program may give the token in the address of a picture
+        form = request.method == "POST" and request.path == "/"
+        if form and (welcome := await login.by_form(request)) is not None:
+            return welcome
         self._spend(client, FAILED_COSTS)
+        if form or asks_for_page(request):
+            return login_page(again=form)
         return _text(
             401,
-            "a token is needed: the header 'Authorization: Bearer TOKEN', or ?token=TOKEN",
+            "a token is needed: the header 'Authorization: Bearer TOKEN'; a browser is asked for "
+            "it at /",
             {"WWW-Authenticate": "Bearer"},
         )
-
-    def _has_token(self, request: web.Request, token: str) -> bool:
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            given = request.query.get("token", "")
-        return hmac.compare_digest(given.strip().encode(), token.encode())
 
     def _spend(self, client: str, cost: float) -> bool:
         """Whether the client had so much left; a bucket that fills at RATE_PER_S up to BURST."""
@@ -197,10 +231,13 @@ class HttpService:
         outputs: Sequence[OutputMeter],
         engine: Callable[[], str],
         names: Sequence[str] = ("",),
+        tallies: Mapping[str, ObjectTally] | None = None,
     ) -> None:
         self._address, self._options, self._outputs = address, options, outputs
         self._stats, self._engine = _Held(stats), engine
         self._feeds = {name: ResultFeed(meter, jpeg_quality=options.jpeg_quality) for name in names}
+        self.events = EventFeed(meter)  # the sink for the events of all sources
+        self._tallies = {} if tallies is None else tallies
         self._began_s = monotonic()
         self._tls = server_context(options.cert_file, options.key_file)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
@@ -215,20 +252,38 @@ class HttpService:
         port = self._started.result(0) if self._started.done() else self._address.port
         return f"http{'s' if self._tls else ''}://{host}:{port}/"
 
+    def check(self) -> None:
+        """Raise ConfigError where ``start`` could not listen; nobody is answered."""
+        host, port = self._address.host, self._address.port
+        try:
+            for family, kind, protocol, _, place in socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            ):
+                with socket.socket(family, kind, protocol) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    if family == socket.AF_INET6:
+                        probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                    probe.bind(place)
+        except OSError as error:
+            raise self._cannot_listen(error) from error
+
+    def _cannot_listen(self, error: OSError) -> ConfigError:
+        return exhausted(error) or ConfigError(
+            f"cannot listen on --http {self._address.host}:{self._address.port}: "
+            f"{os.strerror(error.errno) if error.errno and error.errno > 0 else error}; "
+            "choose another port or address"
+        )
+
     def start(self) -> None:
         """Listen; raises ConfigError where that is impossible."""
-        logging.getLogger("aiohttp.server").addFilter(_is_ours)
         self._thread.start()
         try:
             self._started.result(START_S)
         except OSError as error:
-            raise ConfigError(
-                f"cannot listen on --http {self._address.host}:{self._address.port}: "
-                f"{error.strerror or error}; choose another port or address"
-            ) from error
+            raise self._cannot_listen(error) from error
         except FutureTimeoutError:
             raise ConfigError("the HTTP server does not start; choose another address") from None
-        hint = " (?token=… in a browser)" if self._address.token else ""
+        hint = ", which asks for the token" if self._address.token else ""
         log.info("live page at %s%s", self.url, hint)
 
     def stop(self) -> None:
@@ -258,14 +313,18 @@ class HttpService:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
         for feed in self._feeds.values():
             feed.attach(self._loop)
-        routes, guard = self._routes(), Guard(self._address)
+        self.events.attach(self._loop)
+        routes, guard = self._routes(), Guard(self._address, tls=self._tls is not None)
+        self._loop.set_exception_handler(lambda _, what: guard.tell("", _fault_in(what)))
         app = web.Application(middlewares=[guard.middleware()], client_max_size=MAX_REQUEST_BYTES)
         app.on_response_prepare.append(guard.add_headers)
         routes.add_to(app)
+        app.router.add_get("/events", self.events.events, allow_head=False)
         runner = web.AppRunner(
             app,
             handle_signals=False,
             access_log=None,
+            logger=_silent(),  # of requests that are no HTTP; faults of ours are told by the guard
             handler_cancellation=True,  # a client that leaves ends its handler
             keepalive_timeout=SILENT_S,
             lingering_time=1.0,
@@ -296,7 +355,8 @@ class HttpService:
             outputs=self._outputs,
             idle_s=self._idle_s,
             healthy=lambda: self._health().ok,
-            viewers=lambda: viewers(self._feeds.values()),
+            viewers=lambda: {**viewers(self._feeds.values()), "events": self.events.clients},
+            tallies=self._tallies,
             about=lambda: {"source": self._first.source, "engine": self._engine()},
         )
         return Routes(
@@ -343,11 +403,11 @@ class HttpService:
     def _health(self) -> Health:
         stats = self._stats()
         return judge(
-            stats.state,
+            stats.status,
             self._idle_s(),
             stale_s=self._options.stale_s,
             outputs=self._outputs,
-            sources={name: each.state for name, each in stats.sources.items()},
+            sources={name: each.status for name, each in stats.sources.items()},
         )
 
 
@@ -365,10 +425,15 @@ def server_context(cert_file: str | None, key_file: str | None) -> ssl.SSLContex
     return context
 
 
-def _is_ours(record: logging.LogRecord) -> bool:
-    """Whether it is a fault of ours: requests that are no HTTP must not fill the log."""
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError)
+def _silent() -> logging.Logger:
+    logger = logging.Logger("kestrel.http.requests", logging.CRITICAL + 1)
+    logger.disabled = True
+    return logger
+
+
+def _fault_in(what: dict[str, Any]) -> BaseException:
+    fault = what.get("exception")
+    return fault if isinstance(fault, BaseException) else RuntimeError(what.get("message", "?"))
 
 
 class _Held:

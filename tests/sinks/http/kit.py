@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from app.config import HttpOptions
 from app.core.stats import Meter, OutputMeter
 from app.sinks.http.server import HttpService, parse_address
+from app.sinks.objects import ObjectTally
 from tests.sinks.kit import CAMERA, LABELS, found, result, textured
 
 BOX = (0, 0.9, 10, 20, 110, 140)
@@ -20,6 +21,7 @@ class Site:
 
     def __init__(self, address: str = "0", token: str | None = None, **options) -> None:
         self.stats = Meter()
+        self.tally = ObjectTally(["door"], ["gate"])
         self.meter, self.other = OutputMeter("http"), OutputMeter("mqtt")
         self.service = HttpService(
             parse_address(address, token),
@@ -28,6 +30,7 @@ class Site:
             stats=self.stats.snapshot,
             outputs=[self.other, self.meter],
             engine=lambda: "cpu, a model",
+            tallies={"": self.tally},
         )
         self._next = 0
 
@@ -45,9 +48,20 @@ class Site:
             self._next += 1
 
     def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, dict]:
+        return self._ask(method, path, None, headers)
+
+    def post(
+        self, path: str, body: bytes, headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes, dict]:
+        form = {"Content-Type": "application/x-www-form-urlencoded", **(headers or {})}
+        return self._ask("POST", path, body, form)
+
+    def _ask(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
+    ) -> tuple[int, bytes, dict]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         with contextlib.closing(connection):
-            connection.request(method, path, headers=headers)
+            connection.request(method, path, body, headers)
             answer = connection.getresponse()
             told = {name.lower(): value for name, value in answer.getheaders()}
             return answer.status, answer.read(), told

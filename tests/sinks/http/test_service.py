@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import app.sinks.http.routes as routes
 import app.sinks.http.server as access
 from app.core.errors import ConfigError
+from app.core.states import SourceStatus
 from app.sinks.http.routes import judge
 from app.sinks.http.server import parse_address
 from tests.certificates import certificates
@@ -72,11 +73,94 @@ def test_nothing_is_told_without_the_token(path: str) -> None:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic x"}):
             assert made.get(path, **headers)[0] == 401
         assert made.get(f"{path}?token=the-right-toke")[0] == 401
-        for ask_right in (
-            lambda: made.get(path, Authorization="Bearer the-right-token"),
-            lambda: made.get(f"{path}?token=the-right-token"),
-        ):
-            assert ask_right()[0] == (404 if path == "/nothing" else 200)
+        right = 404 if path == "/nothing" else 200
+        assert made.get(path, Authorization="Bearer the-right-token")[0] == right
+        in_link = made.get(f"{path}?token=the-right-token")[0]
+        assert in_link == (303 if path == "/" else right), "a program may follow no redirect"
+
+
+def cookie_of(headers: dict[str, str]) -> str:
+    """What a browser sends back, once its limits were checked."""
+    cookie, *limits = headers["set-cookie"].split("; ")
+    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(limits)
+    assert "the-right-token" not in cookie
+    return cookie
+
+
+@pytest.mark.parametrize("path", ["/", "/?source=a", "/snapshot.jpg?overlay=1", "//evil.example/"])
+def test_a_link_with_the_token_leaves_a_cookie_and_a_clean_address(path: str) -> None:
+    with site("0.0.0.0:0", "the-right-token") as made:
+        made.feed()
+        link = path + ("&" if "?" in path else "?") + "token=the-right-token"
+        status, _, headers = made.get(link, Accept="text/html")
+        assert status == 303 and headers["location"] == "/" + path.lstrip("/")
+        if "evil" not in path and "source" not in path:
+            assert made.get(headers["location"], Cookie=cookie_of(headers))[0] == 200
+
+
+def test_a_browser_is_asked_for_the_token_once() -> None:
+    with site("0.0.0.0:0", "the-right-token") as made:
+        made.feed()
+        status, page, headers = made.get("/", Accept="text/html")
+        assert status == 401 and b'<form method="post"' in page
+        assert "form-action 'self'" in headers["content-security-policy"]
+        assert made.post("/", b"token=the-wrong-token")[0] == 401
+        status, _, headers = made.post("/", b"token=the-right-token")
+        assert status == 303 and headers["location"] == "/"
+        cookie = cookie_of(headers)
+        for path in ("/", "/snapshot.jpg", "/healthz", "/metrics"):
+            assert made.get(path, Cookie=f"other=1; {cookie}")[0] == 200
+        assert made.get("/", Cookie=cookie[:-1] + "g")[0] == 401
+    with site("0.0.0.0:0", "another-token") as made:
+        assert made.get("/", Cookie=cookie)[0] == 401
+
+
+@pytest.mark.parametrize("body", [b"", b"token=\xff", b"token=%ff%fe", b"x" * 100_000, b"token"])
+def test_what_is_no_form_is_no_login(body: bytes) -> None:
+    with site("0.0.0.0:0", "the-right-token") as made:
+        assert made.post("/", body)[0] in (400, 401, 413)
+        for encoding in ("gzip", "deflate", "br"):
+            assert made.post("/", body, {"Content-Encoding": encoding})[0] in (400, 401, 413)
+
+
+@pytest.mark.parametrize("token", [None, "the-right-token"])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\n"
+        b"Content-Length: 10\r\n\r\n0123456789",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer \xff\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nCookie: a=\xff; \xfe\r\n\r\n",
+        b"GET /healthz?token=%ff%00&token=\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: \xff[::::\r\n\r\n",
+        b"GET http://[::1/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * 20_000 + b"\r\n",
+    ],
+)
+def test_a_malformed_request_is_no_fault_of_ours(
+    request_: bytes, token: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with site("0.0.0.0:0" if token else "0", token) as made:
+        for _ in range(20):
+            with made.connect() as client, contextlib.suppress(ConnectionError):
+                client.sendall(request_)
+                answer = client.recv(200)
+                assert not answer.startswith(b"HTTP/1.1 500"), answer
+    assert not [each for each in caplog.records if each.levelname != "INFO"]
+
+
+def test_a_fault_of_ours_is_told_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with site() as made:
+
+        def picture(*, overlay: bool) -> None:
+            raise ValueError("a\x1b[2Jb\n" * 999)
+
+        monkeypatch.setattr(made.service.feed(), "picture", picture)
+        assert [made.get("/snapshot.jpg")[0] for _ in range(5)] == [500] * 5
+    told = [each.getMessage() for each in caplog.records if each.levelname != "INFO"]
+    assert len(told) == 1 and told[0].isprintable() and len(told[0]) < 400
 
 
 def test_a_name_that_a_stranger_pointed_here_is_not_served() -> None:
@@ -160,9 +244,14 @@ def test_health_follows_inferences_not_the_process() -> None:
 
 
 def test_a_failed_run_is_not_healthy() -> None:
-    assert judge("live", 1.0, stale_s=10).ok
-    assert not judge("failed", 1.0, stale_s=10).ok
-    assert "11 s" in judge("live", 11.0, stale_s=10).reasons[0]
+    live = SourceStatus("live")
+    assert judge(live, 1.0, stale_s=10).ok
+    assert not judge(SourceStatus("failed"), 1.0, stale_s=10).ok
+    assert "11 s" in judge(live, 11.0, stale_s=10).reasons[0]
+    away = SourceStatus("offline", since_s=1e9)
+    assert "offline since 2001" in judge(away, 11.0, stale_s=10).reasons[0]
+    others = judge(live, 1.0, stale_s=10, sources={"door": live, "yard": away})
+    assert others.ok and "yard: offline since 2001" in others.warnings[0]
 
 
 def test_metrics_are_read_by_a_real_parser() -> None:

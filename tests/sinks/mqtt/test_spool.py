@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.sinks.mqtt_spool import RETRY_S, SAVE_AFTER_S, Spool
+from app.sinks.mqtt_spool import RETRY_S, SAVE_AFTER_S, Spool, SpooledMessage
 
 
 class Bench:
     """A spool on a clock that is set by hand, and what it dropped."""
 
-    def __init__(self, path: Path, **options: int) -> None:
+    def __init__(self, path: Path, **options: Any) -> None:
         self.now_s, self.dropped = 100.0, Counter[str]()
         self.path, self._options = path, {"max_bytes": 10**6} | options
         self.spool = self.reopen()
@@ -203,6 +206,114 @@ def test_a_damaged_file_is_put_aside(tmp_path: Path, caplog: pytest.LogCaptureFi
     bench.append("a")
     bench.spool.close()
     assert bench.reopen() and bench.texts() == ["a"]
+
+
+def spooled(path: Path, count: int = 20) -> sqlite3.Connection:
+    """A file with so many messages, as an earlier run left it."""
+    bench = Bench(path)
+    bench.append(*(json.dumps({"id": n, "note": "x" * 200}) for n in range(1, count + 1)))
+    bench.spool.close()
+    return sqlite3.connect(path)
+
+
+def is_json(topic: str, text: str) -> bool:
+    with suppress(ValueError):
+        return topic == "t" and bool(json.loads(text))
+    return False
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE message SET text = x'fffe' WHERE seq = 7",
+        "UPDATE message SET text = CAST(x'7bff7d' AS TEXT) WHERE seq = 7",
+        "UPDATE message SET topic = CAST(x'ff' AS TEXT) WHERE seq = 7",
+        "UPDATE message SET topic = 'k/#' WHERE seq = 7",
+        "UPDATE message SET text = '{\"id\": ' WHERE seq = 7",
+    ],
+)
+@pytest.mark.parametrize("at_a_time", [1, 3, 1000])
+def test_a_damaged_message_is_lost_alone(tmp_path: Path, damage: str, at_a_time: int) -> None:
+    with closing(spooled(tmp_path / "s.sqlite")) as db, db:
+        db.execute(damage)
+    bench = Bench(tmp_path / "s.sqlite", sound=is_json)
+    handed: list[SpooledMessage] = []
+    for _ in range(21):
+        handed += bench.spool.hand_out(at_a_time)
+    assert [json.loads(each.text)["id"] for each in handed] == [*range(1, 7), *range(8, 21)]
+    assert bench.dropped == {"damaged": 1}
+    for message in handed:
+        bench.spool.remove(message.seq)
+    bench.spool.close()
+    assert len(bench.reopen()) == 0 and bench.dropped == {"damaged": 1}
+    bench.spool.close()
+
+
+@pytest.mark.parametrize("seq", [2**63 - 1, -(2**63), 0, 2**60])
+def test_numbers_that_leave_no_room_are_made_anew(tmp_path: Path, seq: int) -> None:
+    with closing(spooled(tmp_path / "s.sqlite")) as db, db:
+        db.execute("UPDATE message SET seq = ? WHERE seq = 20", (seq,))
+    bench = Bench(tmp_path / "s.sqlite")
+    bench.append("new")
+    bench.spool.close()
+    bench.reopen()
+    bench.append("newer")
+    told = bench.texts()
+    assert len(told) == 22 and told[-2:] == ["new", "newer"] and not bench.dropped
+    bench.spool.close()
+
+
+def broken(path: Path) -> None:
+    """Overwrite a page in the middle of the file."""
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2 // 4096 * 4096
+    data[middle : middle + 4096] = b"\xa5" * 4096
+    path.write_bytes(data)
+
+
+def test_what_can_be_read_of_a_damaged_file_is_sent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "s.sqlite"
+    spooled(path, 500).close()
+    broken(path)
+    bench = Bench(path)
+    found = [json.loads(text)["id"] for text in bench.texts()]
+    assert 400 < len(found) < 500 and found == sorted(found) and found[-1] == 500
+    assert "damaged" in caplog.text and path.with_name("s.sqlite.damaged").exists()
+    bench.append("new")
+    bench.spool.close()
+    caplog.clear()
+    assert len(bench.reopen()) == len(found) + 1 and not caplog.text
+    bench.spool.close()
+
+
+def test_a_file_that_breaks_during_a_run_is_read_by_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    spooled(path, 500).close()
+    bench = Bench(path)
+    assert len(bench.spool.hand_out(10)) == 10
+    bench.append("during")
+    bench.wait_and_save()
+    bench.spool._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    broken(path)
+    bench.texts()
+    bench.now_s += RETRY_S
+    bench.append("after")
+    bench.spool.close()
+    bench.reopen()
+    told = bench.texts()
+    assert len(told) > 400 and "during" in told and told[-1] == "after"
+    bench.spool.close()
+
+
+def test_a_message_that_the_file_does_not_take_is_lost_alone(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "s.sqlite")
+    bench.append("a", "\udcff", "b")
+    bench.spool.close()
+    assert bench.dropped == {"damaged": 1}
+    assert bench.reopen() and bench.texts() == ["a", "b"]
+    bench.spool.close()
 
 
 def test_two_processes_never_share_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

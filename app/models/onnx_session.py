@@ -165,7 +165,7 @@ def network_io(session: Any, spec: ModelSpec) -> NetworkIO:
     outputs = session.get_outputs()
     shapes = [tuple(output.shape) for output in outputs]
     # what a file says of its outputs may be true of the size only that it was exported at
-    if not all(isinstance(n, int) for shape in (told, *shapes) for n in shape):
+    if not all(isinstance(n, int) for shape in (told[2:], *shapes) for n in shape):
         shapes = _shapes_of_a_run(session, spec, wanted)
     return NetworkIO(
         input=inputs[0].name,

@@ -406,6 +406,12 @@ class Config:
     iou: float | None = key(
         None, "overlap above which NMS drops a box (0..1)", limits=(0, 1), reload=True
     )
+    agnostic_nms: bool = key(False, "of overlapping boxes keep one, whatever their classes")
+    class_scores: tuple[str, ...] = key(
+        (),
+        "lowest score of single classes, in place of score: person=0.5,car=0.3",
+        metavar="LABEL=X",
+    )
     max_detections: int = key(
         500, "boxes of a frame at most, by score; told once when it bites", limits=(1, 1000)
     )

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -79,3 +80,56 @@ def put_on_shelf(
         '[input]\nsize = [64, 64]\n[decoder]\nfamily = "yolox"\n'
     )
     return manifest
+
+
+def save_form(
+    path: Path,
+    outputs: Mapping[str, NDArray[Any]],
+    *,
+    size: int,
+    shape: tuple[int | str, ...] | None = None,
+    kind: str = "float32",
+    batch: int = 1,
+    others: Mapping[str, tuple[str, list[int]]] | None = None,
+    loose: bool = False,
+    mean_at: tuple[int, int] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """A graph with an input of any form that gives ``outputs``.
+
+    ``others``: second inputs by name. ``loose``: constants are listed as inputs. ``mean_at``: to
+    this place of the first output 1e-4 × the mean of the input is added.
+    """
+    types = {name: getattr(TensorProto, name.upper()) for name in ("float16", "uint8", "int64")}
+    types["float32"] = TensorProto.FLOAT
+    told = helper.make_tensor_value_info
+    inputs = [told("images", types[kind], shape or (1, 3, size, size))]
+    inputs += [told(name, types[k], dims) for name, (k, dims) in (others or {}).items()]
+    nodes = [
+        helper.make_node("Cast", ["images"], ["as_float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["as_float"], ["mean"], keepdims=0),
+    ]
+    constants, infos = [], []
+    for i, (name, array) in enumerate(outputs.items()):
+        array = np.concatenate([array] * batch) if batch > 1 else array
+        mask = np.zeros_like(array, np.float32)
+        if mean_at is not None and i == 0:
+            mask[:, mean_at[0], mean_at[1]] = 1e-4
+        constants += [
+            numpy_helper.from_array(array, f"{name}_constant"),
+            numpy_helper.from_array(mask, f"{name}_mask"),
+        ]
+        dtype = helper.np_dtype_to_tensor_dtype(array.dtype)
+        nodes += [
+            helper.make_node("Mul", ["mean", f"{name}_mask"], [f"{name}_part"]),
+            helper.make_node("Cast", [f"{name}_part"], [f"{name}_cast"], to=dtype),
+            helper.make_node("Add", [f"{name}_constant", f"{name}_cast"], [name]),
+        ]
+        infos.append(told(name, dtype, array.shape))
+    if loose:
+        inputs += [told(c.name, c.data_type, list(c.dims)) for c in constants]
+    graph = helper.make_graph(nodes, "test", inputs, infos, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    helper.set_model_props(model, dict(metadata or {}))
+    onnx.save(model, str(path))
+    return path

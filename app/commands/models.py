@@ -23,7 +23,7 @@ from ..core.letterbox import Align, Resize
 from ..core.package import COMMAND
 from ..inference.preprocess import CpuPreprocessor
 from ..models.families import FAMILY_NAMES
-from ..models.importer import draft_spec, install, read_graph
+from ..models.importer import draft_model, install, read_graph
 from ..models.manifest import (
     MAX_SIDE_PX,
     SHELF_DIR,
@@ -42,7 +42,10 @@ from . import columns, evaluate
 
 def run_add(args: argparse.Namespace) -> int:
     """Write the manifest that the graph and the options describe, and copy the weights."""
-    spec = draft_spec(args.file, family=args.family, labels=args.labels, size_wh=args.size)
+    drafted = draft_model(
+        args.file, family=args.family, labels=args.labels, size_wh=args.size, tidy=True
+    )
+    spec = drafted.spec
 
     def given(*names: str) -> dict[str, Any]:
         return {k: v for k in names if (v := getattr(args, k)) is not None}
@@ -54,9 +57,10 @@ def run_add(args: argparse.Namespace) -> int:
         **given("score", "iou", "licence", "provenance", "description"),
     )
     if spec.input.fit:
-        _check_fit(spec, args.file)
-    model = install(spec, args.file, shelf_dir=args.shelf_dir, force=args.force)
-    print(f"{spec.name}: {spec.family} at {size_text(spec)}; {labels_text(spec)}")
+        _check_fit(spec, drafted.weights)
+    model = install(spec, drafted.weights, shelf_dir=args.shelf_dir, force=args.force)
+    about = f" ({drafted.spec.description})" if drafted.spec.description else ""
+    print(f"{spec.name}: {spec.family}{about} at {size_text(spec)}; {labels_text(spec)}")
     print(f"wrote {model.manifest} and {model.weights}; run it with `--model {model.ref}`")
     return 0
 

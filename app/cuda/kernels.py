@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from ..core.errors import DeviceError
 from ..core.package import data_folder
-from ..models.store import cache_dir, write_whole
+from ..models.cache import cache_dir, write_whole
 from .context import GpuContext
 
 log = logging.getLogger(__name__)

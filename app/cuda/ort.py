@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from ..config import Precision
 from ..core.errors import ConfigError, DeviceError
 from ..core.package import INSTALLED
+from ..models.cache import cache_dir
 from ..models.manifest import ModelSpec
 from ..models.onnx_session import (
     NetworkIO,
@@ -43,7 +44,6 @@ from ..models.onnx_session import (
     open_session,
     quiet_options,
 )
-from ..models.store import cache_dir
 from .context import GpuContext, lost
 
 log = logging.getLogger(__name__)

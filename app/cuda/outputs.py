@@ -137,7 +137,7 @@ class DetectionReadback:
         # the raw outputs come to the host only where the device cannot find the boxes
         self._boxes = None
         kernel = spec.detector.device
-        if kernel is not None and not self._varies:
+        if kernel is not None and not self._varies and not spec.chooses:
             self._boxes = DeviceBoxes(context, kernel, spec.head(shapes), batch=batch)
         self._raw = [
             PinnedArray(context, (batch, *shape[1:]), np.float32, on_device=False)

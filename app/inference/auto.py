@@ -19,7 +19,7 @@ from ..core.detections import Detections
 from ..core.errors import DeviceError, KestrelError
 from ..core.frame import Frame
 from ..core.interfaces import Backend, BackendFactory, Slot
-from ..models.store import cache_dir, write_whole
+from ..models.cache import cache_dir, write_whole
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..core.detections import Detections
 from ..core.errors import ModelError
 from ..core.letterbox import Placement
-from ..models.families.base import Candidates, Shapes
+from ..models.families.base import Candidates, Decoder, Outputs, Shapes
 from ..models.manifest import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -178,7 +178,8 @@ class Postprocessor:
         self, spec: ModelSpec, shapes: Shapes, limits: Limits, nan_guard: NanGuard | None = None
     ) -> None:
         """``nan_guard``: that of a slot whose frames go through several of these."""
-        self._decode, self._needs_nms = spec.decoder(shapes), spec.detector.needs_nms
+        self._decode = choosing(spec, spec.decoder(shapes), limits)
+        self._needs_nms = spec.detector.needs_nms
         self._limits = limits
         self.nan_guard = nan_guard or NanGuard(spec.name)
 
@@ -253,3 +254,28 @@ def in_source(found: Candidates, placement: Placement, limits: Limits) -> Detect
         found.class_ids.astype(np.int32),
         keypoints,
     )
+
+
+def choosing(spec: ModelSpec, decode: Decoder, limits: Limits) -> Decoder:
+    """``decode`` with thresholds of single classes, and one box an object whatever its class.
+
+    Itself where the model and its user want neither.
+    """
+    if not spec.chooses:
+        return decode
+    own = np.array([spec.class_scores.get(label, np.nan) for label in spec.labels], np.float32)
+    lowest = min(spec.class_scores.values(), default=1.0)
+
+    def choose(outputs: Outputs, score: float) -> Candidates:
+        found = decode(outputs, min(score, lowest))
+        least = np.where(np.isnan(own), np.float32(score), own)
+        found = found.of(np.flatnonzero(found.scores >= least[found.class_ids]))
+        if not spec.agnostic:
+            return found
+        size = found.xyxy[:, 2:] - found.xyxy[:, :2]
+        found = found.of(np.flatnonzero(((size > 0) & (size < HUGE_PX)).all(axis=1)))
+        alike = np.zeros(len(found.scores), np.intp)
+        kept = nms(*(found.xyxy, found.scores, alike), iou=limits.iou, candidates=limits.candidates)
+        return found.of(kept)
+
+    return choose

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import contextlib
 import hashlib
+import logging
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, ModelError
-from ..core.package import COMMAND
+from ..core.package import COMMAND, data_folder
+from .adapt import Form, plain, read_form
 from .families import FAMILIES
-from .families.base import Family, GraphIO, Match, SizeWh, TensorInfo
+from .families.base import (
+    COCO_GAPS,
+    Family,
+    GraphIO,
+    InputDefaults,
+    Match,
+    SizeWh,
+    TensorInfo,
+)
 from .manifest import (
     SHELF_DIR,
     SHIPPED_DIR,
@@ -32,41 +42,79 @@ from .manifest import (
 )
 from .onnx_session import one_line, open_session
 
+log = logging.getLogger(__name__)
+
 COCO80 = "coco80.txt"
+EXPORT = "Export it with decoded boxes and scores from 0 to 1"
+TASKS = ("detect", "segment", "pose")
 
 
-def draft_spec(
+def draft_model(
     path: Path,
     *,
     family: str | None = None,
     labels: Sequence[str] | None = None,
     size_wh: SizeWh | None = None,
-) -> ModelSpec:
-    """A spec from the graph alone, with its family's customary input. Runs the graph once.
+    tidy: bool = False,
+) -> Model:
+    """A model from the graph alone, with its family's customary input. Runs the graph some times.
 
-    Raises ModelError where a doubt remains, or where ``family`` or ``labels`` contradict the graph.
+    Its weights are ``path`` itself, or a copy in the cache of what no engine could take as it is;
+    ``tidy``: also of what would only be slower, or lies in two files. With ``family`` a doubt is
+    told and passed over. Raises ModelError where a doubt remains, or where ``family`` or ``labels``
+    contradict the graph.
     """
     where = str(path)
     session = open_session(path, optimise=False)
-    graph = _graph(session)
-    size_wh = input_size(graph, size_wh, where=where)
-    outputs = _blank_run(session, size_wh, where)
-    shapes = tuple(TensorInfo(name, a.shape, str(a.dtype)) for name, a in outputs.items())
-    found, match = recognise(replace(graph, outputs=shapes), size_wh, where=where)
-    if family not in (None, found.name):
-        raise ModelError(f"{where} is {found.name} by its outputs, not {family}")
-    if why := found.doubt(outputs):
-        raise ModelError(f"{where} has the outputs of {found.name}, but {why}")
-    return ModelSpec(
-        name=path.stem,
-        file=path.name,
-        input=InputSpec(size_wh, **found.input),
-        family=found.name,
-        labels=tuple(_labels(found, match, graph, labels, where=where)),
-        licence=graph.metadata.get("license", ""),
-        description=graph.metadata.get("description", ""),
-        score=found.score,
-        parameters=match.parameters,
+    form = read_form(session, path)
+    metadata = dict(session.get_modelmeta().custom_metadata_map)
+    size_wh = input_size(form.image, metadata, size_wh, where=where)
+    weights, frames = path, 1
+    if not form.is_plain or (tidy and (form.loose or form.second_file)):
+        weights, frames = plain(path, form, size_wh)
+        session = open_session(weights, optimise=False)
+    named = tuple(labels or _noted_labels(metadata))
+    graph = replace(_graph(session), metadata=metadata, labels=named, nhwc=form.nhwc)
+    blank = _run(session, np.full((1, 3, *reversed(size_wh)), 0.5, np.float32), where)
+    shapes = tuple(TensorInfo(name, a.shape, str(a.dtype)) for name, a in blank.items())
+    shapes = tuple(
+        replace(shape, dtype=told.type)
+        for shape, told in zip(shapes, session.get_outputs(), strict=True)
+    )
+    graph = replace(graph, outputs=shapes)
+    ways = [(f, m) for f, m in recognise(graph, size_wh, where=where) if family in (None, f.name)]
+    if not ways:
+        others = dict.fromkeys(f.name for f, _ in recognise(graph, size_wh, where=where))
+        raise ModelError(f"{where} is {' or '.join(others)} by its outputs, not {family}")
+    counted = [way for way in ways if way[1].classes in (None, len(named))]
+    found, match = _undoubted(
+        (named and counted) or ways,
+        session,
+        form,
+        size_wh,
+        labels=named,
+        where=where,
+        forced=bool(family),
+    )
+    for note in match.notes:
+        log.warning("%s: %s", where, note)
+    if frames > 1:
+        told = "%s computes %d frames at once, of which it gets one: export it with a batch of 1"
+        log.warning(told, where, frames)
+    return Model(
+        ModelSpec(
+            name=path.stem,
+            file=path.name,
+            input=_input_spec(found, match, form, size_wh),
+            family=found.name,
+            labels=tuple(_labels(found, match, named, where=where)),
+            licence=metadata.get("license", ""),
+            description=metadata.get("description") or match.what,
+            score=found.score,
+            parameters=match.parameters,
+        ),
+        weights,
+        None,
     )
 
 
@@ -75,56 +123,143 @@ def read_graph(path: Path) -> GraphIO:
     return _graph(open_session(path, optimise=False))
 
 
-def input_size(graph: GraphIO, asked_wh: SizeWh | None, *, where: str) -> SizeWh:
-    """The input's (width, height): as the graph fixes it, as asked, or as the exporter noted."""
-    only = graph.inputs[0] if len(graph.inputs) == 1 else None
-    if (
-        only is None
-        or only.dtype not in ("tensor(float)", "tensor(float16)")
-        or len(only.shape) != 4
-        or only.shape[0] not in (1, None)
-        or only.shape[1] not in (3, None)
-    ):
-        seen = "; ".join(f"{t} {t.dtype}" for t in graph.inputs)
-        raise ModelError(
-            f"{where}: input is {seen}; a network must have one float input "
-            "[1, 3, height, width] (NCHW): export it so"
-        )
-    h, w = only.shape[2:]
-    noted = _literal(graph.metadata.get("imgsz", ""))
-    match noted:
+def input_size(
+    image: TensorInfo, metadata: Mapping[str, str], asked_wh: SizeWh | None, *, where: str
+) -> SizeWh:
+    """The (width, height) of an input [N, C, H, W]: as it is fixed, as asked, or as was noted."""
+    h, w = image.shape[2:]
+    match _literal(metadata.get("imgsz", "")):
         case [int(noted_h), int(noted_w)] if asked_wh is None:
             asked_wh = (w or noted_w, h or noted_h)
     if asked_wh is None and (w is None or h is None):
         raise ModelError(
-            f"{where}: its input, {only}, takes any size; say which: "
+            f"{where}: its input, {image}, takes any size; say which: "
             f"`{COMMAND} models add {where} --size 640x384`"
         )
     wh = asked_wh or (w or 0, h or 0)
     if (w or wh[0], h or wh[1]) != wh:
-        raise ModelError(f"{where}: size {wh[0]}x{wh[1]} asked for, but the input is fixed: {only}")
+        raise ModelError(
+            f"{where}: size {wh[0]}x{wh[1]} asked for, but the input is fixed: {image}"
+        )
     return wh
 
 
-def recognise(graph: GraphIO, size_wh: SizeWh, *, where: str) -> tuple[Family, Match]:
-    """The one family that fits the shapes of the outputs for this input size.
+def recognise(graph: GraphIO, size_wh: SizeWh, *, where: str) -> list[tuple[Family, Match]]:
+    """All ways to read outputs of these shapes, at this input size.
 
-    Raises ModelError unless exactly one does; dynamic output dimensions fit none.
+    Raises ModelError if there is none; dynamic output dimensions fit none.
     """
-    task = graph.metadata.get("task", "detect")
-    if task != "detect":
-        raise ModelError(f"{where} was exported for the task {task!r}; only 'detect' can be run")
-    fits = [(family, m) for family in FAMILIES if (m := family.recognise(graph, size_wh))]
-    if len(fits) == 1:
-        return fits[0]
+    if graph.task and graph.task not in TASKS:
+        raise ModelError(
+            f"{where} was exported for the task {graph.task!r}; only {', '.join(TASKS)} can be run"
+        )
+    if fits := [(family, m) for family in FAMILIES for m in family.recognise(graph, size_wh)]:
+        return fits
     outputs = "; ".join(map(str, graph.outputs))
-    known = ", ".join(f"{family.title} {family.outputs}" for family in FAMILIES)
-    alike = " and ".join(family.title for family, _ in fits)
-    verdict = f"fits {alike} alike" if fits else "is no detector I know"
+    known = ", ".join(dict.fromkeys(f"{f.title} {f.outputs}" for f in FAMILIES))
     raise ModelError(
-        f"{where} {verdict}: at input {size_wh[0]}x{size_wh[1]} its outputs are {outputs}. "
-        f"Known are, with N cells and C classes: {known}. See models/README.md"
+        f"{where} is no detector I know: at input {size_wh[0]}x{size_wh[1]} its outputs are "
+        f"{outputs}{_seems(graph)}. Known are, with N cells and C classes: {known}. If it gives "
+        "boxes and scores in columns, a manifest can describe them: see models/README.md"
     )
+
+
+def _seems(graph: GraphIO) -> str:
+    """What unknown outputs look like, and the export that would run."""
+    shapes = graph.shapes
+    anchors = [shape for shape in shapes if len(shape) == 4 and (shape[1] or 0) % 3 == 0]
+    bare = len(anchors) == len(shapes) in (2, 3, 4) and len({shape[1] for shape in anchors}) == 1
+    if bare or any(len(shape) == 5 and shape[1] == 3 for shape in shapes):
+        return (
+            ", like the undecoded heads of YOLOv5 or YOLOv7: export with boxes decoded "
+            "(`export.py --include onnx`; YOLOv7: `export.py --grid`)"
+        )
+    if len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][0] == 1:
+        return ", like those of a classifier, which finds no boxes"
+    if len(shapes) == 1 and len(shapes[0]) == 4:
+        return ", like a map of the picture (segmentation, depth): no boxes"
+    return ""
+
+
+def _undoubted(
+    ways: Sequence[tuple[Family, Match]],
+    session: Any,
+    form: Form,
+    size_wh: SizeWh,
+    *,
+    labels: Sequence[str],
+    where: str,
+    forced: bool,
+) -> tuple[Family, Match]:
+    """The one way of reading against which the outputs for a picture say nothing."""
+    runs: dict[InputSpec, dict[str, NDArray[Any]]] = {}
+    good, reasons = [], list[str]()
+    for family, match in ways:
+        spec = _input_spec(family, match, form, size_wh)
+        if spec not in runs:
+            runs[spec] = _run(session, _picture(spec), where)
+        why = family.doubt(runs[spec], match, size_wh)
+        if why is None:
+            good.append((family, match))
+        else:
+            reasons.append(f"as {_title(family, match)}, {why}" if len(ways) > 1 else why)
+    usual = [way for way in good if way[1].classes == len(labels or range(80))]
+    if len(good) > 1 and len(usual) == 1:  # so many are named, or, where none are, COCO's
+        return usual[0]
+    special = [way for way in good if way[0].name != "rows"]  # that fits most of what boxes are
+    if len(good) == 1 or len(special) == 1:
+        return (special or good)[0]
+    if good:
+        names = " --family ".join(dict.fromkeys(family.name for family, _ in good))
+        raise ModelError(
+            f"{where} fits {_titles(good)} alike. Say how many classes it has with --labels, or "
+            f"which it is: `{COMMAND} models add {where}` with --family {names}"
+        )
+    if forced:
+        log.warning("%s: taken as asked for, though %s", where, reasons[0])
+        return ways[0]
+    raise ModelError(
+        f"{where} has the shapes of {_titles(ways)}, but {'; '.join(dict.fromkeys(reasons))}. "
+        f"{ways[0][0].export or EXPORT}; or, if this is wrong, "
+        f"`{COMMAND} models add {where} --family {ways[0][0].name}`"
+    )
+
+
+def _title(family: Family, match: Match) -> str:
+    return match.what or family.title
+
+
+def _titles(ways: Sequence[tuple[Family, Match]]) -> str:
+    return " and ".join(dict.fromkeys(_title(*way) for way in ways))
+
+
+def _input_spec(family: Family, match: Match, form: Form, size_wh: SizeWh) -> InputSpec:
+    """What the picture becomes: as the family or the exporter has it, within what the file takes.
+
+    A file that takes bytes normalises them itself; one that takes gray is given it from BGR.
+    """
+    defaults: InputDefaults = {**family.input, **(match.input or {})}
+    if form.image.dtype == "tensor(uint8)":
+        defaults = {**defaults, "scale": 1.0, "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    if form.channels == 1:
+        defaults = {**defaults, "channels": "BGR"}
+    return InputSpec(size_wh, **defaults)
+
+
+def _picture(spec: InputSpec) -> NDArray[np.float32]:
+    """A real picture as the network gets it: garbage from weights would be no evidence."""
+    import cv2  # here, as whoever lists the shelf would pay for it
+
+    path = data_folder("models") / "pictures" / "plain.jpg"
+    pixels = cv2.imread(str(path)) if path.is_file() else None
+    if pixels is None:
+        raise ModelError(f"{path} is missing or no picture: install Kestrel again")
+    pixels = cv2.resize(pixels, spec.size_wh, interpolation=cv2.INTER_AREA)
+    if spec.channels == "RGB":
+        pixels = pixels[:, :, ::-1]
+    scaled = pixels.astype(np.float32) * spec.scale
+    normal = (scaled - np.array(spec.mean)) / np.array(spec.std)
+    return np.ascontiguousarray(normal.transpose(2, 0, 1)[None].astype(np.float32))
 
 
 def install(spec: ModelSpec, weights: Path, *, shelf_dir: Path = SHELF_DIR, force: bool) -> Model:
@@ -182,17 +317,18 @@ def _info(tensor: Any) -> TensorInfo:
     return TensorInfo(tensor.name, shape, tensor.type)
 
 
-def _blank_run(session: Any, size_wh: SizeWh, where: str) -> dict[str, NDArray[Any]]:
-    """The outputs, by name, for one evenly gray tensor."""
-    tensor = session.get_inputs()[0]
-    dtype = np.float16 if tensor.type == "tensor(float16)" else np.float32
+def _run(session: Any, tensor: NDArray[np.float32], where: str) -> dict[str, NDArray[Any]]:
+    """The outputs, by name."""
     try:
-        blank = np.full((1, 3, size_wh[1], size_wh[0]), 0.5, dtype)
-        arrays = session.run(None, {tensor.name: blank})
+        arrays = session.run(None, {session.get_inputs()[0].name: tensor})
     except Exception as fault:  # ONNX Runtime's own errors have no common root
-        at = f"{size_wh[0]}x{size_wh[1]}"
+        at = f"{tensor.shape[3]}x{tensor.shape[2]}"
         raise ModelError(f"{where} does not run at {at}: {one_line(fault)}") from fault
-    return dict(zip([t.name for t in session.get_outputs()], arrays, strict=True))
+    outputs = dict(zip([t.name for t in session.get_outputs()], arrays, strict=True))
+    for name, array in outputs.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+            raise ModelError(f"{where} is no detector I know: its output {name} is not of numbers")
+    return outputs
 
 
 def _literal(text: str) -> object:
@@ -203,25 +339,32 @@ def _literal(text: str) -> object:
         return None
 
 
-def _labels(
-    family: Family, match: Match, graph: GraphIO, given: Sequence[str] | None, *, where: str
-) -> Sequence[str]:
-    noted = _literal(graph.metadata.get("names", ""))
+def _noted_labels(metadata: Mapping[str, str]) -> Sequence[str]:
+    """The classes as the exporter notes them, or none."""
+    noted = _literal(metadata.get("names", ""))
     if isinstance(noted, dict):
         noted = [noted.get(i) for i in range(len(noted))]
-    labels: Sequence[str]
-    if given:
-        labels = given
-    elif isinstance(noted, list) and noted and all(isinstance(v, str) for v in noted):
-        labels = noted
-    elif match.classes == 80:
+    if isinstance(noted, list) and noted and all(isinstance(v, str) for v in noted):
+        return noted
+    return ()
+
+
+def _labels(family: Family, match: Match, named: Sequence[str], *, where: str) -> Sequence[str]:
+    labels = named or match.labels or family.labels
+    if not labels and match.classes in (80, 90, None):
         labels = read_labels(SHIPPED_DIR / COCO80)
-    elif family.labels:
-        labels = family.labels
-    else:
+        if match.classes == 90 or (match.classes is None and match.parameters.get("first_class")):
+            for number in COCO_GAPS:  # these numbers are never given
+                labels.insert(number - 1, f"class {number}")
+        if match.classes is None:
+            told = (
+                "%s names no classes: taken for COCO's %d; if they are others, --labels FILE_OR_CSV"
+            )
+            log.warning(told, where, len(labels))
+    if not labels:
         raise ModelError(
-            f"{where} is {family.name} and does not name its classes "
-            f"({match.classes or 'their number is hidden'}); write them down: "
+            f"{where} is {_title(family, match)} and does not name its classes "
+            f"({match.classes}); write them down: "
             f"`{COMMAND} models add {where} --family {family.name} --labels FILE_OR_CSV`"
         )
     if match.classes not in (None, len(labels)):

@@ -59,7 +59,9 @@ class InputSpec:
 class ModelSpec:
     """One manifest. ``accuracy`` and ``parameters`` are kept as written.
 
-    ``parent`` names the model that a quantised or pruned variant is judged against.
+    ``parent`` names the model that a quantised or pruned variant is judged against. ``agnostic``:
+    of overlapping boxes the strongest stays, whatever their classes. ``class_scores``: thresholds
+    of single labels, in place of ``score``.
     """
 
     name: str
@@ -76,8 +78,15 @@ class ModelSpec:
     parent: str | None = None
     score: float = 0.35
     iou: float = 0.45
+    agnostic: bool = False
+    class_scores: Mapping[str, float] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     accuracy: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it has more than one threshold, or an NMS across classes."""
+        return self.agnostic or bool(self.class_scores)
 
     @property
     def detector(self) -> Family:
@@ -157,13 +166,14 @@ def _finite(value: Any) -> bool:
 _TEXT = KeyCheck("a string", lambda value: isinstance(value, str))
 _OPTIONAL = _TEXT._replace(convert=lambda value: value or None)
 _TABLE = KeyCheck("a table", lambda value: isinstance(value, Mapping))
+_FLAG = KeyCheck("true or false", lambda value: isinstance(value, bool))
 _FINITE = KeyCheck("a finite number", _finite, float)
 _TOP = {
     "file": _matching("the name of a file beside the manifest", r"(?!\.\.?$)[^/\\\x00-\x1f]+"),
     "sha256": _matching("64 lower-case hexadecimal digits", r"([0-9a-f]{64})?"),
     **dict.fromkeys(("url", "parent"), _OPTIONAL),
     **dict.fromkeys(("licence", "provenance", "description"), _TEXT),
-    "default": KeyCheck("true or false", lambda value: isinstance(value, bool)),
+    "default": _FLAG,
     "labels": KeyCheck("a list of class names, or the name of a text file", _are_labels, tuple),
     **dict.fromkeys(("input", "decoder", "thresholds", "accuracy"), _TABLE),
 }
@@ -180,7 +190,17 @@ _INPUT = {
     "fit": _whole(0, MAX_SIDE_PX),
 }
 _FAMILY = {"family": _one_of(*FAMILY_NAMES)}
-_THRESHOLDS = {"score": _number(0, 1), "iou": _number(0, 1)}
+_SHARE = _number(0, 1)
+_THRESHOLDS = {
+    "score": _SHARE,
+    "iou": _SHARE,
+    "agnostic": _FLAG,
+    "class_scores": KeyCheck(
+        "a table of labels and numbers from 0 to 1",
+        lambda value: isinstance(value, Mapping) and all(map(_SHARE.allows, value.values())),
+        lambda value: {label: float(score) for label, score in value.items()},
+    ),
+}
 
 
 def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSpec:
@@ -225,6 +245,8 @@ def parse_manifest(data: Mapping[str, Any], *, name: str, where: str) -> ModelSp
         what = f'goes with `input.resize` "letterbox" and the families {", ".join(ANY_SIZE)}'
         raise fault("input.fit", what)
     thresholds = read("thresholds", _THRESHOLDS)
+    if unknown := [v for v in thresholds.get("class_scores", ()) if v not in top["labels"]]:
+        raise fault("thresholds.class_scores", f"names {unknown[0]!r}, which `labels` does not")
     return ModelSpec(name=name, input=image, family=family, parameters=decoder, **thresholds, **top)
 
 
@@ -309,7 +331,7 @@ def format_manifest(spec: ModelSpec, *, labels_file: str | None = None) -> str:
             if k != "fit" or v
         },
         "decoder": {"family": spec.family, **spec.parameters},
-        "thresholds": {"score": spec.score, "iou": spec.iou},
+        "thresholds": {"score": spec.score, "iou": spec.iou, **_choices(spec)},
         "accuracy": spec.accuracy,
     }
     lines = [f"{key} = {_value(value)}" for key, value in top.items() if value not in ("", False)]
@@ -318,6 +340,12 @@ def format_manifest(spec: ModelSpec, *, labels_file: str | None = None) -> str:
             lines += ["", f"[{name}]"]
             lines += [f"{_key(key)} = {_value(value)}" for key, value in table.items()]
     return "\n".join(lines) + "\n"
+
+
+def _choices(spec: ModelSpec) -> dict[str, Any]:
+    """What of the thresholds a manifest has only where it is used."""
+    choices = {"agnostic": spec.agnostic, "class_scores": spec.class_scores}
+    return {key: value for key, value in choices.items() if value}
 
 
 def _string(text: str) -> str:

@@ -30,12 +30,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, ModelError
-from ..core.package import pip_install
+from .adapt import load_onnx, rebatch
+from .cache import cache_dir, write_whole
 from .families import ANY_SIZE
 from .families.base import STRIDES, cells
 from .manifest import ModelSpec
 from .onnx_session import Shape, load_onnxruntime, network_io, one_line, open_session
-from .store import cache_dir, write_whole
 
 Size = tuple[int, int]  # width, height
 Target = Literal["cpu", "gpu"]
@@ -43,20 +43,6 @@ Method = Literal["minmax", "entropy", "percentile"]
 WEIGHT_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 QDQ_OPSET = 13  # from here on a scale per channel can be written down
 LEAST_VALUES = 64  # smaller constants are not worth a node
-
-
-def load_onnx() -> Any:
-    """The module ``onnx``; ConfigError with the cure where it is missing."""
-    try:
-        import onnx
-        import onnx.numpy_helper
-        import onnx.shape_inference
-        import onnx.version_converter
-    except ImportError as error:
-        raise ConfigError(
-            f"changing a network needs onnx ({error}); {pip_install('models')}"
-        ) from error
-    return onnx
 
 
 @contextmanager
@@ -287,24 +273,10 @@ def with_input(path: Path, shape: Sequence[int], folder: Path) -> Path:
     for output in proto.graph.output:
         output.type.tensor_type.ClearField("shape")
     if shape[0] != 1:
-        _widen_reshapes(onnx, proto.graph, shape[0])
+        rebatch(onnx, proto.graph, was=1, now=shape[0])
     copy = folder / f"{path.stem}_{'x'.join(map(str, shape))}.onnx"
     onnx.save(proto, str(copy))
     return copy
-
-
-def _widen_reshapes(onnx: Any, graph: Any, batch: int) -> None:
-    """Reshape targets that begin with a batch of 1 get the new one."""
-    targets = {n.input[1] for n in graph.node if n.op_type == "Reshape"}
-    holders = [c for c in graph.initializer if c.name in targets]
-    for node in graph.node:
-        if node.op_type == "Constant" and node.output[0] in targets:
-            holders += [a.t for a in node.attribute if a.name == "value"]
-    for holder in holders:
-        sizes = onnx.numpy_helper.to_array(holder).copy()
-        if sizes.size > 1 and sizes[0] == 1:
-            sizes[0] = batch
-            holder.CopyFrom(onnx.numpy_helper.from_array(sizes, holder.name))
 
 
 # -- precision -------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,10 +67,37 @@ def open_session(path: Path, *, threads: int = 1, optimise: bool = True) -> Any:
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as fault:  # ONNX Runtime's own errors have no common root
-        raise ModelError(
-            f"{path} is damaged or no ONNX file: {one_line(fault)}. Fetch or export it anew; "
-            "weights kept in a second file are not supported"
-        ) from fault
+        raise ModelError(f"{path} {_refused(fault)}") from fault
+
+
+_NEWER = re.compile(
+    r"Opset (?P<has>\d+) is under development.*?(?P<domain>\S*) is till opset (?P<till>\d+)"
+    r"|IR version: (?P<ir>\d+), max supported IR version: (?P<most>\d+)"
+)
+
+
+def _refused(fault: Exception) -> str:
+    """What is wrong with a file that ONNX Runtime does not load, with the cure."""
+    text = " ".join(str(fault).split())
+    release = load_onnxruntime().__version__
+    cure = "export it with an older opset, or install a newer onnxruntime"
+    if found := _NEWER.search(text):
+        if found["has"]:
+            knows, what = f"opset {found['till']}", f"opset {found['has']}"
+        else:
+            knows, what = f"IR version {found['most']}", f"IR version {found['ir']}"
+        return f"needs {what}; ONNX Runtime {release} knows up to {knows}: {cure}"
+    if "xternal data" in text:
+        return (
+            f"keeps its weights in a second file, which is not there: {one_line(fault)}. Put it "
+            "beside the first, under the name it had, or export both anew"
+        )
+    if "is not a registered function/op" in text or "Could not find an implementation" in text:
+        return (
+            f"has an operator that ONNX Runtime {release} does not have: {one_line(fault)}. Export "
+            "it for plain ONNX, without plugins"
+        )
+    return f"is damaged or no ONNX file: {one_line(fault)}. Fetch or export it anew"
 
 
 def one_line(fault: Exception) -> str:
@@ -120,7 +148,8 @@ def network_io(session: Any, spec: ModelSpec) -> NetworkIO:
     if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
         raise ModelError(
             f"model {spec.name}: its input {[(i.name, i.type, i.shape) for i in inputs]} is not "
-            "one float32 tensor [1, 3, height, width], as a detector's would be"
+            "one float32 tensor [1, 3, height, width], as engines take it: `models add FILE` makes "
+            "a model of another form plain"
         )
     told = inputs[0].shape
     if spec.input.fit and any(isinstance(n, int) for n in told[2:]):
@@ -135,8 +164,8 @@ def network_io(session: Any, spec: ModelSpec) -> NetworkIO:
         )
     outputs = session.get_outputs()
     shapes = [tuple(output.shape) for output in outputs]
-    # what a file says of its outputs may be true of its own size only
-    if spec.input.fit or not all(isinstance(n, int) for shape in shapes for n in shape):
+    # what a file says of its outputs may be true of the size only that it was exported at
+    if not all(isinstance(n, int) for shape in (told[2:], *shapes) for n in shape):
         shapes = _shapes_of_a_run(session, spec, wanted)
     return NetworkIO(
         input=inputs[0].name,

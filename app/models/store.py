@@ -1,4 +1,4 @@
-"""The model shelf on disk: lookup, default, verified fetching, and the cache of computed files."""
+"""The model shelf on disk: lookup, default, and verified fetching."""
 
 from __future__ import annotations
 
@@ -18,32 +18,11 @@ from pathlib import Path
 
 from ..core.errors import ConfigError, ModelError
 from ..core.package import COMMAND
-from .importer import draft_spec
+from .cache import write_whole
+from .importer import draft_model
 from .manifest import SHELF_DIR, SHIPPED_DIR, Model, ModelSpec, parse_toml, read_manifest
 
 log = logging.getLogger(__name__)
-
-
-CACHE_ENV = "KESTREL_CACHE"
-
-
-def cache_dir(kind: str) -> Path:
-    """The folder of ``kind``: in $KESTREL_CACHE, or in kestrel/ of the user's cache."""
-    if named := os.environ.get(CACHE_ENV):
-        return Path(named) / kind
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "kestrel" / kind
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that no other process sees half; makes its folder. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 _LINE = re.compile(r"^default\s*=.*\n", re.MULTILINE)
@@ -342,16 +321,17 @@ def _from_onnx(path: Path, shelf_dir: Path) -> Model:
         on_shelf = path.stem in _manifests(shelf_dir)
         hint = f"the shelf has it as `--model {path.stem}`" if on_shelf else "check the path"
         raise ModelError(f"{path} is not there: {hint}")
-    spec = draft_spec(path)
+    model = draft_model(path)
+    spec = model.spec
     log.info(
         "%s: recognised as %s at %dx%d, %s, classes: %d; `models add` would put it on the shelf",
         path,
-        spec.family,
+        f"{spec.family} ({spec.description})" if spec.description else spec.family,
         *spec.input.size_wh,
         spec.input.channels,
         len(spec.labels),
     )
-    return Model(spec, path, None)
+    return model
 
 
 def _unknown(name: str, shelf_dir: Path) -> ModelError:

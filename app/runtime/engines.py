@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib.util
 import logging
@@ -41,6 +42,7 @@ SWITCH_S = 0.0005
 
 def backend_factory(config: Config, model: Model, policy: Policy) -> BackendFactory:
     """The engine asked for. Raises ConfigError where it cannot compute in ``config.precision``."""
+    model = choosing(config, model)
     if config.engine == "auto":
         return _auto(config, model, policy)
     if config.engine in GPU_ENGINES:
@@ -162,6 +164,31 @@ class Thresholds(NamedTuple):
 
     score: float
     iou: float
+
+
+def choosing(config: Config, model: Model) -> Model:
+    """With the thresholds of classes and the NMS that are asked for.
+
+    Raises ConfigError for a label that the model does not have, or a number that is none.
+    """
+    scores = dict(model.spec.class_scores)
+    for text in ",".join(config.class_scores).split(",") if config.class_scores else ():
+        label, _, number = text.strip().rpartition("=")
+        if label not in model.spec.labels:
+            near = difflib.get_close_matches(label, model.spec.labels, n=3) or model.spec.labels[:8]
+            raise ConfigError(
+                f"class_scores: {text.strip()!r} names no class of {model.spec.name}; some of "
+                f"them: {', '.join(near)}. Write it like {near[0]}=0.5"
+            )
+        try:
+            scores[label] = float(number)
+        except ValueError:
+            scores[label] = -1
+        if not 0.001 <= scores[label] <= 1:
+            raise ConfigError(f"class_scores: {number!r} of {label} is no number from 0.001 to 1")
+    agnostic = model.spec.agnostic or config.agnostic_nms
+    spec = replace(model.spec, agnostic=agnostic, class_scores=scores)
+    return replace(model, spec=spec)
 
 
 def thresholds(config: Config, spec: ModelSpec) -> Thresholds:

@@ -15,8 +15,8 @@ from ..config import Config
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, KestrelError
 from ..core.frame import Frame, bgr_pixels
+from ..models.cache import cache_dir
 from ..models.manifest import Model, ModelSpec
-from ..models.store import cache_dir
 from ..ops.flight import FlightRecorder
 from ..ops.selftest import SCORE, GoldenFrameCheck, KnownAnswer, answers
 from ..ops.systemd import Supervised, plan_reload

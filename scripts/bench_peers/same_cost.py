@@ -23,9 +23,9 @@ from typing import Any, Literal
 import numpy as np
 
 from app.inference.openvino import one_thread, openvino_core
+from app.models.cache import cache_dir
 from app.models.manifest import Model
 from app.models.onnx_session import open_session
-from app.models.store import cache_dir
 from app.ops.machine import device
 from scripts.bench_peers.contract import NotHere
 

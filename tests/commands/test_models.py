@@ -53,7 +53,7 @@ def test_list_is_a_table_that_marks_the_default(models, shelf, capsys):
 
 def test_add_then_info_then_find(models, shelf, yolov5, capsys):
     assert models("add", yolov5, "--licence", "mine alone", "--provenance", 'made "here"') == 0
-    assert "mine: yolov5 at 64x64; cat, dog" in capsys.readouterr().out
+    assert "mine: yolov5 (YOLOv5 or YOLOv7) at 64x64; cat, dog" in capsys.readouterr().out
     assert models("info", "mine") == 0
     out = capsys.readouterr().out
     for told in (

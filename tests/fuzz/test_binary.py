@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from app.core.errors import KestrelError, SourceEnded
-from app.models.importer import draft_spec, read_graph
+from app.models.importer import draft_model, read_graph
 from app.sources.uri import make_source
 from tests.blob_detector import save_blob_detector
 from tests.fuzz.mutate import spoilt
@@ -24,7 +24,7 @@ from tests.shelf_kit import ROOT, rows, save_graph
 
 def network(path: Path) -> None:
     read_graph(path)
-    draft_spec(path, labels=["thing"])
+    draft_model(path, labels=["thing"])
 
 
 def frames(path: Path) -> None:

@@ -8,7 +8,6 @@ import pytest
 from app.core.errors import ModelError
 from app.core.letterbox import place
 from app.inference.postprocess import (
-from app.models.manifest import InputSpec, ModelSpec
     MAX_DETECTIONS,
     MOST_IN_A_ROW,
     SCALAR_LIMIT,
@@ -16,6 +15,7 @@ from app.models.manifest import InputSpec, ModelSpec
     NanGuard,
     Postprocessor,
 )
+from app.models.manifest import InputSpec, ModelSpec
 
 GOOD = [np.ones((1, 6, 10), np.float32), np.array([3])]
 BAD = [np.ones((1, 6, 10), np.float32), np.array([1.0, np.nan], np.float32)]

@@ -85,7 +85,7 @@ def test_bare_onnx_is_recognised(tmp_path, caplog):
     model = find_model(str(path), shelf_dir=tmp_path)
     assert (model.spec.name, model.spec.family) == ("mine", "yolov5")
     assert (model.weights, model.manifest) == (path, None)
-    assert "recognised as yolov5 at 64x64, RGB" in caplog.text
+    assert "recognised as yolov5 (YOLOv5 or YOLOv7) at 64x64, RGB" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,9 @@ from ...core.errors import ConfigError
 from ...core.letterbox import place
 from ...inference.cpu import cores
 from ...inference.openvino import one_thread, openvino_core, openvino_version, prove_bf16
+from ...models.cache import cache_dir, write_whole
 from ...models.manifest import ModelSpec
 from ...models.onnx_session import ModelCost, one_line, open_session
-from ...models.store import cache_dir, write_whole
 from ...ops.machine import device
 from .measure import STAGES, Alone, Measured
 

@@ -15,8 +15,9 @@ from ... import __version__
 from ...core.errors import ModelError
 from ...core.package import COMMAND, FOLDER
 from ...cuda.ort import WHEELS, reinstall
+from ...models.cache import cache_dir
 from ...models.manifest import Model
-from ...models.store import cache_dir, list_models, mirror_file, sha256_fault
+from ...models.store import list_models, mirror_file, sha256_fault
 from ...ops.machine import device
 from ...ops.power import find_sensors
 from ...runtime.engines import GPU_NODES

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...models.store import write_whole
+from ...models.cache import write_whole
 from ..context import GpuContext
 from ..graph import CudaGraph, Mark
 from ..kernels import KERNEL_DIR, cubin_dir

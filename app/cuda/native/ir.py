@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import ModelError
-from ...models.onnx_edit import load_onnx, set_input
+from ...models.adapt import load_onnx
+from ...models.onnx_edit import set_input
 from ...models.onnx_session import load_onnxruntime, one_line, quiet_options
 
 Shape = tuple[int, ...]

@@ -1,4 +1,5 @@
-"""The registry of detector families: each file of this folder but base.py declares one."""
+"""The registry of detector families: each file of this folder declares some, but base.py and
+row_forms.py."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ def _declared() -> dict[tuple[str, str | None], Family]:
     """The forms that each file declares, by name and variant. Raises TypeError without any."""
     found: dict[tuple[str, str | None], Family] = {}
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
-        if module.name.endswith(".base"):
+        if module.name.endswith((".base", ".row_forms")):
             continue
         declared = [v for v in vars(import_module(module.name)).values() if isinstance(v, Family)]
         if not declared:

@@ -7,6 +7,7 @@ Shapes are those of one frame, sizes are (width, height) in pixels of the networ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -28,6 +29,17 @@ NamedOutputs = Mapping[str, NDArray[Any]]
 
 STRIDES = (8, 16, 32)
 MAX_LEVELS = 5
+# of the levels that detectors have: usual, P2, P6, tiny, and rarer ones
+LEVELS = (
+    STRIDES,
+    (4, 8, 16, 32),
+    (8, 16, 32, 64),
+    (16, 32),
+    (4, 8, 16, 32, 64),
+    (8, 16, 32, 64, 128),
+    (4, 8, 16),
+    (8, 16),
+)
 
 
 # -- what a graph says of itself -------------------------------------------------------------------
@@ -47,16 +59,32 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class GraphIO:
-    """Inputs and outputs of a graph in its own order, and the exporter's notes."""
+    """Inputs and outputs of a graph in its own order, and the exporter's notes.
+
+    ``labels``: the classes as the exporter or the user names them. ``nhwc``: the file takes its
+    picture so, as TensorFlow's do.
+    """
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    nhwc: bool = False
 
     @property
     def bodies(self) -> dict[str, tuple[int | None, ...]]:
         """Shapes of the outputs by name, without the batch of 1; () for any other batch."""
         return {t.name: t.shape[1:] if t.shape[:1] == (1,) else () for t in self.outputs}
+
+    @property
+    def task(self) -> str:
+        """What it was exported for, in Ultralytics' words; "" where nothing is noted."""
+        return self.metadata.get("task", "")
+
+    @property
+    def shapes(self) -> list[tuple[int | None, ...]]:
+        """Of the outputs, whole."""
+        return [t.shape for t in self.outputs]
 
     @property
     def matrix(self) -> tuple[int, int]:
@@ -67,12 +95,32 @@ class GraphIO:
         return 0, 0
 
 
+class InputDefaults(TypedDict, total=False):
+    """The fields of InputSpec in which a family's exports differ from its defaults."""
+
+    channels: Literal["BGR", "RGB"]
+    scale: float
+    mean: Triple
+    std: Triple
+    resize: Resize
+    align: Align
+    pad: int
+
+
 class Match(NamedTuple):
-    """A graph that fits a family. ``classes`` is None where NMS in the graph hides their number;
-    ``parameters`` are those of [decoder]."""
+    """One way to read a graph that fits a family by its shapes.
+
+    ``classes`` is None where NMS in the graph hides their number. ``parameters`` are those of
+    [decoder]. ``what`` names the detectors that export so, where that is not the family's name.
+    ``input`` and ``labels`` are in place of the family's. ``notes`` tell what its user must know.
+    """
 
     classes: int | None
     parameters: Mapping[str, Any]
+    what: str = ""
+    input: InputDefaults | None = None
+    labels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 # -- what a decoder takes and gives ----------------------------------------------------------------
@@ -157,18 +205,6 @@ STRIDES_PARAMETER = Parameter(
 )
 
 
-class InputDefaults(TypedDict, total=False):
-    """The fields of InputSpec in which a family's exports differ from its defaults."""
-
-    channels: Literal["BGR", "RGB"]
-    scale: float
-    mean: Triple
-    std: Triple
-    resize: Resize
-    align: Align
-    pad: int
-
-
 @dataclass(frozen=True, slots=True)
 class DeviceKernel:
     """The function of kernels/postprocess.cu that finds a family's candidates on the GPU.
@@ -208,13 +244,16 @@ class Family:
     """Whether several candidates may mean one object."""
     varies: bool = False
     """Whether the number of an output's rows may change from frame to frame."""
-    recognise: Callable[[GraphIO, SizeWh], Match | None]
-    """Fits a graph by the shapes of its outputs at this input size. Dynamic sizes fit nothing."""
-    doubt: Callable[[NamedOutputs], str | None]
-    """What the values of one run, by output, say against the family: other exports may have its
-    shapes. None if nothing does."""
+    recognise: Callable[[GraphIO, SizeWh], Sequence[Match]]
+    """The ways to read a graph by the shapes of its outputs at this input size. Dynamic sizes fit
+    nothing."""
+    doubt: Callable[[NamedOutputs, Match, SizeWh], str | None]
+    """What the values of one run on a picture, by output, say against reading them so: other
+    exports may have the same shapes. None if nothing does."""
     decoder: Callable[[Head], Decoder]
     """Makes the reader of its outputs; raises ModelError by ``check_shapes``."""
+    export: str = ""
+    """The command that exports a form that runs, as a sentence; "" for a general one."""
     device: DeviceKernel | None = None
     """What the GPU can do for it; None: its outputs are decoded on the host."""
 
@@ -257,11 +296,14 @@ def check_shapes(head: Head, family: str, *expected: tuple[int | str, ...]) -> N
         for n, want in zip(shape, wanted, strict=True)
     ):
         return
-    got, told = (
-        ", ".join(f"[{', '.join(map(str, shape))}]" for shape in shapes)
-        for shapes in (head.shapes, expected)
-    )
-    raise ModelError(
+    told = ", ".join(f"[{', '.join(map(str, shape))}]" for shape in expected)
+    raise misfit(head, family, told)
+
+
+def misfit(head: Head, family: str, told: str) -> ModelError:
+    """The error for outputs that are not those of a family, which has ``told``."""
+    got = ", ".join(f"[{', '.join(map(str, shape))}]" for shape in head.shapes)
+    return ModelError(
         f"the network's outputs {got} are not those of family {family!r}, which has {told}; "
         "correct `decoder.family`, `input.size` or `labels` in its manifest"
     )
@@ -270,6 +312,14 @@ def check_shapes(head: Head, family: str, *expected: tuple[int | str, ...]) -> N
 def cell_counts(input_wh: SizeWh, strides: Sequence[int] = STRIDES) -> list[int]:
     """How many cells each level has."""
     return [-(-input_wh[0] // stride) * -(-input_wh[1] // stride) for stride in strides]
+
+
+def levels(rows: int | None, input_wh: SizeWh, per_cell: int = 1) -> list[int] | None:
+    """The strides whose cells, each with ``per_cell`` rows, make so many rows; None if none do."""
+    for strides in LEVELS:
+        if rows == per_cell * sum(cell_counts(input_wh, strides)):
+            return [*strides]
+    return None
 
 
 def cells(input_wh: SizeWh, strides: Sequence[int]) -> tuple[Array, Array]:
@@ -338,8 +388,30 @@ def doubt_scores(*scores: NDArray[Any]) -> str | None:
     return f"its scores run from {low:.3g} to {high:.3g}: export it with sigmoid or softmax"
 
 
-def doubt_pixels(boxes: Array) -> str | None:
-    """What speaks against these numbers being pixels of the input."""
-    if float(np.abs(boxes).max()) > 2:
+def doubt_pixels(boxes: Array, most: float = 2) -> str | None:
+    """What speaks against these numbers being pixels of the input: all are within ``most``."""
+    if boxes.size and float(np.abs(boxes).max()) > most:
         return None
     return "its boxes are not in pixels of the input: export it to ONNX with decoded boxes"
+
+
+def sigmoid(logits: Array) -> Array:
+    """1 / (1 + e^-x); what overflows becomes 0."""
+    share: Array = np.reciprocal(np.float32(1) + np.exp(-logits))
+    return share
+
+
+def logit(score: float) -> float:
+    """The inverse of ``sigmoid``, with infinities at 0 and 1."""
+    if not 0 < score < 1:
+        return math.inf if score >= 1 else -math.inf
+    return math.log(score / (1 - score))
+
+
+# what detectors are given to which their makers' names belong
+IMAGENET: InputDefaults = {
+    "channels": "RGB",
+    "mean": (123.675, 116.28, 103.53),
+    "std": (58.395, 57.12, 57.375),
+}
+COCO_GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # of COCO's ids 1..90, those without a class

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from . import base
@@ -40,15 +42,15 @@ class FastestDet:
         return base.Candidates(base.corners(centre, size), scores[strong], block[5:].argmax(axis=0))
 
 
-def recognise(graph: base.GraphIO, size_wh: base.SizeWh) -> base.Match | None:
+def recognise(graph: base.GraphIO, size_wh: base.SizeWh) -> Sequence[base.Match]:
     (w, h), bodies = size_wh, [*graph.bodies.values()]
     if len(bodies) != 1 or bodies[0][1:] != (-(-h // 16), -(-w // 16)):
-        return None
+        return []
     classes = (bodies[0][0] or 0) - 5
-    return base.Match(classes, {}) if classes > 0 else None
+    return [base.Match(classes, {})] if classes > 0 else []
 
 
-def doubt(outputs: base.NamedOutputs) -> str | None:
+def doubt(outputs: base.NamedOutputs, match: base.Match, size_wh: base.SizeWh) -> str | None:
     channels = base.first_frame(outputs)
     return base.doubt_scores(channels[:1], channels[5:])
 

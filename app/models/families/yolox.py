@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,19 +45,23 @@ class YoloX:
         )
 
 
-def recognise(graph: base.GraphIO, size_wh: base.SizeWh) -> base.Match | None:
+def recognise(graph: base.GraphIO, size_wh: base.SizeWh) -> Sequence[base.Match]:
     rows, columns = graph.matrix
-    heads, rest = divmod(rows, sum(base.cell_counts(size_wh)))
-    fits = heads in (1, 2) and rest == 0 and columns > 5
-    return base.Match(columns - 5, {"strides": list(base.STRIDES) * heads}) if fits else None
+    if columns <= 5 or graph.task not in ("", "detect"):
+        return []
+    ways = ((heads, base.levels(rows, size_wh, heads)) for heads in (1, 2))
+    return [base.Match(columns - 5, {"strides": found * n}) for n, found in ways if found]
 
 
-def doubt(outputs: base.NamedOutputs) -> str | None:
+def doubt(outputs: base.NamedOutputs, match: base.Match, size_wh: base.SizeWh) -> str | None:
     rows = base.first_frame(outputs)
     if why := base.doubt_scores(rows[:, 4:]):
         return why
-    if float(np.abs(rows[:, :4]).max()) >= base.STRIDES[-1]:
-        return "its boxes are decoded in the graph already: export YOLOX without decoding"
+    low, high = float(rows[:, :4].min()), float(rows[:, :4].max())
+    if high >= base.STRIDES[-1]:
+        return "its boxes are decoded in the graph already"
+    if 0 <= low < high <= 1:  # terms of a real picture have both signs
+        return "its boxes look like shares of the input, decoded in the graph"
     return None
 
 
@@ -75,5 +80,6 @@ FAMILY = base.Family(
     recognise=recognise,
     doubt=doubt,
     decoder=YoloX,
+    export="Export it with YOLOX's `tools/export_onnx.py`",
     device=base.DeviceKernel("candidates_yolox", _grid),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from . import base
@@ -43,13 +45,13 @@ class YuNet:
         )
 
 
-def recognise(graph: base.GraphIO, size_wh: base.SizeWh) -> base.Match | None:
+def recognise(graph: base.GraphIO, size_wh: base.SizeWh) -> Sequence[base.Match]:
     levels = zip(base.STRIDES, base.cell_counts(size_wh), strict=True)
     wanted = {f"{kind}_{s}": (n, width) for s, n in levels for kind, width in WIDTHS.items()}
-    return base.Match(1, {"strides": list(base.STRIDES)}) if graph.bodies == wanted else None
+    return [base.Match(1, {"strides": list(base.STRIDES)})] if graph.bodies == wanted else []
 
 
-def doubt(outputs: base.NamedOutputs) -> str | None:
+def doubt(outputs: base.NamedOutputs, match: base.Match, size_wh: base.SizeWh) -> str | None:
     return base.doubt_scores(*(v for k, v in outputs.items() if k.startswith(("cls", "obj"))))
 
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import Detector, Stream, StreamResult, stream
+    from .api import Detector, Line, Stream, StreamResult, Tracker, Zone, stream
     from .core.detections import Detections
     from .core.errors import ConfigError, DeviceError, KestrelError, ModelError, SourceError
 
@@ -23,10 +23,13 @@ __all__ = [
     "Detector",
     "DeviceError",
     "KestrelError",
+    "Line",
     "ModelError",
     "SourceError",
     "Stream",
     "StreamResult",
+    "Tracker",
+    "Zone",
     "stream",
 ]
 

@@ -14,9 +14,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, overload
 
+from .analytics.tracker import Tracker as Tracker
+from .analytics.zones import Line as Line
+from .analytics.zones import Zone as Zone
 from .config import Config, Engine, Precision, make_config
 from .core.detections import Detections, Result, label_of
 from .core.errors import (
@@ -147,6 +150,11 @@ def _frame(pixels: NDArray[np.uint8], index: int) -> Frame:
     return Frame(np.ascontiguousarray(pixels), index, captured_ns=0)
 
 
+def _table(shape: Zone | Line) -> dict[str, Any]:
+    """As a configuration file has it."""
+    return {key: value for key, value in asdict(shape).items() if value is not None}
+
+
 def _config(**given: Any) -> Config:
     return make_config({key: value for key, value in given.items() if value is not None})
 
@@ -261,6 +269,8 @@ def stream(
     max_frames: int | None = None,
     reconnect: bool = True,
     track: bool = False,
+    zones: Sequence[Zone] = (),
+    lines: Sequence[Line] = (),
 ) -> Stream:
     """Detections of a camera, a stream or a recording, frame by frame.
 
@@ -271,7 +281,8 @@ def stream(
     a recording every frame comes, in order, as fast as the loop takes it.
 
     With ``track``, ``detections.track_ids`` says which object each is, -1 for none yet, and
-    ``events`` what happened to them. What happens at the very end, after the last result, is told
+    ``events`` what happened to them; ``zones`` and ``lines``, of which these also tell, need tracks
+    and switch them on. What happens at the very end, after the last result, is told
     nowhere.
 
     The other arguments are those of Detector; ``max_frames`` ends after so many frames. Raises
@@ -287,6 +298,7 @@ def stream(
         **{"source": source, "model": model, "engine": engine, "precision": precision},
         **{"score": score, "iou": iou, "max_age_ms": max_age_ms},
         **{"max_frames": max_frames, "reconnect": reconnect, "track.on": track or None},
+        **{"zone": tuple(map(_table, zones)), "line": tuple(map(_table, lines))},
     )
     lossless = is_recording(source)
     if lossless and max_age_ms is not None:

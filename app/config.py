@@ -206,7 +206,7 @@ class WebhookOptions:
     """Where events are posted."""
 
     url: str | None = key(
-        None, "post what appears and disappears there", metavar="URL", secret=True
+        None, "post events of objects and of the source there", metavar="URL", secret=True
     )
     ca_file: str | None = key(None, "authorities to trust (default: the system's)", metavar="FILE")
     timeout_s: float = key(10.0, "seconds one attempt may take", limits=(0.1, 600))
@@ -221,7 +221,7 @@ class WebhookOptions:
 class TrackOptions:
     """How boxes become tracks: one ``track_id`` for each object over time.
 
-    A zone, a line, a rule or ``--events`` switches tracking on. Costs are 1 - IoU plus what is
+    A zone, a line, a rule and outputs of events switch tracking on. Costs are 1 - IoU plus what is
     added for another class.
     """
 
@@ -257,9 +257,9 @@ class TrackOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EventOptions:
-    """Where events are written, and when a label counts as appeared or gone without tracks.
+    """Where events are written, and a picture of each object.
 
-    With tracks an object appears once it has an id, and is gone after ``lost_s`` of ``[track]``.
+    An object appears once it has an id, and is gone after ``lost_s`` of ``[track]``.
     """
 
     path: str | None = key(
@@ -268,13 +268,34 @@ class EventOptions:
     labels: list[str] = key(
         list, "labels that make events (default: all)", flag="--events-labels", metavar="LABEL"
     )
-    appear_frames: int = key(
-        3, "frames in which a label must be seen, with no gap of gone_s", limits=(1, 10_000)
+    snapshots: str | None = key(
+        None, "the best picture of each object, as JPEG", flag="--snapshots", metavar="DIR"
     )
-    gone_s: float = key(2.0, "seconds without it until a label is gone", limits=(0, 86_400))
+    snapshots_mb: float = key(500.0, "size of that folder at most", limits=(0.1, 100_000_000))
+    snapshots_hours: float = key(168.0, "older pictures are removed", limits=(0.001, 1_000_000))
 
     def __post_init__(self) -> None:
         _check_values(self, "events")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NotifyOptions:
+    """Messages to people, by apprise, about what rules with "notify" in ``then`` tell."""
+
+    url: str | None = key(
+        None,
+        "address of a service that apprise knows, such as ntfy://TOPIC; several: with spaces",
+        metavar="URL",
+        secret=True,
+    )
+    cooldown_s: float = key(
+        10.0, "seconds between two messages of one rule at least", limits=(0, 86_400)
+    )
+    timeout_s: float = key(20.0, "seconds one message may take", limits=(0.1, 600))
+    queue: int = key(50, "messages that wait at most", limits=(1, 10_000))
+
+    def __post_init__(self) -> None:
+        _check_values(self, "notify")
 
 
 Engine = Literal["auto", EngineKind]
@@ -408,6 +429,7 @@ class Config:
     mqtt: MqttOptions = subtable(MqttOptions)
     http: HttpOptions = subtable(HttpOptions)
     webhook: WebhookOptions = subtable(WebhookOptions)
+    notify: NotifyOptions = subtable(NotifyOptions)
     track: TrackOptions = subtable(TrackOptions)
     events: EventOptions = subtable(EventOptions)
     zone: tuple[Table, ...] = key((), "polygons that tracks enter and leave", on="")
@@ -433,7 +455,10 @@ class Config:
         if self.wait and not self.reconnect:
             raise ConfigError("wait means to try again, which reconnect = false forbids; drop one")
         if self.track.on is False and self.needs_tracks:
-            raise ConfigError("zones, lines, rules and --events need tracks; leave --no-track out")
+            raise ConfigError(
+                "zones, lines, rules, --events, --snapshots, --clips and --webhook need tracks; "
+                "leave --no-track out"
+            )
         if self.ladder and self.max_age_ms is None:
             raise ConfigError("a ladder is for frames older than max_age_ms: set that too")
         parse_ladder(self.ladder)
@@ -441,12 +466,20 @@ class Config:
     @property
     def needs_tracks(self) -> bool:
         """Whether something is configured that only tracks give."""
-        return bool(self.zone or self.line or self.mask or self.rule or self.events.path)
+        shapes = self.zone or self.line or self.mask or self.rule
+        files = self.events.path or self.events.snapshots or self.clips.path
+        return bool(shapes or files or self.webhook.url)
 
     @property
     def tracks(self) -> bool:
-        """Whether objects are tracked."""
-        return bool(self.track.on) or self.needs_tracks
+        """Whether objects are tracked: also for a broker, unless that is switched off."""
+        by_default = self.needs_tracks or self.mqtt.url is not None
+        return by_default if self.track.on is None else self.track.on
+
+    @property
+    def tells_events(self) -> bool:
+        """Whether something takes events, be it only those of the source."""
+        return self.tracks or self.mqtt.url is not None or self.http.address is not None
 
 
 def _check_values(options: Any, table: str = "") -> None:

@@ -218,19 +218,24 @@ class Analytics:
         fired = self._book.update(events, time_ns=now, wall_ns=wall_ns)
         return Update(ids, zones, kept, events, fired)
 
-    def source_lost(self, time_ns: int) -> tuple[list[Event], list[Fired]]:
+    def source_lost(self, time_ns: int, cause: str = "") -> tuple[list[Event], list[Fired]]:
         """The source has gone; its tracks live on until their times are over."""
-        return self._of_source("source_lost", time_ns)
+        return self._of_source("source_lost", time_ns, cause)
 
     def source_back(self, time_ns: int) -> tuple[list[Event], list[Fired]]:
         """The source is there again."""
         return self._of_source("source_back", time_ns)
 
-    def end(self, *, is_over: bool = True) -> tuple[list[Event], list[Fired]]:
+    def begin_at(self, wall_offset_ns: int) -> None:
+        """The first frame has come: see ``EventMaker``. What was told before is of the source."""
+        self._make.offset_ns = wall_offset_ns
+
+    def end(self, *, is_over: bool = True, cause: str = "") -> tuple[list[Event], list[Fired]]:
         """What is in zones leaves, what is in view is gone, and, if ``is_over``, the run ends."""
         events = self._finish()
         if is_over:
-            events.append(self._make.make("ended", time_ns=self._now_ns, **self._shown))
+            shown = {**self._shown, "cause": cause or None}
+            events.append(self._make.make("ended", time_ns=self._now_ns, **shown))
         wall_ns = self._make.wall_ns(self._now_ns)
         return events, self._book.update(events, time_ns=self._now_ns, wall_ns=wall_ns)
 
@@ -348,7 +353,9 @@ class Analytics:
             return self._of_track(kind, track, **more)
         return self._make.make(kind, time_ns=self._now_ns, **self._shown, **more)
 
-    def _of_source(self, kind: EventType, time_ns: int) -> tuple[list[Event], list[Fired]]:
-        events = [self._make.make(kind, time_ns=time_ns)]
+    def _of_source(
+        self, kind: EventType, time_ns: int, cause: str = ""
+    ) -> tuple[list[Event], list[Fired]]:
+        events = [self._make.make(kind, time_ns=time_ns, cause=cause or None)]
         wall_ns = self._make.wall_ns(time_ns)
         return events, self._book.update(events, time_ns=time_ns, wall_ns=wall_ns)

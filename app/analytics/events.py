@@ -23,14 +23,14 @@ class EventMaker:
     """
 
     def __init__(self, source: str, *, name: str | None = None, wall_offset_ns: int = 0) -> None:
-        self._source, self._name, self._offset_ns = source, name, wall_offset_ns
+        self._source, self._name, self.offset_ns = source, name, wall_offset_ns
         text = f"{source}\n{name or ''}".encode()
         self._origin = int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big")
         self._count = 0
 
     def wall_ns(self, time_ns: int) -> int:
         """Nanoseconds since 1970 at the time of capture ``time_ns``."""
-        return time_ns + self._offset_ns
+        return time_ns + self.offset_ns
 
     def make(self, kind: EventType, *, time_ns: int, **more: Any) -> Event:
         """The next event of this run, at the time of capture ``time_ns``."""

@@ -10,26 +10,38 @@ from dataclasses import replace
 from ..core.detections import Result
 from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
+from ..core.states import LOST, WORKING, SourceStatus
 from .analytics import Analytics, AnalyticsOptions
+from .names import FileNames
 
-_LOST, _THERE = ("reconnecting", "failed"), ("live", "replay")
+_NONE: tuple[tuple[()], tuple[()]] = (), ()
 
 
 class AnalyticsStage:
     """See core.interfaces.Analyser. ``replay``: times of events are those in the recording.
 
     In a live run they are of this machine's clock at the first frame, onwards. Track ids go on
-    over a change of source or model, of which nothing else is kept.
+    over a change of source or model, of which nothing else is kept. Without ``tracks`` there are
+    only the events of the source. ``names``: gives events the names of their files.
     """
 
-    def __init__(self, options: AnalyticsOptions, *, replay: bool) -> None:
-        self._options, self._replay = options, replay
+    def __init__(
+        self,
+        options: AnalyticsOptions,
+        *,
+        replay: bool,
+        tracks: bool = True,
+        names: FileNames | None = None,
+    ) -> None:
+        self._options, self._replay, self._tracks = options, replay, tracks
+        self._names = names or FileNames()
         self._source: SourceInfo | None = None
         self._labels: Sequence[str] = ()
         self._analytics: Analytics | None = None
         self._last_track_id = 0
-        self._clock_ns = 0  # monotonic time − the frames' own
-        self._lost = False
+        self._clock_ns = self._last_ns = 0  # monotonic time − the frames' own; of the last frame
+        self._lost = self._over = False
+        self._began = False  # with a frame
         self._events: list[Event] = []  # for the next result
         self._fired: list[Fired] = []
 
@@ -50,10 +62,15 @@ class AnalyticsStage:
     def update(self, result: Result) -> Result:
         """See core.interfaces.Analyser. What a mask hides is left out."""
         frame, found = result.frame, result.detections
-        self._clock_ns = frame.captured_ns - frame.time_ns
-        analytics = self._analytics
-        if analytics is None:
-            analytics = self._analytics = self._begin()
+        self._clock_ns, self._over = frame.captured_ns - frame.time_ns, False
+        self._last_ns = frame.time_ns
+        analytics = self._analytics = self._analytics or self._begin()
+        if not self._began:
+            analytics.begin_at(self._wall_offset_ns())
+            self._began = True
+        if not self._tracks:
+            events, self._events = self._events, []
+            return replace(result, events=events) if events else result
         update = analytics.update(
             found,
             wh_px=frame.wh_px,
@@ -63,6 +80,7 @@ class AnalyticsStage:
         )
         events, self._events = [*self._events, *update.events], []
         fired, self._fired = [*self._fired, *update.fired], []
+        events, fired = self._names.give(events, fired, frame.time_ns)
         zones = update.zones
         found = replace(found, track_ids=update.track_ids)
         if not update.kept.all():
@@ -77,32 +95,59 @@ class AnalyticsStage:
             shapes=analytics.shapes(),
         )
 
-    def follow(self, state: str) -> tuple[Sequence[Event], Sequence[Fired]]:
+    def follow(self, status: SourceStatus) -> tuple[Sequence[Event], Sequence[Fired]]:
         """See core.interfaces.Analyser."""
-        if self._analytics is None or state not in (_THERE if self._lost else _LOST):
-            return (), ()
-        self._lost = not self._lost
-        now_ns = time.monotonic_ns() - self._clock_ns
-        if self._lost:
-            return self._analytics.source_lost(now_ns)
-        return self._analytics.source_back(now_ns)
+        away = status.state in LOST
+        if self._source is None or self._over:
+            return _NONE
+        if status.state in ("ended", "failed"):
+            return self.end(status)
+        if away == self._lost or not (away or status.state in WORKING):
+            return _NONE
+        return self._lose(status) if away else self._come_back()
 
-    def end(self) -> tuple[Sequence[Event], Sequence[Fired]]:
+    def end(self, status: SourceStatus) -> tuple[Sequence[Event], Sequence[Fired]]:
         """See core.interfaces.Analyser."""
-        if self._analytics is None:
-            return self._events, self._fired
-        events, fired = self._analytics.end()
-        return [*self._events, *events], [*self._fired, *fired]
+        if self._source is None or self._over:
+            return _NONE
+        events, fired = self._events, self._fired
+        self._events, self._fired = [], []
+        analytics = self._analytics = self._analytics or self._begin()
+        if status.state == "failed" and not self._lost:
+            told = self._lose(status)
+            events, fired = [*events, *told[0]], [*fired, *told[1]]
+        # a replay's end is told in the same words wherever the reader of its file was by then
+        cause = "" if self._replay and status.state != "failed" else status.cause
+        told = analytics.end(cause=cause)
+        self._over = True
+        return self._names.give([*events, *told[0]], [*fired, *told[1]], self._now_ns())
+
+    def _lose(self, status: SourceStatus) -> tuple[Sequence[Event], Sequence[Fired]]:
+        self._analytics = self._analytics or self._begin()
+        self._lost = True
+        told = self._analytics.source_lost(self._now_ns(), status.cause)
+        return self._names.give(*told, self._now_ns())
+
+    def _come_back(self) -> tuple[Sequence[Event], Sequence[Fired]]:
+        assert self._analytics is not None, "it was lost before"
+        self._lost = False
+        return self._names.give(*self._analytics.source_back(self._now_ns()), self._now_ns())
+
+    def _now_ns(self) -> int:
+        """On the clock of the frames; monotonic before the first of a live run."""
+        return self._last_ns if self._replay else time.monotonic_ns() - self._clock_ns
+
+    def _wall_offset_ns(self) -> int:
+        return 0 if self._replay else time.time_ns() - self._now_ns()
 
     def _begin(self) -> Analytics:
         assert self._source is not None, "sinks are open before the first result"
-        wall_ns = 0 if self._replay else time.time_ns() - time.monotonic_ns() + self._clock_ns
         return Analytics(
             self._options,
             labels=self._labels,
             source=self._source.uri,
             name=self._source.name or None,
-            wall_offset_ns=wall_ns,
+            wall_offset_ns=self._wall_offset_ns(),
             tz=datetime.timezone.utc if self._replay else None,
             last_track_id=self._last_track_id,
         )

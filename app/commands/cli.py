@@ -102,7 +102,7 @@ def config_of(args: argparse.Namespace) -> Config:
     return make_config(flags, args.config)
 
 
-COMMANDS = ("run", "replay", "bench", "doctor", "discover", "soak", "models")
+COMMANDS = ("run", "replay", "bench", "doctor", "discover", "soak", "models", "rules")
 
 
 def make_parser(command: str) -> argparse.ArgumentParser:
@@ -171,6 +171,19 @@ def make_parser(command: str) -> argparse.ArgumentParser:
     length.add_argument("--hours", type=float, help="at the pace of life: an event a minute")
     length.add_argument("--minutes", type=float, help="accelerated: everything 20 times as often")
     soak.add_argument("--seed", type=int, default=1, help="of the chaos (default: 1)")
+
+    rules = commands.add_parser("rules", help="try the rules of a configuration file")
+    kinds = rules.add_subparsers(dest="rules_command", metavar="COMMAND", required=True)
+    text = "which rules would have fired in a recording, when and for which track"
+    tried = kinds.add_parser("test", usage="%(prog)s CLIP --config FILE [OPTIONS]", help=text)
+    tried.add_argument("source", metavar="CLIP", help="a recording; sample: is the bundled clip")
+    tried.add_argument("--config", type=Path, metavar="FILE", required=True, help="has [[rule]]s")
+    text = "the tables that are about this one of several sources"
+    tried.add_argument("--name", metavar="NAME", help=text)
+    tried.add_argument("--model", default=argparse.SUPPRESS, help="in place of the file's")
+    tried.add_argument("--max-frames", type=int, default=argparse.SUPPRESS, metavar="N")
+    tried.add_argument("--json", action="store_true", dest="as_json", help="for machines")
+    tried.set_defaults(func=_rules)
 
     text = "the model shelf: list, info, fetch, add, quantize, evaluate"
     models = commands.add_parser("models", help=text)
@@ -331,6 +344,12 @@ def _discover(args: argparse.Namespace) -> int:
     from .discover import run_discover
 
     return run_discover(args)
+
+
+def _rules(args: argparse.Namespace) -> int:
+    from .rules import run_rules_test
+
+    return run_rules_test(config_of(args), name=args.name, as_json=args.as_json)
 
 
 def _soak(args: argparse.Namespace) -> int:

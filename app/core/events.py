@@ -25,7 +25,8 @@ class Event:
 
     ``box`` is the last observed one in source pixels (xyxy), ``score`` the track's best so far.
     ``direction`` is "in" or "out" of a crossing, "up" or "down" of a count. ``duration_s``: in
-    view (gone), in the zone (leave, dwell). ``snapshot`` and ``clip`` are set by sinks.
+    view (gone), in the zone (leave, dwell). ``cause``: why a source is lost or has ended, with
+    credentials masked. ``snapshot`` and ``clip`` are files below the folders of those outputs.
     """
 
     type: EventType
@@ -45,6 +46,7 @@ class Event:
     speed_kmh: float | None = None
     frame: int | None = None
     media_ms: float | None = None
+    cause: str | None = None
     snapshot: str | None = None
     clip: str | None = None
 

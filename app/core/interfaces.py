@@ -9,6 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 from .detections import Detections, Result
 from .events import Event, Fired
 from .frame import Frame, SourceInfo
+from .states import SourceStatus
 
 
 class FrameSource(Protocol):
@@ -44,7 +45,7 @@ class SourceListener(Protocol):
     """Hears how a source is; called on the thread that reads it."""
 
     def state_changed(self, state: str, why: str) -> None:
-        """ "opening", "live", "stalled", "reconnecting" or "failed"; ``why`` is for people."""
+        """``state``: one of states.STATES; ``why`` is for people."""
 
     def noticed(self, event: str) -> None:
         """Something to be counted: "losses", "reconnects", "stalls", …"""
@@ -189,8 +190,8 @@ class Analyser(Protocol):
     def update(self, result: Result) -> Result:
         """The same with track ids, zones, events and rules that fired."""
 
-    def follow(self, state: str) -> tuple[Sequence[Event], Sequence[Fired]]:
-        """What it means that the source is in this state (``stats.STATES``); mostly nothing."""
+    def follow(self, status: SourceStatus) -> tuple[Sequence[Event], Sequence[Fired]]:
+        """What it means that the source is so; mostly nothing. All its frames have been seen."""
 
-    def end(self) -> tuple[Sequence[Event], Sequence[Fired]]:
-        """What happens to everything in view when the run ends."""
+    def end(self, status: SourceStatus) -> tuple[Sequence[Event], Sequence[Fired]]:
+        """What happens to everything in view when the run ends, its source being so."""

@@ -12,6 +12,8 @@ from time import monotonic_ns
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .states import STATES, SourceStatus
+
 
 @dataclass(frozen=True, slots=True)
 class OutputFigures:
@@ -134,14 +136,19 @@ class PipelineStats:
     overall_fps: float
     age_ms: tuple[float, float, float]
     stages_ms: Mapping[str, tuple[float, float, float]]
-    state: str
+    state: str  # states.State, or "building"
+    since_s: float = 0.0  # of the state, since 1970
+    cause: str = ""  # of the state
     events: Mapping[str, int] = field(default_factory=dict)  # "reconnects", "stalls", …
     # each source by its name, where there are several; stages are told for all together only
     sources: Mapping[str, PipelineStats] = field(default_factory=dict)
 
+    @property
+    def status(self) -> SourceStatus:
+        """The state with what belongs to it."""
+        return SourceStatus(self.state, self.since_s, self.cause)
 
-WORKING = ("live", "replay")  # states in which frames come
-STATES = (*WORKING, "stalled", "reconnecting", "opening", "failed")  # best first
+
 FOLDED = 64  # notes of stages are filed so many at once: on warm caches that costs a fraction
 LANE_AGES = 4096  # kept of each of many sources
 
@@ -164,7 +171,7 @@ class Meter:
         self._age = RecentValues() if total is None else RecentValues(LANE_AGES)
         self._stages: dict[str, RecentValues] = {}
         self._fresh: list[Mapping[str, int]] = []  # stages that are not filed yet
-        self._state = "opening"
+        self._status = SourceStatus().then("opening")
 
     def lane(self) -> Meter:
         """A meter of one source among many: all that it takes counts here, too."""
@@ -172,15 +179,20 @@ class Meter:
         return self._lanes[-1]
 
     @property
-    def state(self) -> str:
+    def status(self) -> SourceStatus:
         """Of the source; of several that of the one which is best off."""
-        if not self._lanes or self._state == "failed":
-            return self._state
-        return min((lane.state for lane in self._lanes), key=STATES.index)
+        if not self._lanes or self._status.state == "failed":
+            return self._status
+        return min((lane.status for lane in self._lanes), key=lambda s: STATES.index(s.state))
+
+    @property
+    def state(self) -> str:
+        """Of ``status``."""
+        return self.status.state
 
     @state.setter
     def state(self, state: str) -> None:
-        self._state = state
+        self.state_changed(state, "")
 
     def captured(self, read_ns: int) -> None:
         """A frame came out of the source; ``read_ns`` is how long reading it took."""
@@ -215,7 +227,7 @@ class Meter:
 
     def state_changed(self, state: str, why: str) -> None:
         """The source is in another state."""
-        self.state = state
+        self._status = self._status.then(state, why)
 
     def processed(self, age_ns: int, stages_ns: Mapping[str, int]) -> None:
         """A result is about to leave the pipeline."""
@@ -245,7 +257,7 @@ class Meter:
 
     def counts(self) -> PipelineStats:
         """Counts and rates alone: cheap enough to be asked several times a second."""
-        now_ns = monotonic_ns()
+        now_ns, status = monotonic_ns(), self.status
         with self._lock:
             return PipelineStats(
                 captured=self._captured.count + self._skipped,
@@ -256,7 +268,9 @@ class Meter:
                 overall_fps=self._processed.overall(),
                 age_ms=NO_FIGURES,
                 stages_ms={},
-                state=self.state,
+                state=status.state,
+                since_s=status.since_s,
+                cause=status.cause,
                 events=dict(self._events),
             )
 

@@ -83,8 +83,8 @@ def hint(state: SessionState, now_ns: int) -> str:
 def _of_source(source: SourceState, now_ns: int) -> Message | None:
     if source.phase == "failed":
         return Message(source.error, "error", "reopen", texts.OPEN_AGAIN)
-    if source.phase == "reconnecting":
-        form = texts.LOST if source.last_frame_ns else texts.LOST_NEVER
+    if source.phase in ("reconnecting", "offline"):
+        form = texts.LOST if source.phase == "reconnecting" else texts.OFFLINE
         since_ns = source.last_frame_ns or source.since_ns
         return Message(_since(form, since_ns, now_ns, error=source.error), "error")
     if source.phase == "stalled":

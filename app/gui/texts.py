@@ -17,7 +17,7 @@ SAMPLE_HINT = (
 
 # banners
 LOST = "Connection lost: {error}\nNo frames since {clock} ({seconds} s). Reconnecting…"
-LOST_NEVER = "{error}\nRetrying since {clock} ({seconds} s)…"
+OFFLINE = "{error}\nOffline since {clock} ({seconds} s). Retrying…"
 SILENT = "No frames from {label} since {clock} ({seconds} s). Waiting for the next one…"
 TRY_NOW = "Retry"
 OPEN_AGAIN = "Reopen"

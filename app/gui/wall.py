@@ -12,7 +12,8 @@ from PyQt5.QtCore import QEvent, QObject, Qt, QTimer, pyqtSignal
 from PyQt5.QtGui import QCloseEvent, QKeyEvent, QKeySequence, QPalette
 from PyQt5.QtWidgets import QApplication, QGridLayout, QMainWindow, QShortcut, QVBoxLayout, QWidget
 
-from ..core.stats import WORKING, PipelineStats
+from ..core.states import WORKING
+from ..core.stats import PipelineStats
 from . import texts
 from .instruments import Hud, speed_figures
 from .ports import MultiViewController
@@ -53,7 +54,7 @@ class Tile(QWidget):
         """Show the figures, and dim the frame of a source that is not live."""
         works = stats.state in WORKING
         self.view.set_dimmed(not works)
-        hint = f"{self.name}: {stats.state}"
+        hint = f"{self.name}: {stats.status.text}"
         self.view.set_hint(hint)
         named = [("", self.name)] if works else []
         figures = speed_figures(stats.fps, stats.age_ms[:2], stats.dropped)

@@ -242,8 +242,8 @@ def status_line(stats: PipelineStats) -> str:
     """For `systemctl status`."""
     dropped = sum(stats.dropped.values())
     if not stats.processed:
-        return f"{stats.state}, no result yet"
+        return f"{stats.status.text}, no result yet"
     return (
-        f"{stats.state}: {stats.fps:.1f} FPS, age {stats.age_ms[0]:.0f} ms, "
+        f"{stats.status.text}: {stats.fps:.1f} FPS, age {stats.age_ms[0]:.0f} ms, "
         f"{stats.processed} processed, {dropped} dropped"
     )

@@ -13,10 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic, monotonic_ns
 
+from ..core.credentials import mask_text
 from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, SourceInfo, describe
 from ..core.interfaces import Analyser, FrameSource, Sink, TellsItsState
-from ..core.stats import WORKING, Meter
+from ..core.states import WORKING, SourceStatus
+from ..core.stats import Meter
 from .handoff import Handoff, Note, Policy, SingleWaiterCondition, note_nothing
 from .sink_group import OnFault, SinkGroup
 
@@ -68,7 +70,7 @@ class SourceWorker(threading.Thread):
     def state_changed(self, state: str, why: str) -> None:
         """See SourceListener; on this thread."""
         if not self.is_left:
-            self._stream.meter.state = state
+            self._stream.meter.state_changed(state, mask_text(why))
 
     def noticed(self, event: str) -> None:
         """See SourceListener; on this thread."""
@@ -91,6 +93,7 @@ class SourceWorker(threading.Thread):
                     self._stream.give(self, frame, read_ns)
         except SourceEnded:
             log.debug("source ended")
+            self._stream.meter.state_changed("ended", "the recording is over")
         except BaseException as error:
             self._stream.failed(self, error)
         finally:
@@ -142,6 +145,7 @@ class SourceStream:
             info_of=self.info_of,
             on_fault=on_fault,
             analyser=spec.analyser,
+            status=lambda: self.status,
         )
         self.error: BaseException | None = None
         self.handoff = Handoff(policy, on_drop=meter.dropped, note=spec.note, gate=gate)
@@ -167,6 +171,14 @@ class SourceStream:
             if first <= index:
                 return info
         return self.info
+
+    @property
+    def status(self) -> SourceStatus:
+        """How the source is; a run that fails for another reason ends it."""
+        status = self.meter.status
+        if status.state == "failed" and self.error is None:
+            return status._replace(state="ended")
+        return status
 
     @property
     def flows(self) -> bool:
@@ -237,12 +249,15 @@ class SourceStream:
         if worker.is_left or worker is not self.worker:
             log.debug("after the end: %s", error)
             return
-        self.error, self.meter.state = error, "failed"
+        self.error = error
+        self.meter.state_changed("failed", mask_text(str(error)))
         self._on_error(self, error)
 
     def ended(self, worker: SourceWorker) -> None:
         """No more frames come, unless another source has taken its place."""
         if worker is self.worker:
+            if self.meter.status.state in (*WORKING, "opening", "stalled"):
+                self.meter.state_changed("ended", "stopped")
             self.handoff.end()
 
     def join(self, until_s: float) -> None:

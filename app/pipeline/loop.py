@@ -138,8 +138,14 @@ class Loop:
                 until=busy[0].slot.ready if busy else self._stopped,
                 timeout_s=hold_ns / 1e9 if hold_ns else WAIT_S,
             )
-            for stream in self._analysed:
-                stream.sinks.follow(stream.meter.state)
+            if self._analysed:
+                self._follow({frame.lane for work in busy for frame in work.frames})
+
+    def _follow(self, under_way: set[int]) -> None:
+        """Tell the analysers how their sources are, once they have seen all frames."""
+        for stream in self._analysed:
+            if stream.number not in under_way and stream.handoff.first is None:
+                stream.sinks.follow()
 
     def _hold_ns(self) -> int:
         """How long to wait for more frames; 0: as many as there are will do."""

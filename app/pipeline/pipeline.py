@@ -14,10 +14,12 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from ..core.credentials import mask_text
 from ..core.errors import SinkError
 from ..core.frame import SourceInfo
 from ..core.interfaces import Analyser, BackendFactory, Canary, EngineKind, FrameSource, Sink
-from ..core.stats import WORKING, Meter, PipelineStats
+from ..core.states import WORKING, SourceStatus
+from ..core.stats import Meter, PipelineStats
 from .capture import SourceGroup, StreamSpec
 from .degrade import DegradationPolicy
 from .engine import JOIN_S, EngineGroup, EngineSpec, EngineWorker
@@ -144,7 +146,7 @@ class Pipeline:
         with self._error_lock:
             if self._error is None:
                 self._error = error
-                self._meter.state = "failed"
+                self._meter.state_changed("failed", mask_text(str(error)))
             elif error is not self._error:
                 log.debug("after the first error: %s", error)
         self.stop()
@@ -153,7 +155,12 @@ class Pipeline:
     def state(self) -> str:
         """As in ``stats``, without its figures; any thread."""
         state, built = self._meter.state, self._engines.last is not None
-        return "building" if not built and state in WORKING else state
+        return "building" if not built and state in (*WORKING, "ended") else state
+
+    def status(self, name: str = "") -> SourceStatus:
+        """How the source with this name is, the first one for ""; any thread, cheap."""
+        streams = [each for each in self._streams if each.name == name] or self._streams
+        return streams[0].status
 
     @property
     def backend_description(self) -> str:

@@ -7,20 +7,18 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import monotonic_ns
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from ..core.errors import KestrelError, SourceEnded, SourceError
 from ..core.frame import SourceInfo
 from ..core.interfaces import FrameSource, Seekable
+from ..core.states import LOST, State, goes_on
 from .capture import READ_S, SourceStream, SourceWorker
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0  # how often a recording that stands at its end looks up unasked
 HAND_OVER_S = 2.0  # for the source before to be closed; a driver that hangs may take longer
-
-# as a source tells its own state; ended: a recording stands at its end
-Phase = Literal["opening", "live", "stalled", "reconnecting", "ended", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class SourceState:
 
     uri: str = ""  # as given: it may hold credentials and is never shown
     label: str = ""  # the same with credentials masked
-    phase: Phase = "opening"
+    phase: State = "opening"  # "ended": a recording stands at its end
     since_ns: int = 0  # when the phase began
     info: SourceInfo | None = None
     recording: bool = False
@@ -111,8 +109,7 @@ class SourcePlayer(SourceWorker):
 
     def state_changed(self, state: str, why: str) -> None:
         """See SourceListener; on this thread."""
-        lost = state in ("reconnecting", "failed")
-        self._enter(state, error=why if lost else "")
+        self._enter(state, error=why if state in LOST else "")
 
     def give_up(self, error: SourceError) -> None:
         """See SourceWorker."""
@@ -136,7 +133,7 @@ class SourcePlayer(SourceWorker):
             source, label, recording = self._make()
             self._note(label=label, recording=recording)
             info = self._open(source)
-            if self.state.phase != "reconnecting":  # else it is waited for
+            if self.state.phase not in LOST:  # else it is waited for
                 self._opened(source, info)
             while not self.is_left:
                 info = self._pass_on(source, info)
@@ -223,8 +220,9 @@ class SourcePlayer(SourceWorker):
             self._enter("failed", error=text)
 
     def _enter(self, phase: str, **more: object) -> None:
-        super().state_changed(phase, "")
-        self._note(phase=phase, since_ns=monotonic_ns(), **more)
+        super().state_changed(phase, str(more.get("error", "")))
+        since_ns = self.state.since_ns if goes_on(self.state.phase, phase) else monotonic_ns()
+        self._note(phase=phase, since_ns=since_ns, **more)
 
     def _note(self, **changes: object) -> None:
         with self._wake:

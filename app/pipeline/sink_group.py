@@ -12,6 +12,7 @@ from ..core.errors import KestrelError
 from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
 from ..core.interfaces import Analyser, Sink, TakesEvents, Updatable
+from ..core.states import SourceStatus
 from ..core.stats import Meter
 
 CLAIM_S = 0.1  # a sink that holds its results for longer is stuck
@@ -28,7 +29,8 @@ class SinkGroup:
     The sinks stay open when another source or model takes over: they are told of it, or, where
     they are not Updatable, closed and opened again. A sink's fault is raised; with ``on_fault`` the
     sink is closed instead, the fault is kept in ``faults`` and told, and the others go on.
-    ``analyser`` sees each result before them, and they see what it makes of it.
+    ``analyser`` sees each result before them, and they see what it makes of it; at the end it
+    hears the source's ``status``.
     """
 
     def __init__(
@@ -39,8 +41,9 @@ class SinkGroup:
         info_of: Callable[[int], SourceInfo | None],
         on_fault: OnFault | None = None,
         analyser: Analyser | None = None,
+        status: Callable[[], SourceStatus] = SourceStatus,
     ) -> None:
-        self.analyser = analyser
+        self.analyser, self._status = analyser, status
         self._sinks, self._meter, self._info_of = list(sinks), meter, info_of
         self._on_fault = on_fault
         self._open: list[Sink] = []
@@ -109,11 +112,11 @@ class SinkGroup:
         self._each(lambda sink: sink.emit(result))
         self._meter.emitted(monotonic_ns() - started_ns)
 
-    def follow(self, state: str) -> None:
+    def follow(self) -> None:
         """Tell the analyser how the source is, and the sinks what follows from that."""
         if self.analyser is not None and self.is_open:
             self._check_owner()
-            events, fired = self.analyser.follow(state)
+            events, fired = self.analyser.follow(self._status())
             if events or fired:
                 self._each(lambda sink: _tell(sink, events, fired))
 
@@ -124,7 +127,7 @@ class SinkGroup:
             events: Sequence[Event] = ()
             fired: Sequence[Fired] = ()
             if self.analyser is not None and self._open:
-                events, fired = self.analyser.end()
+                events, fired = self.analyser.end(self._status())
             while self._open:
                 sink = self._open.pop()
                 try:

@@ -16,6 +16,7 @@ from typing import NamedTuple, TextIO
 from ..config import Config
 from ..core.errors import KestrelError
 from ..core.interfaces import Sink
+from ..core.states import LOST
 from ..core.stats import PipelineStats
 from ..models.manifest import Model
 from ..ops.flight import FlightRecorder
@@ -44,7 +45,8 @@ class RunPlan:
     ``config`` names the engine, its thresholds, the limits and the outputs. ``sinks`` come beside
     the outputs and serve all ``inputs``; ``recorders``, in the order of ``inputs``, and
     ``screens``, by name, serve one each. ``reads_again`` reads the configuration on SIGHUP.
-    ``reports``: whether there is a summary at the end.
+    ``reports``: whether there is a summary at the end. ``acts``: whether what rules call for is
+    done.
     """
 
     config: Config
@@ -58,6 +60,7 @@ class RunPlan:
     screens: Mapping[str, Sink] = field(default_factory=dict)
     reads_again: Callable[[], Config] | None = None
     reports: bool = True
+    acts: bool = True
 
 
 class Ending(NamedTuple):
@@ -101,12 +104,14 @@ class Summary:
         if stats.events:
             happened = ", ".join(f"{n} {event}" for event, n in sorted(stats.events.items()))
             lines.append(f"events   {happened}")
+        if stats.state in LOST and not stats.sources:
+            lines.append(f"source   {stats.status.text}: {stats.cause}")
         for name, each in stats.sources.items():
             lost = sum(each.dropped.values())
             figures = f"{each.processed} processed, {lost} dropped, {each.overall_fps:.1f} FPS"
             if each.processed:
                 figures += f", age p50 {each.age_ms[0]:.1f} ms, p99 {each.age_ms[2]:.1f} ms"
-            lines.append(f"{'source':8} {name} ({each.state}): {figures}")
+            lines.append(f"{'source':8} {name} ({each.status.text}): {figures}")
         seen = [
             f"{name + ': ' if name else ''}{line}"
             for name, summary in self.seen.items()
@@ -170,12 +175,13 @@ def build(plan: RunPlan) -> BuiltRun:
         plan.policy,
         stats=lambda: pipeline.stats(),
         engine=lambda: pipeline.backend_description,
+        status=lambda name: pipeline.status(name),
         names=names,
     )
     shared = [Shared(sink) for sink in ([summary.energy] if summary else []) + [*plan.sinks]]
     # counts once every output has it
     last = [] if plan.supervised is None else [Shared(plan.supervised)]
-    check_tracking(config, plan.model.spec.labels)
+    check_tracking(config, plan.model.spec.labels, acts=plan.acts)
     lanes = []
     for i, (name, source) in enumerate(plan.inputs):
         recorders = plan.recorders[i : i + 1]

@@ -16,17 +16,21 @@ from ..config import SETTINGS, Config, parse_sources
 from ..core.errors import ConfigError
 from ..core.interfaces import Sink
 from ..core.package import pip_install
+from ..core.states import SourceStatus
 from ..core.stats import OutputMeter, PipelineStats
 from ..models.manifest import Model
 from ..pipeline.handoff import Policy
 from ..sinks.adapters import QueuedSink, instruments
-from ..sinks.events import EventLinesSink, EventSink, Listener, TrackEventSink
+from ..sinks.events import EventLinesSink, Listener, TrackEventSink
 from ..sinks.json_lines import JsonLinesSink, LinesFile
+from ..sinks.objects import ObjectTally
 from ..sinks.video import VideoFileSink
+from .tracking import ruled_actions, shape_names
 
 if TYPE_CHECKING:
     from ..sinks.http.server import HttpService
     from ..sinks.mqtt import MqttPublisher
+    from ..sinks.notify import AppriseNotifier
     from ..sinks.webhook import Webhook
 
 log = logging.getLogger(__name__)
@@ -63,7 +67,7 @@ def without_outputs(config: Config) -> Config:
     bare = Config()
     names = (
         *("json", "expect", "trace", "ladder", "record", "clips", "mqtt", "http", "webhook"),
-        *("track", "events", "zone", "line", "mask", "rule"),
+        *("notify", "track", "events", "zone", "line", "mask", "rule"),
     )
     return replace(config, **{name: getattr(bare, name) for name in names})
 
@@ -77,8 +81,9 @@ class Outputs:
     """All outputs of a run. ``sinks`` go into the pipeline; ``running`` goes around it.
 
     ``names``: of its sources, "" for a single one. What is written apart for each of several gets
-    a folder or topic of its name. ``stats`` and ``engine`` are asked later, from other threads:
-    they may speak of a pipeline that is made of these very sinks.
+    a folder or topic of its name. ``stats``, ``engine`` and ``status`` (of a source, by name; must
+    be cheap) are asked later, from other threads: they may speak of a pipeline that is made of
+    these very sinks.
     """
 
     def __init__(
@@ -88,15 +93,19 @@ class Outputs:
         *,
         stats: Callable[[], PipelineStats],
         engine: Callable[[], str],
+        status: Callable[[str], SourceStatus] | None = None,
         names: Sequence[str] = ("",),
     ) -> None:
         self._config, self._policy, self._names = config, policy, names
         self._stats, self._engine = stats, engine
+        self._status = status or (lambda name: stats().sources.get(name, stats()).status)
         self.meters: list[OutputMeter] = []
+        self._tallies: dict[str, ObjectTally] = {}
         self._services: list[_Service] = []
         self._lines = None if config.json is None else LinesFile(config.json)
         self._events = None if config.events.path is None else LinesFile(config.events.path)
         self._webhook = None if config.webhook.url is None else self._make_webhook()
+        self._notifier = None if config.notify.url is None else self._make_notifier()
         http = config.http.address
         self._http = None if http is None else self._make_http(http)
         self._sinks = {name: self._sinks_of(name) for name in names}
@@ -121,20 +130,23 @@ class Outputs:
             sinks.append(self._recording(name))
         if config.clips.path is not None:
             sinks.append(self._clips(name, listeners))
+        if config.events.snapshots is not None:
+            sinks.append(self._snapshots(name))
         if self._webhook is not None:
             listeners["webhook"] = self._webhook.notice
+        if self._notifier is not None:
+            listeners["notify"] = self._notifier.notice
+        if config.tracks and (self._http is not None or config.mqtt.url is not None):
+            self._tallies[name] = ObjectTally(*shape_names(config, name))
+            sinks.append(self._tallies[name])
         if config.mqtt.url is not None:
             publisher = self._mqtt(config.mqtt.url, name)
             sinks.append(publisher)
             listeners["mqtt"] = publisher.notice
         if self._http is not None:
-            sinks.append(self._http.feed(name))
+            sinks += [self._http.feed(name), self._http.events]
         if listeners:  # last, so closed first
-            sinks.append(
-                TrackEventSink(listeners, ruled_actions(config))
-                if config.tracks
-                else EventSink(config.events, [*listeners.values()])
-            )
+            sinks.append(TrackEventSink(listeners, ruled_actions(config)))
         return sinks
 
     @contextmanager
@@ -196,6 +208,21 @@ class Outputs:
             return sink
         return QueuedSink(sink, meter, capacity=capacity)
 
+    def _snapshots(self, name: str) -> Sink:
+        from ..sinks.snapshots import SnapshotSink
+
+        waits = self._policy is Policy.LOSSLESS
+        return SnapshotSink(self._config.events, self._meter("snapshots", name), waits=waits)
+
+    def _make_notifier(self) -> AppriseNotifier:
+        _need("apprise", "--notify", "notify")
+        from ..sinks.notify import AppriseNotifier
+
+        options, meter = self._config.notify, self._meter("notify")
+        notifier = AppriseNotifier(options, meter, snapshots=self._config.events.snapshots)
+        self._services.append(notifier)
+        return notifier
+
     def _make_webhook(self) -> Webhook:
         from ..sinks.webhook import Webhook
 
@@ -215,7 +242,14 @@ class Outputs:
         if name:
             address = replace(address, prefix=f"{address.prefix}/{name}")
             options = options.apart(name)
-        publisher = MqttPublisher(address, options, meter, figures=figures)
+        tally = self._tallies.get(name)
+
+        def retained() -> Mapping[str, Any]:
+            status = self._status(name)
+            told = {"state": status.state, "since": status.since, "cause": status.cause}
+            return {"source": told, **(tally.retained() if tally else {})}
+
+        publisher = MqttPublisher(address, options, meter, figures=figures, retained=retained)
         self._services.append(publisher)
         return publisher
 
@@ -234,14 +268,10 @@ class Outputs:
             outputs=self.meters,
             engine=self._engine,
             names=self._names,
+            tallies=self._tallies,
         )
         self._services.insert(0, service)  # up first, down last: it tells of the others
         return service
-
-
-def ruled_actions(config: Config) -> set[str]:
-    """The outputs that rules name, and which get nothing but what these send."""
-    return {action for rule in config.rule for action in rule.get("then", ())}
 
 
 def is_folder(path: str) -> bool:
@@ -249,12 +279,12 @@ def is_folder(path: str) -> bool:
     return path.endswith(os.sep) or Path(path).is_dir()
 
 
-def _need(module: str, flag: str) -> None:
+def _need(module: str, flag: str, extra: str = "outputs") -> None:
     try:
         importlib.import_module(module)
     except ImportError as error:
         raise ConfigError(
-            f"{flag} needs {module.partition('.')[0]} ({error}); {pip_install('outputs')}"
+            f"{flag} needs {module.partition('.')[0]} ({error}); {pip_install(extra)}"
         ) from error
 
 

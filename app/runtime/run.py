@@ -135,6 +135,7 @@ def run_windowed(config: Config, *, reload: Callable[[], Config] | None = None) 
         Policy.LATEST,
         stats=lambda: controller.session.stats(),
         engine=lambda: controller.session.state().engine_text,
+        status=lambda name: controller.session.pipeline.status(),
     )
     controller = WindowController(
         config,

@@ -2,41 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..config import Config, parse_sources
 from ..core.errors import ConfigError
 from ..core.interfaces import Analyser
 from ..pipeline.handoff import Policy
 
+ACTIONS = ("mqtt", "webhook", "clip", "notify", "snapshot")  # that ``then`` may name
+
 
 def make_analyser(config: Config, policy: Policy, name: str = "") -> Analyser | None:
-    """For the source with this name; None where nothing is tracked. Raises ConfigError."""
-    if not config.tracks:
+    """For the source with this name; None where nobody asks for events. Raises ConfigError."""
+    if not config.tells_events:
         return None
     from ..analytics.analytics import AnalyticsOptions
+    from ..analytics.names import FileNames, Which
     from ..analytics.stage import AnalyticsStage
 
-    return AnalyticsStage(AnalyticsOptions.of(config, name), replay=policy is Policy.LOSSLESS)
+    ruled = ruled_actions(config)
+
+    def named(action: str, folder: str | None) -> Which:
+        return "none" if folder is None else "ruled" if action in ruled else "all"
+
+    return AnalyticsStage(
+        AnalyticsOptions.of(config, name),
+        replay=policy is Policy.LOSSLESS,
+        tracks=config.tracks,
+        names=FileNames(
+            snapshots=named("snapshot", config.events.snapshots),
+            clips=named("clip", config.clips.path),
+            after_s=config.clips.after_s,
+            max_s=config.clips.max_s,
+            folder=f"{name}/" if name else "",
+        ),
+    )
 
 
-def check_tracking(config: Config, labels: Sequence[str]) -> None:
-    """Raise ConfigError for zones, lines, masks and rules that this model or run does not fit."""
+def ruled_actions(config: Config) -> set[str]:
+    """The outputs that rules name, and which get nothing but what these send."""
+    return {action for rule in config.rule for action in rule.get("then", ())}
+
+
+def shape_names(config: Config, source: str) -> tuple[list[str], list[str]]:
+    """The zones and the lines of a source."""
+
+    def of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        return [str(row.get("name")) for row in rows if row.get("source", source) == source]
+
+    return of(config.zone), of(config.line)
+
+
+def check_tracking(config: Config, labels: Sequence[str], *, acts: bool = True) -> None:
+    """Raise ConfigError for zones, lines, masks and rules that this model or run does not fit.
+
+    ``acts``: what rules call for is done, so that the outputs for it must be there.
+    """
+    if acts and config.notify.url is not None and "notify" not in ruled_actions(config):
+        raise ConfigError(
+            '--notify sends what rules tell; add a [[rule]] with then = ["notify"], or leave it out'
+        )
     if not config.tracks:
         return
     from ..analytics.analytics import AnalyticsOptions
 
     outputs = {
-        **{"mqtt": config.mqtt.url, "webhook": config.webhook.url},
-        "clip": config.clips.path,
+        "mqtt": (config.mqtt.url, "--mqtt"),
+        "webhook": (config.webhook.url, "--webhook"),
+        "clip": (config.clips.path, "--clips"),
+        "notify": (config.notify.url, "--notify"),
+        "snapshot": (config.events.snapshots, "--snapshots"),
     }
     for name in [each.name for each in parse_sources(config.sources)] or [""]:
         options = AnalyticsOptions.of(config, name)
-        options.check(labels, actions=outputs)
-        for rule in options.rules:
+        options.check(labels, actions=ACTIONS)
+        for rule in options.rules if acts else ():
             for action in rule.then:
-                if outputs[action] is None:
-                    flag = "--clips" if action == "clip" else f"--{action}"
+                value, flag = outputs[action]
+                if value is None:
                     raise ConfigError(
                         f"then in [[rule]] {rule.name} names {action!r}, which this run does not "
                         f"have; add {flag}, or take it out of the rule"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from ..core.states import LOST
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.player import Opening, SourcePlayer
 from .state import SourceState
@@ -55,7 +56,7 @@ class SourceSwitcher:
             if player is None or before is None or player.has_opened:
                 return
             state = player.state
-            if before != state.uri and state.phase in ("failed", "reconnecting"):
+            if before != state.uri and state.phase in LOST:
                 self._before = None
                 self._tell(f"{state.error} — back to the source before")
                 self._play(before)

@@ -28,6 +28,8 @@ def instruments(stats: PipelineStats, outputs: Sequence[OutputMeter]) -> dict[st
     """Rates per second, times in ms as [p50, p95, p99], null where there is no figure yet."""
     return {
         "state": stats.state,
+        "since": stats.status.since,
+        "cause": stats.cause,
         "fps": round(stats.fps, 2),
         "capture_fps": round(stats.capture_fps, 2),
         "captured": stats.captured,

@@ -113,6 +113,16 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def plural(label: str, count: int) -> str:
+    """A label as it is said of so many: 1 person, 6 people, 2 buses."""
+    label = printable(label)
+    if count == 1:
+        return label
+    if label == "person":
+        return "people"
+    return label + ("es" if label.endswith(("s", "x", "ch", "sh")) else "s")
+
+
 @dataclass(frozen=True, slots=True)
 class LabelSummary:
     """One label over the whole run."""
@@ -182,7 +192,9 @@ class SummarySink:
                 f"by line {printable(name)}"
                 for name in names
             ]
-            lines.append(f"{count} × {printable(label)}{': ' * bool(crossed)}{'; '.join(crossed)}")
+            lines.append(
+                f"{count} {plural(label, count)}{': ' * bool(crossed)}{'; '.join(crossed)}"
+            )
         return lines
 
     def labels(self) -> list[LabelSummary]:

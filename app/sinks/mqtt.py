@@ -39,6 +39,7 @@ from ..core.stats import OutputMeter
 from .events import EventMessage
 from .json_lines import ResultEncoder
 from .mqtt_spool import Spool
+from .objects import topic_part
 from .webhook import client_context, untrusted
 
 log = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ def parse_address(url: str) -> BrokerAddress:
 
 WINDOW = 20
 TICK_S = 0.5
+RETAINED_S = 1.0  # between two messages of one retained topic at least
 STOP_S = 1.5  # for what waits to leave, at the end of a run
 LONGEST_PAUSE_S = 30
 
@@ -121,6 +123,9 @@ LONGEST_PAUSE_S = 30
 class MqttPublisher:
     """Publishes ``PREFIX/detections``, ``/events``, ``/stats`` and, retained, ``/status``.
 
+    Events of a zone or line also go to ``/zones/NAME/events`` and ``/lines/NAME/events``. What
+    ``retained`` gives, JSON by topic, is published and kept by the broker whenever it has changed,
+    at most once a second. At the end the state of the source stays there, and all else is cleared.
     ``start`` and ``stop`` around the run, ``emit`` and ``notice`` from any thread: they append to
     the spool and never wait. A thread of its own and one of the library do all else.
     """
@@ -132,7 +137,10 @@ class MqttPublisher:
         meter: OutputMeter,
         *,
         figures: Callable[[], Mapping[str, Any]],
+        retained: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
+        self._retained = retained
+        self._told: dict[str, str] = {}  # by topic, what the broker keeps
         self._address, self._options, self._meter = address, options, meter
         self._figures = figures
         path = Path(options.spool) if options.spool else address.default_spool()
@@ -143,7 +151,7 @@ class MqttPublisher:
         self._connected = False
         self._inflight: dict[int, int] = {}  # message id of the library: seq of the spool
         self._acks: deque[int] = deque()
-        self._save_s = self._stats_s = 0.0
+        self._save_s = self._stats_s = self._told_s = 0.0
         self._settling = False  # connected anew: what was under way comes first
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="output-mqtt", daemon=True)
@@ -175,8 +183,12 @@ class MqttPublisher:
             self._put("detections", f'{{"id": "{self._run}-{self._count}", {line[1:]}')
 
     def notice(self, event: EventMessage) -> None:
-        """One message for what appeared or is gone."""
+        """One message for an event, and another for those who follow its zone or line."""
         self._put("events", event.text)
+        if event.event is not None and event.event.zone is not None:
+            self._put(f"zones/{topic_part(event.event.zone)}/events", event.text)
+        if event.event is not None and event.event.line is not None:
+            self._put(f"lines/{topic_part(event.event.line)}/events", event.text)
 
     def close(self) -> None:
         """The run's frames have ended; ``stop`` says good-bye."""
@@ -188,6 +200,7 @@ class MqttPublisher:
             self._wake.set()
             self._thread.join(STOP_S + 1)
             if self._connected:
+                self._tell_retained(over=True)
                 farewell = self._client.publish(self._topic("status"), "offline", 1, True)
                 try:
                     farewell.wait_for_publish(0.5)
@@ -224,9 +237,20 @@ class MqttPublisher:
             if self._spool.trouble or self._connected:
                 self._meter.trouble = self._spool.trouble
         self._meter.waiting = len(self._spool)
+        if self._connected and now_s >= self._told_s:
+            self._told_s = now_s + RETAINED_S
+            self._tell_retained()
         if self._options.stats_s and self._connected and now_s >= self._stats_s:
             self._stats_s = now_s + self._options.stats_s
             self._client.publish(self._topic("stats"), json.dumps(self._figures()), 0)
+
+    def _tell_retained(self, *, over: bool = False) -> None:
+        """Let the broker keep what has changed; once all is ``over`` the source's state alone."""
+        for topic, told in self._retained().items():
+            text = "" if over and topic != "source" else json.dumps(told)
+            if self._told.get(topic, "") != text:
+                self._told[topic] = text
+                self._client.publish(self._topic(topic), text, 1, True)
 
     def _take_acks(self) -> None:
         while self._acks:
@@ -294,6 +318,7 @@ class MqttPublisher:
         client.publish(self._topic("status"), "online", 1, True)
         log.info("connected to %s", self._address.name)
         self._meter.trouble = ""
+        self._told.clear()  # a broker that was restarted may have forgotten it
         self._settling, self._connected = True, True
         self._wake.set()
 

@@ -7,6 +7,7 @@ owner at a time), and the source is opened anew, with back-off and jitter (Retry
 again. Nothing ever takes the place of a missing frame.
 
     opening -> live <-> stalled -> reconnecting -> live …       failed: its first opening failed
+    opening -> offline -> live, and reconnecting -> offline after OFFLINE_NS     (core/states.py)
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dataclasses import dataclass, replace
 from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, SourceInfo, describe
 from ..core.interfaces import FrameSource, SourceListener
+from ..core.states import LOST
 from .diagnose import no_frame
 from .health import BacklogFilter, FreezeDetector, PictureFault
 
@@ -112,6 +114,7 @@ STEADY_NS = 5_000_000_000  # live for so long: the next loss is a new one, tried
 MOST_LEFT_BEHIND = 3  # readers that hang in a driver; more are not started until one returns
 GOODBYE_S = 1.2  # what a driver may take to let go of its camera
 _LOOK_AGAIN_NS = 50_000_000
+OFFLINE_NS = 30_000_000_000  # lost for so long it is no longer told as coming back any moment
 
 
 class Retry:
@@ -207,10 +210,11 @@ class ReconnectingSource:
         self._freeze = FreezeDetector(
             freeze_s=self._endurance.freeze_s, black_s=self._endurance.black_s
         )
-        self.state = "opening"
+        self.state, self._cause = "opening", ""
         self._attempts = 0  # openings since it was last live
         self._alive_ns = 0  # when it last gave a frame, or this attempt began
         self._lost_ns = self._live_ns = 0
+        self._was_live = False
         self._looked_ns = now_ns()
         self._next_index = self._base = 0
         self._recording = False
@@ -251,6 +255,8 @@ class ReconnectingSource:
         try:
             while True:
                 self._looked_ns = now_ns
+                if self.state == "reconnecting" and now_ns - self._lost_ns > OFFLINE_NS:
+                    self._to("offline", self._cause)
                 if self._attempt is None:
                     self._wait_to_retry(deadline_ns)
                 else:
@@ -348,9 +354,10 @@ class ReconnectingSource:
         if self.state != "live":
             if self.state != "stalled":
                 self._live_ns = now_ns
-            if self.state == "reconnecting":
+            if self._was_live and self.state in LOST:
                 self._count("reconnects")
             self._to("live", self._how_it_came_back(now_ns))
+            self._was_live = True
         if frame.media_ns is not None:  # a recording: its end is its own, and stills are no fault
             return frame
         if self._wh_px is not None and frame.wh_px != self._wh_px:
@@ -368,13 +375,15 @@ class ReconnectingSource:
 
     def _lose(self, why: str) -> None:
         """Give this opening up, and open again after a while."""
-        if self.state != "reconnecting":
+        self._cause = why
+        if self.state in LOST:
+            log.debug("source %s: %s", self._label, why)
+        else:
             self._lost_ns, self._attempts = self._now_ns(), 0
             self._retry.forgive(self._live_ns)
-            self._count("losses")
-            self._to("reconnecting", why)
-        else:
-            log.debug("source %s: %s", self._label, why)
+            if self._was_live:
+                self._count("losses")
+            self._to("reconnecting" if self._was_live else "offline", why)
         self._leave_attempt()
         self._retry.back_off()
 
@@ -386,7 +395,7 @@ class ReconnectingSource:
     def _how_it_came_back(self, now_ns: int) -> str:
         if self.state == "stalled":
             return "frames come again"
-        if self.state == "reconnecting":
+        if self.state in LOST:
             away_s = (now_ns - self._lost_ns) / 1e9
             return f"again after {away_s:.1f} s, at attempt {self._attempts}"
         return ""

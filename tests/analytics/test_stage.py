@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from app.analytics.analytics import AnalyticsOptions
+from app.analytics.names import FileNames
 from app.analytics.stage import AnalyticsStage
 from app.analytics.zones import Mask
 from app.config import Config
 from app.core.detections import Detections, Result
 from app.core.errors import ConfigError
+from app.core.events import Event, Fired
 from app.core.frame import Frame, SourceInfo
+from app.core.states import SourceStatus
 from tests.analytics.kit import LABELS, WH, detections, person
 
 CAMERA, OTHER = SourceInfo("rtsp://door", live=True), SourceInfo("rtsp://yard", live=True)
 PIXELS = np.zeros((WH[1], WH[0], 3), np.uint8)
 STEP_NS = 50_000_000
+LIVE = SourceStatus("live")
 
 
 def stage(options: AnalyticsOptions | None = None, *, replay: bool = False) -> AnalyticsStage:
@@ -28,6 +34,14 @@ def stage(options: AnalyticsOptions | None = None, *, replay: bool = False) -> A
 def result(i: int, found: Detections, *, media: bool = False) -> Result:
     media_ns = i * STEP_NS if media else None
     return Result(Frame(PIXELS, i, 10**12 + i * STEP_NS, media_ns), found, 0)
+
+
+def media(i: int, x: float) -> Result:
+    return result(i, detections([person(x, 600)]), media=True)
+
+
+def told(happened: tuple[Sequence[Event], Sequence[Fired]]) -> list[str]:
+    return [event.type for event in happened[0]]
 
 
 def see(made: AnalyticsStage, indices: range) -> list[Result]:
@@ -61,14 +75,68 @@ def test_ids_are_not_used_again_after_a_change_of_source_or_model() -> None:
 def test_a_source_that_comes_back_keeps_its_tracks() -> None:
     made = stage()
     see(made, range(4))
-    assert [event.type for event in made.follow("live")[0]] == []
-    assert [event.type for event in made.follow("reconnecting")[0]] == ["source_lost"]
-    assert [event.type for event in made.follow("reconnecting")[0]] == []
+    assert told(made.follow(LIVE)) == []
+    away = SourceStatus("reconnecting", cause="the cable")
+    lost = made.follow(away)
+    assert told(lost) == ["source_lost"] and lost[0][0].cause == "the cable"
+    assert told(made.follow(away)) == told(made.follow(away._replace(state="offline"))) == []
     made.open(SourceInfo("rtsp://door", live=True), LABELS)
-    assert [event.type for event in made.follow("live")[0]] == ["source_back"]
+    assert told(made.follow(LIVE)) == ["source_back"]
     ids = see(made, range(8, 9))[0].detections.track_ids
     assert ids is not None and ids.tolist() == [1]
-    assert [event.type for event in made.end()[0]] == ["gone", "ended"]
+    assert told(made.end(LIVE)) == ["gone", "ended"]
+
+
+def test_a_camera_that_was_never_there_is_lost_and_comes() -> None:
+    made = stage()
+    assert told(made.follow(SourceStatus("opening"))) == []
+    lost = made.follow(SourceStatus("offline", cause="refused"))
+    assert told(lost) == ["source_lost"] and not lost[0][0].time.startswith("1970")
+    seen = see(made, range(4))
+    assert told(made.follow(LIVE)) == ["source_back"]
+    ids = [event.id for each in seen for event in each.events]
+    assert ids and lost[0][0].id not in ids
+
+
+def test_a_source_that_fails_is_lost_and_over_once() -> None:
+    made, status = stage(), SourceStatus("failed", cause="unplugged")
+    see(made, range(4))
+    events = made.follow(status)
+    assert told(events) == ["source_lost", "gone", "ended"]
+    assert events[0][0].cause == events[0][2].cause == "unplugged"
+    assert told(made.end(status)) == []
+
+
+def test_a_recording_that_is_played_again_ends_again() -> None:
+    made, over = stage(), SourceStatus("ended")
+    see(made, range(4))
+    assert told(made.follow(over)) == ["gone", "ended"]
+    see(made, range(4, 8))
+    assert told(made.end(over)) == ["gone", "ended"]
+
+
+def test_without_tracks_there_are_only_the_events_of_the_source() -> None:
+    made = AnalyticsStage(AnalyticsOptions(), replay=False, tracks=False)
+    made.open(CAMERA, LABELS)
+    seen = see(made, range(4))
+    assert not any(each.events for each in seen) and seen[-1].detections.track_ids is None
+    assert told(made.follow(SourceStatus("reconnecting"))) == ["source_lost"]
+    assert told(made.end(LIVE)) == ["ended"]
+
+
+def test_events_have_the_names_of_their_files() -> None:
+    names = FileNames(snapshots="all", clips="all", after_s=0.2, folder="door/")
+    made = AnalyticsStage(AnalyticsOptions(), replay=True, names=names)
+    made.open(CAMERA, LABELS)
+    events = [e for each in range(4) for e in made.update(media(each, 400)).events]
+    events += [e for each in range(60, 64) for e in made.update(media(each, 1000)).events]
+    events += made.end(LIVE)[0]
+    one, gone, two, last = (e for e in events if e.track_id is not None)
+    assert [e.type for e in (one, gone, two, last)] == ["appear", "gone", "appear", "gone"]
+    assert one.snapshot == gone.snapshot == f"door/19700101T000000_{one.id}_best.jpg"
+    assert one.clip == f"door/19700101T000000_{one.id}.mp4"
+    assert two.snapshot == last.snapshot != one.snapshot
+    assert events[-1].type == "ended" and events[-1].snapshot is None
 
 
 def test_what_a_mask_hides_is_left_out_of_the_result() -> None:
@@ -94,7 +162,7 @@ def test_times_are_of_the_recording_in_a_replay_and_of_the_wall_in_a_run() -> No
 def test_labels_of_events_limit_what_appears() -> None:
     made = stage(AnalyticsOptions(labels=("car",)))
     assert not [event for each in see(made, range(4)) for event in each.events]
-    assert [event.type for event in made.end()[0]] == ["ended"]
+    assert told(made.end(LIVE)) == ["ended"]
 
 
 def test_shapes_are_of_the_source_that_they_name() -> None:

@@ -41,7 +41,7 @@ url = "mqtts://u:p@h:8883/a"
 spool_mb = 64
 [events]
 labels = ["person"]
-appear_frames = 3
+snapshots_mb = 3
 """
 LINE = {
     "source": "c.mp4",

@@ -43,7 +43,7 @@ def test_lost_camera_dims_and_says_since_when_and_that_it_is_tried_again() -> No
 
 def test_camera_that_never_opened_claims_no_last_picture() -> None:
     waited_for = with_feed(
-        phase="reconnecting", error="no camera", last_frame_ns=0, since_ns=NOW - 5 * S
+        phase="offline", error="no camera", last_frame_ns=0, since_ns=NOW - 5 * S
     )
     message = said(waited_for).source
     assert message is not None and "No frames" not in message.text

@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 
 from app.core.detections import Result
-from app.core.errors import SinkError
+from app.core.errors import SinkError, SourceError
 from app.core.events import Event, EventType, Fired
 from app.core.frame import Frame, SourceInfo
 from app.core.interfaces import SourceListener
+from app.core.states import SourceStatus
 from app.pipeline.handoff import Policy
 from app.pipeline.pipeline import Pipeline
 from tests.fakes import FakeBackend, FakeSink, FakeSource
@@ -37,8 +38,8 @@ class FakeAnalyser:
     def update(self, result: Result) -> Result:
         return replace(result, events=[event("appear")])
 
-    def follow(self, state: str) -> Told:
-        if (state == "reconnecting") == self.lost.is_set():
+    def follow(self, status: SourceStatus) -> Told:
+        if (status.state == "reconnecting") == self.lost.is_set():
             return (), ()
         if self.lost.is_set():
             self.lost.clear()
@@ -46,7 +47,8 @@ class FakeAnalyser:
         self.lost.set()
         return [event("source_lost")], ()
 
-    def end(self) -> Told:
+    def end(self, status: SourceStatus) -> Told:
+        self.last = status
         return [event("ended")], ()
 
 
@@ -103,6 +105,16 @@ def test_sinks_get_what_the_analyser_makes_of_each_result_and_its_last_word() ->
     run(FakeSource(3), analyser, sink, deaf).join()
     assert sink.told == ["appear"] * 3 + ["ended"] and sink.closed == 1
     assert deaf.frames == [0, 1, 2] and analyser.labels == ("a",)
+    assert analyser.last.state == "ended"
+
+
+def test_the_last_word_has_the_cause_of_a_source_that_failed() -> None:
+    analyser = FakeAnalyser()
+    broken = FakeSource(9, fail_at=3, error=SourceError("rtsp://u:pw@h is gone"))
+    with pytest.raises(SourceError):
+        run(broken, analyser, FakeSink()).join()
+    assert analyser.last.state == "failed" and "is gone" in analyser.last.cause
+    assert "pw" not in analyser.last.cause
 
 
 def test_a_source_that_is_lost_is_told_while_no_frame_comes() -> None:

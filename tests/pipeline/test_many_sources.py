@@ -106,8 +106,9 @@ def test_one_source_that_fails_leaves_the_others_running_and_is_told_at_the_end(
         finish(pipeline)
     assert Counter(g[0] for g in got) == {"good": 40, "bad": 3}
     stats = pipeline.stats()
-    assert stats.sources["bad"].state == "failed" and stats.sources["good"].state == "replay"
-    assert stats.state == "replay", "of several the state is that of the one that is best off"
+    assert stats.sources["bad"].state == "failed" and stats.sources["good"].state == "ended"
+    assert "unplugged" in stats.sources["bad"].cause
+    assert stats.state == "ended", "of several the state is that of the one that is best off"
 
 
 def test_a_source_that_cannot_be_opened_does_not_keep_the_others_waiting() -> None:

@@ -234,10 +234,15 @@ def test_a_source_that_tells_its_state_is_heard() -> None:
             if frame is not None and frame.index == 5:
                 self.listener.state_changed("stalled", "no frame")
                 self.listener.noticed("stalls")
+            if frame is not None and frame.index == 6:
+                states.append(pipeline.status().state)
             return frame
 
-    stats = finish(build(Telling(20, live=True))[0])
-    assert stats.state == "stalled" and stats.events == {"stalls": 1}
+    states: list[str] = []
+    pipeline = build(Telling(20, live=True))[0]
+    stats = finish(pipeline)
+    assert states == ["stalled"] and stats.events == {"stalls": 1}
+    assert stats.state == "ended", "it is over, and neither live nor stalled"
     assert isinstance(Telling(1), TellsItsState) and not isinstance(FakeSource(1), TellsItsState)
 
 

@@ -173,7 +173,7 @@ def test_camera_that_is_not_there_ends_a_job_but_not_a_window(start, tmp_path: P
     process = start("--window", "--source", uri)
     assert process.stderr is not None
     for line in process.stderr:
-        if "reconnecting" in line:
+        if "offline" in line:
             break
     process.send_signal(signal.SIGTERM)
     ended(process)

@@ -115,7 +115,7 @@ def test_camera_that_is_not_there_yet_is_waited_for(made) -> None:
     switch = made(Shop(cam=source))
     reader = switch.look()
     switch.show("cam")
-    until(lambda: switch.state.phase == "reconnecting")
+    until(lambda: switch.state.phase == "offline")
     assert switch.state.error == "no such camera" and switch.state.info is None
     source.open_error = None
     source.let(1)

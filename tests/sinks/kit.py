@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from app.core.detections import Detections, Result
+from app.core.events import Event, EventType
 from app.core.frame import Frame, SourceInfo
 
 ROOT = Path(__file__).parents[2]
@@ -16,6 +19,7 @@ LABELS = ("person", "dog", "face")
 CLIP = SourceInfo("clip.mp4", live=False, wh_px=(320, 240), fps=25.0, frame_count=60)
 CAMERA = SourceInfo("camera:0", live=True)
 FRAME_NS = 40_000_000
+_NUMBERS = count(1)
 
 
 def found(*each: tuple, keypoints: list | None = None) -> Detections:
@@ -61,3 +65,10 @@ def python(code: str, *arguments: str, **options) -> subprocess.CompletedProcess
     options = {"capture_output": True, "timeout": 60} | options
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
     return subprocess.run(command, text=True, cwd=ROOT, check=False, **options)
+
+
+def event(kind: EventType, track_id: int | None = 1, **more: Any) -> Event:
+    """One of a person, with an id that no other has."""
+    number = f"{next(_NUMBERS):026}"
+    more = {"label": "person" if track_id is not None else None, "source": "camera:0"} | more
+    return Event(type=kind, id=number, time="2026-01-31T12:00:04.500Z", track_id=track_id, **more)

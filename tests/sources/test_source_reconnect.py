@@ -179,7 +179,23 @@ def test_with_wait_a_source_that_is_not_there_yet_is_waited_for(make, camera, cl
     camera.open_error = None
     frames = watch(source, clock, 5)
     assert frames and source.state == "live"
-    assert source.heard.states == ["reconnecting", "live"]
+    assert source.heard.states == ["offline", "live"]
+    assert source.heard.events == [], "what never was there is no loss"
+
+
+def test_a_source_that_is_away_for_long_is_offline(make, camera, clock):
+    source = make()
+    source.open()
+    watch(source, clock, 1)
+    camera.error, camera.open_error = SourceError("cable"), "not there"
+    watch(source, clock, 20)
+    assert source.state == "reconnecting"
+    watch(source, clock, 20)
+    assert source.state == "offline"
+    camera.error = camera.open_error = None
+    assert watch(source, clock, 5)
+    assert source.heard.states == ["live", "reconnecting", "offline", "live"]
+    assert source.heard.events == ["losses", "reconnects"]
 
 
 def test_a_lost_source_is_opened_again_and_its_frames_are_numbered_on(make, camera, clock):

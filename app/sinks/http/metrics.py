@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ... import __version__
 from ...core.stats import PERCENTILES, OutputMeter, PipelineStats
+from ..objects import DWELL_S, ObjectTally
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 QUANTILES = tuple(str(percent / 100) for percent in PERCENTILES)  # as Prometheus writes them
@@ -30,9 +37,11 @@ class Metrics(Collector):
         healthy: Callable[[], bool],
         viewers: Callable[[], Mapping[str, int]],
         about: Callable[[], Mapping[str, str]],
+        tallies: Mapping[str, ObjectTally],
     ) -> None:
         self._stats, self._outputs, self._idle_s = stats, outputs, idle_s
         self._healthy, self._viewers, self._about = healthy, viewers, about
+        self._tallies = tallies
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -49,6 +58,7 @@ class Metrics(Collector):
         """All metrics at this moment."""
         yield from self._pipeline()
         yield from self._of_sources()
+        yield from self._of_objects()
         yield from self._of_outputs()
         info = InfoMetricFamily("kestrel", "What runs here")
         info.add_metric([], {"version": __version__, **self._about()})
@@ -91,6 +101,36 @@ class Metrics(Collector):
         sources = self._stats().sources
         return _figures("kestrel_source", {(n,): each for n, each in sources.items()}, "source")
 
+    def _of_objects(self) -> Iterator[Metric]:
+        """Of each source's tracks; labels beyond ``MOST_LABELS`` are told together."""
+        if not self._tallies:
+            return
+        zone, line = ["source", "zone", "label"], ["source", "line", "direction", "label"]
+        now = GaugeMetricFamily("kestrel_objects", "In view", labels=["source", "label"])
+        appeared = CounterMetricFamily(
+            "kestrel_objects_appeared", "Have come into view", labels=["source", "label"]
+        )
+        inside = GaugeMetricFamily("kestrel_zone_objects", "In the zone", labels=zone)
+        entered = CounterMetricFamily("kestrel_zone_entered", "Have entered", labels=zone)
+        crossed = CounterMetricFamily("kestrel_line_crossed", "Have crossed", labels=line)
+        dwell = HistogramMetricFamily("kestrel_zone_dwell_seconds", "Ended stays", labels=zone)
+        for source, tally in self._tallies.items():
+            counts = tally.counts()
+            for label, total in counts.appeared.items():
+                appeared.add_metric([source, label], total)
+                now.add_metric([source, label], counts.now[label])
+            for where, total in counts.entered.items():
+                entered.add_metric([source, *where], total)
+                inside.add_metric([source, *where], counts.inside[where])
+            for way, total in counts.crossed.items():
+                crossed.add_metric([source, *way], total)
+            for where, stays in counts.dwell.items():
+                sums = accumulate(stays.counts)
+                limits = (*map(str, DWELL_S), "+Inf")
+                buckets = list(zip(limits, sums, strict=True))
+                dwell.add_metric([source, *where], buckets=buckets, sum_value=stays.sum_s)
+        yield from (now, appeared, inside, entered, crossed, dwell)
+
     def _of_outputs(self) -> Iterator[Metric]:
         delivered = CounterMetricFamily(
             "kestrel_output_delivered", "Taken by the output's consumer", labels=["output"]
@@ -131,6 +171,7 @@ def _figures(
         labels=[*labels, "quantile"],
     )
     state = GaugeMetricFamily(f"{prefix}_state", "1 for the present one", labels=[*labels, "state"])
+    since = GaugeMetricFamily(f"{prefix}_state_since_timestamp_seconds", "", labels=labels)
     for values, stats in of.items():
         for reason, count in stats.dropped.items():
             dropped.add_metric([*values, reason], count)
@@ -139,4 +180,5 @@ def _figures(
             if not math.isnan(value_ms):
                 age.add_metric([*values, quantile], value_ms / 1e3)
         state.add_metric([*values, stats.state], 1)
-    yield from (dropped, fps, age, state)
+        since.add_metric(values, stats.since_s)
+    yield from (dropped, fps, age, state, since)

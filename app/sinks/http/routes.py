@@ -19,7 +19,8 @@ from aiohttp import web
 from ...core.detections import Result
 from ...core.frame import SourceInfo, bgr_pixels
 from ...core.overlay import PALETTE, SCREEN
-from ...core.stats import WORKING, OutputMeter
+from ...core.states import WORKING, SourceStatus
+from ...core.stats import OutputMeter
 from ..json_lines import ResultEncoder
 from ..video import draw_result, encode_jpeg
 from .metrics import CONTENT_TYPE, Metrics
@@ -39,28 +40,28 @@ class Health:
 
 
 def judge(
-    state: str,
+    status: SourceStatus,
     idle_s: float | None,
     *,
     stale_s: float,
     outputs: Sequence[OutputMeter] = (),
-    sources: Mapping[str, str] | None = None,
+    sources: Mapping[str, SourceStatus] | None = None,
 ) -> Health:
     """``idle_s``: since the last completed inference, None if there was none yet.
 
-    ``sources``: the state of each of several: while one of them works, the others are warnings.
+    ``sources``: that of each of several: while one of them works, the others are warnings.
     """
     reasons = []
-    if state == "failed":
+    if status.state == "failed":
         reasons.append("the run has failed; see the log")
     if idle_s is None:
-        reasons.append(f"no inference completed yet ({state})")
+        reasons.append(f"no inference completed yet ({status.text})")
     elif idle_s > stale_s:
-        reasons.append(f"no inference completed for {idle_s:.0f} s ({state})")
+        reasons.append(f"no inference completed for {idle_s:.0f} s ({status.text})")
     troubles = (meter.figures() for meter in outputs)
     warnings = [f"{each.name}: {each.trouble}" for each in troubles if each.trouble]
-    away = [(name, is_) for name, is_ in (sources or {}).items() if is_ not in WORKING]
-    warnings += [f"source {name}: {is_}" for name, is_ in away]
+    away = [(name, is_) for name, is_ in (sources or {}).items() if is_.state not in WORKING]
+    warnings += [f"source {name}: {is_.text}" for name, is_ in away]
     return Health(tuple(reasons), tuple(warnings))
 
 

@@ -10,7 +10,7 @@ import re
 import ssl
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
@@ -26,8 +26,10 @@ from ...config import HttpOptions
 from ...core.errors import ConfigError
 from ...core.stats import OutputMeter, PipelineStats
 from ..adapters import instruments
+from ..objects import ObjectTally
 from .metrics import Metrics
 from .routes import Health, ResultFeed, Routes, judge, viewers
+from .stream import EventFeed
 
 log = logging.getLogger(__name__)
 
@@ -197,10 +199,13 @@ class HttpService:
         outputs: Sequence[OutputMeter],
         engine: Callable[[], str],
         names: Sequence[str] = ("",),
+        tallies: Mapping[str, ObjectTally] | None = None,
     ) -> None:
         self._address, self._options, self._outputs = address, options, outputs
         self._stats, self._engine = _Held(stats), engine
         self._feeds = {name: ResultFeed(meter, jpeg_quality=options.jpeg_quality) for name in names}
+        self.events = EventFeed(meter)  # the sink for the events of all sources
+        self._tallies = {} if tallies is None else tallies
         self._began_s = monotonic()
         self._tls = server_context(options.cert_file, options.key_file)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
@@ -258,10 +263,12 @@ class HttpService:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
         for feed in self._feeds.values():
             feed.attach(self._loop)
+        self.events.attach(self._loop)
         routes, guard = self._routes(), Guard(self._address)
         app = web.Application(middlewares=[guard.middleware()], client_max_size=MAX_REQUEST_BYTES)
         app.on_response_prepare.append(guard.add_headers)
         routes.add_to(app)
+        app.router.add_get("/events", self.events.events, allow_head=False)
         runner = web.AppRunner(
             app,
             handle_signals=False,
@@ -296,7 +303,8 @@ class HttpService:
             outputs=self._outputs,
             idle_s=self._idle_s,
             healthy=lambda: self._health().ok,
-            viewers=lambda: viewers(self._feeds.values()),
+            viewers=lambda: {**viewers(self._feeds.values()), "events": self.events.clients},
+            tallies=self._tallies,
             about=lambda: {"source": self._first.source, "engine": self._engine()},
         )
         return Routes(
@@ -343,11 +351,11 @@ class HttpService:
     def _health(self) -> Health:
         stats = self._stats()
         return judge(
-            stats.state,
+            stats.status,
             self._idle_s(),
             stale_s=self._options.stale_s,
             outputs=self._outputs,
-            sources={name: each.state for name, each in stats.sources.items()},
+            sources={name: each.status for name, each in stats.sources.items()},
         )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from app.config import HttpOptions
 from app.core.stats import Meter, OutputMeter
 from app.sinks.http.server import HttpService, parse_address
+from app.sinks.objects import ObjectTally
 from tests.sinks.kit import CAMERA, LABELS, found, result, textured
 
 BOX = (0, 0.9, 10, 20, 110, 140)
@@ -20,6 +21,7 @@ class Site:
 
     def __init__(self, address: str = "0", token: str | None = None, **options) -> None:
         self.stats = Meter()
+        self.tally = ObjectTally(["door"], ["gate"])
         self.meter, self.other = OutputMeter("http"), OutputMeter("mqtt")
         self.service = HttpService(
             parse_address(address, token),
@@ -28,6 +30,7 @@ class Site:
             stats=self.stats.snapshot,
             outputs=[self.other, self.meter],
             engine=lambda: "cpu, a model",
+            tallies={"": self.tally},
         )
         self._next = 0
 

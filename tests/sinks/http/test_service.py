@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import app.sinks.http.routes as routes
 import app.sinks.http.server as access
 from app.core.errors import ConfigError
+from app.core.states import SourceStatus
 from app.sinks.http.routes import judge
 from app.sinks.http.server import parse_address
 from tests.certificates import certificates
@@ -160,9 +161,14 @@ def test_health_follows_inferences_not_the_process() -> None:
 
 
 def test_a_failed_run_is_not_healthy() -> None:
-    assert judge("live", 1.0, stale_s=10).ok
-    assert not judge("failed", 1.0, stale_s=10).ok
-    assert "11 s" in judge("live", 11.0, stale_s=10).reasons[0]
+    live = SourceStatus("live")
+    assert judge(live, 1.0, stale_s=10).ok
+    assert not judge(SourceStatus("failed"), 1.0, stale_s=10).ok
+    assert "11 s" in judge(live, 11.0, stale_s=10).reasons[0]
+    away = SourceStatus("offline", since_s=1e9)
+    assert "offline since 2001" in judge(away, 11.0, stale_s=10).reasons[0]
+    others = judge(live, 1.0, stale_s=10, sources={"door": live, "yard": away})
+    assert others.ok and "yard: offline since 2001" in others.warnings[0]
 
 
 def test_metrics_are_read_by_a_real_parser() -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
 from ..core.detections import Result
+from ..core.errors import ConfigError
 from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
 from ..core.states import LOST, WORKING, SourceStatus
 from .analytics import Analytics, AnalyticsOptions
 from .names import FileNames
+
+log = logging.getLogger(__name__)
 
 _NONE: tuple[tuple[()], tuple[()]] = (), ()
 
@@ -34,6 +39,7 @@ class AnalyticsStage:
         names: FileNames | None = None,
     ) -> None:
         self._options, self._replay, self._tracks = options, replay, tracks
+        self._wanted: deque[AnalyticsOptions] = deque(maxlen=1)  # from the next frame on
         self._names = names or FileNames()
         self._source: SourceInfo | None = None
         self._labels: Sequence[str] = ()
@@ -44,6 +50,16 @@ class AnalyticsStage:
         self._began = False  # with a frame
         self._events: list[Event] = []  # for the next result
         self._fired: list[Fired] = []
+
+    def check(self, options: AnalyticsOptions) -> None:
+        """Raise ConfigError where ``reshape`` with these could not be; any thread."""
+        if self._source is None:
+            raise ConfigError("nothing runs yet; try again once there is a picture")
+        options.check(self._labels)
+
+    def reshape(self, options: AnalyticsOptions) -> None:
+        """Other zones, lines, masks and rules from the next frame on, and tracks; any thread."""
+        self._wanted.append(options)
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """See core.interfaces.Analyser; a source that is opened again is the same."""
@@ -64,6 +80,8 @@ class AnalyticsStage:
         frame, found = result.frame, result.detections
         self._clock_ns, self._over = frame.captured_ns - frame.time_ns, False
         self._last_ns = frame.time_ns
+        if self._wanted:
+            self._reshape(self._wanted.popleft())
         analytics = self._analytics = self._analytics or self._begin()
         if not self._began:
             analytics.begin_at(self._wall_offset_ns())
@@ -121,6 +139,16 @@ class AnalyticsStage:
         told = analytics.end(cause=cause)
         self._over = True
         return self._names.give([*events, *told[0]], [*fired, *told[1]], self._now_ns())
+
+    def _reshape(self, options: AnalyticsOptions) -> None:
+        try:
+            if self._analytics is not None:
+                events, fired = self._analytics.reshape(options)
+                self._events += events
+                self._fired += fired
+            self._options, self._tracks = options, True
+        except ConfigError as fault:  # another model came in between
+            log.warning("zones and lines stay as they were: %s", fault)
 
     def _lose(self, status: SourceStatus) -> tuple[Sequence[Event], Sequence[Fired]]:
         self._analytics = self._analytics or self._begin()

@@ -292,7 +292,8 @@ def _run(args: argparse.Namespace) -> int:
         return run_spread(config)
     from ..runtime.run import run_live
 
-    return run_live(config, reload=partial(config_of, args) if args.config else None)
+    reload = partial(config_of, args) if args.config else None
+    return run_live(config, reload=reload, file=args.config)
 
 
 def _replay(args: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from ..config import Config
@@ -33,7 +34,8 @@ from .degradation import with_ladder
 from .inputs import NamedInput
 from .outputs import Outputs, refuse_own_inputs
 from .service import Reloader
-from .tracking import check_tracking, make_analyser
+from .tracking import check_tracking
+from .zones import RunShapes
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,8 @@ class RunPlan:
 
     ``config`` names the engine, its thresholds, the limits and the outputs. ``sinks`` come beside
     the outputs and serve all ``inputs``; ``recorders``, in the order of ``inputs``, and
-    ``screens``, by name, serve one each. ``reads_again`` reads the configuration on SIGHUP.
+    ``screens``, by name, serve one each. ``reads_again`` reads the configuration on SIGHUP, which is
+    in ``file``.
     ``reports``: whether there is a summary at the end. ``acts``: whether what rules call for is
     done.
     """
@@ -59,6 +62,7 @@ class RunPlan:
     recorders: Sequence[FlightRecorder] = ()
     screens: Mapping[str, Sink] = field(default_factory=dict)
     reads_again: Callable[[], Config] | None = None
+    file: Path | None = None
     reports: bool = True
     acts: bool = True
 
@@ -170,9 +174,11 @@ def build(plan: RunPlan) -> BuiltRun:
     refuse_own_inputs(config, plan.model, plan.policy)
     make_backend, make_ladder = with_ladder(config, plan.model, plan.policy)
     summary = Summary(names) if plan.reports else None
+    shapes = RunShapes(config, plan.policy, file=plan.file)
     outputs = Outputs(
         config,
         plan.policy,
+        shapes=shapes,
         stats=lambda: pipeline.stats(),
         engine=lambda: pipeline.backend_description,
         status=lambda name: pipeline.status(name),
@@ -194,7 +200,7 @@ def build(plan: RunPlan) -> BuiltRun:
                 sinks,
                 name,
                 recorders[0].note if recorders else note_nothing,
-                make_analyser(config, plan.policy, name),
+                shapes.analyser(name),
             )
         )
     pipeline = Pipeline(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..config import SETTINGS, Config, parse_sources
 from ..core.errors import ConfigError
-from ..core.interfaces import Sink
+from ..core.interfaces import LiveShapes, Sink
 from ..core.package import pip_install
 from ..core.states import SourceStatus
 from ..core.stats import OutputMeter, PipelineStats
@@ -83,7 +83,7 @@ class Outputs:
     ``names``: of its sources, "" for a single one. What is written apart for each of several gets
     a folder or topic of its name. ``stats``, ``engine`` and ``status`` (of a source, by name; must
     be cheap) are asked later, from other threads: they may speak of a pipeline that is made of
-    these very sinks.
+    these very sinks. ``shapes``: what the page lets people draw.
     """
 
     def __init__(
@@ -95,7 +95,9 @@ class Outputs:
         engine: Callable[[], str],
         status: Callable[[str], SourceStatus] | None = None,
         names: Sequence[str] = ("",),
+        shapes: LiveShapes | None = None,
     ) -> None:
+        self._shapes = shapes
         self._config, self._policy, self._names = config, policy, names
         self._stats, self._engine = stats, engine
         self._status = status or (lambda name: stats().sources.get(name, stats()).status)
@@ -269,6 +271,7 @@ class Outputs:
             engine=self._engine,
             names=self._names,
             tallies=self._tallies,
+            shapes=self._shapes,
         )
         self._services.insert(0, service)  # up first, down last: it tells of the others
         return service

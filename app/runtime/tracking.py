@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import Config, parse_sources
 from ..core.errors import ConfigError
-from ..core.interfaces import Analyser
 from ..pipeline.handoff import Policy
+
+if TYPE_CHECKING:
+    from ..analytics.stage import AnalyticsStage
 
 ACTIONS = ("mqtt", "webhook", "clip", "notify", "snapshot")  # that ``then`` may name
 
 
-def make_analyser(config: Config, policy: Policy, name: str = "") -> Analyser | None:
-    """For the source with this name; None where nobody asks for events. Raises ConfigError."""
-    if not config.tells_events:
+def make_analyser(
+    config: Config, policy: Policy, name: str = "", *, always: bool = False
+) -> AnalyticsStage | None:
+    """For the source with this name; None where nobody asks for events, unless ``always``.
+
+    Raises ConfigError.
+    """
+    if not (config.tells_events or always):
         return None
     from ..analytics.analytics import AnalyticsOptions
     from ..analytics.names import FileNames, Which

@@ -38,7 +38,7 @@ from ..sinks.video import VideoFileSink, draw_result
 from ..sources.camera import list_cameras
 from ..sources.uri import is_recording, make_source
 from .inputs import endurance_of, source_options
-from .tracking import make_analyser
+from .zones import RunShapes
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,8 @@ class WindowController:
     ``prepare`` finds the model of a configuration and how to run it; it may take its time.
     ``outputs`` are those of the command line; ``sinks`` are others that get every result, and are
     opened once; ``note`` and ``power`` see Session.
-    ``loop``: every recording begins again at its end, not only the bundled clip.
+    ``loop``: every recording begins again at its end, not only the bundled clip. ``shapes``: the
+    zones and lines that may be drawn.
     """
 
     def __init__(
@@ -107,8 +108,10 @@ class WindowController:
         note: Note = note_nothing,
         power: Callable[[], PowerReading] = no_power,
         loop: bool = False,
+        shapes: RunShapes | None = None,
     ) -> None:
         self._config = config
+        self.shapes = shapes or RunShapes(config, Policy.LATEST, always=True)
         # a run with an output or a limit is a job: it ends with its recording, and what the window
         # remembers changes nothing in it
         self._stays = stays = not (config.json or config.record.path or config.max_frames)
@@ -138,7 +141,7 @@ class WindowController:
             loops=lambda uri: loop or (stays and uri == SAMPLE),
             note=note,
             power=power,
-            analyser=make_analyser(config, Policy.LATEST),
+            analyser=self.shapes.analyser(),
         )
         self.state: Callable[[], SessionState] = self.session.state
         self.take: Callable[[], tuple[Result, Sequence[str]] | None] = self._latest.take_labelled
@@ -161,6 +164,19 @@ class WindowController:
         source = self.session.info_of(result.frame.index)
         assert source is not None, "a result has a source"
         self._snapshots.save(Path(stem), result, labels, source)
+
+    def save_shapes(self, path: str) -> None:
+        """See gui.ports; on a thread, as a disk may be slow."""
+
+        def save() -> None:
+            try:
+                file = self.shapes.save(Path(path) if path else None)
+            except ConfigError as error:
+                self._tell(str(error), "error")
+            else:
+                self._tell(f"Saved zones and lines in {file}", "info")
+
+        threading.Thread(target=save, name="zones", daemon=True).start()
 
     def catalogue(self) -> Catalogue:
         """See gui.ports."""

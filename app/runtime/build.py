@@ -46,8 +46,8 @@ class RunPlan:
 
     ``config`` names the engine, its thresholds, the limits and the outputs. ``sinks`` come beside
     the outputs and serve all ``inputs``; ``recorders``, in the order of ``inputs``, and
-    ``screens``, by name, serve one each. ``reads_again`` reads the configuration on SIGHUP, which is
-    in ``file``.
+    ``screens``, by name, serve one each. ``reads_again`` reads the configuration, which is in
+    ``file``, on SIGHUP.
     ``reports``: whether there is a summary at the end. ``acts``: whether what rules call for is
     done.
     """

@@ -65,7 +65,9 @@ class RunShapes:
             raise ConfigError(f"{unknown[0]!r} is not known here; send {' and '.join(KINDS)}")
         AnalyticsOptions.from_tables(tables)  # before anything is made of it
         with self._lock:
-            changed = {kind: self._merged(kind, tables.get(kind, []), source) for kind in KINDS}
+            changed: dict[str, Any] = {
+                kind: self._merged(kind, tables.get(kind, []), source) for kind in KINDS
+            }
             config = replace(self._config, **changed)
             options = {name: AnalyticsOptions.of(config, name) for name in self._stages}
             for name, stage in self._stages.items():

@@ -92,16 +92,15 @@ function send(save = false) {   // one after the other: the last one wins
 
 // -- what is drawn over the picture -----------------------------------------------------------------
 function drawZones(x0, y0, w, h, ratio) {
-  if (!editing) return;
   const place = ([x, y]) => [x0 + x * w, y0 + y * h];
   const trace = (points, closed) => { pen.beginPath(); points.map(place).forEach(([x, y], i) => i ? pen.lineTo(x, y) : pen.moveTo(x, y)); if (closed) pen.closePath(); };
   const stroke = tone => { pen.strokeStyle = "rgb(0 0 0 / .45)"; pen.lineWidth = (STYLE.line + 2) * ratio; pen.stroke(); pen.strokeStyle = tone; pen.lineWidth = STYLE.line * ratio; pen.stroke(); };
   const dot = (p, tone, size) => { pen.beginPath(); pen.arc(...place(p), size * ratio, 0, 7); pen.fillStyle = tone; pen.fill(); pen.strokeStyle = "#fff"; pen.lineWidth = 1.5 * ratio; pen.stroke(); };
   pen.font = `600 ${STYLE.text * ratio}px system-ui, sans-serif`; pen.textBaseline = "middle";
   shapes.forEach((s, i) => {
-    const tone = css(rgb(s.colour)), mine = i === chosen;
+    const tone = css(rgb(s.colour)), mine = editing && i === chosen;
     trace(s.points, s.kind === "zone");
-    if (s.kind === "zone") { pen.fillStyle = css(rgb(s.colour)).replace(")", mine ? " / .3)" : " / .14)"); pen.fill(); }
+    if (editing && s.kind === "zone") { pen.fillStyle = css(rgb(s.colour)).replace(")", mine ? " / .3)" : " / .14)"); pen.fill(); }
     stroke(tone);
     if (s.kind === "line") arrow(s.points.map(place), tone, ratio);
     if (mine) {
@@ -151,11 +150,11 @@ function panel() {
     : draft.kind === "line" ? "Click where the line begins and where it ends. In is the side that the arrow points to." : "Click the corners; the first one again, or a double click, closes the zone.";
   $("zoneFailed").textContent = failed;
 }
+async function load() { shapes = take(await ask("GET")); done = []; undone = []; draw(); }
 async function edit(on) {
   editing = on; draft = grip = null; chosen = null; failed = "";
   if (on && shown) {
-    try { shapes = take(await ask("GET")); done = []; undone = []; }
-    catch (error) { failed = error.message; }
+    try { await load(); } catch (error) { failed = error.message; }
   }
   panel(); draw();
 }

@@ -37,8 +37,11 @@ class ZoneRoutes:
         """The rows of ``?source=NAME``."""
         if self._shapes is None:
             return _refused(404, "this run has no zones that can be changed")
-        name = self._name_of(request)
-        return web.json_response({**self._shapes.read(name), "file": self._file()})
+        try:
+            told = self._shapes.read(self._name_of(request))
+        except web.HTTPNotFound as fault:
+            return _refused(404, fault.reason)
+        return web.json_response({**told, "file": self._file()})
 
     async def put(self, request: web.Request) -> web.Response:
         """Other rows; all or nothing."""
@@ -50,7 +53,10 @@ class ZoneRoutes:
             return _refused(403, "only the page of this server may change zones")
         if request.content_type != "application/json":
             return _refused(415, "send application/json")
-        name, body = self._name_of(request), bytearray()
+        try:
+            name, body = self._name_of(request), bytearray()
+        except web.HTTPNotFound as fault:
+            return _refused(404, fault.reason)
         async for part in request.content.iter_any():
             body += part
             if len(body) > MAX_BODY_BYTES:

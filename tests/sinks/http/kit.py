@@ -19,7 +19,9 @@ BOX = (0, 0.9, 10, 20, 110, 140)
 class Site:
     """The service, what it is fed with, and its address."""
 
-    def __init__(self, address: str = "0", token: str | None = None, **options) -> None:
+    def __init__(
+        self, address: str = "0", token: str | None = None, shapes=None, **options
+    ) -> None:
         self.stats = Meter()
         self.tally = ObjectTally(["door"], ["gate"])
         self.meter, self.other = OutputMeter("http"), OutputMeter("mqtt")
@@ -31,6 +33,7 @@ class Site:
             outputs=[self.other, self.meter],
             engine=lambda: "cpu, a model",
             tallies={"": self.tally},
+            shapes=shapes,
         )
         self._next = 0
 
@@ -47,10 +50,12 @@ class Site:
             )
             self._next += 1
 
-    def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, dict]:
+    def get(
+        self, path: str, method: str = "GET", body: bytes | None = None, **headers: str
+    ) -> tuple[int, bytes, dict]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         with contextlib.closing(connection):
-            connection.request(method, path, headers=headers)
+            connection.request(method, path, body, headers)
             answer = connection.getresponse()
             told = {name.lower(): value for name, value in answer.getheaders()}
             return answer.status, answer.read(), told

@@ -130,6 +130,7 @@ function arrow([a, b], tone, ratio) {   // at the middle, towards the side where
 function panel() {
   $("zones").classList.toggle("hidden", !editing);
   $("editZones").setAttribute("aria-pressed", editing);
+  view.style.touchAction = editing ? "none" : "";
   view.style.cursor = !editing ? "" : draft ? "crosshair" : "default";
   if (!editing) return;
   const s = chosen === null ? null : shapes[chosen];

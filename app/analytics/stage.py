@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from ..core.detections import Result
 from ..core.errors import ConfigError
@@ -22,10 +23,23 @@ log = logging.getLogger(__name__)
 _NONE: tuple[tuple[()], tuple[()]] = (), ()
 
 
+class Clock(NamedTuple):
+    """``wall_offset_ns``: from monotonic times to those since 1970; ``tz``: None for here."""
+
+    wall_offset_ns: int
+    tz: datetime.tzinfo | None = None
+
+    @classmethod
+    def now(cls) -> Clock:
+        """This machine's."""
+        return cls(time.time_ns() - time.monotonic_ns())
+
+
 class AnalyticsStage:
     """See core.interfaces.Analyser. ``replay``: times of events are those in the recording.
 
-    In a live run they are of this machine's clock at the first frame, onwards. Track ids go on
+    In a live run they are of this machine's clock at the first frame, onwards; in a replay with
+    the ``clock`` of a run, of that one's. Track ids go on
     over a change of source or model, of which nothing else is kept. Without ``tracks`` there are
     only the events of the source. ``names``: gives events the names of their files.
     """
@@ -37,7 +51,9 @@ class AnalyticsStage:
         replay: bool,
         tracks: bool = True,
         names: FileNames | None = None,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or (None if replay else Clock.now())
         self._options, self._replay, self._tracks = options, replay, tracks
         self._wanted: deque[AnalyticsOptions] = deque(maxlen=1)  # from the next frame on
         self._names = names or FileNames()
@@ -166,7 +182,7 @@ class AnalyticsStage:
         return self._last_ns if self._replay else time.monotonic_ns() - self._clock_ns
 
     def _wall_offset_ns(self) -> int:
-        return 0 if self._replay else time.time_ns() - self._now_ns()
+        return 0 if self._clock is None else self._clock.wall_offset_ns + self._clock_ns
 
     def _begin(self) -> Analytics:
         assert self._source is not None, "sinks are open before the first result"
@@ -176,6 +192,6 @@ class AnalyticsStage:
             source=self._source.uri,
             name=self._source.name or None,
             wall_offset_ns=self._wall_offset_ns(),
-            tz=datetime.timezone.utc if self._replay else None,
+            tz=datetime.timezone.utc if self._clock is None else self._clock.tz,
             last_track_id=self._last_track_id,
         )

@@ -16,11 +16,11 @@ from typing import NamedTuple, TextIO
 
 from ..config import Config
 from ..core.errors import KestrelError
-from ..core.interfaces import Sink
+from ..core.interfaces import Analyser, Sink
 from ..core.states import LOST
 from ..core.stats import PipelineStats
 from ..models.manifest import Model
-from ..ops.flight import FlightRecorder
+from ..ops.flight import FlightRecorder, RecordedDropsSource, clock_of
 from ..ops.power import EnergySink
 from ..ops.selftest import GoldenFrameCheck
 from ..ops.signals import noting
@@ -34,7 +34,7 @@ from .degradation import with_ladder
 from .inputs import NamedInput
 from .outputs import Outputs, refuse_own_inputs
 from .service import Reloader
-from .tracking import check_tracking
+from .tracking import RecordedTimes, check_tracking
 from .zones import RunShapes
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class RunPlan:
     the outputs and serve all ``inputs``; ``recorders``, in the order of ``inputs``, and
     ``screens``, by name, serve one each. ``reads_again`` reads the configuration, which is in
     ``file``, on SIGHUP.
+    ``trace``: the source, where it drops what a run has dropped: events are at the times of that.
     ``reports``: whether there is a summary at the end. ``acts``: whether what rules call for is
     done.
     """
@@ -63,6 +64,7 @@ class RunPlan:
     screens: Mapping[str, Sink] = field(default_factory=dict)
     reads_again: Callable[[], Config] | None = None
     file: Path | None = None
+    trace: RecordedDropsSource | None = None
     reports: bool = True
     acts: bool = True
 
@@ -200,7 +202,7 @@ def build(plan: RunPlan) -> BuiltRun:
                 sinks,
                 name,
                 recorders[0].note if recorders else note_nothing,
-                shapes.analyser(name),
+                _analyser(plan, shapes, name, recorders),
             )
         )
     pipeline = Pipeline(
@@ -223,6 +225,18 @@ def build(plan: RunPlan) -> BuiltRun:
     if plan.supervised is not None:
         plan.supervised.watch(pipeline.stats)
     return BuiltRun(plan, pipeline, outputs, summary)
+
+
+def _analyser(
+    plan: RunPlan, shapes: RunShapes, name: str, recorders: Sequence[FlightRecorder]
+) -> Analyser | None:
+    """With the clock of the flight recorder, or of the trace that is replayed."""
+    from ..analytics.stage import Clock
+
+    if plan.trace is not None:
+        made = shapes.analyser(name, Clock(*clock_of(plan.trace.trace)))
+        return None if made is None else RecordedTimes(made, plan.trace)
+    return shapes.analyser(name, Clock(recorders[0].wall_offset_ns) if recorders else None)
 
 
 def run_until_stopped(

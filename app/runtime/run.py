@@ -90,6 +90,7 @@ def run_replay(config: Config) -> int:
             model=model,
             inputs=[NamedInput("", source)],
             sinks=[ProgressSink(), *([golden] if golden else [])],
+            trace=decided,
         )
     )
     ending = run.finish()
@@ -126,6 +127,7 @@ def run_windowed(
     config: Config, *, reload: Callable[[], Config] | None = None, file: Path | None = None
 ) -> int:
     """Until the window is closed, or the run has ended; with all that a headless run has."""
+    from ..analytics.stage import Clock
     from .window import WindowController, run_desktop
 
     uri = choose_source(config)
@@ -153,6 +155,7 @@ def run_windowed(
         note=recorder.note,
         power=summary.energy.reading,
         shapes=shapes,
+        clock=Clock(recorder.wall_offset_ns),
     )
     session = controller.session
     supervised.watch(session.stats)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -39,6 +39,9 @@ from ..sources.camera import list_cameras
 from ..sources.uri import is_recording, make_source
 from .inputs import endurance_of, source_options
 from .zones import RunShapes
+
+if TYPE_CHECKING:
+    from ..analytics.stage import Clock
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +98,7 @@ class WindowController:
     ``outputs`` are those of the command line; ``sinks`` are others that get every result, and are
     opened once; ``note`` and ``power`` see Session.
     ``loop``: every recording begins again at its end, not only the bundled clip. ``shapes``: the
-    zones and lines that may be drawn.
+    zones and lines that may be drawn. ``clock``: of the times of events.
     """
 
     def __init__(
@@ -109,6 +112,7 @@ class WindowController:
         power: Callable[[], PowerReading] = no_power,
         loop: bool = False,
         shapes: RunShapes | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._config = config
         self.shapes = shapes or RunShapes(config, Policy.LATEST, always=True)
@@ -141,7 +145,7 @@ class WindowController:
             loops=lambda uri: loop or (stays and uri == SAMPLE),
             note=note,
             power=power,
-            analyser=self.shapes.analyser(),
+            analyser=self.shapes.analyser(clock=clock),
         )
         self.state: Callable[[], SessionState] = self.session.state
         self.take: Callable[[], tuple[Result, Sequence[str]] | None] = self._latest.take_labelled

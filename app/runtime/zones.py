@@ -15,7 +15,7 @@ from ..pipeline.handoff import Policy
 from .tracking import make_analyser
 
 if TYPE_CHECKING:
-    from ..analytics.stage import AnalyticsStage
+    from ..analytics.stage import AnalyticsStage, Clock
 
 KINDS = ("zone", "line")
 
@@ -38,9 +38,9 @@ class RunShapes:
         """See core.interfaces."""
         return self._file
 
-    def analyser(self, name: str = "") -> Analyser | None:
+    def analyser(self, name: str = "", clock: Clock | None = None) -> Analyser | None:
         """Of the source with this name; see ``make_analyser``."""
-        stage = make_analyser(self._config, self._policy, name, always=self._always)
+        stage = make_analyser(self._config, self._policy, name, always=self._always, clock=clock)
         if stage is not None:
             self._stages[name] = stage
         return stage

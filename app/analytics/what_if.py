@@ -18,7 +18,7 @@ SHOWN = ("label", "direction", "count", "duration_s", "speed_kmh")
 _WHERE = ("name", "type", "zone", "line", "rule")
 
 
-class Change(NamedTuple):
+class EventChange(NamedTuple):
     """What another configuration makes of an event; ``how`` says what is different."""
 
     kind: Literal["new", "gone", "different"]
@@ -29,7 +29,7 @@ class Change(NamedTuple):
 class Comparison(NamedTuple):
     """``changes`` in the order of their times; ``same``: how many events are as they were."""
 
-    changes: list[Change]
+    changes: list[EventChange]
     same: int
 
 
@@ -46,9 +46,9 @@ def compare(before: Iterable[Row], after: Iterable[Row]) -> Comparison:
     for keys in ((*_WHERE, "direction", "label"), _WHERE):
         found, olds, news = _pair(olds, news, keys, time_s)
         pairs += found
-    changes = [Change("gone", row) for row in olds] + [Change("new", row) for row in news]
+    changes = [EventChange("gone", row) for row in olds] + [EventChange("new", row) for row in news]
     told = [(row, _difference(old, row, time_s)) for old, row in pairs]
-    changes += [Change("different", row, how) for row, how in told if how]
+    changes += [EventChange("different", row, how) for row, how in told if how]
     changes.sort(key=lambda change: time_s(change.row))
     return Comparison(changes, sum(not how for _, how in told))
 

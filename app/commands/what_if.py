@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..analytics.what_if import Change, Row, compare
+from ..analytics.what_if import EventChange, Row, compare
 from ..config import Config, EventOptions
 from ..core.detections import Result, printable
 from ..core.errors import ConfigError
@@ -102,7 +102,7 @@ def run_what_if(config: Config, *, before: Path | None) -> int:
 _KINDS = ("new", "gone", "different")
 
 
-def line(change: Change) -> str:
+def line(change: EventChange) -> str:
     """ "gone       2026-11-29T22:01:03.120Z  enter door  person  track 4"."""
     row = change.row
     place = row.get("zone") or row.get("line") or ""

@@ -34,6 +34,7 @@ HOMES = {  # of other people's libraries
     **{"pycuda": {"cuda"}, "tensorrt": ENGINES, "torch": set(), "pycocotools": {"commands"}},
     **{"av": {"sinks", "sources"}, "aiohttp": {"sinks"}, "prometheus_client": {"sinks"}},
     **{"paho": {"sinks"}, "lap": {"analytics"}, "psutil": {"session", "commands"}},
+    "tomlkit": {"session"},
 }
 
 

@@ -155,17 +155,49 @@ class Analytics:
         appearance: AppearanceCost | None = None,
         last_track_id: int = 0,
     ) -> None:
-        options.check(labels)
-        self._options, self._labels = options, list(labels)
+        self._labels, self._tz = list(labels), tz
         self._make = EventMaker(source, name=name, wall_offset_ns=wall_offset_ns)
         self.tracker = Tracker(options.track, appearance=appearance, last_track_id=last_track_id)
-        self.zones = [ZoneMonitor(zone, labels) for zone in options.zones]
-        self.lines = [LineMonitor(line, labels) for line in options.lines]
-        self._monitors: list[ZoneMonitor | LineMonitor] = [*self.zones, *self.lines]
-        self._masks = [Placed(mask, labels) for mask in options.masks]
-        self._book = RuleBook(options.rules, tz)
+        self.zones: list[ZoneMonitor] = []
+        self.lines: list[LineMonitor] = []
         self._now_ns = 0
         self._shown: dict[str, Any] = {}
+        self._watch(options)
+        self._book = RuleBook(options.rules, tz)
+
+    def reshape(self, options: AnalyticsOptions) -> tuple[list[Event], list[Fired]]:
+        """Other zones, lines, masks and rules from the next frame on; tracks and ids go on.
+
+        What is as it was keeps its stays and counts; of zones that are not, what is inside leaves.
+        Raises ConfigError, and then nothing has changed.
+        """
+        zones, rules = self.zones, self._options.rules
+        self._watch(options)
+        events = [
+            self._of_happening(each, self.tracker.find(each.track_id))
+            for zone in zones
+            if zone not in self.zones
+            for each in zone.end()
+        ]
+        fired = self._book.update(
+            events, time_ns=self._now_ns, wall_ns=self._make.wall_ns(self._now_ns)
+        )
+        if options.rules != rules:
+            self._book = RuleBook(options.rules, self._tz)
+        return events, fired
+
+    def _watch(self, options: AnalyticsOptions) -> None:
+        options.check(self._labels)
+        labels, newest = self._labels, self.tracker.last_track_id
+        zones = {monitor.zone: monitor for monitor in self.zones}
+        lines = {monitor.line: monitor for monitor in self.lines}
+        self._options = options
+        self.zones = [zones.get(each) or ZoneMonitor(each, labels) for each in options.zones]
+        self.lines = [
+            lines.get(each) or LineMonitor(each, labels, after_id=newest) for each in options.lines
+        ]
+        self._monitors: list[ZoneMonitor | LineMonitor] = [*self.zones, *self.lines]
+        self._masks = [Placed(mask, labels) for mask in options.masks]
 
     def update(
         self,

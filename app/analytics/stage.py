@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from ..core.detections import Result
+from ..core.errors import ConfigError
 from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
 from ..core.states import LOST, OVER, WORKING, SourceStatus
 from .analytics import Analytics, AnalyticsOptions
 from .names import FileNames
 
+log = logging.getLogger(__name__)
+
 _NONE: tuple[tuple[()], tuple[()]] = (), ()
+
+
+class Clock(NamedTuple):
+    """``wall_offset_ns``: from monotonic times to those since 1970; ``tz``: None for here."""
+
+    wall_offset_ns: int
+    tz: datetime.tzinfo | None = None
+
+    @classmethod
+    def now(cls) -> Clock:
+        """This machine's."""
+        return cls(time.time_ns() - time.monotonic_ns())
 
 
 class AnalyticsStage:
     """See core.interfaces.Analyser. ``replay``: times of events are those in the recording.
 
-    In a live run they are of this machine's clock at the first frame, onwards. Track ids go on
+    In a live run they are of this machine's clock at the first frame, onwards; in a replay with
+    the ``clock`` of a run, of that one's. Track ids go on
     over a change of source or model, of which nothing else is kept. Without ``tracks`` there are
     only the events of the source. ``names``: gives events the names of their files.
     """
@@ -32,8 +51,11 @@ class AnalyticsStage:
         replay: bool,
         tracks: bool = True,
         names: FileNames | None = None,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or (None if replay else Clock.now())
         self._options, self._replay, self._tracks = options, replay, tracks
+        self._wanted: deque[AnalyticsOptions] = deque(maxlen=1)  # from the next frame on
         self._names = names or FileNames()
         self._source: SourceInfo | None = None
         self._labels: Sequence[str] = ()
@@ -44,6 +66,16 @@ class AnalyticsStage:
         self._began = False  # with a frame
         self._events: list[Event] = []  # for the next result
         self._fired: list[Fired] = []
+
+    def check(self, options: AnalyticsOptions) -> None:
+        """Raise ConfigError where ``reshape`` with these could not be; any thread."""
+        if self._source is None:
+            raise ConfigError("nothing runs yet; try again once there is a picture")
+        options.check(self._labels)
+
+    def reshape(self, options: AnalyticsOptions) -> None:
+        """Other zones, lines, masks and rules from the next frame on, and tracks; any thread."""
+        self._wanted.append(options)
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """See core.interfaces.Analyser; a source that is opened again is the same."""
@@ -64,6 +96,8 @@ class AnalyticsStage:
         frame, found = result.frame, result.detections
         self._clock_ns, self._over = frame.captured_ns - frame.time_ns, False
         self._last_ns = frame.time_ns
+        if self._wanted:
+            self._reshape(self._wanted.popleft())
         analytics = self._analytics = self._analytics or self._begin()
         if not self._began:
             analytics.begin_at(self._wall_offset_ns())
@@ -122,6 +156,16 @@ class AnalyticsStage:
         self._over = True
         return self._names.give([*events, *told[0]], [*fired, *told[1]], self._now_ns())
 
+    def _reshape(self, options: AnalyticsOptions) -> None:
+        try:
+            if self._analytics is not None:
+                events, fired = self._analytics.reshape(options)
+                self._events += events
+                self._fired += fired
+            self._options, self._tracks = options, True
+        except ConfigError as fault:  # another model came in between
+            log.warning("zones and lines stay as they were: %s", fault)
+
     def _lose(self, status: SourceStatus) -> tuple[Sequence[Event], Sequence[Fired]]:
         self._analytics = self._analytics or self._begin()
         self._lost = True
@@ -138,7 +182,7 @@ class AnalyticsStage:
         return self._last_ns if self._replay else time.monotonic_ns() - self._clock_ns
 
     def _wall_offset_ns(self) -> int:
-        return 0 if self._replay else time.time_ns() - self._now_ns()
+        return 0 if self._clock is None else self._clock.wall_offset_ns + self._clock_ns
 
     def _begin(self) -> Analytics:
         assert self._source is not None, "sinks are open before the first result"
@@ -148,6 +192,6 @@ class AnalyticsStage:
             source=self._source.uri,
             name=self._source.name or None,
             wall_offset_ns=self._wall_offset_ns(),
-            tz=datetime.timezone.utc if self._replay else None,
+            tz=datetime.timezone.utc if self._clock is None else self._clock.tz,
             last_track_id=self._last_track_id,
         )

@@ -324,12 +324,13 @@ class LineMonitor(Placed):
     """Counts the tracks of one source that cross one line.
 
     The crossing is tested on the way between two observations that are clear of the line, so that
-    frames between them may be lost. ``crossed`` counts by direction and class id.
+    frames between them may be lost. ``crossed`` counts by direction and class id. Of tracks up to
+    ``after_id``, which are older than the line, nothing counts that was before it was drawn.
     """
 
-    def __init__(self, line: Line, labels: Sequence[str]) -> None:
+    def __init__(self, line: Line, labels: Sequence[str], *, after_id: int = 0) -> None:
         super().__init__(line, labels)
-        self.line = line
+        self.line, self._after_id = line, after_id
         self._clear: dict[int, tuple[float, float, float]] = {}  # x, y and side at the last clear
         self.crossed: Counter[tuple[str, int]] = Counter()
 
@@ -346,7 +347,8 @@ class LineMonitor(Placed):
             track_id, side = seen.ids[i], sides[i]
             before = self._clear.get(track_id)
             if before is None:
-                start = self.anchors(seen.first[i : i + 1])
+                older = track_id <= self._after_id
+                start = self.anchors((seen.xyxy if older else seen.first)[i : i + 1])
                 before = (*start[0].tolist(), float(self._side(start)[0]))
                 if abs(before[2]) >= margins[i]:
                     self._clear[track_id] = before

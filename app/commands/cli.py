@@ -135,6 +135,10 @@ def make_parser(command: str) -> argparse.ArgumentParser:
     add_flags(replay, "replay")
     text = "accepted: a replay has no window"
     replay.add_argument("--headless", action="store_true", default=True, help=text)
+    text = "list which events of --trace or --before would be new, gone or different"
+    replay.add_argument("--what-if", action="store_true", help=text)
+    text = "with --what-if: the --events of another replay"
+    replay.add_argument("--before", type=Path, metavar="FILE", help=text)
     for each in (run, replay):
         text = "check settings and model, run nothing"
         each.add_argument("--check", action="store_true", help=text)
@@ -310,13 +314,20 @@ def _run(args: argparse.Namespace) -> int:
         return run_spread(config)
     from ..runtime.run import run_live
 
-    return run_live(config, reload=partial(config_of, args) if args.config else None)
+    reload = partial(config_of, args) if args.config else None
+    return run_live(config, reload=reload, file=args.config)
 
 
 def _replay(args: argparse.Namespace) -> int:
     config = config_of(args)
     if args.check:
         return _check(config, live=False)
+    if args.before is not None and not args.what_if:
+        raise ConfigError("--before goes with --what-if; add that, or leave it out")
+    if args.what_if:
+        from .what_if import run_what_if
+
+        return run_what_if(config, before=args.before)
     from ..runtime.run import run_replay
 
     return run_replay(config)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Literal, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from .detections import Detections, Result
 from .events import Event, Fired
@@ -179,6 +180,27 @@ class TakesEvents(Protocol):
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
         """On the pipeline thread. What a frame brought is in its result, and not told here."""
+
+
+class LiveShapes(Protocol):
+    """Zones and lines of the sources of a run, which may be changed while it runs; any thread.
+
+    Tables are those of the configuration: ``{"zone": [...], "line": [...]}``, each a row with name,
+    points and so on. ``file``: where they are kept by themselves; None: nowhere.
+    """
+
+    @property
+    def file(self) -> Path | None:
+        """The configuration file of the run."""
+
+    def read(self, source: str = "") -> dict[str, list[dict[str, Any]]]:
+        """The tables of the source with this name."""
+
+    def write(self, tables: Mapping[str, Any], source: str = "") -> None:
+        """These instead, from the next frame on; raises ConfigError, and then nothing changes."""
+
+    def save(self, file: Path | None = None) -> Path:
+        """Write them into ``file``, else into that of the run; raises ConfigError."""
 
 
 class Analyser(Protocol):

@@ -78,6 +78,9 @@ class OverlayStyle:
     text: float = 13.0  # size of the font
     pad_x: float = 5.0  # of a tag, left and right of its text
     pad_y: float = 1.5  # above and below it
+    handle: float = 5.0  # radius of a zone's point that can be dragged
+    grab: float = 11.0  # from its centre, within which a pointer means it
+    arrow: float = 7.0  # of a line, towards its "in"
     most_apart: int = 40  # tags that the next ones keep clear of: in a crowd there is no room
 
     @staticmethod

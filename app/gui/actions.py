@@ -26,6 +26,7 @@ _DRAWINGS = {
     "controls": (
         "line 3 5 17 5, disc 13 5 2, line 3 10 17 10, disc 7 10 2, line 3 15 17 15, disc 11 15 2"
     ),
+    "zones": "line 3 7 9 3 17 8 14 16 5 15 3 7, disc 3 7 1.6, disc 17 8 1.6, disc 14 16 1.6",
     "instruments": "line 3 3.5 3 16.5 17 16.5, line 5.5 12.5 8.5 8.5 11.5 11 16 5",
     "full_screen": (
         "line 7.5 3.5 3.5 3.5 3.5 7.5, line 12.5 3.5 16.5 3.5 16.5 7.5, "
@@ -77,7 +78,7 @@ def _draw(painter: QPainter, colour: QColor, *, kind: str, numbers: list[float])
 
 
 DRAWN = ("boxes", "labels", "scores", "keypoints")
-CHECKABLE = {"record", "pause", "full_screen", "hud", "controls", "instruments", *DRAWN}
+CHECKABLE = {"record", "pause", "full_screen", "hud", "controls", "zones", "instruments", *DRAWN}
 _TWO_FACED = {"pause": ("pause", "play"), "record": ("record", "recording")}  # off, on
 _MENUS: tuple[tuple[str, str], ...] = (
     (texts.MENU_FILE, "open_file open_folder open_url | snapshot record folder | quit"),
@@ -85,7 +86,7 @@ _MENUS: tuple[tuple[str, str], ...] = (
     (
         texts.MENU_VIEW,
         "fit one_to_one zoom_in zoom_out full_screen | boxes labels scores keypoints hud | "
-        "controls instruments",
+        "controls zones instruments",
     ),
     (texts.MENU_HELP, "shortcuts reset about"),
 )

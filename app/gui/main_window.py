@@ -34,6 +34,7 @@ from .run_controls import RunControls
 from .theme import Theme
 from .toolbar import SAMPLE, ToolBar, dropped_source
 from .view import STEP, ResultView
+from .zone_editor import ZoneEditor
 
 TICK_MS = 16  # about a screen's own rate
 SLOW_S = 0.25  # figures and lists: slow enough to be read
@@ -75,6 +76,7 @@ class MainWindow(QMainWindow):
         self.banners = Banners(self.view, self.run.do)
         self.tools = ToolBar(self, controller, settings, self.actions_)
         self.controls, self.instruments = Controls(self.actions_), Instruments()
+        self.zones = ZoneEditor(controller, self.view)
         self._arrange()
         self._connect()
         app = QApplication.instance()
@@ -109,6 +111,7 @@ class MainWindow(QMainWindow):
         )
         self.docks = {
             "controls": self._add_dock("controls", _scrolling(self.controls), right),
+            "zones": self._add_dock("zones", _scrolling(self.zones), right),
             "instruments": self._add_dock("instruments", self.instruments, below),
         }
         bar = self.menuBar()
@@ -161,6 +164,7 @@ class MainWindow(QMainWindow):
                 "full_screen": self._full_screen,
                 "hud": self.hud.setVisible,
                 "instruments": self._prepare_instruments,
+                "zones": self.zones.set_open,
                 "shortcuts": lambda: show_text(self, texts.KEYS_TITLE, keys_text()),
                 "reset": self._ask_reset,
                 "about": lambda: show_text(self, texts.TITLE, about),
@@ -169,6 +173,7 @@ class MainWindow(QMainWindow):
         )
         self.tools.source.chosen.connect(self.show_source)
         self.tools.choice_made.connect(self.run.choose)
+        self.zones.closed.connect(lambda: self.actions_["zones"].setChecked(False))
         self.timeline.moved.connect(self.controller.seek)
         self.controls.thresholds.connect(self.run.set_thresholds)
         self.controls.defaults.connect(self.run.default_thresholds)
@@ -229,6 +234,7 @@ class MainWindow(QMainWindow):
         if shown is not None:
             self._result_ns = monotonic_ns()
             self.view.set_result(*shown)
+            self.zones.follow()
         now_s = monotonic()
         if now_s >= self._next_slow_s or state.ended:
             self._next_slow_s = now_s + SLOW_S
@@ -311,7 +317,7 @@ class MainWindow(QMainWindow):
         if key == Qt.Key.Key_Escape:
             if self.isFullScreen():
                 self.actions_["full_screen"].setChecked(False)
-            elif not self.banners.dismiss_one():
+            elif not (self.zones.escape() or self.banners.dismiss_one()):
                 self.close()
         elif key == Qt.Key.Key_Space and self.view.hasFocus():
             self.actions_["pause"].trigger()

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from PyQt5.QtCore import QByteArray, QSettings, QStandardPaths
 
 from ..core.detections import Result
+from ..core.interfaces import LiveShapes
 from ..core.stats import PipelineStats
 from ..session.state import Catalogue, Choice, SessionState
 
@@ -58,6 +59,13 @@ class RunController(Protocol):
 
     def snapshot(self, stem: str, shown: tuple[Result, Sequence[str]]) -> None:
         """Save STEM.png, STEM_boxes.png and STEM.json; a notice says when it is done."""
+
+    @property
+    def shapes(self) -> LiveShapes:
+        """Zones and lines, which may be changed."""
+
+    def save_shapes(self, path: str) -> None:
+        """Save them there, "" where the configuration is; a notice says when it is done."""
 
     def catalogue(self) -> Catalogue:
         """What there is to choose from, as known so far."""

@@ -75,6 +75,7 @@ ACTIONS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "keypoints": ("&Keypoints", ("K",), "Show keypoints, if the model has them"),
     "hud": ("Stat&us bar", ("H",), "Show frame rate, frame age and drops below the video"),
     "controls": ("Co&ntrols", ("F9",), "Thresholds, classes and what is shown"),
+    "zones": ("&Zones and lines", ("Z",), "Draw and edit zones and lines with the mouse"),
     "instruments": ("S&tatistics", ("F10", "I"), "Plots of times and load, and object counts"),
     "reset": ("&Reset all settings", (), "Reset everything that this window remembers"),
     "shortcuts": ("&Keyboard shortcuts", ("F1",), "Show all keyboard shortcuts"),
@@ -136,6 +137,29 @@ ALL, NONE = "&All", "&None"
 ALL_TIP, NONE_TIP = "Select all classes", "Select no class"
 FIND_CLASS = "Filter classes"
 DRAWN = "Show"
+
+# zones dock
+ZONES = "Zones and lines"
+DRAW_ZONE, DRAW_LINE = "Draw &zone", "Draw l&ine"
+DRAW_ZONE_TIP = "Draw a polygon point by point"
+DRAW_LINE_TIP = "Draw a line that objects cross"
+DRAWING_ZONE = "Click the corners. The first corner again, or a double-click, closes the zone."
+DRAWING_LINE = (
+    "Click where the line begins and where it ends. The arrow will point to the side that is “in”."
+)
+EDITING = "Drag a point; drag the middle of an edge to add one; double-click a point to remove it."
+NOTHING_DRAWN = "Draw a zone or a line, or click one to change it. Changes take effect at once."
+ZONE_NAME = "Na&me"
+NAME_TAKEN = "“{name}” is taken or empty; choose another name"
+ZONE_COLOUR, ZONE_COLOUR_TIP = "Co&lour…", "Choose the colour it is drawn in"
+TURN_LINE, TURN_LINE_TIP = "Swap &in and out", "Let the line point the other way"
+DELETE_ZONE, DELETE_ZONE_TIP = "&Delete", "Delete the selected zone or line (Delete)"
+UNDO, UNDO_TIP = "&Undo", "Undo the last change (Ctrl+Z)"
+REDO, REDO_TIP = "&Redo", "Redo it (Ctrl+Shift+Z)"
+SAVE_ZONES = "Sa&ve"
+SAVE_ZONES_TIP = "Write zones and lines into the file of --config, or choose one"
+SAVE_ZONES_AS, SAVE_ZONES_AS_TIP = "Save &as…", "Write zones and lines into another TOML file"
+SAVE_ZONES_TITLE = "File for zones and lines"
 
 # timeline
 TIMELINE_NAME = "Position in the recording"

@@ -118,7 +118,7 @@ def _short(label: str) -> str:
     return name if len(name) <= _LONGEST else "…" + name[-_LONGEST:]
 
 
-TOOLS = "pause step | snapshot record | fit full_screen | controls instruments"
+TOOLS = "pause step | snapshot record | fit full_screen | controls zones instruments"
 
 
 class ToolBar(QToolBar):

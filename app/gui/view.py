@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,22 +31,10 @@ from PyQt5.sip import voidptr
 from ..core.detections import Detections, Result
 from ..core.frame import FramePool, bgr_pixels
 from ..core.overlay import SCREEN, captions, colour_of, place_tags, text_colour_on
+from .shapes import HALO, ViewPlacement, paint_shapes
 
 MAX_ZOOM = 32.0  # device pixels a frame's pixel
 STEP = 1.25
-
-
-@dataclass(frozen=True, slots=True)
-class ViewPlacement:
-    """A point (x, y) of the frame lies at (x0 + scale x, y0 + scale y), in logical pixels."""
-
-    scale: float
-    x0: float
-    y0: float
-
-    def to_frame(self, x: float, y: float) -> tuple[float, float]:
-        """The frame's point at a place in the view."""
-        return (x - self.x0) / self.scale, (y - self.y0) / self.scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +121,6 @@ def _offset(size: float, room: float, centre: float) -> float:
     if size <= room:
         return (room - size) / 2
     return min(0.0, max(room - size, room / 2 - centre * size))
-
-
-HALO = QColor(0, 0, 0, 110)  # around every line, so that it shows on a ground of its own colour
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +279,7 @@ class ResultView(QWidget):
     """Shows a result, boxes drawn as vectors over the frame that they were computed from.
 
     ``newest`` is the last result that was handed over, with its labels; ``options`` what is drawn.
+    ``layer`` paints over the frame in the place of the result's zones and lines.
     """
 
     def __init__(self, hint: str = "") -> None:
@@ -308,6 +294,7 @@ class ResultView(QWidget):
         self._dimmed = False
         self._viewport = Viewport()
         self._grip: QPoint | None = None
+        self.layer: Callable[[QPainter, ViewPlacement], None] | None = None
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)  # every pixel is painted below
         self.setMinimumSize(160, 90)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
@@ -443,6 +430,10 @@ class ResultView(QWidget):
         painter.setOpacity(0.4 if self._dimmed else 1.0)
         found = job.result.detections.without(job.labels, self._hidden)
         paint_detections(painter, found, job.labels, placed=placed, seen=seen, options=self.options)
+        if self.layer is not None:
+            self.layer(painter, placed)
+        else:
+            paint_shapes(painter, job.result.shapes, placed)
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802
         """Scale the frame to the new size."""

@@ -1,8 +1,10 @@
 """The flight recorder: what happens to each frame, its trace files, and a run repeated from one.
 
 Kinds, with what follows: "put" captured_ns; "replaced", "take", "kept", "stale" (the time is that
-of the decision); "result" age_ns, {stage: ns}, [[class_id, score, x0, y0, x1, y1], …]; and without
-a frame (-1): "state" name, "error" text. Times are monotonic; the header has the wall clock's.
+of the decision); "result" age_ns, {stage: ns}, [[class_id, score, x0, y0, x1, y1], …]; "begin"
+{uri, name, media: whether frames have times of a recording}; "event" and "fired" {what happened to
+an object, and the rule}; and without a frame (-1): "state" name, "error" text. Times are monotonic;
+the header has the wall clock's, ``wall_offset_ns`` to add to them, and ``utc_offset_s``.
 
 Notes are taken on the threads that decide, into memory. The newest go into a file of their own when
 a run ends by an error; with ``--trace FILE`` all go there, written by a thread of the recorder's.
@@ -21,9 +23,9 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from time import monotonic_ns
+from time import monotonic_ns, time_ns
 from typing import Any, TextIO
 
 from .. import __version__
@@ -36,6 +38,7 @@ from ..core.errors import (
     SourceError,
     VerdictError,
 )
+from ..core.events import Event, Fired
 from ..core.frame import Frame, SourceInfo
 from ..core.interfaces import FrameSource
 from ..pipeline.handoff import Handoff, Policy, is_stale
@@ -47,7 +50,8 @@ VERSION = 1
 SEGMENT_BYTES = 8 * 2**20  # half an hour and more at 30 frames a second
 TraceEvent = tuple[Any, ...]
 KINDS = ("put", "replaced", "take", "kept", "stale", "result", "state", "error")
-LENGTHS = {"put": 4, "result": 6, "state": 4, "error": 4}
+TOLD = ("begin", "event", "fired")  # each with one object
+LENGTHS = {"put": 4, "result": 6, "state": 4, "error": 4, **dict.fromkeys(TOLD, 4)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +154,14 @@ def _sound(value: Any) -> bool:
     if not isinstance(value, list) or len(value) < 3:
         return False
     kind, *rest = value
-    if not isinstance(kind, str) or kind not in KINDS:
+    if not isinstance(kind, str) or kind not in (*KINDS, *TOLD):
         return False
     if len(value) != LENGTHS.get(kind, 3) or not all(_whole(number) for number in rest[:2]):
         return False
     if kind == "put":
         return _whole(rest[2])
+    if kind in TOLD:
+        return isinstance(rest[2], dict)
     if kind == "result":
         age_ns, stages_ns, boxes = rest[2:]
         timed = isinstance(stages_ns, dict) and all(map(_whole, stages_ns.values()))
@@ -165,6 +171,20 @@ def _sound(value: Any) -> bool:
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def clock_of(trace: Trace) -> tuple[int, timezone]:
+    """What to add to its times for those since 1970, and the time zone of its machine."""
+    header = trace.header
+    offset_ns, zone_s = header.get("wall_offset_ns"), header.get("utc_offset_s", 0)
+    if not isinstance(offset_ns, int):  # of an older version
+        try:
+            began_s = datetime.fromisoformat(header["time"]).timestamp()
+            offset_ns = round(began_s * 1e3) * 1_000_000 - int(header["time_ns"])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            offset_ns = 0
+    sound = _whole(zone_s) and abs(zone_s) < 86_400
+    return offset_ns, timezone(timedelta(seconds=zone_s if sound else 0))
 
 
 KEPT = 10_000  # events in memory: a minute or more, a few megabytes
@@ -183,10 +203,15 @@ class FlightRecorder:
         clock_ns: Callable[[], int] = monotonic_ns,
     ) -> None:
         self._path, self._clock_ns, self._last_words = path, clock_ns, last_words
+        now = datetime.now(timezone.utc)
+        offset = now.astimezone().utcoffset()
+        self.wall_offset_ns = time_ns() - clock_ns()  # from monotonic to since 1970
         self._header = {
             "kestrel": __version__,
-            "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            "time": now.isoformat(timespec="milliseconds"),
             "time_ns": clock_ns(),
+            "wall_offset_ns": self.wall_offset_ns,
+            "utc_offset_s": 0 if offset is None else round(offset.total_seconds()),
             **header,
         }
         self._kept: deque[TraceEvent] = deque(maxlen=KEPT)
@@ -196,6 +221,7 @@ class FlightRecorder:
         self._last_state = ""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._source: SourceInfo | None = None  # until its first frame has come
 
     def watch(self, state: Callable[[], str]) -> None:
         """Where the state is asked; before it is entered."""
@@ -225,13 +251,30 @@ class FlightRecorder:
             self._add(kind, time_ns or self._clock_ns(), index)
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Nothing to open."""
+        """Its first frame says the rest."""
+        self._source = source
 
     def emit(self, result: Result) -> None:
         """Keep times and boxes; they are spelt out where they are written, off this thread."""
         now_ns, index = self._clock_ns(), result.frame.index
+        source, self._source = self._source, None
+        if source is not None:
+            media = result.frame.media_ns is not None
+            told = {"uri": source.uri, "name": source.name, "media": media}
+            self._add("begin", now_ns, index, told)
         stages_ns = dict(result.stages_ns)
         self._add("result", now_ns, index, result.age_ns, stages_ns, result.detections)
+        self._happened(result.events, result.fired, index)
+
+    def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
+        """See interfaces.TakesEvents."""
+        self._happened(events, fired, -1)
+
+    def _happened(self, events: Sequence[Event], fired: Sequence[Fired], index: int) -> None:
+        for event in events:
+            self._add("event", self._clock_ns(), index, event.as_json())
+        for rule, _, event in fired:
+            self._add("fired", self._clock_ns(), index, {"rule": rule, **event.as_json()})
 
     def close(self) -> None:
         """The rest is written when it is left."""
@@ -306,7 +349,7 @@ class RecordedDropsSource:
     def __init__(
         self, source: FrameSource, trace: Trace, *, max_age_ms: float | None = None
     ) -> None:
-        self._source, self._trace = source, trace
+        self._source, self.trace = source, trace
         recorded_ms = trace.header.get("max_age_ms")
         age_ms = recorded_ms if max_age_ms is None else max_age_ms
         self._max_age_ns = None if age_ms is None else int(age_ms * 1e6)
@@ -317,6 +360,24 @@ class RecordedDropsSource:
         self._events = iter(trace.events)
         self._decided: dict[int, str] = {}
         self._taken: Frame | None = None
+        self._captured_ns: dict[int, int] = {}  # of frames under way
+        told = (event[3] for event in trace.events if event[0] == "begin")
+        self._begin: Mapping[str, Any] = next(told, {})
+
+    def as_recorded(self, source: SourceInfo) -> SourceInfo:
+        """The source under the names it had then."""
+        uri, name = self._begin.get("uri"), self._begin.get("name")
+        return replace(
+            source,
+            uri=uri if isinstance(uri, str) else source.uri,
+            name=name if isinstance(name, str) else source.name,
+        )
+
+    def at_its_time(self, frame: Frame) -> Frame:
+        """A frame of ``read``, once, at the time that it was captured then."""
+        captured_ns = self._captured_ns.pop(frame.index, frame.captured_ns)
+        media_ns = frame.media_ns if self._begin.get("media", True) else None
+        return replace(frame, captured_ns=captured_ns, media_ns=media_ns)
 
     def open(self) -> SourceInfo:
         """See interfaces.FrameSource."""
@@ -340,6 +401,7 @@ class RecordedDropsSource:
                 stale = is_stale(frame.captured_ns, time_ns, self._max_age_ns)
                 self._decided[frame.index] = "stale" if stale else "kept"
                 if not stale:
+                    self._captured_ns[frame.index] = frame.captured_ns
                     return replace(frame, captured_ns=monotonic_ns())  # its age is that of now
         raise SourceEnded
 
@@ -355,7 +417,7 @@ class RecordedDropsSource:
             except SourceEnded:
                 raise SourceError(
                     f"the recording has ended, but the trace has a frame {index}: it is of "
-                    f"{self._trace.header.get('source')}"
+                    f"{self.trace.header.get('source')}"
                 ) from None
             if frame is not None and frame.index >= index:
                 if frame.index > index:
@@ -368,7 +430,7 @@ class RecordedDropsSource:
         told = ", ".join(f"{counts[name]} {name}" for name in OUTCOMES if counts[name]) or "nothing"
         if not self._compared:
             return f"decided with another max_age_ms than then: {told}"
-        recorded = {event[2]: event[0] for event in self._trace.events if event[0] in OUTCOMES}
+        recorded = {event[2]: event[0] for event in self.trace.events if event[0] in OUTCOMES}
         # a run that was ended early, and a ring that lost its beginning, leave some open
         differ = [
             f"frame {index} was {recorded[index]}, is {outcome}"

@@ -11,15 +11,16 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from ..config import Config
 from ..core.errors import KestrelError
-from ..core.interfaces import Sink
+from ..core.interfaces import Analyser, Sink
 from ..core.states import LOST
 from ..core.stats import PipelineStats
 from ..models.manifest import Model
-from ..ops.flight import FlightRecorder
+from ..ops.flight import FlightRecorder, RecordedDropsSource, clock_of
 from ..ops.power import EnergySink
 from ..ops.selftest import GoldenFrameCheck
 from ..ops.signals import noting
@@ -33,7 +34,8 @@ from .degradation import with_ladder
 from .inputs import NamedInput
 from .outputs import Outputs, refuse_own_inputs
 from .service import Reloader
-from .tracking import check_tracking, make_analyser
+from .tracking import RecordedTimes, check_tracking
+from .zones import RunShapes
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,9 @@ class RunPlan:
 
     ``config`` names the engine, its thresholds, the limits and the outputs. ``sinks`` come beside
     the outputs and serve all ``inputs``; ``recorders``, in the order of ``inputs``, and
-    ``screens``, by name, serve one each. ``reads_again`` reads the configuration on SIGHUP.
+    ``screens``, by name, serve one each. ``reads_again`` reads the configuration, which is in
+    ``file``, on SIGHUP.
+    ``trace``: the source, where it drops what a run has dropped: events are at the times of that.
     ``reports``: whether there is a summary at the end. ``acts``: whether what rules call for is
     done.
     """
@@ -59,6 +63,8 @@ class RunPlan:
     recorders: Sequence[FlightRecorder] = ()
     screens: Mapping[str, Sink] = field(default_factory=dict)
     reads_again: Callable[[], Config] | None = None
+    file: Path | None = None
+    trace: RecordedDropsSource | None = None
     reports: bool = True
     acts: bool = True
 
@@ -170,9 +176,11 @@ def build(plan: RunPlan) -> BuiltRun:
     refuse_own_inputs(config, plan.model, plan.policy)
     make_backend, make_ladder = with_ladder(config, plan.model, plan.policy)
     summary = Summary(names) if plan.reports else None
+    shapes = RunShapes(config, plan.policy, file=plan.file)
     outputs = Outputs(
         config,
         plan.policy,
+        shapes=shapes,
         stats=lambda: pipeline.stats(),
         engine=lambda: pipeline.backend_description,
         status=lambda name: pipeline.status(name),
@@ -195,7 +203,7 @@ def build(plan: RunPlan) -> BuiltRun:
                 sinks,
                 name,
                 recorders[0].note if recorders else note_nothing,
-                make_analyser(config, plan.policy, name),
+                _analyser(plan, shapes, name, recorders),
             )
         )
     pipeline = Pipeline(
@@ -218,6 +226,18 @@ def build(plan: RunPlan) -> BuiltRun:
     if plan.supervised is not None:
         plan.supervised.watch(pipeline.stats)
     return BuiltRun(plan, pipeline, outputs, summary)
+
+
+def _analyser(
+    plan: RunPlan, shapes: RunShapes, name: str, recorders: Sequence[FlightRecorder]
+) -> Analyser | None:
+    """With the clock of the flight recorder, or of the trace that is replayed."""
+    from ..analytics.stage import Clock
+
+    if plan.trace is not None:
+        made = shapes.analyser(name, Clock(*clock_of(plan.trace.trace)))
+        return None if made is None else RecordedTimes(made, plan.trace)
+    return shapes.analyser(name, Clock(recorders[0].wall_offset_ns) if recorders else None)
 
 
 def run_until_stopped(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..config import SETTINGS, ClipOptions, Config, RecordOptions, parse_sources
 from ..core.errors import ConfigError, exhausted
-from ..core.interfaces import Sink
+from ..core.interfaces import LiveShapes, Sink
 from ..core.package import pip_install
 from ..core.packets import PacketFan, PacketTap
 from ..core.states import SourceStatus
@@ -93,7 +93,8 @@ class Outputs:
     ``names``: of its sources, "" for a single one. What is written apart for each of several gets
     a folder or topic of its name. ``stats``, ``engine`` and ``status`` (of a source, by name; must
     be cheap) are asked later, from other threads: they may speak of a pipeline that is made of
-    these very sinks. ``packets``: by name, of sources that give them.
+    these very sinks. ``packets``: by name, of sources that give them. ``shapes``: what the page
+    lets people draw.
     """
 
     def __init__(
@@ -106,8 +107,9 @@ class Outputs:
         status: Callable[[str], SourceStatus] | None = None,
         names: Sequence[str] = ("",),
         packets: Mapping[str, PacketFan | None] | None = None,
+        shapes: LiveShapes | None = None,
     ) -> None:
-        self._packets = packets or {}
+        self._packets, self._shapes = packets or {}, shapes
         self._config, self._policy, self._names = config, policy, names
         self._stats, self._engine = stats, engine
         self._status = status or (lambda name: stats().sources.get(name, stats()).status)
@@ -315,6 +317,7 @@ class Outputs:
             engine=self._engine,
             names=self._names,
             tallies=self._tallies,
+            shapes=self._shapes,
         )
         self._services.insert(0, service)  # up first, down last: it tells of the others
         return service

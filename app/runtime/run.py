@@ -36,19 +36,22 @@ from .multi_gpu import refuse_unspreadable
 from .outputs import Outputs, refuse_own_inputs
 from .service import Reloader, make_canary, make_recorder
 from .tracking import check_tracking
+from .zones import RunShapes
 
 log = logging.getLogger(__name__)
 
 
-def run_live(config: Config, *, reload: Callable[[], Config] | None = None) -> int:
+def run_live(
+    config: Config, *, reload: Callable[[], Config] | None = None, file: Path | None = None
+) -> int:
     """Newest frame wins; a window if there is a display, else headless.
 
-    ``reload`` reads the configuration again, on SIGHUP.
+    ``reload`` reads the configuration again, on SIGHUP; ``file`` is where it is from.
     """
     refuse_unfit(config, Policy.LATEST)
     windowed = wants_window(config)
     if windowed and not config.sources:
-        return run_windowed(config, reload=reload)
+        return run_windowed(config, reload=reload, file=file)
     inputs, model = make_inputs(config, Policy.LATEST), choose_model(config)
     names, supervised = [each.name for each in inputs], Supervised(Notifier())
     screens = {name: ResultMailbox() for name in names} if windowed else {}
@@ -63,6 +66,7 @@ def run_live(config: Config, *, reload: Callable[[], Config] | None = None) -> i
             recorders=[make_recorder(config, model.spec.name, name) for name in names],
             screens=screens,
             reads_again=reload,
+            file=file,
         )
     )
     wall = WallController(run.pipeline, screens) if windowed else None
@@ -87,6 +91,7 @@ def run_replay(config: Config) -> int:
             model=model,
             inputs=[NamedInput("", source, packets)],
             sinks=[ProgressSink(), *([golden] if golden else [])],
+            trace=decided,
         )
     )
     ending = run.finish()
@@ -119,8 +124,11 @@ def refuse_unfit(config: Config, policy: Policy) -> None:
         raise ConfigError(f"replay is for recordings; use run --source {uri}")
 
 
-def run_windowed(config: Config, *, reload: Callable[[], Config] | None = None) -> int:
+def run_windowed(
+    config: Config, *, reload: Callable[[], Config] | None = None, file: Path | None = None
+) -> int:
     """Until the window is closed, or the run has ended; with all that a headless run has."""
+    from ..analytics.stage import Clock
     from .window import WindowController, run_desktop
 
     uri = choose_source(config)
@@ -132,9 +140,11 @@ def run_windowed(config: Config, *, reload: Callable[[], Config] | None = None) 
     summary, supervised = Summary(), Supervised(Notifier())
     recorder = make_recorder(config, model.spec.name if model else "")
     packets = packets_for(config, Policy.LATEST)
+    shapes = RunShapes(config, Policy.LATEST, file=file, always=True)
     outputs = Outputs(
         config,
         Policy.LATEST,
+        shapes=shapes,
         stats=lambda: controller.session.stats(),
         engine=lambda: controller.session.state().engine_text,
         packets={"": packets},
@@ -148,6 +158,8 @@ def run_windowed(config: Config, *, reload: Callable[[], Config] | None = None) 
         note=recorder.note,
         power=summary.energy.reading,
         packets=packets,
+        shapes=shapes,
+        clock=Clock(recorder.wall_offset_ns),
     )
     session = controller.session
     supervised.watch(session.stats)

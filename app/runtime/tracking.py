@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from ..analytics.tables import one_of
 from ..config import Config, parse_sources
+from ..core.detections import Result
 from ..core.errors import ConfigError
+from ..core.frame import SourceInfo
 from ..core.interfaces import Analyser
+from ..ops.flight import RecordedDropsSource
 from ..pipeline.handoff import Policy
+
+if TYPE_CHECKING:
+    from ..analytics.stage import AnalyticsStage, Clock
 
 ACTIONS = ("mqtt", "webhook", "clip", "notify", "snapshot")  # that ``then`` may name
 
 
-def make_analyser(config: Config, policy: Policy, name: str = "") -> Analyser | None:
-    """For the source with this name; None where nobody asks for events. Raises ConfigError."""
-    if not config.tells_events:
+def make_analyser(
+    config: Config,
+    policy: Policy,
+    name: str = "",
+    *,
+    always: bool = False,
+    clock: Clock | None = None,
+) -> AnalyticsStage | None:
+    """For the source with this name; None where nobody asks for events, unless ``always``.
+
+    ``clock``: see ``AnalyticsStage``. Raises ConfigError.
+    """
+    if not (config.tells_events or always):
         return None
     from ..analytics.analytics import AnalyticsOptions
     from ..analytics.names import FileNames, Which
@@ -31,6 +48,7 @@ def make_analyser(config: Config, policy: Policy, name: str = "") -> Analyser | 
         AnalyticsOptions.of(config, name),
         replay=policy is Policy.LOSSLESS,
         tracks=config.tracks,
+        clock=clock,
         names=FileNames(
             snapshots=named("snapshot", config.events.snapshots),
             clips=named("clip", config.clips.path),
@@ -88,3 +106,21 @@ def check_tracking(config: Config, labels: Sequence[str], *, acts: bool = True) 
                         f"then in [[rule]] {rule.name} names {action!r}, which this run does not "
                         f"have; add {flag}, or take it out of the rule"
                     )
+
+
+class RecordedTimes:
+    """An analyser (see core.interfaces) that sees the frames of a trace as its run saw them."""
+
+    def __init__(self, analyser: Analyser, source: RecordedDropsSource) -> None:
+        self._analyser, self._source = analyser, source
+        self.follow, self.end = analyser.follow, analyser.end
+
+    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """See core.interfaces.Analyser."""
+        self._analyser.open(self._source.as_recorded(source), labels)
+
+    def update(self, result: Result) -> Result:
+        """See core.interfaces.Analyser."""
+        frame = result.frame
+        seen = self._analyser.update(replace(result, frame=self._source.at_its_time(frame)))
+        return replace(seen, frame=frame)

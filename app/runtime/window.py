@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -40,7 +40,10 @@ from ..sources.camera import list_cameras
 from ..sources.uri import is_recording, make_source
 from .inputs import endurance_of, source_options
 from .outputs import has_outputs
-from .tracking import make_analyser
+from .zones import RunShapes
+
+if TYPE_CHECKING:
+    from ..analytics.stage import Clock
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +100,8 @@ class WindowController:
     ``outputs`` are those of the command line; ``sinks`` are others that get every result, and are
     opened once; ``note`` and ``power`` see Session.
     ``packets``: for outputs that copy those of the source.
-    ``loop``: every recording begins again at its end, not only the bundled clip.
+    ``loop``: every recording begins again at its end, not only the bundled clip. ``shapes``: the
+    zones and lines that may be drawn. ``clock``: of the times of events.
     """
 
     def __init__(
@@ -111,8 +115,11 @@ class WindowController:
         power: Callable[[], PowerReading] = no_power,
         loop: bool = False,
         packets: PacketFan | None = None,
+        shapes: RunShapes | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._config, self._packets = config, packets
+        self.shapes = shapes or RunShapes(config, Policy.LATEST, always=True)
         # a run with an output or a limit is a job: it ends with its recording, and what the window
         # remembers changes nothing in it
         self._stays = stays = not (has_outputs(config) or config.max_frames)
@@ -142,7 +149,7 @@ class WindowController:
             loops=lambda uri: loop or (stays and uri == SAMPLE),
             note=note,
             power=power,
-            analyser=make_analyser(config, Policy.LATEST),
+            analyser=self.shapes.analyser(clock=clock),
         )
         self.state: Callable[[], SessionState] = self.session.state
         self.take: Callable[[], tuple[Result, Sequence[str]] | None] = self._latest.take_labelled
@@ -165,6 +172,19 @@ class WindowController:
         source = self.session.info_of(result.frame.index)
         assert source is not None, "a result has a source"
         self._snapshots.save(Path(stem), result, labels, source)
+
+    def save_shapes(self, path: str) -> None:
+        """See gui.ports; on a thread, as a disk may be slow."""
+
+        def save() -> None:
+            try:
+                file = self.shapes.save(Path(path) if path else None)
+            except ConfigError as error:
+                self._tell(str(error), "error")
+            else:
+                self._tell(f"Saved zones and lines in {file}", "info")
+
+        threading.Thread(target=save, name="zones", daemon=True).start()
 
     def catalogue(self) -> Catalogue:
         """See gui.ports."""

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from ..core.detections import Result
 from ..core.errors import ReaderGone, SinkError
+from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
-from ..core.interfaces import Sink, Updatable
+from ..core.interfaces import Sink, TakesEvents, Updatable
 from ..core.stats import OutputMeter, PipelineStats
 
 log = logging.getLogger(__name__)
@@ -254,6 +255,11 @@ class Shared:
     def emit(self, result: Result) -> None:
         """See interfaces.Sink."""
         self._sink.emit(result)
+
+    def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
+        """See interfaces.TakesEvents."""
+        if isinstance(self._sink, TakesEvents):
+            self._sink.happened(events, fired)
 
     def close(self) -> None:
         """See interfaces.Sink."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from app.analytics.analytics import AnalyticsOptions
 from app.analytics.names import FileNames
 from app.analytics.stage import AnalyticsStage
-from app.analytics.zones import Mask
+from app.analytics.zones import Line, Mask, Zone
 from app.config import Config
 from app.core.detections import Detections, Result
 from app.core.errors import ConfigError
@@ -182,3 +183,52 @@ def test_shapes_are_of_the_source_that_they_name() -> None:
     ):
         with pytest.raises(ConfigError, match="source"):
             AnalyticsOptions.of(wrong, "door")
+
+
+DOOR = Zone(name="door", points=((0, 0), (0.5, 0), (0.5, 1), (0, 1)))
+HALL = Zone(name="hall", points=((0.5, 0), (1, 0), (1, 1), (0.5, 1)))
+
+
+def kinds(results: Sequence[Result]) -> list[tuple[str, str | None]]:
+    return [(e.type, e.zone or e.line) for each in results for e in each.events]
+
+
+def test_another_zone_is_watched_from_the_next_frame_on_and_ids_go_on() -> None:
+    made = stage(AnalyticsOptions(zones=(DOOR,)))
+    assert kinds(see(made, range(10))) == [("appear", None), ("enter", "door")]
+    made.reshape(AnalyticsOptions(zones=(HALL, DOOR)))
+    assert kinds(see(made, range(10, 14))) == [], "door is as it was, and its stay goes on"
+    made.reshape(AnalyticsOptions(zones=(HALL,)))
+    seen = see(made, range(14, 18))
+    assert kinds(seen) == [("leave", "door")]
+    ids = seen[-1].detections.track_ids
+    assert ids is not None and ids.tolist() == [1]
+
+
+def test_a_zone_that_is_drawn_around_somebody_is_entered() -> None:
+    made = stage()
+    see(made, range(10))
+    made.reshape(AnalyticsOptions(zones=(DOOR,)))
+    assert kinds(see(made, range(10, 14))) == [("enter", "door")]
+
+
+def test_a_line_counts_nothing_that_was_before_it_was_drawn() -> None:
+    made = stage()
+
+    def walk(indices: range) -> list[Result]:
+        return [made.update(result(i, detections([person(100 + 20 * i, 600)]))) for i in indices]
+
+    walk(range(20))  # from 100 to 480
+    made.reshape(AnalyticsOptions(lines=(Line(name="old", points=((0.2, 1), (0.2, 0))),)))
+    assert kinds(walk(range(20, 30))) == [], "it had passed x = 256 before"
+    ahead = Line(name="new", points=((0.7, 1), (0.7, 0)))
+    made.reshape(AnalyticsOptions(lines=(ahead,)))
+    assert kinds(walk(range(30, 50))) == [("cross", "new")], "x = 896 comes now"
+
+
+def test_what_does_not_fit_the_model_or_comes_before_it_is_refused() -> None:
+    made = stage()
+    with pytest.raises(ConfigError, match="perso"):
+        made.check(AnalyticsOptions(zones=(replace(DOOR, labels=("perso",)),)))
+    with pytest.raises(ConfigError, match="try again"):
+        AnalyticsStage(AnalyticsOptions(), replay=False).check(AnalyticsOptions())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+from app.core.errors import ConfigError
 from app.core.frame import SourceInfo
 from app.session.state import Catalogue, Choice, Figures, Offer, SessionState, SourceState
 from app.sinks.adapters import ResultMailbox
@@ -41,6 +43,26 @@ CATALOGUE = Catalogue(
 )
 
 
+class FakeShapes:
+    """What a run holds of zones and lines; ``write`` refuses what ``refusal`` says."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, list[dict]] = {"zone": [], "line": []}
+        self.file: Path | None = None
+        self.refusal = ""
+
+    def read(self, source: str = "") -> dict[str, list[dict]]:
+        return self.tables
+
+    def write(self, tables, source: str = "") -> None:
+        if self.refusal:
+            raise ConfigError(self.refusal)
+        self.tables = {kind: list(rows) for kind, rows in tables.items()}
+
+    def save(self, file: Path | None = None) -> Path:
+        raise NotImplementedError
+
+
 class FakeController:
     """Notes what it is asked for, and does of it what shows at once."""
 
@@ -50,6 +72,7 @@ class FakeController:
         self.latest = ResultMailbox()
         self.latest.open(CAMERA, LABELS)
         self.offers = CATALOGUE
+        self.shapes = FakeShapes()
 
     def state(self) -> SessionState:
         return self.now
@@ -105,6 +128,9 @@ class FakeController:
 
     def snapshot(self, stem: str, shown) -> None:
         self.asked.append(("snapshot", stem, shown))
+
+    def save_shapes(self, path: str) -> None:
+        self.asked.append(("save_shapes", path))
 
     def catalogue(self) -> Catalogue:
         return self.offers

@@ -240,7 +240,7 @@ STREAMS = 16  # open at a time
 WRITE_S = 10.0  # a client that takes nothing for so long is let go
 QUIET_S = 15.0  # then a comment shows that the connection is alive
 _BOUNDARY = "kestrel-frame"
-_PAGE = Path(__file__).with_name("page.html")
+_HERE = Path(__file__).parent
 
 
 class Routes:
@@ -259,10 +259,11 @@ class Routes:
         self._health, self._instruments = health, instruments
         self._pause_s = 1 / stream_fps
         style = json.dumps({"palette": PALETTE, **asdict(SCREEN)})
-        self._page = _PAGE.read_text(encoding="utf-8").replace("__STYLE__", style)
+        page, zones = ((_HERE / n).read_text(encoding="utf-8") for n in ("page.html", "zones.js"))
+        self._page = page.replace("__STYLE__", style).replace("__ZONES__", zones)
 
     def add_to(self, app: web.Application) -> None:
-        """Only these paths exist, for GET and HEAD; there are no files behind them."""
+        """These paths answer GET and HEAD; there are no files behind them."""
         app.router.add_get("/", self.page)
         app.router.add_get("/snapshot.jpg", self.snapshot)
         app.router.add_get("/stream.mjpg", self.stream, allow_head=False)
@@ -317,7 +318,7 @@ class Routes:
 
     async def detections(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: a JSON line a frame, and once a second ``stats``."""
-        name = self._name(request)
+        name = self.name_of(request)
         feed = self._feeds[name]
         if viewers(self._feeds.values())["detections"] >= STREAMS:
             return _busy()
@@ -344,7 +345,8 @@ class Routes:
         told = {"status": "ok" if health.ok else "failing", **asdict(health)}
         return web.json_response(told, status=200 if health.ok else 503)
 
-    def _name(self, request: web.Request) -> str:
+    def name_of(self, request: web.Request) -> str:
+        """The source that is asked for; raises HTTPNotFound."""
         name = request.query.get("source")
         if name is None:
             return next(iter(self._feeds))
@@ -354,7 +356,7 @@ class Routes:
         return name
 
     def _feed(self, request: web.Request) -> ResultFeed:
-        return self._feeds[self._name(request)]
+        return self._feeds[self.name_of(request)]
 
     async def metrics(self, request: web.Request) -> web.Response:
         """For Prometheus."""

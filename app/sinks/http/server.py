@@ -24,6 +24,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from ...config import HttpOptions
 from ...core.errors import ConfigError, exhausted
+from ...core.interfaces import LiveShapes
 from ...core.stats import OutputMeter, PipelineStats
 from ...core.text import foreign
 from ..adapters import instruments
@@ -32,6 +33,7 @@ from .login import Login, asks_for_page, login_page
 from .metrics import Metrics
 from .routes import Health, ResultFeed, Routes, judge, viewers
 from .stream import EventFeed
+from .zones import ZoneRoutes
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +212,7 @@ def _text(status: int, text: str, headers: dict[str, str] | None = None) -> web.
 
 
 START_S, STOP_S = 10.0, 1.5
-MAX_REQUEST_BYTES = 4096  # of the first line, of a header; a body is never read
+MAX_REQUEST_BYTES = 4096  # of the first line, of a header
 STATS_S = 1.0
 
 
@@ -232,11 +234,13 @@ class HttpService:
         engine: Callable[[], str],
         names: Sequence[str] = ("",),
         tallies: Mapping[str, ObjectTally] | None = None,
+        shapes: LiveShapes | None = None,
     ) -> None:
         self._address, self._options, self._outputs = address, options, outputs
         self._stats, self._engine = _Held(stats), engine
         self._feeds = {name: ResultFeed(meter, jpeg_quality=options.jpeg_quality) for name in names}
         self.events = EventFeed(meter)  # the sink for the events of all sources
+        self._shapes = shapes
         self._tallies = {} if tallies is None else tallies
         self._began_s = monotonic()
         self._tls = server_context(options.cert_file, options.key_file)
@@ -319,6 +323,7 @@ class HttpService:
         app = web.Application(middlewares=[guard.middleware()], client_max_size=MAX_REQUEST_BYTES)
         app.on_response_prepare.append(guard.add_headers)
         routes.add_to(app)
+        ZoneRoutes(self._shapes, routes.name_of).add_to(app)
         app.router.add_get("/events", self.events.events, allow_head=False)
         runner = web.AppRunner(
             app,

@@ -19,7 +19,9 @@ BOX = (0, 0.9, 10, 20, 110, 140)
 class Site:
     """The service, what it is fed with, and its address."""
 
-    def __init__(self, address: str = "0", token: str | None = None, **options) -> None:
+    def __init__(
+        self, address: str = "0", token: str | None = None, shapes=None, **options
+    ) -> None:
         self.stats = Meter()
         self.tally = ObjectTally(["door"], ["gate"])
         self.meter, self.other = OutputMeter("http"), OutputMeter("mqtt")
@@ -31,6 +33,7 @@ class Site:
             outputs=[self.other, self.meter],
             engine=lambda: "cpu, a model",
             tallies={"": self.tally},
+            shapes=shapes,
         )
         self._next = 0
 
@@ -47,8 +50,10 @@ class Site:
             )
             self._next += 1
 
-    def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, dict]:
-        return self._ask(method, path, None, headers)
+    def get(
+        self, path: str, method: str = "GET", body: bytes | None = None, **headers: str
+    ) -> tuple[int, bytes, dict]:
+        return self._ask(method, path, body, headers)
 
     def post(
         self, path: str, body: bytes, headers: dict[str, str] | None = None

@@ -1,0 +1,102 @@
+"""Zones and lines over HTTP: read, changed and saved by the live page, or by another program."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from ...core.errors import ConfigError
+from ...core.interfaces import LiveShapes
+
+PATH = "/api/v1/zones"
+MAX_BODY_BYTES = 256 * 1024  # 64 shapes of 100 points need about half
+KEYS = ("zone", "line", "save")
+
+
+class ZoneRoutes:
+    """GET and PUT of ``{"zone": [...], "line": [...]}``, rows as in the configuration file.
+
+    GET adds ``"file"``, where they are kept (null: nowhere). PUT replaces all rows of a source from
+    the next frame on, and keeps them there with ``"save": true``; it answers as GET does, else with
+    ``{"error": TEXT}`` and status 400, 403, 409 (cannot be saved), 413 or 415.
+    """
+
+    def __init__(self, shapes: LiveShapes | None, name_of: Callable[[web.Request], str]) -> None:
+        self._shapes, self._name_of = shapes, name_of
+
+    def add_to(self, app: web.Application) -> None:
+        """The one path. Who may ask is checked before, as for every path of the server."""
+        app.router.add_get(PATH, self.get)
+        app.router.add_put(PATH, self.put)
+
+    async def get(self, request: web.Request) -> web.Response:
+        """The rows of ``?source=NAME``."""
+        if self._shapes is None:
+            return _refused(404, "this run has no zones that can be changed")
+        try:
+            told = self._shapes.read(self._name_of(request))
+        except web.HTTPNotFound as fault:
+            return _refused(404, fault.reason)
+        return web.json_response({**told, "file": self._file()})
+
+    async def put(self, request: web.Request) -> web.Response:
+        """Other rows; all or nothing."""
+        if self._shapes is None:
+            return _refused(404, "this run has no zones that can be changed")
+        # A page of a stranger, opened in a browser that can reach this server, must not write here.
+        origin = request.headers.get("Origin")
+        if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
+            return _refused(403, "only the page of this server may change zones")
+        if request.content_type != "application/json":
+            return _refused(415, "send application/json")
+        try:
+            name, body = self._name_of(request), bytearray()
+        except web.HTTPNotFound as fault:
+            return _refused(404, fault.reason)
+        async for part in request.content.iter_any():
+            body += part
+            if len(body) > MAX_BODY_BYTES:
+                return _refused(413, f"send {MAX_BODY_BYTES} bytes or less")
+        try:
+            tables = _tables(bytes(body))
+        except (ValueError, RecursionError) as fault:
+            return _refused(400, f"is no JSON: {fault}")
+        except ConfigError as fault:
+            return _refused(400, str(fault))
+        save = tables.pop("save", False)
+        try:
+            self._shapes.write(tables, name)
+        except ConfigError as fault:
+            return _refused(400, str(fault))
+        if save:
+            try:
+                self._shapes.save()
+            except ConfigError as fault:
+                return _refused(409, str(fault))
+        return await self.get(request)
+
+    def _file(self) -> str | None:
+        """Its name alone: folders of this machine are nobody's business."""
+        file = None if self._shapes is None else self._shapes.file
+        return None if file is None else file.name
+
+
+def _tables(body: bytes) -> dict[str, Any]:
+    told = json.loads(body)
+    if not isinstance(told, dict) or told.keys() - set(KEYS):
+        raise ConfigError(f"send one object with {', '.join(KEYS)}")
+    if not isinstance(told.get("save", False), bool):
+        raise ConfigError("save must be true or false")
+    for key in ("zone", "line"):
+        for row in told.get(key, []) if isinstance(told.get(key, []), list) else []:
+            if isinstance(row, dict) and "source" in row:
+                raise ConfigError("leave source out of the rows; it is ?source=NAME")
+    return told
+
+
+def _refused(status: int, text: str) -> web.Response:
+    return web.json_response({"error": text}, status=status)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the README's picture: a real window on a virtual display, playing the bundled clip.
 
-Needs Xvfb (Debian: xvfb). The picture is taken once three people are in the clip's view.
+Needs Xvfb (Debian: xvfb). The picture is taken while two people pass one another in the clip.
 
     python scripts/make_screenshot.py [OUT.png] [dark|light]
 """
@@ -17,7 +17,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "scripts" / "results" / "window.png"
-CLIP_S = 8.0  # three people, by construction (app/sources/sample.README.md)
+CLIP_S = 6.0  # two people, by construction (app/sources/sample.README.md)
+SETTINGS = """track = true
+[[line]]
+name = "middle"
+points = [[0.5, 0.95], [0.5, 0.1]]
+labels = ["person"]
+"""
 GRAB = """
 import sys
 from PyQt5.QtWidgets import QApplication
@@ -40,10 +46,12 @@ def main() -> int:
         ini = Path(home, "kestrel", "kestrel.ini")
         ini.parent.mkdir()
         ini.write_text(f"[General]\nhint_seen=true\ntheme={theme}\n")
-        return _take(out, {**os.environ, "XDG_CONFIG_HOME": home})
+        settings = Path(home, "kestrel.toml")
+        settings.write_text(SETTINGS)
+        return _take(out, settings, {**os.environ, "XDG_CONFIG_HOME": home})
 
 
-def _take(out: Path, env: dict[str, str]) -> int:
+def _take(out: Path, settings: Path, env: dict[str, str]) -> int:
     read_fd, write_fd = os.pipe()
     xvfb = subprocess.Popen(
         ["Xvfb", "-displayfd", str(write_fd), "-screen", "0", "1280x860x24"],
@@ -55,7 +63,7 @@ def _take(out: Path, env: dict[str, str]) -> int:
         env["DISPLAY"] = f":{number.readline().strip()}"
     env.pop("QT_QPA_PLATFORM", None)
     app = subprocess.Popen(
-        [sys.executable, "-m", "app", "--source", "sample:"],
+        [sys.executable, "-m", "app", "--source", "sample:", "--config", str(settings)],
         cwd=ROOT,
         env=env,
         stderr=subprocess.PIPE,

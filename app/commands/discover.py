@@ -20,7 +20,7 @@ from ..core.errors import ConfigError, SourceError
 from ..sources.base import stable_name
 from ..sources.camera import Ioctl, list_cameras
 from ..sources.gstreamer import JETSON, LIBCAMERA, elements_here
-from ..sources.onvif import MULTICAST, Device, Login, discover
+from ..sources.onvif import MULTICAST, Device, OnvifLogin, discover
 from . import columns
 from .doctor.devices import mode_lines
 
@@ -55,7 +55,7 @@ def run_discover(
     for host in args.host:
         if not host or set(host) & set("/?#@ "):
             raise ConfigError("--host is a host name or address with an optional :PORT")
-    login = Login(args.user, _password()) if args.user else None
+    login = OnvifLogin(args.user, _password()) if args.user else None
     here = [*_v4l2(dev, ioctl), *_csi()]
     network: list[Device] = []
     if not args.no_network:

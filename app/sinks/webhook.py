@@ -211,7 +211,7 @@ class _Response(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_Answer(sock, end_s))
 
 
-class _Connection(http.client.HTTPConnection):
+class _Exchange(http.client.HTTPConnection):
     """One exchange, all of it within the time-out."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -228,7 +228,7 @@ class _Connection(http.client.HTTPConnection):
         super().send(data)
 
 
-class _TlsConnection(http.client.HTTPSConnection, _Connection):
+class _TlsConnection(http.client.HTTPSConnection, _Exchange):
     """The same over TLS."""
 
 
@@ -258,7 +258,7 @@ def _until(end_s: float) -> float:
 
 class _Http(urllib.request.HTTPHandler):
     def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Connection, request)
+        return self.do_open(_Exchange, request)
 
 
 class _Https(urllib.request.HTTPSHandler):

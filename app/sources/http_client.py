@@ -122,7 +122,7 @@ def _basic(pair: str) -> str:
     return "Basic " + base64.b64encode(pair.encode()).decode()
 
 
-class Login:
+class HttpLogin:
     """Answers a server's challenge: digest (RFC 7616), else basic (RFC 7617)."""
 
     def __init__(self, user: str, password: str) -> None:
@@ -204,9 +204,9 @@ class HttpClient:
         self._uri, self._label = uri, label
         self._parts = _without_login(parts)
         self._userinfo = parts.netloc.rpartition("@")[0]
-        self._login: Login | None = None
+        self._login: HttpLogin | None = None
         if self._userinfo:
-            self._login = Login(unquote(parts.username or ""), unquote(parts.password or ""))
+            self._login = HttpLogin(unquote(parts.username or ""), unquote(parts.password or ""))
         self._options = options
         self._context: ssl.SSLContext | None = None  # made for the first server with TLS
         self._connection: _Connection | None = None
@@ -282,7 +282,11 @@ class HttpClient:
         return SourceError(f"cannot open {self._label}: {why}; give the address that it means")
 
     def _ask(
-        self, parts: SplitResult, login: Login | None, deadline_s: float, headers: dict[str, str]
+        self,
+        parts: SplitResult,
+        login: HttpLogin | None,
+        deadline_s: float,
+        headers: dict[str, str],
     ) -> Any:
         answer = self._once(parts, login, deadline_s, headers)
         for _ in range(2):  # the second time for a digest whose nonce has grown old
@@ -307,7 +311,7 @@ class HttpClient:
             if answer.will_close:
                 self.close()
 
-    def _no(self, status: int, login: Login | None) -> SourceError:
+    def _no(self, status: int, login: HttpLogin | None) -> SourceError:
         if status == 401 and login is None:
             why = "the server wants a user name and password: write them as user:password@ before "
             why += "the host"
@@ -319,7 +323,11 @@ class HttpClient:
         return SourceError(f"cannot open {self._label}: {why}")
 
     def _once(
-        self, parts: SplitResult, login: Login | None, deadline_s: float, headers: dict[str, str]
+        self,
+        parts: SplitResult,
+        login: HttpLogin | None,
+        deadline_s: float,
+        headers: dict[str, str],
     ) -> Any:
         origin = (parts.scheme, parts.hostname, parts.port)
         if self._origin != origin:

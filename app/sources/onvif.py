@@ -54,7 +54,7 @@ _WSSE = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-"
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class OnvifLogin:
     """A user of a camera."""
 
     user: str
@@ -89,7 +89,7 @@ class OnvifError(Exception):
 def discover(
     *,
     timeout_s: float,
-    login: Login | None = None,
+    login: OnvifLogin | None = None,
     hosts: Sequence[str] = (),
     group: tuple[str, int] = MULTICAST,
 ) -> list[Device]:
@@ -201,7 +201,7 @@ def _name(scopes: str) -> str:
     return printable(" ".join(words))[:80]
 
 
-def _ask(address: str, name: str, login: Login | None, deadline_s: float) -> Device:
+def _ask(address: str, name: str, login: OnvifLogin | None, deadline_s: float) -> Device:
     try:
         service = _CameraServices(address, login, deadline_s)
         return Device(address, name, service.streams())
@@ -212,7 +212,7 @@ def _ask(address: str, name: str, login: Login | None, deadline_s: float) -> Dev
 class _CameraServices:
     """The SOAP services of one device, all of them at the host that was found."""
 
-    def __init__(self, address: str, login: Login | None, deadline_s: float) -> None:
+    def __init__(self, address: str, login: OnvifLogin | None, deadline_s: float) -> None:
         self._address, self._login, self._deadline_s = address, login, deadline_s
         self._ahead = timedelta()  # the camera's clock before ours: a login is valid for seconds
         no_proxy = urllib.request.ProxyHandler({})
@@ -307,7 +307,7 @@ class _RefuseRedirects(urllib.request.HTTPRedirectHandler):
         """A login is for the address that was found, and for no other."""
 
 
-def _security(login: Login, ahead: timedelta) -> str:
+def _security(login: OnvifLogin, ahead: timedelta) -> str:
     """WS-Security's UsernameToken with a digest (UsernameToken Profile 1.0, 3.1)."""
     nonce = os.urandom(16)
     created = (datetime.now(timezone.utc) + ahead).strftime("%Y-%m-%dT%H:%M:%SZ")

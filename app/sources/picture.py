@@ -266,7 +266,7 @@ _PARSERS: tuple[tuple[bytes, Callable[[bytes], Header | None]], ...] = (
 )
 
 
-class Picture(NamedTuple):
+class DecodedFile(NamedTuple):
     """Pixels as decoded, upright: (H, W, 3) BGR of 8 or 16 bits or float32, linear light."""
 
     pixels: NDArray[Any]
@@ -294,7 +294,7 @@ def check_size(wh_px: tuple[int, int], path: Path, max_megapixels: float) -> Non
         )
 
 
-def decode(data: bytes, path: Path, max_megapixels: float) -> Picture:
+def decode(data: bytes, path: Path, max_megapixels: float) -> DecodedFile:
     """The picture in ``data``; ``path`` is named in the SourceError where there is none."""
     header = read_header(data)
     pixels: NDArray[Any] | None = None
@@ -304,13 +304,13 @@ def decode(data: bytes, path: Path, max_megapixels: float) -> Picture:
         if pixels is not None:
             # 16 bits are often told where the sensor has fewer: the values say more
             white = None if header.white == DEEP_WHITES[-1] else header.white
-            return Picture(turned(pixels, header.turn), white)
+            return DecodedFile(turned(pixels, header.turn), white)
     pixels = _by_pillow(data, path, max_megapixels)
     if pixels is None:
         cure = missing_reader(path.suffix) or "repair or remove it"
         what = "is no picture that can be read" if data else "is empty (0 bytes), no picture"
         raise SourceError(f"{path} {what}: {cure}")
-    return Picture(pixels, None)
+    return DecodedFile(pixels, None)
 
 
 def _by_opencv(data: bytes) -> NDArray[Any] | None:

@@ -20,7 +20,7 @@ from app.commands.cli import main, make_parser
 from app.core.errors import ConfigError
 from app.sources import camera as v4l2
 from app.sources import onvif
-from app.sources.onvif import Login
+from app.sources.onvif import OnvifLogin
 from app.sources.uri import make_source
 
 SOAP = (
@@ -159,10 +159,10 @@ def test_camera_is_found_with_its_streams(fake) -> None:
 
 
 def test_login_by_digest_on_the_cameras_own_clock(fake) -> None:
-    login = Login("admin", "s3cret&<")
+    login = OnvifLogin("admin", "s3cret&<")
     camera = fake(login=login)
     assert "--user" in find(camera)[0].fault
-    assert find(camera, Login("admin", "wrong"))[0].fault
+    assert find(camera, OnvifLogin("admin", "wrong"))[0].fault
     (device,) = find(camera, login)
     assert len(device.streams) == 2
     assert not any("s3cret" in body for body in camera.seen)
@@ -185,7 +185,7 @@ def test_address_of_another_machine_is_not_asked(fake) -> None:
 def test_login_does_not_follow_to_another_address(fake) -> None:
     victim = fake()
     camera = fake(answers={"GetCapabilities": (302, f"http://{victim.host}/x")})
-    (device,) = find(camera, Login("admin", "s3cret"))
+    (device,) = find(camera, OnvifLogin("admin", "s3cret"))
     assert device.fault and not victim.seen
 
 

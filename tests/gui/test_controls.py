@@ -429,7 +429,7 @@ def test_folder_for_saving_can_be_chosen(window, settings, tmp_path: Path) -> No
 # --- docks, theme, help, settings -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["controls", "instruments"])
+@pytest.mark.parametrize("name", ["controls", "zones", "instruments"])
 def test_docks_open_and_close_by_key_and_by_their_own_cross(window, name: str) -> None:
     dock, action = window.docks[name], window.actions_[name]
     before = dock.isVisible()
@@ -442,7 +442,8 @@ def test_docks_open_and_close_by_key_and_by_their_own_cross(window, name: str) -
 
 
 def test_full_screen_hides_everything_else_and_brings_it_back(window, settings) -> None:
-    window.actions_["instruments"].setChecked(True)
+    for name in ("instruments", "zones"):
+        window.actions_[name].setChecked(True)
     press(window, Qt.Key.Key_F11)
     others = (window.menuBar(), window.tools, *(window.docks[name] for name in window.docks))
     assert not any(each.isVisible() for each in others)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -78,10 +78,10 @@ def _pair(
     olds: Sequence[Row], news: Sequence[Row], keys: Sequence[str], time_s: Callable[[Row], float]
 ) -> tuple[list[tuple[Row, Row]], list[Row], list[Row]]:
     """The pairs that agree in ``keys``, nearest times first, and what is left of both."""
-    groups: dict[Hashable, tuple[list[Row], list[Row]]] = defaultdict(lambda: ([], []))
+    groups: dict[tuple[str, ...], tuple[list[Row], list[Row]]] = defaultdict(lambda: ([], []))
     for side, rows in enumerate((olds, news)):
         for row in rows:
-            groups[tuple(row.get(key) for key in keys)][side].append(row)
+            groups[tuple(str(row.get(key)) for key in keys)][side].append(row)
     pairs, left = [], (list[Row](), list[Row]())
     for group in groups.values():
         old, new = (sorted(rows, key=time_s) for rows in group)

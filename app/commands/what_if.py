@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..analytics.what_if import EventChange, Row, compare
+from ..analytics.what_if import OF_SOURCE, EventChange, Row, compare
 from ..config import Config, EventOptions
 from ..core.detections import Result
 from ..core.errors import ConfigError
@@ -130,12 +130,13 @@ def _events_of(trace: Trace | None) -> list[Row]:
             "--what-if compares with the events of a run; add its --trace FILE, or --before FILE "
             "with the --events of an earlier replay"
         )
-    if not any(event[0] == "event" for event in trace.events):
+    rows = [event[3] for event in trace.events if event[0] in ("event", "fired")]
+    if not trace.header.get("tracks") and all(row.get("type") in OF_SOURCE for row in rows):
         raise ConfigError(
             "the trace has no events, as nothing was tracked in that run; add --before FILE with "
             "the --events of a replay"
         )
-    return [event[3] for event in trace.events if event[0] in ("event", "fired")]
+    return rows
 
 
 def _read_events(file: Path) -> list[Row]:

@@ -96,6 +96,7 @@ def make_recorder(config: Config, model_name: str, name: str = "") -> FlightReco
         "model": model_name,
         "engine": config.engine,
         "max_age_ms": config.max_age_ms,
+        "tracks": config.tracks,
     }
     path = None if config.trace is None else Path(config.trace)
     file = f"last-{name}.jsonl" if name else "last.jsonl"

@@ -24,6 +24,7 @@ from app.core.frame import Frame
 from app.ops import flight as recorder_module
 from app.ops.flight import (
     KINDS,
+    TOLD,
     FlightRecorder,
     RecordedDropsSource,
     Trace,
@@ -128,7 +129,7 @@ ARGUMENTS = st.lists(JSON | st.integers(0, 9), max_size=5)
 
 @settings(max_examples=300)
 @given(
-    kind=st.sampled_from([*KINDS, "none"]),
+    kind=st.sampled_from([*KINDS, *TOLD, "none"]),
     rest=ARGUMENTS,
     header=st.dictionaries(st.just("max_age_ms"), JSON),
 )

@@ -78,7 +78,7 @@ function take(told) {
 async function ask(method, body) {
   const answer = await fetch(url("/api/v1/zones"), { method, cache: "no-store", ...(body && { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } }) });
   const told = await answer.json().catch(() => ({ error: `${answer.status} ${answer.statusText}` }));
-  if (!answer.ok) throw new Error(told.error);
+  if (!answer.ok || told.fixed) throw new Error(told.error || "this run has no zones that can be changed");
   return told;
 }
 let sending = Promise.resolve();

@@ -20,7 +20,8 @@ KEYS = ("zone", "line", "save")
 class ZoneRoutes:
     """GET and PUT of ``{"zone": [...], "line": [...]}``, rows as in the configuration file.
 
-    GET adds ``"file"``, where they are kept (null: nowhere). PUT replaces all rows of a source from
+    GET adds ``"file"``, where they are kept (null: nowhere), and ``"fixed": true`` in a run whose
+    zones cannot be changed. PUT replaces all rows of a source from
     the next frame on, and keeps them there with ``"save": true``; it answers as GET does, else with
     ``{"error": TEXT}`` and status 400, 403, 409 (cannot be saved), 413 or 415.
     """
@@ -35,8 +36,8 @@ class ZoneRoutes:
 
     async def get(self, request: web.Request) -> web.Response:
         """The rows of ``?source=NAME``."""
-        if self._shapes is None:
-            return _refused(404, "this run has no zones that can be changed")
+        if self._shapes is None:  # no error: the page of any run asks
+            return web.json_response({"zone": [], "line": [], "file": None, "fixed": True})
         try:
             told = self._shapes.read(self._name_of(request))
         except web.HTTPNotFound as fault:

@@ -114,7 +114,9 @@ def test_the_token_is_asked_for_and_saving_needs_a_file() -> None:
 def test_a_run_without_zones_says_so() -> None:
     with site() as made:
         status, told, _ = made.get(PATH)
-        assert status == 404 and "error" in json.loads(told)
+        assert status == 200 and json.loads(told)["fixed"]
+        status, answer = put(made, {"zone": [DOOR]})
+        assert status == 404 and "error" in answer
 
 
 async def _mouse(page: Page, kind: str, x: float, y: float, *, clicks: int = 1) -> None:

@@ -6,14 +6,26 @@ import contextlib
 import http.client
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
-from app.config import HttpOptions
+from app.config import Config, HttpOptions
 from app.core.stats import Meter, OutputMeter
+from app.pipeline.handoff import Policy
+from app.runtime.zones import RunShapes
 from app.sinks.http.server import HttpService, parse_address
 from app.sinks.objects import ObjectTally
 from tests.sinks.kit import CAMERA, LABELS, found, result, textured
 
 BOX = (0, 0.9, 10, 20, 110, 140)
+
+
+def shapes(file: Path | None = None, **config) -> RunShapes:
+    """Of a run whose source is open."""
+    made = RunShapes(Config(**config), Policy.LATEST, file=file, always=True)
+    analyser = made.analyser()
+    assert analyser is not None
+    analyser.open(CAMERA, LABELS)
+    return made
 
 
 class Site:

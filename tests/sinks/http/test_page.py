@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.sinks.http.chromium import find_chromium, open_page
-from tests.sinks.http.kit import Site, site
+from tests.sinks.http.kit import Site, shapes, site
 
 pytestmark = pytest.mark.skipif(
     find_chromium() is None, reason="no Chromium (apt install chromium)"
@@ -59,7 +59,7 @@ def show(made: Site, url: str, picture: Path, width: int) -> dict:
 
 @pytest.mark.parametrize("width", [1360, 400])
 def test_the_page_shows_picture_boxes_and_figures(tmp_path: Path, width: int) -> None:
-    with site("127.0.0.1:0", "the-right-token") as made:
+    with site("127.0.0.1:0", "the-right-token", shapes=shapes()) as made:
         picture = tmp_path / "page.png"
         told = show(made, f"{made.service.url}?token=the-right-token", picture, width)
     assert told["errors"] == []

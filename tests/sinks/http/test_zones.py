@@ -12,25 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from app.config import Config, read_config_file
-from app.pipeline.handoff import Policy
-from app.runtime.zones import RunShapes
+from app.config import read_config_file
 from tests.sinks.http.chromium import Page, find_chromium, open_page
-from tests.sinks.http.kit import Site, site
-from tests.sinks.kit import CAMERA, LABELS, ROOT
+from tests.sinks.http.kit import Site, shapes, site
+from tests.sinks.kit import ROOT
 
 PATH = "/api/v1/zones"
 DOOR = {"name": "door", "points": [[0, 0], [0.5, 0], [0.5, 1]]}
 JSON = {"Content-Type": "application/json"}
-
-
-def shapes(file: Path | None = None, **config) -> RunShapes:
-    """Of a run whose source is open."""
-    made = RunShapes(Config(**config), Policy.LATEST, file=file, always=True)
-    analyser = made.analyser()
-    assert analyser is not None
-    analyser.open(CAMERA, LABELS)
-    return made
 
 
 def put(made: Site, body: object, path: str = PATH, **headers: str) -> tuple[int, dict]:

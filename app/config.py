@@ -9,6 +9,7 @@ table is what the table's plain name gives: ``--mqtt URL`` is ``url`` in ``[mqtt
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -20,6 +21,8 @@ from .core.credentials import mask_credentials
 from .core.errors import ConfigError
 from .core.interfaces import EngineKind
 from .pipeline.degrade import parse_ladder
+
+log = logging.getLogger(__name__)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -625,8 +628,22 @@ def read_config_file(path: Path) -> dict[str, Any]:
             data[name] = {fields(kind)[0].name: data[name]}
     _check_types(data, Config, f"--config {path}: ")
     for name in data.keys() & TABLES.keys():
-        _check_types(data[name], TABLES[name], f"--config {path}, [{name}]: ")
+        given = data[name]
+        if isinstance(given, dict):
+            for key_name in given.keys() & _WITHDRAWN.get(name, {}).keys():
+                del given[key_name]
+                log.warning(
+                    "--config %s, [%s]: %s does nothing any more; its place is taken by %s",
+                    *(path, name, key_name, _WITHDRAWN[name][key_name]),
+                )
+        _check_types(given, TABLES[name], f"--config {path}, [{name}]: ")
     return data
+
+
+# keys of older files that went with what they set: such a file still runs
+_WITHDRAWN = {
+    "events": {"appear_frames": "confirm_score in [track]", "gone_s": "lost_s in [track]"},
+}
 
 
 _TYPES: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "bool": bool}

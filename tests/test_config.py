@@ -55,6 +55,15 @@ def test_mistakes_in_the_file_are_named(tmp_path: Path, text: str, named: str) -
         make_config({}, write(tmp_path / "k.toml", text))
 
 
+def test_a_file_with_withdrawn_keys_still_runs_and_they_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = write(tmp_path / "k.toml", "[events]\nappear_frames = 1\ngone_s = 0.1\nlabels = ['cat']")
+    assert list(make_config({}, file).events.labels or ()) == ["cat"]
+    assert "confirm_score" in caplog.text
+    assert "lost_s" in caplog.text
+
+
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read --config"):
         make_config({}, tmp_path / "none.toml")

@@ -124,7 +124,7 @@ def _make_outputs(config: Config, policy: Policy) -> None:
 
 def _written(config: Config, policy: Policy) -> Iterator[tuple[str, Path, bool]]:
     """Flag and path of each file, or folder, that a run would make."""
-    record, clips = config.record.path, config.clips.path
+    record = config.record.path
     trace = config.trace if policy is Policy.LATEST else None
     for flag, path in (("--json", config.json), ("--events", config.events.path)):
         if path is not None and path != "-":
@@ -132,8 +132,9 @@ def _written(config: Config, policy: Policy) -> Iterator[tuple[str, Path, bool]]
     for flag, path in (("--record", record), ("--trace", trace)):
         if path is not None:
             yield flag, Path(path), flag == "--record" and is_folder(path)
-    if clips is not None:
-        yield "--clips", Path(clips), True
+    for flag, folder in (("--clips", config.clips.path), ("--snapshots", config.events.snapshots)):
+        if folder is not None:
+            yield flag, Path(folder), True
 
 
 def _check_writable(flag: str, path: Path, *, is_dir: bool) -> None:

@@ -385,9 +385,12 @@ class FfmpegSource:
         if self._index == 0 and not self._sought:
             codec = self._stream.codec_context.name
             why = f" ({self._damage})" if self._damage else ""
+            # the decoder keeps a size above the limit to itself
+            limit = f"{self._options.max_megapixels:g}"
+            unsized = f" or, if its pictures are above {limit} megapixels, raise max_megapixels"
             raise SourceError(
                 f"{self._label} has no frame that can be decoded as {codec}{why}: convert it to "
-                "MP4 (H.264)"
+                f"MP4 (H.264){'' if self._stream.width else unsized}"
             )
         if self._sought:  # what was passed over is not missing
             raise SourceEnded

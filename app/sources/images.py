@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import os
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -108,8 +109,16 @@ def find(text: str) -> list[Path]:
     with suppress(OSError, ValueError):
         if glob.has_magic(text):
             found = glob.glob(text, recursive=True)  # noqa: PTH207  (Path's takes no absolute ones)
-            return _playable(map(Path, found))
+            return _playable(_once(map(Path, found)))
     return []
+
+
+def _once(paths: Iterable[Path]) -> list[Path]:
+    """Without those that a folder's link leads to a second time, as ``**`` follows links."""
+    ways: dict[Path, Path] = {}
+    for path in sorted(paths, key=lambda p: len(p.parts)):
+        ways.setdefault(Path(os.path.realpath(path.parent), path.name), path)
+    return list(ways.values())
 
 
 def _playable(paths: Iterable[Path]) -> list[Path]:

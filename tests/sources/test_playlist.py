@@ -54,6 +54,12 @@ def test_patterns(photos, read_all, pattern, wanted, isolate):
     assert is_recording(str(photos / pattern))
 
 
+def test_link_to_a_folder_above_plays_nothing_twice(photos):
+    (photos / "more/up").symlink_to(photos)
+    names = [str(path.relative_to(photos)) for path in find(str(photos / "**/*.png"))]
+    assert names == ["1.png", "2.png", "10.png", "more/3.png"]
+
+
 @pytest.mark.parametrize("name", ["a[1].png", "a%d.png", "a*.png", "a.png?loop=1", "a|b.png"])
 def test_file_of_that_very_name_wins(tmp_path, read_all, name):
     pixels = np.full((8, 8, 3), 5, np.uint8)

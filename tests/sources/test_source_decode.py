@@ -308,6 +308,14 @@ def test_picture_above_the_limit_is_refused_before_it_is_decoded(tmp_path):
     source.close()
 
 
+def test_limit_is_named_where_the_decoder_keeps_the_size_to_itself(tmp_path):
+    path = encode(tmp_path / "a.avi", codec="mjpeg", pix_fmt="yuvj420p")
+    source = make(path, max_megapixels=0.01)
+    with pytest.raises(SourceError, match="raise max_megapixels"):
+        source.open()
+    source.close()
+
+
 def test_picture_that_grows_above_the_limit_is_refused(tmp_path):
     small = encode(tmp_path / "1.ts", wh_px=(80, 60))
     large = encode(tmp_path / "2.ts", wh_px=(320, 240))

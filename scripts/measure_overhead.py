@@ -135,7 +135,7 @@ def main() -> int:
 
     cv2.VideoCapture = capture  # type: ignore[misc,assignment]
     setattr(cpu_network, "open_session", session)  # noqa: B010 - the name that the engine uses
-    for home, names in ((cv2, ("resize", "split", "LUT")), (cv2.dnn, ("NMSBoxesBatched",))):
+    for home, names in ((cv2, ("resize", "split", "LUT")), (cv2.dnn, ("NMSBoxes",))):
         for name in names:
             setattr(home, name, timed("cv2", getattr(home, name)))
     setattr(CpuPreprocessor, "__call__", timed("preprocess", CpuPreprocessor.__call__))  # noqa: B010

@@ -150,23 +150,31 @@ class GpuContext:
 
     @cached_property
     def graph_calls(self) -> Any:
-        """NVIDIA's bindings for CUDA graphs, where they are here and fit this driver, else None."""
+        """NVIDIA's bindings for CUDA graphs, None where they are not here."""
         try:
             from cuda.bindings import driver
         except ImportError:
             log.info("no cuda-bindings: frames are launched call by call, not as one graph")
             return None
+        return driver
+
+    @cached_property
+    def elapsed(self) -> Any:
+        """``cuEventElapsedTime`` in the bindings' manner: (code, milliseconds).
+
+        Bindings of CUDA 13 ask for a symbol that drivers before CUDA 12.8 lack. Those have the
+        older one of libcuda, which does the same for events of one process.
+        """
+        driver = self.graph_calls
         _, event = driver.cuEventCreate(0)
         try:
             driver.cuEventElapsedTime(event, event)  # an error is fine, a missing symbol is not
-        except RuntimeError as fault:
-            # the text alone: the fault would keep alive what its frames see
-            told = str(fault)
-            log.warning("cuda-bindings do not fit this driver (%s): frames go call by call", told)
-            return None
+        except RuntimeError:
+            log.info("cuda-bindings are newer than the driver: event times come from libcuda")
+            return _libcuda_elapsed(driver)
         finally:
             driver.cuEventDestroy(event)
-        return driver
+        return driver.cuEventElapsedTime
 
     def check_thread(self) -> None:
         """Raise DeviceError when called from another thread than the one that entered."""
@@ -174,6 +182,17 @@ class GpuContext:
             raise DeviceError(
                 "the GPU's context belongs to the pipeline thread; please report this"
             )
+
+
+def _libcuda_elapsed(driver: Any) -> Callable[[Any, Any], tuple[Any, float]]:
+    call = ctypes.CDLL("libcuda.so.1").cuEventElapsedTime
+    call.argtypes = [ctypes.POINTER(ctypes.c_float), ctypes.c_void_p, ctypes.c_void_p]
+
+    def elapsed(start: Any, end: Any) -> tuple[Any, float]:
+        ms = ctypes.c_float()
+        return driver.CUresult(call(ctypes.byref(ms), int(start), int(end))), ms.value
+
+    return elapsed
 
 
 def lost(name: str, fault: Exception) -> DeviceError:

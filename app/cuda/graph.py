@@ -32,6 +32,7 @@ class CudaGraph:
         self._name, self._stream = context.name, stream
         self._work: Work | None = work
         self._bindings: Any = context.graph_calls if capture else None
+        self._elapsed: Any = context.elapsed if self._bindings is not None else None
         self._graph: Any = None
         self._events: list[Any] = []
         self._at_exit = context.at_exit
@@ -96,7 +97,7 @@ class CudaGraph:
     def _apart_ns(self, a: Any, b: Any) -> int:
         if self._bindings is None:
             return int(a.time_till(b) * 1e6)
-        return int(self._call(self._bindings.cuEventElapsedTime, a, b) * 1e6)
+        return int(self._call(self._elapsed, a, b) * 1e6)
 
     def wait(self) -> None:
         """Until the stream has nothing to do."""

@@ -93,18 +93,19 @@ def nms(
     Only the ``candidates`` strongest are looked at.
 
     A box goes when a stronger kept box of its class overlaps it by more than ``iou``. Boxes must
-    have finite corners and positive size. OpenCV's C++ does the work: with the handful of boxes of
-    a usual frame, a vectorised NumPy form costs ten times as much in calls alone.
+    have finite corners and positive size. OpenCV's C++ does the work: NumPy forms need twice its
+    time at 100 boxes and twenty times at 1000. Each class is moved to a place of its own, since
+    OpenCV before 4.7 knows no classes here.
     """
     order = (-scores).argsort(kind="stable")[:candidates]
     if len(order) < 2:
         return order
     boxes = xyxy[order].astype(np.float64)
+    apart = float(boxes.max() - boxes.min()) + 1
     boxes[:, 2:] -= boxes[:, :2]
-    kept = cv2.dnn.NMSBoxesBatched(
-        boxes.tolist(), scores[order].tolist(), class_ids[order].tolist(), 0.0, iou
-    )
-    return order.take(kept)
+    boxes[:, :2] += class_ids[order, None] * apart
+    kept = cv2.dnn.NMSBoxes(boxes.tolist(), scores[order].tolist(), 0.0, iou)
+    return order.take(np.ravel(kept))  # (N, 1) before OpenCV 4.5.4
 
 
 class NanGuard:

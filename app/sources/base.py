@@ -22,6 +22,8 @@ from ..core.interfaces import FrameSource, Seekable
 
 log = logging.getLogger(__name__)
 
+OLDEST_OPENCV = (4, 5)
+
 
 @functools.cache
 def load_cv2() -> Any:
@@ -33,10 +35,10 @@ def load_cv2() -> Any:
     wanted = os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     import cv2
 
-    if not hasattr(cv2, "CAP_PROP_N_THREADS") or not hasattr(cv2.dnn, "NMSBoxesBatched"):
+    if tuple(map(int, cv2.__version__.split(".")[:2])) < OLDEST_OPENCV:
         raise ConfigError(
-            f"OpenCV {cv2.__version__} is too old; 4.7 or newer is needed: upgrade the system's "
-            "python3-opencv, or, without GStreamer, pip install 'opencv-python<4.12' into .venv"
+            f"OpenCV {cv2.__version__} is too old; {'.'.join(map(str, OLDEST_OPENCV))} or newer is "
+            "needed: pip install --upgrade opencv-python-headless"
         )
     if wanted == "SILENT":  # somebody may have imported cv2 before the variable was set
         # OpenCV 4 has cv2.setLogLevel, OpenCV 5 only cv2.utils.logging.

@@ -692,9 +692,13 @@ API cuGraphExecDestroy(CUgraphExec exec) {
     return CUDA_SUCCESS;
 }
 // cuda-bindings asks for every call by name.
-API cuGetProcAddress(const char* symbol, void** out, int, cuuint64_t,
+API cuGetProcAddress(const char* symbol, void** out, int since, cuuint64_t,
                      CUdriverProcAddressQueryResult* result) {
     *out = nullptr;
+    if (since > settings.driver_version) { // a call of a later CUDA than this driver's
+        if (result) *result = CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT;
+        return CUDA_ERROR_NOT_FOUND;
+    }
     for (const char* version : {"_v4", "_v3", "_v2", ""}) {
         if ((*out = dlsym(RTLD_DEFAULT, (std::string(symbol) + version).c_str()))) break;
         Dl_info here;

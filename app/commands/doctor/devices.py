@@ -209,7 +209,7 @@ def mode_lines(modes: Sequence[Mode]) -> list[str]:
 
 
 def look_opencv(probe: Probe) -> Section:
-    """Sources and preprocessing are made of it; on a Jetson the system's own copy counts."""
+    """Sources and preprocessing are made of it; GStreamer is reached without it."""
     told, fault = probe.ask("opencv")
     version, file, jetson = told.get("version"), told.get("file"), is_jetson(probe)
     gstreamer = str(told.get("gstreamer", "")).upper().startswith("YES")
@@ -231,20 +231,10 @@ def look_opencv(probe: Probe) -> Section:
         elif "numpy" in fault.lower() or "_ARRAY_API" in fault:
             cure = ".venv/bin/python -m pip install 'numpy<2'"
         section.error(f"OpenCV does not load: {fault}", cure)
-    if jetson and wheels and copies:  # pip's has neither GStreamer nor CUDA, and comes first
-        section.warn(
-            f"{wheels[0]} of pip hides the Jetson's own OpenCV ({copies[0]})",
-            f".venv/bin/python -m pip uninstall {' '.join(wheels)}",
-        )
     if len(wheels) > 1:  # the last one that was installed wins in part
         section.warn(
             f"{len(wheels)} wheels of OpenCV share one folder: {', '.join(wheels)}",
             f".venv/bin/python -m pip uninstall -y {' '.join(wheels)}; scripts/setup",
-        )
-    if jetson and not gstreamer and version is not None:  # elsewhere nothing needs it
-        section.warn(
-            "this OpenCV has no GStreamer, so no CSI camera and no hardware decoding through it",
-            "use JetPack's: sudo apt install nvidia-opencv, and pip uninstall any opencv wheel",
         )
     return section
 

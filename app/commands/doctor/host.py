@@ -87,9 +87,10 @@ def look_inference(probe: Probe) -> Section:
     gpu = probe.first(GPU_NODES) is not None
     cuda = f" (for CUDA {built_for})" if built_for else ""
     what = f"{version}{cuda}, providers: {', '.join(providers)}" if version else "does not load"
+    lines = [what]
     section = Section(
         "ONNX Runtime",
-        [what],
+        lines,
         {
             **{"version": version, "providers": providers, "built_for_cuda": built_for},
             **{"wheels": wheels, "fault": fault, "gpu": gpu},
@@ -103,10 +104,12 @@ def look_inference(probe: Probe) -> Section:
     if len(wheels) > 1:  # what is left after one is removed does not load
         section.warn(f"{' and '.join(wheels)} are both installed, and share files", cure)
     if gpu and version is not None and "CUDAExecutionProvider" not in providers:
-        section.warn(
-            "this ONNX Runtime has no CUDA provider: --engine ort-cuda and ort-tensorrt cannot run",
-            f"{cure} (on a Jetson: NVIDIA's own wheel)",
-        )
+        lacks = "no CUDA provider: --engine ort-cuda and ort-tensorrt cannot run"
+        # set-up's choice where PyPI has no other: the GPU is used, by --engine cuda
+        if probe.version("pycuda") and list(wheels) == ["onnxruntime"]:
+            lines.append(lacks)
+        else:
+            section.warn(f"this ONNX Runtime has {lacks}", f"{cure} (JetPack 6: scripts/setup)")
     return section
 
 

@@ -132,8 +132,9 @@ def _written(config: Config, policy: Policy) -> Iterator[tuple[str, Path, bool]]
     for flag, path in (("--record", record), ("--trace", trace)):
         if path is not None:
             yield flag, Path(path), flag == "--record" and is_folder(path)
-    if clips is not None:
-        yield "--clips", Path(clips), True
+    for flag, folder in (("--clips", clips), ("--store", config.store.path)):
+        if folder is not None:
+            yield flag, Path(folder), True
 
 
 def _check_writable(flag: str, path: Path, *, is_dir: bool) -> None:

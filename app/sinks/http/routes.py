@@ -254,12 +254,15 @@ class Routes:
         health: Callable[[], Health],
         instruments: Callable[[str], Mapping[str, Any]],
         stream_fps: float,
+        reviews: bool = False,
     ) -> None:
         self._feeds, self._metrics = feeds, metrics
         self._health, self._instruments = health, instruments
         self._pause_s = 1 / stream_fps
         style = json.dumps({"palette": PALETTE, **asdict(SCREEN)})
-        self._page = _PAGE.read_text(encoding="utf-8").replace("__STYLE__", style)
+        link = '<a data-path="/review">review</a>' * reviews
+        page = _PAGE.read_text(encoding="utf-8").replace("__REVIEW__", link)
+        self._page = page.replace("__STYLE__", style)
 
     def add_to(self, app: web.Application) -> None:
         """Only these paths exist, for GET and HEAD; there are no files behind them."""

@@ -268,6 +268,11 @@ class EventStore:
         )
         if not row.rowcount:  # of a recording that was replayed into this store before
             return
+        places = ("camera", camera), ("label", event.label), ("zone", event.zone)
+        self._db.executemany(
+            "INSERT OR IGNORE INTO places VALUES(?, ?)",
+            [each for each in (*places, ("line", event.line), ("type", event.type)) if each[1]],
+        )
         if subject is not None:
             self._db.execute(
                 "INSERT INTO objects VALUES(?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET"

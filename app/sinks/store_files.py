@@ -117,6 +117,12 @@ class StoreFiles:
         # with more to do it goes on at the next tick
         self._enforced_s = now_s if removed < CHUNK else float("-inf")
         if removed:
+            for kind in ("camera", "label", "zone", "line", "type"):
+                self._db.execute(
+                    "DELETE FROM places WHERE kind = ? AND NOT EXISTS"
+                    f" (SELECT 1 FROM events WHERE {kind} = places.value)",
+                    (kind,),
+                )
             log.info("store %s: %d events removed by age or size", self._folder, removed)
 
     def _too_old(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ _PLACES = ("camera", "label", "zone", "line", "type")
 class EventQuery:
     """Which events. Times are milliseconds since 1970, ``until`` exclusive; None: whatever.
 
-    ``text``: all of its words are in camera, label, zone, line or type. ``objects``: the first
+    ``text``: each of its words is in camera, label, zone, line or type. ``objects``: the first
     event of each object, and those that are of none. ``after``: the ``next`` of the page before.
     """
 
@@ -42,8 +42,14 @@ class EventQuery:
     after: tuple[int, str] | None = None
     limit: int | None = 60
 
-    def where(self) -> tuple[str, list[Any]]:
-        """The condition in SQL, and its values."""
+    @property
+    def index(self) -> str:
+        """That by which few rows are looked at."""
+        rare = [name for name in ("line", "zone", "label") if getattr(self, name) is not None]
+        return f"events_by_{rare[0] if rare else 'time'}"
+
+    def where(self, places: Mapping[str, Sequence[str]]) -> tuple[str, list[Any]]:
+        """The condition in SQL, and its values. ``places``: those that there are, by column."""
         parts, values = ["1"], list[Any]()
 
         def add(part: str, *more: Any) -> None:
@@ -61,10 +67,10 @@ class EventQuery:
             add("seen = ?", self.seen)
         if self.objects:
             add("(first = 1 OR type IN ('source_lost', 'source_back', 'ended'))")
-        for word in self.text.split()[:8]:
-            literal = word.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
-            text = " || ' ' || ".join(f"coalesce({name}, '')" for name in _PLACES)
-            add(f"{text} LIKE ? ESCAPE '\\'", f"%{literal}%")
+        for word in self.text.casefold().split()[:8]:
+            meant = [(n, [v for v in places[n] if word in v.casefold()]) for n in _PLACES]
+            either = [f"{n} IN ({','.join('?' * len(found))})" for n, found in meant if found]
+            add(f"({' OR '.join(either) or '0'})", *(v for _, found in meant for v in found))
         if self.after is not None:
             add("(time_ms, id) < (?, ?)", *self.after)
         return " AND ".join(parts), values
@@ -116,21 +122,32 @@ class StoreReader:
             database.close()
 
     def page(self, query: EventQuery) -> EventPage:
-        """Events newest first: as told, with ``seen`` and, of objects, ``object``."""
-        where, values = query.where()
+        """Events newest first: as told, with ``seen`` and, of objects, ``object`` and ``zones``."""
         most = "" if query.limit is None else f" LIMIT {query.limit + 1}"
         with self._open() as database:
+            where, values = query.where(_places(database))
             # found by the index alone, before any event is read
+            found = (
+                f"SELECT rowid AS r FROM events INDEXED BY {query.index} WHERE {where} ORDER BY"
+                f" time_ms DESC, id DESC{most}"
+            )
+            zones = (
+                "SELECT json_group_array(DISTINCT o.zone) FROM events AS o WHERE o.object ="
+                " e.object AND o.zone IS NOT NULL"
+            )
             rows = database.execute(
-                "SELECT e.time_ms, e.id, e.seen, e.object, e.told FROM (SELECT rowid AS r FROM"
-                f" events INDEXED BY events_by_time WHERE {where} ORDER BY time_ms DESC, id DESC"
-                f"{most}) JOIN events AS e ON e.rowid = r ORDER BY e.time_ms DESC, e.id DESC",
+                f"SELECT e.time_ms, e.id, e.seen, e.object, e.told, ({zones}) AS zones FROM"
+                f" ({found}) JOIN events AS e ON e.rowid = r ORDER BY e.time_ms DESC, e.id DESC",
                 values,
             ).fetchall()
         more = query.limit is not None and len(rows) > query.limit
         rows = rows[: query.limit]
         last = (rows[-1]["time_ms"], rows[-1]["id"]) if more else None
-        return EventPage([_event(row) for row in rows], last)
+        events = [_event(row) for row in rows]
+        for row, event in zip(rows, events, strict=True):
+            if row["object"] is not None and (zones := json.loads(row["zones"])):
+                event["zones"] = zones
+        return EventPage(events, last)
 
     def event(self, event_id: str) -> dict[str, Any] | None:
         """One event with its object's times and zones; None: there is none."""
@@ -158,20 +175,14 @@ class StoreReader:
     def choices(self) -> dict[str, list[str]]:
         """The cameras, labels, zones, lines and types that there are."""
         with self._open() as database:
-            found = {
-                name: {each for (each,) in database.execute(f"SELECT DISTINCT {name} FROM events")}
-                for name in _PLACES
-            }
-            states = database.execute("SELECT DISTINCT camera FROM states").fetchall()
-        found["camera"].update(each for (each,) in states)
-        return {name: sorted(filter(None, each)) for name, each in found.items()}
+            return _places(database)
 
     def timeline(self, query: EventQuery, step_ms: int) -> dict[int, int]:
         """How many events there are in each ``step_ms`` from ``since_ms`` on, by its number."""
-        where, values = query.where()
         with self._open() as database:
+            where, values = query.where(_places(database))
             rows = database.execute(
-                f"SELECT (time_ms - ?) / ? AS slot, count(*) FROM events INDEXED BY events_by_time"
+                f"SELECT (time_ms - ?) / ? AS slot, count(*) FROM events INDEXED BY {query.index}"
                 f" WHERE {where} GROUP BY slot",
                 (query.since_ms or 0, step_ms, *values),
             ).fetchall()
@@ -245,6 +256,13 @@ class StoreReader:
         return made
 
 
+def _places(database: sqlite3.Connection) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {name: [] for name in _PLACES}
+    for kind, value in database.execute("SELECT kind, value FROM places ORDER BY kind, value"):
+        found[kind].append(value)
+    return found
+
+
 def _event(row: sqlite3.Row) -> dict[str, Any]:
     told: dict[str, Any] = {**json.loads(row["told"]), "seen": bool(row["seen"])}
     if row["object"] is not None:
@@ -254,9 +272,9 @@ def _event(row: sqlite3.Row) -> dict[str, Any]:
 
 def _spans(states: list[sqlite3.Row], since_ms: int, until_ms: int) -> list[dict[str, Any]]:
     """States as spans within the two moments."""
-    ends = [row["at_ms"] for row in states[1:]] + [until_ms]
     spans = []
-    for row, end_ms in zip(states, ends, strict=True):
+    for row, after in zip(states, [*states[1:], None], strict=False):
+        end_ms = until_ms if after is None else after["at_ms"]
         from_ms, to_ms = max(row["at_ms"], since_ms), min(end_ms, until_ms)
         if to_ms > from_ms:
             span = {"from_ms": from_ms, "until_ms": to_ms, "state": row["state"]}

@@ -28,10 +28,18 @@ CREATE TABLE events(
   snapshot TEXT, clip TEXT, told TEXT NOT NULL);
 -- all that filters and searches look at, so that they never read "told" of what does not match
 CREATE INDEX events_by_time ON events(time_ms, id, first, seen, camera, type, label, zone, line);
+CREATE INDEX events_by_label ON events(label, time_ms, id, first, seen, camera, type, zone, line);
+CREATE INDEX events_by_zone ON events(zone, time_ms, id, first, seen, camera, type, label, line)
+  WHERE zone IS NOT NULL;
+CREATE INDEX events_by_line ON events(line, time_ms, id, first, seen, camera, type, label, zone)
+  WHERE line IS NOT NULL;
 CREATE INDEX events_by_age ON events(label, stored_ms);
 CREATE INDEX events_by_object ON events(object) WHERE object IS NOT NULL;
 CREATE INDEX events_by_snapshot ON events(snapshot) WHERE snapshot IS NOT NULL;
 CREATE INDEX events_by_clip ON events(clip) WHERE clip IS NOT NULL;
+-- the values of those columns that there are; kind: camera, label, zone, line or type
+CREATE TABLE places(
+  kind TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY(kind, value)) WITHOUT ROWID;
 -- an object is called by the id of its first event
 CREATE TABLE objects(
   id TEXT PRIMARY KEY, camera TEXT NOT NULL, track_id INTEGER NOT NULL, label TEXT,

@@ -11,6 +11,7 @@ from app.config import HttpOptions
 from app.core.stats import Meter, OutputMeter
 from app.sinks.http.server import HttpService, parse_address
 from app.sinks.objects import ObjectTally
+from app.sinks.store import EventStore
 from tests.sinks.kit import CAMERA, LABELS, found, result, textured
 
 BOX = (0, 0.9, 10, 20, 110, 140)
@@ -19,7 +20,13 @@ BOX = (0, 0.9, 10, 20, 110, 140)
 class Site:
     """The service, what it is fed with, and its address."""
 
-    def __init__(self, address: str = "0", token: str | None = None, **options) -> None:
+    def __init__(
+        self,
+        address: str = "0",
+        token: str | None = None,
+        store: EventStore | None = None,
+        **options,
+    ) -> None:
         self.stats = Meter()
         self.tally = ObjectTally(["door"], ["gate"])
         self.meter, self.other = OutputMeter("http"), OutputMeter("mqtt")
@@ -31,6 +38,7 @@ class Site:
             outputs=[self.other, self.meter],
             engine=lambda: "cpu, a model",
             tallies={"": self.tally},
+            store=store,
         )
         self._next = 0
 

@@ -308,6 +308,42 @@ class EventOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StoreOptions:
+    """A folder with a database of all events, and their snapshots and clips below it.
+
+    Snapshots and clips are switched on and kept by the limits of this table, unless ``--snapshots``
+    or ``--clips`` name other folders.
+    """
+
+    path: str | None = key(
+        None, "keep events, snapshots and clips there, to be reviewed", metavar="DIR"
+    )
+    keep_hours: float = key(720.0, "older events and their files go", limits=(0.001, 1_000_000))
+    keep_labels: list[str] = key(
+        list, "hours for a label in place of keep_hours, such as person=2160", metavar="LABEL=HOURS"
+    )
+    budget_mb: float = key(
+        20_000.0, "size of the store at most; the oldest events go", limits=(0.1, 100_000_000)
+    )
+
+    def __post_init__(self) -> None:
+        _check_values(self, "store")
+        self.hours_of()
+
+    def hours_of(self) -> dict[str, float]:
+        """Hours by label; raises ConfigError for what is no LABEL=HOURS."""
+        hours: dict[str, float] = {}
+        for text in self.keep_labels:
+            match = re.fullmatch(r"(.+)=([0-9]+(?:\.[0-9]+)?)", text, flags=re.DOTALL)
+            if match is None or not 0.001 <= float(match[2]) <= 1_000_000:
+                raise ConfigError(
+                    f"keep_labels in [store] has {text!r}; write LABEL=HOURS, such as person=2160"
+                )
+            hours[match[1]] = float(match[2])
+        return hours
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NotifyOptions:
     """Messages to people, by apprise, about what rules with "notify" in ``then`` tell."""
 
@@ -484,6 +520,7 @@ class Config:
     http: HttpOptions = subtable(HttpOptions)
     webhook: WebhookOptions = subtable(WebhookOptions)
     notify: NotifyOptions = subtable(NotifyOptions)
+    store: StoreOptions = subtable(StoreOptions)
     track: TrackOptions = subtable(TrackOptions)
     events: EventOptions = subtable(EventOptions)
     zone: tuple[Table, ...] = key((), "polygons that tracks enter and leave", on="")
@@ -510,7 +547,8 @@ class Config:
             raise ConfigError("wait means to try again, which reconnect = false forbids; drop one")
         if self.track.on is False and self.needs_tracks:
             raise ConfigError(
-                "zones, lines, rules, --events, --snapshots, --clips and --webhook need tracks; "
+                "zones, lines, rules, --events, --store, --snapshots, --clips and --webhook need "
+                "tracks; "
                 "leave --no-track out"
             )
         if self.ladder and self.max_age_ms is None:
@@ -522,7 +560,7 @@ class Config:
         """Whether something is configured that only tracks give."""
         shapes = self.zone or self.line or self.mask or self.rule
         files = self.events.path or self.events.snapshots or self.clips.path
-        return bool(shapes or files or self.webhook.url)
+        return bool(shapes or files or self.store.path or self.webhook.url)
 
     @property
     def tracks(self) -> bool:
@@ -609,8 +647,26 @@ def make_config(flags: Mapping[str, Any], file: Path | None = None) -> Config:
             tables[table][name or fields(TABLES[table])[0].name] = value
         else:
             values[flag] = tuple(value) if isinstance(value, list) else value
+    _fill_store(tables)
     made = {name: TABLES[name](**given) for name, given in tables.items() if given}
     return Config(**values, **made)
+
+
+def _fill_store(tables: dict[str, dict[str, Any]]) -> None:
+    """Snapshots and clips are below the store's folder, and go when it says so.
+
+    Their own limits are those of the store, and so only remove files that no event knows.
+    """
+    if not tables["store"].get("path"):
+        return
+    options = StoreOptions(**tables["store"])
+    hours = max([options.keep_hours, *options.hours_of().values()])
+    events, clips, folder = tables["events"], tables["clips"], Path(str(options.path))
+    if not events.get("snapshots"):
+        limits = {"snapshots_mb": options.budget_mb, "snapshots_hours": hours}
+        events.update(snapshots=str(folder / "snapshots"), **limits)
+    if not clips.get("path"):
+        clips.update(path=str(folder / "clips"), budget_mb=options.budget_mb, keep_hours=hours)
 
 
 def read_config_file(path: Path) -> dict[str, Any]:

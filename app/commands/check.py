@@ -132,7 +132,12 @@ def _written(config: Config, policy: Policy) -> Iterator[tuple[str, Path, bool]]
     for flag, path in (("--record", record), ("--trace", trace)):
         if path is not None:
             yield flag, Path(path), flag == "--record" and is_folder(path)
-    for flag, folder in (("--clips", config.clips.path), ("--snapshots", config.events.snapshots)):
+    folders = {
+        "--clips": config.clips.path,
+        "--snapshots": config.events.snapshots,
+        "--store": config.store.path,
+    }
+    for flag, folder in folders.items():
         if folder is not None:
             yield flag, Path(folder), True
 

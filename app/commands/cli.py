@@ -104,7 +104,18 @@ def config_of(args: argparse.Namespace) -> Config:
     return make_config(flags, args.config)
 
 
-COMMANDS = ("run", "replay", "bench", "doctor", "discover", "soak", "models", "rules")
+COMMANDS = (
+    "run",
+    "replay",
+    "bench",
+    "doctor",
+    "discover",
+    "soak",
+    "models",
+    "rules",
+    "events",
+    "report",
+)
 
 
 def make_parser(command: str) -> argparse.ArgumentParser:
@@ -190,6 +201,17 @@ def make_parser(command: str) -> argparse.ArgumentParser:
     tried.add_argument("--max-frames", type=int, default=argparse.SUPPRESS, metavar="N")
     tried.add_argument("--json", action="store_true", dest="as_json", help="for machines")
     tried.set_defaults(func=_rules)
+
+    events = commands.add_parser("events", help="what a store holds: list, show, export")
+    if command == "events":
+        from .events import register as register_events
+
+        register_events(events)
+    report = add("report", _report, "how the cameras of a store did on a day")
+    if command == "report":
+        from .events import add_report_arguments
+
+        add_report_arguments(report)
 
     text = "the model shelf: list, info, fetch, add, quantize, evaluate"
     models = commands.add_parser("models", help=text)
@@ -379,6 +401,12 @@ def _rules(args: argparse.Namespace) -> int:
     from .rules import run_rules_test
 
     return run_rules_test(config_of(args), name=args.name, as_json=args.as_json)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from .events import run_report
+
+    return run_report(args)
 
 
 def _soak(args: argparse.Namespace) -> int:

@@ -58,6 +58,8 @@ def refuse_unspreadable(config: Config) -> None:
         raise ConfigError("--http serves one process; leave it out, or leave --devices out")
     if config.devices and config.events.path is not None:
         raise ConfigError("--events is of one process; leave it out, or leave --devices out")
+    if config.devices and config.store.path is not None:
+        raise ConfigError("--store is written by one process; leave it out, or leave --devices out")
     if config.devices and config.max_frames is not None:
         raise ConfigError("--max-frames counts in one process; leave it out with --devices")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..config import SETTINGS, ClipOptions, Config, RecordOptions, parse_sources
+from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, exhausted
 from ..core.interfaces import LiveShapes, Sink
 from ..core.package import pip_install
@@ -26,6 +27,7 @@ from ..sinks.adapters import QueuedSink, instruments
 from ..sinks.events import EventLinesSink, Listener, TrackEventSink
 from ..sinks.json_lines import JsonLinesSink, LinesFile, exists, holds_something
 from ..sinks.objects import ObjectTally
+from ..sinks.store import EventStore
 from ..sinks.video import VideoFileSink
 from .inputs import copies
 from .tracking import ruled_actions, shape_names
@@ -70,7 +72,7 @@ def without_outputs(config: Config) -> Config:
     bare = Config()
     names = (
         *("json", "expect", "trace", "ladder", "record", "clips", "mqtt", "http", "webhook"),
-        *("notify", "track", "events", "zone", "line", "mask", "rule"),
+        *("notify", "store", "track", "events", "zone", "line", "mask", "rule"),
     )
     return replace(config, **{name: getattr(bare, name) for name in names})
 
@@ -79,7 +81,7 @@ def has_outputs(config: Config) -> bool:
     """Whether anything is written or sent, so that the run is a job with an end."""
     addressed = (config.mqtt.url, config.http.address, config.webhook.url)
     written = (config.json, config.events.path, config.record.path, config.clips.path, config.trace)
-    return any((*addressed, *written))
+    return any((*addressed, *written, config.store.path))
 
 
 class _Service(Protocol):
@@ -126,6 +128,7 @@ class Outputs:
         )
         self._webhook = None if config.webhook.url is None else self._make_webhook()
         self._notifier = None if config.notify.url is None else self._make_notifier()
+        self._store = None if config.store.path is None else self._make_store()
         http = config.http.address
         self._http = None if http is None else self._make_http(http)
         self._sinks = {name: self._sinks_of(name) for name in names}
@@ -152,6 +155,9 @@ class Outputs:
             sinks.append(self._clips(name, listeners))
         if config.events.snapshots is not None:
             sinks.append(self._snapshots(name))
+        if self._store is not None:
+            camera = name or mask_credentials(config.source or "camera:0")
+            sinks.append(self._store.sink(name, camera))
         if self._webhook is not None:
             listeners["webhook"] = self._webhook.notice
         if self._notifier is not None:
@@ -271,6 +277,22 @@ class Outputs:
         self._services.append(notifier)
         return notifier
 
+    def _make_store(self) -> EventStore:
+        config, live = self._config, self._policy is Policy.LATEST
+        store = EventStore(
+            config.store,
+            self._meter("store"),
+            folders={
+                "snapshot": Path(config.events.snapshots or ""),
+                "clip": Path(config.clips.path or ""),
+            },
+            status=self._status if live else None,
+            stats=self._stats,
+            waits=not live,
+        )
+        self._services.append(store)
+        return store
+
     def _make_webhook(self) -> Webhook:
         from ..sinks.webhook import Webhook
 
@@ -318,6 +340,7 @@ class Outputs:
             names=self._names,
             tallies=self._tallies,
             shapes=self._shapes,
+            store=self._store,
         )
         self._services.insert(0, service)  # up first, down last: it tells of the others
         return service

@@ -78,27 +78,7 @@ class Budget:
 
         Raises SinkError, with the cure.
         """
-        folder, path = self.folder, self.folder / f".{self._prefix}.lock"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except FileExistsError as error:
-            raise SinkError(
-                f"cannot record to {folder}: it is no folder; name another one"
-            ) from error
-        except OSError as error:
-            raise unwritable(f"cannot record to {folder}", error, folder) from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(fd)
-            raise SinkError(
-                f"cannot record to {folder}: another run records into it; end that one, or name "
-                "another folder"
-            ) from error
-        except OSError as error:  # a network disk without locks
-            log.debug("%s cannot be locked: %s", path, error)
-        self._lock_fd = fd
+        self._lock_fd = claim_folder(self.folder, self._prefix, doing="record to")
         self._recall()
         self._oldest_first(None)  # their ages, before there is a file of this run
 
@@ -237,6 +217,32 @@ class Budget:
         with suppress(OSError):  # a full disk: the next run goes by the files' times
             os.ftruncate(self._lock_fd, 0)
             os.pwrite(self._lock_fd, text.encode(), 0)
+
+
+def claim_folder(folder: Path, prefix: str, *, doing: str) -> int:
+    """Make the folder where missing, and be the only run that writes ``prefix`` into it.
+
+    Returns the open lock file, to be closed at the end. Raises SinkError, with the cure.
+    """
+    path = folder / f".{prefix}.lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except FileExistsError as error:
+        raise SinkError(f"cannot {doing} {folder}: it is no folder; name another one") from error
+    except OSError as error:
+        raise unwritable(f"cannot {doing} {folder}", error, folder) from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise SinkError(
+            f"cannot {doing} {folder}: another run writes to it; end that one, or name another "
+            "folder"
+        ) from error
+    except OSError as error:  # a network disk without locks
+        log.debug("%s cannot be locked: %s", path, error)
+    return fd
 
 
 def _remove(recording: _Recording) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import threading
@@ -186,12 +187,14 @@ class SnapshotSink:
         for track_id, key, box in job.boxes:
             best = self._tracks[track_id] = self._tracks.pop(track_id, _Best())
             crop = None if pixels is None else crop_of(pixels, box)
-            if crop is None:
+            if pixels is None or crop is None:
                 continue
             value = key * sharpness(crop)
             if value > best.value or best.jpeg is None:
                 best.value, best.unwritten = value, True
-                best.jpeg = encode_jpeg(bounded(crop), QUALITY)
+                picture = bounded(crop)
+                jpeg = encode_jpeg(picture, QUALITY)
+                best.jpeg = with_box(jpeg, _within(box, pixels, picture))
         for track_id, name in job.names:
             best = self._tracks.setdefault(track_id, _Best())
             best.name = best.name or name
@@ -264,14 +267,48 @@ class SnapshotSink:
 
 def crop_of(pixels: NDArray[np.uint8], box: Sequence[float]) -> NDArray[np.uint8] | None:
     """A view of the box (xyxy, pixels) with a margin, inside the frame; None where nothing is."""
+    left, top, right, bottom = _around(pixels, box)
+    if right - left < 2 or bottom - top < 2:
+        return None
+    return pixels[top:bottom, left:right]
+
+
+def _around(pixels: NDArray[np.uint8], box: Sequence[float]) -> tuple[int, int, int, int]:
     height, width = pixels.shape[:2]
     x0, y0, x1, y1 = box
     dx, dy = MARGIN * (x1 - x0), MARGIN * (y1 - y0)
     left, top = max(0, int(x0 - dx)), max(0, int(y0 - dy))
-    right, bottom = min(width, round(x1 + dx)), min(height, round(y1 + dy))
-    if right - left < 2 or bottom - top < 2:
+    return left, top, min(width, round(x1 + dx)), min(height, round(y1 + dy))
+
+
+def _within(
+    box: Sequence[float], pixels: NDArray[np.uint8], picture: NDArray[np.uint8]
+) -> list[float]:
+    """The box of the frame in pixels of its ``crop_of``, after ``bounded``."""
+    height, width = pixels.shape[:2]
+    left, top, right, _ = _around(pixels, box)
+    scale = picture.shape[1] / (right - left)
+    x0, y0, x1, y1 = (max(0.0, box[0]), max(0.0, box[1]), min(width, box[2]), min(height, box[3]))
+    placed = (x0 - left, y0 - top, x1 - left, y1 - top)
+    return [round(float(value) * scale, 2) for value in placed]
+
+
+def with_box(jpeg: NDArray[np.uint8], box: Sequence[float]) -> NDArray[np.uint8]:
+    """The JPEG file with the object's box (xyxy, pixels of the picture) as its comment."""
+    text = json.dumps({"box": list(box)}).encode()
+    comment = b"\xff\xd8\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text
+    return np.concatenate([np.frombuffer(comment, np.uint8), jpeg[2:]])
+
+
+def box_of(jpeg: bytes) -> list[float] | None:
+    """What ``with_box`` wrote; None where there is none."""
+    if jpeg[:4] != b"\xff\xd8\xff\xfe":
         return None
-    return pixels[top:bottom, left:right]
+    try:
+        box = json.loads(jpeg[6 : 4 + int.from_bytes(jpeg[4:6], "big")])["box"]
+        return [float(value) for value in box] if len(box) == 4 else None
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def bounded(crop: NDArray[np.uint8], longest_px: int = LONGEST_PX) -> NDArray[np.uint8]:

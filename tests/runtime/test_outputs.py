@@ -145,6 +145,7 @@ def test_a_port_that_is_taken_and_a_token_that_is_missing_are_told(
         {"clips": "clips"},
         {"mqtt": "mqtt://broker/k"},
         {"http": "8080"},
+        {"store": "store"},
         {"webhook": "http://host/"},
     ],
 )

@@ -254,12 +254,15 @@ class Routes:
         health: Callable[[], Health],
         instruments: Callable[[str], Mapping[str, Any]],
         stream_fps: float,
+        reviews: bool = False,
     ) -> None:
         self._feeds, self._metrics = feeds, metrics
         self._health, self._instruments = health, instruments
         self._pause_s = 1 / stream_fps
         style = json.dumps({"palette": PALETTE, **asdict(SCREEN)})
         page, zones = ((_HERE / n).read_text(encoding="utf-8") for n in ("page.html", "zones.js"))
+        link = '<a data-path="/review">review</a>' * reviews
+        page = page.replace("__REVIEW__", link)
         self._page = page.replace("__STYLE__", style).replace("__ZONES__", zones)
 
     def add_to(self, app: web.Application) -> None:

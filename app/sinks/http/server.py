@@ -29,8 +29,10 @@ from ...core.stats import OutputMeter, PipelineStats
 from ...core.text import foreign
 from ..adapters import instruments
 from ..objects import ObjectTally
+from ..store import EventStore
 from .login import Login, asks_for_page, login_page
 from .metrics import Metrics
+from .review import Review
 from .routes import Health, ResultFeed, Routes, judge, viewers
 from .stream import EventFeed
 from .zones import ZoneRoutes
@@ -81,6 +83,7 @@ def parse_address(text: str, token: str | None = None) -> ListenAddress:
 
 
 RATE_PER_S, BURST = 30.0, 90.0  # requests of one client; a page needs five
+FILES, FILE_COSTS = "/api/v1/events/", 0.1  # below this path, the files of events
 FAILED_COSTS = 10.0  # a wrong token counts as so many
 CLIENTS = 1024  # remembered
 CONNECTIONS = 64  # open at a time
@@ -169,7 +172,8 @@ class Guard:
     async def _own_answer(self, request: web.Request) -> web.Response | None:
         """A refusal, or what a login gives; None: the request may be answered."""
         client, login = request.remote or "", self._login
-        if not self._spend(client, 1.0):
+        # a page of cards asks for dozens of small pictures, a video for a piece after the other
+        if not self._spend(client, FILE_COSTS if request.path.startswith(FILES) else 1.0):
             return _text(429, "too many requests", {"Retry-After": "1"})
         if login is None:
             # A page of a stranger, opened in a browser here, may ask a name that it made point to
@@ -235,6 +239,7 @@ class HttpService:
         names: Sequence[str] = ("",),
         tallies: Mapping[str, ObjectTally] | None = None,
         shapes: LiveShapes | None = None,
+        store: EventStore | None = None,
     ) -> None:
         self._address, self._options, self._outputs = address, options, outputs
         self._stats, self._engine = _Held(stats), engine
@@ -242,6 +247,7 @@ class HttpService:
         self.events = EventFeed(meter)  # the sink for the events of all sources
         self._shapes = shapes
         self._tallies = {} if tallies is None else tallies
+        self._review = None if store is None else Review(store)
         self._began_s = monotonic()
         self._tls = server_context(options.cert_file, options.key_file)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
@@ -325,6 +331,8 @@ class HttpService:
         routes.add_to(app)
         ZoneRoutes(self._shapes, routes.name_of).add_to(app)
         app.router.add_get("/events", self.events.events, allow_head=False)
+        if self._review is not None:
+            self._review.add_to(app)
         runner = web.AppRunner(
             app,
             handle_signals=False,
@@ -370,6 +378,7 @@ class HttpService:
             health=self._health,
             instruments=self._instruments,
             stream_fps=self._options.stream_fps,
+            reviews=self._review is not None,
         )
 
     @property

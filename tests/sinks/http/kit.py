@@ -14,6 +14,7 @@ from app.pipeline.handoff import Policy
 from app.runtime.zones import RunShapes
 from app.sinks.http.server import HttpService, parse_address
 from app.sinks.objects import ObjectTally
+from app.sinks.store import EventStore
 from tests.sinks.kit import CAMERA, LABELS, found, result, textured
 
 BOX = (0, 0.9, 10, 20, 110, 140)
@@ -32,7 +33,12 @@ class Site:
     """The service, what it is fed with, and its address."""
 
     def __init__(
-        self, address: str = "0", token: str | None = None, shapes=None, **options
+        self,
+        address: str = "0",
+        token: str | None = None,
+        shapes=None,
+        store: EventStore | None = None,
+        **options,
     ) -> None:
         self.stats = Meter()
         self.tally = ObjectTally(["door"], ["gate"])
@@ -46,6 +52,7 @@ class Site:
             engine=lambda: "cpu, a model",
             tallies={"": self.tally},
             shapes=shapes,
+            store=store,
         )
         self._next = 0
 

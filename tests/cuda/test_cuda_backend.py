@@ -314,7 +314,7 @@ def test_nothing_is_allocated_or_made_for_a_frame_once_it_runs(device, blob, tra
 def test_bindings_newer_than_the_driver_keep_graphs_and_times(device, blob, monkeypatch):
     """They look a function up when it is first called, and raise where the driver lacks it.
 
-    With cuda-bindings 13, CUDASIM_DRIVER_VERSION=12020 makes the simulated driver lack it by itself.
+    With cuda-bindings 13, CUDASIM_DRIVER_VERSION=12020 makes the simulated driver lack it.
     """
     driver = pytest.importorskip("cuda.bindings.driver")
     launch, launched = driver.cuGraphLaunch, []

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 CAPACITY = 4096  # events that wait at most
 BATCH = 500  # in one transaction
+GATHER_S = 0.2  # between looks at the queue
 TICK_S = 1.0  # between looks at the sources
 ALIVE_S = 10.0  # between notes that the run lives
 FIGURES_S = 60.0
@@ -103,7 +104,8 @@ class EventStore:
         self._sinks: dict[str, StoreSink] = {}
         self._lock_fd = -1
         self._memory = _Memory()
-        self._alive_s = self._retry_s = float("-inf")
+        self._urgent = False  # somebody waits for the writer
+        self._alive_s = self._retry_s = self._look_s = float("-inf")
         self._figures_s = time.monotonic()
 
     def sink(self, name: str, camera: str) -> StoreSink:
@@ -140,19 +142,22 @@ class EventStore:
                 log.warning("the store %s did not finish within %g s", self.folder, STOP_S)
 
     def offer(self, camera: str, events: Sequence[Event]) -> None:
-        """Pipeline thread; waits only in a replay, and only while the disk takes what it gets."""
-        with self._changed:
-            for event in events:
-                if self._waits:
+        """Pipeline thread; waits only in a replay, and only while the disk takes what it gets.
+
+        In a live run it takes no lock and wakes nobody: the writer comes by every ``GATHER_S``.
+        """
+        for event in events:
+            if self._waits and len(self._jobs) >= CAPACITY:
+                with self._changed:
+                    self._urgent = True
+                    self._changed.notify_all()
                     self._changed.wait_for(
                         lambda: len(self._jobs) < CAPACITY or self._meter.trouble or self._closing
                     )
-                if len(self._jobs) >= CAPACITY:
-                    self._meter.dropped("disk" if self._meter.trouble else "queue full")
-                    continue
+            if len(self._jobs) >= CAPACITY:
+                self._meter.dropped("disk" if self._meter.trouble else "queue full")
+            else:
                 self._jobs.append(_Told(camera, event))
-            self._meter.waiting = len(self._jobs)
-            self._changed.notify_all()
 
     def change(self, event_id: str, *, seen: bool | None, whole: bool) -> Future[int]:
         """Mark as seen or not, or delete (None), with the object's other events if ``whole``.
@@ -165,6 +170,7 @@ class EventStore:
                 change.done.set_exception(cannot_store(self.folder, RuntimeError("it is busy")))
             else:
                 self._jobs.append(change)
+                self._urgent = True
                 self._changed.notify_all()
         return change.done
 
@@ -175,7 +181,9 @@ class EventStore:
         try:
             while True:
                 over = self._take(batch)
-                if time.monotonic() >= self._retry_s or over:
+                now_s = time.monotonic()
+                if over or (now_s >= self._retry_s and (batch or now_s >= self._look_s)):
+                    self._look_s = now_s + TICK_S
                     self._try(batch, over)
                 if over:
                     break
@@ -185,17 +193,17 @@ class EventStore:
             self._release()
 
     def _take(self, batch: list[_Told | _Change]) -> bool:
-        """Fill the batch; True once there is nothing more to come."""
+        """Fill the batch; True once nothing more comes, or at the end nothing more goes."""
         with self._changed:
-            if not batch:
-                self._changed.wait_for(lambda: self._jobs or self._closing, TICK_S)
-            elif not self._closing:
-                self._changed.wait_for(lambda: self._closing, TICK_S)  # a fault: not at once
+            more = len(self._jobs) >= BATCH and not batch  # else there was a fault, or time
+            if not more:
+                self._changed.wait_for(lambda: self._closing or self._urgent, GATHER_S)
+            self._urgent = False
             while self._jobs and len(batch) < BATCH:
                 batch.append(self._jobs.popleft())
             self._meter.waiting = len(self._jobs)
             self._changed.notify_all()
-            return self._closing and not self._jobs
+            return self._closing and not (self._jobs and not self._meter.trouble)
 
     def _try(self, batch: list[_Told | _Change], over: bool) -> None:
         done: list[tuple[Future[int], int]] = []

@@ -99,15 +99,16 @@ def test_a_run_keeps_its_events_and_pictures(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "store"
-    words = ["run", "--headless", "pattern:?frames=60&fps=20&size=128x96"]
-    words += ["--model", str(tiny_model), "--store", str(folder)]
-    assert main(words) == 0
+    words = ["pattern:?frames=60&fps=20&size=128x96", "--headless", "--model", str(tiny_model)]
+    assert main(["replay", *words, "--store", str(folder)]) == 0
     capsys.readouterr()
     assert main(["events", "list", "--json", "--store", str(folder)]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert events[0]["type"] == "ended" and events[-1]["type"] == "appear"
     assert (folder / "snapshots" / events[-1]["snapshot"]).is_file()
     assert (folder / "clips" / events[-1]["clip"]).is_file()
+    assert main(["run", *words, "--store", str(folder)]) == 0
+    capsys.readouterr()
     assert main(["report", "--json", "--store", str(folder)]) == 0
     (camera,) = json.loads(capsys.readouterr().out)["cameras"]
     assert camera["captured"] == 60 and camera["age_ms"]["p99"] > 0

@@ -30,7 +30,7 @@ from app.models.store import find_model  # noqa: E402
 
 Pixels = NDArray[np.uint8]
 TILE_PX, CAPTION_PX = 240, 22
-COLOURS = {"person": (60, 200, 60), "face": (40, 140, 255)}
+COLOURS, OTHER = {"person": (60, 200, 60), "face": (40, 140, 255)}, (220, 120, 60)
 
 
 def photographs() -> dict[str, Pixels]:
@@ -107,7 +107,7 @@ def tile(caption: str, pixels: Pixels, found: Detections, labels: Sequence[str])
     font = cv2.FONT_HERSHEY_SIMPLEX
     for box, score, class_id in zip(found.xyxy, found.scores, found.class_ids, strict=True):
         left, top, right, bottom = (round(float(v) * scale) for v in box)
-        colour = COLOURS[labels[class_id]]
+        colour = COLOURS.get(labels[class_id], OTHER)
         cv2.rectangle(sheet, (left + x0, top + y0), (right + x0 - 1, bottom + y0 - 1), colour, 2)
         at = (left + x0 + 3, max(top + y0 + 13, 13))
         cv2.putText(sheet, f"{labels[class_id]} {score:.2f}", at, font, 0.4, (0, 0, 0), 3)

@@ -97,14 +97,14 @@ def walk(start: float, end: float, foot: float, width: float, steps: int) -> Mot
 
 # The astronaut fills the frame while the camera draws back; then an empty stretch; then a low
 # wall, behind which the cameraman walks to the right, the admiral past him to the left, and the
-# astronaut to the right; at last the admiral fills the frame, and a cat.
+# astronaut to the right; at last the admiral fills the frame, and a cat's picture hangs there.
 SHOTS = (
     Shot("astronaut", 0, 59, lambda t: (mix(360, 322, t), mix(372, 318, t), mix(800, 646, t))),
     Shot("camera", 84, 199, walk(-90, 640, 210, 260, 8), cut=True),
     Shot("admiral", 88, 152, walk(730, -110, 206, 190, 6), cut=True),
     Shot("astronaut", 150, 199, walk(-90, 430, 186, 236, 5), cut=True),
     Shot("admiral", 200, 219, lambda t: (mix(320, 323, t), mix(300, 303, t), mix(646, 655, t))),
-    Shot("cat", 220, 239, lambda t: (mix(320, 326, t), mix(184, 188, t), mix(646, 664, t))),
+    Shot("cat", 220, 239, lambda t: (mix(310, 330, t), 178, mix(400, 412, t))),
 )
 
 

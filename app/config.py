@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -630,13 +631,15 @@ def make_config(flags: Mapping[str, Any], file: Path | None = None) -> Config:
     """Merge what was given on the command line over the file over the defaults.
 
     A flag named ``table.key`` sets one key of a table; a table's plain name stands for its first.
-    ``sources`` of one is ``source``; either replaces all sources of the file.
+    ``sources`` of one without a name is ``source``; either replaces all sources of the file.
     """
     values = read_config_file(file) if file else {}
     flags = dict(flags)
     if len(given := flags.get("sources", ())) == 1:
-        flags["source"] = given[0]
-        del flags["sources"]
+        there = os.path.exists(given[0])  # noqa: PTH110 - Path.exists raises for a long address
+        if there or parse_sources(given)[0].uri == given[0]:
+            flags["source"] = given[0]
+            del flags["sources"]
     if flags.keys() & {"source", "sources"}:
         values.pop("source", None)
         values.pop("sources", None)

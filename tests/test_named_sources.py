@@ -50,3 +50,11 @@ def test_one_or_several_but_not_both_and_the_flag_wins(tmp_path) -> None:
 def test_a_trace_is_of_one_source() -> None:
     with pytest.raises(ConfigError, match="trace records one source"):
         Config(sources=("pattern:", "pattern:"), trace="x")
+
+
+def test_a_single_source_may_have_a_name(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert make_config({"sources": ["front=pattern:"]}).sources == ("front=pattern:",)
+    assert make_config({"sources": ["pattern:?fps=5"]}).source == "pattern:?fps=5"
+    (tmp_path / "a=b.mp4").touch()
+    assert make_config({"sources": ["a=b.mp4"]}).source == "a=b.mp4"

@@ -33,6 +33,7 @@ SERIAL, TRACK_ID, CLASS, FIRST_NS, LAST_NS, MISSED = range(6)
 NOISE = Noise()
 MOST_STEPS = 6  # virtual observations of a re-update
 MOST_VOTES = 10.0  # for a class, in scores
+MOST_GROWTH = 8.0  # of a box's area since it was last seen; beyond it is another object
 _NONE = np.zeros(0, np.int64)
 _HALF = np.float32(0.5)
 
@@ -186,6 +187,8 @@ class Tracker:
         variance = np.minimum(ahead[kalman.VAR, :, :1], at[:, 2:3] * at[:, 3:4])
         cost = widened_iou(at, boxes, np.sqrt(np.maximum(variance, 0)) * options.reach)
         np.subtract(1, cost, out=cost)
+        growth = boxes[:, 2] * boxes[:, 3] / (at[:, 2:3] * at[:, 3:4])
+        cost[(growth > MOST_GROWTH) | (growth * MOST_GROWTH < 1)] = 2.0
         other_class = self._i[CLASS, :, None] != classes
         if np.count_nonzero(other_class):
             cost[other_class] += options.class_cost

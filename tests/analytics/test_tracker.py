@@ -64,6 +64,12 @@ def test_a_walker_behind_a_pillar_keeps_its_id() -> None:
     assert len(run(PLAIN, frames).of("appear")) == 1
 
 
+def test_who_comes_later_and_is_far_smaller_is_somebody_else() -> None:
+    near = [(i / 20, [person(640, 700, height=700)]) for i in range(60)]
+    far = [(4.5 + i / 20, [person(700, 500, height=120)]) for i in range(40)]
+    assert [e.track_id for e in run(PLAIN, near + far).of("appear")] == [1, 2]
+
+
 def test_ids_are_never_used_again() -> None:
     frames = [(t + 10 * k, boxes) for k in range(4) for t, boxes in walk(seconds=1)]
     ids = [e.track_id for e in run(PLAIN, frames).of("appear")]

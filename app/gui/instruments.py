@@ -29,10 +29,11 @@ from ..core.overlay import colour_of
 from ..core.text import printable
 from ..session.state import SessionState
 from . import texts
+from .objects import Row
 
 
 class CountsTable(QTableWidget):
-    """A table of class, count and best score."""
+    """A table of class, count and best score; or of objects, where they are tracked."""
 
     def __init__(self) -> None:
         super().__init__(0, 3)
@@ -41,7 +42,7 @@ class CountsTable(QTableWidget):
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setShowGrid(False)
-        self.setFixedWidth(190)
+        self.setFixedWidth(232)
         rows, columns = self.verticalHeader(), self.horizontalHeader()
         assert rows is not None and columns is not None
         rows.hide()
@@ -49,16 +50,28 @@ class CountsTable(QTableWidget):
         columns.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         for column in (1, 2):
             columns.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
-        self._shown: list[tuple[int, str, int, float]] = []
+        self._shown: list[Row] = []
+        self._head = texts.TABLE_HEAD
 
     def show_counts(self, counts: list[tuple[int, str, int, float]]) -> None:
         """Rows of (class_id, label, count, best score)."""
-        if counts == self._shown:
+        rows = [(i, (label, str(count), f"{best:.2f}")) for i, label, count, best in counts]
+        self._show(texts.TABLE_HEAD, rows)
+
+    def show_objects(self, rows: list[Row]) -> None:
+        """Rows of ObjectLog."""
+        self._show(texts.OBJECTS_HEAD, rows)
+
+    def _show(self, head: tuple[str, str, str], rows: list[Row]) -> None:
+        if head != self._head:
+            self._head = head
+            self.setHorizontalHeaderLabels(list(head))
+        if rows == self._shown:
             return
-        self._shown = counts
-        self.setRowCount(len(counts))
-        for row, (class_id, label, count, best) in enumerate(counts):
-            cells = [QTableWidgetItem(text) for text in (label, str(count), f"{best:.2f}")]
+        self._shown = rows
+        self.setRowCount(len(rows))
+        for row, (class_id, told) in enumerate(rows):
+            cells = [QTableWidgetItem(text) for text in told]
             cells[0].setData(Qt.ItemDataRole.DecorationRole, QColor(*colour_of(class_id)))
             for column, cell in enumerate(cells):
                 self.setItem(row, column, cell)

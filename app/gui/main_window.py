@@ -266,7 +266,11 @@ class MainWindow(QMainWindow):
         covers = state.machine.power_covers
         self.hud.setToolTip(texts.POWER_COVERS.format(covers=covers) if covers else "")
         if self.view.newest and self.docks["instruments"].isVisible():
-            self.instruments.table.show_counts(counts_of(*self.view.newest, self.run.hidden))
+            table, newest = self.instruments.table, self.view.newest
+            if newest[0].detections.track_ids is None:
+                table.show_counts(counts_of(*newest, self.run.hidden))
+            else:
+                table.show_objects(self.view.objects.rows(*newest, self.run.hidden))
 
     def _show_controls(self, state: SessionState) -> None:
         self.timeline.show_source(state.source)

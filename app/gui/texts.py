@@ -170,6 +170,7 @@ TIMELINE_FIXED = "This source does not support seeking"
 NO_PYQTGRAPH = "The plots need pyqtgraph: pip install 'pyqtgraph>=0.13.7,<0.15'"
 IN_PICTURE = "Current frame"
 TABLE_HEAD = ("Class", "Count", "Best")
+OBJECTS_HEAD = ("Object", "In view", "Zones")
 PLOT_STAGES = "Stage times (ms)"
 PLOT_AGE = "Frame age (ms)"
 PLOT_FPS = "Frame rate and drops (1/s)"

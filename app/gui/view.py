@@ -31,6 +31,7 @@ from PyQt5.sip import voidptr
 from ..core.detections import Detections, Result
 from ..core.frame import FramePool, bgr_pixels
 from ..core.overlay import SCREEN, captions, colour_of, place_tags, text_colour_on
+from .objects import ObjectLog
 from .shapes import HALO, ViewPlacement, paint_shapes
 
 MAX_ZOOM = 32.0  # device pixels a frame's pixel
@@ -295,6 +296,7 @@ class ResultView(QWidget):
         self._viewport = Viewport()
         self._grip: QPoint | None = None
         self.layer: Callable[[QPainter, ViewPlacement], None] | None = None
+        self.objects = ObjectLog()
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)  # every pixel is painted below
         self.setMinimumSize(160, 90)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
@@ -333,6 +335,7 @@ class ResultView(QWidget):
     def set_result(self, result: Result, labels: Sequence[str]) -> None:
         """Show this one from now on; it appears once it is scaled."""
         self.newest = result, labels
+        self.objects.take(result)
         window = self.window()
         if self.isVisible() and window is not None and not window.isMinimized():
             self._submit()
@@ -429,6 +432,9 @@ class ResultView(QWidget):
         painter.setFont(font)
         painter.setOpacity(0.4 if self._dimmed else 1.0)
         found = job.result.detections.without(job.labels, self._hidden)
+        if self.options.boxes:
+            hidden = {i for i, label in enumerate(job.labels) if label in self._hidden}
+            self.objects.paint(painter, placed, frozenset(hidden))
         paint_detections(painter, found, job.labels, placed=placed, seen=seen, options=self.options)
         if self.layer is not None:
             self.layer(painter, placed)

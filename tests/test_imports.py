@@ -12,7 +12,8 @@ LEAVES = MODELS | ENGINES | {"sources", "sinks", "ops", "analytics"}
 ROOMS: dict[str, set[str]] = {
     "core": set(),
     "pipeline": {"core"},
-    "config": {"core", "pipeline"},
+    "options": {"core"},
+    "config": {"core", "pipeline", "options"},
     "models": BASE,
     "inference": BASE | MODELS,
     "cuda": BASE | MODELS | {"inference"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from app.sources.base import load_cv2
 # OpenCV's FFmpeg takes its log level at the first capture of a process, whichever test that is:
 # let it be as in the application, which goes through here.
 load_cv2()
+
+# Whoever starts the tests with nohup must not change what a hang-up does to what they start.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # How long an example takes tells of the machine and its load, not of the code.
 settings.register_profile("kestrel", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -156,6 +156,7 @@ class ZoneEdit:
 
     def grab(self, grip: Grip) -> None:
         """Begin to drag it; at the middle of an edge that adds a point."""
+        self.drop()  # a drag whose end was not told, such as a button let go outside of the window
         self._before, self.selected = self.shapes, grip.shape
         if grip.is_edge:
             shape = self.shapes[grip.shape]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.analytics.analytics import AnalyticsOptions
@@ -115,6 +115,7 @@ STEPS = st.lists(st.tuples(st.sampled_from("zlpgdrukfx"), PLACES), max_size=40)
 
 
 @given(STEPS)
+@example([("g", (0.0, 0.0)), ("d", (0.0, 0.0)), ("g", (0.0, 0.0))])
 def test_whatever_is_clicked_the_rows_can_be_read_and_undone(steps) -> None:
     edit = editor()
     for what, at in steps:

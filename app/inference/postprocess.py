@@ -40,9 +40,13 @@ def postprocess_scalar(found: Candidates, placement: Placement, *, iou: float | 
     """Sort, NMS by class unless ``iou`` is None, map to source pixels, clip; without keypoints."""
     rows = zip(found.scores.tolist(), found.xyxy.tolist(), found.class_ids.tolist(), strict=True)
     kept: list[Kept] = []
+    p = placement
+    right_px, bottom_px = p.x + p.w, p.y + p.h
     for score, (x0, y0, x1, y1), class_id in sorted(rows, key=itemgetter(0), reverse=True):
         if not (0 < x1 - x0 < HUGE_PX and 0 < y1 - y0 < HUGE_PX):  # nor if one is NaN
             continue
+        if x1 <= p.x or y1 <= p.y or x0 >= right_px or y0 >= bottom_px:
+            continue  # wholly outside of the frame: it suppresses nobody
         box = x0, y0, x1, y1, class_id, score
         if iou is None or not _suppressed(box, kept, iou):
             kept.append(box)

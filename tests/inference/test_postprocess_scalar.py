@@ -96,3 +96,10 @@ def test_a_box_in_the_padding_is_none() -> None:
     placement = place((768, 432), (320, 320))
     assert len(postprocess_scalar(found, placement, iou=None)) == 0
     assert len(postprocess_scalar(found, replace(placement, y=0), iou=None)) == 1
+
+
+def test_a_box_outside_of_the_frame_suppresses_none_inside() -> None:
+    boxes = np.array([[246, -4, 301, 11], [239, -4, 326, 48]], np.float32)
+    found = Candidates(boxes, np.array([0.75, 0.375], np.float32), np.array([2, 2]))
+    tall = place((48, 64), (320, 320), align="top-left")  # 240 wide in the input
+    assert postprocessor(found, 0.0001, True)([], tall).scores.tolist() == [0.375]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +11,7 @@ from typing import Literal
 from ..core.detections import Result
 from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
+from ..core.stats import OutputMeter
 from .json_lines import LinesFile, quoted
 
 Kind = Literal["appear", "disappear", "moment", "other"]
@@ -33,14 +36,62 @@ class EventMessage:
 Listener = Callable[[EventMessage], None]
 
 
-class TrackEventSink:
-    """Tells ``listeners``, by the action that they are, of the events of tracks.
+class MessageQueue:
+    """Messages from any thread, handled one after the other by ``handle`` on a thread of its own.
 
-    One that a rule names (``ruled``) gets what the rules send it, others get every event.
+    What a full queue has no room for is dropped, oldest first, and counted in ``meter``.
     """
 
-    def __init__(self, listeners: Mapping[str, Listener], ruled: Collection[str]) -> None:
-        self._listeners, self._ruled = dict(listeners), set(ruled) & set(listeners)
+    def __init__(
+        self, name: str, *, capacity: int, meter: OutputMeter, handle: Listener, stop_s: float
+    ) -> None:
+        """``stop_s``: how long ``stop`` waits for what is under way."""
+        self._capacity, self._meter, self._handle, self._stop_s = capacity, meter, handle, stop_s
+        self._waiting: deque[EventMessage] = deque()
+        self._changed = threading.Condition()
+        self.stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"output-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to handle."""
+        self._thread.start()
+
+    def put(self, message: EventMessage) -> None:
+        """Take one message; never waits."""
+        with self._changed:
+            if len(self._waiting) >= self._capacity:
+                self._waiting.popleft()
+                self._meter.dropped("queue full")
+            self._waiting.append(message)
+            self._meter.waiting = len(self._waiting)
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Give what waits a moment, then count it as lost."""
+        self.stopping.set()
+        with self._changed:
+            self._changed.notify()
+        if self._thread.ident is not None:
+            self._thread.join(self._stop_s)
+        with self._changed:
+            under_way = int(self._thread.is_alive())
+            self._meter.dropped("stopped", len(self._waiting) + under_way)
+            self._waiting.clear()
+            self._meter.waiting = 0
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self.stopping.is_set())
+                if not self._waiting:
+                    return
+                message = self._waiting.popleft()
+                self._meter.waiting = len(self._waiting)
+            self._handle(message)
+
+
+class EventsOnlySink:
+    """A sink that cares for events alone: what is common to those whose work is ``happened``."""
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Nothing to open."""
@@ -49,9 +100,26 @@ class TrackEventSink:
         """See interfaces.Updatable."""
 
     def emit(self, result: Result) -> None:
-        """Tell what the frame brought."""
+        """Pass on what the frame brought."""
         if result.events or result.fired:
             self.happened(result.events, result.fired)
+
+    def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
+        """See interfaces.TakesEvents."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class TrackEventSink(EventsOnlySink):
+    """Tells ``listeners``, by the action that they are, of the events of tracks.
+
+    One that a rule names (``ruled``) gets what the rules send it, others get every event.
+    """
+
+    def __init__(self, listeners: Mapping[str, Listener], ruled: Collection[str]) -> None:
+        self._listeners, self._ruled = dict(listeners), set(ruled) & set(listeners)
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
         """See interfaces.TakesEvents."""
@@ -68,11 +136,8 @@ class TrackEventSink:
                     EventMessage("moment", str(event.track_id), text, event, rule)
                 )
 
-    def close(self) -> None:
-        """Nothing to close."""
 
-
-class EventLinesSink:
+class EventLinesSink(EventsOnlySink):
     """One JSON line an event of tracks to a file that others may share."""
 
     def __init__(self, file: LinesFile) -> None:
@@ -82,15 +147,8 @@ class EventLinesSink:
         """Open the file; raises SinkError with the cure."""
         self._file.open()
 
-    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Updatable."""
-
-    def emit(self, result: Result) -> None:
-        """Write what the frame brought; raises SinkError, ReaderGone."""
-        self.happened(result.events, result.fired)
-
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
-        """See interfaces.TakesEvents."""
+        """See interfaces.TakesEvents; raises SinkError, ReaderGone."""
         for event in events:
             self._file.write(quoted(event.as_json()))
 

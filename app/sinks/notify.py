@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from ..config import NotifyOptions
 from ..core.errors import ConfigError
 from ..core.events import Event
 from ..core.stats import OutputMeter
-from .events import EventMessage
+from .events import EventMessage, MessageQueue
 
 log = logging.getLogger(__name__)
 
@@ -45,63 +44,36 @@ class AppriseNotifier:
                 "--notify is no address that apprise knows; see "
                 "https://github.com/caronc/apprise/wiki for how they are written"
             )
-        self._queue: deque[EventMessage] = deque()
-        self._changed = threading.Condition()
-        self._stop = threading.Event()
         self._sent_s: dict[str, float] = {}
-        self._thread = threading.Thread(target=self._run, name="output-notify", daemon=True)
-
-    def start(self) -> None:
-        """Begin to send."""
-        self._thread.start()
+        self._lock = threading.Lock()
+        self._queue = MessageQueue(
+            "notify", capacity=options.queue, meter=meter, handle=self._send, stop_s=STOP_S
+        )
+        self.start, self.stop = self._queue.start, self._queue.stop
 
     def notice(self, message: EventMessage) -> None:
         """Take one message; any thread."""
         now_s = time.monotonic()
-        with self._changed:
+        with self._lock:
             last_s = self._sent_s.get(message.rule, float("-inf"))
             if now_s - last_s < self._options.cooldown_s:
                 self._meter.dropped("cooldown")
                 return
             self._sent_s[message.rule] = now_s
-            if len(self._queue) >= self._options.queue:
-                self._queue.popleft()
-                self._meter.dropped("queue full")
-            self._queue.append(message)
-            self._meter.waiting = len(self._queue)
-            self._changed.notify()
+        self._queue.put(message)
 
-    def stop(self) -> None:
-        """Give what waits a moment, then count it as lost."""
-        self._stop.set()
-        with self._changed:
-            self._changed.notify()
-        if self._thread.ident is not None:
-            self._thread.join(STOP_S)
-        with self._changed:
-            self._meter.dropped("stopped", len(self._queue) + int(self._thread.is_alive()))
-            self._queue.clear()
-            self._meter.waiting = 0
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._stop.is_set())
-                if not self._queue:
-                    return
-                message = self._queue.popleft()
-                self._meter.waiting = len(self._queue)
-            sender = _Sender(self._services, message, self._picture(message.event))
-            sender.start()
-            sender.join(self._options.timeout_s)
-            if sender.is_alive():
-                self._failed("timeout", f"no answer for {self._options.timeout_s:g} s")
-                sender.join()  # at most one is under way
-            elif sender.sent:
-                self._meter.trouble = ""
-                self._meter.delivered()
-            else:
-                self._failed("refused", "the service takes no message; is its address right?")
+    def _send(self, message: EventMessage) -> None:
+        sender = _Sender(self._services, message, self._picture(message.event))
+        sender.start()
+        sender.join(self._options.timeout_s)
+        if sender.is_alive():
+            self._failed("timeout", f"no answer for {self._options.timeout_s:g} s")
+            sender.join()  # at most one is under way
+        elif sender.sent:
+            self._meter.trouble = ""
+            self._meter.delivered()
+        else:
+            self._failed("refused", "the service takes no message; is its address right?")
 
     def _failed(self, reason: str, why: str) -> None:
         self._meter.dropped(reason)
@@ -115,7 +87,7 @@ class AppriseNotifier:
             return None
         path, until_s = self._snapshots / event.snapshot, time.monotonic() + PICTURE_S
         while not path.exists():
-            if time.monotonic() > until_s or self._stop.wait(0.05):
+            if time.monotonic() > until_s or self._queue.stopping.wait(0.05):
                 return None
         return str(path)
 

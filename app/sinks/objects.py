@@ -9,9 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.detections import Result
 from ..core.events import Event, Fired
-from ..core.frame import SourceInfo
+from .events import EventsOnlySink
 
 MOST_LABELS = 64  # told apart; all further ones are "other", so that metrics stay few
 DWELL_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
@@ -42,7 +41,7 @@ class ObjectCounts:
     dwell: dict[tuple[str, str], DwellHistogram] = field(default_factory=dict)
 
 
-class ObjectTally:
+class ObjectTally(EventsOnlySink):
     """A sink that counts by events alone. ``zones`` and ``lines`` are told from the start, as 0.
 
     Any thread may ask. Objects of labels that ``[events] labels`` leaves out are not in view.
@@ -56,26 +55,12 @@ class ObjectTally:
         self._inside: dict[tuple[str, int], str] = {}
         self._totals = ObjectCounts()
 
-    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Nothing to open."""
-
-    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Updatable."""
-
-    def emit(self, result: Result) -> None:
-        """Count what the frame brought."""
-        if result.events:
-            self.happened(result.events, result.fired)
-
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
         """See interfaces.TakesEvents."""
         with self._lock:
             for event in events:
                 if event.track_id is not None:
                     self._count(event, event.track_id)
-
-    def close(self) -> None:
-        """The counts stay readable."""
 
     def counts(self) -> ObjectCounts:
         """A copy."""

@@ -8,10 +8,8 @@ import io
 import logging
 import socket
 import ssl
-import threading
 import urllib.error
 import urllib.request
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
@@ -24,7 +22,7 @@ from ..core.errors import ConfigError
 from ..core.stats import OutputMeter
 from ..core.text import foreign
 from ..core.tls import client_context, untrusted
-from .events import EventMessage
+from .events import EventMessage, MessageQueue
 
 log = logging.getLogger(__name__)
 
@@ -53,48 +51,15 @@ class Webhook:
         parts = urlsplit(self._url)
         self.name = f"{parts.scheme}://{parts.hostname}/***"  # the path itself is often the secret
         self._open = _opener(options)
-        self._queue: deque[EventMessage] = deque()
-        self._changed = threading.Condition()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="output-webhook", daemon=True)
+        self._queue = MessageQueue(
+            "webhook", capacity=options.queue, meter=meter, handle=self._deliver, stop_s=STOP_S
+        )
+        self.notice, self.stop = self._queue.put, self._queue.stop
 
     def start(self) -> None:
         """Begin to post."""
         log.info("events are posted to %s", self.name)
-        self._thread.start()
-
-    def notice(self, event: EventMessage) -> None:
-        """Take one event; any thread."""
-        with self._changed:
-            if len(self._queue) >= self._options.queue:
-                self._queue.popleft()
-                self._meter.dropped("queue full")
-            self._queue.append(event)
-            self._meter.waiting = len(self._queue)
-            self._changed.notify()
-
-    def stop(self) -> None:
-        """Give what waits a moment, then count it as lost."""
-        self._stop.set()
-        with self._changed:
-            self._changed.notify()
-        if self._thread.ident is not None:
-            self._thread.join(STOP_S)
-        with self._changed:
-            under_way = int(self._thread.is_alive())
-            self._meter.dropped("stopped", len(self._queue) + under_way)
-            self._queue.clear()
-            self._meter.waiting = 0
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._stop.is_set())
-                if not self._queue:
-                    return
-                event = self._queue.popleft()
-                self._meter.waiting = len(self._queue)
-            self._deliver(event)
+        self._queue.start()
 
     def _deliver(self, event: EventMessage) -> None:
         pause_s = self._first_pause_s
@@ -112,7 +77,7 @@ class Webhook:
             if not again:
                 self._meter.dropped("refused")
                 return
-            if attempt < self._options.attempts and self._stop.wait(pause_s):
+            if attempt < self._options.attempts and self._queue.stopping.wait(pause_s):
                 self._meter.dropped("stopped")
                 return
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)

@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from ...core.detections import Result
 from ...core.events import Event, Fired
-from ...core.frame import SourceInfo
 from ...core.stats import OutputMeter
+from ..events import EventsOnlySink
 from ..json_lines import quoted
 from .routes import QUIET_S, STREAMS, _busy, _write
 
@@ -28,7 +27,7 @@ class _KeptEvent(NamedTuple):
     text: str
 
 
-class EventFeed:
+class EventFeed(EventsOnlySink):
     """A sink of all sources on the pipeline thread, all else on the event loop's.
 
     Clients read from one ring of the last ``KEPT`` events. One that has fallen behind them is let
@@ -46,17 +45,6 @@ class EventFeed:
 
     # -- pipeline thread --------------------------------------------------------------------------
 
-    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Nothing to open."""
-
-    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Updatable."""
-
-    def emit(self, result: Result) -> None:
-        """Keep what the frame brought; never waits."""
-        if result.events:
-            self.happened(result.events, result.fired)
-
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
         """See interfaces.TakesEvents."""
         with self._lock:
@@ -68,9 +56,6 @@ class EventFeed:
         if loop is not None and self.clients:
             with suppress(RuntimeError):  # the loop has just been closed
                 loop.call_soon_threadsafe(self._wake)
-
-    def close(self) -> None:
-        """The run's frames have ended; the page stays."""
 
     # -- event loop -------------------------------------------------------------------------------
 

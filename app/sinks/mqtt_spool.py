@@ -293,6 +293,9 @@ class Spool:
                     "CREATE TABLE IF NOT EXISTS message"
                     " (seq INTEGER PRIMARY KEY, topic TEXT NOT NULL, text TEXT NOT NULL)"
                 )
+                columns = {row[1] for row in db.execute("PRAGMA table_info(message)")}
+                if not {"seq", "topic", "text"} <= columns:
+                    raise sqlite3.DatabaseError("its table is another program's")
                 db.execute("SELECT seq, topic, text FROM message LIMIT 1").fetchone()
         except UnicodeDecodeError as error:  # of SQLite's own words about a damaged file
             db.close()
@@ -370,9 +373,8 @@ def _decoded(data: bytes) -> str | None:
 
 def _is_damage(error: Exception) -> bool:
     """Whether it is the file's fault, not that of the disk or of another process."""
-    if isinstance(error, sqlite3.OperationalError):
-        return "no such column" in str(error)  # another program's file
-    return isinstance(error, sqlite3.DatabaseError)
+    of_the_moment = isinstance(error, sqlite3.OperationalError)
+    return isinstance(error, sqlite3.DatabaseError) and not of_the_moment
 
 
 def _move(path: Path, to: Path) -> None:

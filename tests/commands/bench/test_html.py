@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.commands.bench import report as svg
+from app.commands.bench import charts as svg
 from app.commands.bench.report import page
 
 SHORT = ("--max-frames", "20", "--seconds", "0.3")

@@ -6,11 +6,7 @@ that the next kernel reads: no copy between. A session has one stream, so every 
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import hashlib
-import importlib.util
-import io
 import json
 import logging
 import os
@@ -19,9 +15,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from time import monotonic
@@ -32,7 +26,6 @@ from numpy.typing import NDArray
 
 from ..config import Precision
 from ..core.errors import ConfigError, DeviceError
-from ..core.package import INSTALLED
 from ..models.cache import cache_dir
 from ..models.manifest import ModelSpec
 from ..models.onnx_session import (
@@ -45,6 +38,17 @@ from ..models.onnx_session import (
     quiet_options,
 )
 from .context import GpuContext, lost
+from .ort_providers import (
+    CUDA,
+    PROVIDERS,
+    TENSORRT,
+    _severity,
+    load_libraries,
+    missing_provider,
+    older_driver,
+    tensorrt_version,
+    unloadable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -257,124 +261,10 @@ class EngineCache:
                 log.warning("the engine cannot be kept in %s: %s", self.folder, fault.strerror)
 
 
-WHEELS = ("onnxruntime", "onnxruntime-gpu")
-
-
-def reinstall(variant: str) -> str:
-    """The commands that leave one ONNX Runtime, that for "cpu" or for "cuda"."""
-    wheel = {"cpu": "onnxruntime", "cuda": "onnxruntime-gpu"}[variant]
-    what = wheel if INSTALLED else f"-r requirements-{variant}.txt"
-    return f"pip uninstall -y onnxruntime onnxruntime-gpu && pip install {what}"
-
-
 # stands in an ONNX file that says which tensors have 8 bits: the type of a node (field 4), of
 # fourteen characters
 QUANTISED = b"\x22\x0eQuantizeLinear"
 Options = dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """``name`` is ONNX Runtime's; ``memory`` its word for where the tensors that we bind lie."""
-
-    name: str
-    memory: str = "cuda"
-
-
-CUDA = Provider("CUDAExecutionProvider")
-TENSORRT = Provider("TensorrtExecutionProvider")
-LIBRARIES = {CUDA.name: "cuda", TENSORRT.name: "tensorrt"}
-PROVIDERS = {"ort-cuda": CUDA, "ort-tensorrt": TENSORRT}
-
-
-def missing_provider(engine: str) -> str | None:
-    """Why ONNX Runtime as installed cannot run ``engine``, with the cure; None if it can."""
-    ort = load_onnxruntime()
-    both = all(map(_installed, WHEELS))
-    told = f"{' and '.join(WHEELS)} are both installed, and share files: {reinstall('cuda')}"
-    name = PROVIDERS[engine].name
-    if name in ort.get_available_providers():
-        if both:
-            log.warning("%s", told)
-        return None
-    if both:
-        return told
-    return (
-        f"ONNX Runtime {ort.__version__} has no {name}: {reinstall('cuda')} "
-        "(on a Jetson: NVIDIA's own wheel), or use --engine cuda or cpu"
-    )
-
-
-def _installed(wheel: str) -> bool:
-    try:
-        return bool(version(wheel))
-    except PackageNotFoundError:
-        return False
-
-
-def load_libraries(engine: str) -> None:
-    """Load what pip's NVIDIA wheels brought, which the dynamic loader does not find by itself.
-
-    Raises DeviceError where TensorRT is missing altogether.
-    """
-    ort = load_onnxruntime()
-    ort.set_default_logger_severity(_severity())
-    if hasattr(ort, "preload_dlls"):
-        told = io.StringIO()  # it prints, and standard output may be the results
-        with redirect_stdout(told):
-            ort.preload_dlls()
-        log.debug("%s", told.getvalue())
-    if engine == "ort-tensorrt":
-        tensorrt_version()
-
-
-def unloadable(name: str) -> str:
-    """Why a provider's library does not load, with the cure; to be asked after ONNX Runtime tried.
-
-    ONNX Runtime itself only logs it.
-    """
-    ort, cuda = load_onnxruntime(), _cuda_release().partition(".")[0]
-    file = Path(ort.__file__).parent / "capi" / f"libonnxruntime_providers_{LIBRARIES[name]}.so"
-    why = "no reason is known"
-    try:
-        ctypes.CDLL(str(file))
-    except OSError as fault:
-        why = str(fault)
-    if "undefined symbol: cu" in why:
-        return f"{name} cannot be loaded ({why}): {older_driver()}"
-    wheel = "'onnxruntime-gpu[cuda,cudnn]'" if name == CUDA.name else f"tensorrt-cu{cuda}"
-    return (
-        f"{name} cannot be loaded ({why}): pip install {wheel}, in the version whose library is "
-        f"asked for, for CUDA {cuda}; or use --engine cuda"
-    )
-
-
-def older_driver() -> str:
-    """The cure for a driver older than what ONNX Runtime was built for."""
-    return (
-        f"the driver is older than CUDA {_cuda_release()}, for which this ONNX Runtime was built: "
-        "install a newer driver, or an older onnxruntime-gpu, or use --engine cuda"
-    )
-
-
-def _cuda_release() -> str:
-    """What ONNX Runtime was built for."""
-    return str(getattr(load_onnxruntime(), "cuda_version", "") or "12")
-
-
-def tensorrt_version() -> str:
-    """Of the wheel, or of the system's library; raises DeviceError with the cure."""
-    if importlib.util.find_spec("tensorrt") is not None:
-        import tensorrt
-
-        return str(tensorrt.__version__)
-    library = ctypes.util.find_library("nvinfer")
-    if library is None:
-        raise DeviceError(
-            "TensorRT is missing: pip install tensorrt-cu13 (tensorrt-cu12 where ONNX Runtime is "
-            "built for CUDA 12; on a Jetson: sudo apt install tensorrt), or use --engine ort-cuda"
-        )
-    return str(ctypes.CDLL(library).getInferLibVersion())
 
 
 def choose_precision(engine: str, precision: Precision, *, quantised: bool) -> Precision:
@@ -449,11 +339,6 @@ def session_options(network: NetworkIO) -> Any:
     for name, size in network.open_dims.items():
         options.add_free_dimension_override_by_name(name, size)
     return options
-
-
-def _severity() -> int:
-    """Of ONNX Runtime's own log on standard error: fatal only, as what matters is raised."""
-    return 2 if log.isEnabledFor(logging.DEBUG) else 4
 
 
 def tensorrt_cache(

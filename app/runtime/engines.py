@@ -148,7 +148,8 @@ def _not_worth(engine: EngineKind, config: Config, model: Model, gpu: Gpu | None
     """Why an engine that is asked for by name only is not measured."""
     if engine not in ("ort-cuda", "ort-tensorrt") or gpu is None:
         return None
-    from ..cuda.ort import missing_provider, tensorrt_cache
+    from ..cuda.ort import tensorrt_cache
+    from ..cuda.ort_providers import missing_provider
 
     if (reason := missing_provider(engine)) or engine == "ort-cuda":
         return reason

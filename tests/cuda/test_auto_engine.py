@@ -48,12 +48,13 @@ def test_both_are_measured_once(device, words, monkeypatch, tmp_path, caplog):
 def test_tensorrt_takes_part_once_its_engine_is_built(device, words, monkeypatch, tmp_path):
     from app.config import Config
     from app.cuda import ort as ort_gpu
+    from app.cuda import ort_providers
     from app.cuda.context import find_gpu
     from app.cuda.ort import tensorrt_cache
     from app.models.store import locate
     from app.runtime.engines import choose_from
 
-    monkeypatch.setattr(ort_gpu, "missing_provider", lambda engine: None)
+    monkeypatch.setattr(ort_providers, "missing_provider", lambda engine: None)
     monkeypatch.setattr(ort_gpu, "tensorrt_version", lambda: "10.9.0")
     from app.pipeline.handoff import Policy
 

@@ -14,6 +14,7 @@ import pytest
 from app.commands.cli import main
 from app.core.errors import DeviceError
 from app.cuda import ort as ort_gpu
+from app.cuda import ort_providers
 from app.cuda.backend import CudaBackend
 from app.cuda.ort import OrtEngine, OrtSlotNetwork
 from app.inference.cpu import CpuBackend
@@ -36,12 +37,12 @@ class HostNetwork(OrtSlotNetwork):
 
 @pytest.fixture
 def on_the_host(device, monkeypatch, tmp_path):
-    host = ort_gpu.Provider("CPUExecutionProvider", "cpu")
+    host = ort_providers.Provider("CPUExecutionProvider", "cpu")
     for engine in ("ort-cuda", "ort-tensorrt"):
-        monkeypatch.setitem(ort_gpu.PROVIDERS, engine, host)
+        monkeypatch.setitem(ort_providers.PROVIDERS, engine, host)
     monkeypatch.setattr(ort_gpu, "OrtSlotNetwork", HostNetwork)
-    monkeypatch.setattr(ort_gpu, "tensorrt_version", lambda: "10.9.0")
-    monkeypatch.setattr(ort_gpu, "tensorrt_version", lambda: "10.9.0")
+    for module in (ort_gpu, ort_providers):
+        monkeypatch.setattr(module, "tensorrt_version", lambda: "10.9.0")
     monkeypatch.setenv("KESTREL_CACHE", str(tmp_path / "cache"))
     return device
 
@@ -235,9 +236,9 @@ class TestTensorRtsEngine:
 
 def test_a_provider_that_starts_not_is_no_silent_fall_back_to_the_cpu(on_the_host, blob, tmp_path):
     # asked for by another name, the session comes back with the CPU's provider alone
-    name = ort_gpu.Provider("CUDAExecutionProvider", "cpu")
+    name = ort_providers.Provider("CUDAExecutionProvider", "cpu")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ort_gpu.PROVIDERS, "ort-cuda", name)
+        patch.setitem(ort_providers.PROVIDERS, "ort-cuda", name)
         patch.setattr(ort_gpu, "missing_provider", lambda engine: None)
         patch.setattr(ort_gpu, "session_providers", lambda *a, **k: [("CPUExecutionProvider", {})])
         with pytest.raises(DeviceError, match=r"cannot be loaded.*onnxruntime-gpu\[cuda,cudnn\]"):

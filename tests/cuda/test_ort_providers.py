@@ -7,17 +7,9 @@ import numpy as np
 import pytest
 
 from app.core.errors import ConfigError, DeviceError
-from app.cuda import ort as ort_providers
-from app.cuda.ort import (
-    QUANTISED,
-    choose_precision,
-    load_libraries,
-    missing_provider,
-    session_options,
-    session_providers,
-    tensorrt_version,
-    unloadable,
-)
+from app.cuda import ort_providers
+from app.cuda.ort import QUANTISED, choose_precision, session_options, session_providers
+from app.cuda.ort_providers import load_libraries, missing_provider, tensorrt_version, unloadable
 from app.models.onnx_session import NetworkIO, network_io, open_session
 from tests.inference.test_cpu import H, W, network, spec
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from ... import __version__
 from ...core.errors import ModelError
 from ...core.package import COMMAND, FOLDER
-from ...cuda.ort import WHEELS, reinstall
+from ...cuda.ort_providers import WHEELS, reinstall
 from ...models.cache import cache_dir
 from ...models.manifest import Model
 from ...models.store import list_models, mirror_file, sha256_fault

@@ -29,9 +29,12 @@ def choose_source(config: Config) -> str:
     return "sample:"
 
 
-def source_options(config: Config) -> SourceOptions:
-    """What the configuration says of all sources."""
+def source_options(config: Config, *, gated: bool = False) -> SourceOptions:
+    """What the configuration says of all sources; ``gated``: only what moves, unless it says so."""
+    if config.motion.on is not None:
+        gated = config.motion.on
     return SourceOptions(
+        motion=config.motion if gated else None,
         open_timeout_s=config.open_timeout_s,
         read_timeout_s=config.read_timeout_s,
         raw=config.engine in GPU_ENGINES,
@@ -78,11 +81,14 @@ def copies(options: RecordOptions | ClipOptions, policy: Policy) -> bool:
 
 def make_input(config: Config, policy: Policy, packets: PacketFan | None = None) -> FrameSource:
     """The source, not opened yet; a live one comes back, unless the configuration forbids it."""
+    gated = policy is Policy.LATEST and config.unattended
+    if gated and config.motion.on is None:
+        log.info("only frames in which something moves are inferred (--no-motion: all)")
     return make_source(
         choose_source(config),
         realtime=policy is Policy.LATEST or config.realtime,
         isolate=config.isolate,
-        options=source_options(config),
+        options=source_options(config, gated=gated),
         endurance=endurance_of(config) if policy is Policy.LATEST else None,
         packets=packets,
     )

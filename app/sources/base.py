@@ -235,6 +235,8 @@ class SourceOptions:
     poll_s: float = 1.0  # between two requests for a still picture
     playlist: bool = False  # what the address gives is HLS, whatever its name
     motion: MotionOptions | None = None  # None: all frames are given
+    # polygons in which motion does not count, in parts of the frame, or (True) in pixels
+    still: tuple[tuple[bool, tuple[tuple[float, float], ...]], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("open_timeout_s", "read_timeout_s", "max_megapixels"):

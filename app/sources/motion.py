@@ -8,6 +8,8 @@ function of the frames and their times: a replay decides as the run did.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,13 +26,16 @@ MOST_DIFFERENCE = 32.0  # … but in places of some size this much always is
 MOST_WAVER = 64.0  # that is learned
 SMALL, LARGE = 4, 24  # cells that touch
 ELSEWHERE = 0.5  # share of the cells that change at once when the light or the view does
+StillAreas = Sequence[tuple[bool, Sequence[tuple[float, float]]]]
 BACK_NS = 5_000_000_000  # a time that runs back further is another recording
 
 
 class MotionDetector:
-    """Whether something moves, frame by frame. Not thread-safe."""
+    """Whether something moves, frame by frame. Not thread-safe. ``still``: see SourceOptions."""
 
-    def __init__(self) -> None:
+    def __init__(self, still: StillAreas = ()) -> None:
+        self._still = still
+        self._counts: NDArray[np.uint8] | None = None  # 1: cells in which motion counts
         self._scene: NDArray[np.float32] | None = None
         self._waver: NDArray[np.float32] | None = None
         self._time_ns = self._first_ns = 0
@@ -47,6 +52,7 @@ class MotionDetector:
         scene, waver = self._scene, self._waver
         if scene is None or waver is None or scene.shape != cells.shape:
             self._begin(cells, time_ns)
+            self._place(frame, cells)
             return True
         step_s = max(0, time_ns - self._time_ns) * 1e-9
         if self._time_ns - time_ns > BACK_NS:  # another recording
@@ -56,6 +62,8 @@ class MotionDetector:
         light = float(np.median((cells - scene)[::4, ::4]))
         difference = cv2.absdiff(cells, scene + np.float32(light))
         limit = np.maximum(waver * WAVERS, LEAST_DIFFERENCE)
+        if self._counts is not None:
+            difference *= self._counts
         small = difference > limit
         large = difference > np.minimum(limit, MOST_DIFFERENCE)
         elsewhere = int(np.count_nonzero(large)) > ELSEWHERE * cells.size
@@ -75,6 +83,16 @@ class MotionDetector:
     def _begin(self, cells: NDArray[np.float32], time_ns: int) -> None:
         self._scene, self._waver = cells, np.full(cells.shape, 1.5, np.float32)
         self._time_ns = self._first_ns = time_ns
+
+    def _place(self, frame: Frame, cells: NDArray[np.float32]) -> None:
+        if not self._still:
+            return
+        rows, columns = cells.shape
+        self._counts = np.ones(cells.shape, np.uint8)
+        for in_pixels, points in self._still:
+            scale = (columns, rows) / np.array(frame.wh_px if in_pixels else (1, 1))
+            corners = np.round(np.array(points) * scale).astype(np.int32)
+            load_cv2().fillPoly(self._counts, [corners], 0)
 
 
 def small_luma(frame: Frame) -> NDArray[np.float32]:

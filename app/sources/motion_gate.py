@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from ..config import MotionOptions
 from ..core.frame import Frame, SourceInfo
 from ..core.interfaces import FrameSource, Seekable
-from .motion import BACK_NS, MotionDetector
+from .motion import BACK_NS, MotionDetector, StillAreas
 
 EARLY = 0.9  # a frame is due that much before its time: the next may be far
 
@@ -45,11 +45,12 @@ class MotionGate:
     in a recording; in a live run they would be late, and those from now on are.
     """
 
-    def __init__(self, inner: FrameSource, options: MotionOptions) -> None:
+    def __init__(self, inner: FrameSource, options: MotionOptions, still: StillAreas = ()) -> None:
         self.inner = inner
         self._floor_ns = round(options.floor_s * EARLY * 1e9)
         self._hold_ns, self._rests_too = round(options.hold_s * 1e9), options.wake_s > 0
-        self._detector = MotionDetector()
+        self._still = still
+        self._detector = MotionDetector(still)
         self._rests: Rests | None = None
         self._live = False
         self._left_out = False  # a frame since the last one given
@@ -84,7 +85,7 @@ class MotionGate:
         """Go on from there; the first frame passes."""
         if isinstance(self.inner, Seekable):
             self.inner.seek(media_ns)
-        self._detector, self._given, self._left_out = MotionDetector(), None, False
+        self._detector, self._given, self._left_out = MotionDetector(self._still), None, False
 
     def close(self) -> None:
         """See FrameSource."""

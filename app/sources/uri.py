@@ -370,7 +370,8 @@ def _once(
 
 
 def _gated(source: FrameSource, options: SourceOptions) -> FrameSource:
-    return source if options.motion is None else MotionGate(source, options.motion)
+    motion = options.motion
+    return source if motion is None else MotionGate(source, motion, options.still)
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -124,3 +124,10 @@ def test_a_thing_that_stays_becomes_part_of_the_scene_and_moves_when_it_goes() -
     moves = moving(picture(105 if 40 <= i < 300 else 0, noise=2) for i in range(400))
     assert moves[40] and moves[300]
     assert not any(moves[200:300]) and not any(moves[390:])
+
+
+def test_motion_in_a_masked_area_does_not_count() -> None:
+    detector = MotionDetector([(False, [(0, 0), (1, 0), (1, 0.8), (0, 0.8)])])
+    for i in range(MOVES.stop):
+        frame = Frame(picture(i), i, 0, round(i / FPS * 1e9), "gray8")
+        assert detector.moves(frame) is (i == 0)

@@ -37,6 +37,9 @@ from .options import (
     Key as Key,
 )
 from .options import (
+    MotionOptions as MotionOptions,
+)
+from .options import (
     MqttOptions as MqttOptions,
 )
 from .options import (
@@ -244,6 +247,7 @@ class Config:
     notify: NotifyOptions = subtable(NotifyOptions)
     store: StoreOptions = subtable(StoreOptions)
     track: TrackOptions = subtable(TrackOptions)
+    motion: MotionOptions = subtable(MotionOptions)
     events: EventOptions = subtable(EventOptions)
     zone: tuple[Table, ...] = key((), "polygons that tracks enter and leave", on="")
     line: tuple[Table, ...] = key((), "directed lines that tracks cross", on="")
@@ -273,9 +277,21 @@ class Config:
                 "tracks; "
                 "leave --no-track out"
             )
+        pause_s = max(self.motion.floor_s, self.motion.wake_s)
+        gated = self.unattended if self.motion.on is None else self.motion.on
+        if gated and pause_s >= self.read_timeout_s:
+            raise ConfigError(
+                f"floor_s and wake_s of [motion] allow {pause_s:g} s without a frame, but a source "
+                f"is lost after read_timeout_s, {self.read_timeout_s:g}: raise that, or lower them"
+            )
         if self.ladder and self.max_age_ms is None:
             raise ConfigError("a ladder is for frames older than max_age_ms: set that too")
         parse_ladder(self.ladder)
+
+    @property
+    def unattended(self) -> bool:
+        """Whether events are what matters, so that a live run infers only where something moves."""
+        return bool(self.store.path or self.rule)
 
     @property
     def needs_tracks(self) -> bool:

@@ -271,6 +271,33 @@ class TrackOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MotionOptions:
+    """Inference only where something moves, for cameras that stand still.
+
+    By default where a live run keeps events or has rules. Frames in which nothing moves are counted
+    as dropped, reason "still".
+    """
+
+    on: bool | None = key(
+        None,
+        "infer only while something moves (default: in live runs with --store or rules)",
+        flag="--motion",
+    )
+    floor_s: float = key(
+        1.0, "a frame is inferred at least every so many seconds", limits=(0.05, 3600)
+    )
+    hold_s: float = key(1.0, "seconds for which all are inferred after a motion", limits=(0, 600))
+    wake_s: float = key(
+        2.0,
+        "while nothing moves only one frame in so long may be decoded; 0: all are",
+        limits=(0, 60),
+    )
+
+    def __post_init__(self) -> None:
+        check_values(self, "motion")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EventOptions:
     """Where events are written, and a picture of each object.
 

@@ -207,13 +207,14 @@ class Analytics:
         captured_ns: int,
         media_ns: int | None = None,
         frame: int | None = None,
+        still_ns: int = 0,
         motion: Floats | None = None,
     ) -> Update:
         """Ids, zones and events of one frame, in the order of capture.
 
         Times are of the recording where there is one (``media_ns``), else of capture. A time that
         runs back (a recording that starts again) ends everything that was going on. ``frame`` is
-        the frame's index, for the events; ``motion`` as in ``Tracker.update``.
+        the frame's index, for the events; ``still_ns`` and ``motion`` as in ``Tracker.update``.
         """
         now = captured_ns if media_ns is None else media_ns
         events: list[Event] = []
@@ -235,7 +236,9 @@ class Analytics:
         else:
             kept = np.ones(len(scores), bool)
             all_ids = None
-        ids = self.tracker.update(xyxy, scores, class_ids, time_ns=now, motion=motion)
+        ids = self.tracker.update(
+            xyxy, scores, class_ids, time_ns=now, still_ns=still_ns, motion=motion
+        )
         events += [self._of_track("appear", t) for t in self.tracker.started if self._wants(t)]
         if self._monitors:
             events += self._monitored(ids, xyxy, scores, now)

@@ -111,6 +111,7 @@ class AnalyticsStage:
             captured_ns=frame.captured_ns,
             media_ns=frame.media_ns,
             frame=frame.index,
+            still_ns=frame.still_ns,
         )
         events, self._events = [*self._events, *update.events], []
         fired, self._fired = [*self._fired, *update.fired], []

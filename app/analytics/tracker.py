@@ -31,6 +31,7 @@ BEST, EVIDENCE, VOTE = range(3)  # columns of FIGURES: best score, sum of scores
 SERIAL, TRACK_ID, CLASS, FIRST_NS, LAST_NS, MISSED = range(6)
 
 NOISE = Noise()
+STILL_SHARE = 0.9  # of a time in which nothing moved in which nothing is lost either
 MOST_STEPS = 6  # virtual observations of a re-update
 MOST_VOTES = 10.0  # for a class, in scores
 MOST_GROWTH = 8.0  # of a box's area since it was last seen; beyond it is another object
@@ -94,11 +95,13 @@ class Tracker:
         class_ids: NDArray[Any],
         *,
         time_ns: int,
+        still_ns: int = 0,
         motion: Floats | None = None,
     ) -> Ints:
         """(N,) track ids of the N detections of a frame captured at ``time_ns``; -1: none (yet).
 
-        xyxy (N, 4) in source pixels, scores (N,), class_ids (N,), in any order. ``motion`` (2, 3)
+        xyxy (N, 4) in source pixels, scores (N,), class_ids (N,), in any order. For ``still_ns``
+        before it nothing moved: what was there is there still, seen or not. ``motion`` (2, 3)
         maps pixels of the frame before to those of this one where the camera moved. A time before
         the last one (a recording that starts again) ends all tracks.
         """
@@ -109,6 +112,8 @@ class Tracker:
         self._now_ns = time_ns
         if motion is not None:
             self._move(motion)
+        if still_ns:
+            self._i[LAST_NS] += round(still_ns * STILL_SHARE)
         age_ns = time_ns - self._i[LAST_NS]
         if np.count_nonzero(age_ns > self._least_ns):
             age_ns = age_ns[self._expire(age_ns)]

@@ -50,6 +50,7 @@ class Frame:
     its source among those of a run. ``colour`` concerns the YUV formats. ``pixel_aspect``: width of
     a stored pixel over its height as displayed; boxes and sizes are in stored pixels.
     ``stream_ns``: its time on the clock of its stream's packets, None where there are none.
+    ``still``: so many frames before it were left out as nothing moved in them, for ``still_ns``.
     """
 
     pixels: NDArray[np.uint8]
@@ -61,6 +62,8 @@ class Frame:
     colour: Colour = BT601
     pixel_aspect: float = 1.0
     stream_ns: int | None = None
+    still: int = 0
+    still_ns: int = 0
     _bgr: NDArray[np.uint8] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property

@@ -203,13 +203,13 @@ class Meter:
         if self._total is not None:
             self._total.captured(read_ns)
 
-    def skipped(self, count: int) -> None:
-        """The source itself passed over frames, as nobody read them in time."""
+    def skipped(self, count: int, reason: str = "skipped") -> None:
+        """The source itself passed over frames: nobody read them in time, or nothing moved."""
         with self._lock:
             self._skipped += count
-            self._dropped["skipped"] += count
+            self._dropped[reason] += count
         if self._total is not None:
-            self._total.skipped(count)
+            self._total.skipped(count, reason)
 
     def dropped(self, reason: str) -> None:
         """A captured frame will never be processed."""

@@ -236,8 +236,11 @@ class SourceStream:
             if self._offset or self.number:
                 frame = replace(frame, index=frame.index + self._offset, lane=self.number)
             self.meter.captured(read_ns)
-            if self._next_index is not None and frame.index > self._next_index:
-                self.meter.skipped(frame.index - self._next_index)
+            missing = 0 if self._next_index is None else frame.index - self._next_index
+            if (still := min(missing, frame.still)) > 0:
+                self.meter.skipped(still, "still")
+            if missing > still:
+                self.meter.skipped(missing - still)
             self._next_index = frame.index + 1
             while not self.handoff.put(frame, READ_S):
                 if worker.is_left:

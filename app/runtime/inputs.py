@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from typing import NamedTuple
 
-from ..config import ClipOptions, Config, RecordOptions, parse_sources
+from ..config import ClipOptions, Config, NamedSource, RecordOptions, parse_sources
 from ..core.interfaces import GPU_ENGINES, FrameSource
 from ..core.packets import PacketFan
 from ..pipeline.handoff import Policy
@@ -29,9 +29,19 @@ def choose_source(config: Config) -> str:
     return "sample:"
 
 
-def source_options(config: Config) -> SourceOptions:
-    """What the configuration says of all sources."""
+def source_options(config: Config, *, gated: bool = False) -> SourceOptions:
+    """What the configuration says of all sources; ``gated``: only what moves, unless it says so."""
+    if config.motion.on is not None:
+        gated = config.motion.on
     return SourceOptions(
+        motion=config.motion if gated else None,
+        still=tuple(
+            (row.get("units") == "pixels", row["points"])
+            for row in config.mask
+            if row.get("exclude", True) and not row.get("labels") and "points" in row
+        )
+        if gated
+        else (),
         open_timeout_s=config.open_timeout_s,
         read_timeout_s=config.read_timeout_s,
         raw=config.engine in GPU_ENGINES,
@@ -59,9 +69,15 @@ def make_inputs(config: Config, policy: Policy) -> list[NamedInput]:
     patient = replace(config, wait=config.wait or config.reconnect)
     inputs = []
     for each in parse_sources(config.sources):
-        fan, own = packets_for(config, policy), replace(patient, source=each.uri, sources=())
+        fan, own = packets_for(config, policy), config_of_source(patient, each)
         inputs.append(NamedInput(each.name, make_input(own, policy, fan), fan))
     return inputs
+
+
+def config_of_source(config: Config, named: NamedSource) -> Config:
+    """For this one alone."""
+    masks = tuple(row for row in config.mask if row.get("source", named.name) == named.name)
+    return replace(config, source=named.uri, sources=(), mask=masks)
 
 
 def packets_for(config: Config, policy: Policy) -> PacketFan | None:
@@ -78,11 +94,14 @@ def copies(options: RecordOptions | ClipOptions, policy: Policy) -> bool:
 
 def make_input(config: Config, policy: Policy, packets: PacketFan | None = None) -> FrameSource:
     """The source, not opened yet; a live one comes back, unless the configuration forbids it."""
+    gated = policy is Policy.LATEST and config.unattended
+    if gated and config.motion.on is None:
+        log.info("only frames in which something moves are inferred (--no-motion: all)")
     return make_source(
         choose_source(config),
         realtime=policy is Policy.LATEST or config.realtime,
         isolate=config.isolate,
-        options=source_options(config),
+        options=source_options(config, gated=gated),
         endurance=endurance_of(config) if policy is Policy.LATEST else None,
         packets=packets,
     )

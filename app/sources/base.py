@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..config import MotionOptions
 from ..core.errors import ConfigError
 from ..core.frame import Frame, SourceInfo
 from ..core.interfaces import FrameSource, Seekable
@@ -233,6 +234,9 @@ class SourceOptions:
     tls_insecure: bool = False  # trust anybody
     poll_s: float = 1.0  # between two requests for a still picture
     playlist: bool = False  # what the address gives is HLS, whatever its name
+    motion: MotionOptions | None = None  # None: all frames are given
+    # polygons in which motion does not count, in parts of the frame, or (True) in pixels
+    still: tuple[tuple[bool, tuple[tuple[float, float], ...]], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("open_timeout_s", "read_timeout_s", "max_megapixels"):

@@ -24,6 +24,7 @@ from .diagnose import (
     unreachable,
     unreadable_file,
 )
+from .idle import IdleDecoder
 from .packets import Copier, TakesPackets, stream_ns
 from .protocols import open_network
 
@@ -98,6 +99,8 @@ class FfmpegSource:
                 self._finish()
             decoded = self._placed(picture)
         captured_ns = time.monotonic_ns()
+        if self._idle.skipped:
+            self._index, self._idle.skipped = self._index + self._idle.skipped, 0
         media_ns = decoded.media_ns
         self._media_ns = media_ns or 0
         copied = self._copy(decoded.picture, self._aspect_of(decoded.picture))
@@ -114,6 +117,31 @@ class FfmpegSource:
         self._index += 1
         self._tell_change(frame)
         return frame
+
+    @property
+    def can_rest(self) -> bool:
+        """See motion_gate.Rests: not where the order of pictures is only known by their count."""
+        return self._clock.trusted and not self._options.deinterlace
+
+    @property
+    def resting(self) -> bool:
+        """See motion_gate.Rests."""
+        return self._idle.resting
+
+    @property
+    def looked(self) -> bool:
+        """See motion_gate.Rests."""
+        return self._idle.looked
+
+    def rest(self) -> None:
+        """See motion_gate.Rests."""
+        self._idle.rest()
+
+    def wake(self, *, back: bool) -> None:
+        """See motion_gate.Rests."""
+        self._idle.wake(back=back)
+        if back:
+            self._clock.jump()
 
     @property
     def can_seek(self) -> bool:
@@ -178,6 +206,10 @@ class FfmpegSource:
         self._first_aspect = stream.codec_context.sample_aspect_ratio
         self._copier = None if self._tap is None else Copier(stream, self._tap)
         self._aspect: Fraction | None = stream.sample_aspect_ratio
+        motion = self._options.motion
+        self._idle = IdleDecoder(
+            stream, self._decode, wake_s=0.0 if motion is None else motion.wake_s
+        )
         self._frames = self._decode_all()
 
     def _ffmpeg_options(self) -> dict[str, str]:
@@ -242,7 +274,7 @@ class FfmpegSource:
         deinterlacer = Deinterlacer() if self._options.deinterlace else None
         last_s = time.monotonic()
         for packet in self._packets():
-            for frame in self._decode(packet):
+            for frame in self._idle.pictures(packet):
                 self._check_size(frame.width, frame.height)
                 last_s = time.monotonic()
                 if deinterlacer is None:
@@ -363,6 +395,7 @@ class FfmpegSource:
         except load_av().error.FFmpegError:
             return False
         clock.jump()
+        self._idle.reset()
         if self._copier is not None:
             self._copier.begin()
         self._frames = self._decode_all()

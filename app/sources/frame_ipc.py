@@ -144,7 +144,10 @@ PR_SET_PDEATHSIG = 1
 
 
 # of a frame, besides its pixels
-FIELDS = ("index", "captured_ns", "media_ns", "format", "colour", "pixel_aspect", "stream_ns")
+FIELDS = (
+    *("index", "captured_ns", "media_ns", "format", "colour", "pixel_aspect", "stream_ns"),
+    *("still", "still_ns"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +162,8 @@ class PlainFrame:
     colour: tuple[str, bool] = ("bt601", False)  # as Colour
     pixel_aspect: float = 1.0
     stream_ns: int | None = None
+    still: int = 0
+    still_ns: int = 0
 
 
 class ChildSource(Protocol):

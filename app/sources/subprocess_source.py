@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..config import MotionOptions
 from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Colour, Frame, FramePool, SourceInfo
 from ..core.interfaces import FrameSource
@@ -254,7 +255,10 @@ def _cause(child: subprocess.Popen[bytes] | None) -> str:
 def _make_decoder(request: dict[str, Any]) -> FrameSource:
     from .uri import make_source  # which knows this file
 
-    options = SourceOptions(**request["options"])
+    given = dict(request["options"])
+    if (motion := given.pop("motion")) is not None:
+        given["motion"] = MotionOptions(**motion)
+    options = SourceOptions(**given)
     _limit_memory(options.max_pixels)
     fd = request["packets_fd"]
     return make_source(

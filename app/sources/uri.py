@@ -26,6 +26,7 @@ from .gstreamer import csi_pipeline, gst_command
 from .http_pictures import HttpSource
 from .images import FolderSource, absolute, find, split_loop
 from .images import is_there as _is_there
+from .motion_gate import MotionGate
 from .packets import TakesPackets
 from .pattern import PatternOptions, PatternSource
 from .picture import is_picture
@@ -262,11 +263,15 @@ def make_source(
     if endurance is None or (not SCHEMES[scheme].lasting and script is None):
         return source
     in_child = isolate or (isolate is None and scheme != "camera")
+    motion = asked.motion
+    pause_s = max(
+        asked.poll_s if asked.poll_s > 1 else 0, max(motion.floor_s, motion.wake_s) if motion else 0
+    )
     patience = replace(
         endurance,
         open_s=endurance.open_s + (START_S if in_child else 0),
-        # a picture that is seldom asked for is told stalled when the second one does not come
-        stall_s=max(endurance.stall_s, 2 * asked.poll_s if asked.poll_s > 1 else 0),
+        # a picture that is seldom asked for, or given, is told stalled when the second is missing
+        stall_s=max(endurance.stall_s, 2 * pause_s),
     )
     return ReconnectingSource(make, label=label, endurance=patience)
 
@@ -329,7 +334,7 @@ def _once(
     uri, options = deinterlace(uri, options)
     scheme, rest = _split(uri)
     if scheme == "pattern":
-        return PatternSource(pattern_options(rest), label=label, live=realtime)
+        return _gated(PatternSource(pattern_options(rest), label=label, live=realtime), options)
     if scheme == "sample" and rest:
         raise ConfigError(f"{uri!a} is no source: the bundled clip is sample: and takes no more")
     source: FrameSource
@@ -337,7 +342,9 @@ def _once(
         raise ConfigError("gst: wants a pipeline, such as gst:v4l2src ! decodebin")
     if scheme in ("gst", "csi"):
         pipeline = rest if scheme == "gst" else csi(rest)
-        return IsolatedSource(pipeline, label=label, options=options, command=gst_command)
+        return _gated(
+            IsolatedSource(pipeline, label=label, options=options, command=gst_command), options
+        )
     if scheme == "camera":
         device, mode = camera_mode(rest, raw=options.raw)
         where = uri
@@ -357,7 +364,14 @@ def _once(
         source = _recording(name, label=label, options=options, loop=loop, packets=packets)
     if isolate or (isolate is None and SCHEMES[scheme].network):
         source = IsolatedSource(where, label=label, options=options, packets=packets)
+    elif not isinstance(source, FolderSource):  # pictures of which each is looked at
+        source = _gated(source, options)
     return Paced(source) if realtime and scheme != "camera" else source
+
+
+def _gated(source: FrameSource, options: SourceOptions) -> FrameSource:
+    motion = options.motion
+    return source if motion is None else MotionGate(source, motion, options.still)
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from app.core.errors import ConfigError
 from .kit import Box, person, run
 
 PLAIN = AnalyticsOptions()
+SURE, PERSON = np.array([0.9], np.float32), np.zeros(1, np.int32)
 
 
 def walk(seconds: float = 4, rate: float = 30, speed: float = 200) -> list[tuple[float, list[Box]]]:
@@ -45,6 +46,19 @@ def test_dropped_frames_do_not_change_the_number_of_tracks(seed: int, share: flo
     frames = [frame for frame in walk(speed=150) if rng.random() >= share]
     told = run(PLAIN, frames)
     assert len(told.of("appear")) == len(told.of("gone")) == 1
+
+
+def test_who_stands_still_is_not_lost_while_nothing_moves() -> None:
+    boxes, none = np.array([[100, 100, 180, 300]], np.float32), np.zeros((0, 4), np.float32)
+    for still_s, kept in ((0, False), (4, True)):
+        tracker = Tracker()
+        for i in range(4):
+            seen = tracker.update(boxes, SURE, PERSON, time_ns=i * 33_333_333)
+        missed_ns, seen_ns = 4_000_000_000, 8_000_000_000
+        still_ns = round(still_s * 1e9)
+        tracker.update(none, SURE[:0], PERSON[:0], time_ns=missed_ns, still_ns=still_ns)
+        again = tracker.update(boxes, SURE, PERSON, time_ns=seen_ns, still_ns=still_ns)
+        assert (again.tolist() == seen.tolist() == [1]) is kept
 
 
 def test_two_that_cross_keep_their_ids() -> None:

@@ -252,6 +252,10 @@ class Config:
     zone: tuple[Table, ...] = key((), "polygons that tracks enter and leave", on="")
     line: tuple[Table, ...] = key((), "directed lines that tracks cross", on="")
     mask: tuple[Table, ...] = key((), "where nothing is looked at, or nothing else", on="")
+    privacy: tuple[Table, ...] = key((), "polygons that are hidden in every picture", on="")
+    blur_faces: bool = key(
+        False, "pixelate faces in all pictures that leave the network, as far as they are found"
+    )
     rule: tuple[Table, ...] = key((), "which events call for an action", on="")
 
     def __post_init__(self) -> None:

@@ -106,7 +106,7 @@ def test_every_key_has_a_flag_of_its_own_and_a_help() -> None:
     for command in COMMANDS:
         flags = [each.flag for each in SETTINGS if command in each.key.commands]
         assert len(set(flags)) == len(flags)
-    tables = ("zone", "line", "mask", "rule")  # which no flag can hold
+    tables = ("zone", "line", "mask", "rule", "privacy")  # which no flag can hold
     assert all(each.key.help for each in SETTINGS)
     assert all(each.key.commands for each in SETTINGS if each.path not in tables)
     assert {word for each in SETTINGS for word in each.key.commands} == set(COMMANDS)

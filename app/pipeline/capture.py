@@ -20,6 +20,7 @@ from ..core.interfaces import Analyser, FrameSource, Sink, TellsItsState
 from ..core.states import WORKING, SourceStatus
 from ..core.stats import Meter
 from .handoff import Handoff, Note, Policy, SingleWaiterCondition, note_nothing
+from .privacy import Privacy
 from .sink_group import OnFault, SinkGroup
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class StreamSpec:
     """One source, what it is called among others, and who takes its results.
 
     ``source`` None: it is swapped in while the run goes on. ``analyser``: follows its objects.
+    ``privacy``: what nobody is to see of it.
     """
 
     source: FrameSource | None
@@ -42,6 +44,7 @@ class StreamSpec:
     name: str = ""
     note: Note = note_nothing
     analyser: Analyser | None = None
+    privacy: Privacy | None = None
 
 
 class SourceWorker(threading.Thread):
@@ -146,7 +149,9 @@ class SourceStream:
             on_fault=on_fault,
             analyser=spec.analyser,
             status=lambda: self.status,
+            privacy=spec.privacy,
         )
+        self._privacy = spec.privacy
         self.error: BaseException | None = None
         self.handoff = Handoff(policy, on_drop=meter.dropped, note=spec.note, gate=gate)
         self._on_open, self._on_error = on_open, on_error
@@ -235,6 +240,8 @@ class SourceStream:
                 self._offset, self._renumbers = self._next_index - frame.index, False
             if self._offset or self.number:
                 frame = replace(frame, index=frame.index + self._offset, lane=self.number)
+            if self._privacy is not None:
+                frame = self._privacy.hide_areas(frame)
             self.meter.captured(read_ns)
             missing = 0 if self._next_index is None else frame.index - self._next_index
             if (still := min(missing, frame.still)) > 0:

@@ -26,6 +26,7 @@ from .engine import JOIN_S, EngineGroup, EngineSpec, EngineWorker
 from .handoff import Note, Policy, note_nothing
 from .loop import WAIT_S
 from .player import Opening, SourcePlayer
+from .privacy import Privacy
 from .sink_group import OnFault
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Pipeline:
         canary: Canary | None = None,
         note: Note = note_nothing,
         analyser: Analyser | None = None,
+        privacy: Privacy | None = None,
         make_ladder: Callable[[Callable[[str], None]], DegradationPolicy] | None = None,
         stays: bool = False,
         on_fault: OnFault | None = None,
@@ -70,7 +72,7 @@ class Pipeline:
         self._stop, self._done = threading.Event(), threading.Event()
         self._error: BaseException | None = None
         self._error_lock = threading.Lock()
-        specs = [StreamSpec(source, sinks, name, note, analyser), *more]
+        specs = [StreamSpec(source, sinks, name, note, analyser, privacy), *more]
         self._sources = SourceGroup(
             specs, policy, meter=self._meter, stall_s=stall_s, on_fault=on_fault
         )

@@ -14,6 +14,7 @@ from ..core.frame import SourceInfo
 from ..core.interfaces import Analyser, Sink, TakesEvents, Updatable
 from ..core.states import OVER, SourceStatus
 from ..core.stats import Meter
+from .privacy import Privacy
 
 CLAIM_S = 0.1  # a sink that holds its results for longer is stuck
 OnFault = Callable[[KestrelError], None]
@@ -30,7 +31,7 @@ class SinkGroup:
     they are not Updatable, closed and opened again. A sink's fault is raised; with ``on_fault`` the
     sink is closed instead, the fault is kept in ``faults`` and told, and the others go on.
     ``analyser`` sees each result before them, and they see what it makes of it; at the end it
-    hears the source's ``status``.
+    hears the source's ``status``. None of them sees faces that ``privacy`` hides.
     """
 
     def __init__(
@@ -42,8 +43,9 @@ class SinkGroup:
         on_fault: OnFault | None = None,
         analyser: Analyser | None = None,
         status: Callable[[], SourceStatus] = SourceStatus,
+        privacy: Privacy | None = None,
     ) -> None:
-        self.analyser, self._status = analyser, status
+        self.analyser, self._status, self._privacy = analyser, status, privacy
         self._sinks, self._meter, self._info_of = list(sinks), meter, info_of
         self._on_fault = on_fault
         self._open: list[Sink] = []
@@ -109,6 +111,8 @@ class SinkGroup:
         if self.analyser is not None:
             self._check_owner()
             result = self.analyser.update(result)
+        if self._privacy is not None:
+            result = self._privacy.hide_faces(result, self._labels)
         self._each(lambda sink: sink.emit(result))
         self._meter.emitted(monotonic_ns() - started_ns)
 

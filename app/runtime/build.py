@@ -31,7 +31,7 @@ from ..pipeline.pipeline import Pipeline
 from ..sinks.adapters import Shared
 from ..sinks.console import SummarySink
 from .degradation import with_ladder
-from .inputs import NamedInput
+from .inputs import NamedInput, check_privacy, privacy_of
 from .outputs import Outputs, refuse_own_inputs
 from .service import Reloader
 from .tracking import RecordedTimes, check_tracking
@@ -191,6 +191,7 @@ def build(plan: RunPlan) -> BuiltRun:
     # counts once every output has it
     last = [] if plan.supervised is None else [Shared(plan.supervised)]
     check_tracking(config, plan.model.spec.labels, acts=plan.acts)
+    check_privacy(config, plan.model.spec.labels)
     lanes = []
     for i, (name, source, _) in enumerate(plan.inputs):
         recorders = plan.recorders[i : i + 1]
@@ -204,6 +205,7 @@ def build(plan: RunPlan) -> BuiltRun:
                 name,
                 recorders[0].note if recorders else note_nothing,
                 _analyser(plan, shapes, name, recorders),
+                privacy_of(config, name),
             )
         )
     pipeline = Pipeline(
@@ -215,6 +217,7 @@ def build(plan: RunPlan) -> BuiltRun:
         name=lanes[0].name,
         note=lanes[0].note,
         analyser=lanes[0].analyser,
+        privacy=lanes[0].privacy,
         more=lanes[1:],
         max_age_ms=config.max_age_ms,
         max_frames=config.max_frames,

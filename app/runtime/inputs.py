@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from ..analytics.tables import one_of, read_table
 from ..config import ClipOptions, Config, NamedSource, RecordOptions, parse_sources
+from ..core.errors import ConfigError
 from ..core.interfaces import GPU_ENGINES, FrameSource
 from ..core.packets import PacketFan
 from ..pipeline.handoff import Policy
+from ..pipeline.privacy import FACE, Privacy, PrivateArea
 from ..sources.base import SourceOptions, first_camera
 from ..sources.reconnect import Endurance
 from ..sources.uri import make_source
@@ -69,7 +73,8 @@ def make_inputs(config: Config, policy: Policy) -> list[NamedInput]:
     patient = replace(config, wait=config.wait or config.reconnect)
     inputs = []
     for each in parse_sources(config.sources):
-        fan, own = packets_for(config, policy), config_of_source(patient, each)
+        fan = packets_for(config, policy, each.name)
+        own = config_of_source(patient, each)
         inputs.append(NamedInput(each.name, make_input(own, policy, fan), fan))
     return inputs
 
@@ -80,11 +85,48 @@ def config_of_source(config: Config, named: NamedSource) -> Config:
     return replace(config, source=named.uri, sources=(), mask=masks)
 
 
-def packets_for(config: Config, policy: Policy) -> PacketFan | None:
-    """Where a source is to give its packets, if an output of the configuration copies them."""
+def packets_for(config: Config, policy: Policy, name: str = "") -> PacketFan | None:
+    """Where a source is to give its packets, if an output of the configuration copies them.
+
+    Nobody copies those of a source of which something is hidden.
+    """
     outputs = (config.record, config.clips)
     wanted = any(each.path is not None and copies(each, policy) for each in outputs)
+    if wanted and privacy_of(config, name) is not None:
+        log.info(
+            "recordings%s are encoded anew, as [[privacy]] or blur_faces hides parts of them",
+            f" of {name}" if name else "",
+        )
+        return None
     return PacketFan() if wanted else None
+
+
+def privacy_of(config: Config, name: str = "") -> Privacy | None:
+    """What is hidden of the source with this name, None where nothing is; raises ConfigError."""
+    names = [each.name for each in parse_sources(config.sources)]
+    areas = []
+    for i, row in enumerate(config.privacy, 1):
+        where = f"[[privacy]] {i}"
+        if "source" in row:
+            if not names:
+                raise ConfigError(f"{where} names a source; leave that out, as one runs")
+            one_of(row["source"], names, f"source in {where}")
+        if row.get("source", name) == name:
+            told = {key: value for key, value in row.items() if key != "source"}
+            areas.append(read_table(PrivateArea, told, where))
+    privacy = Privacy(areas, faces=config.blur_faces)
+    return privacy if areas or config.blur_faces else None
+
+
+def check_privacy(config: Config, labels: Sequence[str]) -> None:
+    """Raise ConfigError for what would hide nothing with a model of these labels."""
+    for name in [each.name for each in parse_sources(config.sources)] or [""]:
+        privacy_of(config, name)
+    if config.blur_faces and FACE not in labels:
+        raise ConfigError(
+            f"blur_faces needs a model with the label {FACE!r}, such as the default one; use that, "
+            "or leave blur_faces out and hide areas by [[privacy]]"
+        )
 
 
 def copies(options: RecordOptions | ClipOptions, policy: Policy) -> bool:

@@ -31,7 +31,7 @@ from ..sinks.golden import GoldenSink
 from .build import RunPlan, Summary, build
 from .degradation import with_ladder
 from .engines import choose_model, thresholds
-from .inputs import NamedInput, choose_source, make_input, make_inputs, packets_for
+from .inputs import NamedInput, check_privacy, choose_source, make_input, make_inputs, packets_for
 from .multi_gpu import refuse_unspreadable
 from .outputs import Outputs, refuse_own_inputs
 from .service import Reloader, make_canary, make_recorder
@@ -192,6 +192,7 @@ def prepare_engine(config: Config, supervised: Supervised | None = None) -> Prep
     model = choose_model(config)
     spec = model.spec
     check_tracking(config, spec.labels)
+    check_privacy(config, spec.labels)
     factory, make_ladder = with_ladder(config, model, Policy.LATEST)
     inferred = supervised.inferred if supervised is not None else lambda: None
     canary = make_canary(config, model, inferred)

@@ -38,7 +38,7 @@ from ..sinks.json_lines import JsonLinesSink, cure
 from ..sinks.video import VideoFileSink, draw_result
 from ..sources.camera import list_cameras
 from ..sources.uri import is_recording, make_source
-from .inputs import endurance_of, source_options
+from .inputs import endurance_of, privacy_of, source_options
 from .outputs import has_outputs
 from .zones import RunShapes
 
@@ -150,6 +150,7 @@ class WindowController:
             note=note,
             power=power,
             analyser=self.shapes.analyser(clock=clock),
+            privacy=privacy_of(config),
         )
         self.state: Callable[[], SessionState] = self.session.state
         self.take: Callable[[], tuple[Result, Sequence[str]] | None] = self._latest.take_labelled

@@ -277,7 +277,7 @@ class MqttPublisher:
                 self._client.publish(self._topic(topic), text, 1, True)
 
     def _tell_picture(self) -> None:
-        """Let the broker keep the newest snapshot, once it is written, and again once it is better."""
+        """Let the broker keep the newest snapshot once it is written, and whenever it is better."""
         if (path := self._picture) is None:
             return
         try:

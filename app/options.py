@@ -176,6 +176,14 @@ class MqttOptions:
     ca_file: str | None = key(None, "authorities to trust (default: the system's)", metavar="FILE")
     client_id: str | None = key(None, "name of this client at the broker")
     detections: bool = key(True, "publish detections, besides events and figures")
+    home_assistant: bool = key(
+        False,
+        "tell Home Assistant of each camera: state, counts, last event and snapshot",
+        flag="--home-assistant",
+    )
+    discovery_prefix: str = key(
+        "homeassistant", "topic below which Home Assistant looks for devices"
+    )
     stats_s: float = key(10.0, "seconds between figures; 0: none", limits=(0, 86_400))
     keepalive_s: int = key(15, "seconds after which a silent broker is lost", limits=(2, 3600))
     spool: str | None = key(

@@ -30,7 +30,7 @@ from ..sinks.objects import ObjectTally
 from ..sinks.store import EventStore
 from ..sinks.video import VideoFileSink
 from .inputs import copies
-from .tracking import ruled_actions, shape_names
+from .tracking import counted_labels, ruled_actions, shape_names
 
 if TYPE_CHECKING:
     from ..sinks.http.server import HttpService
@@ -319,9 +319,30 @@ class Outputs:
             told = {"state": status.state, "since": status.since, "cause": status.cause}
             return {"source": told, **(tally.retained() if tally else {})}
 
-        publisher = MqttPublisher(address, options, meter, figures=figures, retained=retained)
+        publisher = MqttPublisher(
+            address,
+            options,
+            meter,
+            figures=figures,
+            retained=retained,
+            **self._home_assistant(address.prefix, name) if options.home_assistant else {},
+        )
         self._services.append(publisher)
         return publisher
+
+    def _home_assistant(self, prefix: str, name: str) -> dict[str, Any]:
+        from ..sinks.home_assistant import discovery
+
+        config = self._config
+        zones, lines = shape_names(config, name)
+        end, message = discovery(
+            prefix, name=name or prefix, zones=zones, lines=lines, labels=counted_labels(config)
+        )
+        folder = config.events.snapshots
+        return {
+            "announced": {f"{config.mqtt.discovery_prefix}/{end}": message},
+            "snapshots": None if folder is None else Path(folder),
+        }
 
     def _make_http(self, text: str) -> HttpService:
         for module in ("aiohttp", "prometheus_client"):

@@ -73,6 +73,13 @@ def shape_names(config: Config, source: str) -> tuple[list[str], list[str]]:
     return of(config.zone), of(config.line)
 
 
+def counted_labels(config: Config) -> list[str]:
+    """Those that events, zones, lines and rules name; people where nothing is named."""
+    rows = (*config.zone, *config.line, *config.rule)
+    named = [*config.events.labels, *(label for row in rows for label in row.get("labels", ()))]
+    return list(dict.fromkeys(named)) or ["person"]
+
+
 def check_tracking(config: Config, labels: Sequence[str], *, acts: bool = True) -> None:
     """Raise ConfigError for zones, lines, masks and rules that this model or run does not fit.
 

@@ -137,6 +137,8 @@ class MqttPublisher:
     Events of a zone or line also go to ``/zones/NAME/events`` and ``/lines/NAME/events``. What
     ``retained`` gives, JSON by topic, is published and kept by the broker whenever it has changed,
     at most once a second. At the end the state of the source stays there, and all else is cleared.
+    ``announced``, absolute topics with their JSON, are retained; the newest snapshot of an event, a
+    file below ``snapshots``, is retained under ``/snapshot``.
     ``start`` and ``stop`` around the run, ``emit`` and ``notice`` from any thread: they append to
     the spool and never wait. A thread of its own and one of the library do all else.
     """
@@ -149,8 +151,12 @@ class MqttPublisher:
         *,
         figures: Callable[[], Mapping[str, Any]],
         retained: Callable[[], Mapping[str, Any]] = dict,
+        announced: Mapping[str, Any] | None = None,
+        snapshots: Path | None = None,
     ) -> None:
-        self._retained = retained
+        self._retained, self._announced, self._snapshots = retained, announced or {}, snapshots
+        self._picture: Path | None = None  # of the newest event that has one
+        self._shown: tuple[Path, int] | None = None  # the one that the broker has, and its time
         self._told: dict[str, str] = {}  # by topic, what the broker keeps
         self._address, self._options, self._meter = address, options, meter
         self._figures = figures
@@ -202,6 +208,8 @@ class MqttPublisher:
             self._put(f"zones/{topic_part(event.event.zone)}/events", event.text)
         if event.event is not None and event.event.line is not None:
             self._put(f"lines/{topic_part(event.event.line)}/events", event.text)
+        if self._snapshots is not None and event.event is not None and event.event.snapshot:
+            self._picture = self._snapshots / event.event.snapshot
 
     def close(self) -> None:
         """The run's frames have ended; ``stop`` says good-bye."""
@@ -253,6 +261,7 @@ class MqttPublisher:
         if self._connected and now_s >= self._told_s:
             self._told_s = now_s + RETAINED_S
             self._tell_retained()
+            self._tell_picture()
         if self._options.stats_s and self._connected and now_s >= self._stats_s:
             self._stats_s = now_s + self._options.stats_s
             self._client.publish(
@@ -266,6 +275,18 @@ class MqttPublisher:
             if self._told.get(topic, "") != text:
                 self._told[topic] = text
                 self._client.publish(self._topic(topic), text, 1, True)
+
+    def _tell_picture(self) -> None:
+        """Let the broker keep the newest snapshot once it is written, and whenever it is better."""
+        if (path := self._picture) is None:
+            return
+        try:
+            shown = path, path.stat().st_mtime_ns
+            if shown != self._shown:
+                self._client.publish(self._topic("snapshot"), path.read_bytes(), 0, True)
+                self._shown = shown
+        except OSError as error:  # not written yet, or removed by now
+            log.debug("no snapshot: %s", error)
 
     def _take_acks(self) -> None:
         while self._acks:
@@ -335,6 +356,9 @@ class MqttPublisher:
             self._away(f"the broker refuses the connection: {foreign(reason)}")
             return
         client.publish(self._topic("status"), "online", 1, True)
+        for topic, message in self._announced.items():
+            client.publish(topic, json.dumps(message), 1, True)
+        self._shown = None
         log.info("connected to %s", self._address.name)
         self._meter.trouble = ""
         self._told.clear()  # a broker that was restarted may have forgotten it

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.sinks.http.kit import ask, site
-from tests.sinks.kit import event
+from tests.sinks.kit import ROOT, event
 from tests.sinks.mqtt.broker import until
 
 
@@ -100,3 +101,21 @@ def test_metrics_tell_of_objects() -> None:
         le = "kestrel_zone_dwell_seconds_bucket"
         assert told[le, who, ("le", "5.0"), where, zone] == 1
         assert told[le, who, ("le", "2.0"), where, zone] == 0
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
+    board = json.loads((ROOT / "docs/grafana.json").read_text())
+    asked = {
+        name
+        for panel in board["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"\b(?:kestrel|process)_\w+", target["expr"])
+    }
+    with site() as made:
+        made.other.dropped("queue full")
+        made.tally.happened([event("enter", 1, zone="door"), event("appear", 1)], [])
+        body = made.get("/metrics")[1].decode()
+    assert len(asked) > 10
+    declared = set(re.findall(r"^# TYPE (\w+)", body, re.MULTILINE))
+    known = declared | {f"{name}_bucket" for name in declared}
+    assert asked <= known

@@ -168,6 +168,10 @@ def make_parser(command: str) -> argparse.ArgumentParser:
     what.add_argument("--sweep", action="append", metavar="KEY=A,B,C", help=text)
     text = "fresh processes: from the command to the first boxes"
     what.add_argument("--startup", action="store_true", help=text)
+    text = "how many cameras like the recording it holds: all frames, with the motion gate"
+    what.add_argument("--cameras", action="store_true", help=text)
+    text = "with --cameras: how old a frame may be when its boxes are ready (p99)"
+    bench.add_argument("--age-ms", type=float, default=400.0, help=text)
     pair, text = ("A.json", "B.json"), "two reports, side by side"
     what.add_argument("--compare", nargs=2, type=Path, metavar=pair, help=text)
 
@@ -380,6 +384,10 @@ def _bench(args: argparse.Namespace) -> int:
         from .bench.rounds import run_startup
 
         return run_startup(config, destination, rounds=args.rounds)
+    if args.cameras:
+        from .bench.cameras import run_cameras
+
+        return run_cameras(config, destination, age_ms=args.age_ms, seconds=args.seconds)
     from .bench import run_bench
 
     return run_bench(config, destination, seconds=args.seconds)

@@ -33,12 +33,14 @@ def test_frames_that_are_lost_are_too_many_cameras() -> None:
     assert Trial(2, 15, 50.0, 0.0, 1.0, 50, 100, NO_ENERGY).holds(400)
 
 
-def test_the_command_measures_and_reports(tiny_model: Path, tmp_path: Path, monkeypatch) -> None:
+def test_the_command_measures_and_reports(
+    tiny_model: Path, tmp_path: Path, monkeypatch, valid
+) -> None:
     monkeypatch.setattr("app.commands.bench.cameras.MOST", 2)
     report = tmp_path / "report.json"
     words = ["bench", "--cameras", "--source", "sample:", "--model", str(tiny_model)]
     assert main([*words, "--seconds", "1", "--age-ms", "60000", "--json", str(report)]) == 0
-    told = json.loads(report.read_text())
+    told = valid(json.loads(report.read_text()))
     assert told["kind"] == "cameras" and set(told["modes"]) >= {"all frames", "motion gate"}
     whole = told["modes"]["all frames"]
     assert whole is None or (whole["cameras"] <= 2 and whole["inferred"] > 0.5)

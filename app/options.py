@@ -212,6 +212,10 @@ class HttpOptions:
     address: str | None = key(None, "live page, stream, health, metrics", metavar="[ADDRESS:]PORT")
     token: str | None = key(None, "or KESTREL_HTTP_TOKEN", metavar="TOKEN", secret=True)
     token_file: str | None = key(None, "file with the token", metavar="FILE")
+    view_token: str | None = key(
+        None, "another one, with which nothing can be changed", metavar="TOKEN", secret=True
+    )
+    view_token_file: str | None = key(None, "file with that", metavar="FILE")
     cert_file: str | None = key(None, "certificate; with key_file: HTTPS", metavar="FILE")
     key_file: str | None = key(None, "private key of the certificate", metavar="FILE")
     jpeg_quality: int = key(80, "of the stream's pictures", limits=(10, 100))

@@ -350,7 +350,11 @@ class Outputs:
         from ..sinks.http.server import HttpService, parse_address
 
         options = self._config.http
-        address = parse_address(text, _secret(options.token, options.token_file))
+        address = parse_address(
+            text,
+            _secret(options.token or os.environ.get("KESTREL_HTTP_TOKEN"), options.token_file),
+            view_token=_secret(options.view_token, options.view_token_file),
+        )
         service = HttpService(
             address,
             options,
@@ -397,15 +401,13 @@ def _need(module: str, flag: str, extra: str = "outputs") -> None:
 
 
 def _secret(value: str | None, file: str | None) -> str | None:
-    """The token of --http: from the flag, else the environment, else its file."""
-    if value or os.environ.get("KESTREL_HTTP_TOKEN"):
-        return value or os.environ["KESTREL_HTTP_TOKEN"]
-    if file is None:
-        return None
+    """A token of --http: from the flag, else its file."""
+    if value or file is None:
+        return value or None
     try:
         return Path(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read token_file {file} of [http]: {error}") from error
+        raise ConfigError(f"cannot read the token file {file} of [http]: {error}") from error
 
 
 def refuse_own_inputs(config: Config, model: Model | None, policy: Policy) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
+from contextvars import ContextVar
 from urllib.parse import parse_qs
 
 from aiohttp import web
 
 DAYS = 30  # that a browser keeps the cookie
 BODY_S, BODY_BYTES = 10.0, 4096  # of the form
+LOOKS_ONLY = ContextVar("looks_only", default=False)  # who sent the request under way
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Kestrel</title>
@@ -43,32 +45,22 @@ class Login:
         """Whether the request has the token as a header, or the cookie."""
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return self._right(given)
+            return self.is_right(given)
         cookie = request.cookies.get(self._name, "")
         return hmac.compare_digest(_bytes(cookie), self._value.encode())
 
     def by_link(self, request: web.Request) -> web.Response | None:
         """To the same address without its right ``?token=``, which leaves a cookie instead."""
-        if not self._right(request.query.get("token", "")):
+        if not self.is_right(request.query.get("token", "")):
             return None
-        return self._welcome(request)
+        return self.welcome(request)
 
-    async def by_form(self, request: web.Request) -> web.Response | None:
-        """The same for the form of the login page; None where its token is wrong."""
-        length = request.content_length
-        if length is None or length > BODY_BYTES or "Content-Encoding" in request.headers:
-            return None
-        try:
-            body = await asyncio.wait_for(request.read(), BODY_S)
-        except (web.HTTPException, web.RequestPayloadError, asyncio.TimeoutError):
-            return None
-        given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])
-        return self._welcome(request) if self._right(given[0]) else None
-
-    def _right(self, given: str) -> bool:
+    def is_right(self, given: str) -> bool:
+        """Whether it is the token."""
         return hmac.compare_digest(_bytes(given.strip()), self._token)
 
-    def _welcome(self, request: web.Request) -> web.Response:
+    def welcome(self, request: web.Request) -> web.Response:
+        """To the same address without a token in it, with the cookie."""
         clean = request.rel_url.without_query_params("token")
         # a path that begins with two slashes would be another host
         answer = web.Response(status=303, headers={"Location": "/" + str(clean).lstrip("/\\")})
@@ -81,6 +73,18 @@ class Login:
             secure=self._tls,
         )
         return answer
+
+
+async def token_of_form(request: web.Request) -> str | None:
+    """What the form of the login page holds; None where it is not that form."""
+    length = request.content_length
+    if length is None or length > BODY_BYTES or "Content-Encoding" in request.headers:
+        return None
+    try:
+        body = await asyncio.wait_for(request.read(), BODY_S)
+    except (web.HTTPException, web.RequestPayloadError, asyncio.TimeoutError):
+        return None
+    return parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
 
 
 def asks_for_page(request: web.Request) -> bool:

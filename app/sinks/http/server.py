@@ -30,7 +30,7 @@ from ...core.text import foreign
 from ..adapters import instruments
 from ..objects import ObjectTally
 from ..store import EventStore
-from .login import Login, asks_for_page, login_page
+from .login import LOOKS_ONLY, Login, asks_for_page, login_page, token_of_form
 from .metrics import Metrics
 from .review import Review
 from .routes import Health, ResultFeed, Routes, judge, viewers
@@ -46,11 +46,15 @@ MIN_TOKEN = 8
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """A host and port to bind to, and the token that is asked for, if any."""
+    """A host and port to bind to, and the token that is asked for, if any.
+
+    With ``view_token`` everything can be seen and nothing changed.
+    """
 
     host: str
     port: int
     token: str | None = field(default=None, repr=False)
+    view_token: str | None = field(default=None, repr=False)
 
     @property
     def is_loopback(self) -> bool:
@@ -61,24 +65,28 @@ class ListenAddress:
             return self.host == "localhost"
 
 
-def parse_address(text: str, token: str | None = None) -> ListenAddress:
+def parse_address(
+    text: str, token: str | None = None, *, view_token: str | None = None
+) -> ListenAddress:
     """``[ADDRESS:]PORT``; raises ConfigError, also for an open address without a token."""
     match = re.fullmatch(r"(?:(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):)?([0-9]{1,5})", text.strip())
     if match is None or int(match[2]) > 65535:
         raise ConfigError(f"--http is {text!r}; write PORT, ADDRESS:PORT or [IPV6]:PORT")
-    address = ListenAddress((match[1] or LOOPBACK).strip("[]"), int(match[2]), token or None)
+    host, port = (match[1] or LOOPBACK).strip("[]"), int(match[2])
+    address = ListenAddress(host, port, token or None, view_token or None)
     if not address.is_loopback and address.token is None:
         raise ConfigError(
             f"--http {text} can be reached from outside, so it needs a token: --http-token, "
             "KESTREL_HTTP_TOKEN or token_file in [http]"
         )
-    if address.token is not None and (
-        len(address.token) < MIN_TOKEN or not re.fullmatch(r"[!-~]+", address.token)
-    ):
-        raise ConfigError(
-            f"the token of --http needs {MIN_TOKEN} or more visible ASCII characters; "
-            "for example: openssl rand -hex 16"
-        )
+    if address.view_token is not None and address.token in (None, address.view_token):
+        raise ConfigError("view_token of [http] needs a token beside it, another one; set both")
+    for given in filter(None, (address.token, address.view_token)):
+        if len(given) < MIN_TOKEN or not re.fullmatch(r"[!-~]+", given):
+            raise ConfigError(
+                f"the token of --http needs {MIN_TOKEN} or more visible ASCII characters; "
+                "for example: openssl rand -hex 16"
+            )
     return address
 
 
@@ -89,6 +97,7 @@ CLIENTS = 1024  # remembered
 CONNECTIONS = 64  # open at a time
 SILENT_S = 10.0  # without a whole request
 TOLD_AGAIN_S = 60.0  # a fault of the same client
+READS = ("GET", "HEAD")
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -110,7 +119,8 @@ class Guard:
         clock_s: Callable[[], float] = monotonic,
     ) -> None:
         self._clock_s = clock_s
-        self._login = None if address.token is None else Login(address.token, tls=tls)
+        tokens = filter(None, (address.token, address.view_token))
+        self._logins = [Login(token, tls=tls) for token in tokens]
         self._faults: OrderedDict[str, float] = OrderedDict()  # of whom, and when one was told
         self._tokens: OrderedDict[str, tuple[float, float]] = OrderedDict()  # left, as of when
         self._serving: set[object] = set()  # connections with a request under way
@@ -124,7 +134,12 @@ class Guard:
             self._serving.add(request.protocol)
             try:
                 answer = await self._own_answer(request)
-                return answer if answer is not None else await handler(request)
+                if answer is not None:
+                    return answer
+                made = await handler(request)
+                if request.method not in READS and made.status < 400:
+                    log.info("%s %s by %s", request.method, request.path, request.remote)
+                return made
             except web.HTTPException as error:  # not found, method not allowed
                 return web.Response(status=error.status, text=f"{error.status}: {error.reason}\n")
             except ConnectionError:  # it has left
@@ -171,24 +186,28 @@ class Guard:
 
     async def _own_answer(self, request: web.Request) -> web.Response | None:
         """A refusal, or what a login gives; None: the request may be answered."""
-        client, login = request.remote or "", self._login
+        client, logins = request.remote or "", self._logins
         # a page of cards asks for dozens of small pictures, a video for a piece after the other
         if not self._spend(client, FILE_COSTS if request.path.startswith(FILES) else 1.0):
             return _text(429, "too many requests", {"Retry-After": "1"})
-        if login is None:
+        if not logins:
             # A page of a stranger, opened in a browser here, may ask a name that it made point to
             # this machine; then it would read the answer. Only this machine's own names are served.
             if re.sub(r":\d+$", "", request.headers.get("Host", "")) in _LOCAL_NAMES:
                 return None
             return _text(403, "ask for localhost, or set a token (--http-token)")
-        welcome = login.by_link(request)
-        if welcome is not None and (request.path == "/" or asks_for_page(request)):
-            return welcome
-        if welcome is not None or login.admits(request):
-            return None  # a program may give the token in the address of a picture
+        for login in logins:
+            welcome = login.by_link(request)
+            if welcome is not None and (request.path == "/" or asks_for_page(request)):
+                return welcome
+            if welcome is not None or login.admits(request):
+                # a program may give the token in the address of a picture
+                return self._may(request, changes=login is logins[0])
         form = request.method == "POST" and request.path == "/"
-        if form and (welcome := await login.by_form(request)) is not None:
-            return welcome
+        if form and (given := await token_of_form(request)) is not None:
+            for login in logins:
+                if login.is_right(given):
+                    return login.welcome(request)
         self._spend(client, FAILED_COSTS)
         if form or asks_for_page(request):
             return login_page(again=form)
@@ -197,6 +216,15 @@ class Guard:
             "a token is needed: the header 'Authorization: Bearer TOKEN'; a browser is asked for "
             "it at /",
             {"WWW-Authenticate": "Bearer"},
+        )
+
+    def _may(self, request: web.Request, *, changes: bool) -> web.Response | None:
+        """A refusal for who may only look."""
+        LOOKS_ONLY.set(not changes)
+        if changes or request.method in READS:
+            return None
+        return web.json_response(
+            {"error": "this token is for looking; log in with the other one"}, status=403
         )
 
     def _spend(self, client: str, cost: float) -> bool:

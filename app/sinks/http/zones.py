@@ -11,6 +11,7 @@ from aiohttp import web
 
 from ...core.errors import ConfigError
 from ...core.interfaces import LiveShapes
+from .login import LOOKS_ONLY
 
 PATH = "/api/v1/zones"
 MAX_BODY_BYTES = 256 * 1024  # 64 shapes of 100 points need about half
@@ -21,7 +22,7 @@ class ZoneRoutes:
     """GET and PUT of ``{"zone": [...], "line": [...]}``, rows as in the configuration file.
 
     GET adds ``"file"``, where they are kept (null: nowhere), and ``"fixed": true`` in a run whose
-    zones cannot be changed. PUT replaces all rows of a source from
+    zones cannot be changed, or for who may only look. PUT replaces all rows of a source from
     the next frame on, and keeps them there with ``"save": true``; it answers as GET does, else with
     ``{"error": TEXT}`` and status 400, 403, 409 (cannot be saved), 413 or 415.
     """
@@ -42,7 +43,8 @@ class ZoneRoutes:
             told = self._shapes.read(self._name_of(request))
         except web.HTTPNotFound as fault:
             return _refused(404, fault.reason)
-        return web.json_response({**told, "file": self._file()})
+        fixed = {"fixed": True} if LOOKS_ONLY.get() else {}
+        return web.json_response({**told, "file": self._file(), **fixed})
 
     async def put(self, request: web.Request) -> web.Response:
         """Other rows; all or nothing."""

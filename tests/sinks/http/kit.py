@@ -38,13 +38,14 @@ class Site:
         token: str | None = None,
         shapes=None,
         store: EventStore | None = None,
+        view_token: str | None = None,
         **options,
     ) -> None:
         self.stats = Meter()
         self.tally = ObjectTally(["door"], ["gate"])
         self.meter, self.other = OutputMeter("http"), OutputMeter("mqtt")
         self.service = HttpService(
-            parse_address(address, token),
+            parse_address(address, token, view_token=view_token),
             HttpOptions(**options),
             self.meter,
             stats=self.stats.snapshot,

@@ -25,7 +25,7 @@ from app.core.states import SourceStatus
 from app.sinks.http.routes import judge
 from app.sinks.http.server import parse_address
 from tests.certificates import certificates
-from tests.sinks.http.kit import BOX, Site, ask, site
+from tests.sinks.http.kit import BOX, Site, ask, shapes, site
 from tests.sinks.kit import found, result, textured
 from tests.sinks.mqtt.broker import until
 
@@ -113,6 +113,29 @@ def test_a_browser_is_asked_for_the_token_once() -> None:
         assert made.get("/", Cookie=cookie[:-1] + "g")[0] == 401
     with site("0.0.0.0:0", "another-token") as made:
         assert made.get("/", Cookie=cookie)[0] == 401
+
+
+def test_who_may_look_may_change_nothing_and_changes_are_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    tokens = {"token": "the-right-token", "view_token": "only-to-look"}
+    with site("0.0.0.0:0", shapes=shapes(), **tokens) as made:
+        for token, status in (("only-to-look", 403), ("the-right-token", 200)):
+            sent = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+            assert made.get("/healthz", **sent)[0] in (200, 503)
+            code, body, _ = made.get("/api/v1/zones", **sent)
+            assert code == 200 and ("fixed" in json.loads(body)) is (status == 403)
+            assert made.get("/api/v1/zones", "PUT", b"{}", **sent)[0] == status
+            assert made.post("/", f"token={token}".encode())[0] == 303
+    told = [r.getMessage() for r in caplog.records if "PUT /api/v1/zones" in r.getMessage()]
+    assert len(told) == 1 and "127.0.0.1" in told[0]
+
+
+def test_a_token_to_look_needs_another_one_beside_it() -> None:
+    for token in (None, "only-to-look"):
+        with pytest.raises(ConfigError, match="view_token"):
+            parse_address("80", token, view_token="only-to-look")
 
 
 @pytest.mark.parametrize("body", [b"", b"token=\xff", b"token=%ff%fe", b"x" * 100_000, b"token"])

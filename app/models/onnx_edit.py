@@ -360,6 +360,30 @@ def to_fp16(weights: Path, out: Path) -> None:
         onnx.save(model, str(out))
 
 
+def to_half_network(weights: Path, out: Path) -> None:
+    """Compute in half precision up to the last convolutions, from an input that is half, too.
+
+    What follows them stays float32, as do the outputs: half precision knows coordinates beyond 512
+    to half a pixel only. For TensorRT. Raises ModelError.
+    """
+    load_onnxruntime()
+    onnx = load_onnx()
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    with _quietly(f"{weights} cannot be converted"):
+        model = onnx.load(str(weights))
+        for i, node in enumerate(model.graph.node):
+            node.name = node.name or f"node_{i}"
+        after = set(unquantised(model.graph))
+        weighted = {n.name for n in model.graph.node if n.op_type in WEIGHT_OPERATORS}
+        model = convert_float_to_float16(
+            model,
+            keep_io_types=[output.name for output in model.graph.output],
+            node_block_list=[*(after - weighted)],
+        )
+        onnx.save(model, str(out))
+
+
 def to_half_weights(weights: Path, out: Path) -> None:
     """Half the file, the same speed: weights lie as float16 and a Cast makes them float32.
 

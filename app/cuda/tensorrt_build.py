@@ -12,7 +12,6 @@ import logging
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -61,7 +60,7 @@ def load_tensorrt() -> Any:
     return tensorrt
 
 
-class Messages:
+class BuilderLog:
     """What TensorRT says while it is asked for something; it reports faults in no other way."""
 
     def __init__(self) -> None:
@@ -84,9 +83,9 @@ class Messages:
 
 
 @cache
-def messages_of(trt: Any) -> tuple[Any, Messages]:
+def messages_of(trt: Any) -> tuple[Any, BuilderLog]:
     """TensorRT's logger, of which a process must have one only, and what it hears."""
-    messages = Messages()
+    messages = BuilderLog()
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -198,7 +197,13 @@ def build_plan(
         parser = trt.OnnxParser(network, logger)
         if not parser.parse_from_file(str(ready)):
             errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
-            raise _refused(spec, errors, messages, precision)
+            why = one_line(RuntimeError(errors[0])) if errors else messages.first()
+            cure = "use --engine cuda or ort-cuda"
+            if precision == "int8":
+                cure = f"TensorRT takes what `models quantize --for gpu` makes; else {cure}"
+            elif frames > 1:
+                cure = "its file may be of one frame only: leave --batch out"
+            raise ModelError(f"TensorRT does not take the file of {spec.name}: {why}; {cure}")
         config = builder.create_builder_config()
         config.progress_monitor = monitor = _monitor(trt, progress)
         if precision == "fp32":
@@ -219,13 +224,3 @@ def build_plan(
                     cure = "end what else uses the GPU's memory, or choose a smaller model"
                 raise DeviceError(f"TensorRT cannot build {spec.name}: {why}; {cure}")
         return bytes(memoryview(plan))
-
-
-def _refused(
-    spec: ModelSpec, errors: Sequence[str], messages: Messages, precision: Precision
-) -> ModelError:
-    why = one_line(RuntimeError(errors[0])) if errors else messages.first()
-    cure = "use --engine cuda or ort-cuda"
-    if precision == "int8":
-        cure = f"TensorRT takes what `models quantize --for gpu` makes; else {cure}"
-    return ModelError(f"TensorRT does not take the file of {spec.name}: {why}; {cure}")

@@ -364,7 +364,8 @@ def to_half_network(weights: Path, out: Path) -> None:
     """Compute in half precision up to the last convolutions, from an input that is half, too.
 
     What follows them stays float32, as do the outputs: half precision knows coordinates beyond 512
-    to half a pixel only. For TensorRT. Raises ModelError.
+    to half a pixel only. A file that computes in half precision stays as it is. For TensorRT.
+    Raises ModelError.
     """
     load_onnxruntime()
     onnx = load_onnx()
@@ -372,15 +373,23 @@ def to_half_network(weights: Path, out: Path) -> None:
 
     with _quietly(f"{weights} cannot be converted"):
         model = onnx.load(str(weights))
-        for i, node in enumerate(model.graph.node):
+        graph = model.graph
+        constants = {tensor.name for tensor in graph.initializer}
+        image = [tensor for tensor in graph.input if tensor.name not in constants]
+        del graph.input[:]  # the converter would give constants that are listed there two types
+        graph.input.extend(image)
+        for i, node in enumerate(graph.node):
             node.name = node.name or f"node_{i}"
-        after = set(unquantised(model.graph))
-        weighted = {n.name for n in model.graph.node if n.op_type in WEIGHT_OPERATORS}
-        model = convert_float_to_float16(
-            model,
-            keep_io_types=[output.name for output in model.graph.output],
-            node_block_list=[*(after - weighted)],
-        )
+        after = set(unquantised(graph))
+        weighted = [node for node in graph.node if node.op_type in WEIGHT_OPERATORS]
+        weights_names = {name for node in weighted for name in node.input[1:]}
+        half = onnx.TensorProto.FLOAT16
+        if not any(t.data_type == half and t.name in weights_names for t in graph.initializer):
+            model = convert_float_to_float16(
+                model,
+                keep_io_types=[output.name for output in graph.output],
+                node_block_list=[*(after - {node.name for node in weighted})],
+            )
         onnx.save(model, str(out))
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from app.core.errors import ConfigError, DeviceError
 from app.cuda import ort_providers
-from app.cuda.ort import QUANTISED, choose_precision, session_options, session_providers
+from app.cuda.engine_cache import QUANTISED, choose_precision
+from app.cuda.ort import session_options, session_providers
 from app.cuda.ort_providers import load_libraries, missing_provider, tensorrt_version, unloadable
 from app.models.onnx_session import NetworkIO, network_io, open_session
 from tests.inference.test_cpu import H, W, network, spec

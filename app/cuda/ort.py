@@ -71,6 +71,7 @@ class OrtEngine:
         quantised = QUANTISED in weights.read_bytes()
         self._precision = choose_precision(engine, precision, quantised=quantised)
         load_libraries(engine)
+        self._extras = extras_of(self._io, self._precision)
         self._cache = None
         if engine == "ort-tensorrt":
             self._cache = tensorrt_cache(
@@ -108,6 +109,7 @@ class OrtEngine:
             precision=self._precision,
             network=self._io,
             engine_cache=engine_cache,
+            extras=self._extras,
         )
         options, name = session_options(self._io), PROVIDERS[self._engine].name
         make = load_onnxruntime().InferenceSession
@@ -115,6 +117,11 @@ class OrtEngine:
             # with its own fallback it would print, and go on with the CPU
             session = make(str(self._weights), options, providers=providers, enable_fallback=0)
         except Exception as fault:  # ONNX Runtime's own errors have no common root
+            for extra in self._extras:
+                if EXTRAS[extra].lower() in str(fault).lower():
+                    log.info("%s goes without %s: %s", self._engine, extra, one_line(fault))
+                    self._extras = [each for each in self._extras if each != extra]
+                    return self._open(stream, engine_cache)
             why = unloadable(name) if "Please install" in str(fault) else _cured(fault)
             raise DeviceError(f"{self._engine} does not start: {why}") from fault
         if session.get_providers()[0] != name:  # it warns, and takes the next one
@@ -161,10 +168,11 @@ class OrtSlotNetwork:
         self._run_options = load_onnxruntime().RunOptions()
         if not io.varies:  # the host goes on at once; the stream keeps the order
             self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        # the first run allocates and searches for the fastest kernels
+        # the first run allocates and searches for the fastest kernels, the second may be captured
         context.driver.memcpy_htod(self.input, np.zeros(io.shape, np.float32))
-        self.enqueue(stream)
-        stream.synchronize()
+        for _ in range(2):
+            self.enqueue(stream)
+            stream.synchronize()
 
     def run_for(self, frames: int) -> OrtSlotNetwork:
         """See SlotNetwork."""
@@ -191,6 +199,22 @@ class OrtSlotNetwork:
 
 
 Options = dict[str, str]
+# of the CUDA provider, and what ONNX Runtime's message has where it does not take it: a build with
+# an old cuDNN has no NHWC, and a network that is not on the GPU as a whole no graph
+EXTRAS = {"prefer_nhwc": "nhwc", "enable_cuda_graph": "graph"}
+ASYNCHRONOUS_GRAPHS = (1, 28)  # older ones wait for the end of each replay, whatever they are told
+
+
+def extras_of(network: NetworkIO, precision: Precision) -> list[str]:
+    """What the CUDA provider is asked for besides, as this ONNX Runtime has it.
+
+    NHWC is what tensor cores want, so not in float32. TensorRT's provider has graphs, too, but
+    always waits for them, and the other slot's copy with it.
+    """
+    release = tuple(map(int, load_onnxruntime().__version__.split(".")[:2]))
+    nhwc = ["prefer_nhwc"] if precision != "fp32" else []
+    graphs = not network.varies and release >= ASYNCHRONOUS_GRAPHS
+    return [*nhwc, *(["enable_cuda_graph"] if graphs else [])]
 
 
 def session_providers(
@@ -201,10 +225,11 @@ def session_providers(
     precision: Precision,
     network: NetworkIO,
     engine_cache: Path | None = None,
+    extras: Sequence[str] = (),
 ) -> list[tuple[str, Options]]:
     """Providers and options for InferenceSession, best first; the CPU's comes by itself.
 
-    ``stream``: address of the CUDA stream that all work goes on.
+    ``stream``: address of the CUDA stream that all work goes on. ``extras``: see extras_of.
     """
     if PROVIDERS[engine].memory == "cpu":
         return [(PROVIDERS[engine].name, {})]
@@ -220,7 +245,7 @@ def session_providers(
         "use_tf32": "0" if precision == "fp32" else "1",
     }
     if engine == "ort-cuda":
-        return [(CUDA.name, cuda)]
+        return [(CUDA.name, cuda | dict.fromkeys(extras, "1"))]
     tensorrt = {
         **common,
         "trt_fp16_enable": "0" if precision == "fp32" else "1",
@@ -231,7 +256,8 @@ def session_providers(
         tensorrt |= {f"trt_profile_{which}_shapes": shape for which in ("min", "opt", "max")}
     if engine_cache is not None:
         tensorrt |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(engine_cache)}
-    return [(TENSORRT.name, tensorrt), (CUDA.name, cuda)]
+    nhwc = dict.fromkeys({"prefer_nhwc"} & set(extras), "1")
+    return [(TENSORRT.name, tensorrt), (CUDA.name, cuda | nhwc)]
 
 
 def session_options(network: NetworkIO) -> Any:

@@ -245,7 +245,13 @@ class TensorrtRun:
         width, height = spec.input.size_wh
         shape = (frames, 3, height, width)
         told = [(name, tuple(engine.get_tensor_shape(name))) for name in inputs]
-        types = {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in found}
+        try:
+            types = {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in found}
+        except TypeError as fault:  # bfloat16 and types of less than 8 bits
+            raise ModelError(
+                f"model {spec.name}: its engine has a tensor of a type that NumPy does not have: "
+                "build it with inputs and outputs in float32"
+            ) from fault
         if len(inputs) != 1 or types[inputs[0]] not in (np.float32, np.float16):
             raise ModelError(f"model {spec.name}: its engine takes {told}, not one float tensor")
         self._execution = engine.create_execution_context(

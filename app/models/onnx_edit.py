@@ -293,13 +293,15 @@ def to_int8(
     """Static quantisation with ``tensors`` (1,3,H,W) to calibrate; raises ModelError.
 
     For "cpu" activations are unsigned with a zero point, which ONNX Runtime's x86 and ARM kernels
-    take; for "gpu" signed and symmetric, as TensorRT wants. Weights have a scale per channel.
+    take; for "gpu" signed and symmetric, as TensorRT wants, which also takes no bias of 32 bits.
+    Weights have a scale per channel.
     """
     load_onnxruntime()
     onnx = load_onnx()
     from onnxruntime import quantization
 
-    options = {"ActivationSymmetric": True, "WeightSymmetric": True} if target == "gpu" else {}
+    symmetric = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
+    options = symmetric if target == "gpu" else {}
     kind = quantization.QuantType
     methods = {
         "minmax": quantization.CalibrationMethod.MinMax,

@@ -221,6 +221,11 @@ class OnnxParser(Bound):
         graph = onnx.load_from_string(content).graph
         numbers = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
         for node in graph.node:
+            constant = numbers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+            if constant is not None and constant.dtype != np.int8:
+                said = "only activation types allowed as input to this layer"
+                self._errors.append(f"{node.name}: {said}")
+                return False
             if node.op_type == "QuantizeLinear" and len(node.input) > 2:
                 offset = numbers.get(node.input[2])
                 if offset is not None and (offset.any() or offset.dtype != np.int8):
@@ -480,7 +485,7 @@ class IExecutionContext(Bound):
         return True
 
     def execute_async_v3(self, stream_handle: Any) -> bool:
-        stream, driver = ctypes.c_void_p(int(stream_handle)), self._trt.driver
+        stream, driver = ctypes.c_void_p(int(stream_handle)), ctypes.CDLL("libcuda.so.1")
         capturing = ctypes.c_int()
         said = None
         if not stream.value:
@@ -527,7 +532,7 @@ class IExecutionContext(Bound):
     def _has_room(self, name: str) -> bool:
         base, size = ctypes.c_size_t(), ctypes.c_size_t()
         address, places = self._addresses[name], (ctypes.byref(base), ctypes.byref(size))
-        if self._trt.driver.cuMemGetAddressRange_v2(*places, ctypes.c_size_t(address)):
+        if ctypes.CDLL("libcuda.so.1").cuMemGetAddressRange_v2(*places, ctypes.c_size_t(address)):
             return False
         return address + self._nbytes(name) <= base.value + size.value
 
@@ -561,7 +566,6 @@ def make(major: int, *, capability: str = "9.0") -> Any:
     trt.__version__, trt.major, trt.capability = told["version"], major, capability
     trt.steps, trt.step_s, trt.builds, trt.build_fault, trt.faults = 4, 0.0, 0, "", []
     trt.calls = []
-    trt.driver = ctypes.CDLL("libcuda.so.1")
     trt.nptype, trt.IHostMemory = nptype, IHostMemory
     for name, members in told["enums"].items():
         setattr(trt, name, EnumKind(members))

@@ -123,7 +123,7 @@ class Config:
     batch: int | None = key(
         None, "frames of several sources in one inference", limits=(1, 64), on="run"
     )
-    model: str | None = key(None, "name on the shelf, .onnx or .toml file", on=EVERY)
+    model: str | None = key(None, "name on the shelf, .onnx, .engine or .toml file", on=EVERY)
     engine: Engine = key("auto", "auto chooses by what is there", choices=ENGINES, on=EVERY)
     precision: Precision = key(
         "auto",

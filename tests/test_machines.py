@@ -6,6 +6,7 @@ Each is made up as far as these look: device files, cuda.h, what the driver and 
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from functools import partial
 from getpass import getuser
@@ -18,9 +19,11 @@ from app.commands.doctor import devices, host
 from app.commands.doctor.probe import Answer
 from app.config import Config
 from app.cuda import context
+from app.cuda.tensorrt import plan_cache
 from app.models.store import default_model
 from app.pipeline.handoff import Policy
 from app.runtime import engines
+from tests import fake_tensorrt
 from tests.commands.doctor.made_up import MadeUp
 from tests.test_setup import NODES, ROOT, Checkout, installed
 
@@ -98,6 +101,8 @@ def test_setup_installs_what_runs_there_and_tells_why(machine: Machine, tmp_path
     checkout = made(machine, tmp_path)
     asked = checkout("setup")
     assert installed(asked) == ["requirements.txt", *REQUIREMENTS[machine.variant]]
+    # TensorRT's bindings are the system's on a Jetson
+    assert any("--system-site-packages" in each for each in asked) == (machine.arch == "aarch64")
     (install,) = (each for each in asked if " install " in each)
     assert re.findall(r" ([a-z-]+[<>=]\S+)", install) == [*machine.pins]
     (told,) = re.findall(r"engines: (.*)", checkout.said)
@@ -168,9 +173,22 @@ def test_engines_are_those_that_can_run_there(
     monkeypatch.setattr(context, "find_gpu", lambda: gpu)
     reason = engines.without_gpu()
     assert (reason is None) == (machine.variant != "cpu")
-    choice = engines.choose_from(Config(), default_model(), Policy.LATEST, no_gpu=reason)
+    monkeypatch.setenv("KESTREL_CACHE", str(tmp_path / "cache"))
+    if machine.tensorrt:
+        monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt.make(10))
+    model = default_model()
+    choice = engines.choose_from(Config(), model, Policy.LATEST, no_gpu=reason)
     own = [] if machine.variant == "cpu" else ["cuda"]
     assert [name for name in choice.engines if name != "openvino"] == [*own, "cpu"]
+    if own and machine.tensorrt:  # without any onnxruntime-gpu
+        assert "takes minutes to build" in choice.skipped["tensorrt"]
+        where = {"device": gpu.name, "capability": gpu.capability, "driver": gpu.driver}
+        with plan_cache(model.spec.whole(), model.weights, "auto", **where).building():
+            pass
+        choice = engines.choose_from(Config(), model, Policy.LATEST, no_gpu=reason)
+        assert list(choice.engines)[:2] == ["tensorrt", "cuda"]
+    elif own:
+        assert "bindings are missing: pip install tensorrt-cu" in choice.skipped["tensorrt"]
 
 
 def test_the_recipe_of_the_readme_runs_on_jetpack_6(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from ..core.frame import Frame
 from ..core.letterbox import Align, Resize
 from ..core.package import COMMAND
 from ..inference.preprocess import CpuPreprocessor
+from ..models.engine_file import draft_engine, is_engine
 from ..models.families import FAMILY_NAMES
 from ..models.importer import draft_model, install, read_graph
 from ..models.manifest import (
@@ -42,8 +43,11 @@ from . import columns, evaluate
 
 def run_add(args: argparse.Namespace) -> int:
     """Write the manifest that the graph and the options describe, and copy the weights."""
-    drafted = draft_model(
-        args.file, family=args.family, labels=args.labels, size_wh=args.size, tidy=True
+    told = {"family": args.family, "labels": args.labels, "size_wh": args.size}
+    drafted = (
+        draft_engine(args.file, **told)
+        if is_engine(args.file)
+        else draft_model(args.file, **told, tidy=True)
     )
     spec = drafted.spec
 

@@ -94,11 +94,11 @@ class Fitted(Protocol):
         """For frames of this size; the slot must be idle. Raises KestrelError."""
 
 
-EngineKind = Literal["cpu", "openvino", "cuda", "ort-cuda", "ort-tensorrt"]
+EngineKind = Literal["cpu", "openvino", "cuda", "tensorrt", "ort-cuda", "ort-tensorrt"]
 CPU_ENGINES: tuple[EngineKind, ...] = ("cpu", "openvino")
-GPU_ENGINES: tuple[EngineKind, ...] = ("cuda", "ort-cuda", "ort-tensorrt")
-# to ONNX Runtime on a GPU another input size is another network, which TensorRT builds for minutes
-WHOLE_INPUT: tuple[EngineKind, ...] = ("ort-cuda", "ort-tensorrt")
+GPU_ENGINES: tuple[EngineKind, ...] = ("cuda", "tensorrt", "ort-cuda", "ort-tensorrt")
+# to these another input size is another network, which TensorRT builds for minutes
+WHOLE_INPUT: tuple[EngineKind, ...] = ("tensorrt", "ort-cuda", "ort-tensorrt")
 
 
 class Backend(Protocol):

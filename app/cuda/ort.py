@@ -6,27 +6,18 @@ that the next kernel reads: no copy between. A session has one stream, so every 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
 import re
-import shutil
-import tempfile
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Precision
-from ..core.errors import ConfigError, DeviceError
-from ..models.cache import cache_dir
+from ..core.errors import DeviceError
 from ..models.manifest import ModelSpec
 from ..models.onnx_session import (
     NetworkIO,
@@ -38,6 +29,7 @@ from ..models.onnx_session import (
     quiet_options,
 )
 from .context import GpuContext, lost
+from .engine_cache import QUANTISED, EngineCache, choose_precision, engine_key, telling
 from .ort_providers import (
     CUDA,
     PROVIDERS,
@@ -55,7 +47,6 @@ log = logging.getLogger(__name__)
 FLOAT_BYTES = 4
 _FAILURE = re.compile(r"(CUDA failure \d+: [^;]+)")
 _ERROR = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : (.+)")
-STILL_S = 30.0  # between two lines that say that it is still building
 
 
 class OrtEngine:
@@ -80,6 +71,7 @@ class OrtEngine:
         quantised = QUANTISED in weights.read_bytes()
         self._precision = choose_precision(engine, precision, quantised=quantised)
         load_libraries(engine)
+        self._extras = extras_of(self._io, self._precision)
         self._cache = None
         if engine == "ort-tensorrt":
             self._cache = tensorrt_cache(
@@ -101,7 +93,7 @@ class OrtEngine:
                     raise
                 log.warning("the TensorRT engine in %s is damaged", self._cache.folder)
                 self._cache.forget()
-        with self._cache.building() as part, _telling(self._spec.name, self._context.name):
+        with self._cache.building() as part, telling(self._spec.name, self._context.name):
             return self._open(stream, part)
 
     def at(self, spec: ModelSpec) -> OrtEngine:
@@ -117,6 +109,7 @@ class OrtEngine:
             precision=self._precision,
             network=self._io,
             engine_cache=engine_cache,
+            extras=self._extras,
         )
         options, name = session_options(self._io), PROVIDERS[self._engine].name
         make = load_onnxruntime().InferenceSession
@@ -124,6 +117,11 @@ class OrtEngine:
             # with its own fallback it would print, and go on with the CPU
             session = make(str(self._weights), options, providers=providers, enable_fallback=0)
         except Exception as fault:  # ONNX Runtime's own errors have no common root
+            for extra in self._extras:
+                if EXTRAS[extra].lower() in str(fault).lower():
+                    log.info("%s goes without %s: %s", self._engine, extra, one_line(fault))
+                    self._extras = [each for each in self._extras if each != extra]
+                    return self._open(stream, engine_cache)
             why = unloadable(name) if "Please install" in str(fault) else _cured(fault)
             raise DeviceError(f"{self._engine} does not start: {why}") from fault
         if session.get_providers()[0] != name:  # it warns, and takes the next one
@@ -170,10 +168,11 @@ class OrtSlotNetwork:
         self._run_options = load_onnxruntime().RunOptions()
         if not io.varies:  # the host goes on at once; the stream keeps the order
             self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        # the first run allocates and searches for the fastest kernels
+        # the first run allocates and searches for the fastest kernels, the second may be captured
         context.driver.memcpy_htod(self.input, np.zeros(io.shape, np.float32))
-        self.enqueue(stream)
-        stream.synchronize()
+        for _ in range(2):
+            self.enqueue(stream)
+            stream.synchronize()
 
     def run_for(self, frames: int) -> OrtSlotNetwork:
         """See SlotNetwork."""
@@ -199,96 +198,23 @@ class OrtSlotNetwork:
         self._memory.clear()
 
 
-KEY_FILE = "key.json"
-
-
-class EngineCache:
-    """A folder for what ``key`` describes: model, versions, device, precision, sizes.
-
-    The folder comes into being whole or not at all: an engine is built into another one, which is
-    renamed when it is done.
-    """
-
-    def __init__(self, name: str, key: Mapping[str, object]) -> None:
-        self._key = json.dumps(key, indent=1, sort_keys=True)
-        digest = hashlib.sha256(self._key.encode()).hexdigest()[:16]
-        self.folder = cache_dir("engines") / f"{name}-{digest}"
-        self._borrowed: tempfile.TemporaryDirectory[str] | None = None
-
-    @property
-    def built(self) -> bool:
-        """Whether there is an engine to load."""
-        return (self.folder / KEY_FILE).is_file()
-
-    def forget(self) -> None:
-        """Remove what does not load."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    @contextmanager
-    def building(self) -> Iterator[Path]:
-        """A folder to build in; kept when the block ends well, removed when it does not."""
-        try:
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
-            part = self._part()
-        except OSError as fault:
-            log.warning("the engine cannot be kept in %s: %s", self.folder.parent, fault.strerror)
-            # for the other slots of this process, at least
-            self._borrowed = tempfile.TemporaryDirectory()
-            self.folder = Path(self._borrowed.name) / self.folder.name
-            part = self._part()
-        try:
-            yield part
-            self._keep(part)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-
-    def close(self) -> None:
-        """Remove what could be kept for this process only."""
-        if self._borrowed is not None:
-            self._borrowed.cleanup()
-
-    def _part(self) -> Path:
-        prefix = f"{self.folder.name}.{os.getpid()}."
-        return Path(tempfile.mkdtemp(".part", prefix, dir=self.folder.parent))
-
-    def _keep(self, part: Path) -> None:
-        try:
-            (part / KEY_FILE).write_text(self._key + "\n")
-            part.chmod(0o755)  # mkdtemp's are for their maker alone; a cache may be shipped
-            part.rename(self.folder)
-        except OSError as fault:
-            if not self.built:  # else another process was quicker, with the same
-                log.warning("the engine cannot be kept in %s: %s", self.folder, fault.strerror)
-
-
-# stands in an ONNX file that says which tensors have 8 bits: the type of a node (field 4), of
-# fourteen characters
-QUANTISED = b"\x22\x0eQuantizeLinear"
 Options = dict[str, str]
+# of the CUDA provider, and what ONNX Runtime's message has where it does not take it: a build with
+# an old cuDNN has no NHWC, and a network that is not on the GPU as a whole no graph
+EXTRAS = {"prefer_nhwc": "nhwc", "enable_cuda_graph": "graph"}
+ASYNCHRONOUS_GRAPHS = (1, 28)  # older ones wait for the end of each replay, whatever they are told
 
 
-def choose_precision(engine: str, precision: Precision, *, quantised: bool) -> Precision:
-    """What TensorRT computes in; for ort-cuda "auto", as the file says, or "fp32": without TF32.
+def extras_of(network: NetworkIO, precision: Precision) -> list[str]:
+    """What the CUDA provider is asked for besides, as this ONNX Runtime has it.
 
-    Raises ConfigError where the engine or the model cannot.
+    NHWC is what tensor cores want, so not in float32. TensorRT's provider has graphs, too, but
+    always waits for them, and the other slot's copy with it.
     """
-    if engine == "ort-cuda":
-        if precision not in ("auto", "fp32"):
-            raise ConfigError(
-                f"precision {precision}: ort-cuda computes as the model's file says; `models "
-                "quantize NAME --to fp16` makes one for it, or use --engine ort-tensorrt"
-            )
-        return precision
-    if quantised:
-        if precision not in ("auto", "int8"):
-            raise ConfigError(f"the model is quantised to 8 bits, so precision {precision} is none")
-        return "int8"
-    if precision == "int8":
-        raise ConfigError(
-            "precision int8 needs a quantised model: `models quantize NAME --to int8 --for gpu "
-            "--calibrate SOURCE` makes one"
-        )
-    return "fp16" if precision == "auto" else precision
+    release = tuple(map(int, load_onnxruntime().__version__.split(".")[:2]))
+    nhwc = ["prefer_nhwc"] if precision != "fp32" else []
+    graphs = not network.varies and release >= ASYNCHRONOUS_GRAPHS
+    return [*nhwc, *(["enable_cuda_graph"] if graphs else [])]
 
 
 def session_providers(
@@ -299,10 +225,11 @@ def session_providers(
     precision: Precision,
     network: NetworkIO,
     engine_cache: Path | None = None,
+    extras: Sequence[str] = (),
 ) -> list[tuple[str, Options]]:
     """Providers and options for InferenceSession, best first; the CPU's comes by itself.
 
-    ``stream``: address of the CUDA stream that all work goes on.
+    ``stream``: address of the CUDA stream that all work goes on. ``extras``: see extras_of.
     """
     if PROVIDERS[engine].memory == "cpu":
         return [(PROVIDERS[engine].name, {})]
@@ -318,7 +245,7 @@ def session_providers(
         "use_tf32": "0" if precision == "fp32" else "1",
     }
     if engine == "ort-cuda":
-        return [(CUDA.name, cuda)]
+        return [(CUDA.name, cuda | dict.fromkeys(extras, "1"))]
     tensorrt = {
         **common,
         "trt_fp16_enable": "0" if precision == "fp32" else "1",
@@ -329,7 +256,8 @@ def session_providers(
         tensorrt |= {f"trt_profile_{which}_shapes": shape for which in ("min", "opt", "max")}
     if engine_cache is not None:
         tensorrt |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(engine_cache)}
-    return [(TENSORRT.name, tensorrt), (CUDA.name, cuda)]
+    nhwc = dict.fromkeys({"prefer_nhwc"} & set(extras), "1")
+    return [(TENSORRT.name, tensorrt), (CUDA.name, cuda | nhwc)]
 
 
 def session_options(network: NetworkIO) -> Any:
@@ -350,39 +278,17 @@ def tensorrt_cache(
     capability: tuple[int, int],
 ) -> EngineCache:
     """Where the engine is kept; its key is all that a TensorRT engine depends on."""
-    content, (width, height) = weights.read_bytes(), spec.input.size_wh
-    chosen = choose_precision("ort-tensorrt", precision, quantised=QUANTISED in content)
-    key = {
-        "model_sha256": hashlib.sha256(content).hexdigest(),
-        "onnxruntime": load_onnxruntime().__version__,
-        "tensorrt": tensorrt_version(),
-        "device": device,
-        "capability": list(capability),
-        "precision": chosen,
-        "input": [1, 3, height, width],
-    }
+    content = weights.read_bytes()
+    key = engine_key(
+        content,
+        spec,
+        device=device,
+        capability=capability,
+        precision=choose_precision("ort-tensorrt", precision, quantised=QUANTISED in content),
+        tensorrt=tensorrt_version(),
+        onnxruntime=load_onnxruntime().__version__,
+    )
     return EngineCache(spec.name, key)
-
-
-@contextmanager
-def _telling(model: str, device: str) -> Iterator[None]:
-    """Say that an engine is being built, that it still is, and how long it took."""
-    what = f"the TensorRT engine of {model} for {device}"
-    log.info("building %s, some minutes the first time", what)
-    start_s, done = monotonic(), threading.Event()
-
-    def still() -> None:
-        while not done.wait(STILL_S):
-            log.info("still building %s: %.0f s", what, monotonic() - start_s)
-
-    thread = threading.Thread(target=still, name="still-building", daemon=True)
-    thread.start()
-    try:
-        yield
-        log.info("built %s in %.0f s", what, monotonic() - start_s)
-    finally:
-        done.set()
-        thread.join()
 
 
 def _cured(fault: Exception) -> str:

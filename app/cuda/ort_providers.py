@@ -7,6 +7,7 @@ import ctypes.util
 import importlib.util
 import io
 import logging
+import re
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -99,7 +100,12 @@ def unloadable(name: str) -> str:
         why = str(fault)
     if "undefined symbol: cu" in why:
         return f"{name} cannot be loaded ({why}): {older_driver()}"
-    wheel = "'onnxruntime-gpu[cuda,cudnn]'" if name == CUDA.name else f"tensorrt-cu{cuda}"
+    wheel = "'onnxruntime-gpu[cuda,cudnn]'"
+    if name == TENSORRT.name:  # PyPI's newest TensorRT is often too new for it
+        wanted = re.search(r"libnvinfer\w*\.so\.(\d+)", why)
+        wheel = f"tensorrt-cu{cuda}"
+        if wanted is not None:
+            wheel = f"'{wheel}<{int(wanted[1]) + 1}' (or use --engine tensorrt, which takes any)"
     return (
         f"{name} cannot be loaded ({why}): pip install {wheel}, in the version whose library is "
         f"asked for, for CUDA {cuda}; or use --engine cuda"
@@ -128,8 +134,8 @@ def tensorrt_version() -> str:
     library = ctypes.util.find_library("nvinfer")
     if library is None:
         raise DeviceError(
-            "TensorRT is missing: pip install tensorrt-cu13 (tensorrt-cu12 where ONNX Runtime is "
-            "built for CUDA 12; on a Jetson: sudo apt install tensorrt), or use --engine ort-cuda"
+            "TensorRT is missing: pip install 'tensorrt-cu13<11' (tensorrt-cu12 where ONNX Runtime "
+            "is built for CUDA 12; Jetson: sudo apt install tensorrt), or use --engine ort-cuda"
         )
     return str(ctypes.CDLL(library).getInferLibVersion())
 

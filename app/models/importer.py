@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..core.errors import ConfigError, ModelError
 from ..core.package import COMMAND, data_folder
 from .adapt import Form, plain, read_form
+from .engine_file import is_engine
 from .families import FAMILIES
 from .families.base import (
     COCO_GAPS,
@@ -263,13 +264,15 @@ def _picture(spec: InputSpec) -> NDArray[np.float32]:
 
 
 def install(spec: ModelSpec, weights: Path, *, shelf_dir: Path = SHELF_DIR, force: bool) -> Model:
-    """Copy the weights to the shelf as NAME.onnx and write NAME.toml. Existing ones need ``force``.
+    """Copy the weights to the shelf as NAME.onnx (.engine) and write NAME.toml. Existing ones need
+    ``force``.
 
     Both appear whole or not at all. Raises ConfigError or ModelError.
     """
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", spec.name, re.ASCII):
         raise ConfigError(f"{spec.name!r} is no name for a model: use letters, digits and _ . -")
-    manifest, target = shelf_dir / f"{spec.name}.toml", shelf_dir / f"{spec.name}.onnx"
+    suffix = weights.suffix.lower() if is_engine(weights) else ".onnx"
+    manifest, target = shelf_dir / f"{spec.name}.toml", shelf_dir / f"{spec.name}{suffix}"
     in_place = target.exists() and target.samefile(weights)
     for path in (manifest,) if in_place else (manifest, target):
         if path.exists() and not force:
@@ -294,7 +297,8 @@ def install(spec: ModelSpec, weights: Path, *, shelf_dir: Path = SHELF_DIR, forc
 
 def _checked_manifest(spec: ModelSpec, weights: Path, shelf_dir: Path) -> str:
     """The manifest's text, after it was read back and the copied weights were opened."""
-    read_graph(weights)
+    if not is_engine(Path(spec.file)):
+        read_graph(weights)
     where = f"{spec.name}.toml"
     written = parse_toml(format_manifest(spec))
     if parse_manifest(written, name=spec.name, where=where) != spec:

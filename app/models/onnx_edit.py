@@ -293,13 +293,15 @@ def to_int8(
     """Static quantisation with ``tensors`` (1,3,H,W) to calibrate; raises ModelError.
 
     For "cpu" activations are unsigned with a zero point, which ONNX Runtime's x86 and ARM kernels
-    take; for "gpu" signed and symmetric, as TensorRT wants. Weights have a scale per channel.
+    take; for "gpu" signed and symmetric, as TensorRT wants, which also takes no bias of 32 bits.
+    Weights have a scale per channel.
     """
     load_onnxruntime()
     onnx = load_onnx()
     from onnxruntime import quantization
 
-    options = {"ActivationSymmetric": True, "WeightSymmetric": True} if target == "gpu" else {}
+    symmetric = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
+    options = symmetric if target == "gpu" else {}
     kind = quantization.QuantType
     methods = {
         "minmax": quantization.CalibrationMethod.MinMax,
@@ -357,6 +359,39 @@ def to_fp16(weights: Path, out: Path) -> None:
 
     with _quietly(f"{weights} cannot be converted"):
         model = convert_float_to_float16(onnx.load(str(weights)), keep_io_types=True)
+        onnx.save(model, str(out))
+
+
+def to_half_network(weights: Path, out: Path) -> None:
+    """Compute in half precision up to the last convolutions, from an input that is half, too.
+
+    What follows them stays float32, as do the outputs: half precision knows coordinates beyond 512
+    to half a pixel only. A file that computes in half precision stays as it is. For TensorRT.
+    Raises ModelError.
+    """
+    load_onnxruntime()
+    onnx = load_onnx()
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    with _quietly(f"{weights} cannot be converted"):
+        model = onnx.load(str(weights))
+        graph = model.graph
+        constants = {tensor.name for tensor in graph.initializer}
+        image = [tensor for tensor in graph.input if tensor.name not in constants]
+        del graph.input[:]  # the converter would give constants that are listed there two types
+        graph.input.extend(image)
+        for i, node in enumerate(graph.node):
+            node.name = node.name or f"node_{i}"
+        after = set(unquantised(graph))
+        weighted = [node for node in graph.node if node.op_type in WEIGHT_OPERATORS]
+        weights_names = {name for node in weighted for name in node.input[1:]}
+        half = onnx.TensorProto.FLOAT16
+        if not any(t.data_type == half and t.name in weights_names for t in graph.initializer):
+            model = convert_float_to_float16(
+                model,
+                keep_io_types=[output.name for output in graph.output],
+                node_block_list=[*(after - {node.name for node in weighted})],
+            )
         onnx.save(model, str(out))
 
 

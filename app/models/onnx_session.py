@@ -17,6 +17,7 @@ import numpy as np
 from ..core.errors import ConfigError, ModelError, exhausted
 from ..core.package import INSTALLED
 from ..core.text import foreign
+from .engine_file import is_engine
 from .manifest import ModelSpec
 
 
@@ -61,6 +62,8 @@ def open_session(path: Path, *, threads: int = 1, optimise: bool = True) -> Any:
             head = file.read(64)
     except OSError as fault:
         raise ModelError(f"cannot read {path}: {fault.strerror}") from fault
+    if is_engine(path):
+        raise ModelError(f"{path} is an engine of TensorRT, which only --engine tensorrt runs")
     if head.startswith(b"version https://git-lfs"):
         raise ModelError(f"{path} is a Git LFS pointer, not the weights: run `git lfs pull`")
     options = quiet_options(threads=threads, optimise=optimise)

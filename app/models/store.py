@@ -19,6 +19,7 @@ from pathlib import Path
 from ..core.errors import ConfigError, ModelError
 from ..core.package import COMMAND
 from .cache import write_whole
+from .engine_file import draft_engine, is_engine
 from .importer import draft_model
 from .manifest import SHELF_DIR, SHIPPED_DIR, Model, ModelSpec, parse_toml, read_manifest
 
@@ -244,7 +245,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-_OTHER_FORMATS = (".pt", ".pth", ".engine", ".tflite", ".pb", ".xml", ".param", ".caffemodel")
+_OTHER_FORMATS = (".pt", ".pth", ".tflite", ".pb", ".xml", ".param", ".caffemodel")
 
 
 def find_model(name_or_path: str, *, shelf_dir: Path = SHELF_DIR) -> Model:
@@ -295,8 +296,8 @@ def locate(name_or_path: str, *, shelf_dir: Path = SHELF_DIR) -> Model:
     match path.suffix.lower():
         case ".toml":
             return read_manifest(path)
-        case ".onnx":
-            return _from_onnx(path, shelf_dir)
+        case ".onnx" | ".engine" | ".plan":
+            return _from_file(path, shelf_dir)
         case suffix if suffix in _OTHER_FORMATS:
             raise ModelError(
                 f"{name_or_path} is no ONNX file: export it first, "
@@ -308,7 +309,7 @@ def locate(name_or_path: str, *, shelf_dir: Path = SHELF_DIR) -> Model:
     return read_manifest(manifest)
 
 
-def _from_onnx(path: Path, shelf_dir: Path) -> Model:
+def _from_file(path: Path, shelf_dir: Path) -> Model:
     manifest = path.with_suffix(".toml")
     if manifest.is_file():
         model = read_manifest(manifest)
@@ -321,7 +322,7 @@ def _from_onnx(path: Path, shelf_dir: Path) -> Model:
         on_shelf = path.stem in _manifests(shelf_dir)
         hint = f"the shelf has it as `--model {path.stem}`" if on_shelf else "check the path"
         raise ModelError(f"{path} is not there: {hint}")
-    model = draft_model(path)
+    model = draft_engine(path) if is_engine(path) else draft_model(path)
     spec = model.spec
     log.info(
         "%s: recognised as %s at %dx%d, %s, classes: %d; `models add` would put it on the shelf",

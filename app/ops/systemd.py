@@ -242,7 +242,8 @@ def status_line(stats: PipelineStats) -> str:
     """For `systemctl status`."""
     dropped = sum(stats.dropped.values())
     if not stats.processed:
-        return f"{stats.status.text}, no result yet"
+        building = stats.cause if stats.state == "building" else ""
+        return f"{building or stats.status.text}, no result yet"
     return (
         f"{stats.status.text}: {stats.fps:.1f} FPS, age {stats.age_ms[0]:.0f} ms, "
         f"{stats.processed} processed, {dropped} dropped"

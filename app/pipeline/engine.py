@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
+from ..core.building import Build, Unwanted
 from ..core.errors import ReaderGone
 from ..core.interfaces import GPU_ENGINES, Backend, BackendFactory, Canary, EngineKind, Tunable
 from ..core.stats import Meter
@@ -56,6 +57,7 @@ class EngineWorker(threading.Thread):
         self.description = ""
         self.remarks: Sequence[str] = ()
         self.turn = threading.Event()  # set once it may compute
+        self.build = Build()
 
     def run(self) -> None:
         """See EngineGroup."""
@@ -101,6 +103,12 @@ class EngineGroup:
         loop = None if current is None else current.loop
         return self._taken_before + (0 if loop is None else loop.taken)
 
+    @property
+    def building(self) -> str:
+        """What is being done for the engine that is built, where that takes long; any thread."""
+        worker = self._next
+        return "" if worker is None else worker.build.text
+
     def start(
         self,
         prepare: Callable[[], EngineSpec],
@@ -111,6 +119,7 @@ class EngineGroup:
         ``prepare`` and ``on_turn`` are called on its thread, the latter before its first frame.
         """
         worker = EngineWorker(prepare, self._run, on_turn)
+        worker.build = Build(lambda: worker in (self._next, self.current) and not self._stopped())
         with self._lock:
             self._workers = [*(each for each in self._workers if each.is_alive()), worker]
             self._next = worker
@@ -174,6 +183,7 @@ class EngineGroup:
     def _run(self, worker: EngineWorker) -> None:
         """All of an engine's life; on its own thread."""
         is_over = False
+        worker.build.take_thread()
         try:
             spec = worker.prepare()
             if worker is self._next and not self._stopped():
@@ -189,6 +199,8 @@ class EngineGroup:
                     worker.remarks = tuple(backend.remarks)
         except Superseded:
             log.debug("engine %s: it was left behind", worker.description)
+        except Unwanted as given_up:
+            log.info("%s", given_up)
         except BaseException as error:
             worker.error = worker.error or error  # what a backend says on its way out comes second
         finally:

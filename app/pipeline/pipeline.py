@@ -185,10 +185,13 @@ class Pipeline:
         return [fault for stream in self._streams for fault in stream.sinks.faults]
 
     def stats(self) -> PipelineStats:
-        """A snapshot; any thread. The state is "building" while only the engine is awaited."""
+        """A snapshot; any thread. The state is "building" while only the engine is awaited; its
+        cause is then how far that is."""
         several = self._streams if len(self._streams) > 1 else ()
         sources = {each.name: each.meter.snapshot() for each in several}
-        return replace(self._meter.snapshot(), state=self.state, sources=sources)
+        taken, state = self._meter.snapshot(), self.state
+        cause = self._engines.building if state == "building" else taken.cause
+        return replace(taken, state=state, cause=cause, sources=sources)
 
     def counts(self) -> PipelineStats:
         """The same without percentiles, at a fraction of the cost; any thread."""

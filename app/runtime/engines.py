@@ -10,13 +10,14 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import __version__
 from ..config import Config, Precision
 from ..core.errors import ConfigError, DeviceError, KestrelError, SourceEnded
 from ..core.frame import Frame
 from ..core.interfaces import GPU_ENGINES, WHOLE_INPUT, BackendFactory, EngineKind
+from ..models.engine_file import is_engine
 from ..models.manifest import Model, ModelSpec
 from ..models.store import default_model, find_model
 from ..ops.machine import device
@@ -35,7 +36,9 @@ log = logging.getLogger(__name__)
 # a driver makes one of these: desktop and server, Jetson, Jetson (newer), WSL
 GPU_NODES = ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/dxg")
 # the last one's error is told when none opens
-ENGINES_TRIED: tuple[EngineKind, ...] = ("ort-tensorrt", "cuda", "ort-cuda", "openvino", "cpu")
+ENGINES_TRIED: tuple[EngineKind, ...] = (
+    *("tensorrt", "ort-tensorrt", "cuda", "ort-cuda", "openvino", "cpu"),
+)
 PROVED_FRAMES = 8  # of the bundled clip, on which an engine must find the CPU's boxes
 SWITCH_S = 0.0005
 
@@ -43,6 +46,12 @@ SWITCH_S = 0.0005
 def backend_factory(config: Config, model: Model, policy: Policy) -> BackendFactory:
     """The engine asked for. Raises ConfigError where it cannot compute in ``config.precision``."""
     model = choosing(config, model)
+    if is_engine(model.weights):
+        if config.engine not in ("auto", "tensorrt"):
+            raise ConfigError(
+                f"{model.weights} is an engine of TensorRT: use --engine tensorrt, or its ONNX file"
+            )
+        return _cuda(config, model, "tensorrt")
     if config.engine == "auto":
         return _auto(config, model, policy)
     if config.engine in GPU_ENGINES:
@@ -146,18 +155,30 @@ def known_frames() -> list[Frame]:
 
 def _not_worth(engine: EngineKind, config: Config, model: Model, gpu: Gpu | None) -> str | None:
     """Why an engine that is asked for by name only is not measured."""
-    if engine not in ("ort-cuda", "ort-tensorrt") or gpu is None:
+    if engine not in ("tensorrt", "ort-cuda", "ort-tensorrt") or gpu is None:
         return None
-    from ..cuda.ort import tensorrt_cache
-    from ..cuda.ort_providers import missing_provider
+    spec, weights, precision = spec_computed(engine, model.spec), model.weights, config.precision
+    where: dict[str, Any] = {"device": gpu.name, "capability": gpu.capability}
+    if engine == "tensorrt":
+        from ..cuda.tensorrt import plan_cache
+        from ..cuda.tensorrt_build import missing_tensorrt
 
-    if (reason := missing_provider(engine)) or engine == "ort-cuda":
-        return reason
-    name, capability, _ = gpu
-    cache = tensorrt_cache(
-        model.spec, model.weights, config.precision, device=name, capability=capability
-    )
-    return None if cache.built else "its engine takes minutes to build; ask for it once by name"
+        if reason := missing_tensorrt():
+            return reason
+        caches = [
+            plan_cache(spec, weights, precision, driver=gpu.driver, frames=frames, **where)
+            for frames in {1, config.batch or 1}
+        ]
+    else:
+        from ..cuda.ort import tensorrt_cache
+        from ..cuda.ort_providers import missing_provider
+
+        if (reason := missing_provider(engine)) or engine == "ort-cuda":
+            return reason
+        caches = [tensorrt_cache(spec, weights, precision, **where)]
+    if all(cache.built for cache in caches):
+        return None
+    return "its engine takes minutes to build; ask for it once by name"
 
 
 class Thresholds(NamedTuple):
@@ -213,8 +234,7 @@ def _cpu_network(engine: EngineKind, precision: Precision) -> tuple[OpenNetwork,
     if precision not in ("auto", "fp32") and (engine, precision) != ("openvino", "bf16"):
         raise ConfigError(
             f"precision {precision}: --engine {engine} computes as the model's file says; `models "
-            "quantize` makes smaller variants, --engine openvino has bf16, ort-tensorrt fp16 and "
-            "int8"
+            "quantize` makes smaller variants, --engine openvino has bf16, tensorrt fp16 and int8"
         )
     if engine == "openvino":
         from ..inference.openvino import OpenVinoNetwork, load_openvino, need_bf16
@@ -275,6 +295,11 @@ def _cuda(config: Config, model: Model, engine: EngineKind) -> BackendFactory:
         if engine == "cuda":
             half = config.precision != "fp32"
             return NativeEngine(context, spec, weights, half=half, batch=config.batch or 1)
+        if engine == "tensorrt":
+            from ..cuda.tensorrt import TensorrtEngine
+
+            how: dict[str, Any] = {"precision": config.precision, "batch": config.batch or 1}
+            return TensorrtEngine(context, spec, weights, **how)
         from ..cuda.ort import OrtEngine
 
         return OrtEngine(context, spec, weights, engine=engine, precision=config.precision)
@@ -287,12 +312,12 @@ def _cuda(config: Config, model: Model, engine: EngineKind) -> BackendFactory:
     if engine == "cuda" and config.precision == "int8":
         raise ConfigError(
             "precision int8: --engine cuda computes in half precision or float32; "
-            "use --engine ort-tensorrt"
+            "use --engine tensorrt or ort-tensorrt"
         )
-    if engine != "cuda" and config.batch is not None and config.batch > 1:
+    if engine.startswith("ort-") and config.batch is not None and config.batch > 1:
         raise ConfigError(
             f"batch {config.batch}: --engine {engine} takes one frame at a time; "
-            "use --engine cuda, or leave --batch out"
+            "use --engine cuda or tensorrt, or leave --batch out"
         )
     score, iou = thresholds(config, model.spec)
     spec = spec_computed(engine, model.spec)

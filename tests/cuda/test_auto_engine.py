@@ -46,6 +46,10 @@ def test_both_are_measured_once(device, words, monkeypatch, tmp_path, caplog):
 
 
 def test_tensorrt_takes_part_once_its_engine_is_built(device, words, monkeypatch, tmp_path):
+    from app.cuda.tensorrt import plan_cache
+    from tests import fake_tensorrt
+
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt.make(11))
     from app.config import Config
     from app.cuda import ort as ort_gpu
     from app.cuda import ort_providers
@@ -61,16 +65,17 @@ def test_tensorrt_takes_part_once_its_engine_is_built(device, words, monkeypatch
     model, gpu = locate(words[-1]), find_gpu()
     choice = choose_from(Config(), model, Policy.LATEST)
     assert list(choice.engines) == ["cuda", "ort-cuda", "cpu"]
-    assert choice.skipped == {
-        "ort-tensorrt": "its engine takes minutes to build; ask for it once by name"
-    }
-    cache = tensorrt_cache(
-        model.spec, model.weights, "auto", device=gpu.name, capability=gpu.capability
-    )
-    with cache.building():
-        pass
+    later = "its engine takes minutes to build; ask for it once by name"
+    assert choice.skipped == {"tensorrt": later, "ort-tensorrt": later}
+    where = {"device": gpu.name, "capability": gpu.capability}
+    for cache in (
+        tensorrt_cache(model.spec, model.weights, "auto", **where),
+        plan_cache(model.spec, model.weights, "auto", driver=gpu.driver, **where),
+    ):
+        with cache.building():
+            pass
     again = choose_from(Config(), model, Policy.LATEST)
-    assert next(iter(again.engines)) == "ort-tensorrt" and not again.skipped
+    assert list(again.engines)[:2] == ["tensorrt", "ort-tensorrt"] and not again.skipped
     assert again.key != choice.key
 
 
@@ -108,7 +113,7 @@ def test_a_precision_that_no_engine_has_exits_with_2(device, words, monkeypatch,
 @pytest.mark.parametrize(
     ("engine", "precision", "cure"),
     [
-        ("cuda", "int8", "use --engine ort-tensorrt"),
+        ("cuda", "int8", "use --engine tensorrt or ort-tensorrt"),
         *((engine, "bf16", "with --engine openvino") for engine in ("cuda", "ort-cuda")),
     ],
 )

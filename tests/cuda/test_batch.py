@@ -290,4 +290,4 @@ def test_engines_that_take_one_frame_say_so(device, blob, capsys):
     words = ["run", "--headless", "--model", str(blob.manifest), "--batch", "2"]
     for engine in ("ort-cuda", "ort-tensorrt"):
         assert main([*words, "--source", "pattern:?frames=1", "--engine", engine]) == 2
-        assert "use --engine cuda, or leave --batch out" in capsys.readouterr().err
+        assert "use --engine cuda or tensorrt, or leave --batch out" in capsys.readouterr().err

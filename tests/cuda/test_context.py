@@ -33,7 +33,7 @@ class Refusing(importlib.abc.MetaPathFinder):
         ),
     ],
 )
-@pytest.mark.parametrize("engine", ["cuda", "ort-cuda", "ort-tensorrt"])
+@pytest.mark.parametrize("engine", ["cuda", "tensorrt", "ort-cuda", "ort-tensorrt"])
 def test_what_pycuda_lacks_is_told(monkeypatch, capsys, engine, words, cure, tiny_model):
     for name in [name for name in sys.modules if name.partition(".")[0] == "pycuda"]:
         monkeypatch.delitem(sys.modules, name)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.cuda.ort import EngineCache
+from app.cuda.engine_cache import EngineCache
 
 KEY = {
     "model_sha256": "ab",

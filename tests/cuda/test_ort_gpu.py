@@ -279,6 +279,30 @@ def test_a_provider_that_fails_is_told_with_its_cure(on_the_host, blob, monkeypa
         backend(blob).__enter__()
 
 
+def test_an_option_that_is_not_taken_is_left_out(on_the_host, blob, monkeypatch):
+    asked = []
+
+    def providers(engine, *, extras, **_):
+        asked.append([*extras])
+        return [("CPUExecutionProvider", {})]
+
+    ort = ort_gpu.load_onnxruntime()
+    real = ort.InferenceSession
+
+    def session(*given, **named):
+        if named.get("enable_fallback") == 0 and "enable_cuda_graph" in asked[-1]:
+            raise RuntimeError("This session cannot use the graph capture feature as requested")
+        return real(*given, **named)
+
+    monkeypatch.setattr(ort_gpu, "session_providers", providers)
+    monkeypatch.setattr(ort, "InferenceSession", session)
+    with backend(blob) as running:
+        for slot in running.slots:
+            slot.enqueue([square_at(3)])
+            slot.collect()
+    assert asked == [["prefer_nhwc", "enable_cuda_graph"], ["prefer_nhwc"], ["prefer_nhwc"]]
+
+
 def test_the_wheel_without_the_provider_is_told_with_exit_code_5(device, blob, capsys):
     words = ["replay", "pattern:?frames=2", "--engine", "ort-cuda", "--model", str(blob.manifest)]
     assert main(words) == 5

@@ -2,15 +2,17 @@
 
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from app.core.errors import ConfigError, DeviceError
 from app.cuda import ort_providers
-from app.cuda.ort import QUANTISED, choose_precision, session_options, session_providers
+from app.cuda.engine_cache import QUANTISED, choose_precision
+from app.cuda.ort import EXTRAS, extras_of, session_options, session_providers
 from app.cuda.ort_providers import load_libraries, missing_provider, tensorrt_version, unloadable
-from app.models.onnx_session import NetworkIO, network_io, open_session
+from app.models.onnx_session import NetworkIO, load_onnxruntime, network_io, open_session
 from tests.inference.test_cpu import H, W, network, spec
 
 FIXED = NetworkIO("images", (1, 3, 64, 96), (("out", (1, 6, 10)),), False, (1, 3, 64, 96))
@@ -43,6 +45,25 @@ def test_tensorrt_comes_first_and_cuda_runs_what_it_cannot(tmp_path, precision, 
     assert found["trt_engine_cache_path"] == str(tmp_path)
     assert found["user_compute_stream"] == rest["user_compute_stream"] == str(STREAM)
     assert not any("profile" in key for key in found)
+
+
+@pytest.mark.parametrize(
+    ("release", "varies", "precision", "extras"),
+    [
+        ("1.28.0", False, "auto", ["prefer_nhwc", "enable_cuda_graph"]),
+        ("1.27.1", False, "auto", ["prefer_nhwc"]),  # waits for each replay
+        ("1.32.0", True, "auto", ["prefer_nhwc"]),  # outputs that come to the host
+        ("1.32.0", False, "fp32", ["enable_cuda_graph"]),
+    ],
+)
+def test_cuda_graphs_and_nhwc_where_they_help(monkeypatch, release, varies, precision, extras):
+    monkeypatch.setattr(load_onnxruntime(), "__version__", release)
+    network = FIXED if not varies else replace(FIXED, varies=True)
+    assert extras_of(network, precision) == extras
+    ((_, found),) = options("ort-cuda", precision, network, extras=extras)
+    assert [name for name in found if found[name] == "1" and name in EXTRAS] == extras
+    trt, cuda = options("ort-tensorrt", "fp16", network, extras=extras)
+    assert not EXTRAS.keys() & trt[1].keys() and "enable_cuda_graph" not in cuda[1]
 
 
 def test_sizes_left_open_without_a_name_are_given_as_a_profile():
@@ -160,9 +181,21 @@ def test_a_library_that_is_missing_is_named(monkeypatch, tmp_path, provider, cur
     assert "cannot open shared object file" in told and cure in told and "CUDA 13" in told
 
 
+def test_a_tensorrt_that_is_too_new_is_told_with_the_one_it_needs(monkeypatch, tmp_path):
+    fake = fake_runtime(monkeypatch)
+    fake.cuda_version, fake.__file__ = "13.0", str(tmp_path / "__init__.py")
+
+    def missing(path):
+        raise OSError("libnvinfer.so.10: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr(ort_providers.ctypes, "CDLL", missing)
+    told = unloadable("TensorrtExecutionProvider")
+    assert "pip install 'tensorrt-cu13<11'" in told and "--engine tensorrt" in told
+
+
 def test_tensorrt_is_the_wheels_or_the_systems_or_missing(monkeypatch):
     monkeypatch.setattr(ort_providers.ctypes.util, "find_library", lambda name: None)
-    with pytest.raises(DeviceError, match=r"TensorRT is missing: pip install tensorrt-cu13"):
+    with pytest.raises(DeviceError, match=r"TensorRT is missing: pip install 'tensorrt-cu13<11'"):
         tensorrt_version()
     wheel = types.ModuleType("tensorrt")
     wheel.__version__, wheel.__spec__ = "10.9.0.34", types.SimpleNamespace(name="tensorrt")

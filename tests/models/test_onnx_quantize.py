@@ -58,7 +58,7 @@ def test_int8_for_a_gpu_is_symmetric_throughout(blob, tmp_path):
     assert zeros
     for tensor in zeros:
         values = numpy_helper.to_array(tensor)
-        assert values.dtype in (np.int8, np.int32)
+        assert values.dtype == np.int8, tensor.name  # no bias, of which TensorRT takes no 32 bits
         assert not values.any(), tensor.name
 
 

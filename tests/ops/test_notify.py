@@ -216,6 +216,7 @@ def test_status_is_told_now_and_then(
 
 def test_status_before_the_first_result_has_no_figures() -> None:
     assert status_line(stats(state="opening")) == "opening, no result yet"
+    assert "42 %" in status_line(stats(state="building", cause="building an engine: 42 %"))
 
 
 def test_a_reload_is_told_before_and_after_also_when_it_fails(

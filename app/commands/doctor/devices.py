@@ -48,17 +48,23 @@ def look_gpu(probe: Probe) -> Section:
             f"{name}, compute capability {_dotted(capability)}, "
             f"driver {module or ''} (CUDA {_dotted(driver_cuda)})"
         )
+    tensorrt, why = probe.ask("tensorrt") if name else ({}, "")
+    version = tensorrt.get("version")
+    lines = [
+        line,
+        f"toolkit {_dotted(toolkit)}, cuda-bindings {nvrtc or 'none'}, "
+        f"PyCUDA {pycuda or 'none'}, cuda.h {header or 'none'}",
+    ]
+    if name:  # an offer: our own kernels do without
+        lines.append(f"TensorRT {version}" if version else str(tensorrt.get("fault", why)))
     section = Section(
         "GPU",
-        [
-            line,
-            f"toolkit {_dotted(toolkit)}, cuda-bindings {nvrtc or 'none'}, "
-            f"PyCUDA {pycuda or 'none'}, cuda.h {header or 'none'}",
-        ],
+        lines,
         {
             **{"node": node, "on_bus": on_bus, "module": module, "nouveau": nouveau, "name": name},
             **{"capability": capability, "driver_cuda": driver_cuda, "toolkit": toolkit},
             **{"nvrtc": nvrtc, "header": header, "pycuda": pycuda, "fault": fault, "smi": smi},
+            "tensorrt": version,
         },
     )
     if node is None and module is not None:

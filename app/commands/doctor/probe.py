@@ -159,6 +159,17 @@ def ask_gpu() -> dict[str, Any]:
     return {"name": gpu.name, "capability": gpu.capability, "driver": gpu.driver}
 
 
+def ask_tensorrt() -> dict[str, Any]:
+    """The version of TensorRT's own bindings, or why --engine tensorrt cannot run."""
+    from ...core.errors import DeviceError
+    from ...cuda.tensorrt_build import load_tensorrt
+
+    try:
+        return {"version": str(load_tensorrt().__version__)}
+    except DeviceError as fault:
+        return {"fault": str(fault)}
+
+
 def ask_onnxruntime() -> dict[str, Any]:
     """Version, providers, and for which CUDA it was built."""
     from ...models.onnx_session import load_onnxruntime
@@ -212,6 +223,7 @@ def ask_window() -> dict[str, Any]:
 
 QUESTIONS = {
     "gpu": ask_gpu,
+    "tensorrt": ask_tensorrt,
     "onnxruntime": ask_onnxruntime,
     "opencv": ask_opencv,
     "gstreamer": ask_gstreamer,

@@ -19,16 +19,17 @@ for toolkit in "${CUDA_ROOT:-}" "${CUDA_HOME:-}" /usr/local/cuda; do
 done
 
 nvidia-smi -L || { echo "device_check: no GPU: nvidia-smi does not answer" >&2; exit 5; }
-if [ -e "$kit/site.tar.xz" ] && ! [ -d "$kit/site" ]; then
+site=$kit/site-$("$python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])') # compiled for one version
+if [ -e "$site.tar.xz" ] && ! [ -d "$site" ]; then
     # in one go: a folder that was half unpacked has another name
     part=$(mktemp -d "$kit/part.XXXXXX")
-    "$python" -c 'import shutil, sys; shutil.unpack_archive(*sys.argv[1:])' "$kit/site.tar.xz" "$part" && mv "$part" "$kit/site"
+    "$python" -c 'import shutil, sys; shutil.unpack_archive(*sys.argv[1:])' "$site.tar.xz" "$part" && mv "$part" "$site"
 fi
-if [ -d "$kit/site" ]; then export PYTHONPATH="$kit/site${PYTHONPATH:+:$PYTHONPATH}"; fi
+if [ -d "$site" ]; then export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}"; fi
 if [ -d "$kit/assets" ]; then export KESTREL_ASSETS="$kit/assets" KESTREL_MODEL_MIRROR="$kit/assets/models"; fi
 if [ -d "$kit/cubins" ]; then export KESTREL_CUBIN_CACHE=${KESTREL_CUBIN_CACHE:-$kit/cubins}; fi
-if ! "$python" -c 'import pycuda.driver'; then
-    echo "device_check: building PyCUDA" >&2
+if ! [ -d "$site" ] && ! "$python" -c 'import pycuda.driver' 2>/dev/null; then
+    echo "device_check: building PyCUDA, as device_kit/ has none" >&2
     conf=$(mktemp -d)
     echo "CUDA_ENABLE_CURAND = False" >"$conf/.aksetup-defaults.py" # its headers may be missing
     HOME=$conf "$python" -m pip install --quiet 'pycuda>=2025.1,<2027' || exit 5

@@ -178,7 +178,7 @@ def run(stage: Stage, report: Report, end_s: float) -> None:
         return
     print(f"device_check: {stage.name}, at most {limit_s:.0f} s", file=sys.stderr)
     command = [*stage.command]
-    if report.model and stage.command[: len(MEASURE)] == MEASURE:
+    if report.model and MEASURE[-1] in stage.command:
         command += ["--model", report.model]
     env = os.environ | {"KESTREL_GPU": "real", "PYTHONUNBUFFERED": "1"}
     child = subprocess.Popen(
@@ -187,11 +187,11 @@ def run(stage: Stage, report: Report, end_s: float) -> None:
         preexec_fn=os.setpgrp,  # ended with all that it starts, but no session of its own
     )  # fmt: skip
     assert child.stdout is not None
-    last, reader = "", Reader()
+    last, reader, lines = "", Reader(), Lines(child.stdout)
     try:
         with report.log.open("a") as log:
             print(f"--- {stage.name}: {' '.join(command)}", file=log)
-            for i, line in enumerate(lines_until(child.stdout, start_s + limit_s)):
+            for i, line in enumerate(lines.until(start_s + limit_s)):
                 if figures := reader.figures(line):
                     report.add(stage.name, figures)
                 last = line.strip() or last
@@ -203,27 +203,38 @@ def run(stage: Stage, report: Report, end_s: float) -> None:
         status, why = "timed out", last[:LINE]
     finally:
         end_group(child)
+        lines.close()
     report.end(stage.name, status, monotonic() - start_s, why)
 
 
-def lines_until(stream: IO[str], end_s: float) -> Iterator[str]:
-    """Lines as they come; raises TimeoutError at ``end_s``."""
-    lines: queue.Queue[str | None] = queue.Queue()
+class Lines:
+    """What a process prints, as it comes: a line of a pipe cannot be waited for with a limit."""
 
-    def read() -> None:
-        for line in stream:
-            lines.put(line)
-        lines.put(None)
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream, self._lines = stream, queue.Queue[str | None]()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
 
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        try:
-            line = lines.get(timeout=max(0.0, end_s - monotonic()))
-        except queue.Empty:
-            raise TimeoutError from None
-        if line is None:
-            return
-        yield line
+    def until(self, end_s: float) -> Iterator[str]:
+        """Raises TimeoutError at ``end_s``."""
+        while True:
+            try:
+                line = self._lines.get(timeout=max(0.0, end_s - monotonic()))
+            except queue.Empty:
+                raise TimeoutError from None
+            if line is None:
+                return
+            yield line
+
+    def close(self) -> None:
+        """After the end of those that print."""
+        self._thread.join(GRACE_S)
+
+    def _read(self) -> None:
+        with self._stream as stream:
+            for line in stream:
+                self._lines.put(line)
+        self._lines.put(None)
 
 
 def end_group(child: subprocess.Popen[str]) -> None:

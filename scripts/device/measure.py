@@ -42,7 +42,7 @@ Contestant = tuple[str, AbstractContextManager[Any], Callable[[Any], Detect]]
 OURS: tuple[tuple[Engine, Precision], ...] = (("cuda", "fp16"), ("cuda", "fp32"), ("cpu", "fp32"))
 OF_ORT: tuple[tuple[Engine, Precision], ...] = (("ort-cuda", "fp32"), ("ort-tensorrt", "fp16"))
 WARM = 10  # frames before each timed row: clocks fall while others have their turn
-MORE_MODELS = ("kestrel_320", "yolox_nano_416")  # of which layers are timed besides
+MORE_MODELS = ("kestrel_small", "yolox_nano_416")  # of which layers are timed besides
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 REFERENCE = "kestrel cuda fp16"
 SLOWEST = 12  # launches shown of a network
+REASON = 160  # letters of why something was not measured
 
 
 def table(report: dict[str, Any]) -> str:
@@ -36,7 +37,7 @@ def table(report: dict[str, Any]) -> str:
         remarks = stage["figures"].get("remarks", {})
         lines += [f"- {name}: {'; '.join(r)}" for name, r in remarks.items() if r]
         not_here = stage["figures"].get("not_here", {})
-        lines += [f"- not measured, {name}: {why}" for name, why in not_here.items()]
+        lines += [f"- not measured, {name}: {why[:REASON]}" for name, why in not_here.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -53,7 +54,9 @@ def _found(stage: dict[str, Any]) -> str:
     figures = stage["figures"]
     said = [f"{count} {how}" for how, count in figures.get("tests", {}).items()]
     said += [f"{figures['errors']} errors"] if "errors" in figures else []
-    return "; ".join([*said, *figures.get("failing", []), *filter(None, [stage.get("why")])])
+    return "; ".join(
+        [*said, *figures.get("failing", []), *filter(None, [stage.get("why", "")[:REASON]])]
+    )
 
 
 def _latency(content: dict[str, Any], figures: dict[str, Any]) -> Iterator[str]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -26,19 +28,28 @@ def main() -> int:
     parser.add_argument("capability", nargs="+", help="as 8.7 (nvidia-smi: compute_cap)")
     args = parser.parse_args()
     os.environ[CACHE_ENV] = str(args.folder)
+    capabilities = []
     for text in args.capability:
         major, dot, minor = text.partition(".")
         if not (dot and major.isdigit() and minor.isdigit()):
             parser.error(f"{text!r} is no compute capability; write it as 8.7")
-        for name, defines in ((n, d) for n, variants in VARIANTS.items() for d in variants):
-            source = (KERNEL_DIR / f"{name}.cu").read_text()
-            try:
-                cubin_for(name, source, defines, (int(major), int(minor)))
-            except KestrelError as error:
-                print(f"compile_kernels: {error}", file=sys.stderr)
-                return error.exit_code
+        capabilities.append((int(major), int(minor)))
+    try:
+        compile_kernels(capabilities)
+    except KestrelError as error:
+        print(f"compile_kernels: {error}", file=sys.stderr)
+        return error.exit_code
     print(f"{len(list(args.folder.glob('*.cubin')))} compiled kernels in {args.folder}")
     return 0
+
+
+def compile_kernels(capabilities: Sequence[tuple[int, int]]) -> None:
+    """All variants of all kernels, into the cache, several at once. Raises DeviceError."""
+    sources = {name: (KERNEL_DIR / f"{name}.cu").read_text() for name in VARIANTS}
+    wanted = [(n, d, c) for n, variants in VARIANTS.items() for d in variants for c in capabilities]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(lambda w: cubin_for(w[0], sources[w[0]], w[1], w[2]), wanted):
+            pass
 
 
 if __name__ == "__main__":

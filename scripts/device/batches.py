@@ -18,26 +18,23 @@ SIZES_WH = ((640, 360), (1920, 1080))  # the large ones show what copying on the
 
 
 def measure_batches(
-    model: Model, pictures: list[Pixels], *, rounds: int, frames: int
+    model: Model, pictures: list[Pixels], size_wh: tuple[int, int], *, rounds: int, frames: int
 ) -> dict[str, dict[str, Any]]:
-    """By size of the frames and batch: frames a second with all slots busy (the median of the
+    """By batch, with frames of one size: frames a second with all slots busy (the median of the
     rounds), how many times those of batch 1, and each stage's time for a frame in ms."""
     import cv2
 
-    report: dict[str, dict[str, Any]] = {}
-    for size_wh in SIZES_WH:
-        shown = [np.asarray(cv2.resize(p, size_wh), np.uint8) for p in pictures[:SOURCES]]
-        found: dict[str, Any] = {}
-        for batch in BATCHES:
-            with kestrel(model, "cuda", "auto", batch=batch) as backend:
-                runs = [_sustained(backend, shown, frames) for _ in range(rounds + 1)][1:]
-            fps = median(fps for fps, _ in runs)
-            stages = {k: round(median(s[k] for _, s in runs) / 1e6, 4) for k in runs[0][1]}
-            found[str(batch)] = {"fps": round(fps, 1), "stages_ms": stages}
-        for figures in found.values():
-            figures["gain"] = round(figures["fps"] / found["1"]["fps"], 2)
-        report["{}x{}".format(*size_wh)] = found
-    return report
+    shown = [np.asarray(cv2.resize(p, size_wh), np.uint8) for p in pictures[:SOURCES]]
+    found: dict[str, dict[str, Any]] = {}
+    for batch in BATCHES:
+        with kestrel(model, "cuda", "auto", batch=batch) as backend:
+            runs = [_sustained(backend, shown, frames) for _ in range(rounds + 1)][1:]
+        fps = median(fps for fps, _ in runs)
+        stages = {k: round(median(s[k] for _, s in runs) / 1e6, 4) for k in runs[0][1]}
+        found[str(batch)] = {"fps": round(fps, 1), "stages_ms": stages}
+    for figures in found.values():
+        figures["gain"] = round(figures["fps"] / found["1"]["fps"], 2)
+    return found
 
 
 def _sustained(backend: Any, pictures: list[Pixels], count: int) -> tuple[float, dict[str, float]]:

@@ -57,7 +57,30 @@ class Device:
 
 
 class RealDevice:
-    """A GPU in the simulated device's place: it is not strict, and does not fail on request."""
+    """A GPU in the simulated device's place: it is not strict, and does not fail on request.
+
+    Its context is held for all tests, since making one takes longer than most of them.
+    """
+
+    def __init__(self) -> None:
+        import pycuda.driver as driver
+
+        driver.init()
+        self._driver, self._context = driver, driver.Device(0).retain_primary_context()
+
+    def check(self) -> None:
+        """After a fault nothing more works in this process: tell it once, not test by test."""
+        self._context.push()
+        try:
+            self._driver.Context.synchronize()
+        except self._driver.Error as fault:
+            pytest.exit(f"the GPU's context is lost: {fault}", returncode=5)
+        finally:
+            self._context.pop()
+
+    def close(self) -> None:
+        """Give the context back."""
+        self._context.detach()
 
     def reports(self) -> list[str]:
         return []
@@ -76,17 +99,20 @@ class RealDevice:
 
 
 @pytest.fixture(scope="session")
-def loaded() -> Device | RealDevice:
+def loaded() -> Iterator[Device | RealDevice]:
     """The device, loaded once for all tests of this process."""
     if REAL:
-        return RealDevice()
+        real = RealDevice()
+        yield real
+        real.close()
+        return
     if not LIBRARY.is_file():
         pytest.skip("the simulated CUDA device is not built: python tests/cudasim/build.py")
     if shutil.which("g++") is None:
         pytest.skip("the simulated CUDA device needs g++ to build kernels")
     device = Device(ctypes.CDLL(str(LIBRARY), mode=ctypes.RTLD_GLOBAL))
     pytest.importorskip("pycuda.driver", reason="python tests/cudasim/build.py installs PyCUDA")
-    return device
+    yield device
 
 
 @pytest.fixture
@@ -94,8 +120,9 @@ def device(
     loaded: Device | RealDevice, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Device | RealDevice]:
     """The device; the test fails when it reports something or something is left."""
-    if REAL:
+    if isinstance(loaded, RealDevice):
         yield loaded
+        loaded.check()
         return
     monkeypatch.setenv("PATH", f"{ROOT / 'tests' / 'cudasim'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("KESTREL_CUBIN_CACHE", str(ROOT / ".cudasim" / "cubins"))

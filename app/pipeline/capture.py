@@ -15,6 +15,7 @@ from time import monotonic, monotonic_ns
 
 from ..core.credentials import mask_text
 from ..core.errors import SourceEnded, SourceError
+from ..core.filters import DetectionFilter
 from ..core.frame import Frame, SourceInfo, describe
 from ..core.interfaces import Analyser, FrameSource, Sink, TellsItsState
 from ..core.states import WORKING, SourceStatus
@@ -35,6 +36,7 @@ class StreamSpec:
     """One source, what it is called among others, and who takes its results.
 
     ``source`` None: it is swapped in while the run goes on. ``analyser``: follows its objects.
+    ``filter``: which detections it and the sinks get.
     """
 
     source: FrameSource | None
@@ -42,6 +44,7 @@ class StreamSpec:
     name: str = ""
     note: Note = note_nothing
     analyser: Analyser | None = None
+    filter: DetectionFilter | None = None
 
 
 class SourceWorker(threading.Thread):
@@ -145,6 +148,7 @@ class SourceStream:
             info_of=self.info_of,
             on_fault=on_fault,
             analyser=spec.analyser,
+            filter=spec.filter,
             status=lambda: self.status,
         )
         self.error: BaseException | None = None

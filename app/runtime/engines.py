@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.util
 import logging
@@ -10,11 +9,12 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import __version__
 from ..config import Config, Precision
 from ..core.errors import ConfigError, DeviceError, KestrelError, SourceEnded
+from ..core.filters import MOST, Filters
 from ..core.frame import Frame
 from ..core.interfaces import GPU_ENGINES, WHOLE_INPUT, BackendFactory, EngineKind
 from ..models.manifest import Model, ModelSpec
@@ -22,6 +22,7 @@ from ..models.store import default_model, find_model
 from ..ops.machine import device
 from ..pipeline.handoff import Policy
 from ..sources.uri import make_source
+from .filters import all_filters
 
 if TYPE_CHECKING:
     from ..cuda.context import Gpu, GpuContext
@@ -168,28 +169,12 @@ class Thresholds(NamedTuple):
 
 
 def choosing(config: Config, model: Model) -> Model:
-    """With the thresholds of classes and the NMS that are asked for.
-
-    Raises ConfigError for a label that the model does not have, or a number that is none.
-    """
-    scores = dict(model.spec.class_scores)
-    for text in ",".join(config.class_scores).split(",") if config.class_scores else ():
-        label, _, number = text.strip().rpartition("=")
-        if label not in model.spec.labels:
-            near = difflib.get_close_matches(label, model.spec.labels, n=3) or model.spec.labels[:8]
-            raise ConfigError(
-                f"class_scores: {text.strip()!r} names no class of {model.spec.name}; some of "
-                f"them: {', '.join(near)}. Write it like {near[0]}=0.5"
-            )
-        try:
-            scores[label] = float(number)
-        except ValueError:
-            scores[label] = -1
-        if not 0.001 <= scores[label] <= 1:
-            raise ConfigError(f"class_scores: {number!r} of {label} is no number from 0.001 to 1")
-    agnostic = model.spec.agnostic or config.agnostic_nms
-    spec = replace(model.spec, agnostic=agnostic, class_scores=scores)
-    return replace(model, spec=spec)
+    """Without the model's own thresholds of classes for which the run has others."""
+    asked = {label for filters in all_filters(config) for label in filters.class_scores}
+    own = {label: s for label, s in model.spec.class_scores.items() if label not in asked}
+    if len(own) == len(model.spec.class_scores):
+        return model
+    return replace(model, spec=replace(model.spec, class_scores=own))
 
 
 def thresholds(config: Config, spec: ModelSpec) -> Thresholds:
@@ -198,6 +183,18 @@ def thresholds(config: Config, spec: ModelSpec) -> Thresholds:
         spec.score if config.score is None else config.score,
         spec.iou if config.iou is None else config.iou,
     )
+
+
+def reported(config: Config, spec: ModelSpec) -> dict[str, Any]:
+    """What the engine reports: ``score``, ``iou`` and ``most``, of which filters then choose.
+
+    Where nothing is filtered, that is what the run wants.
+    """
+    score, iou = thresholds(config, spec)
+    filters = all_filters(config)
+    lowest = min(each.lowest(score) for each in filters)
+    most = config.max_detections if filters == [Filters()] * len(filters) else MOST
+    return {"score": lowest, "iou": iou, "most": most}
 
 
 def spec_computed(engine: str | None, spec: ModelSpec) -> ModelSpec:
@@ -245,7 +242,6 @@ def _cpu(config: Config, model: Model, policy: Policy, engine: EngineKind) -> Ba
     # A worker that comes back from inference waits at most so long for the interpreter; with
     # Python's 5 ms the slowest hundredth of frames pays that several times over.
     sys.setswitchinterval(SWITCH_S)
-    score, iou = thresholds(config, model.spec)
     workers = config.workers or min(WORKERS, config.slots or WORKERS)
     spare_slots = 1 if policy is Policy.LOSSLESS else 0
     if config.slots is not None and (spare_slots := config.slots - workers) < 0:
@@ -254,9 +250,7 @@ def _cpu(config: Config, model: Model, policy: Policy, engine: EngineKind) -> Ba
         model.spec,
         model.weights,
         wake=wake,
-        score=score,
-        iou=iou,
-        most=config.max_detections,
+        **reported(config, model.spec),
         workers=workers,
         threads=config.threads,
         spare_slots=spare_slots,
@@ -294,15 +288,12 @@ def _cuda(config: Config, model: Model, engine: EngineKind) -> BackendFactory:
             f"batch {config.batch}: --engine {engine} takes one frame at a time; "
             "use --engine cuda, or leave --batch out"
         )
-    score, iou = thresholds(config, model.spec)
     spec = spec_computed(engine, model.spec)
     return lambda wake: CudaBackend(
         spec,
         model.weights,
         wake=wake,
-        score=score,
-        iou=iou,
-        most=config.max_detections,
+        **reported(config, model.spec),
         make_engine=make_engine,
         kind=engine,
         slots=config.slots or SLOTS,

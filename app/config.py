@@ -194,6 +194,14 @@ class Config:
         reload=True,
     )
     max_box: str = key("", "largest box, in the same way", metavar="SIZE", reload=True)
+    slices: str | None = key(
+        None,
+        "also look at overlapping parts of a frame, for small objects: 2x2 (columns x rows), auto",
+        metavar="CxR",
+    )
+    slice_overlap: float = key(
+        0.2, "share of a part that its neighbour has too", limits=(0, 0.5), metavar="SHARE"
+    )
     max_detections: int = key(
         500,
         "boxes of a frame at most, by score; told once when it bites",

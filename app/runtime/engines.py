@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..cuda.native.engine import GpuEngine
     from ..inference.auto import EngineChoice
     from ..inference.onnxruntime import OpenNetwork
+    from ..inference.slices import SliceGrid
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +40,31 @@ GPU_NODES = ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/dxg")
 ENGINES_TRIED: tuple[EngineKind, ...] = ("ort-tensorrt", "cuda", "ort-cuda", "openvino", "cpu")
 PROVED_FRAMES = 8  # of the bundled clip, on which an engine must find the CPU's boxes
 SWITCH_S = 0.0005
+PIECES_AT_ONCE = 8  # of a sliced frame, on a GPU
 
 
 def backend_factory(config: Config, model: Model, policy: Policy) -> BackendFactory:
     """The engine asked for. Raises ConfigError where it cannot compute in ``config.precision``."""
-    model = choosing(config, model)
+    model, grid = choosing(config, model), slices_of(config)
+    engine = _engine(config, model, policy)
+    if grid is None:
+        return engine
+    from ..inference.slices import SlicedBackend
+
+    iou = thresholds(config, model.spec).iou
+    return lambda wake: SlicedBackend(engine, grid, model.spec, wake=wake, iou=iou)
+
+
+def slices_of(config: Config) -> SliceGrid | None:
+    """How frames are sliced; None where they are not."""
+    if config.slices is None:
+        return None
+    from ..inference.slices import SliceGrid
+
+    return SliceGrid.parse(config.slices, config.slice_overlap)
+
+
+def _engine(config: Config, model: Model, policy: Policy) -> BackendFactory:
     if config.engine == "auto":
         return _auto(config, model, policy)
     if config.engine in GPU_ENGINES:
@@ -101,7 +122,7 @@ def choose_from(
                 skipped[engine] = reason
             else:
                 chosen = replace(config, engine=engine)
-                engines[engine] = backend_factory(chosen, model, policy)
+                engines[engine] = _engine(chosen, model, policy)
         except KestrelError as fault:
             skipped[engine] = str(fault)
     if not engines:  # a precision that none of them has
@@ -122,6 +143,7 @@ def choose_from(
         "settings": [
             *(config.precision, config.workers, config.threads),
             *(config.slots, config.transfer, config.batch),
+            *([config.slices] if config.slices else []),
         ],
     }
     return EngineChoice(engines, skipped, key, known_frames, {"openvino": "cpu"})
@@ -255,6 +277,7 @@ def _cpu(config: Config, model: Model, policy: Policy, engine: EngineKind) -> Ba
         threads=config.threads,
         spare_slots=spare_slots,
         batch=config.batch or 1,
+        capacity=grid.pieces if (grid := slices_of(config)) else 1,
         open_network=open_network,
         engine=called,
         kind=engine,
@@ -268,11 +291,13 @@ def _cuda(config: Config, model: Model, engine: EngineKind) -> BackendFactory:
     def make_engine(context: GpuContext, spec: ModelSpec, weights: Path) -> GpuEngine:
         if engine == "cuda":
             half = config.precision != "fp32"
-            return NativeEngine(context, spec, weights, half=half, batch=config.batch or 1)
+            return NativeEngine(context, spec, weights, half=half, batch=batch)
         from ..cuda.ort import OrtEngine
 
         return OrtEngine(context, spec, weights, engine=engine, precision=config.precision)
 
+    grid = slices_of(config)
+    batch = config.batch or (min(grid.pieces, PIECES_AT_ONCE) if grid else 1)
     if config.precision == "bf16":
         raise ConfigError(
             f"precision bf16: --engine {engine} has none; it is for processors, with "

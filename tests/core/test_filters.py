@@ -123,7 +123,7 @@ def test_bad_input_is_refused_with_the_key(table: dict, told: str) -> None:
 @pytest.mark.parametrize("key", ["classes", "class_scores"])
 def test_an_unknown_class_is_told_with_the_nearest(key: str) -> None:
     value = "persn" if key == "classes" else "persn=0.5"
-    with pytest.raises(ConfigError, match="persn.*person"):
+    with pytest.raises(ConfigError, match=r"persn.*person"):
         Filters().changed({key: value}).check(LABELS, "made")
 
 

@@ -121,6 +121,7 @@ class RunControls:
             box.show_fault(str(fault))
         else:
             box.show_fault("")
+            box.show_table(self._controller.filters.read())
 
     def do(self, deed: Deed | None) -> None:
         """Carry out what a banner's button offers."""

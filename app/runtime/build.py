@@ -141,7 +141,7 @@ class BuiltRun:
         filters: RunFilters,
     ) -> None:
         self._plan, self.pipeline = plan, pipeline
-        self._outputs, self._summary, self._filters = outputs, summary, filters
+        self._outputs, self._summary, self.filters = outputs, summary, filters
 
     def finish(self, beside: Callable[[Callable[[], bool]], None] | None = None) -> Ending:
         """With the outputs and all that is put around it. ``beside``: see run_until_stopped."""
@@ -154,7 +154,7 @@ class BuiltRun:
                 self.pipeline,
                 plan.model.spec,
                 plan.supervised,
-                filters=self._filters,
+                filters=self.filters,
             )
         with ExitStack() as stack:
             stack.enter_context(self._outputs.running())

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import logging
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import __version__
 from ..config import Config, Precision
-from ..core.errors import ConfigError, DeviceError, KestrelError, SourceEnded
+from ..core.errors import ConfigError, DeviceError, KestrelError, ModelError, SourceEnded
 from ..core.filters import MOST, Filters
 from ..core.frame import Frame
 from ..core.interfaces import GPU_ENGINES, WHOLE_INPUT, BackendFactory, EngineKind
@@ -291,13 +292,16 @@ def _cuda(config: Config, model: Model, engine: EngineKind) -> BackendFactory:
     def make_engine(context: GpuContext, spec: ModelSpec, weights: Path) -> GpuEngine:
         if engine == "cuda":
             half = config.precision != "fp32"
-            return NativeEngine(context, spec, weights, half=half, batch=batch)
+            if batch is None and pieces > 1:
+                with suppress(ModelError):  # it may take one frame at a time: then so
+                    return NativeEngine(context, spec, weights, half=half, batch=pieces)
+            return NativeEngine(context, spec, weights, half=half, batch=batch or 1)
         from ..cuda.ort import OrtEngine
 
         return OrtEngine(context, spec, weights, engine=engine, precision=config.precision)
 
-    grid = slices_of(config)
-    batch = config.batch or (min(grid.pieces, PIECES_AT_ONCE) if grid else 1)
+    grid, batch = slices_of(config), config.batch
+    pieces = min(grid.pieces, PIECES_AT_ONCE) if grid else 1
     if config.precision == "bf16":
         raise ConfigError(
             f"precision bf16: --engine {engine} has none; it is for processors, with "

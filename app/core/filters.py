@@ -165,6 +165,8 @@ class DetectionFilter:
         self._most, self._steps = filters.max_detections, list[tuple[str, _Choose]]()
         add = self._steps.append
         own = base.score if filters.score is None else filters.score
+        if labels and (strange := {*filters.classes, *filters.class_scores} - set(labels)):
+            log.warning("filters name %s, which the model does not have", ", ".join(strange))
         if labels and (filters.class_scores or own > base.lowest):
             least = np.array([filters.class_scores.get(each, own) for each in labels], np.float32)
             add(("class_scores", lambda d, wh: d.scores >= least.take(d.class_ids, mode="clip")))

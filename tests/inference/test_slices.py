@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from app.commands.cli import main
 from app.config import Config
 from app.core.detections import Detections
 from app.core.errors import ConfigError
@@ -231,3 +234,27 @@ def test_a_real_network_finds_the_same_one_after_the_other_and_as_a_batch() -> N
         for box, kind in zip(plain.xyxy, plain.class_ids, strict=True):
             same = found.xyxy[found.class_ids == kind]
             assert len(same) and overlap(box, same).max() > 0.5, "what the frame shows stays"
+
+
+def test_replays_and_runs_of_several_sources_are_sliced_alike(tmp_path: Path) -> None:
+    def lines(name: str, *words: str) -> list[dict]:
+        out = tmp_path / name
+        more = ["--slices", "2x1", "--max-frames", "12", "--json", str(out)]
+        assert main([*words, *more]) == 0
+        return [json.loads(line) for line in out.read_text().splitlines()]
+
+    first, second = (lines(name, "replay", "sample:") for name in ("a", "b"))
+    assert [x["detections"] for x in first] == [x["detections"] for x in second]
+    boxes = {x["frame"]: x["detections"] for x in first}
+    live = lines("c", "run", "--headless", "--source", "a=sample:", "--source", "b=sample:")
+    assert {x["name"] for x in live} == {"a", "b"} and any(x["detections"] for x in live)
+    for line in live:
+        if line["frame"] in boxes:
+            labels = [d["label"] for d in line["detections"]]
+            assert labels == [d["label"] for d in boxes[line["frame"]]]
+
+
+def test_what_is_no_grid_is_refused_before_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", "sample:", "--slices", "many"]) == 2
+    assert "2x2" in capsys.readouterr().err
+    assert main(["replay", "sample:", "--slices", "2x2", "--slice-overlap", "0.9"]) == 2

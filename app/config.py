@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from .core.errors import ConfigError
+from .core.filters import MOST as MOST_BOXES
+from .core.filters import split_score
 from .core.interfaces import EngineKind
 from .options import (
     EVERY as EVERY,
@@ -166,18 +168,48 @@ class Config:
         metavar="STEP",
         on="run",
     )
-    score: float | None = key(None, "lowest score reported (0..1)", limits=(0.001, 1), reload=True)
+    score: float | None = key(
+        None,
+        "lowest score reported (0..1), of all classes, of some, or both: 0.4,person=0.5,car=0.3",
+        limits=(0.001, 1),
+        metavar="X or LABEL=X",
+        reload=True,
+    )
     iou: float | None = key(
         None, "overlap above which NMS drops a box (0..1)", limits=(0, 1), reload=True
     )
-    agnostic_nms: bool = key(False, "of overlapping boxes keep one, whatever their classes")
+    agnostic_nms: bool = key(
+        False, "of overlapping boxes keep one, whatever their classes", reload=True
+    )
     class_scores: tuple[str, ...] = key(
         (),
         "lowest score of single classes, in place of score: person=0.5,car=0.3",
         metavar="LABEL=X",
+        reload=True,
+    )
+    classes: tuple[str, ...] = key(
+        (), "report these only: person,car (default: all)", metavar="LABEL,LABEL", reload=True
+    )
+    min_box: str = key(
+        "",
+        "smallest box: 24 (pixels, both sides), 24x48 (width, height), 5% or 2%x10% of the frame",
+        metavar="SIZE",
+        reload=True,
+    )
+    max_box: str = key("", "largest box, in the same way", metavar="SIZE", reload=True)
+    slices: str | None = key(
+        None,
+        "also look at overlapping parts of a frame, for small objects: 2x2 (columns x rows), auto",
+        metavar="CxR",
+    )
+    slice_overlap: float = key(
+        0.2, "share of a part that its neighbour has too", limits=(0, 0.5), metavar="SHARE"
     )
     max_detections: int = key(
-        500, "boxes of a frame at most, by score; told once when it bites", limits=(1, 1000)
+        500,
+        "boxes of a frame at most, by score; told once when it bites",
+        limits=(1, MOST_BOXES),
+        reload=True,
     )
     isolate: bool | None = key(None, "decode in a child process (default: for streams)")
     realtime: bool = key(False, "at the pace of the clip's clock", on="replay")
@@ -257,6 +289,13 @@ class Config:
         False, "pixelate faces in all pictures that leave the network, as far as they are found"
     )
     rule: tuple[Table, ...] = key((), "which events call for an action", on="")
+    filter: tuple[Table, ...] = key(
+        (),
+        "for one source: score, class_scores, classes, min_box, max_box, max_detections, "
+        "agnostic_nms",
+        on="",
+        reload=True,
+    )
 
     def __post_init__(self) -> None:
         check_values(self)
@@ -367,7 +406,7 @@ def make_config(flags: Mapping[str, Any], file: Path | None = None) -> Config:
     ``sources`` of one without a name is ``source``; either replaces all sources of the file.
     """
     values = read_config_file(file) if file else {}
-    flags = dict(flags)
+    flags = _split_scores(flags)
     if len(given := flags.get("sources", ())) == 1:
         there = os.path.exists(given[0])  # noqa: PTH110 - Path.exists raises for a long address
         if there or parse_sources(given)[0].uri == given[0]:
@@ -386,6 +425,18 @@ def make_config(flags: Mapping[str, Any], file: Path | None = None) -> Config:
     _fill_store(tables)
     made = {name: TABLES[name](**given) for name, given in tables.items() if given}
     return Config(**values, **made)
+
+
+def _split_scores(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``score`` may be a text that also has thresholds of classes: these go where they belong."""
+    values = dict(values)
+    if isinstance(values.get("score"), str):
+        plain, pairs = split_score(values.pop("score"))
+        if plain is not None:
+            values["score"] = plain
+        if pairs:
+            values["class_scores"] = [*values.get("class_scores", ()), *pairs]
+    return values
 
 
 def _fill_store(tables: dict[str, dict[str, Any]]) -> None:
@@ -418,6 +469,10 @@ def read_config_file(path: Path) -> dict[str, Any]:
     for name, kind in TABLES.items():
         if isinstance(data.get(name), str | bool):  # as the flag of the same name
             data[name] = {fields(kind)[0].name: data[name]}
+    try:
+        data = _split_scores(data)
+    except ConfigError as fault:
+        raise ConfigError(f"--config {path}: {fault}") from fault
     _check_types(data, Config, f"--config {path}: ")
     for name in data.keys() & TABLES.keys():
         given = data[name]

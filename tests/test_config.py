@@ -35,7 +35,8 @@ def test_defaults_need_no_file() -> None:
     [
         ("sorce = 'a'", "did you mean 'source'"),
         ("zzzzzz = 1", "known are"),
-        ("score = 'high'", "score must be a float"),
+        ("score = 'high'", "'high' is no number"),
+        ("score = true", "score must be a float"),
         ("max_frames = 1.5", "max_frames must be a int"),
         ("max_frames = true", "max_frames must be a int"),
         ("headless = 1", "headless must be a bool"),
@@ -106,7 +107,7 @@ def test_every_key_has_a_flag_of_its_own_and_a_help() -> None:
     for command in COMMANDS:
         flags = [each.flag for each in SETTINGS if command in each.key.commands]
         assert len(set(flags)) == len(flags)
-    tables = ("zone", "line", "mask", "rule", "privacy")  # which no flag can hold
+    tables = ("zone", "line", "mask", "rule", "privacy", "filter")  # which no flag can hold
     assert all(each.key.help for each in SETTINGS)
     assert all(each.key.commands for each in SETTINGS if each.path not in tables)
     assert {word for each in SETTINGS for word in each.key.commands} == set(COMMANDS)

@@ -22,6 +22,7 @@ from ..ops.flight import read_trace
 from ..pipeline.handoff import Policy
 from ..runtime.degradation import check_ladder
 from ..runtime.engines import backend_factory
+from ..runtime.filters import check_filters
 from ..runtime.inputs import check_privacy, make_input
 from ..runtime.outputs import Outputs, is_folder, refuse_own_inputs
 from ..runtime.run import read_golden, refuse_unfit, wants_window
@@ -71,6 +72,8 @@ def check(config: Config, policy: Policy) -> int:
             check_tracking(config, model.spec.labels)
         with step():
             check_privacy(config, model.spec.labels)
+        with step():
+            check_filters(config, model.spec.labels, model.spec.name)
         with step():
             check_ladder(config, model)
         with step():

@@ -86,6 +86,8 @@ def _taking(setting: Setting) -> dict[str, Any]:
     words = {"metavar": key.metavar or ("N" if kind in ("int", "float") else setting.name.upper())}
     if kind in ("tuple[str, ...]", "list[str]"):
         return {"action": "append", **words}
+    if setting.path == "score":  # a text where it has those of classes
+        return {"type": str, **words}
     types = {"int": int, "float": float, "tuple[int, ...]": _numbers}
     return {"type": types.get(kind, str), **words}
 

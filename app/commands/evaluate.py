@@ -215,6 +215,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--on", type=_way, nargs="+", default=[CPU], metavar="ENGINE[:PRECISION]",
         help="every model on each of these engines of the processor: cpu, openvino, "
              "openvino:bf16; the others are judged against the first (default: cpu)")  # fmt: skip
+    add("--slices", nargs="+", default=[], metavar="CxR",
+        help="every model also with frames in parts: 2x2, auto; and what it gains")  # fmt: skip
+    add("--slice-overlap", type=float, default=0.2, metavar="SHARE")
     add("--json", metavar="FILE", help="all figures, for machines")
     add("--make-default", action="store_true",
         help="the (one) model becomes the default, if it passes the gate")  # fmt: skip
@@ -230,9 +233,10 @@ def run_evaluate(args: argparse.Namespace) -> int:
     truth = LabelledSet.read(args.data, dict(args.part))
     models = _with_parents(args.models, args.shelf_dir)
     candidates = [
-        Candidate(model, engine, precision, (engine, precision) == args.on[0])
+        Candidate(model, engine, precision, (engine, precision) == args.on[0], slices)
         for model in models
         for engine, precision in args.on
+        for slices in (None, *args.slices)
     ]
     for candidate in candidates:
         if not set(candidate.model.spec.labels) & set(truth.categories):
@@ -240,7 +244,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
                 f"{candidate.model.spec.name} finds {', '.join(candidate.model.spec.labels[:5])}, "
                 f"the set labels {', '.join(truth.categories)}: there is nothing to compare"
             )
-    measure(candidates, truth)
+    measure(candidates, truth, slice_overlap=args.slice_overlap)
     for candidate in candidates:
         candidate.judge(truth)
     faults = _gate(candidates)
@@ -262,6 +266,7 @@ class Candidate:
     engine: EngineKind = "cpu"
     precision: Precision = "auto"
     main: bool = True
+    slices: str | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
     network_ms: list[float] = field(default_factory=list)
     frame_ms: list[float] = field(default_factory=list)
@@ -272,7 +277,8 @@ class Candidate:
     def name(self) -> str:
         """The model's, and the engine's where there are several."""
         name = self.model.spec.name
-        return name if self.main else f"{name} on {_told(self.engine, self.precision)}"
+        name += "" if self.main else f" on {_told(self.engine, self.precision)}"
+        return name if self.slices is None else f"{name}, {self.slices}"
 
     def add(self, image_id: int, found: Detections, categories: Mapping[str, int]) -> None:
         """Keep detections of classes that the set labels, as COCO's rows."""
@@ -299,7 +305,9 @@ class Candidate:
             )
 
 
-def measure(candidates: Sequence[Candidate], truth: LabelledSet) -> None:
+def measure(
+    candidates: Sequence[Candidate], truth: LabelledSet, *, slice_overlap: float = 0.2
+) -> None:
     """Run every picture through every model."""
     categories = truth.categories
     total = len(truth.content["images"])
@@ -307,7 +315,8 @@ def measure(candidates: Sequence[Candidate], truth: LabelledSet) -> None:
         slots = []
         for each in candidates:
             config = Config(engine=each.engine, precision=each.precision, score=LEAST_SCORE)
-            config = replace(config, workers=1, threads=1)
+            config = replace(config, workers=1, threads=1, slices=each.slices)
+            config = replace(config, slice_overlap=slice_overlap)
             backend = backend_factory(config, each.model, Policy.LATEST)(lambda: None)
             slots.append(stack.enter_context(backend).slots[0])
         for done, (image_id, frame) in enumerate(truth.frames(), start=1):
@@ -341,7 +350,7 @@ def _gate(candidates: Sequence[Candidate]) -> list[str]:
     for candidate in candidates:
         spec = candidate.model.spec
         against = spec.parent if candidate.main else spec.name
-        if against is None:
+        if against is None or candidate.slices is not None:
             continue
         for part, labels in candidate.report.items():
             for label, points in lost_points(labels, by_name[against].report[part]).items():
@@ -388,6 +397,7 @@ def _tables(candidates: Sequence[Candidate]) -> str:
                 rows.append(
                     (candidate.name, part, mean, "-", figure(mean_ap50(labels), ".3f"), *nothing)
                 )
+    gains = [line for sliced in candidates if sliced.slices for line in _gains(sliced, candidates)]
     first = candidates[0]
     timing = [
         (
@@ -403,7 +413,28 @@ def _tables(candidates: Sequence[Candidate]) -> str:
     remark = "medians on one CPU thread; a frame is preprocessing, network and postprocessing"
     told_of = "of pictures without such a thing, at the model's own threshold"
     trusted = [*_trust_table(candidates), f"FALSE IN: {told_of}"]
-    return "\n".join([*columns(head, rows), "", *trusted, "", *columns(timed, timing), remark])
+    blocks = [*columns(head, rows), "", *trusted, "", *columns(timed, timing), remark]
+    return "\n".join([*blocks, *([""] if gains else []), *gains])
+
+
+def _gains(sliced: Candidate, candidates: Sequence[Candidate]) -> Iterator[str]:
+    """What slices change for small boxes (area below 32² px), and what they cost."""
+    plain = next(
+        each
+        for each in candidates
+        if each.slices is None
+        and (each.model, each.engine, each.precision)
+        == (sliced.model, sliced.engine, sliced.precision)
+    )
+    times = median(sliced.frame_ms) / median(plain.frame_ms)
+    for part, labels in sliced.report.items():
+        for label, with_ in labels.items():
+            without = plain.report[part][label]
+            if with_.small is not None and without.small is not None:
+                yield (
+                    f"{sliced.name}: small {label} ({part}) {without.small:.3f} -> "
+                    f"{with_.small:.3f} AP50, {times:.1f} times the time of a picture"
+                )
 
 
 def _document(
@@ -413,13 +444,15 @@ def _document(
         **(made := header("kestrel model evaluation")),
         "date": made["time"],
         "command": f"{COMMAND} models evaluate {' '.join(args.models)} --on "
-        + " ".join(_told(*way) for way in args.on),
+        + " ".join(_told(*way) for way in args.on)
+        + " ".join([" --slices"] * bool(args.slices) + args.slices),
         "gate": {"points": GATE_POINTS, "faults": list(faults)},
         "models": [
             {
                 "name": c.model.spec.name,
                 "engine": c.engine,
                 "precision": c.precision,
+                "slices": c.slices,
                 "parent": c.model.spec.parent,
                 "sha256": c.model.spec.sha256,
                 "bytes": c.model.weights.stat().st_size,

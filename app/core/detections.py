@@ -130,7 +130,8 @@ class Result:
     ``age_ns`` is now − captured at the moment the boxes were ready to leave the pipeline.
     ``events`` and the rules that they ``fired`` are what this frame brought; ``zones`` names those
     that each detection's track is in, parallel to the detections; ``shapes`` are those zones and
-    lines to be drawn, with their counts. Empty where nothing is tracked.
+    lines to be drawn, with their counts. Empty where nothing is tracked. ``hidden``: how many more
+    detections there are that filters hide, by reason (see filters.REASONS).
     """
 
     frame: Frame
@@ -141,6 +142,7 @@ class Result:
     fired: Sequence[Fired] = ()
     zones: Sequence[tuple[str, ...]] = ()
     shapes: Sequence[DrawnShape] = ()
+    hidden: Mapping[str, int] = field(default_factory=dict)
 
 
 def label_of(labels: Sequence[str], class_id: int) -> str:

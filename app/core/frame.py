@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal, NamedTuple
 
@@ -112,6 +112,18 @@ def planes(frame: Frame) -> tuple[NDArray[np.uint8], ...]:
     if frame.format == "nv12":
         return luma, chroma.reshape(height // 2, width // 2, 2)
     return luma, *chroma.reshape(2, height // 2, width // 2)
+
+
+def cropped(frame: Frame, left: int, top: int, right: int, bottom: int) -> Frame:
+    """A copy of the part of a frame; of YUV formats all corners must be even."""
+    part = np.s_[top:bottom, left:right]
+    if frame.format not in PLANAR:
+        return replace(frame, pixels=np.ascontiguousarray(frame.pixels[part]))
+    luma, *chroma = planes(frame)
+    half = np.s_[top // 2 : bottom // 2, left // 2 : right // 2]
+    below = [plane[half].reshape(-1) for plane in chroma]
+    pixels = np.concatenate((luma[part].reshape(-1), *below)).reshape(-1, right - left)
+    return replace(frame, pixels=pixels)
 
 
 def bgr_pixels(frame: Frame) -> NDArray[np.uint8]:

@@ -203,6 +203,22 @@ class LiveShapes(Protocol):
         """Write them into ``file``, else into that of the run; raises ConfigError."""
 
 
+class LiveFilters(Protocol):
+    """The filters of the sources of a run, which may be changed while it runs; any thread.
+
+    Tables are as ``filters.Filters.table`` gives them.
+    """
+
+    def read(self, source: str = "") -> dict[str, Any]:
+        """Those of the source with this name."""
+
+    def write(self, table: Mapping[str, Any], source: str = "") -> None:
+        """With these keys in place of its own, from the next frame on.
+
+        Raises ConfigError, and then nothing changes.
+        """
+
+
 class Analyser(Protocol):
     """Follows the objects of one stream; on the pipeline thread, before all sinks."""
 

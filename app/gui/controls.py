@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from PyQt5.QtCore import QSignalBlocker, QSize, Qt, QTimer, pyqtSignal
 from PyQt5.QtGui import QMouseEvent
@@ -18,12 +20,14 @@ from PyQt5.QtWidgets import (
     QListWidgetItem,
     QPushButton,
     QSlider,
+    QSpinBox,
     QStyle,
     QStyleOptionSlider,
     QVBoxLayout,
     QWidget,
 )
 
+from ..core.filters import MOST
 from ..core.text import printable
 from ..session.state import SourceState
 from . import texts
@@ -102,6 +106,8 @@ class Controls(QWidget):
             column.addWidget(widget)
         column.addWidget(self.reset, 0, Qt.AlignmentFlag.AlignLeft)
         column.addWidget(self._drawn(actions))
+        self.filters = FilterBox()
+        column.addWidget(self.filters)
         column.addWidget(self._classes(), 1)
 
     def show_thresholds(self, score: float | None, iou: float | None) -> None:
@@ -193,6 +199,70 @@ class Controls(QWidget):
         ticked = item.checkState() == Qt.CheckState.Checked
         self._hidden = self._hidden - {label} if ticked else self._hidden | {label}
         self.hidden_changed.emit(self._hidden)
+
+
+class FilterBox(QGroupBox):
+    """What the run reports; ``changed`` emits the keys that the user has set (see core.filters)."""
+
+    changed = pyqtSignal(object)  # dict
+
+    def __init__(self) -> None:
+        super().__init__(texts.FILTERS)
+        self.setToolTip(texts.FILTERS_TIP)
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 4, 0, 0)
+        self.lines: dict[str, QLineEdit] = {}
+        for row, (key, (text, empty, tip)) in enumerate(texts.FILTER_ROWS.items()):
+            line = self.lines[key] = QLineEdit()
+            line.setPlaceholderText(empty)
+            line.editingFinished.connect(partial(self._edited, key))
+            self._add(grid, row, text, tip, line)
+        self.most = QSpinBox()
+        self.most.setRange(1, MOST)
+        self.most.setKeyboardTracking(False)
+        self.most.valueChanged.connect(lambda n: self.changed.emit({"max_detections": n}))
+        self._add(grid, len(self.lines), texts.MOST_BOXES, texts.MOST_BOXES_TIP, self.most)
+        self.agnostic = QCheckBox(texts.AGNOSTIC)
+        self.agnostic.toggled.connect(lambda on: self.changed.emit({"agnostic_nms": on}))
+        self.fault = QLabel()
+        self.fault.setWordWrap(True)
+        self.fault.hide()
+        for row, widget in enumerate((self.agnostic, self.fault), len(self.lines) + 1):
+            grid.addWidget(widget, row, 0, 1, 2)
+        self._shown: Mapping[str, Any] = {}
+
+    def show_table(self, table: Mapping[str, Any]) -> None:
+        """Show what is in force, where it has changed; what the user is typing stays."""
+        if table == self._shown:
+            return
+        before, self._shown = self._shown, dict(table)
+        for key, line in self.lines.items():
+            if table[key] != before.get(key):
+                line.setText(table[key])
+        for widget in (self.most, self.agnostic):
+            widget.blockSignals(True)
+        self.most.setValue(table["max_detections"])
+        self.agnostic.setChecked(table["agnostic_nms"])
+        for widget in (self.most, self.agnostic):
+            widget.blockSignals(False)
+
+    def show_fault(self, text: str) -> None:
+        """Why what was typed is not in force; "": it is."""
+        self.fault.setText(text)
+        self.fault.setVisible(bool(text))
+
+    def _add(self, grid: QGridLayout, row: int, text: str, tip: str, widget: QWidget) -> None:
+        label = QLabel(text)
+        label.setBuddy(widget)
+        widget.setToolTip(tip)
+        widget.setAccessibleName(text)
+        grid.addWidget(label, row, 0)
+        grid.addWidget(widget, row, 1)
+
+    def _edited(self, key: str) -> None:
+        text = self.lines[key].text().strip()
+        if text != self._shown.get(key):
+            self.changed.emit({key: text})
 
 
 class _Bar(QSlider):

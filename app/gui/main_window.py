@@ -178,6 +178,7 @@ class MainWindow(QMainWindow):
         self.controls.thresholds.connect(self.run.set_thresholds)
         self.controls.defaults.connect(self.run.default_thresholds)
         self.controls.hidden_changed.connect(self.run.hide)
+        self.controls.filters.changed.connect(partial(self.run.filter, self.controls.filters))
 
     def show_source(self, uri: str) -> None:
         """Change to this source and drop the notice about the previous one."""
@@ -277,6 +278,7 @@ class MainWindow(QMainWindow):
         self.tools.show_state(state, self.controller.catalogue())
         self.controls.show_thresholds(state.score, state.iou)
         self.controls.show_classes(state.labels, self.run.hidden)
+        self.controls.filters.show_table(self.controller.filters.read())
         self.actions_["pause"].setChecked(state.source.paused)
         self.actions_["record"].setChecked(bool(state.recording_to))
         for name in ("back", "forward"):

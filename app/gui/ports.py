@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from PyQt5.QtCore import QByteArray, QSettings, QStandardPaths
 
 from ..core.detections import Result
-from ..core.interfaces import LiveShapes
+from ..core.interfaces import LiveFilters, LiveShapes
 from ..core.stats import PipelineStats
 from ..session.state import Catalogue, Choice, SessionState
 
@@ -63,6 +63,10 @@ class RunController(Protocol):
     @property
     def shapes(self) -> LiveShapes:
         """Zones and lines, which may be changed."""
+
+    @property
+    def filters(self) -> LiveFilters:
+        """Which detections are reported, which may be changed."""
 
     def save_shapes(self, path: str) -> None:
         """Save them there, "" where the configuration is; a notice says when it is done."""

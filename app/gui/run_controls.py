@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
+from ..core.errors import ConfigError
 from ..session.state import Choice, SessionState
 from . import texts
+from .controls import FilterBox
 from .messages import Banners, Deed
 from .ports import RunController, Settings
 from .view import ResultView
@@ -108,6 +112,16 @@ class RunControls:
         self.hidden = hidden
         self._view.set_hidden(hidden)
         self._controller.hide(hidden)
+
+    def filter(self, box: FilterBox, table: Mapping[str, Any]) -> None:
+        """Report by these filters from the next frame on, or say why not."""
+        try:
+            self._controller.filters.write(table)
+        except ConfigError as fault:
+            box.show_fault(str(fault))
+        else:
+            box.show_fault("")
+            box.show_table(self._controller.filters.read())
 
     def do(self, deed: Deed | None) -> None:
         """Carry out what a banner's button offers."""

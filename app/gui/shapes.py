@@ -99,3 +99,16 @@ def _tag(painter: QPainter, at: QPointF, text: str, rgb: Rgb) -> None:
     painter.fillRect(tag, QColor(*rgb))
     painter.setPen(QColor(*text_colour_on(rgb)))
     painter.drawText(tag, Qt.AlignmentFlag.AlignCenter, text)
+
+
+def paint_badge(painter: QPainter, text: str) -> None:
+    """A line in the lower left corner of the view; nothing for ""."""
+    if not text:
+        return
+    metrics, room = QFontMetricsF(painter.font()), painter.viewport()
+    text = metrics.elidedText(text, Qt.TextElideMode.ElideRight, max(0, room.width() - 40))
+    width, height = metrics.horizontalAdvance(text) + 24, metrics.height() + 10
+    badge = QRectF(8, room.height() - height - 8, width, height)
+    painter.fillRect(badge, QColor(18, 18, 20, 205))
+    painter.setPen(QColor(255, 221, 64))
+    painter.drawText(badge, Qt.AlignmentFlag.AlignCenter, text)

@@ -137,6 +137,21 @@ ALL, NONE = "&All", "&None"
 ALL_TIP, NONE_TIP = "Select all classes", "Select no class"
 FIND_CLASS = "Filter classes"
 DRAWN = "Show"
+FILTERS = "Filters"
+FILTERS_TIP = "What passes here reaches all outputs; tracks and events follow it"
+_SIZE_TIP = "Width and height in pixels, or in % of the frame's"
+FILTER_ROWS = {  # key: label, what is written while it is empty, tip
+    "classes": ("Only classes", "all, or person,car", "Report no others"),
+    "class_scores": (
+        "Class thresholds",
+        "person=0.5,car=0.3",
+        "Lowest score of single classes, in place of the confidence threshold",
+    ),
+    "min_box": ("Smallest box", "24, 24x48 or 5%", _SIZE_TIP),
+    "max_box": ("Largest box", "90%", _SIZE_TIP),
+}
+MOST_BOXES, MOST_BOXES_TIP = "Most boxes", "Of a frame the strongest so many are reported"
+AGNOSTIC = "One box an object, whatever its class"
 
 # zones dock
 ZONES = "Zones and lines"

@@ -29,10 +29,11 @@ from PyQt5.QtWidgets import QWidget
 from PyQt5.sip import voidptr
 
 from ..core.detections import Detections, Result
+from ..core.filters import hidden_text
 from ..core.frame import FramePool, bgr_pixels
 from ..core.overlay import SCREEN, captions, colour_of, place_tags, text_colour_on
 from .objects import ObjectLog
-from .shapes import HALO, ViewPlacement, paint_shapes
+from .shapes import HALO, ViewPlacement, paint_badge, paint_shapes
 
 MAX_ZOOM = 32.0  # device pixels a frame's pixel
 STEP = 1.25
@@ -431,7 +432,8 @@ class ResultView(QWidget):
         font.setWeight(QFont.Weight.DemiBold)
         painter.setFont(font)
         painter.setOpacity(0.4 if self._dimmed else 1.0)
-        found = job.result.detections.without(job.labels, self._hidden)
+        everything = job.result.detections
+        found = everything.without(job.labels, self._hidden)
         if self.options.boxes:
             hidden = {i for i, label in enumerate(job.labels) if label in self._hidden}
             self.objects.paint(painter, placed, frozenset(hidden))
@@ -440,6 +442,8 @@ class ResultView(QWidget):
             self.layer(painter, placed)
         else:
             paint_shapes(painter, job.result.shapes, placed)
+        unticked = {"window": len(everything) - len(found)} if found is not everything else {}
+        paint_badge(painter, hidden_text({**job.result.hidden, **unticked}))
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802
         """Scale the frame to the new size."""

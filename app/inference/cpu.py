@@ -77,6 +77,7 @@ class _Bound:
 class CpuSlot:
     """Up to ``capacity`` frames in flight and their buffers.
 
+    ``batch`` of them go through the network at once, the others after them.
     The pipeline thread enqueues and collects; ``work`` runs on a worker thread.
     """
 
@@ -89,8 +90,9 @@ class CpuSlot:
         wake: Callable[[], None],
         limits: Limits,
         capacity: int = 1,
+        batch: int | None = None,
     ) -> None:
-        self.capacity = capacity
+        self.capacity, self._batch = capacity, batch or capacity
         self._network, self._queue, self._wake = network, queue, wake
         self._limits, self._nan_guard = limits, NanGuard(spec.name)
         self._frames: Sequence[Frame] = ()
@@ -98,18 +100,18 @@ class CpuSlot:
         self._busy = threading.Lock()  # held while at work; an Event costs three times as much
         if spec.input.fit:  # buffers come with the first frame; a misfit is refused now
             Postprocessor(spec, network.shapes, self._limits, self._nan_guard)
-            if capacity > 1:
-                network.bind(spec, capacity)
+            if self._batch > 1:
+                network.bind(spec, self._batch)
         self.shapes = ShapeCache(spec, self._bind)
 
     def _bind(self, spec: ModelSpec) -> _Bound:
         """Buffers for the input of ``spec``; raises ModelError."""
-        network = self._network.bind(spec, self.capacity)
+        network = self._network.bind(spec, self._batch)
         if not spec.input.fit:
-            network.run(self.capacity)  # what a first run allocates, before there is a frame
+            network.run(self._batch)  # what a first run allocates, before there is a frame
         # a preprocessor for each place: it keeps what suits its frame's size, and the padding
         places = [
-            (CpuPreprocessor(spec.input), network.tensor[i : i + 1]) for i in range(self.capacity)
+            (CpuPreprocessor(spec.input), network.tensor[i : i + 1]) for i in range(self._batch)
         ]
         return _Bound(
             network, places, Postprocessor(spec, network.shapes, self._limits, self._nan_guard)
@@ -147,12 +149,19 @@ class CpuSlot:
             else:
                 groups = self.shapes.group(frames).items()
                 self._answers = merged(
-                    [(each, bound.run([frames[i] for i in each])) for bound, each in groups]
+                    [(each, self._run(bound, [frames[i] for i in each])) for bound, each in groups]
                 )
         except BaseException as error:
             self._answers = error
         self._busy.release()
         self._wake()
+
+    def _run(self, bound: _Bound, frames: Sequence[Frame]) -> list[Answer]:
+        """Frames that need the same shape, ``batch`` at a time."""
+        if self._batch == 1:
+            return [bound.run_one(frame) for frame in frames]
+        lots = (frames[i : i + self._batch] for i in range(0, len(frames), self._batch))
+        return [answer for lot in lots for answer in bound.run(lot)]
 
     @property
     def sizes(self) -> tuple[Size, ...]:
@@ -172,7 +181,8 @@ class CpuBackend:
     """``workers`` frames at a time on one network; a context manager.
 
     ``spare_slots`` more frames may wait their turn: 0 keeps the age low, 1 the workers busy.
-    ``batch``: so many frames go through the network at once.
+    ``batch``: so many frames go through the network at once; ``capacity``: a slot takes so many,
+    where that is more.
     """
 
     def __init__(
@@ -191,7 +201,9 @@ class CpuBackend:
         engine: str = "ONNX Runtime",
         kind: EngineKind = "cpu",
         batch: int = 1,
+        capacity: int = 1,
     ) -> None:
+        self._capacity = max(batch, capacity)
         self._open_network, self._engine, self.kind = open_network, engine, kind
         self._spec, self._weights, self._wake = spec, weights, wake
         self._limits = Limits(score, iou, most)
@@ -211,7 +223,8 @@ class CpuBackend:
                 queue=self._queue,
                 wake=self._wake,
                 limits=self._limits,
-                capacity=self._batch,
+                capacity=self._capacity,
+                batch=self._batch,
             )
             for _ in range(self._slot_count)
         ]

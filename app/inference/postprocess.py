@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..core.detections import Detections
 from ..core.errors import ModelError
+from ..core.filters import MOST
 from ..core.letterbox import Placement
 from ..models.families.base import Candidates, Decoder, Outputs, Shapes
 from ..models.manifest import ModelSpec
@@ -157,8 +158,8 @@ class Limits:
     told: bool = False  # that a frame had more
 
     def tune(self, *, score: float, iou: float) -> None:
-        """Others from the next frame on."""
-        self.score, self.iou = score, iou
+        """Others from the next frame on; then filters that follow may want all there are."""
+        self.score, self.iou, self.most = score, iou, MOST
 
     @property
     def candidates(self) -> int:

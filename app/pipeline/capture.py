@@ -15,6 +15,7 @@ from time import monotonic, monotonic_ns
 
 from ..core.credentials import mask_text
 from ..core.errors import SourceEnded, SourceError
+from ..core.filters import DetectionFilter
 from ..core.frame import Frame, SourceInfo, describe
 from ..core.interfaces import Analyser, FrameSource, Sink, TellsItsState
 from ..core.states import WORKING, SourceStatus
@@ -37,6 +38,7 @@ class StreamSpec:
 
     ``source`` None: it is swapped in while the run goes on. ``analyser``: follows its objects.
     ``privacy``: what nobody is to see of it.
+    ``filter``: which detections it and the sinks get.
     """
 
     source: FrameSource | None
@@ -45,6 +47,7 @@ class StreamSpec:
     note: Note = note_nothing
     analyser: Analyser | None = None
     privacy: Privacy | None = None
+    filter: DetectionFilter | None = None
 
 
 class SourceWorker(threading.Thread):
@@ -148,6 +151,7 @@ class SourceStream:
             info_of=self.info_of,
             on_fault=on_fault,
             analyser=spec.analyser,
+            filter=spec.filter,
             status=lambda: self.status,
             privacy=spec.privacy,
         )

@@ -10,6 +10,7 @@ from time import monotonic
 
 from ..core.building import Build, Unwanted
 from ..core.errors import ReaderGone
+from ..core.filters import BaseThresholds
 from ..core.interfaces import GPU_ENGINES, Backend, BackendFactory, Canary, EngineKind, Tunable
 from ..core.stats import Meter
 from .capture import SourceGroup
@@ -25,10 +26,15 @@ LOOK_S = 0.05  # how often a built engine looks whether its turn has come
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """A model on an engine: how it is built, and what belongs to it."""
+    """A model on an engine: how it is built, and what belongs to it.
+
+    ``score``, ``iou``: the thresholds of what no filter says otherwise.
+    """
 
     factory: BackendFactory
     labels: Sequence[str]
+    score: float = 0.0
+    iou: float = 1.0
     canary: Canary | None = None
     make_ladder: Callable[[Callable[[str], None]], DegradationPolicy] | None = None
 
@@ -93,6 +99,7 @@ class EngineGroup:
         self._workers: list[EngineWorker] = []
         self._next: EngineWorker | None = None
         self._taken_before = 0
+        self._refiltered = False  # since the engines were configured
         self.current: EngineWorker | None = None
         self.last: EngineWorker | None = None  # that had a turn
 
@@ -152,10 +159,24 @@ class EngineGroup:
         backend: object = None if engine is None else engine.backend
         if engine is None or not isinstance(backend, Tunable):
             return False
+        score = self._set_base(score, iou)
         backend.tune(score=score, iou=iou)
         if engine.spec is not None and engine.spec.canary is not None:
             engine.spec.canary.tune(score=score, iou=iou)
         return True
+
+    def refilter(self) -> None:
+        """Filters of streams were replaced: the engine reports what they need; any thread."""
+        self._refiltered = True
+        base = self._sinks[0].filter.base
+        self.set_thresholds(score=base.score, iou=base.iou)
+
+    def _set_base(self, score: float, iou: float) -> float:
+        """Thresholds of what no filter says otherwise; the lowest that the engine must report."""
+        lowest = min(sink.filter.filters.lowest(score) for sink in self._sinks)
+        for sink in self._sinks:
+            sink.filter.base = BaseThresholds(score, iou, lowest)
+        return lowest
 
     def _passes(self, worker: EngineWorker) -> bool:
         """Whether its loop is to end: there is a successor, or the run was stopped.
@@ -244,6 +265,9 @@ class EngineGroup:
             loop = worker.loop = self._make_loop(worker, spec)
             for sink in self._sinks:
                 sink.relabel(spec.labels)
+            self._set_base(spec.score, spec.iou)
+            if self._refiltered:
+                self.refilter()
             while True:
                 if self._source_ready():
                     loop.open_sinks()

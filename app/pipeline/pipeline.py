@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from ..core.credentials import mask_text
 from ..core.errors import SinkError
+from ..core.filters import DetectionFilter
 from ..core.frame import SourceInfo
 from ..core.interfaces import Analyser, BackendFactory, Canary, EngineKind, FrameSource, Sink
 from ..core.states import WORKING, SourceStatus
@@ -38,7 +39,7 @@ class Pipeline:
     ``swap_source`` and ``swap_engine`` change what runs, ``tune`` its limits; from any thread.
     ``source`` and ``make_backend`` may be None, and are then swapped in. With ``stays`` the run
     goes on when an engine fails, and waits for another. ``on_fault`` hears of the faults of sinks,
-    which then are no end of the run.
+    which then are no end of the run. ``thresholds``: see EngineSpec; ``filter`` is the source's.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class Pipeline:
         note: Note = note_nothing,
         analyser: Analyser | None = None,
         privacy: Privacy | None = None,
+        filter: DetectionFilter | None = None,
+        thresholds: tuple[float, float] = (0.0, 1.0),
         make_ladder: Callable[[Callable[[str], None]], DegradationPolicy] | None = None,
         stays: bool = False,
         on_fault: OnFault | None = None,
@@ -66,13 +69,13 @@ class Pipeline:
         self._first = (
             None
             if make_backend is None
-            else EngineSpec(make_backend, labels, canary=canary, make_ladder=make_ladder)
+            else EngineSpec(make_backend, labels, *thresholds, canary, make_ladder)
         )
         self._meter = Meter()
         self._stop, self._done = threading.Event(), threading.Event()
         self._error: BaseException | None = None
         self._error_lock = threading.Lock()
-        specs = [StreamSpec(source, sinks, name, note, analyser, privacy), *more]
+        specs = [StreamSpec(source, sinks, name, note, analyser, privacy, filter), *more]
         self._sources = SourceGroup(
             specs, policy, meter=self._meter, stall_s=stall_s, on_fault=on_fault
         )
@@ -89,6 +92,7 @@ class Pipeline:
         )
         self.swap_engine, self.cancel_swap = engines.start, engines.cancel
         self.tune, self.set_thresholds = engines.tune, engines.set_thresholds
+        self.refilter = engines.refilter
         self.set_max_age = engines.set_max_age
 
     def start(self) -> None:

@@ -10,6 +10,7 @@ from time import monotonic_ns
 from ..core.detections import Result
 from ..core.errors import KestrelError
 from ..core.events import Event, Fired
+from ..core.filters import DetectionFilter
 from ..core.frame import SourceInfo
 from ..core.interfaces import Analyser, Sink, TakesEvents, Updatable
 from ..core.states import OVER, SourceStatus
@@ -30,8 +31,8 @@ class SinkGroup:
     The sinks stay open when another source or model takes over: they are told of it, or, where
     they are not Updatable, closed and opened again. A sink's fault is raised; with ``on_fault`` the
     sink is closed instead, the fault is kept in ``faults`` and told, and the others go on.
-    ``analyser`` sees each result before them, and they see what it makes of it; at the end it
-    hears the source's ``status``. None of them sees faces that ``privacy`` hides.
+    ``privacy`` hides faces first, ``filter`` comes next. ``analyser`` sees each result before the
+    sinks, and they see what it makes of it; at the end it hears the source's ``status``.
     """
 
     def __init__(
@@ -42,10 +43,13 @@ class SinkGroup:
         info_of: Callable[[int], SourceInfo | None],
         on_fault: OnFault | None = None,
         analyser: Analyser | None = None,
+        filter: DetectionFilter | None = None,
         status: Callable[[], SourceStatus] = SourceStatus,
         privacy: Privacy | None = None,
     ) -> None:
         self.analyser, self._status, self._privacy = analyser, status, privacy
+        self.analyser, self._status = analyser, status
+        self.filter = filter or DetectionFilter()
         self._sinks, self._meter, self._info_of = list(sinks), meter, info_of
         self._on_fault = on_fault
         self._open: list[Sink] = []
@@ -93,6 +97,7 @@ class SinkGroup:
         self._check_owner()
         do = begin if self._source is None else renew
         self._source, self._labels = source, labels
+        self.filter.labels = labels
         if self.analyser is not None:
             self.analyser.open(source, labels)
         self._each(do)
@@ -108,11 +113,12 @@ class SinkGroup:
         if source is not None and source is not self._source:
             self.open(source, self._labels)
         started_ns = monotonic_ns()
+        if self._privacy is not None:
+            result = self._privacy.hide_faces(result, self._labels)
+        result = self.filter(result)
         if self.analyser is not None:
             self._check_owner()
             result = self.analyser.update(result)
-        if self._privacy is not None:
-            result = self._privacy.hide_faces(result, self._labels)
         self._each(lambda sink: sink.emit(result))
         self._meter.emitted(monotonic_ns() - started_ns)
 

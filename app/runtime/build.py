@@ -31,6 +31,8 @@ from ..pipeline.pipeline import Pipeline
 from ..sinks.adapters import Shared
 from ..sinks.console import SummarySink
 from .degradation import with_ladder
+from .engines import thresholds
+from .filters import RunFilters, check_filters
 from .inputs import NamedInput, check_privacy, privacy_of
 from .outputs import Outputs, refuse_own_inputs
 from .service import Reloader
@@ -131,10 +133,15 @@ class BuiltRun:
     """A run that was built. ``finish`` runs it to its end; ``report`` says what it was."""
 
     def __init__(
-        self, plan: RunPlan, pipeline: Pipeline, outputs: Outputs, summary: Summary | None
+        self,
+        plan: RunPlan,
+        pipeline: Pipeline,
+        outputs: Outputs,
+        summary: Summary | None,
+        filters: RunFilters,
     ) -> None:
         self._plan, self.pipeline = plan, pipeline
-        self._outputs, self._summary = outputs, summary
+        self._outputs, self._summary, self.filters = outputs, summary, filters
 
     def finish(self, beside: Callable[[Callable[[], bool]], None] | None = None) -> Ending:
         """With the outputs and all that is put around it. ``beside``: see run_until_stopped."""
@@ -142,7 +149,12 @@ class BuiltRun:
         reload = None
         if plan.reads_again is not None and plan.supervised is not None:
             reload = Reloader(
-                plan.config, plan.reads_again, self.pipeline, plan.model.spec, plan.supervised
+                plan.config,
+                plan.reads_again,
+                self.pipeline,
+                plan.model.spec,
+                plan.supervised,
+                filters=self.filters,
             )
         with ExitStack() as stack:
             stack.enter_context(self._outputs.running())
@@ -177,10 +189,12 @@ def build(plan: RunPlan) -> BuiltRun:
     make_backend, make_ladder = with_ladder(config, plan.model, plan.policy)
     summary = Summary(names) if plan.reports else None
     shapes = RunShapes(config, plan.policy, file=plan.file)
+    filters = RunFilters(config, lambda: pipeline.refilter())
     outputs = Outputs(
         config,
         plan.policy,
         shapes=shapes,
+        filters=filters,
         stats=lambda: pipeline.stats(),
         engine=lambda: pipeline.backend_description,
         status=lambda name: pipeline.status(name),
@@ -190,8 +204,10 @@ def build(plan: RunPlan) -> BuiltRun:
     shared = [Shared(sink) for sink in ([summary.energy] if summary else []) + [*plan.sinks]]
     # counts once every output has it
     last = [] if plan.supervised is None else [Shared(plan.supervised)]
-    check_tracking(config, plan.model.spec.labels, acts=plan.acts)
-    check_privacy(config, plan.model.spec.labels)
+    spec = plan.model.spec
+    check_tracking(config, spec.labels, acts=plan.acts)
+    check_privacy(config, spec.labels)
+    check_filters(config, spec.labels, spec.name)
     lanes = []
     for i, (name, source, _) in enumerate(plan.inputs):
         recorders = plan.recorders[i : i + 1]
@@ -206,18 +222,21 @@ def build(plan: RunPlan) -> BuiltRun:
                 recorders[0].note if recorders else note_nothing,
                 _analyser(plan, shapes, name, recorders),
                 privacy_of(config, name),
+                filters.make(name),
             )
         )
     pipeline = Pipeline(
         lanes[0].source,
         make_backend,
         lanes[0].sinks,
-        labels=plan.model.spec.labels,
+        labels=spec.labels,
         policy=plan.policy,
         name=lanes[0].name,
         note=lanes[0].note,
         analyser=lanes[0].analyser,
         privacy=lanes[0].privacy,
+        filter=lanes[0].filter,
+        thresholds=thresholds(config, spec),
         more=lanes[1:],
         max_age_ms=config.max_age_ms,
         max_frames=config.max_frames,
@@ -228,7 +247,7 @@ def build(plan: RunPlan) -> BuiltRun:
     )
     if plan.supervised is not None:
         plan.supervised.watch(pipeline.stats)
-    return BuiltRun(plan, pipeline, outputs, summary)
+    return BuiltRun(plan, pipeline, outputs, summary, filters)
 
 
 def _analyser(

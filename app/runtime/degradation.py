@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from math import prod
 
@@ -120,10 +119,6 @@ def _build(config: Config, model: Model, network: Network, policy: Policy) -> Ba
 
         spec, weights = at_input_size(found.spec, found.weights, network.size_wh)
         found = Model(spec, weights, None)
-    if network.model is not None:  # it may lack some of the classes
-        scores = [each.strip() for text in config.class_scores for each in text.split(",")]
-        known = [each for each in scores if each.rpartition("=")[0] in found.spec.labels]
-        config = replace(config, class_scores=tuple(known))
     return backend_factory(config, found, policy)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.util
 import logging
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import __version__
 from ..config import Config, Precision
-from ..core.errors import ConfigError, DeviceError, KestrelError, SourceEnded
+from ..core.errors import ConfigError, DeviceError, KestrelError, ModelError, SourceEnded
+from ..core.filters import MOST, Filters
 from ..core.frame import Frame
 from ..core.interfaces import GPU_ENGINES, WHOLE_INPUT, BackendFactory, EngineKind
 from ..models.engine_file import is_engine
@@ -23,12 +24,14 @@ from ..models.store import default_model, find_model
 from ..ops.machine import device
 from ..pipeline.handoff import Policy
 from ..sources.uri import make_source
+from .filters import all_filters
 
 if TYPE_CHECKING:
     from ..cuda.context import Gpu, GpuContext
     from ..cuda.native.engine import GpuEngine
     from ..inference.auto import EngineChoice
     from ..inference.onnxruntime import OpenNetwork
+    from ..inference.slices import SliceGrid
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +44,31 @@ ENGINES_TRIED: tuple[EngineKind, ...] = (
 )
 PROVED_FRAMES = 8  # of the bundled clip, on which an engine must find the CPU's boxes
 SWITCH_S = 0.0005
+PIECES_AT_ONCE = 8  # of a sliced frame, on a GPU
 
 
 def backend_factory(config: Config, model: Model, policy: Policy) -> BackendFactory:
     """The engine asked for. Raises ConfigError where it cannot compute in ``config.precision``."""
-    model = choosing(config, model)
+    model, grid = choosing(config, model), slices_of(config)
+    engine = _engine(config, model, policy)
+    if grid is None:
+        return engine
+    from ..inference.slices import SlicedBackend
+
+    iou = thresholds(config, model.spec).iou
+    return lambda wake: SlicedBackend(engine, grid, model.spec, wake=wake, iou=iou)
+
+
+def slices_of(config: Config) -> SliceGrid | None:
+    """How frames are sliced; None where they are not."""
+    if config.slices is None:
+        return None
+    from ..inference.slices import SliceGrid
+
+    return SliceGrid.parse(config.slices, config.slice_overlap)
+
+
+def _engine(config: Config, model: Model, policy: Policy) -> BackendFactory:
     if is_engine(model.weights):
         if config.engine not in ("auto", "tensorrt"):
             raise ConfigError(
@@ -109,7 +132,7 @@ def choose_from(
                 skipped[engine] = reason
             else:
                 chosen = replace(config, engine=engine)
-                engines[engine] = backend_factory(chosen, model, policy)
+                engines[engine] = _engine(chosen, model, policy)
         except KestrelError as fault:
             skipped[engine] = str(fault)
     if not engines:  # a precision that none of them has
@@ -130,6 +153,7 @@ def choose_from(
         "settings": [
             *(config.precision, config.workers, config.threads),
             *(config.slots, config.transfer, config.batch),
+            *([config.slices] if config.slices else []),
         ],
     }
     return EngineChoice(engines, skipped, key, known_frames, {"openvino": "cpu"})
@@ -189,28 +213,12 @@ class Thresholds(NamedTuple):
 
 
 def choosing(config: Config, model: Model) -> Model:
-    """With the thresholds of classes and the NMS that are asked for.
-
-    Raises ConfigError for a label that the model does not have, or a number that is none.
-    """
-    scores = dict(model.spec.class_scores)
-    for text in ",".join(config.class_scores).split(",") if config.class_scores else ():
-        label, _, number = text.strip().rpartition("=")
-        if label not in model.spec.labels:
-            near = difflib.get_close_matches(label, model.spec.labels, n=3) or model.spec.labels[:8]
-            raise ConfigError(
-                f"class_scores: {text.strip()!r} names no class of {model.spec.name}; some of "
-                f"them: {', '.join(near)}. Write it like {near[0]}=0.5"
-            )
-        try:
-            scores[label] = float(number)
-        except ValueError:
-            scores[label] = -1
-        if not 0.001 <= scores[label] <= 1:
-            raise ConfigError(f"class_scores: {number!r} of {label} is no number from 0.001 to 1")
-    agnostic = model.spec.agnostic or config.agnostic_nms
-    spec = replace(model.spec, agnostic=agnostic, class_scores=scores)
-    return replace(model, spec=spec)
+    """Without the model's own thresholds of classes for which the run has others."""
+    asked = {label for filters in all_filters(config) for label in filters.class_scores}
+    own = {label: s for label, s in model.spec.class_scores.items() if label not in asked}
+    if len(own) == len(model.spec.class_scores):
+        return model
+    return replace(model, spec=replace(model.spec, class_scores=own))
 
 
 def thresholds(config: Config, spec: ModelSpec) -> Thresholds:
@@ -219,6 +227,18 @@ def thresholds(config: Config, spec: ModelSpec) -> Thresholds:
         spec.score if config.score is None else config.score,
         spec.iou if config.iou is None else config.iou,
     )
+
+
+def reported(config: Config, spec: ModelSpec) -> dict[str, Any]:
+    """What the engine reports: ``score``, ``iou`` and ``most``, of which filters then choose.
+
+    Where nothing is filtered, that is what the run wants.
+    """
+    score, iou = thresholds(config, spec)
+    filters = all_filters(config)
+    lowest = min(each.lowest(score) for each in filters)
+    most = config.max_detections if filters == [Filters()] * len(filters) else MOST
+    return {"score": lowest, "iou": iou, "most": most}
 
 
 def spec_computed(engine: str | None, spec: ModelSpec) -> ModelSpec:
@@ -265,7 +285,6 @@ def _cpu(config: Config, model: Model, policy: Policy, engine: EngineKind) -> Ba
     # A worker that comes back from inference waits at most so long for the interpreter; with
     # Python's 5 ms the slowest hundredth of frames pays that several times over.
     sys.setswitchinterval(SWITCH_S)
-    score, iou = thresholds(config, model.spec)
     workers = config.workers or min(WORKERS, config.slots or WORKERS)
     spare_slots = 1 if policy is Policy.LOSSLESS else 0
     if config.slots is not None and (spare_slots := config.slots - workers) < 0:
@@ -274,13 +293,12 @@ def _cpu(config: Config, model: Model, policy: Policy, engine: EngineKind) -> Ba
         model.spec,
         model.weights,
         wake=wake,
-        score=score,
-        iou=iou,
-        most=config.max_detections,
+        **reported(config, model.spec),
         workers=workers,
         threads=config.threads,
         spare_slots=spare_slots,
         batch=config.batch or 1,
+        capacity=grid.pieces if (grid := slices_of(config)) else 1,
         open_network=open_network,
         engine=called,
         kind=engine,
@@ -294,7 +312,10 @@ def _cuda(config: Config, model: Model, engine: EngineKind) -> BackendFactory:
     def make_engine(context: GpuContext, spec: ModelSpec, weights: Path) -> GpuEngine:
         if engine == "cuda":
             half = config.precision != "fp32"
-            return NativeEngine(context, spec, weights, half=half, batch=config.batch or 1)
+            if batch is None and pieces > 1:
+                with suppress(ModelError):  # it may take one frame at a time: then so
+                    return NativeEngine(context, spec, weights, half=half, batch=pieces)
+            return NativeEngine(context, spec, weights, half=half, batch=batch or 1)
         if engine == "tensorrt":
             from ..cuda.tensorrt import TensorrtEngine
 
@@ -304,6 +325,8 @@ def _cuda(config: Config, model: Model, engine: EngineKind) -> BackendFactory:
 
         return OrtEngine(context, spec, weights, engine=engine, precision=config.precision)
 
+    grid, batch = slices_of(config), config.batch
+    pieces = min(grid.pieces, PIECES_AT_ONCE) if grid else 1
     if config.precision == "bf16":
         raise ConfigError(
             f"precision bf16: --engine {engine} has none; it is for processors, with "
@@ -319,15 +342,12 @@ def _cuda(config: Config, model: Model, engine: EngineKind) -> BackendFactory:
             f"batch {config.batch}: --engine {engine} takes one frame at a time; "
             "use --engine cuda or tensorrt, or leave --batch out"
         )
-    score, iou = thresholds(config, model.spec)
     spec = spec_computed(engine, model.spec)
     return lambda wake: CudaBackend(
         spec,
         model.weights,
         wake=wake,
-        score=score,
-        iou=iou,
-        most=config.max_detections,
+        **reported(config, model.spec),
         make_engine=make_engine,
         kind=engine,
         slots=config.slots or SLOTS,

@@ -44,11 +44,11 @@ def shares_of(
 
 
 def tables_of(config: Config, share: Sequence[NamedSource]) -> dict[str, Any]:
-    """Zones, lines, masks and rules without those of sources that are not in the share."""
+    """Zones, lines, masks, rules and filters without those of sources that are not in the share."""
     known = {None, *(each.name for each in share)}
     return {
         key: tuple(row for row in getattr(config, key) if row.get("source") in known)
-        for key in ("zone", "line", "mask", "rule")
+        for key in ("zone", "line", "mask", "rule", "filter")
     }
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..config import SETTINGS, ClipOptions, Config, RecordOptions, parse_sources
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, exhausted
-from ..core.interfaces import LiveShapes, Sink
+from ..core.interfaces import LiveFilters, LiveShapes, Sink
 from ..core.package import pip_install
 from ..core.packets import PacketFan, PacketTap
 from ..core.states import SourceStatus
@@ -96,7 +96,7 @@ class Outputs:
     a folder or topic of its name. ``stats``, ``engine`` and ``status`` (of a source, by name; must
     be cheap) are asked later, from other threads: they may speak of a pipeline that is made of
     these very sinks. ``packets``: by name, of sources that give them. ``shapes``: what the page
-    lets people draw.
+    lets people draw. ``filters``: what may be changed over HTTP.
     """
 
     def __init__(
@@ -110,8 +110,10 @@ class Outputs:
         names: Sequence[str] = ("",),
         packets: Mapping[str, PacketFan | None] | None = None,
         shapes: LiveShapes | None = None,
+        filters: LiveFilters | None = None,
     ) -> None:
         self._packets, self._shapes = packets or {}, shapes
+        self._filters = filters
         self._config, self._policy, self._names = config, policy, names
         self._stats, self._engine = stats, engine
         self._status = status or (lambda name: stats().sources.get(name, stats()).status)
@@ -365,6 +367,7 @@ class Outputs:
             names=self._names,
             tallies=self._tallies,
             shapes=self._shapes,
+            filters=self._filters,
             store=self._store,
         )
         self._services.insert(0, service)  # up first, down last: it tells of the others

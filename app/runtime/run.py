@@ -31,6 +31,7 @@ from ..sinks.golden import GoldenSink
 from .build import RunPlan, Summary, build
 from .degradation import with_ladder
 from .engines import choose_model, thresholds
+from .filters import RunFilters, check_filters
 from .inputs import NamedInput, check_privacy, choose_source, make_input, make_inputs, packets_for
 from .multi_gpu import refuse_unspreadable
 from .outputs import Outputs, refuse_own_inputs
@@ -141,10 +142,12 @@ def run_windowed(
     recorder = make_recorder(config, model.spec.name if model else "")
     packets = packets_for(config, Policy.LATEST)
     shapes = RunShapes(config, Policy.LATEST, file=file, always=True)
+    filters = RunFilters(config, lambda: controller.session.pipeline.refilter())
     outputs = Outputs(
         config,
         Policy.LATEST,
         shapes=shapes,
+        filters=filters,
         stats=lambda: controller.session.stats(),
         engine=lambda: controller.session.state().engine_text,
         packets={"": packets},
@@ -159,6 +162,7 @@ def run_windowed(
         power=summary.energy.reading,
         packets=packets,
         shapes=shapes,
+        filters=filters,
         clock=Clock(recorder.wall_offset_ns),
     )
     session = controller.session
@@ -166,7 +170,7 @@ def run_windowed(
     recorder.watch(session.run_state)
     reloader = None
     if reload is not None and model is not None:
-        reloader = Reloader(config, reload, session, model.spec, supervised)
+        reloader = Reloader(config, reload, session, model.spec, supervised, filters=filters)
     with ExitStack() as around:
         parts: tuple[AbstractContextManager[Any], ...] = (outputs.running(), recorder, supervised)
         for each in parts:
@@ -193,6 +197,7 @@ def prepare_engine(config: Config, supervised: Supervised | None = None) -> Prep
     spec = model.spec
     check_tracking(config, spec.labels)
     check_privacy(config, spec.labels)
+    check_filters(config, spec.labels, spec.name)
     factory, make_ladder = with_ladder(config, model, Policy.LATEST)
     inferred = supervised.inferred if supervised is not None else lambda: None
     canary = make_canary(config, model, inferred)

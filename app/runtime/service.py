@@ -22,7 +22,8 @@ from ..ops.selftest import SCORE, GoldenFrameCheck, KnownAnswer, answers
 from ..ops.systemd import Supervised, plan_reload
 from ..pipeline.handoff import Policy
 from ..sources.uri import make_source
-from .engines import backend_factory, spec_computed, thresholds
+from .engines import backend_factory, reported, spec_computed, thresholds
+from .filters import RunFilters, check_filters
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def make_canary(
     if config.canary_s is None:
         return None
     pixels = known_pixels()
-    score, iou = thresholds(config, model.spec)
+    score, iou, _ = reported(config, model.spec).values()
     spec = replace(spec_computed(config.engine, model.spec), score=score, iou=iou)
     return GoldenFrameCheck(
         pixels,
@@ -120,7 +121,10 @@ class Reloader:
         run: Limited,
         spec: ModelSpec,
         supervised: Supervised,
+        *,
+        filters: RunFilters,
     ) -> None:
+        self._filters = filters
         self._config, self._read, self._spec = config, read, spec
         self._run, self._supervised = run, supervised
 
@@ -131,6 +135,7 @@ class Reloader:
     def _apply(self) -> None:
         try:
             plan = plan_reload(self._config, self._read())
+            check_filters(plan.config, self._spec.labels, self._spec.name)
         except ConfigError as fault:
             log.error("configuration read again, and nothing changed, as it is wrong: %s", fault)
             return
@@ -139,5 +144,6 @@ class Reloader:
         if plan.changed and not self._run.tune(score=score, iou=iou, max_age_ms=config.max_age_ms):
             log.error("configuration read again, but the engine does not run yet: try again")
             return
+        self._filters.reload(config)
         self._config = config
         log.info("%s", plan.line())

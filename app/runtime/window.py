@@ -38,6 +38,7 @@ from ..sinks.json_lines import JsonLinesSink, cure
 from ..sinks.video import VideoFileSink, draw_result
 from ..sources.camera import list_cameras
 from ..sources.uri import is_recording, make_source
+from .filters import RunFilters
 from .inputs import endurance_of, privacy_of, source_options
 from .outputs import has_outputs
 from .zones import RunShapes
@@ -100,8 +101,9 @@ class WindowController:
     ``outputs`` are those of the command line; ``sinks`` are others that get every result, and are
     opened once; ``note`` and ``power`` see Session.
     ``packets``: for outputs that copy those of the source.
-    ``loop``: every recording begins again at its end, not only the bundled clip. ``shapes``: the
-    zones and lines that may be drawn. ``clock``: of the times of events.
+    ``loop``: every recording begins again at its end, not only the bundled clip. ``shapes``,
+    ``filters``: zones and lines, and which detections are reported; both may be changed.
+    ``clock``: of the times of events.
     """
 
     def __init__(
@@ -116,10 +118,12 @@ class WindowController:
         loop: bool = False,
         packets: PacketFan | None = None,
         shapes: RunShapes | None = None,
+        filters: RunFilters | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._config, self._packets = config, packets
         self.shapes = shapes or RunShapes(config, Policy.LATEST, always=True)
+        self.filters = filters or RunFilters(config, lambda: self.session.pipeline.refilter())
         # a run with an output or a limit is a job: it ends with its recording, and what the window
         # remembers changes nothing in it
         self._stays = stays = not (has_outputs(config) or config.max_frames)
@@ -151,6 +155,7 @@ class WindowController:
             power=power,
             analyser=self.shapes.analyser(clock=clock),
             privacy=privacy_of(config),
+            filter=self.filters.make(),
         )
         self.state: Callable[[], SessionState] = self.session.state
         self.take: Callable[[], tuple[Result, Sequence[str]] | None] = self._latest.take_labelled

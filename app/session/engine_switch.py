@@ -131,7 +131,7 @@ class EngineSwitch:
 
         def prepare() -> EngineSpec:
             build.prepared = it = self._prepare(choice, score, iou)
-            return EngineSpec(it.factory, it.labels, it.canary, it.make_ladder)
+            return EngineSpec(it.factory, it.labels, it.score, it.iou, it.canary, it.make_ladder)
 
         with self._lock:
             self._building = build

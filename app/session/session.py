@@ -14,6 +14,7 @@ from time import monotonic
 
 from ..config import Config
 from ..core.errors import KestrelError, SourceError
+from ..core.filters import DetectionFilter
 from ..core.frame import SourceInfo
 from ..core.interfaces import Analyser, Sink
 from ..core.package import NAME
@@ -44,7 +45,8 @@ class Session:
     ``stay``: a recording's end is not the end of the run. ``sinks`` get every result; the fault of
     one closes it, is told, and is the ``error`` at the end. ``loops`` says whether a recording
     begins again; ``note`` hears what becomes of each frame; ``power`` tells what the machine draws;
-    ``analyser`` follows objects; ``privacy`` hides what nobody is to see.
+    ``analyser`` follows objects, of those that ``filter`` leaves; ``privacy`` hides what nobody is
+    to see.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Session:
         power: Callable[[], PowerReading] = no_power,
         analyser: Analyser | None = None,
         privacy: Privacy | None = None,
+        filter: DetectionFilter | None = None,
     ) -> None:
         self._recording, self._stay, self._power = recording, stay, power
         self._store = store = StateStore(SessionState(score=config.score, iou=config.iou))
@@ -77,6 +80,7 @@ class Session:
             note=note,
             analyser=analyser,
             privacy=privacy,
+            filter=filter,
             stays=True,
             on_fault=self._sink_failed,
         )

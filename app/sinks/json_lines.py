@@ -50,11 +50,12 @@ class ResultEncoder:
         frame = result.frame
         media = "null" if frame.media_ns is None else str(round(frame.media_ns / 1e6, 3))
         width, height = frame.wh_px
+        hidden = f', "hidden": {json.dumps(result.hidden)}' if result.hidden else ""
         return (
             f'{{{self._source}, "frame": {frame.index}, "media_ms": {media}, '
             f'"time": "{self.time(frame.captured_ns)}", '
             f'"age_ms": {round(result.age_ns / 1e6, 2)}, "size": [{width}, {height}], '
-            f'"detections": [{self._detections(result.detections, result.zones)}]}}'
+            f'"detections": [{self._detections(result.detections, result.zones)}]{hidden}}}'
         )
 
     def time(self, captured_ns: int) -> str:

@@ -76,6 +76,17 @@ def test_another_engine_is_judged_against_the_first(evaluate, labelled, tmp_path
     assert document["command"].endswith("--on cpu openvino:bf16")
 
 
+def test_slices_are_measured_beside_the_whole_frame(evaluate, labelled, tmp_path, capsys):
+    out = tmp_path / "figures.json"
+    assert evaluate("blob", "--data", labelled, "--slices", "2x2", "--json", out) == 0
+    plain, sliced = json.loads(out.read_text())["models"]
+    assert (plain["slices"], sliced["slices"]) == (None, "2x2")
+    assert sliced["frame_ms_p50"] > plain["frame_ms_p50"]
+    assert "blob, 2x2: small square" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="slices"):
+        evaluate("blob", "--data", labelled, "--slices", "many")
+
+
 @pytest.mark.parametrize("way", ["cuda", "openvino:fp64"])
 def test_an_engine_that_is_none_is_refused(evaluate, labelled, way, capsys):
     with pytest.raises(SystemExit):

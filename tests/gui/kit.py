@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from app.core.errors import ConfigError
+from app.core.filters import Filters
 from app.core.frame import SourceInfo
 from app.session.state import Catalogue, Choice, Figures, Offer, SessionState, SourceState
 from app.sinks.adapters import ResultMailbox
@@ -63,6 +64,19 @@ class FakeShapes:
         raise NotImplementedError
 
 
+class FakeFilters:
+    """The filters of a run whose model has LABELS."""
+
+    def __init__(self) -> None:
+        self.now = Filters()
+
+    def read(self, source: str = "") -> dict:
+        return self.now.table()
+
+    def write(self, table, source: str = "") -> None:
+        self.now = self.now.changed(table).check(LABELS, "small")
+
+
 class FakeController:
     """Notes what it is asked for, and does of it what shows at once."""
 
@@ -73,6 +87,7 @@ class FakeController:
         self.latest.open(CAMERA, LABELS)
         self.offers = CATALOGUE
         self.shapes = FakeShapes()
+        self.filters = FakeFilters()
 
     def state(self) -> SessionState:
         return self.now

@@ -161,6 +161,43 @@ def test_dropped_nonsense_is_left_alone(window, controller) -> None:
     assert dropped_source(mime) == "rtsp://camera/1"
 
 
+# --- filters --------------------------------------------------------------------------------------
+
+
+def type_in(window, key: str, text: str) -> None:
+    line = window.controls.filters.lines[key]
+    line.setText(text)
+    QTest.keyClick(line, Qt.Key.Key_Return)
+
+
+def test_filters_are_set_while_it_runs_and_show_what_holds(window, controller) -> None:
+    refresh(window)
+    box = window.controls.filters
+    type_in(window, "classes", "person")
+    type_in(window, "class_scores", "person=0.6")
+    type_in(window, "min_box", "5%")
+    box.most.setValue(7)
+    box.agnostic.click()
+    now = controller.filters.now
+    assert now.classes == ("person",) and now.class_scores == {"person": 0.6}
+    assert (now.min_box, now.max_detections, now.agnostic_nms) == ("5%", 7, True)
+    controller.filters.write({"max_box": "90%", "classes": ""})  # by another program
+    refresh(window)
+    assert box.lines["max_box"].text() == "90%" and box.lines["classes"].text() == ""
+
+
+def test_a_filter_that_cannot_be_says_why_and_changes_nothing(window, controller) -> None:
+    refresh(window)
+    box = window.controls.filters
+    type_in(window, "classes", "persn")
+    assert "person" in box.fault.text() and box.fault.isVisibleTo(box)
+    assert controller.filters.now.classes == ()
+    refresh(window)
+    assert box.lines["classes"].text() == "persn", "to be corrected"
+    type_in(window, "classes", "person")
+    assert not box.fault.isVisibleTo(box) and controller.filters.now.classes == ("person",)
+
+
 # --- model and engine -----------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -211,6 +212,15 @@ def test_each_layer_can_be_switched_off(name: str) -> None:
 def test_hidden_class_is_not_drawn() -> None:
     view = view_of(result(0, found((0, 0.9, 100, 80, 200, 180))), 320, 240)
     view.set_hidden(frozenset({"person"}))
+    ink = painted(view)
+    assert (ink[:200] == 128).all()
+    assert (ink[200:, :160] != 128).any(), "a badge says so"
+    view.set_result(replace(result(0, found()), hidden={"min_box": 2}), LABELS)
+    view.set_hidden(frozenset())
+    view.present_now()
+    assert (painted(view)[200:, :160] != 128).any(), "what filters hide is told, too"
+    view.set_result(result(0, found()), LABELS)
+    view.present_now()
     assert (painted(view) == 128).all()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from app.config import Config
 from app.core.detections import Detections
-from app.core.errors import ConfigError, ModelError
+from app.core.errors import ModelError
 from app.core.letterbox import place
 from app.inference.postprocess import Limits, Postprocessor
 from app.models.manifest import (
@@ -18,7 +18,7 @@ from app.models.manifest import (
     parse_manifest,
     parse_toml,
 )
-from app.runtime.engines import choosing
+from app.runtime.engines import choosing, reported
 
 LABELS = ("person", "car", "truck")
 ROWS = (  # corners, score, class
@@ -63,12 +63,10 @@ def test_a_manifest_keeps_the_choices() -> None:
         parse_manifest(written, name="made", where="made.toml")
 
 
-def test_a_run_may_choose_and_names_what_it_cannot(tmp_path) -> None:
-    model = Model(spec(class_scores={"car": 0.25}), tmp_path, None)
-    config = Config(class_scores=("car=0.6,person=0.3",), agnostic_nms=True)
-    chosen = choosing(config, model).spec
-    assert chosen.class_scores == {"car": 0.6, "person": 0.3}
-    assert chosen.agnostic
-    for wrong in ("dog=0.5", "car", "car=high", "car=2", "=0.5"):
-        with pytest.raises(ConfigError, match="class_scores"):
-            choosing(Config(class_scores=(wrong,)), model)
+def test_thresholds_of_a_run_stand_over_those_of_the_model(tmp_path) -> None:
+    model = Model(spec(class_scores={"car": 0.25, "person": 0.3}), tmp_path, None)
+    config = Config(class_scores=("car=0.2,truck=0.9",))
+    assert choosing(config, model).spec.class_scores == {"person": 0.3}
+    assert choosing(Config(), model) is model
+    assert reported(config, model.spec)["score"] == 0.2, "of which the filters then choose"
+    assert reported(Config(score=0.6), model.spec) == {"score": 0.6, "iou": 0.45, "most": 500}

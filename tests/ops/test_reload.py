@@ -31,3 +31,10 @@ def test_a_setting_that_is_gone_from_the_file_is_the_default_again() -> None:
 
 def test_no_change_is_told() -> None:
     assert plan_reload(OLD, OLD).line().endswith("nothing has changed")
+
+
+def test_filters_are_taken_up() -> None:
+    row = {"source": "door", "min_box": "5%"}
+    new = replace(OLD, classes=("face",), class_scores=("face=0.3",), filter=(row,))
+    plan = plan_reload(OLD, new)
+    assert plan.config == new and plan.needs_restart == ()

@@ -17,6 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from ...core.detections import Result
+from ...core.filters import REASONS
 from ...core.frame import SourceInfo, bgr_pixels
 from ...core.overlay import PALETTE, SCREEN
 from ...core.states import WORKING, SourceStatus
@@ -259,7 +260,7 @@ class Routes:
         self._feeds, self._metrics = feeds, metrics
         self._health, self._instruments = health, instruments
         self._pause_s = 1 / stream_fps
-        style = json.dumps({"palette": PALETTE, **asdict(SCREEN)})
+        style = json.dumps({"palette": PALETTE, "hidden": REASONS, **asdict(SCREEN)})
         page, zones = ((_HERE / n).read_text(encoding="utf-8") for n in ("page.html", "zones.js"))
         link = '<a data-path="/review">review</a>' * reviews
         page = page.replace("__REVIEW__", link)

@@ -24,12 +24,13 @@ from aiohttp.typedefs import Handler, Middleware
 
 from ...config import HttpOptions
 from ...core.errors import ConfigError, exhausted
-from ...core.interfaces import LiveShapes
+from ...core.interfaces import LiveFilters, LiveShapes
 from ...core.stats import OutputMeter, PipelineStats
 from ...core.text import foreign
 from ..adapters import instruments
 from ..objects import ObjectTally
 from ..store import EventStore
+from .filters import FilterRoutes
 from .login import LOOKS_ONLY, Login, asks_for_page, login_page, token_of_form
 from .metrics import Metrics
 from .review import Review
@@ -267,13 +268,14 @@ class HttpService:
         names: Sequence[str] = ("",),
         tallies: Mapping[str, ObjectTally] | None = None,
         shapes: LiveShapes | None = None,
+        filters: LiveFilters | None = None,
         store: EventStore | None = None,
     ) -> None:
         self._address, self._options, self._outputs = address, options, outputs
         self._stats, self._engine = _Held(stats), engine
         self._feeds = {name: ResultFeed(meter, jpeg_quality=options.jpeg_quality) for name in names}
         self.events = EventFeed(meter)  # the sink for the events of all sources
-        self._shapes = shapes
+        self._shapes, self._filters = shapes, filters
         self._tallies = {} if tallies is None else tallies
         self._review = None if store is None else Review(store)
         self._began_s = monotonic()
@@ -358,6 +360,8 @@ class HttpService:
         app.on_response_prepare.append(guard.add_headers)
         routes.add_to(app)
         ZoneRoutes(self._shapes, routes.name_of).add_to(app)
+        if self._filters is not None:
+            FilterRoutes(self._filters, routes.name_of).add_to(app)
         app.router.add_get("/events", self.events.events, allow_head=False)
         if self._review is not None:
             self._review.add_to(app)

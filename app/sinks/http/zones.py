@@ -16,6 +16,7 @@ from .login import LOOKS_ONLY
 PATH = "/api/v1/zones"
 MAX_BODY_BYTES = 256 * 1024  # 64 shapes of 100 points need about half
 KEYS = ("zone", "line", "save")
+NameOf = Callable[[web.Request], str]
 
 
 class ZoneRoutes:
@@ -27,7 +28,7 @@ class ZoneRoutes:
     ``{"error": TEXT}`` and status 400, 403, 409 (cannot be saved), 413 or 415.
     """
 
-    def __init__(self, shapes: LiveShapes | None, name_of: Callable[[web.Request], str]) -> None:
+    def __init__(self, shapes: LiveShapes | None, name_of: NameOf) -> None:
         self._shapes, self._name_of = shapes, name_of
 
     def add_to(self, app: web.Application) -> None:
@@ -42,44 +43,28 @@ class ZoneRoutes:
         try:
             told = self._shapes.read(self._name_of(request))
         except web.HTTPNotFound as fault:
-            return _refused(404, fault.reason)
+            return refused(404, fault.reason)
         fixed = {"fixed": True} if LOOKS_ONLY.get() else {}
         return web.json_response({**told, "file": self._file(), **fixed})
 
     async def put(self, request: web.Request) -> web.Response:
         """Other rows; all or nothing."""
         if self._shapes is None:
-            return _refused(404, "this run has no zones that can be changed")
-        # A page of a stranger, opened in a browser that can reach this server, must not write here.
-        origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
-            return _refused(403, "only the page of this server may change zones")
-        if request.content_type != "application/json":
-            return _refused(415, "send application/json")
+            return refused(404, "this run has no zones that can be changed")
         try:
-            name, body = self._name_of(request), bytearray()
-        except web.HTTPNotFound as fault:
-            return _refused(404, fault.reason)
-        async for part in request.content.iter_any():
-            body += part
-            if len(body) > MAX_BODY_BYTES:
-                return _refused(413, f"send {MAX_BODY_BYTES} bytes or less")
-        try:
-            tables = _tables(bytes(body))
-        except (ValueError, RecursionError) as fault:
-            return _refused(400, f"is no JSON: {fault}")
-        except ConfigError as fault:
-            return _refused(400, str(fault))
-        save = tables.pop("save", False)
-        try:
+            name, told = await received(request, self._name_of, "zones")
+            tables = _tables(told)
+            save = tables.pop("save", False)
             self._shapes.write(tables, name)
+        except Refusal as fault:
+            return refused(fault.status, str(fault))
         except ConfigError as fault:
-            return _refused(400, str(fault))
+            return refused(400, str(fault))
         if save:
             try:
                 self._shapes.save()
             except ConfigError as fault:
-                return _refused(409, str(fault))
+                return refused(409, str(fault))
         return await self.get(request)
 
     def _file(self) -> str | None:
@@ -88,8 +73,37 @@ class ZoneRoutes:
         return None if file is None else file.name
 
 
-def _tables(body: bytes) -> dict[str, Any]:
-    told = json.loads(body)
+class Refusal(Exception):
+    """What is sent is not even looked at; ``status`` is that of the answer."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+async def received(request: web.Request, name_of: NameOf, what: str) -> tuple[str, Any]:
+    """The source that a change is for, and the JSON that it sends; raises Refusal."""
+    # A page of a stranger, opened in a browser that can reach this server, must not write here.
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
+        raise Refusal(403, f"only the page of this server may change {what}")
+    if request.content_type != "application/json":
+        raise Refusal(415, "send application/json")
+    try:
+        name, body = name_of(request), bytearray()
+    except web.HTTPNotFound as fault:
+        raise Refusal(404, fault.reason) from fault
+    async for part in request.content.iter_any():
+        body += part
+        if len(body) > MAX_BODY_BYTES:
+            raise Refusal(413, f"send {MAX_BODY_BYTES} bytes or less")
+    try:
+        return name, json.loads(bytes(body))
+    except (ValueError, RecursionError) as fault:
+        raise Refusal(400, f"is no JSON: {fault}") from fault
+
+
+def _tables(told: Any) -> dict[str, Any]:
     if not isinstance(told, dict) or told.keys() - set(KEYS):
         raise ConfigError(f"send one object with {', '.join(KEYS)}")
     if not isinstance(told.get("save", False), bool):
@@ -101,5 +115,5 @@ def _tables(body: bytes) -> dict[str, Any]:
     return told
 
 
-def _refused(status: int, text: str) -> web.Response:
+def refused(status: int, text: str) -> web.Response:
     return web.json_response({"error": text}, status=status)

@@ -11,6 +11,7 @@ from pathlib import Path
 from app.config import Config, HttpOptions
 from app.core.stats import Meter, OutputMeter
 from app.pipeline.handoff import Policy
+from app.runtime.filters import RunFilters
 from app.runtime.zones import RunShapes
 from app.sinks.http.server import HttpService, parse_address
 from app.sinks.objects import ObjectTally
@@ -29,6 +30,13 @@ def shapes(file: Path | None = None, **config) -> RunShapes:
     return made
 
 
+def filters(**config) -> RunFilters:
+    """Of a run whose model has LABELS."""
+    made = RunFilters(Config(**config), lambda: None)
+    made.make().labels = LABELS
+    return made
+
+
 class Site:
     """The service, what it is fed with, and its address."""
 
@@ -39,6 +47,7 @@ class Site:
         shapes=None,
         store: EventStore | None = None,
         view_token: str | None = None,
+        filters=None,
         **options,
     ) -> None:
         self.stats = Meter()
@@ -53,6 +62,7 @@ class Site:
             engine=lambda: "cpu, a model",
             tallies={"": self.tally},
             shapes=shapes,
+            filters=filters,
             store=store,
         )
         self._next = 0

@@ -1,0 +1,264 @@
+"""Sliced inference: a frame and overlapping parts of it, as pieces of one slot's work, made one.
+
+What is small in a frame is larger in its parts. Of a part's boxes those that its inner borders cut
+are left out: the overlap holds what is small, whole, and the frame's own pass what is large. So no
+box ends at a seam. What several pieces have found is kept once, the strongest.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from itertools import product
+from time import perf_counter_ns
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.detections import Detections
+from ..core.errors import ConfigError
+from ..core.filters import overlap
+from ..core.frame import Frame, cropped
+from ..core.interfaces import Answer, Backend, BackendFactory, EngineKind, Slot, Tunable
+from ..models.manifest import ModelSpec
+
+Tile = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels of the frame
+MOST = 8  # parts along a side
+AUTO_MOST = 4  # the same where the frame's size decides
+SHRUNK = 2.0  # "auto": a part is shrunk to no less than half its size
+LEAST_PX = 32  # of a part's side
+MARGIN = 6.0  # pixels of the network: a box that ends so near to a border is taken to be cut
+
+
+@dataclass(frozen=True, slots=True)
+class SliceGrid:
+    """``columns`` x ``rows`` parts, 0: by the frame's size; ``share`` of a part that overlaps."""
+
+    columns: int
+    rows: int
+    share: float
+
+    @classmethod
+    def parse(cls, text: str, share: float) -> SliceGrid | None:
+        """``2x2``, ``3x1`` or ``auto``; None for ``1x1``. Raises ConfigError."""
+        match = re.fullmatch(r"(\d)x(\d)", text)
+        columns, rows = (int(match[1]), int(match[2])) if match else (0, 0)
+        if text != "auto" and not (1 <= columns <= MOST and 1 <= rows <= MOST):
+            raise ConfigError(
+                f"slices is {text!r}; write auto, or 1x1 to {MOST}x{MOST}, such as 2x2"
+            )
+        return None if columns == rows == 1 else cls(columns, rows, share)
+
+    @property
+    def pieces(self) -> int:
+        """Parts at most, and the whole frame."""
+        return (self.columns or AUTO_MOST) * (self.rows or AUTO_MOST) + 1
+
+    def tiles(self, wh_px: tuple[int, int], input_wh: tuple[int, int]) -> list[Tile]:
+        """The parts of a frame for a network's input; none where one would be the whole frame.
+
+        Corners are even but at the frame's end, as chroma needs it.
+        """
+        spans = [
+            _spans(side, count or _auto(side, self.share, SHRUNK * room), self.share)
+            for side, count, room in zip(wh_px, (self.columns, self.rows), input_wh, strict=True)
+        ]
+        tiles = [(x0, y0, x1, y1) for (y0, y1), (x0, x1) in product(spans[1], spans[0])]
+        return tiles if len(tiles) > 1 else []
+
+
+def _auto(side: int, share: float, most: float) -> int:
+    """The fewest parts of a side of which none is longer than ``most``."""
+    counts = range(1, AUTO_MOST)
+    return next((n for n in counts if side / (n - (n - 1) * share) <= most), AUTO_MOST)
+
+
+def _spans(side: int, count: int, share: float) -> list[tuple[int, int]]:
+    """(start, end) of ``count`` parts, fewer of a small frame, as long and overlapping alike."""
+    count = max(1, min(count, side // LEAST_PX))
+    length = min(side, math.ceil(side / (count - (count - 1) * share) / 2) * 2)
+    gap = (side - length) / max(count - 1, 1)
+    starts = [int(gap * i) // 2 * 2 for i in range(count)]
+    return [*((start, start + length) for start in starts[:-1]), (starts[-1], side)]
+
+
+def whole_in(
+    found: Detections, tile: Tile, wh_px: tuple[int, int], margin: float
+) -> NDArray[np.bool_]:
+    """(N,) boxes of a part, in its own pixels, that no inner border of it cuts.
+
+    A border that is the frame's own cuts nothing. ``margin``: pixels of the frame.
+    """
+    x0, y0, x1, y1 = tile
+    low = [margin if start else -1.0 for start in (x0, y0)]
+    high = [
+        end - start - margin if end < side else end - start + 1.0
+        for start, end, side in zip((x0, y0), (x1, y1), wh_px, strict=True)
+    ]
+    boxes = found.xyxy
+    inside = np.concatenate((boxes[:, :2] >= low, boxes[:, 2:] <= high), axis=1)
+    whole: NDArray[np.bool_] = np.logical_and.reduce(inside, axis=1)
+    return whole
+
+
+def merged_pieces(parts: Sequence[Detections], iou: float) -> Detections:
+    """All that pieces have found, in pixels of the frame; of one class and place the strongest.
+
+    Boxes of one piece have been through NMS: they are not compared again.
+    """
+    found = Detections.concat(parts)
+    if len(found) < 2:
+        return found
+    scores = np.concatenate([each.scores for each in parts])
+    piece = np.repeat(np.arange(len(parts)), [len(each) for each in parts])
+    piece = piece[(-scores).argsort(kind="stable")]  # as concat puts them
+    kept = np.ones(len(found), bool)
+    for i in range(len(found) - 1):
+        if kept[i]:
+            rest = slice(i + 1, None)
+            other = (piece[rest] != piece[i]) & (found.class_ids[rest] == found.class_ids[i])
+            kept[rest] &= ~(other & (overlap(found.xyxy[i], found.xyxy[rest]) > iou))
+    return found if kept.all() else found[kept]
+
+
+class SlicedBackend:
+    """A ``Backend`` whose slots do a frame's pieces; a context manager for the pipeline thread.
+
+    ``inner``: the engine, whose slots take all pieces at once or some, one lot after the other.
+    """
+
+    def __init__(
+        self,
+        inner: BackendFactory,
+        grid: SliceGrid,
+        spec: ModelSpec,
+        *,
+        wake: Callable[[], None],
+        iou: float,
+    ) -> None:
+        self._inner: AbstractContextManager[Backend] = inner(wake)
+        self._grid, self._spec, self._iou = grid, spec, iou
+        self.slots: Sequence[SlicedSlot] = ()
+
+    def __enter__(self) -> SlicedBackend:
+        self._backend = self._inner.__enter__()
+        self.slots = [SlicedSlot(each, self._grid, self._spec) for each in self._backend.slots]
+        self._set_iou(self._iou)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.slots = ()
+        self._inner.__exit__(kind, error, trace)
+
+    def tune(self, *, score: float, iou: float) -> None:
+        """See interfaces.Tunable."""
+        backend: object = self._backend
+        if isinstance(backend, Tunable):
+            backend.tune(score=score, iou=iou)
+        self._set_iou(iou)
+
+    def _set_iou(self, iou: float) -> None:
+        for slot in self.slots:
+            slot.iou = iou
+
+    @property
+    def kind(self) -> EngineKind:
+        """See interfaces.Backend."""
+        return self._backend.kind
+
+    @property
+    def description(self) -> str:
+        """See interfaces.Backend."""
+        grid = self._grid
+        parts = f"{grid.columns}x{grid.rows}" if grid.columns else "auto"
+        return f"{self._backend.description}, slices {parts}"
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """See interfaces.Backend."""
+        return self._backend.remarks
+
+
+class SlicedSlot:
+    """One frame in flight, as pieces: the whole of it first, then its parts."""
+
+    capacity = 1
+
+    def __init__(self, inner: Slot, grid: SliceGrid, spec: ModelSpec) -> None:
+        self._inner, self._grid, self._spec = inner, grid, spec
+        self.iou = 0.5
+        self._waiting: list[Frame] = []
+        self._answers: list[Answer] = []
+        self._tiles: list[Tile] = []
+        self._wh_px = (0, 0)
+
+    def enqueue(self, frames: Sequence[Frame]) -> None:
+        """See interfaces.Slot. The known picture of the self-test (index -1) is not sliced."""
+        (frame,) = frames
+        self._wh_px = frame.wh_px
+        known = frame.index < 0
+        self._tiles = [] if known else self._grid.tiles(frame.wh_px, self._spec.input.size_wh)
+        self._waiting = [frame, *(cropped(frame, *tile) for tile in self._tiles)]
+        self._next()
+
+    def _next(self) -> None:
+        room = self._inner.capacity
+        lot, self._waiting = self._waiting[:room], self._waiting[room:]
+        self._inner.enqueue(lot)
+
+    def ready(self) -> bool:
+        """See interfaces.Slot."""
+        if not self._inner.ready():
+            return False
+        if not self._waiting:
+            return True
+        self._answers += self._inner.collect()
+        self._next()
+        return False
+
+    def collect(self) -> Sequence[Answer]:
+        """See interfaces.Slot. Stages are those of all pieces; merging is postprocessing."""
+        try:
+            while True:
+                self._answers += self._inner.collect()
+                if not self._waiting:
+                    break
+                self._next()
+        finally:
+            answers, self._answers, self._waiting = self._answers, [], []
+        found, stages = answers[0][0], dict(answers[0][1])
+        if not self._tiles:
+            return [(found, stages)]
+        for _, times in answers[1:]:
+            for name, spent_ns in times.items():
+                stages[name] = stages.get(name, 0) + spent_ns
+        start_ns = perf_counter_ns()
+        parts = [found]
+        for tile, (part, _) in zip(self._tiles, answers[1:], strict=True):
+            if len(part):
+                whole = whole_in(part, tile, self._wh_px, self._margin(tile))
+                parts.append(_moved(part[whole], tile[0], tile[1]))
+        found = merged_pieces(parts, self.iou)
+        stages["postprocess"] = stages.get("postprocess", 0) + perf_counter_ns() - start_ns
+        return [(found, stages)]
+
+    def _margin(self, tile: Tile) -> float:
+        """MARGIN in pixels of the frame."""
+        width, height = self._spec.input.size_wh
+        return MARGIN * max((tile[2] - tile[0]) / width, (tile[3] - tile[1]) / height)
+
+
+def _moved(found: Detections, x: int, y: int) -> Detections:
+    """In pixels of the frame of which a part begins at (x, y)."""
+    shift = np.array((x, y), np.float32)
+    points = None if found.keypoints is None else found.keypoints + shift
+    return replace(found, xyxy=found.xyxy + np.tile(shift, 2), keypoints=points)

@@ -9,7 +9,7 @@
 and a smaller one of it, which it teaches itself:
 
     python -m scripts.train.prune RUN2/last.pt --data FOLDER --side 256 --out PRUNED.pt
-    python -m scripts.train --from PRUNED.pt --parent RUN2/last.pt --side 256 --data FOLDER --out RUN3
+    python -m scripts.train --from PRUNED.pt --parent RUN2/last.pt --side 256 --data FOLDER …
 
 FOLDER of ``--data`` is a set in COCO format (data.py says which). The run is seeded; stopped at any
 time, it goes on with ``--resume``. ``--from`` starts at the averaged network of another run.

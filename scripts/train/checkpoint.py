@@ -48,9 +48,10 @@ def network_of(state: Mapping[str, Tensor]) -> Network:
 
 
 def fit(layer: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
-    """Give ``layer`` these weights, and as many channels as they are for."""
+    """Give ``layer`` these weights, and the size and channels that they are for."""
     depthwise = layer.groups > 1
     layer.out_channels = len(bias)
     layer.in_channels = len(bias) if depthwise else weight.shape[1]
     layer.groups = len(bias) if depthwise else 1
+    layer.kernel_size = weight.shape[2], weight.shape[3]
     layer.weight, layer.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())

@@ -105,10 +105,14 @@ def rates(network: Network, plan: Plan) -> list[dict[str, Any]]:
         parameter.requires_grad_(not frozen)
         if frozen:
             continue
-        size = float(parameter.detach().square().mean().sqrt())
-        times = plan.rate * (max(size, 0.1) / 2 if name.endswith("bias") else size)
-        groups.append({"params": [parameter], "times": times})
+        groups.append({"params": [parameter], "times": plan.rate * size_of(name, parameter)})
     return groups
+
+
+def size_of(name: str, parameter: Tensor) -> float:
+    """What its steps are to be relative to."""
+    size = float(parameter.detach().square().mean().sqrt())
+    return max(size, 0.1) / 2 if name.endswith("bias") else size
 
 
 def train(
@@ -171,7 +175,7 @@ def train(
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), 10.0)
             optimizer.step()
-            _follow(average, network, min(KEPT, (step + 1) / (step + 20)))
+            follow(average, network, min(KEPT, (step + 1) / (step + 20)))
             done, now = step + 1, time.monotonic()
             for name, value in parts.items():
                 sums[name] = 0.98 * sums.get(name, value) + 0.02 * value
@@ -215,7 +219,7 @@ def losses(
 
 
 @torch.no_grad()
-def _follow(average: Network, network: Network, keep: float) -> None:
+def follow(average: Network, network: Network, keep: float) -> None:
     """A step of the exponential moving average: what is validated and shipped."""
     for mine, theirs in zip(average.parameters(), network.parameters(), strict=True):
         mine.lerp_(theirs, 1 - keep)

@@ -112,9 +112,7 @@ def measure(
 
     def watch(name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0]
-        rows = x.detach().transpose(0, 1).flatten(1)
-        rows = torch.cat((rows, torch.ones(1, rows.shape[1])))
-        square = (rows @ rows.T).double() / (rows.shape[1] * count)
+        square = mean_products(x.detach().transpose(0, 1).flatten(1)) / count
         products[name] = products.get(name, torch.zeros_like(square)) + square
         beside = x.detach() - x.detach().mean((0, 2, 3), keepdim=True)
 
@@ -202,19 +200,30 @@ def cut(
         assert bias is not None
         bias = bias.detach()
         if name in read:
-            square = products[name]
             stay = torch.cat(read[name]).sort().values
-            gone = torch.ones(weight.shape[1], dtype=torch.bool).index_fill(0, stay, False)
-            known = torch.cat((stay, torch.tensor([weight.shape[1]])))  # the last is 1
-            among = square[known][:, known]
-            among = among + torch.eye(len(known)) * among.diagonal().mean() * DAMPING
-            mix = torch.linalg.solve(among, square[known][:, gone.nonzero()[:, 0]]).float()
-            more = weight[:, gone, 0, 0] @ mix.T
-            weight = weight[:, stay] + more[:, :-1, None, None]
-            bias = bias + more[:, -1]
+            flat, bias = regress(weight[..., 0, 0], bias, products[name], stay)
+            weight = flat[..., None, None]
         if name in made:
             weight, bias = weight[made[name]], bias[made[name]]
         fit(layer, weight, bias)
+
+
+def mean_products(rows: Tensor) -> Tensor:
+    """(I,n) to (I+1,I+1): of each two rows, and of a last one that is always 1."""
+    rows = torch.cat((rows, torch.ones(1, rows.shape[1])))
+    return (rows @ rows.T).double() / rows.shape[1]
+
+
+def regress(weight: Tensor, bias: Tensor, products: Tensor, stay: Tensor) -> tuple[Tensor, Tensor]:
+    """``weight`` (O,I) for the inputs ``stay`` alone, and ``bias``, so that what they give is the
+    nearest to what all gave. ``products`` (I+1,I+1): mean products of inputs and 1."""
+    gone = torch.ones(weight.shape[1], dtype=torch.bool).index_fill(0, stay, False)
+    known = torch.cat((stay, torch.tensor([weight.shape[1]])))
+    among = products[known][:, known]
+    among = among + torch.eye(len(known)) * among.diagonal().mean() * DAMPING
+    mix = torch.linalg.solve(among, products[known][:, gone.nonzero()[:, 0]]).float()
+    more = weight[:, gone] @ mix.T
+    return weight[:, stay] + more[:, :-1], bias + more[:, -1]
 
 
 @torch.no_grad()

@@ -6,6 +6,11 @@
     python -m scripts.train --from HALF.pt --faces-only --data FOLDER --out RUN2
     python -m scripts.train.export RUN2/last.pt --name NAME
 
+and a smaller one of it, which it teaches itself:
+
+    python -m scripts.train.prune RUN2/last.pt --data FOLDER --side 256 --out PRUNED.pt
+    python -m scripts.train --from PRUNED.pt --parent RUN2/last.pt --side 256 --data FOLDER …
+
 FOLDER of ``--data`` is a set in COCO format (data.py says which). The run is seeded; stopped at any
 time, it goes on with ``--resume``. ``--from`` starts at the averaged network of another run.
 """
@@ -42,9 +47,11 @@ def main(arguments: list[str] | None = None) -> None:
     add("--also", type=Path, nargs="*", default=[], metavar="FOLDER",
         help="pictures without labels, which only teachers know")  # fmt: skip
     add("--taught", type=Path, nargs="*", default=[], metavar="NPZ", help="of scripts.train.teach")
-    add("--parent", default="yolox_nano_416", metavar="MODEL", help="where the transfer starts")
+    add("--parent", default="yolox_nano_416", metavar="MODEL",
+        help="where the transfer starts: a model, or a checkpoint")  # fmt: skip
     add("--from", dest="start", type=Path, metavar="CHECKPOINT", help="start there instead")
     add("--out", type=Path, required=True, help="where checkpoints and the curve go")
+    add("--side", type=int, default=320, help="of the network's input, px")
     add("--samples", type=int, default=100_000)
     add("--batch", type=int, default=16)
     add("--rate", type=float, default=6e-4, help="of a tensor's size, what a step may change")
@@ -73,17 +80,19 @@ def main(arguments: list[str] | None = None) -> None:
         a.batch,
         rate=0.0 if a.faces_only else a.rate,
         parent=a.keep,
+        side=a.side,
         repeat=tuple(a.repeat),
         seed=a.seed,
     )
-    parent = from_onnx(find_model(a.parent).weights)
+    path = Path(a.parent)
+    parent = load_network(path) if path.suffix == ".pt" else from_onnx(find_model(a.parent).weights)
     train(
         load_network(a.start) if a.start else copy.deepcopy(parent),
         parent,
         plan,
         pictures,
         out=a.out,
-        validation=Validation(a.data, labels, parts=dict(a.part)),
+        validation=Validation(a.data, labels, size=a.side, parts=dict(a.part)),
         resume=a.resume,
         checks=a.checks,
     )

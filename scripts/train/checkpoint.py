@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scripts.train.network import Network
 
@@ -41,5 +41,17 @@ def load_network(path: Path) -> Network:
 def network_of(state: Mapping[str, Tensor]) -> Network:
     """The network that has these weights, in evaluation mode."""
     network = Network(len(state["heads.0.class_out.bias"]))
-    network.load_state_dict(dict(state))
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            fit(layer, state[f"{name}.weight"], state[f"{name}.bias"])
     return network.eval()
+
+
+def fit(layer: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
+    """Give ``layer`` these weights, and the size and channels that they are for."""
+    depthwise = layer.groups > 1
+    layer.out_channels = len(bias)
+    layer.in_channels = len(bias) if depthwise else weight.shape[1]
+    layer.groups = len(bias) if depthwise else 1
+    layer.kernel_size = weight.shape[2], weight.shape[3]
+    layer.weight, layer.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())

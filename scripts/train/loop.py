@@ -26,7 +26,7 @@ from scripts.train.loss import Targets, face_loss, object_loss, parent_loss
 from scripts.train.network import Network, cells
 from scripts.train.validate import Validation
 
-SIZES = (*[(320, 320)] * 4, (256, 320), (192, 320), (288, 288), (352, 352), (256, 256))  # h, w
+SIZES = (*[(10, 10)] * 4, (8, 10), (6, 10), (9, 9), (11, 11), (8, 8))  # h, w: tenths of a side
 FROZEN = ("stem.", "stage_2.")
 WARM_UP = 100  # steps
 KEPT = 0.998  # of the moving average in a step
@@ -46,12 +46,18 @@ class Plan:
     rate: float = 6e-4
     face_rate: float = 2e-3
     parent: float = 0.5
+    side: int = 320  # of the network's input, px
     repeat: tuple[tuple[str, float], ...] = ()  # how often pictures of a source are shown
     seed: int = 1
 
     @property
     def steps(self) -> int:
         return max(1, self.samples // self.batch)
+
+    def size_hw(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Of a batch: the input, or one about as large, or cut as a frame may cut it."""
+        h, w = (round(self.side * n / 320) * 32 for n in SIZES[rng.integers(len(SIZES))])
+        return h, w
 
     def rate_at(self, step: int) -> float:
         """Linear warm-up, then a cosine to 3 %."""
@@ -66,14 +72,14 @@ class Batches:
         weights = dict(plan.repeat)
         share = np.array([weights.get(p.source, 1.0) for p in pictures])
         self._ticks = np.cumsum(share / share.sum())
-        self._pictures, self._plan = pictures, plan
+        self._pictures, self.plan = pictures, plan
 
     def at(self, step: int) -> tuple[Tensor, list[Targets]]:
         """(B,3,H,W) float, channels last in memory, and what is in them."""
-        rng = np.random.default_rng((self._plan.seed, step))
-        size_hw = SIZES[rng.integers(len(SIZES))]
+        rng = np.random.default_rng((self.plan.seed, step))
+        size_hw = self.plan.size_hw(rng)
         made: list[tuple[Pixels, Labels]] = []
-        for _ in range(self._plan.batch):
+        for _ in range(self.plan.batch):
             four = np.searchsorted(self._ticks[:-1], rng.random(4))
             made.append(sample(self._pictures, four.tolist(), size_hw=size_hw, rng=rng))
         pixels = torch.from_numpy(np.stack([p for p, _ in made])).permute(0, 3, 1, 2).float()
@@ -99,10 +105,14 @@ def rates(network: Network, plan: Plan) -> list[dict[str, Any]]:
         parameter.requires_grad_(not frozen)
         if frozen:
             continue
-        size = float(parameter.detach().square().mean().sqrt())
-        times = plan.rate * (max(size, 0.1) / 2 if name.endswith("bias") else size)
-        groups.append({"params": [parameter], "times": times})
+        groups.append({"params": [parameter], "times": plan.rate * size_of(name, parameter)})
     return groups
+
+
+def size_of(name: str, parameter: Tensor) -> float:
+    """What its steps are to be relative to."""
+    size = float(parameter.detach().square().mean().sqrt())
+    return max(size, 0.1) / 2 if name.endswith("bias") else size
 
 
 def train(
@@ -158,14 +168,14 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["times"]
             pixels, targets = batches.at(step)
-            loss, parts = _loss(network, parent, plan, pixels, targets)
+            loss, parts = losses(network, parent, plan, pixels, targets)
             if not math.isfinite(float(loss.detach())):
                 raise RuntimeError(f"the loss is not finite at step {step}; lower --rate")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), 10.0)
             optimizer.step()
-            _follow(average, network, min(KEPT, (step + 1) / (step + 20)))
+            follow(average, network, min(KEPT, (step + 1) / (step + 20)))
             done, now = step + 1, time.monotonic()
             for name, value in parts.items():
                 sums[name] = 0.98 * sums.get(name, value) + 0.02 * value
@@ -182,12 +192,17 @@ def train(
     return average
 
 
-def _loss(
+def losses(
     network: Network, parent: Network, plan: Plan, pixels: Tensor, targets: list[Targets]
 ) -> tuple[Tensor, dict[str, float]]:
+    """Of a batch: the loss, and its parts for the log.
+
+    The first layers, which are frozen, are the parent's too; they have no gradients unless
+    ``pixels`` ask for them.
+    """
     grid = cells((pixels.shape[2], pixels.shape[3]))
     face_id = network.classes
-    with torch.no_grad():  # frozen: the same for both
+    with torch.set_grad_enabled(pixels.requires_grad):
         early = network.early(pixels)
     with torch.set_grad_enabled(plan.rate > 0):
         features = network.features(early)
@@ -204,7 +219,7 @@ def _loss(
 
 
 @torch.no_grad()
-def _follow(average: Network, network: Network, keep: float) -> None:
+def follow(average: Network, network: Network, keep: float) -> None:
     """A step of the exponential moving average: what is validated and shipped."""
     for mine, theirs in zip(average.parameters(), network.parameters(), strict=True):
         mine.lerp_(theirs, 1 - keep)

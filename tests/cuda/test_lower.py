@@ -36,9 +36,10 @@ def test_real_networks(name):
     compare(asset(name), (side, 240) if "ultraface" in name else (side, side))
 
 
-def test_two_heads_in_one_output():
+@pytest.mark.parametrize("name", ["kestrel", "kestrel_small"])
+def test_two_heads_in_one_output(name):
     """Sizes open, the classes of the second head constant."""
-    compare(find_model("kestrel").weights, (96, 64), frames=2)
+    compare(find_model(name).weights, (96, 64), frames=2)
 
 
 def graph(tmp_path, nodes, constants, y_shape, size=16, frames=1):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.train import loop
 from scripts.train.blend import blend
 from scripts.train.checkpoint import load_network, read, write
 from scripts.train.command import guarded
@@ -16,12 +15,7 @@ from scripts.train.network import Network
 from scripts.train.validate import Validation
 
 LABELS = ("person", "dog")
-PLAN = Plan(samples=24, batch=4, rate=1e-3)
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    monkeypatch.setattr(loop, "SIZES", ((64, 64), (32, 64)))
+PLAN = Plan(samples=24, batch=4, rate=1e-3, side=64)
 
 
 def fresh():
@@ -49,7 +43,7 @@ def test_first_layers_and_class_rows_stay_and_the_rest_learns(square_set, tmp_pa
 
 
 def test_face_towers_can_be_taught_alone(square_set, tmp_path):
-    network = run(square_set, tmp_path, Plan(samples=8, batch=4, rate=0))
+    network = run(square_set, tmp_path, Plan(samples=8, batch=4, rate=0, side=64))
     changed = {name for name, equal in same(network, "").items() if not equal}
     assert changed
     assert all(name.startswith("faces.") for name in changed)
@@ -80,13 +74,13 @@ def test_a_resumed_run_ends_as_one_that_was_not_cut_off(square_set, tmp_path, mo
 def test_another_plan_is_not_resumed(square_set, tmp_path):
     run(square_set, tmp_path)
     with pytest.raises(ValueError, match=r"another plan: \{'rate': 0\.001\}"):
-        run(square_set, tmp_path, Plan(samples=24, batch=4, rate=2e-3), resume=True)
+        run(square_set, tmp_path, Plan(samples=24, batch=4, rate=2e-3, side=64), resume=True)
 
 
 def test_faces_are_learned_and_validated(square_set, tmp_path):
     """With the towers alone, on features of a random network: some learning shows."""
     validation = Validation(square_set, LABELS, size=64)
-    plan = Plan(samples=16, batch=4, rate=0)
+    plan = Plan(samples=16, batch=4, rate=0, side=64)
     run(square_set, tmp_path, plan, validation=validation, checks=1)
     lines = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
     (report,) = [line["ap50"] for line in lines if "ap50" in line]

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from .core.errors import ConfigError
 from .core.interfaces import EngineKind
+from .core.masks import MaskForm
 from .options import (
     EVERY as EVERY,
 )
@@ -175,6 +176,11 @@ class Config:
     )
     max_detections: int = key(
         500, "boxes of a frame at most, by score; told once when it bites", limits=(1, 1000)
+    )
+    masks: MaskForm = key(
+        "rle",
+        "of objects, as COCO's run lengths or as outlines; none: not even computed",
+        choices=get_args(MaskForm),
     )
     isolate: bool | None = key(None, "decode in a child process (default: for streams)")
     realtime: bool = key(False, "at the pace of the clip's clock", on="replay")

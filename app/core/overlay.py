@@ -33,6 +33,25 @@ PALETTE: tuple[Rgb, ...] = (
 )
 
 
+# of people in COCO, and the pairs of them that are drawn as bones
+COCO17 = (
+    *("nose", "left_eye", "right_eye", "left_ear", "right_ear"),
+    *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist"),
+    *("left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle"),
+)
+_BONES = (
+    *((0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 6), (5, 7), (7, 9), (6, 8), (8, 10)),
+    *((5, 11), (6, 12), (11, 12), (11, 13), (13, 15), (12, 14), (14, 16)),
+)
+SURE = 0.25  # the score from which a keypoint is drawn
+TINT = 0.4  # how opaque a mask's colour is
+
+
+def bones_of(point_names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    """The pairs of keypoints that lines join; () where it is not known what they are."""
+    return _BONES if point_names == COCO17 else ()
+
+
 def colour_of(class_id: int) -> Rgb:
     """The class's colour as (red, green, blue) 0..255; the same one in every run."""
     return PALETTE[class_id % len(PALETTE)]

@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 from ..core.detections import Detections
 from ..core.errors import ModelError
 from ..core.letterbox import Placement
-from ..models.families.base import Candidates, Decoder, Outputs, Shapes
+from ..core.masks import Mask, MaskForm
+from ..models.families.base import (
+    Candidates,
+    Decoder,
+    MaskPlanes,
+    Outputs,
+    Shapes,
+    turned_corners,
+)
 from ..models.manifest import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -112,6 +120,48 @@ def nms(
     return order.take(np.ravel(kept))  # (N, 1) before OpenCV 4.5.4
 
 
+def nms_turned(
+    turned: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    class_ids: NDArray[np.intp],
+    *,
+    iou: float,
+    candidates: int = CANDIDATES,
+) -> NDArray[np.intp]:
+    """As ``nms``, of turned boxes (N, 5), as Ultralytics does it: a box goes when any stronger one
+    of its class, itself kept or not, overlaps it by ``iou`` or more in ProbIoU."""
+    order = (-scores).argsort(kind="stable")[:candidates]
+    gone = np.zeros(len(order), np.bool_)
+    for class_id in set(class_ids[order].tolist()):
+        members = np.flatnonzero(class_ids[order] == class_id)
+        gone[members] = (np.triu(probiou(turned[order[members]]), 1) >= iou).any(axis=0)
+    return order[~gone]
+
+
+def probiou(turned: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N, N) similarity of turned boxes (N, 5) as Gaussians: 1 less their Hellinger distance
+    (arXiv 2106.06072, as in Ultralytics' batch_probiou)."""
+    x, y, w, h, angle = turned.astype(np.float64).T
+    cos, sin, along, across = np.cos(angle), np.sin(angle), w * w / 12, h * h / 12
+    a, b = along * cos**2 + across * sin**2, along * sin**2 + across * cos**2
+    c = (along - across) * cos * sin
+    da, db, dc = (each[:, None] + each for each in (a, b, c))
+    dx, dy = (each[:, None] - each for each in (x, y))
+    determinant, eps = da * db - dc * dc, 1e-7
+    far = (da * dy * dy + db * dx * dx) / (determinant + eps) / 4
+    far -= dc * dx * dy / (determinant + eps) / 2
+    single = (a * b - c * c).clip(0)
+    size = np.log(determinant / (4 * np.sqrt(single[:, None] * single) + eps) + eps) / 2
+    distance: NDArray[np.float64] = np.sqrt(1 - np.exp(-(far + size).clip(eps, 100)) + eps)
+    return 1 - distance
+
+
+def _survivors(found: Candidates, class_ids: NDArray[np.intp], limits: Limits) -> NDArray[np.intp]:
+    """Indices of what NMS leaves, by falling score."""
+    method, boxes = (nms, found.xyxy) if found.turned is None else (nms_turned, found.turned)
+    return method(boxes, found.scores, class_ids, iou=limits.iou, candidates=limits.candidates)
+
+
 class NanGuard:
     """Watches one slot's outputs; the first NaN is told, a row of them ends the run."""
 
@@ -184,7 +234,7 @@ class Postprocessor:
     ) -> None:
         """``nan_guard``: that of a slot whose frames go through several of these."""
         self._decode = choosing(spec, spec.decoder(shapes), limits)
-        self._needs_nms = spec.detector.needs_nms
+        self._needs_nms, self._masks = spec.detector.needs_nms, spec.masks
         self._limits = limits
         self.nan_guard = nan_guard or NanGuard(spec.name)
 
@@ -200,7 +250,7 @@ class Postprocessor:
         count = len(found.scores)
         if not count:
             return Detections.empty()
-        if count <= SCALAR_LIMIT and found.keypoints is None:
+        if count <= SCALAR_LIMIT and found.bare:
             iou = self._limits.iou if self._needs_nms else None
             return postprocess_scalar(found, placement, iou=iou)
         return self._postprocess_vectors(found, placement)
@@ -211,14 +261,10 @@ class Postprocessor:
         if not sound.all():
             found = found.of(np.flatnonzero(sound))
         if self._needs_nms:
-            kept = nms(
-                *(found.xyxy, found.scores, found.class_ids),
-                iou=limits.iou,
-                candidates=limits.candidates,
-            )
+            kept = _survivors(found, found.class_ids, limits)
         else:
             kept = (-found.scores).argsort(kind="stable")
-        return in_source(found.of(kept), placement, limits)
+        return in_source(found.of(kept), placement, limits, masks=self._masks)
 
 
 def _sound(found: Candidates, p: Placement) -> NDArray[np.bool_]:
@@ -228,10 +274,10 @@ def _sound(found: Candidates, p: Placement) -> NDArray[np.bool_]:
     good = (size > 0) & (size < HUGE_PX)  # false for NaN, too
     good &= (high > (p.x, p.y)) & (low < (p.x + p.w, p.y + p.h))
     sound: NDArray[np.bool_] = np.logical_and.reduce(good, axis=1)
-    if found.keypoints is None:
-        return sound
-    points = found.keypoints.reshape(len(sound), -1)
-    return sound & np.isfinite(points).all(axis=1)
+    for more in (found.keypoints, found.turned):
+        if more is not None:
+            sound &= np.isfinite(more.reshape(len(sound), -1)).all(axis=1)
+    return sound
 
 
 def overflow_ignored() -> np.errstate:
@@ -239,7 +285,9 @@ def overflow_ignored() -> np.errstate:
     return np.errstate(over="ignore", invalid="ignore")
 
 
-def in_source(found: Candidates, placement: Placement, limits: Limits) -> Detections:
+def in_source(
+    found: Candidates, placement: Placement, limits: Limits, *, masks: MaskForm = "rle"
+) -> Detections:
     """The boxes that survived, by falling score, in source pixels; those in the padding go.
 
     Raises ModelError for a score that is none.
@@ -252,13 +300,54 @@ def in_source(found: Candidates, placement: Placement, limits: Limits) -> Detect
     if len(xyxy) > limits.most:
         limits.tell(len(xyxy))
         xyxy, found = xyxy[: limits.most], found.of(slice(limits.most))
-    keypoints = None if found.keypoints is None else placement.to_source(found.keypoints)
+    if found.bare:
+        more: tuple[Any, ...] = ()
+    else:
+        points, turned = found.keypoints, found.turned
+        planes = None if masks == "none" else found.masks
+        more = (
+            None if points is None else placement.to_source(points),
+            None,
+            planes and _masks(planes, xyxy, placement, outlined=masks == "polygon"),
+            found.keypoint_scores,
+            None if turned is None else placement.unclipped(turned_corners(turned)),
+            found.point_names,
+        )
     return Detections(
-        xyxy,
-        found.scores.astype(np.float32, copy=False),
-        found.class_ids.astype(np.int32),
-        keypoints,
+        xyxy, found.scores.astype(np.float32, copy=False), found.class_ids.astype(np.int32), *more
     )
+
+
+def _masks(
+    masks: MaskPlanes, xyxy: NDArray[np.float32], placement: Placement, *, outlined: bool
+) -> NDArray[np.object_]:
+    """Those of boxes in source pixels: of each the part of its plane, copied."""
+    made = np.empty(len(xyxy), np.object_)
+    corners = np.concatenate((np.floor(xyxy[:, :2]), np.ceil(xyxy[:, 2:])), axis=1).astype(int)
+    for i, (x0, y0, x1, y1) in enumerate(corners.tolist()):
+        p, (_, height, width) = placement, masks.planes.shape
+        ax, bx, columns = _along(x0, x1, p.x, p.w / p.source_wh[0], width, p.input_wh[0])
+        ay, by, rows = _along(y0, y1, p.y, p.h / p.source_wh[1], height, p.input_wh[1])
+        row = masks.rows[i]
+        if masks.rows.ndim == 1:
+            field = masks.planes[row, rows, columns].astype(np.float32)
+        else:
+            part = masks.planes[:, rows, columns]
+            field = (row @ part.reshape(len(part), -1)).reshape(part.shape[1:])
+        field = np.ascontiguousarray(field - np.float32(masks.level))
+        made[i] = Mask(x0, y0, x1 - x0, y1 - y0, field, (ax, bx, ay, by), outlined)
+    return made
+
+
+def _along(
+    first: int, end: int, offset: int, scale: float, cells: int, length: int
+) -> tuple[float, float, slice]:
+    """Of one axis: pixel i from ``first`` on lies at a i + b of the cells in the slice."""
+    a = scale * cells / length
+    b = ((first + 0.5) * scale + offset) * cells / length - 0.5
+    start = min(max(math.floor(b), 0), cells - 1)
+    stop = min(max(math.ceil(b + a * (end - first - 1)) + 1, start + 1), cells)
+    return a, b - start, slice(start, stop)
 
 
 def choosing(spec: ModelSpec, decode: Decoder, limits: Limits) -> Decoder:
@@ -279,8 +368,6 @@ def choosing(spec: ModelSpec, decode: Decoder, limits: Limits) -> Decoder:
             return found
         size = found.xyxy[:, 2:] - found.xyxy[:, :2]
         found = found.of(np.flatnonzero(((size > 0) & (size < HUGE_PX)).all(axis=1)))
-        alike = np.zeros(len(found.scores), np.intp)
-        kept = nms(*(found.xyxy, found.scores, alike), iou=limits.iou, candidates=limits.candidates)
-        return found.of(kept)
+        return found.of(_survivors(found, np.zeros(len(found.scores), np.intp), limits))
 
     return choose

@@ -188,7 +188,7 @@ def choosing(config: Config, model: Model) -> Model:
         if not 0.001 <= scores[label] <= 1:
             raise ConfigError(f"class_scores: {number!r} of {label} is no number from 0.001 to 1")
     agnostic = model.spec.agnostic or config.agnostic_nms
-    spec = replace(model.spec, agnostic=agnostic, class_scores=scores)
+    spec = replace(model.spec, agnostic=agnostic, class_scores=scores, masks=config.masks)
     return replace(model, spec=spec)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from ..core.detections import Detections, Result, label_of
 from ..core.errors import ReaderGone, SinkError, exhausted
 from ..core.frame import SourceInfo
+from ..core.masks import Mask, pack_runs
 
 
 def wall_offset_ns() -> int:
@@ -54,7 +55,7 @@ class ResultEncoder:
             f'{{{self._source}, "frame": {frame.index}, "media_ms": {media}, '
             f'"time": "{self.time(frame.captured_ns)}", '
             f'"age_ms": {round(result.age_ns / 1e6, 2)}, "size": [{width}, {height}], '
-            f'"detections": [{self._detections(result.detections, result.zones)}]}}'
+            f'"detections": [{self._detections(result)}]{self._names(result.detections)}}}'
         )
 
     def time(self, captured_ns: int) -> str:
@@ -65,7 +66,8 @@ class ResultEncoder:
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._second_text}.{ms:03}Z"
 
-    def _detections(self, detections: Detections, zones: Sequence[tuple[str, ...]]) -> str:
+    def _detections(self, result: Result) -> str:
+        detections, zones, wh_px = result.detections, result.zones, result.frame.wh_px
         boxes = detections.xyxy.tolist()  # Python floats: NumPy's own are slow to format
         ids, scores = detections.class_ids.tolist(), detections.scores.tolist()
         texts = [
@@ -74,10 +76,17 @@ class ResultEncoder:
             f'"box": [{round(x0, 2)}, {round(y0, 2)}, {round(x1, 2)}, {round(y1, 2)}]}}'
             for class_id, score, (x0, y0, x1, y1) in zip(ids, scores, boxes, strict=True)
         ]
-        if detections.keypoints is not None:
-            for i, points in enumerate(detections.keypoints.tolist()):
+        for name, places in (("keypoints", detections.keypoints), ("polygon", detections.polygons)):
+            for i, points in enumerate([] if places is None else places.tolist()):
                 pairs = ", ".join(f"[{round(x, 2)}, {round(y, 2)}]" for x, y in points)
-                texts[i] = f'{texts[i][:-1]}, "keypoints": [{pairs}]}}'
+                texts[i] = f'{texts[i][:-1]}, "{name}": [{pairs}]}}'
+        if detections.keypoint_scores is not None:
+            for i, sure in enumerate(detections.keypoint_scores.tolist()):
+                told = ", ".join(str(round(score, 3)) for score in sure)
+                texts[i] = f'{texts[i][:-1]}, "keypoint_scores": [{told}]}}'
+        if detections.masks is not None:
+            for i, mask in enumerate(detections.masks):
+                texts[i] = f'{texts[i][:-1]}, "segmentation": {_segmentation(mask, wh_px)}}}'
         if detections.track_ids is not None:
             for i, track_id in enumerate(detections.track_ids.tolist()):
                 if track_id >= 0:
@@ -87,10 +96,27 @@ class ResultEncoder:
                 texts[i] = f'{texts[i][:-1]}, "zones": [{", ".join(map(quoted, names))}]}}'
         return ", ".join(texts)
 
+    def _names(self, detections: Detections) -> str:
+        """Those of keypoints, once a line."""
+        if not detections.point_names:
+            return ""
+        return f', "keypoint_names": [{", ".join(map(quoted, detections.point_names))}]'
+
     def _label(self, class_id: int) -> str:
         if 0 <= class_id < len(self._labels):
             return self._labels[class_id]
         return quoted(label_of((), class_id))
+
+
+def _segmentation(mask: Mask, wh_px: tuple[int, int]) -> str:
+    """As COCO has it: lists x, y, x, y … of outlines, or the run lengths of the whole frame."""
+    if mask.outlined:
+        flat = ([round(v, 1) for v in each.ravel().tolist()] for each in mask.outlines)
+        return f"[{', '.join(map(str, flat))}]"
+    width, height = wh_px
+    # no character of COCO's needs to be escaped but one
+    counts = pack_runs(mask.runs(wh_px)).replace("\\", "\\\\")
+    return f'{{"size": [{height}, {width}], "counts": "{counts}"}}'
 
 
 def quoted(value: object) -> str:

@@ -13,7 +13,7 @@ from app.core.detections import DrawnShape
 from app.core.frame import Frame, bgr_pixels
 from app.core.overlay import OverlayStyle, caption, captions, colour_of, place_tags, text_colour_on
 from app.core.text import printable
-from app.sinks.video import draw_detections, draw_shapes
+from app.sinks.drawing import draw_detections, draw_shapes
 from tests.sinks.kit import LABELS, found, gray
 
 

@@ -21,8 +21,9 @@ from ...core.frame import SourceInfo, bgr_pixels
 from ...core.overlay import PALETTE, SCREEN
 from ...core.states import WORKING, SourceStatus
 from ...core.stats import OutputMeter
+from ..drawing import draw_result
 from ..json_lines import ResultEncoder
-from ..video import draw_result, encode_jpeg
+from ..video import encode_jpeg
 from .metrics import CONTENT_TYPE, Metrics
 
 

@@ -40,7 +40,7 @@ class Mask:
         import cv2
 
         ax, bx, ay, by = self.to_field
-        matrix = np.array([[ax, 0, bx], [0, ay, by]])
+        matrix = np.array([[ax, 0, bx], [0, ay, by]], np.float64)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         size, edge = (self.width, self.height), cv2.BORDER_REPLICATE
         fine = cv2.warpAffine(self.field, matrix, size, flags=flags, borderMode=edge)
@@ -92,7 +92,7 @@ def pack_runs(counts: NDArray[np.int64]) -> str:
 def unpack_runs(text: str) -> list[int]:
     """The counts of COCO's text. Raises ValueError where it is none."""
     counts, value, shift = list[int](), 0, 0
-    for byte in text.encode("ascii", "replace"):
+    for byte in text.encode():
         group = byte - 48
         if not 0 <= group < 64 or shift > 60:
             raise ValueError(f"{text[:20]!r} is no text of run lengths")

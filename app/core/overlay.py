@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from .detections import Detections, label_of
 from .text import printable
 
@@ -86,6 +88,21 @@ def captions(
     ids = [-1] * len(found) if found.track_ids is None else found.track_ids.tolist()
     each = zip(found.class_ids.tolist(), found.scores.tolist(), ids, strict=True)
     return [caption(labels, *one, named=named, scored=scored) for one in each]
+
+
+def tagged(found: Detections, boxes: Sequence[list[float]]) -> Sequence[list[float]]:
+    """The boxes that tags are placed at: of turned ones, which begin at their highest corner."""
+    if found.polygons is None:
+        return boxes
+    tops = found.polygons[:, :, 1].argmin(axis=1)
+    share = (found.polygons[range(len(found)), tops, 0] - found.xyxy[:, 0]) / np.maximum(
+        found.xyxy[:, 2] - found.xyxy[:, 0], 1e-6
+    )
+    starts = share.clip(0, 1).tolist()
+    return [
+        [left + (right - left) * start, top, right, bottom]
+        for (left, top, right, bottom), start in zip(boxes, starts, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from ..models.families.base import (
     MaskPlanes,
     Outputs,
     Shapes,
+    hulls,
     turned_corners,
 )
 from ..models.manifest import ModelSpec
@@ -129,31 +130,42 @@ def nms_turned(
     candidates: int = CANDIDATES,
 ) -> NDArray[np.intp]:
     """As ``nms``, of turned boxes (N, 5), as Ultralytics does it: a box goes when any stronger one
-    of its class, itself kept or not, overlaps it by ``iou`` or more in ProbIoU."""
+    of its class, itself kept or not, overlaps it by ``iou`` or more in ProbIoU.
+
+    Only pairs whose hulls touch are compared: others have a ProbIoU below 0.15.
+    """
     order = (-scores).argsort(kind="stable")[:candidates]
+    boxes, ids = turned[order], class_ids[order]
+    low, high = np.split(hulls(boxes), 2, axis=1)
+    near = ids[:, None] == ids
+    for side in (0, 1):
+        near &= (low[:, None, side] < high[:, side]) & (low[:, side] < high[:, None, side])
+    strong, weak = np.nonzero(np.triu(near, 1))
     gone = np.zeros(len(order), np.bool_)
-    for class_id in set(class_ids[order].tolist()):
-        members = np.flatnonzero(class_ids[order] == class_id)
-        gone[members] = (np.triu(probiou(turned[order[members]]), 1) >= iou).any(axis=0)
+    gone[weak[probiou(boxes[strong], boxes[weak]) >= iou]] = True
     return order[~gone]
 
 
-def probiou(turned: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(N, N) similarity of turned boxes (N, 5) as Gaussians: 1 less their Hellinger distance
-    (arXiv 2106.06072, as in Ultralytics' batch_probiou)."""
-    x, y, w, h, angle = turned.astype(np.float64).T
-    cos, sin, along, across = np.cos(angle), np.sin(angle), w * w / 12, h * h / 12
+def probiou(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N,) similarity of pairs of turned boxes (N, 5) as Gaussians: 1 less their Hellinger distance
+    (arXiv 2106.06072, as in Ultralytics' probiou)."""
+    (a1, b1, c1), (a2, b2, c2) = _covariance(one), _covariance(other)
+    dx, dy = one[:, 0] - other[:, 0], one[:, 1] - other[:, 1]
+    a, b, c, eps = a1 + a2, b1 + b2, c1 + c2, np.float32(1e-7)
+    determinant = a * b - c * c
+    far = (a * dy * dy + b * dx * dx - 2 * c * dx * dy) / (determinant + eps) / 4
+    single = (a1 * b1 - c1 * c1).clip(0) * (a2 * b2 - c2 * c2).clip(0)
+    size = np.log(determinant / (4 * np.sqrt(single) + eps) + eps) / 2
+    alike: NDArray[np.float32] = 1 - np.sqrt(1 - np.exp(-(far + size).clip(eps, 100)) + eps)
+    return alike
+
+
+def _covariance(turned: NDArray[np.float32]) -> tuple[Any, Any, Any]:
+    """Of x, of y and of both, of evenly filled turned boxes."""
+    along, across = turned[:, 2] ** 2 / 12, turned[:, 3] ** 2 / 12
+    cos, sin = np.cos(turned[:, 4]), np.sin(turned[:, 4])
     a, b = along * cos**2 + across * sin**2, along * sin**2 + across * cos**2
-    c = (along - across) * cos * sin
-    da, db, dc = (each[:, None] + each for each in (a, b, c))
-    dx, dy = (each[:, None] - each for each in (x, y))
-    determinant, eps = da * db - dc * dc, 1e-7
-    far = (da * dy * dy + db * dx * dx) / (determinant + eps) / 4
-    far -= dc * dx * dy / (determinant + eps) / 2
-    single = (a * b - c * c).clip(0)
-    size = np.log(determinant / (4 * np.sqrt(single[:, None] * single) + eps) + eps) / 2
-    distance: NDArray[np.float64] = np.sqrt(1 - np.exp(-(far + size).clip(eps, 100)) + eps)
-    return 1 - distance
+    return a, b, (along - across) * cos * sin
 
 
 def _survivors(found: Candidates, class_ids: NDArray[np.intp], limits: Limits) -> NDArray[np.intp]:

@@ -21,6 +21,7 @@ from ..core.overlay import (
     captions,
     colour_of,
     place_tags,
+    tagged,
     text_colour_on,
 )
 from ..core.text import printable
@@ -85,7 +86,7 @@ def draw_detections(
     texts = [_ascii(each) for each in captions(detections, labels)]
     extents = [cv2.getTextSize(text, _FONT, scale, stroke) for text in texts]
     sizes = [(w + 2 * style.pad_x, h + base + 2 * style.pad_y) for (w, h), base in extents]
-    tags = place_tags(boxes, sizes, (0, 0, width, height), style)
+    tags = place_tags(tagged(detections, boxes), sizes, (0, 0, width, height), style)
     for i in worst_first:
         if i in tags:
             x0, y0, x1, y1 = (round(side) for side in tags[i])

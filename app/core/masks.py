@@ -22,7 +22,7 @@ SIMPLER_PX = 0.6  # outlines leave out what lies closer to them: the steps of a 
 class Mask:
     """Which pixels of a detection's box are the object's.
 
-    ``x``, ``y``, ``width``, ``height``: the whole pixels of the frame that the box touches.
+    ``x``, ``y``, ``width``, ``height``: the pixels of the frame whose centres lie in the box.
     ``field`` (h, w) float32 is above 0 inside of the object; column i of the mask lies at
     ``ax`` i + ``bx`` of it, row j at ``ay`` j + ``by``. ``outlined``: it is written as outlines.
     """
@@ -63,9 +63,9 @@ class Mask:
     def runs(self, frame_wh_px: tuple[int, int]) -> NDArray[np.int64]:
         """COCO's counts in the whole frame: lengths of 0 and 1 in turn, column by column."""
         width, height = frame_wh_px
-        columns = np.zeros((self.width, self.height + 1), np.int8)  # a 0 below each column
-        columns[:, :-1] = self.pixels().T
-        edges = np.flatnonzero(np.diff(columns.ravel(), prepend=np.int8(0)))
+        flat = np.zeros(1 + self.width * (self.height + 1), np.bool_)  # a 0 before and below each
+        flat[1:].reshape(self.width, -1)[:, :-1] = self.pixels().T
+        edges = np.flatnonzero(flat[1:] != flat[:-1])
         column, row = np.divmod(edges, self.height + 1)
         places = (column + self.x) * height + row + self.y
         ends, starts = places[1:-1:2], places[2::2]  # a run that goes on in the next column is one

@@ -41,6 +41,7 @@ SCALAR_LIMIT = 24
 CANDIDATES = 1000  # the strongest so many at least go through NMS; bounds the worst case
 MAX_DETECTIONS = 500  # the default of the setting
 MOST_IN_A_ROW = 30  # frames: one strange picture is no reason to end, a second of nothing is
+TOGETHER = 16  # masks are multiplied from their prototypes: all at once would take megabytes
 HUGE_PX = 1e6  # no box is so large; what is came from an overflow
 Kept = tuple[float, float, float, float, int, float]  # corners, class, score
 
@@ -335,18 +336,22 @@ def _masks(
 ) -> NDArray[np.object_]:
     """Those of boxes in source pixels: of each the part of its plane, copied."""
     made = np.empty(len(xyxy), np.object_)
-    corners = np.concatenate((np.floor(xyxy[:, :2]), np.ceil(xyxy[:, 2:])), axis=1).astype(int)
+    last = np.array(placement.source_wh) - 1
+    starts = np.minimum(np.rint(xyxy[:, :2]).astype(int), last)  # of pixels with their centre in it
+    ends = np.maximum(np.rint(xyxy[:, 2:]).astype(int), starts + 1)
+    corners = np.concatenate((starts, ends), axis=1)
+    p, (_, height, width) = placement, masks.planes.shape
+    wholes: NDArray[Any] = masks.planes
     for i, (x0, y0, x1, y1) in enumerate(corners.tolist()):
-        p, (_, height, width) = placement, masks.planes.shape
         ax, bx, columns = _along(x0, x1, p.x, p.w / p.source_wh[0], width, p.input_wh[0])
         ay, by, rows = _along(y0, y1, p.y, p.h / p.source_wh[1], height, p.input_wh[1])
-        row = masks.rows[i]
+        place = i % TOGETHER
         if masks.rows.ndim == 1:
-            field = masks.planes[row, rows, columns].astype(np.float32)
-        else:
-            part = masks.planes[:, rows, columns]
-            field = (row @ part.reshape(len(part), -1)).reshape(part.shape[1:])
-        field = np.ascontiguousarray(field - np.float32(masks.level))
+            place = masks.rows[i]
+        elif not place:
+            shares = masks.rows[i : i + TOGETHER]
+            wholes = np.tensordot(shares, masks.planes, 1)
+        field = (wholes[place, rows, columns] - np.float32(masks.level)).astype(np.float32)
         made[i] = Mask(x0, y0, x1 - x0, y1 - y0, field, (ax, bx, ay, by), outlined)
     return made
 

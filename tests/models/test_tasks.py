@@ -60,9 +60,8 @@ def plain_mask(plane: Array, level: float, box: Array, placed: Placement) -> Arr
     lower = plane[top + 1][:, left] * (1 - across) + plane[top + 1][:, left + 1] * across
     mask = upper * (1 - down) + lower * down > level
     x0, y0, x1, y1 = box
-    mask[:, : math.floor(x0)] = mask[:, math.ceil(x1) :] = False
-    mask[: math.floor(y0)] = mask[math.ceil(y1) :] = False
-    return mask
+    across, down = np.arange(FRAME[0]) + 0.5, np.arange(FRAME[1])[:, None] + 0.5
+    return mask & (across >= x0) & (across < x1) & (down >= y0) & (down < y1)
 
 
 def assert_masks(found: Detections, planes: Array, level: float, placed: Placement) -> None:

@@ -262,7 +262,10 @@ def doubt(outputs: base.NamedOutputs, match: base.Match, size_wh: base.SizeWh) -
     kind = next(name for name in ("xyxy", "yxyx", "xywh") if name in got)
     return (
         _doubt_scores(got, parameters, match)
-        or _doubt_boxes(got[kind].astype(np.float64), kind, parameters["units"], size_wh)
+        or _doubt_boxes(
+            *(got[kind].astype(np.float64), kind, parameters["units"], size_wh),
+            turned="angle" in got,
+        )
         or _doubt_points(got, parameters)
     )
 
@@ -306,7 +309,7 @@ def _doubt_scores(
 
 
 def _doubt_boxes(
-    boxes: NDArray[np.float64], kind: str, units: str, size_wh: base.SizeWh
+    boxes: NDArray[np.float64], kind: str, units: str, size_wh: base.SizeWh, *, turned: bool
 ) -> str | None:
     boxes = boxes[(boxes != 0).any(axis=1) & (boxes != -1).any(axis=1)]  # graphs fill up so
     if not np.isfinite(boxes).all():
@@ -322,7 +325,7 @@ def _doubt_boxes(
     if kind == "xywh":
         if (boxes[:, 2:] < 0).any():
             return "its boxes have negative sizes"
-        corners = (boxes[:, 2:] > boxes[:, :2]).all()
+        corners = not turned and (boxes[:, 2:] > boxes[:, :2]).all()
         return "its boxes look like corners" if corners else None
     if ordered.mean() < 0.99:
         return "its boxes are not corners: the right one is left of the left one"

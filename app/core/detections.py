@@ -51,11 +51,27 @@ class Detections:
         _check("xyxy", self.xyxy, (n, 4), FLOAT32)
         _check("scores", self.scores, (n,), FLOAT32)
         _check("class_ids", self.class_ids, (n,), INT32)
+        if self.track_ids is not None:
+            _check("track_ids", self.track_ids, (n,), INT64)
+        if not self.bare:
+            self._check_more(n)
+        if n and not (self.scores[-1] >= 0 and self.scores[0] <= HIGHEST):  # nor is NaN
+            raise wrong_score(next(float(s) for s in self.scores if not 0 <= s <= HIGHEST))
+        if n > 1 and not (self.scores[:-1] >= self.scores[1:]).all():
+            raise ValueError("scores must be falling")
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def bare(self) -> bool:
+        """Whether they are boxes alone, perhaps of tracks."""
+        return self.keypoints is None and self.masks is None and self.polygons is None
+
+    def _check_more(self, n: int) -> None:
         kps = self.keypoints
         if kps is not None and (kps.ndim != 3 or kps.shape[0] != n or kps.shape[2] != 2):
             raise ValueError(f"keypoints must be ({n}, K, 2), is {kps.shape}")
-        if self.track_ids is not None:
-            _check("track_ids", self.track_ids, (n,), INT64)
         if self.masks is not None:
             _check("masks", self.masks, (n,), OBJECT)
         if self.keypoint_scores is not None:
@@ -64,13 +80,6 @@ class Detections:
             _check("polygons", self.polygons, (n, 4, 2), FLOAT32)
         if self.point_names and len(self.point_names) != _count(kps):
             raise ValueError(f"{len(self.point_names)} names for {_count(kps)} keypoints")
-        if n and not (self.scores[-1] >= 0 and self.scores[0] <= HIGHEST):  # nor is NaN
-            raise wrong_score(next(float(s) for s in self.scores if not 0 <= s <= HIGHEST))
-        if n > 1 and not (self.scores[:-1] >= self.scores[1:]).all():
-            raise ValueError("scores must be falling")
-
-    def __len__(self) -> int:
-        return len(self.scores)
 
     def __getitem__(self, which: Which) -> Detections:
         """Those that a mask (N,), rising indices or a slice chooses, with all of their fields."""

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 Resize = Literal["letterbox", "stretch", "crop"]
 Align = Literal["top-left", "center"]
 
+LONGEST = 16  # sides of a cropped frame to the input's
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -104,7 +106,9 @@ def place(
         return Placement(source_wh, input_wh, 0, 0, iw, ih)
     if resize == "crop":  # the middle of the frame fills the input
         ratio = max(iw / sw, ih / sh)
-        w, h = max(iw, round(sw * ratio)), max(ih, round(sh * ratio))
+        # at most so much longer: beyond, a frame is squeezed, or it would take any memory
+        w = min(max(iw, round(sw * ratio)), LONGEST * iw)
+        h = min(max(ih, round(sh * ratio)), LONGEST * ih)
         return Placement(source_wh, input_wh, (iw - w) // 2, (ih - h) // 2, w, h)
     ratio = min(iw / sw, ih / sh)
     w = min(iw, max(1, round(sw * ratio)))

@@ -287,6 +287,8 @@ def _sound(found: Candidates, p: Placement) -> NDArray[np.bool_]:
     good = (size > 0) & (size < HUGE_PX)  # false for NaN, too
     good &= (high > (p.x, p.y)) & (low < (p.x + p.w, p.y + p.h))
     sound: NDArray[np.bool_] = np.logical_and.reduce(good, axis=1)
+    if found.bare:
+        return sound
     for more in (found.keypoints, found.turned):
         if more is not None:
             sound &= np.isfinite(more.reshape(len(sound), -1)).all(axis=1)
@@ -313,9 +315,8 @@ def in_source(
     if len(xyxy) > limits.most:
         limits.tell(len(xyxy))
         xyxy, found = xyxy[: limits.most], found.of(slice(limits.most))
-    if found.bare:
-        more: tuple[Any, ...] = ()
-    else:
+    more: tuple[Any, ...] = ()
+    if not found.bare:
         points, turned = found.keypoints, found.turned
         planes = None if masks == "none" else found.masks
         more = (

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ..core.detections import Detections, Result, label_of
+from ..core.detections import Result, label_of
 from ..core.errors import ReaderGone, SinkError, exhausted
 from ..core.frame import SourceInfo
 from ..core.masks import Mask, pack_runs
@@ -51,11 +51,14 @@ class ResultEncoder:
         frame = result.frame
         media = "null" if frame.media_ns is None else str(round(frame.media_ns / 1e6, 3))
         width, height = frame.wh_px
+        names = ""  # of keypoints, once a line
+        if result.detections.point_names:
+            names = f', "keypoint_names": {quoted(result.detections.point_names)}'
         return (
             f'{{{self._source}, "frame": {frame.index}, "media_ms": {media}, '
             f'"time": "{self.time(frame.captured_ns)}", '
             f'"age_ms": {round(result.age_ns / 1e6, 2)}, "size": [{width}, {height}], '
-            f'"detections": [{self._detections(result)}]{self._names(result.detections)}}}'
+            f'"detections": [{self._detections(result)}]{names}}}'
         )
 
     def time(self, captured_ns: int) -> str:
@@ -67,7 +70,7 @@ class ResultEncoder:
         return f"{self._second_text}.{ms:03}Z"
 
     def _detections(self, result: Result) -> str:
-        detections, zones, wh_px = result.detections, result.zones, result.frame.wh_px
+        detections, zones = result.detections, result.zones
         boxes = detections.xyxy.tolist()  # Python floats: NumPy's own are slow to format
         ids, scores = detections.class_ids.tolist(), detections.scores.tolist()
         texts = [
@@ -76,17 +79,8 @@ class ResultEncoder:
             f'"box": [{round(x0, 2)}, {round(y0, 2)}, {round(x1, 2)}, {round(y1, 2)}]}}'
             for class_id, score, (x0, y0, x1, y1) in zip(ids, scores, boxes, strict=True)
         ]
-        for name, places in (("keypoints", detections.keypoints), ("polygon", detections.polygons)):
-            for i, points in enumerate([] if places is None else places.tolist()):
-                pairs = ", ".join(f"[{round(x, 2)}, {round(y, 2)}]" for x, y in points)
-                texts[i] = f'{texts[i][:-1]}, "{name}": [{pairs}]}}'
-        if detections.keypoint_scores is not None:
-            for i, sure in enumerate(detections.keypoint_scores.tolist()):
-                told = ", ".join(str(round(score, 3)) for score in sure)
-                texts[i] = f'{texts[i][:-1]}, "keypoint_scores": [{told}]}}'
-        if detections.masks is not None:
-            for i, mask in enumerate(detections.masks):
-                texts[i] = f'{texts[i][:-1]}, "segmentation": {_segmentation(mask, wh_px)}}}'
+        if not detections.bare:
+            _add_more(texts, result)
         if detections.track_ids is not None:
             for i, track_id in enumerate(detections.track_ids.tolist()):
                 if track_id >= 0:
@@ -96,16 +90,26 @@ class ResultEncoder:
                 texts[i] = f'{texts[i][:-1]}, "zones": [{", ".join(map(quoted, names))}]}}'
         return ", ".join(texts)
 
-    def _names(self, detections: Detections) -> str:
-        """Those of keypoints, once a line."""
-        if not detections.point_names:
-            return ""
-        return f', "keypoint_names": [{", ".join(map(quoted, detections.point_names))}]'
-
     def _label(self, class_id: int) -> str:
         if 0 <= class_id < len(self._labels):
             return self._labels[class_id]
         return quoted(label_of((), class_id))
+
+
+def _add_more(texts: list[str], result: Result) -> None:
+    """What a detection has beside its box, to the text of each."""
+    detections, wh_px = result.detections, result.frame.wh_px
+    for name, places in (("keypoints", detections.keypoints), ("polygon", detections.polygons)):
+        for i, points in enumerate([] if places is None else places.tolist()):
+            pairs = ", ".join(f"[{round(x, 2)}, {round(y, 2)}]" for x, y in points)
+            texts[i] = f'{texts[i][:-1]}, "{name}": [{pairs}]}}'
+    if detections.keypoint_scores is not None:
+        for i, sure in enumerate(detections.keypoint_scores.tolist()):
+            told = ", ".join(str(round(score, 3)) for score in sure)
+            texts[i] = f'{texts[i][:-1]}, "keypoint_scores": [{told}]}}'
+    if detections.masks is not None:
+        for i, mask in enumerate(detections.masks):
+            texts[i] = f'{texts[i][:-1]}, "segmentation": {_segmentation(mask, wh_px)}}}'
 
 
 def _segmentation(mask: Mask, wh_px: tuple[int, int]) -> str:

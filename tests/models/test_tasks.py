@@ -16,7 +16,7 @@ from app.core.detections import Detections
 from app.core.errors import ModelError
 from app.core.letterbox import Placement, place
 from app.core.overlay import COCO17
-from app.inference.postprocess import Limits, Postprocessor
+from app.inference.postprocess import Limits, Postprocessor, nms_turned
 from app.models.importer import draft_model
 from app.models.manifest import Model
 from app.models.onnx_session import network_io, open_session
@@ -186,6 +186,34 @@ def test_turned_boxes_are_told_by_the_note(tmp_path: Path, *, end: bool) -> None
         assert polygon == pytest.approx(wanted, abs=0.05)
         hull = np.r_[wanted.min(axis=0), wanted.max(axis=0)].clip(0, (*FRAME, *FRAME))
         assert box == pytest.approx(hull, abs=0.05)
+
+
+def test_nms_of_turned_boxes_is_that_of_all_pairs() -> None:
+    """Written out for one pair at a time, from the distance of two Gaussians."""
+
+    def gaussian(box: Array) -> tuple[Array, Array]:
+        _, _, w, h, angle = box
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        return box[:2].astype(np.float64), turn @ np.diag([w * w / 12, h * h / 12]) @ turn.T
+
+    def alike(one: Array, other: Array) -> float:
+        (m1, c1), (m2, c2) = gaussian(one), gaussian(other)
+        mean, far = (c1 + c2) / 2, m1 - m2
+        spread = np.linalg.det(mean) / math.sqrt(np.linalg.det(c1) * np.linalg.det(c2))
+        distance = far @ np.linalg.inv(mean) @ far / 8 + math.log(spread) / 2
+        return 1 - math.sqrt(1 - math.exp(-distance) + 1e-7)
+
+    n = 60
+    sides = (rng.uniform(0, 100, (n, 2)), rng.uniform(8, 60, (n, 2)), rng.uniform(-2, 2, (n, 1)))
+    boxes = np.concatenate(sides, axis=1).astype(np.float32)
+    scores, ids = rng.permutation(n).astype(np.float32) / n, rng.integers(0, 2, n)
+    order = np.argsort(-scores)
+    kept = [
+        i for place, i in enumerate(order)
+        if all(ids[j] != ids[i] or alike(boxes[j], boxes[i]) < 0.3 for j in order[:place])
+    ]  # fmt: skip
+    assert 5 < len(kept) < n - 5
+    assert nms_turned(boxes, scores, ids, iou=0.3).tolist() == kept
 
 
 def test_a_detector_is_not_taken_for_turned_boxes(tmp_path: Path) -> None:

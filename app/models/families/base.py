@@ -165,6 +165,8 @@ class Candidates(NamedTuple):
 
     def of(self, index: NDArray[np.intp] | slice) -> Candidates:
         """The candidates at ``index``, in that order."""
+        if self.bare:
+            return Candidates(self.xyxy[index], self.scores[index], self.class_ids[index])
         chosen: list[Any] = [None if each is None else each[index] for each in self[:6]]
         masks = self.masks and self.masks._replace(rows=self.masks.rows[index])
         chosen += [masks, self.point_names]

@@ -20,6 +20,7 @@ from .core.errors import ConfigError
 from .core.filters import MOST as MOST_BOXES
 from .core.filters import split_score
 from .core.interfaces import EngineKind
+from .core.masks import MaskForm
 from .options import (
     EVERY as EVERY,
 )
@@ -210,6 +211,11 @@ class Config:
         "boxes of a frame at most, by score; told once when it bites",
         limits=(1, MOST_BOXES),
         reload=True,
+    )
+    masks: MaskForm = key(
+        "rle",
+        "of objects, as COCO's run lengths or as outlines; none: not even computed",
+        choices=get_args(MaskForm),
     )
     isolate: bool | None = key(None, "decode in a child process (default: for streams)")
     realtime: bool = key(False, "at the pace of the clip's clock", on="replay")

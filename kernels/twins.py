@@ -72,7 +72,8 @@ def preprocess(
     top, bottom, fy = _taps(height, h)
     resized = _blend(frame.astype(np.int32), (left, right, fx), (top, bottom, fy))
     canvas = np.full((out_wh[1], out_wh[0], 3), pad, np.float32)
-    canvas[y0 : y0 + h, x0 : x0 + w] = resized
+    part = canvas[max(y0, 0) : y0 + h, max(x0, 0) : x0 + w]  # of a cropped frame the middle
+    part[:] = resized[max(-y0, 0) :, max(-x0, 0) :][: part.shape[0], : part.shape[1]]
     if swap:
         canvas = canvas[..., ::-1]
     values: Floats = (canvas * scale + shift).transpose(2, 0, 1).astype(np.float32)

@@ -16,6 +16,7 @@ from .frame import Frame
 # not the types: to compare with those NumPy makes a dtype of them each time
 HIGHEST = 1.00005  # of a score: rounding is forgiven as far as no output shows it
 FLOAT32, INT32, INT64 = np.dtype(np.float32), np.dtype(np.int32), np.dtype(np.int64)
+OBJECT = np.dtype(object)
 
 Which = NDArray[np.bool_] | NDArray[np.integer[Any]] | slice
 
@@ -28,6 +29,9 @@ class Detections:
     scores: (N,) float32 in 0..1, falling; others raise ModelError. class_ids: (N,) int32.
     keypoints: (N, K, 2) float32 source pixels, or None where the model has none.
     track_ids: (N,) int64, -1 where there is no track, or None where nothing is tracked.
+    masks: (N,) of masks.Mask, or None. keypoint_scores: (N, K) float32 in 0..1, or None.
+    polygons: (N, 4, 2) float32 source pixels, the corners of turned boxes in order, perhaps outside
+    of the frame, or None; xyxy is then their hull. point_names: of the K keypoints, or ().
 
     A further field is declared and checked here; selection and concatenation take it along.
     """
@@ -37,17 +41,20 @@ class Detections:
     class_ids: NDArray[np.int32]
     keypoints: NDArray[np.float32] | None = None
     track_ids: NDArray[np.int64] | None = None
+    masks: NDArray[np.object_] | None = None
+    keypoint_scores: NDArray[np.float32] | None = None
+    polygons: NDArray[np.float32] | None = None
+    point_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.scores)
         _check("xyxy", self.xyxy, (n, 4), FLOAT32)
         _check("scores", self.scores, (n,), FLOAT32)
         _check("class_ids", self.class_ids, (n,), INT32)
-        kps = self.keypoints
-        if kps is not None and (kps.ndim != 3 or kps.shape[0] != n or kps.shape[2] != 2):
-            raise ValueError(f"keypoints must be ({n}, K, 2), is {kps.shape}")
         if self.track_ids is not None:
             _check("track_ids", self.track_ids, (n,), INT64)
+        if not self.bare:
+            self._check_more(n)
         if n and not (self.scores[-1] >= 0 and self.scores[0] <= HIGHEST):  # nor is NaN
             raise wrong_score(next(float(s) for s in self.scores if not 0 <= s <= HIGHEST))
         if n > 1 and not (self.scores[:-1] >= self.scores[1:]).all():
@@ -56,10 +63,29 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
+    @property
+    def bare(self) -> bool:
+        """Whether they are boxes alone, perhaps of tracks."""
+        return self.keypoints is None and self.masks is None and self.polygons is None
+
+    def _check_more(self, n: int) -> None:
+        kps = self.keypoints
+        if kps is not None and (kps.ndim != 3 or kps.shape[0] != n or kps.shape[2] != 2):
+            raise ValueError(f"keypoints must be ({n}, K, 2), is {kps.shape}")
+        if self.masks is not None:
+            _check("masks", self.masks, (n,), OBJECT)
+        if self.keypoint_scores is not None:
+            _check("keypoint_scores", self.keypoint_scores, (n, _count(kps)), FLOAT32)
+        if self.polygons is not None:
+            _check("polygons", self.polygons, (n, 4, 2), FLOAT32)
+        if self.point_names and len(self.point_names) != _count(kps):
+            raise ValueError(f"{len(self.point_names)} names for {_count(kps)} keypoints")
+
     def __getitem__(self, which: Which) -> Detections:
         """Those that a mask (N,), rising indices or a slice chooses, with all of their fields."""
         arrays = (getattr(self, name) for name in _FIELDS)
         chosen: list[Any] = [None if array is None else array[which] for array in arrays]
+        chosen.append(self.point_names)
         return Detections(*chosen)
 
     @staticmethod
@@ -78,6 +104,7 @@ class Detections:
             if arrays and len(arrays) < len(parts):
                 raise ValueError(f"only {len(arrays)} of {len(parts)} detections have {name}")
             joined.append(np.concatenate(arrays)[order] if arrays else None)
+        joined.append(parts[0].point_names)
         return Detections(*joined)
 
     def without(self, labels: Sequence[str], hidden: Collection[str]) -> Detections:
@@ -102,7 +129,12 @@ def wrong_score(score: float) -> ModelError:
     )
 
 
-_FIELDS = tuple(each.name for each in fields(Detections))
+# the parallel arrays
+_FIELDS = tuple(each.name for each in fields(Detections) if each.name != "point_names")
+
+
+def _count(keypoints: NDArray[np.float32] | None) -> int:
+    return 0 if keypoints is None else keypoints.shape[1]
 
 
 def _check(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

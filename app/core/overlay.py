@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from .detections import Detections, label_of
 from .text import printable
 
@@ -31,6 +33,25 @@ PALETTE: tuple[Rgb, ...] = (
     (122, 199, 255),
     (214, 178, 120),
 )
+
+
+# of people in COCO, and the pairs of them that are drawn as bones
+COCO17 = (
+    *("nose", "left_eye", "right_eye", "left_ear", "right_ear"),
+    *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist"),
+    *("left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle"),
+)
+_BONES = (
+    *((0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 6), (5, 7), (7, 9), (6, 8), (8, 10)),
+    *((5, 11), (6, 12), (11, 12), (11, 13), (13, 15), (12, 14), (14, 16)),
+)
+SURE = 0.25  # the score from which a keypoint is drawn
+TINT = 0.4  # how opaque a mask's colour is
+
+
+def bones_of(point_names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    """The pairs of keypoints that lines join; () where it is not known what they are."""
+    return _BONES if point_names == COCO17 else ()
 
 
 def colour_of(class_id: int) -> Rgb:
@@ -67,6 +88,21 @@ def captions(
     ids = [-1] * len(found) if found.track_ids is None else found.track_ids.tolist()
     each = zip(found.class_ids.tolist(), found.scores.tolist(), ids, strict=True)
     return [caption(labels, *one, named=named, scored=scored) for one in each]
+
+
+def tagged(found: Detections, boxes: Sequence[list[float]]) -> Sequence[list[float]]:
+    """The boxes that tags are placed at: of turned ones, which begin at their highest corner."""
+    if found.polygons is None:
+        return boxes
+    tops = found.polygons[:, :, 1].argmin(axis=1)
+    share = (found.polygons[range(len(found)), tops, 0] - found.xyxy[:, 0]) / np.maximum(
+        found.xyxy[:, 2] - found.xyxy[:, 0], 1e-6
+    )
+    starts = share.clip(0, 1).tolist()
+    return [
+        [left + (right - left) * start, top, right, bottom]
+        for (left, top, right, bottom), start in zip(boxes, starts, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PyQt5.QtCore import QObject, QPoint, QPointF, QRectF, Qt, pyqtSignal
+from PyQt5.QtCore import QObject, QPoint, QRectF, Qt, pyqtSignal
 from PyQt5.QtGui import (
     QColor,
     QFont,
-    QFontMetricsF,
     QImage,
     QMouseEvent,
     QPainter,
     QPaintEvent,
-    QPen,
     QResizeEvent,
     QShowEvent,
     QWheelEvent,
@@ -28,12 +26,13 @@ from PyQt5.QtGui import (
 from PyQt5.QtWidgets import QWidget
 from PyQt5.sip import voidptr
 
-from ..core.detections import Detections, Result
+from ..core.detections import Result
 from ..core.filters import hidden_text
 from ..core.frame import FramePool, bgr_pixels
-from ..core.overlay import SCREEN, captions, colour_of, place_tags, text_colour_on
+from ..core.overlay import Rect
 from .objects import ObjectLog
-from .shapes import HALO, ViewPlacement, paint_badge, paint_shapes
+from .overlay import OverlayOptions, paint_detections
+from .shapes import ViewPlacement, paint_badge, paint_shapes
 
 MAX_ZOOM = 32.0  # device pixels a frame's pixel
 STEP = 1.25
@@ -61,6 +60,13 @@ class Viewing:
         x1 = min(self.frame_wh_px[0], max(x0 + 1, math.ceil(right)))
         y1 = min(self.frame_wh_px[1], max(y0 + 1, math.ceil(bottom)))
         return min(x0, x1 - 1), min(y0, y1 - 1), x1, y1
+
+    def in_sight(self, placed: ViewPlacement) -> Rect:
+        """The part of the frame that is in view, in logical pixels from the frame's corner."""
+        (frame_w, frame_h), (width, height) = self.frame_wh_px, self.room_wh
+        left, top = max(0.0, -placed.x0), max(0.0, -placed.y0)
+        right, bottom = frame_w * placed.scale, frame_h * placed.scale
+        return left, top, min(right, width - placed.x0), min(bottom, height - placed.y0)
 
 
 class Viewport:
@@ -123,70 +129,6 @@ def _offset(size: float, room: float, centre: float) -> float:
     if size <= room:
         return (room - size) / 2
     return min(0.0, max(room - size, room / 2 - centre * size))
-
-
-@dataclass(frozen=True, slots=True)
-class OverlayOptions:
-    """The layers drawn over the frame."""
-
-    boxes: bool = True
-    labels: bool = True
-    scores: bool = True
-    keypoints: bool = True
-
-
-def paint_detections(
-    painter: QPainter,
-    found: Detections,
-    labels: Sequence[str],
-    *,
-    placed: ViewPlacement,
-    seen: Viewing,
-    options: OverlayOptions,
-) -> None:
-    """Boxes, keypoints, tags; the best detection lies over the others.
-
-    A tag stays in sight as long as a part of its box does.
-    """
-    painter.save()
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    painter.translate(placed.x0, placed.y0)
-    boxes = (found.xyxy * placed.scale).tolist()
-    colours = [colour_of(each) for each in found.class_ids.tolist()]
-    worst_first = range(len(found) - 1, -1, -1)
-    if options.boxes:
-        painter.setBrush(Qt.BrushStyle.NoBrush)
-        for i in worst_first:
-            left, top, right, bottom = boxes[i]
-            for ink, width in ((HALO, SCREEN.line + 2), (QColor(*colours[i]), SCREEN.line)):
-                painter.setPen(QPen(ink, width, join=Qt.PenJoinStyle.MiterJoin))
-                painter.drawRect(QRectF(left, top, right - left, bottom - top))
-    if options.keypoints and found.keypoints is not None:
-        for i, points in enumerate((found.keypoints * placed.scale).tolist()):
-            painter.setPen(QPen(HALO, 1))
-            painter.setBrush(QColor(*colours[i]))
-            for x, y in points:
-                painter.drawEllipse(QPointF(x, y), SCREEN.point, SCREEN.point)
-    if options.labels or options.scores:
-        in_sight = (
-            max(0.0, -placed.x0),
-            max(0.0, -placed.y0),
-            min(seen.frame_wh_px[0] * placed.scale, seen.room_wh[0] - placed.x0),
-            min(seen.frame_wh_px[1] * placed.scale, seen.room_wh[1] - placed.y0),
-        )
-        metrics = QFontMetricsF(painter.font())
-        texts = captions(found, labels, named=options.labels, scored=options.scores)
-        height = metrics.height() + 2 * SCREEN.pad_y
-        sizes = [(metrics.horizontalAdvance(each) + 2 * SCREEN.pad_x, height) for each in texts]
-        tags = place_tags(boxes, sizes, in_sight)
-        for i in worst_first:
-            if i in tags:
-                left, top, right, bottom = tags[i]
-                tag = QRectF(left, top, right - left, bottom - top)
-                painter.fillRect(tag, QColor(*colours[i]))
-                painter.setPen(QColor(*text_colour_on(colours[i])))
-                painter.drawText(tag, Qt.AlignmentFlag.AlignCenter, texts[i])
-    painter.restore()
 
 
 CRISP_ZOOM = 4.0  # from here on single pixels are wanted sharp
@@ -437,7 +379,11 @@ class ResultView(QWidget):
         if self.options.boxes:
             hidden = {i for i, label in enumerate(job.labels) if label in self._hidden}
             self.objects.paint(painter, placed, frozenset(hidden))
-        paint_detections(painter, found, job.labels, placed=placed, seen=seen, options=self.options)
+        in_sight = seen.in_sight(placed)
+        options = self.options
+        paint_detections(
+            painter, found, job.labels, placed=placed, in_sight=in_sight, options=options
+        )
         if self.layer is not None:
             self.layer(painter, placed)
         else:

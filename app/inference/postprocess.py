@@ -22,7 +22,16 @@ from ..core.detections import Detections
 from ..core.errors import ModelError
 from ..core.filters import MOST
 from ..core.letterbox import Placement
-from ..models.families.base import Candidates, Decoder, Outputs, Shapes
+from ..core.masks import Mask, MaskForm
+from ..models.families.base import (
+    Candidates,
+    Decoder,
+    MaskPlanes,
+    Outputs,
+    Shapes,
+    hulls,
+    turned_corners,
+)
 from ..models.manifest import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -33,6 +42,7 @@ SCALAR_LIMIT = 24
 CANDIDATES = 1000  # the strongest so many at least go through NMS; bounds the worst case
 MAX_DETECTIONS = 500  # the default of the setting
 MOST_IN_A_ROW = 30  # frames: one strange picture is no reason to end, a second of nothing is
+TOGETHER = 16  # masks are multiplied from their prototypes: all at once would take megabytes
 HUGE_PX = 1e6  # no box is so large; what is came from an overflow
 Kept = tuple[float, float, float, float, int, float]  # corners, class, score
 
@@ -113,6 +123,59 @@ def nms(
     return order.take(np.ravel(kept))  # (N, 1) before OpenCV 4.5.4
 
 
+def nms_turned(
+    turned: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    class_ids: NDArray[np.intp],
+    *,
+    iou: float,
+    candidates: int = CANDIDATES,
+) -> NDArray[np.intp]:
+    """As ``nms``, of turned boxes (N, 5), as Ultralytics does it: a box goes when any stronger one
+    of its class, itself kept or not, overlaps it by ``iou`` or more in ProbIoU.
+
+    Only pairs whose hulls touch are compared: others have a ProbIoU below 0.15.
+    """
+    order = (-scores).argsort(kind="stable")[:candidates]
+    boxes, ids = turned[order], class_ids[order]
+    low, high = np.split(hulls(boxes), 2, axis=1)
+    near = ids[:, None] == ids
+    for side in (0, 1):
+        near &= (low[:, None, side] < high[:, side]) & (low[:, side] < high[:, None, side])
+    strong, weak = np.nonzero(np.triu(near, 1))
+    gone = np.zeros(len(order), np.bool_)
+    gone[weak[probiou(boxes[strong], boxes[weak]) >= iou]] = True
+    return order[~gone]
+
+
+def probiou(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N,) similarity of pairs of turned boxes (N, 5) as Gaussians: 1 less their Hellinger distance
+    (arXiv 2106.06072, as in Ultralytics' probiou)."""
+    (a1, b1, c1), (a2, b2, c2) = _covariance(one), _covariance(other)
+    dx, dy = one[:, 0] - other[:, 0], one[:, 1] - other[:, 1]
+    a, b, c, eps = a1 + a2, b1 + b2, c1 + c2, np.float32(1e-7)
+    determinant = a * b - c * c
+    far = (a * dy * dy + b * dx * dx - 2 * c * dx * dy) / (determinant + eps) / 4
+    single = (a1 * b1 - c1 * c1).clip(0) * (a2 * b2 - c2 * c2).clip(0)
+    size = np.log(determinant / (4 * np.sqrt(single) + eps) + eps) / 2
+    alike: NDArray[np.float32] = 1 - np.sqrt(1 - np.exp(-(far + size).clip(eps, 100)) + eps)
+    return alike
+
+
+def _covariance(turned: NDArray[np.float32]) -> tuple[Any, Any, Any]:
+    """Of x, of y and of both, of evenly filled turned boxes."""
+    along, across = turned[:, 2] ** 2 / 12, turned[:, 3] ** 2 / 12
+    cos, sin = np.cos(turned[:, 4]), np.sin(turned[:, 4])
+    a, b = along * cos**2 + across * sin**2, along * sin**2 + across * cos**2
+    return a, b, (along - across) * cos * sin
+
+
+def _survivors(found: Candidates, class_ids: NDArray[np.intp], limits: Limits) -> NDArray[np.intp]:
+    """Indices of what NMS leaves, by falling score."""
+    method, boxes = (nms, found.xyxy) if found.turned is None else (nms_turned, found.turned)
+    return method(boxes, found.scores, class_ids, iou=limits.iou, candidates=limits.candidates)
+
+
 class NanGuard:
     """Watches one slot's outputs; the first NaN is told, a row of them ends the run."""
 
@@ -185,7 +248,7 @@ class Postprocessor:
     ) -> None:
         """``nan_guard``: that of a slot whose frames go through several of these."""
         self._decode = choosing(spec, spec.decoder(shapes), limits)
-        self._needs_nms = spec.detector.needs_nms
+        self._needs_nms, self._masks = spec.detector.needs_nms, spec.masks
         self._limits = limits
         self.nan_guard = nan_guard or NanGuard(spec.name)
 
@@ -201,7 +264,7 @@ class Postprocessor:
         count = len(found.scores)
         if not count:
             return Detections.empty()
-        if count <= SCALAR_LIMIT and found.keypoints is None:
+        if count <= SCALAR_LIMIT and found.bare:
             iou = self._limits.iou if self._needs_nms else None
             return postprocess_scalar(found, placement, iou=iou)
         return self._postprocess_vectors(found, placement)
@@ -212,14 +275,10 @@ class Postprocessor:
         if not sound.all():
             found = found.of(np.flatnonzero(sound))
         if self._needs_nms:
-            kept = nms(
-                *(found.xyxy, found.scores, found.class_ids),
-                iou=limits.iou,
-                candidates=limits.candidates,
-            )
+            kept = _survivors(found, found.class_ids, limits)
         else:
             kept = (-found.scores).argsort(kind="stable")
-        return in_source(found.of(kept), placement, limits)
+        return in_source(found.of(kept), placement, limits, masks=self._masks)
 
 
 def _sound(found: Candidates, p: Placement) -> NDArray[np.bool_]:
@@ -229,10 +288,12 @@ def _sound(found: Candidates, p: Placement) -> NDArray[np.bool_]:
     good = (size > 0) & (size < HUGE_PX)  # false for NaN, too
     good &= (high > (p.x, p.y)) & (low < (p.x + p.w, p.y + p.h))
     sound: NDArray[np.bool_] = np.logical_and.reduce(good, axis=1)
-    if found.keypoints is None:
+    if found.bare:
         return sound
-    points = found.keypoints.reshape(len(sound), -1)
-    return sound & np.isfinite(points).all(axis=1)
+    for more in (found.keypoints, found.turned):
+        if more is not None:
+            sound &= np.isfinite(more.reshape(len(sound), -1)).all(axis=1)
+    return sound
 
 
 def overflow_ignored() -> np.errstate:
@@ -240,7 +301,9 @@ def overflow_ignored() -> np.errstate:
     return np.errstate(over="ignore", invalid="ignore")
 
 
-def in_source(found: Candidates, placement: Placement, limits: Limits) -> Detections:
+def in_source(
+    found: Candidates, placement: Placement, limits: Limits, *, masks: MaskForm = "rle"
+) -> Detections:
     """The boxes that survived, by falling score, in source pixels; those in the padding go.
 
     Raises ModelError for a score that is none.
@@ -253,13 +316,57 @@ def in_source(found: Candidates, placement: Placement, limits: Limits) -> Detect
     if len(xyxy) > limits.most:
         limits.tell(len(xyxy))
         xyxy, found = xyxy[: limits.most], found.of(slice(limits.most))
-    keypoints = None if found.keypoints is None else placement.to_source(found.keypoints)
+    more: tuple[Any, ...] = ()
+    if not found.bare:
+        points, turned = found.keypoints, found.turned
+        planes = None if masks == "none" else found.masks
+        more = (
+            None if points is None else placement.to_source(points),
+            None,
+            planes and _masks(planes, xyxy, placement, outlined=masks == "polygon"),
+            found.keypoint_scores,
+            None if turned is None else placement.unclipped(turned_corners(turned)),
+            found.point_names,
+        )
     return Detections(
-        xyxy,
-        found.scores.astype(np.float32, copy=False),
-        found.class_ids.astype(np.int32),
-        keypoints,
+        xyxy, found.scores.astype(np.float32, copy=False), found.class_ids.astype(np.int32), *more
     )
+
+
+def _masks(
+    masks: MaskPlanes, xyxy: NDArray[np.float32], placement: Placement, *, outlined: bool
+) -> NDArray[np.object_]:
+    """Those of boxes in source pixels: of each the part of its plane, copied."""
+    made = np.empty(len(xyxy), np.object_)
+    last = np.array(placement.source_wh) - 1
+    starts = np.minimum(np.rint(xyxy[:, :2]).astype(int), last)  # of pixels with their centre in it
+    ends = np.maximum(np.rint(xyxy[:, 2:]).astype(int), starts + 1)
+    corners = np.concatenate((starts, ends), axis=1)
+    p, (_, height, width) = placement, masks.planes.shape
+    wholes: NDArray[Any] = masks.planes
+    for i, (x0, y0, x1, y1) in enumerate(corners.tolist()):
+        ax, bx, columns = _along(x0, x1, p.x, p.w / p.source_wh[0], width, p.input_wh[0])
+        ay, by, rows = _along(y0, y1, p.y, p.h / p.source_wh[1], height, p.input_wh[1])
+        place = i % TOGETHER
+        if masks.rows.ndim == 1:
+            place = masks.rows[i]
+        elif not place:
+            shares = masks.rows[i : i + TOGETHER]
+            wholes = np.tensordot(shares, masks.planes, 1)
+        field = (wholes[place, rows, columns] - np.float32(masks.level)).astype(np.float32)
+        made[i] = Mask(x0, y0, x1 - x0, y1 - y0, field, (ax, bx, ay, by), outlined)
+    return made
+
+
+def _along(
+    first: int, end: int, offset: int, scale: float, cells: int, length: int
+) -> tuple[float, float, slice]:
+    """Of one axis: pixel i from ``first`` on lies at a i + b of the cells in the slice."""
+    a = scale * cells / length
+    b = ((first + 0.5) * scale + offset) * cells / length - 0.5
+    start = min(max(math.floor(b), 0), cells - 1)
+    stop = min(max(math.ceil(b + a * (end - first - 1)) + 1, start + 1), cells)
+    return a, b - start, slice(start, stop)
 
 
 def choosing(spec: ModelSpec, decode: Decoder, limits: Limits) -> Decoder:
@@ -280,8 +387,6 @@ def choosing(spec: ModelSpec, decode: Decoder, limits: Limits) -> Decoder:
             return found
         size = found.xyxy[:, 2:] - found.xyxy[:, :2]
         found = found.of(np.flatnonzero(((size > 0) & (size < HUGE_PX)).all(axis=1)))
-        alike = np.zeros(len(found.scores), np.intp)
-        kept = nms(*(found.xyxy, found.scores, alike), iou=limits.iou, candidates=limits.candidates)
-        return found.of(kept)
+        return found.of(_survivors(found, np.zeros(len(found.scores), np.intp), limits))
 
     return choose

@@ -82,8 +82,10 @@ class CpuPreprocessor:
     def _take(self, tensor: NDArray[np.float32], p: Placement) -> None:
         for channel, table in zip(tensor[0], self._tables, strict=True):
             channel[...] = table[self._spec.pad]
-        regions = tensor[0, :, p.y : p.y + p.h, p.x : p.x + p.w]
-        self._passes = list(zip(self._planes[:3], self._tables, regions, strict=True))
+        regions = tensor[0, :, max(p.y, 0) : p.y + p.h, max(p.x, 0) : p.x + p.w]
+        top, left, (height, width) = max(-p.y, 0), max(-p.x, 0), regions.shape[1:]
+        seen = [each[top : top + height, left : left + width] for each in self._planes[:3]]
+        self._passes = list(zip(seen, self._tables, regions, strict=True))
         self._tensor = tensor
 
 

@@ -246,7 +246,7 @@ class SlicedSlot:
         for tile, (part, _) in zip(self._tiles, answers[1:], strict=True):
             if len(part):
                 whole = whole_in(part, tile, self._wh_px, self._margin(tile))
-                parts.append(_moved(part[whole], tile[0], tile[1]))
+                parts.append(moved(part[whole], tile[0], tile[1]))
         found = merged_pieces(parts, self.iou)
         stages["postprocess"] = stages.get("postprocess", 0) + perf_counter_ns() - start_ns
         return [(found, stages)]
@@ -257,8 +257,17 @@ class SlicedSlot:
         return MARGIN * max((tile[2] - tile[0]) / width, (tile[3] - tile[1]) / height)
 
 
-def _moved(found: Detections, x: int, y: int) -> Detections:
+def moved(found: Detections, x: int, y: int) -> Detections:
     """In pixels of the frame of which a part begins at (x, y)."""
     shift = np.array((x, y), np.float32)
-    points = None if found.keypoints is None else found.keypoints + shift
-    return replace(found, xyxy=found.xyxy + np.tile(shift, 2), keypoints=points)
+    points, turned, masks = found.keypoints, found.polygons, found.masks
+    if masks is not None:
+        masks = masks.copy()
+        masks[:] = [replace(each, x=each.x + x, y=each.y + y) for each in masks]
+    return replace(
+        found,
+        xyxy=found.xyxy + np.tile(shift, 2),
+        keypoints=None if points is None else points + shift,
+        polygons=None if turned is None else turned + shift,
+        masks=masks,
+    )

@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 COCO80 = "coco80.txt"
 EXPORT = "Export it with decoded boxes and scores from 0 to 1"
-TASKS = ("detect", "segment", "pose")
+TASKS = ("detect", "segment", "pose", "obb", "classify")
 
 
 def draft_model(
@@ -175,8 +175,6 @@ def _seems(graph: GraphIO) -> str:
             ", like the undecoded heads of YOLOv5 or YOLOv7: export with boxes decoded "
             "(`export.py --include onnx`; YOLOv7: `export.py --grid`)"
         )
-    if len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][0] == 1:
-        return ", like those of a classifier, which finds no boxes"
     if len(shapes) == 1 and len(shapes[0]) == 4:
         return ", like a map of the picture (segmentation, depth): no boxes"
     return ""

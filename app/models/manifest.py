@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from ..core.errors import ModelError
 from ..core.letterbox import Align, Resize, needed
+from ..core.masks import MaskForm
 from ..core.package import data_folder, user_folder
 from .families import ANY_SIZE, FAMILY_NAMES, decoder_keys, find_family
 from .families.base import Decoder, Family, Head, Shapes, Triple
@@ -61,7 +62,8 @@ class ModelSpec:
 
     ``parent`` names the model that a quantised or pruned variant is judged against. ``agnostic``:
     of overlapping boxes the strongest stays, whatever their classes. ``class_scores``: thresholds
-    of single labels, in place of ``score``.
+    of single labels, in place of ``score``. ``masks``: how those that it finds are written;
+    of a run, and not in the manifest.
     """
 
     name: str
@@ -82,6 +84,7 @@ class ModelSpec:
     class_scores: Mapping[str, float] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     accuracy: Mapping[str, Any] = field(default_factory=dict)
+    masks: MaskForm = "rle"
 
     @property
     def chooses(self) -> bool:

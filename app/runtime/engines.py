@@ -213,12 +213,12 @@ class Thresholds(NamedTuple):
 
 
 def choosing(config: Config, model: Model) -> Model:
-    """Without the model's own thresholds of classes for which the run has others."""
+    """Without the model's own thresholds of classes for which the run has others, and with the
+    masks that are asked for.
+    """
     asked = {label for filters in all_filters(config) for label in filters.class_scores}
     own = {label: s for label, s in model.spec.class_scores.items() if label not in asked}
-    if len(own) == len(model.spec.class_scores):
-        return model
-    return replace(model, spec=replace(model.spec, class_scores=own))
+    return replace(model, spec=replace(model.spec, class_scores=own, masks=config.masks))
 
 
 def thresholds(config: Config, spec: ModelSpec) -> Thresholds:

@@ -34,8 +34,9 @@ from ..session.recording import RecordingSink
 from ..session.session import Session
 from ..session.state import Catalogue, Choice, Offer, SessionState, Severity
 from ..sinks.adapters import ResultMailbox
+from ..sinks.drawing import draw_result
 from ..sinks.json_lines import JsonLinesSink, cure
-from ..sinks.video import VideoFileSink, draw_result
+from ..sinks.video import VideoFileSink
 from ..sources.camera import list_cameras
 from ..sources.uri import is_recording, make_source
 from .filters import RunFilters

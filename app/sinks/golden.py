@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 from ..core.detections import Result, label_of
 from ..core.errors import ConfigError, VerdictError
 from ..core.frame import SourceInfo
+from ..core.masks import Mask, runs_overlap, unpack_runs
 
 IOU, SCORE = 0.9, 0.05  # what engines, precisions and library versions may differ by
 KEYPOINT_PX, KEYPOINT_SHARE = 3.0, 0.05  # the larger; the share is of the box's diagonal
+MASK_IOU = 0.85  # their edges are finer than boxes
 SHOWN = 3
 
 Box = tuple[float, float, float, float]
@@ -26,6 +28,8 @@ class GoldenBox(NamedTuple):
     score: float
     box: Box
     keypoints: tuple[tuple[float, float], ...] | None = None
+    polygon: tuple[tuple[float, float], ...] | None = None
+    runs: Sequence[int] | None = None  # of the mask
 
     def __str__(self) -> str:
         return f"{self.label} {self.score:.2f} at [{', '.join(f'{v:.0f}' for v in self.box)}]"
@@ -35,8 +39,9 @@ class GoldenSink:
     """Compares each result with the line of the same frame in a file of JSON lines.
 
     A detection needs a partner of its own, of its label, with IoU ≥ 0.9 and score within 0.05;
-    their keypoints, where both have some, lie within 3 px or 5 % of the box's diagonal. A detection
-    whose score is less than 0.05 above ``threshold`` may come and go.
+    their keypoints and the corners of turned boxes, where both have some, lie within 3 px or 5 % of
+    the box's diagonal; their masks, where both have run lengths, have IoU ≥ 0.85. A detection whose
+    score is less than 0.05 above ``threshold`` may come and go.
     """
 
     def __init__(self, path: str, *, threshold: float, whole: bool = True) -> None:
@@ -59,15 +64,32 @@ class GoldenSink:
         if index not in self._golden:
             self._faults[index] = "is not in the golden file"
             return
-        points = [None] * len(found.scores) if found.keypoints is None else found.keypoints
+        none: Any = [None] * len(found)
+        keypoints, polygons, masks = (
+            none if each is None else each
+            for each in (found.keypoints, found.polygons, found.masks)
+        )
         ours = [
-            GoldenBox(label_of(self._labels, int(c)), float(s), _box(box), _points(k))
-            for c, s, box, k in zip(found.class_ids, found.scores, found.xyxy, points, strict=True)
+            GoldenBox(
+                label_of(self._labels, int(found.class_ids[i])),
+                float(found.scores[i]),
+                _box(found.xyxy[i]),
+                _points(keypoints[i]),
+                _points(polygons[i]),
+                _runs(masks[i], result.frame.wh_px),
+            )
+            for i in range(len(found))
         ]
         pairs, missing, new = _match(self._golden[index], ours)
         faults = [f"{one} is missing" for one in missing if one.score >= self._weak]
         faults += [f"{one} is new" for one in new if one.score >= self._weak]
-        faults += [f"{one} has other keypoints" for one, other in pairs if not _near(one, other)]
+        for one, other in pairs:
+            if not _near(one, other):
+                faults.append(f"{one} has other keypoints")
+            if not _near(one, other, "polygon"):
+                faults.append(f"{one} has other corners")
+            if not _alike(one.runs, other.runs):
+                faults.append(f"{one} has another mask")
         if faults:
             self._faults[index] = faults[0]
 
@@ -117,15 +139,25 @@ def _match(
     return pairs, left, new
 
 
-def _near(a: GoldenBox, b: GoldenBox) -> bool:
-    """Whether the keypoints agree; they do where one has none."""
-    if a.keypoints is None or b.keypoints is None:
+def _near(a: GoldenBox, b: GoldenBox, name: str = "keypoints") -> bool:
+    """Whether the keypoints, or other points, agree; they do where one has none."""
+    ours, theirs = getattr(a, name), getattr(b, name)
+    if ours is None or theirs is None:
         return True
     diagonal_px = math.dist(a.box[:2], a.box[2:])
     limit_px = max(KEYPOINT_PX, KEYPOINT_SHARE * diagonal_px)
-    return len(a.keypoints) == len(b.keypoints) and all(
-        math.dist(p, q) <= limit_px for p, q in zip(a.keypoints, b.keypoints, strict=True)
+    return len(ours) == len(theirs) and all(
+        math.dist(p, q) <= limit_px for p, q in zip(ours, theirs, strict=True)
     )
+
+
+def _alike(one: Sequence[int] | None, other: Sequence[int] | None) -> bool:
+    """Whether the masks agree; they do where one is not there or is written as outlines."""
+    return one is None or other is None or runs_overlap(one, other) >= MASK_IOU
+
+
+def _runs(mask: Mask | None, wh_px: tuple[int, int]) -> list[int] | None:
+    return None if mask is None else mask.runs(wh_px).tolist()
 
 
 def _same(a: GoldenBox, b: GoldenBox) -> bool:
@@ -150,7 +182,10 @@ def _read(path: Path) -> dict[int, list[GoldenBox]]:
             line: Any = json.loads(text)
             golden[int(line["frame"])] = [
                 GoldenBox(
-                    str(d["label"]), float(d["score"]), _box(d["box"]), _points(d.get("keypoints"))
+                    str(d["label"]),
+                    float(d["score"]),
+                    _box(d["box"]),
+                    *(_points(d.get("keypoints")), _points(d.get("polygon")), _counts(d)),
                 )
                 for d in line["detections"]
             ]
@@ -169,6 +204,11 @@ def _read(path: Path) -> dict[int, list[GoldenBox]]:
 def _box(values: Any) -> Box:
     x0, y0, x1, y1 = (float(v) for v in values)
     return x0, y0, x1, y1
+
+
+def _counts(detection: Any) -> list[int] | None:
+    mask = detection.get("segmentation")
+    return unpack_runs(mask["counts"]) if isinstance(mask, dict) else None
 
 
 def _points(values: Any) -> tuple[tuple[float, float], ...] | None:

@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ..core.detections import Detections, Result, label_of
+from ..core.detections import Result, label_of
 from ..core.errors import ReaderGone, SinkError, exhausted
 from ..core.frame import SourceInfo
+from ..core.masks import Mask, pack_runs
 
 
 def wall_offset_ns() -> int:
@@ -51,11 +52,14 @@ class ResultEncoder:
         media = "null" if frame.media_ns is None else str(round(frame.media_ns / 1e6, 3))
         width, height = frame.wh_px
         hidden = f', "hidden": {json.dumps(result.hidden)}' if result.hidden else ""
+        names = ""  # of keypoints, once a line
+        if result.detections.point_names:
+            names = f', "keypoint_names": {quoted(result.detections.point_names)}'
         return (
             f'{{{self._source}, "frame": {frame.index}, "media_ms": {media}, '
             f'"time": "{self.time(frame.captured_ns)}", '
             f'"age_ms": {round(result.age_ns / 1e6, 2)}, "size": [{width}, {height}], '
-            f'"detections": [{self._detections(result.detections, result.zones)}]{hidden}}}'
+            f'"detections": [{self._detections(result)}]{names}{hidden}}}'
         )
 
     def time(self, captured_ns: int) -> str:
@@ -66,7 +70,8 @@ class ResultEncoder:
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._second_text}.{ms:03}Z"
 
-    def _detections(self, detections: Detections, zones: Sequence[tuple[str, ...]]) -> str:
+    def _detections(self, result: Result) -> str:
+        detections, zones = result.detections, result.zones
         boxes = detections.xyxy.tolist()  # Python floats: NumPy's own are slow to format
         ids, scores = detections.class_ids.tolist(), detections.scores.tolist()
         texts = [
@@ -75,10 +80,8 @@ class ResultEncoder:
             f'"box": [{round(x0, 2)}, {round(y0, 2)}, {round(x1, 2)}, {round(y1, 2)}]}}'
             for class_id, score, (x0, y0, x1, y1) in zip(ids, scores, boxes, strict=True)
         ]
-        if detections.keypoints is not None:
-            for i, points in enumerate(detections.keypoints.tolist()):
-                pairs = ", ".join(f"[{round(x, 2)}, {round(y, 2)}]" for x, y in points)
-                texts[i] = f'{texts[i][:-1]}, "keypoints": [{pairs}]}}'
+        if not detections.bare:
+            _add_more(texts, result)
         if detections.track_ids is not None:
             for i, track_id in enumerate(detections.track_ids.tolist()):
                 if track_id >= 0:
@@ -92,6 +95,33 @@ class ResultEncoder:
         if 0 <= class_id < len(self._labels):
             return self._labels[class_id]
         return quoted(label_of((), class_id))
+
+
+def _add_more(texts: list[str], result: Result) -> None:
+    """What a detection has beside its box, to the text of each."""
+    detections, wh_px = result.detections, result.frame.wh_px
+    for name, places in (("keypoints", detections.keypoints), ("polygon", detections.polygons)):
+        for i, points in enumerate([] if places is None else places.tolist()):
+            pairs = ", ".join(f"[{round(x, 2)}, {round(y, 2)}]" for x, y in points)
+            texts[i] = f'{texts[i][:-1]}, "{name}": [{pairs}]}}'
+    if detections.keypoint_scores is not None:
+        for i, sure in enumerate(detections.keypoint_scores.tolist()):
+            told = ", ".join(str(round(score, 3)) for score in sure)
+            texts[i] = f'{texts[i][:-1]}, "keypoint_scores": [{told}]}}'
+    if detections.masks is not None:
+        for i, mask in enumerate(detections.masks):
+            texts[i] = f'{texts[i][:-1]}, "segmentation": {_segmentation(mask, wh_px)}}}'
+
+
+def _segmentation(mask: Mask, wh_px: tuple[int, int]) -> str:
+    """As COCO has it: lists x, y, x, y … of outlines, or the run lengths of the whole frame."""
+    if mask.outlined:
+        flat = ([round(v, 1) for v in each.ravel().tolist()] for each in mask.outlines)
+        return f"[{', '.join(map(str, flat))}]"
+    width, height = wh_px
+    # no character of COCO's needs to be escaped but one
+    counts = pack_runs(mask.runs(wh_px)).replace("\\", "\\\\")
+    return f'{{"size": [{height}, {width}], "counts": "{counts}"}}'
 
 
 def quoted(value: object) -> str:

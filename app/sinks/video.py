@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import stat
-import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -16,84 +15,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.detections import Detections, DrawnShape, Result
+from ..core.detections import Result
 from ..core.errors import ConfigError, SinkError
 from ..core.frame import SourceInfo, bgr_pixels
 from ..core.letterbox import place
-from ..core.overlay import OverlayStyle, captions, colour_of, place_tags, text_colour_on
-from ..core.text import printable
+from .drawing import draw_result
 from .json_lines import LinesFile, ResultEncoder, open_output, unwritable
 from .salvage import is_torn, keep_whole, why_not_more
 
 log = logging.getLogger(__name__)
-
-
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
-_FONT_PX = 24.4  # a font of this size reads like OpenCV's, which is thin, at scale 1
-
-
-def draw_result(canvas: NDArray[np.uint8], result: Result, labels: Sequence[str]) -> None:
-    """Zones and lines, and over them the detections; see ``draw_detections``."""
-    draw_shapes(canvas, result.shapes)
-    draw_detections(canvas, result.detections, labels)
-
-
-def draw_shapes(canvas: NDArray[np.uint8], shapes: Sequence[DrawnShape]) -> None:
-    """Zones and lines with their texts onto ``canvas``, (H, W, 3) uint8 BGR, in place."""
-    if not shapes:
-        return
-    height, width = canvas.shape[:2]
-    style = OverlayStyle.for_frame((width, height))
-    line, scale = round(style.line), style.text / _FONT_PX
-    for shape in shapes:
-        points = _whole(np.asarray(shape.points, np.float32))
-        cv2.polylines(canvas, [np.array(points)], shape.closed, shape.rgb[::-1], line, cv2.LINE_AA)
-        text = _ascii(printable(shape.text))
-        (w, h), base = cv2.getTextSize(text, _FONT, scale, max(1, line // 2))
-        pad = round(style.pad_x)
-        x = min(max(points[0][0] + pad, pad), max(pad, width - w - pad))
-        y = min(max(points[0][1] - base, h + pad), height - base)
-        ink = text_colour_on(shape.rgb)
-        cv2.rectangle(canvas, (x - pad, y - h - pad), (x + w + pad, y + base), shape.rgb[::-1], -1)
-        cv2.putText(canvas, text, (x, y), _FONT, scale, ink, max(1, line // 2), cv2.LINE_AA)
-
-
-def draw_detections(
-    canvas: NDArray[np.uint8], detections: Detections, labels: Sequence[str]
-) -> None:
-    """Boxes, labels, scores and keypoints onto ``canvas``, (H, W, 3) uint8 BGR, in place."""
-    height, width = canvas.shape[:2]
-    style = OverlayStyle.for_frame((width, height))
-    line, radius = round(style.line), round(style.point)
-    boxes = _whole(detections.xyxy)
-    colours = [colour_of(each) for each in detections.class_ids.tolist()]
-    worst_first = range(len(detections) - 1, -1, -1)  # the best one over the others
-    for i in worst_first:
-        x0, y0, x1, y1 = boxes[i]
-        # right and bottom are exclusive: the last pixel inside is one before
-        corner = max(x0, x1 - 1), max(y0, y1 - 1)
-        cv2.rectangle(canvas, (x0, y0), corner, colours[i][::-1], line)
-    if detections.keypoints is not None:
-        for i, points in enumerate(_whole(detections.keypoints)):
-            for x, y in points:
-                cv2.circle(canvas, (x, y), radius, colours[i][::-1], cv2.FILLED, cv2.LINE_AA)
-    scale, stroke = style.text / _FONT_PX, max(1, line // 2)
-    texts = [_ascii(each) for each in captions(detections, labels)]
-    extents = [cv2.getTextSize(text, _FONT, scale, stroke) for text in texts]
-    sizes = [(w + 2 * style.pad_x, h + base + 2 * style.pad_y) for (w, h), base in extents]
-    tags = place_tags(boxes, sizes, (0, 0, width, height), style)
-    for i in worst_first:
-        if i in tags:
-            x0, y0, x1, y1 = (round(side) for side in tags[i])
-            cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), colours[i][::-1], cv2.FILLED)
-            at = round(x0 + style.pad_x), round(y0 + style.pad_y) + extents[i][0][1]
-            ink = text_colour_on(colours[i])
-            cv2.putText(canvas, texts[i], at, _FONT, scale, ink, stroke, cv2.LINE_AA)
-
-
-def _whole(points: NDArray[np.float32]) -> Any:
-    """Whole pixels as nested lists, within what OpenCV draws: a wild keypoint ends no run."""
-    return np.rint(np.nan_to_num(points).clip(-9999, 29999)).astype(int).tolist()
 
 
 def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
@@ -102,14 +32,6 @@ def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     if not done:
         raise SinkError("a frame could not be encoded as JPEG")
     return np.asarray(jpeg, np.uint8)
-
-
-def _ascii(text: str) -> str:
-    """What OpenCV's font has: é becomes e, what has no likeness becomes ?."""
-    if text.isascii():
-        return text
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return plain.encode("ascii", "replace").decode()
 
 
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.core.detections import Detections
 
-NAMES = [each.name for each in fields(Detections)]
+NAMES = [each.name for each in fields(Detections) if each.name != "point_names"]
 K = 5
 
 
@@ -26,6 +26,10 @@ def whole(count: int, seed: int = 0) -> Detections:
         class_ids=ids,
         keypoints=np.repeat(tag, K * 2).reshape(count, K, 2),
         track_ids=ids.astype(np.int64),
+        masks=ids.astype(object),  # what they hold is nothing to Detections
+        keypoint_scores=np.repeat(tag, K).reshape(count, K),
+        polygons=np.repeat(tag, 8).reshape(count, 4, 2),
+        point_names=tuple("abcde"),
     )
     absent = [name for name in NAMES if getattr(made, name) is None]
     assert not absent, f"give the further fields here, too: {absent}"
@@ -52,6 +56,7 @@ def test_a_mask_indices_and_a_slice_select_whole_rows(chosen: list[bool]) -> Non
     assert rows(by_mask) == rows(by_index)
     check_together(by_mask)
     assert len(by_mask) == sum(chosen)
+    assert by_mask.point_names == found.point_names
     assert (
         rows(found[: len(chosen) // 2])["class_ids"] == found.class_ids.tolist()[: len(chosen) // 2]
     )
@@ -70,6 +75,7 @@ def test_concatenation_keeps_all_rows_by_falling_score(counts: list[int]) -> Non
     assert len(joined) == sum(counts)
     if len(joined):  # else it has no optional fields
         check_together(joined)
+        assert joined.point_names == tuple("abcde")
         sorted_ids = sorted(i for part in parts for i in part.class_ids.tolist())
         assert sorted(joined.class_ids.tolist()) == sorted_ids
     for part in parts:  # rows of equal score stay in their order
@@ -79,7 +85,8 @@ def test_concatenation_keeps_all_rows_by_falling_score(counts: list[int]) -> Non
 
 @pytest.mark.parametrize("name", [n for n in NAMES if getattr(Detections.empty(), n) is None])
 def test_a_field_that_only_some_have_is_no_silent_loss(name: str) -> None:
-    bare = replace(whole(2), **{name: None})
+    of_points = {"keypoint_scores": None, "point_names": ()} if name == "keypoints" else {}
+    bare = replace(whole(2), **{name: None, **of_points})
     with pytest.raises(ValueError, match=name):
         Detections.concat([whole(2), bare])
     assert getattr(bare[:1], name) is None

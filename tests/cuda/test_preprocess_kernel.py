@@ -61,10 +61,10 @@ PLAIN["yuv"] = yuv_numbers(BT601)
 @pytest.mark.parametrize(
     ("source_wh", "out_wh"), [((64, 48), (32, 32)), ((34, 22), (96, 64)), ((62, 46), (33, 17))]
 )
-@pytest.mark.parametrize("kind", ["random", "gradient"])
+@pytest.mark.parametrize("kind", ["random", "gradient", "cropped"])
 def test_kernel_and_twin_agree(device, pixel_format, source_wh, out_wh, kind):
     pixels = picture(pixel_format, *source_wh, kind)
-    p = place(source_wh, out_wh)
+    p = place(source_wh, out_wh, resize="crop" if kind == "cropped" else "letterbox")
     words = {"out_wh": out_wh, "placed": (p.x, p.y, p.w, p.h), "swap": False, **PLAIN}
     found = on_device(pixels, pixel_format, **words)
     wanted = twins.preprocess(pixels, pixel_format, **words)

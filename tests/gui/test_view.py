@@ -16,9 +16,9 @@ from PyQt5.QtGui import QImage
 
 from app.core.detections import Result
 from app.core.frame import Frame
-from app.core.overlay import colour_of
+from app.core.overlay import TINT, colour_of
 from app.gui.view import ResultView, Viewing
-from tests.sinks.kit import LABELS, found, gray, result
+from tests.sinks.kit import LABELS, TASKS, found, gray, of_task, result
 
 PERSON, DOG = np.array(colour_of(0)), np.array(colour_of(1))
 BACKDROP = (18, 18, 20)
@@ -59,6 +59,18 @@ def show(view: ResultView, shown: Result) -> None:
     """At once, without the thread that scales."""
     view.set_result(shown, LABELS)
     view.present_now()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_masks_skeletons_and_turned_boxes_are_painted(task: str) -> None:
+    detections, full, mixed, untouched = of_task(task)
+    pixels = painted(view_of(result(0, detections), 640, 480))
+    for x, y in full:
+        assert np.abs(pixels[2 * y, 2 * x] - PERSON).max() < 40, (x, y)
+    for x, y in mixed:
+        assert pixels[2 * y, 2 * x] == pytest.approx(128 * (1 - TINT) + PERSON * TINT, abs=4)
+    for x, y in untouched:
+        assert (pixels[2 * y, 2 * x] == 128).all(), (x, y)
 
 
 @given(*[st.integers(1, 8000)] * 4)

@@ -30,6 +30,7 @@ SPECS = [
         ("letterbox", "center", 114),
         ("letterbox", "top-left", 0),
         ("stretch", "center", 114),
+        ("crop", "center", 114),
     )
 ]
 
@@ -39,7 +40,11 @@ def expected(spec: InputSpec, pixels: np.ndarray) -> np.ndarray:
     h, w = pixels.shape[:2]
     p = place((w, h), spec.size_wh, resize=spec.resize, align=spec.align)
     canvas = np.full((spec.size_wh[1], spec.size_wh[0], 3), spec.pad, np.float64)
-    canvas[p.y : p.y + p.h, p.x : p.x + p.w] = cv2.resize(pixels, (p.w, p.h))
+    resized = cv2.resize(pixels, (p.w, p.h))
+    if spec.resize == "crop":
+        canvas[:] = resized[-p.y :, -p.x :][: spec.size_wh[1], : spec.size_wh[0]]
+    else:
+        canvas[p.y : p.y + p.h, p.x : p.x + p.w] = resized
     if spec.channels == "RGB":
         canvas = canvas[..., ::-1]
     return ((canvas * spec.scale - spec.mean) / spec.std).transpose(2, 0, 1)

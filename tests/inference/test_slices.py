@@ -19,7 +19,8 @@ from app.core.errors import ConfigError
 from app.core.filters import overlap
 from app.core.frame import BT601, Frame, bgr_pixels, cropped
 from app.core.interfaces import Answer
-from app.inference.slices import MARGIN, SlicedBackend, SliceGrid, merged_pieces
+from app.core.masks import Mask
+from app.inference.slices import MARGIN, SlicedBackend, SliceGrid, merged_pieces, moved
 from app.models.manifest import InputSpec, ModelSpec
 from app.models.store import default_model
 from app.pipeline.handoff import Policy
@@ -210,6 +211,24 @@ def test_classes_stay_apart_and_keypoints_come_along() -> None:
     found = merged_pieces([one(0, 0.5), one(0, 0.9), one(1, 0.7)], 0.5)
     assert found.class_ids.tolist() == [0, 1]
     assert found.keypoints is not None and found.keypoints[0, 0, 0] == np.float32(0.9)
+
+
+def test_masks_and_turned_boxes_of_a_part_are_moved_to_its_place() -> None:
+    mask = Mask(2, 3, 4, 4, np.ones((4, 4), np.float32), (1.0, 0.0, 1.0, 0.0))
+    masks = np.empty(1, object)
+    masks[0] = mask
+    corners = np.float32([[[2, 3], [6, 3], [6, 7], [2, 7]]])
+    found = Detections(
+        *(np.float32([[2, 3, 6, 7]]), np.float32([0.9]), np.zeros(1, np.int32)),
+        masks=masks,
+        polygons=corners,
+    )
+    there = moved(found, 100, 50)
+    assert there.polygons is not None and there.masks is not None
+    assert (there.polygons == corners + (100, 50)).all()
+    (before,), (after,) = mask.outlines, there.masks[0].outlines
+    assert (after == before + np.float32((100, 50))).all()
+    assert (there.xyxy == np.float32([[102, 53, 106, 57]])).all() and masks[0] is mask
 
 
 def run(config: Config, frames: Sequence[Frame]) -> list[Detections]:

@@ -67,7 +67,7 @@ def test_what_is_left_out_takes_its_default():
         ("input.mean", [0, 0]),
         ("input.mean", [0, 0, float("nan")]),
         ("input.std", [1, 0, 1]),
-        ("input.resize", "crop"),
+        ("input.resize", "fill"),
         ("input.align", "left"),
         ("input.pad", 256),
         ("input.pad", 0.5),

@@ -121,8 +121,8 @@ def test_other_inputs_are_refused(tmp_path, shape, dtype):
 
 
 def test_no_detector_lists_its_outputs_and_the_families(tmp_path):
-    path = save_graph(tmp_path / "a.onnx", {"probabilities": np.zeros((1, 1000), np.float32)})
-    with pytest.raises(ModelError, match=r"no detector I know.*probabilities \[1, 1000\]") as fault:
+    path = save_graph(tmp_path / "a.onnx", {"depth": np.zeros((1, 1, 7, 9), np.float32)})
+    with pytest.raises(ModelError, match=r"no detector I know.*depth \[1, 1, 7, 9\]") as fault:
         draft_spec(path)
     assert all(family in str(fault.value) for family in FAMILY_NAMES)
 
@@ -137,7 +137,7 @@ def test_families_that_fit_alike_are_a_doubt_unless_the_classes_tell(tmp_path):
     assert draft_spec(path, labels=labels).family == "rows"
 
 
-@pytest.mark.parametrize("task", ["obb", "classify"])
+@pytest.mark.parametrize("task", ["semantic", "depth"])
 def test_other_tasks_are_refused(tmp_path, task):
     output = rows(CELLS, 52, obj=False).T[None]
     path = save_graph(tmp_path / "a.onnx", {"o": output}, metadata={"task": task})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 from app.core.detections import Detections, Result
 from app.core.events import Event, EventType
 from app.core.frame import Frame, SourceInfo
+from app.core.masks import Mask
+from app.core.overlay import COCO17
 
 ROOT = Path(__file__).parents[2]
 LABELS = ("person", "dog", "face")
@@ -30,6 +33,39 @@ def found(*each: tuple, keypoints: list | None = None) -> Detections:
         np.array([row[0] for row in each], np.int32),
         None if keypoints is None else np.array(keypoints, np.float32),
     )
+
+
+Places = tuple[tuple[int, int], ...]  # x, y
+
+
+def of_task(task: str) -> tuple[Detections, Places, Places, Places]:
+    """A person with more than a box; where its colour is, is mixed in, and is not."""
+    plain = found((0, 0.9, 100, 60, 220, 180))
+    if task == "pose":  # of which the shoulders alone are sure
+        points, sure = np.full((1, 17, 2), 160, np.float32), np.zeros((1, 17), np.float32)
+        points[0, 5:7], sure[0, 5:7] = ((120, 100), (200, 100)), 0.9
+        full = replace(plain, keypoints=points, keypoint_scores=sure, point_names=COCO17)
+        return full, ((160, 100), (120, 100), (200, 100)), (), ((160, 160), (140, 130))
+    if task == "turned":
+        corners = np.array([[(160, 60), (220, 120), (160, 180), (100, 120)]], np.float32)
+        return (
+            replace(plain, polygons=corners),
+            ((190, 90), (130, 150)),
+            (),
+            ((102, 66), (160, 120)),
+        )
+    y, x = np.mgrid[:120, :120] - 59.5  # a disc
+    field, masks = (40 - np.hypot(x, y)).astype(np.float32), np.empty(1, object)
+    masks[0] = Mask(100, 60, 120, 120, field, (1, 0, 1, 0), task == "outlines")
+    return (
+        replace(plain, masks=masks),
+        ((160, 60),),
+        ((160, 120), (135, 120)),
+        ((110, 70), (210, 170)),
+    )
+
+
+TASKS = ("masks", "outlines", "pose", "turned")
 
 
 def gray(width: int = 320, height: int = 240, level: int = 128) -> np.ndarray:

@@ -6,15 +6,24 @@ import colorsys
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.detections import DrawnShape
 from app.core.frame import Frame, bgr_pixels
-from app.core.overlay import OverlayStyle, caption, captions, colour_of, place_tags, text_colour_on
+from app.core.overlay import (
+    TINT,
+    OverlayStyle,
+    caption,
+    captions,
+    colour_of,
+    place_tags,
+    text_colour_on,
+)
 from app.core.text import printable
-from app.sinks.video import draw_detections, draw_shapes
-from tests.sinks.kit import LABELS, found, gray
+from app.sinks.drawing import draw_detections, draw_shapes
+from tests.sinks.kit import LABELS, TASKS, found, gray, of_task
 
 
 @given(st.integers(-5, 10_000))
@@ -102,6 +111,19 @@ def test_best_detection_is_drawn_over_the_others() -> None:
     box = (100, 100, 200, 200)
     draw_detections(canvas, found((0, 0.9, *box), (1, 0.8, *box)), LABELS)
     assert tuple(canvas[150, 100][::-1]) == colour_of(0)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_masks_skeletons_and_turned_boxes_are_drawn(task: str) -> None:
+    detections, full, mixed, untouched = of_task(task)
+    canvas, ink = gray(), np.array(colour_of(0)[::-1])
+    draw_detections(canvas, detections, LABELS)
+    for x, y in full:
+        assert np.abs(canvas[y, x] - ink).max() < 40, (x, y)
+    for x, y in mixed:
+        assert canvas[y, x] == pytest.approx(128 * (1 - TINT) + ink * TINT, abs=3)
+    for x, y in untouched:
+        assert (canvas[y, x] == 128).all(), (x, y)
 
 
 def test_zones_and_lines_are_drawn_where_they_lie() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 from app.core.detections import Detections, Result
 from app.core.errors import ConfigError, VerdictError
 from app.core.frame import Frame, SourceInfo
+from app.core.masks import Mask
 from app.sinks.golden import GoldenSink
+from app.sinks.json_lines import ResultEncoder
 
 BOX = [10.0, 10.0, 50.0, 90.0]
 
@@ -124,6 +127,33 @@ def test_keypoints_agree_within_their_tolerance(
             check(tmp_path, [golden], [ours])
     else:
         check(tmp_path, [golden], [ours])
+
+
+@pytest.mark.parametrize(("moved_px", "differs"), [(2, False), (12, True)])
+def test_masks_and_corners_agree_within_their_tolerance(
+    tmp_path: Path, moved_px: int, differs: bool
+) -> None:
+    """What a run wrote is compared with another: a mask by its run lengths, a polygon by points."""
+    plain = result(0, (0, 0.8, BOX)).detections
+    frame = Frame(np.zeros((120, 100, 3), np.uint8), 0, 0)
+
+    def ours(dx: int, *, turned: bool) -> Result:
+        corners = np.array([[[20 + dx, 20], [60, 20], [60, 60], [20, 60]]], np.float32)
+        masks = np.empty(1, object)
+        masks[0] = Mask(20 + dx, 20, 40, 60, np.ones((2, 2), np.float32), (0, 0, 0, 0))
+        found = replace(plain, polygons=corners) if turned else replace(plain, masks=masks)
+        return Result(frame, found, 0)
+
+    for turned, named in ((True, "corners"), (False, "mask")):
+        encode = ResultEncoder()
+        encode.open(SourceInfo("x", False), ("person", "dog"))
+        golden = [encode(ours(0, turned=turned))]
+        check(tmp_path, golden, [ours(0, turned=turned)])
+        if differs:
+            with pytest.raises(VerdictError, match=named):
+                check(tmp_path, golden, [ours(moved_px, turned=turned)])
+        else:
+            check(tmp_path, golden, [ours(moved_px, turned=turned)])
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from app.core.errors import ReaderGone, SinkError
 from app.core.frame import SourceInfo
+from app.core.masks import Mask, unpack_runs
 from app.sinks.json_lines import JsonLinesSink, LinesFile, ResultEncoder
 from tests.sinks.kit import CAMERA, CLIP, LABELS, ROOT, found, python, result
 
@@ -61,6 +62,31 @@ def test_keypoints_are_there_only_where_the_model_has_them(tmp_path: Path) -> No
     assert first["detections"][0]["keypoints"] == [[1.23, 2.0], [-3.0, 4.57]]
     assert list(first["detections"][0]) == ["label", "class_id", "score", "box", "keypoints"]
     assert "keypoints" not in second["detections"][0]
+
+
+@pytest.mark.parametrize("outlined", [False, True])
+def test_what_a_model_finds_beside_boxes_is_added(tmp_path: Path, outlined: bool) -> None:
+    plain = found((0, 0.9, 10, 20, 50, 60), keypoints=[[[12, 22], [30, 40]]])
+    masks = np.empty(1, object)
+    masks[0] = Mask(10, 20, 40, 40, np.ones((2, 2), np.float32), (0, 0, 0, 0), outlined)
+    corners = np.array([[[10, 20], [50, 20], [50, 60], [10, 60]]], np.float32)
+    names, sure = ("nose", "tail"), np.array([[0.25, 1]], np.float32)
+    full = replace(plain, masks=masks, polygons=corners, keypoint_scores=sure, point_names=names)
+    (line,) = map(json.loads, lines_of(tmp_path / "o", result(0, full)))
+    assert line["keypoint_names"] == ["nose", "tail"]  # once, not for each
+    (told,) = line["detections"]
+    assert told["keypoints"] == [[12.0, 22.0], [30.0, 40.0]]
+    assert told["keypoint_scores"] == [0.25, 1.0]
+    assert told["polygon"] == corners[0].tolist()
+    if outlined:
+        (flat,) = told["segmentation"]
+        assert sorted(zip(flat[::2], flat[1::2], strict=True)) == [
+            (10, 20), (10, 60), (50, 20), (50, 60),
+        ]  # fmt: skip
+    else:
+        assert told["segmentation"]["size"] == [240, 320]
+        counts = unpack_runs(told["segmentation"]["counts"])
+        assert counts[:2] == [10 * 240 + 20, 40] and sum(counts) == 320 * 240
 
 
 def test_wall_clock_that_jumps_shows_from_the_next_line_on(tmp_path: Path) -> None:

@@ -135,25 +135,47 @@ class Head(NamedTuple):
     parameters: Mapping[str, Any]
 
 
+class MaskPlanes(NamedTuple):
+    """Masks of M candidates over the whole input, coarse: (h, w), above ``level`` inside.
+
+    ``rows``: (M, K) shares of the K ``planes`` (K, h, w) that add up to a mask, or (M,) the number
+    of each one's own plane.
+    """
+
+    rows: NDArray[Any]
+    planes: NDArray[Any]
+    level: float = 0.0
+
+
 class Candidates(NamedTuple):
     """Boxes over the threshold, before NMS, in pixels of the network's input.
 
-    xyxy (M, 4), scores (M,), class_ids (M,) int; keypoints (M, K, 2) or None.
+    xyxy (M, 4), scores (M,), class_ids (M,) int; keypoints (M, K, 2) or None. turned (M, 5):
+    centre, size and angle in radians, clockwise, of turned boxes, whose hull xyxy is, or None.
     """
 
     xyxy: Array
     scores: Array
     class_ids: NDArray[np.intp]
     keypoints: Array | None = None
+    keypoint_scores: Array | None = None
+    turned: Array | None = None
+    masks: MaskPlanes | None = None
+    point_names: tuple[str, ...] = ()
 
     def of(self, index: NDArray[np.intp] | slice) -> Candidates:
         """The candidates at ``index``, in that order."""
-        return Candidates(
-            self.xyxy[index],
-            self.scores[index],
-            self.class_ids[index],
-            None if self.keypoints is None else self.keypoints[index],
-        )
+        if self.bare:
+            return Candidates(self.xyxy[index], self.scores[index], self.class_ids[index])
+        chosen: list[Any] = [None if each is None else each[index] for each in self[:6]]
+        masks = self.masks and self.masks._replace(rows=self.masks.rows[index])
+        chosen += [masks, self.point_names]
+        return Candidates(*chosen)
+
+    @property
+    def bare(self) -> bool:
+        """Whether they are boxes and nothing else."""
+        return self.keypoints is None and self.masks is None and self.turned is None
 
 
 # what an empty frame gives; nobody writes to it
@@ -343,6 +365,22 @@ def corners(centre: Array, size: Array) -> Array:
     np.subtract(centre, half, out=xyxy[:, :2])
     np.add(centre, half, out=xyxy[:, 2:])
     return xyxy
+
+
+def hulls(turned: Array) -> Array:
+    """xyxy (M, 4) of turned boxes (M, 5)."""
+    points = turned_corners(turned)
+    return np.concatenate((points.min(axis=1), points.max(axis=1)), axis=1)
+
+
+def turned_corners(turned: Array) -> Array:
+    """The corners (M, 4, 2) of turned boxes (M, 5): centre, size, angle; one after the other."""
+    cos, sin = np.cos(turned[:, 4]), np.sin(turned[:, 4])
+    across = np.stack((cos, sin), axis=1) * turned[:, 2:3] / 2
+    down = np.stack((-sin, cos), axis=1) * turned[:, 3:4] / 2
+    ways = (-across - down, across - down, across + down, down - across)
+    points: Array = turned[:, None, :2] + np.stack(ways, axis=1)
+    return points.astype(np.float32, copy=False)
 
 
 def best_class(class_scores: Array) -> tuple[NDArray[np.intp], Array]:

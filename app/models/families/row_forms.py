@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from itertools import permutations, product
 from typing import Any
 
+from ...core.overlay import COCO17
 from . import base
 
 IGNORED, SHARES = "-", "shares"
+PROTOTYPES, MASKS, MASK_LOGITS = WHOLE = "prototypes", "masks", "mask_logits"  # whole outputs
 _WIDTHS = {"xyxy": 4, "yxyx": 4, "xywh": 4, "scores": 0, "score": 1, "class": 1, "object": 1}
-_WIDTHS["count"] = 1
-_SIZED = re.compile(r"(points|skip):(\d{1,4})(?:x([23]))?")
+_WIDTHS |= {"count": 1, "angle": 1}
+_SIZED = re.compile(r"(points|skip|coefficients):(\d{1,4})(?:x([23]))?")
 POINTS = ((17, 3), (5, 3), (5, 2), (17, 2), (21, 3), (4, 2))  # that are looked for without a note
 MOST_QUERIES = 1000  # of a transformer
 
@@ -31,7 +33,7 @@ MMDET: base.InputDefaults = {
 }
 PLAIN: base.InputDefaults = {"scale": 1.0, "resize": "stretch"}  # 0..255, as DAMO-YOLO has it
 YX = "its corners are taken to be y, x, y, x, as TensorFlow has them"
-MASKS = "masks are left out: its boxes are used"
+NO_MASKS = "its masks are not of the whole input and are left out: its boxes are used"
 PADDLE = (
     "its input is taken to be PicoDet's and older PP-YOLOE's; PP-YOLOE+ wants "
     "--scale 0.00392157 --mean 0,0,0 --std 1,1,1"
@@ -56,13 +58,40 @@ def parse(text: str) -> list[tuple[str, tuple[int, ...]]]:
 def forms(graph: base.GraphIO, size_wh: base.SizeWh) -> Iterator[base.Match]:
     """All ways to read the outputs as rows."""
     shapes = [tuple(n or 0 for n in shape) for shape in graph.shapes]
-    if not shapes or graph.task not in ("", "detect", "segment", "pose"):
+    if not shapes or graph.task not in ("", "detect", "segment", "pose", "obb"):
         return
     tables = [*map(_table, shapes)]
+    if len(shapes) == 1 and len(shapes[0]) == 3:
+        yield from _turned(graph, size_wh, tables[0])
+    if graph.task == "obb":
+        return
     if len(tables[0]) == 2 and len(shapes[0]) > 1 and all(_beside(s) for s in shapes[1:]):
         yield from _one_table(graph, size_wh, shapes, tables[0])
     if len(shapes) > 1:
-        yield from _several(graph, shapes, tables)
+        yield from _several(graph, size_wh, shapes, tables)
+
+
+def _turned(
+    graph: base.GraphIO, size_wh: base.SizeWh, table: tuple[int, ...]
+) -> Iterator[base.Match]:
+    """Turned boxes of Ultralytics: told by its note, or by as many names as make it no detector."""
+    n, width = table
+    what = "YOLOv8 or YOLO11 with turned boxes"
+    if base.levels(width, size_wh) and n > 5 and _is_turned(graph, n - 5):
+        yield _match(["xywh scores angle"], n - 5, what)
+    elif n <= MOST_QUERIES and width == 7 and graph.task == "obb":
+        what = "YOLO26 or YOLOv8 with NMS, with turned boxes"
+        yield _match(["xywh score class angle"], None, what, nms=False)
+
+
+def _is_turned(graph: base.GraphIO, classes: int) -> bool:
+    return graph.task == "obb" or (not graph.task and len(graph.labels) == classes)
+
+
+def _whole_input(shape: tuple[int, ...], size_wh: base.SizeWh) -> bool:
+    """Whether planes of this shape [..., h, w] cover the whole input."""
+    width, height = size_wh
+    return width * shape[-2] == height * shape[-1]
 
 
 def _table(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -104,8 +133,10 @@ def _one_table(
     table: tuple[int, ...],
 ) -> Iterator[base.Match]:
     rest = ["count" if len(s) < 3 else IGNORED for s in shapes[1:]]
-    fours = [s[1] for s in shapes[1:] if len(s) == 4]
-    masks = fours[0] if len(fours) == 1 else 0  # several are undecoded heads
+    fours = [i for i, s in enumerate(shapes[1:]) if len(s) == 4]
+    masks = shapes[1 + fours[0]][1] if len(fours) == 1 else 0  # several are undecoded heads
+    if masks and _whole_input(shapes[1 + fours[0]], size_wh):
+        rest[fours[0]] = PROTOTYPES
     n, width = table
     if base.levels(width, size_wh) and (masks or graph.task != "segment"):
         yield from _cells(graph, n, masks, rest, turned=True)
@@ -120,6 +151,13 @@ def _one_table(
             columns = ["xywh scores"]
             image = STRETCHED
             yield _match(columns, classes, "RT-DETR", nms=False, units=SHARES, image=image)
+
+
+def _coefficients(masks: int, rest: list[str]) -> tuple[str, tuple[str, ...]]:
+    """The columns of so many mask coefficients, and what is told of them."""
+    if PROTOTYPES in rest:
+        return f"coefficients:{masks}", ()
+    return f"skip:{masks}", (NO_MASKS,)
 
 
 def _named(graph: base.GraphIO, classes: int) -> bool:
@@ -137,14 +175,27 @@ def _points(graph: base.GraphIO) -> tuple[tuple[int, ...], ...]:
         return POINTS
 
 
+def _point_names(graph: base.GraphIO, count: int, labels: tuple[str, ...]) -> dict[str, Any]:
+    """Names of keypoints: as noted, or COCO's of people; none where nobody says what they are."""
+    try:
+        noted = ast.literal_eval(graph.metadata.get("kpt_names", ""))
+        names = list(next(iter(noted.values())) if isinstance(noted, dict) else noted)
+        if len(names) == count and all(isinstance(name, str) for name in names):
+            return {"point_names": names}
+    except (ValueError, SyntaxError, TypeError, StopIteration):
+        pass
+    people = count == 17 and (graph.labels or labels) == ("person",)
+    return {"point_names": [*COCO17]} if people else {}
+
+
 def _cells(
     graph: base.GraphIO, width: int, masks: int, rest: list[str], *, turned: bool
 ) -> Iterator[base.Match]:
     """YOLOv8 and those after it, without NMS, with more than a detector's columns, or turned."""
     classes = width - 4 - masks
     if masks and classes > 0 and _named(graph, classes):
-        columns = [f"xywh scores skip:{masks}", *rest]
-        yield _match(columns, classes, "YOLOv8 with masks", notes=(MASKS,))
+        words, notes = _coefficients(masks, rest)
+        yield _match([f"xywh scores {words}", *rest], classes, "YOLOv8 with masks", notes=notes)
     elif not masks and classes > 0 and graph.task in ("", "detect"):
         if rest and turned:
             yield _match(["xywh scores", *rest], classes, "YOLOv8")
@@ -157,8 +208,9 @@ def _cells(
         if classes > 0 and _named(graph, classes) and (graph.labels or classes == 1):
             labels = ("person",) if count == 17 else ("face",) if count == 5 else ()
             columns = [f"xywh scores points:{count}x{each}"]
-            what = f"YOLOv8 with {count} keypoints"
-            yield _match(columns, classes, what, labels=labels if classes == 1 else ())
+            what, labels = f"YOLOv8 with {count} keypoints", labels if classes == 1 else ()
+            names = _point_names(graph, count, labels)
+            yield _match(columns, classes, what, labels=labels, **names)
 
 
 def _anchors(width: int, masks: int, rest: list[str]) -> Iterator[base.Match]:
@@ -166,8 +218,9 @@ def _anchors(width: int, masks: int, rest: list[str]) -> Iterator[base.Match]:
     if masks:
         classes = width - 5 - masks
         if classes > 0:
-            columns = [f"xywh object scores skip:{masks}", *rest]
-            yield _match(columns, classes, "YOLOv5 with masks", notes=(MASKS,))
+            words, notes = _coefficients(masks, rest)
+            columns = [f"xywh object scores {words}", *rest]
+            yield _match(columns, classes, "YOLOv5 with masks", notes=notes)
     elif rest:
         if width > 5:  # beside its undecoded heads
             yield _match(["xywh object scores", *rest], width - 5, "YOLOv5 or YOLOv7")
@@ -176,7 +229,8 @@ def _anchors(width: int, masks: int, rest: list[str]) -> Iterator[base.Match]:
     elif width == 21:
         yield _match(["xywh object scores points:5x3"], 1, "YOLOv7-face", labels=("face",))
     elif width == 57:
-        yield _match(["xywh object scores points:17x3"], 1, "YOLOv7-pose", labels=("person",))
+        columns, names = ["xywh object scores points:17x3"], [*COCO17]
+        yield _match(columns, 1, "YOLOv7-pose", labels=("person",), point_names=names)
 
 
 def is_yolov8(graph: base.GraphIO, rows: int) -> bool:
@@ -210,30 +264,55 @@ def _after_nms(
         columns = ["skip:1 class score xyxy", *rest]
         yield _match(columns, None, "SSD", nms=False, units=SHARES, image=STRETCHED)
     elif masks and width == 6 + masks:
-        columns = [f"xyxy score class skip:{masks}", *rest]
-        yield _match(columns, None, f"{e2e}, with masks", nms=False, notes=(MASKS,))
+        words, notes = _coefficients(masks, rest)
+        columns = [f"xyxy score class {words}", *rest]
+        yield _match(columns, None, f"{e2e}, with masks", nms=False, notes=notes)
     elif not rest and len(shapes[0]) == 3:
         for count, each in _points(graph):
             if width == 6 + count * each:
                 columns = [f"xyxy score class points:{count}x{each}"]
                 labels = ("person",) if count == 17 else ()
-                yield _match(columns, None, f"{e2e}, with keypoints", nms=False, labels=labels)
+                what, names = f"{e2e}, with keypoints", _point_names(graph, count, labels)
+                yield _match(columns, None, what, nms=False, labels=labels, **names)
 
 
 # -- boxes and scores apart ------------------------------------------------------------------------
 
 
 def _several(
-    graph: base.GraphIO, shapes: list[tuple[int, ...]], tables: list[tuple[int, ...]]
+    graph: base.GraphIO,
+    size_wh: base.SizeWh,
+    shapes: list[tuple[int, ...]],
+    tables: list[tuple[int, ...]],
 ) -> Iterator[base.Match]:
     names = [tensor.name.lower() for tensor in graph.outputs]
     fours = [i for i, t in enumerate(tables) if len(t) == 2 and t[1] == 4]
     fives = [i for i, t in enumerate(tables) if len(t) == 2 and t[1] == 5]
     columns = ["count" if t == () and "num" in names[i] else IGNORED for i, t in enumerate(tables)]
-    left_out = [i for i, t in enumerate(tables) if len(t) > 2]
-    notes = (MASKS,) if left_out else ()
+    boxes = {tables[i][0] for i in (*fours, *fives)}
+    planes = [i for i, shape in enumerate(shapes) if len(shape) == 4 and shape[-2] > 1]
+    masks = [i for i in planes if tables[i][0] in boxes and _whole_input(shapes[i], size_wh)]
+    notes = () if {*planes} <= {*masks, *fours, *fives} else (NO_MASKS,)
+    # as probabilities or as logits; the values of a run tell which
+    for kind in (MASKS, MASK_LOGITS) if len(masks) == 1 == len(planes) else ("",):
+        done = [*columns]
+        if kind:
+            done[masks[0]] = kind
+        yield from _apart(graph, names, tables, done, (fours, fives), notes)
+
+
+def _apart(
+    graph: base.GraphIO,
+    names: list[str],
+    tables: list[tuple[int, ...]],
+    columns: list[str],
+    boxes: tuple[list[int], list[int]],
+    notes: tuple[str, ...],
+) -> Iterator[base.Match]:
+    """The ways to read these outputs, of which ``boxes`` may have 4 columns, or 5 with a score."""
+    fours, fives = boxes
     if len(fives) == 1:
-        yield from _mmdeploy(tables, columns, fives[0], notes)
+        yield from _mmdeploy(graph, tables, columns, fives[0], notes)
     for box in fours:
         n = tables[box][0]
         vectors = [i for i, t in enumerate(tables) if t == (n,)]
@@ -246,7 +325,11 @@ def _several(
 
 
 def _mmdeploy(
-    tables: list[tuple[int, ...]], columns: list[str], box: int, notes: tuple[str, ...]
+    graph: base.GraphIO,
+    tables: list[tuple[int, ...]],
+    columns: list[str],
+    box: int,
+    notes: tuple[str, ...],
 ) -> Iterator[base.Match]:
     columns, n = [*columns], tables[box][0]
     columns[box] = "xyxy score"
@@ -259,7 +342,9 @@ def _mmdeploy(
         count, each = tables[points[0]][1:]
         columns[points[0]] = f"points:{count}x{each}"
         labels = ("person",) if count == 17 else ()
-        yield _match(columns, 1, "RTMO by MMDeploy", nms=False, image=MMDET, labels=labels)
+        names = _point_names(graph, count, labels)
+        what = "RTMO by MMDeploy"
+        yield _match(columns, 1, what, nms=False, image=MMDET, labels=labels, **names)
 
 
 def _three(

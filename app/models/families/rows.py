@@ -7,6 +7,7 @@ or before NMS (YOLO-NAS, PP-YOLOE, poses, masks). What is recognised stands in r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import base
-from .row_forms import IGNORED, SHARES, forms, is_yolov8, parse
+from .row_forms import IGNORED, MASK_LOGITS, MASKS, SHARES, WHOLE, forms, is_yolov8, parse
 
 Wide = Callable[[NDArray[Any]], NDArray[Any]]
 
@@ -33,7 +34,10 @@ class Rows:
     One description an output, in graph order, of words: ``xyxy``, ``yxyx``, ``xywh`` (centre and
     size), ``score``, ``class``, ``object`` (multiplied with the scores), ``scores`` (one a class),
     ``count`` (how many rows there are), ``points:KxD`` (keypoints, the first two of D are x and y),
-    ``skip:K``; "-" for an output that is not read. With ``scores`` a row has its best class.
+    ``angle`` (of the box, clockwise in radians), ``coefficients:K`` (of a mask's K prototypes),
+    ``skip:K``; "-" for an output that is not read. With ``scores`` a row has its best class. A
+    third of D is a keypoint's score. Whole outputs over all of the input: ``prototypes`` (K, h, w);
+    ``masks`` (N, h, w), a mask a row, from 0 to 1; ``mask_logits``, the same as logits.
     ``units``: of boxes and points, "pixels" of the input or "shares" of it. ``activation``: of
     ``scores``. ``first_class``: the number or column of the first label.
     """
@@ -49,18 +53,30 @@ class Rows:
         found = [
             _columns(shape, text, head.classes + self._first)
             for shape, text in zip(head.shapes, texts, strict=False)
-            if text != IGNORED
+            if text not in (IGNORED, *WHOLE)
         ]
         names = {name for each in found if each is not None for name in each.places}
-        if len(texts) != len(head.shapes) or None in found or not names & {"score", "scores"}:
+        self._planes = next((i for i, text in enumerate(texts) if text in WHOLE), None)
+        self._level = 0.5 if MASKS in texts else 0.0
+        if (
+            len(texts) != len(head.shapes)
+            or None in found
+            or not names & {"score", "scores"}
+            or ("coefficients" in names) != ("prototypes" in texts)
+            or (self._planes is not None and not _are_planes(head, self._planes, texts))
+        ):
             told = "; ".join(texts) or "what `decoder.columns` says, which is missing"
             raise base.misfit(head, "rows", told)
-        self._outputs = [i for i, text in enumerate(texts) if text != IGNORED]
+        self._outputs = [i for i, text in enumerate(texts) if text not in (IGNORED, *WHOLE)]
         self._columns = [each for each in found if each is not None]
         self._points = next(
             (size for i in self._outputs for name, size in parse(texts[i]) if name == "points"),
             (0, 2),
         )
+        self._point_names = tuple(parameters["point_names"])
+        if len(self._point_names) not in (0, self._points[0]):
+            told = f"{self._points[0]} keypoints: `decoder.point_names` names others"
+            raise base.misfit(head, "rows", told)
 
     def __call__(self, outputs: base.Outputs, score: float) -> base.Candidates:
         got: dict[str, NDArray[Any]] = {}
@@ -74,12 +90,26 @@ class Rows:
         kept, scores, class_ids = self._over(got, score)
         if not len(kept):
             return base.NOTHING
+        scores = scores.astype(np.float32, copy=False)
+        boxes, masks = self._boxes(got, kept), None
+        if self._planes is None and not got.keys() & {"points", "angle"}:
+            return base.Candidates(boxes, scores, class_ids)
+        turned = self._turned(got, kept) if "angle" in got else None
+        if self._planes is not None:
+            planes = outputs[self._planes]
+            rows = got["coefficients"][kept] if "coefficients" in got else kept
+            masks = base.MaskPlanes(rows, planes.reshape(-1, *planes.shape[-2:]), self._level)
         return base.Candidates(
-            self._boxes(got, kept),
-            scores.astype(np.float32, copy=False),
-            class_ids,
-            self._keypoints(got, kept),
+            *(boxes if turned is None else base.hulls(turned), scores, class_ids),
+            *self._keypoints(got, kept),
+            turned,
+            masks,
+            self._point_names,
         )
+
+    def _turned(self, got: Mapping[str, NDArray[Any]], kept: NDArray[np.intp]) -> base.Array:
+        sides = got["xywh"][kept] * self._scale
+        return np.concatenate((sides, got["angle"][kept]), axis=1).astype(np.float32, copy=False)
 
     def _over(
         self, got: Mapping[str, NDArray[Any]], score: float
@@ -122,11 +152,24 @@ class Rows:
 
     def _keypoints(
         self, got: Mapping[str, NDArray[Any]], kept: NDArray[np.intp]
-    ) -> base.Array | None:
+    ) -> tuple[base.Array | None, base.Array | None]:
+        """The places, and the scores if there are some."""
         if "points" not in got:
-            return None
-        points = got["points"][kept].reshape(len(kept), *self._points)[:, :, :2]
-        return np.asarray(points * self._scale[:2], np.float32)
+            return None, None
+        points = got["points"][kept].reshape(len(kept), *self._points).astype(np.float32)
+        scores = points[:, :, 2].clip(0, 1) if self._points[1] == 3 else None
+        return points[:, :, :2] * self._scale[:2], scores
+
+
+def _are_planes(head: base.Head, index: int, texts: Sequence[str]) -> bool:
+    """Whether an output holds a plane for each row or coefficient, which cover the whole input."""
+    shape, (width, height) = head.shapes[index], head.input_wh
+    counts = [
+        size[0] for text in texts if text not in (IGNORED, *WHOLE)
+        for name, size in parse(text) if name == "coefficients"
+    ]  # fmt: skip
+    fits = len(shape) == 4 and width * shape[2] == height * shape[3]
+    return fits and (not counts or [shape[1]] == counts)
 
 
 def _columns(shape: tuple[int, ...], text: str, classes: int) -> Columns | None:
@@ -168,7 +211,7 @@ def _are_columns(value: Any) -> bool:
 
 def _is_text(text: str) -> bool:
     try:
-        return text == IGNORED or bool(parse(text))
+        return text in (IGNORED, *WHOLE) or bool(parse(text))
     except ValueError:
         return False
 
@@ -187,6 +230,12 @@ PARAMETERS = (
     base.Parameter(
         "first_class", 0, "0 or 1", lambda value: type(value) is int and value in (0, 1)
     ),
+    base.Parameter(
+        "point_names",
+        [],
+        "a list of names, one a keypoint",
+        lambda value: isinstance(value, list) and all(isinstance(v, str) for v in value),
+    ),
 )
 
 
@@ -196,7 +245,9 @@ def doubt(outputs: base.NamedOutputs, match: base.Match, size_wh: base.SizeWh) -
     classes = match.classes or 1
     got: dict[str, NDArray[Any]] = {}
     for output, text in zip(outputs.values(), parameters["columns"], strict=True):
-        if text == IGNORED:
+        if text in (MASKS, MASK_LOGITS) and (why := _doubt_masks(text, output)):
+            return why
+        if text in (IGNORED, *WHOLE):
             continue
         columns = _columns(output.shape, text, classes + parameters["first_class"])
         if columns is None:
@@ -211,7 +262,10 @@ def doubt(outputs: base.NamedOutputs, match: base.Match, size_wh: base.SizeWh) -
     kind = next(name for name in ("xyxy", "yxyx", "xywh") if name in got)
     return (
         _doubt_scores(got, parameters, match)
-        or _doubt_boxes(got[kind].astype(np.float64), kind, parameters["units"], size_wh)
+        or _doubt_boxes(
+            *(got[kind].astype(np.float64), kind, parameters["units"], size_wh),
+            turned="angle" in got,
+        )
         or _doubt_points(got, parameters)
     )
 
@@ -255,7 +309,7 @@ def _doubt_scores(
 
 
 def _doubt_boxes(
-    boxes: NDArray[np.float64], kind: str, units: str, size_wh: base.SizeWh
+    boxes: NDArray[np.float64], kind: str, units: str, size_wh: base.SizeWh, *, turned: bool
 ) -> str | None:
     boxes = boxes[(boxes != 0).any(axis=1) & (boxes != -1).any(axis=1)]  # graphs fill up so
     if not np.isfinite(boxes).all():
@@ -271,10 +325,19 @@ def _doubt_boxes(
     if kind == "xywh":
         if (boxes[:, 2:] < 0).any():
             return "its boxes have negative sizes"
-        corners = (boxes[:, 2:] > boxes[:, :2]).all()
+        corners = not turned and (boxes[:, 2:] > boxes[:, :2]).all()
         return "its boxes look like corners" if corners else None
     if ordered.mean() < 0.99:
         return "its boxes are not corners: the right one is left of the left one"
+    return None
+
+
+def _doubt_masks(kind: str, planes: NDArray[Any]) -> str | None:
+    low, high = float(planes.min(initial=0)), float(planes.max(initial=0))
+    if kind == MASKS and not -0.01 <= low <= high <= 1.01:
+        return "its masks are not from 0 to 1"
+    if kind == MASK_LOGITS and low >= 0:
+        return "its masks are not negative anywhere, as logits are"
     return None
 
 
@@ -282,6 +345,12 @@ def _doubt_points(got: Mapping[str, NDArray[Any]], parameters: Mapping[str, Any]
     if "points" not in got or not got["points"].any():
         return None
     points = got["points"].astype(np.float64)
+    # in threes each has a score; what does not is no set of keypoints
+    text = " ".join(parameters["columns"])
+    if re.search(r"points:\d+x3", text):
+        scores = points.reshape(len(points), -1, 3)[:, :, 2]
+        if why := base.doubt_scores(scores):
+            return f"of its keypoints {why}"
     pixels = float(np.abs(points).max()) > 2
     return None if pixels == (parameters["units"] != SHARES) else "its keypoints are no pixels"
 
@@ -311,15 +380,15 @@ END_TO_END = replace(
 
 # -- YOLOv8's, which had a name of its own before --------------------------------------------------
 
-COLUMNS = {"columns": ["xyxy score class"], "units": "pixels", "activation": "none"}
+COLUMNS = FAMILY.complete({"columns": ["xyxy score class"]})
 
 
 def _as_rows(match: base.Match) -> base.Match:
-    return match._replace(parameters={**COLUMNS, "first_class": 0})
+    return match._replace(parameters=COLUMNS)
 
 
 def _yolov8(head: base.Head) -> base.Decoder:
-    return Rows(head._replace(parameters={**COLUMNS, "first_class": 0}))
+    return Rows(head._replace(parameters=COLUMNS))
 
 
 def recognise_yolov8(graph: base.GraphIO, size_wh: base.SizeWh) -> Sequence[base.Match]:

@@ -19,11 +19,12 @@ from aiohttp import web
 from ...core.detections import Result
 from ...core.filters import REASONS
 from ...core.frame import SourceInfo, bgr_pixels
-from ...core.overlay import PALETTE, SCREEN
+from ...core.overlay import COCO17, PALETTE, SCREEN, SURE, TINT, bones_of
 from ...core.states import WORKING, SourceStatus
 from ...core.stats import OutputMeter
+from ..drawing import draw_result
 from ..json_lines import ResultEncoder
-from ..video import draw_result, encode_jpeg
+from ..video import encode_jpeg
 from .metrics import CONTENT_TYPE, Metrics
 
 
@@ -260,7 +261,8 @@ class Routes:
         self._feeds, self._metrics = feeds, metrics
         self._health, self._instruments = health, instruments
         self._pause_s = 1 / stream_fps
-        style = json.dumps({"palette": PALETTE, "hidden": REASONS, **asdict(SCREEN)})
+        people = {"people": COCO17, "bones": bones_of(COCO17), "sure": SURE, "tint": TINT}
+        style = json.dumps({"palette": PALETTE, "hidden": REASONS, **people, **asdict(SCREEN)})
         page, zones = ((_HERE / n).read_text(encoding="utf-8") for n in ("page.html", "zones.js"))
         link = '<a data-path="/review">review</a>' * reviews
         page = page.replace("__REVIEW__", link)

@@ -66,6 +66,7 @@ class Site:
             store=store,
         )
         self._next = 0
+        self.found, self.picture = found(BOX), textured
 
     @property
     def port(self) -> int:
@@ -76,7 +77,7 @@ class Site:
             self.stats.captured(1000)
             self.stats.processed(9_000_000, {"network": 7_000_000})
             self.service.feed().emit(
-                result(self._next, found(BOX), textured(self._next), live=True)
+                result(self._next, self.found, self.picture(self._next), live=True)
             )
             self._next += 1
 

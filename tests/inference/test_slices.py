@@ -225,7 +225,7 @@ def test_masks_and_turned_boxes_of_a_part_are_moved_to_its_place() -> None:
     )
     there = moved(found, 100, 50)
     assert there.polygons is not None and there.masks is not None
-    assert (there.polygons == corners + (100, 50)).all()
+    assert np.array_equal(there.polygons, corners + np.float32((100, 50)))
     (before,), (after,) = mask.outlines, there.masks[0].outlines
     assert (after == before + np.float32((100, 50))).all()
     assert (there.xyxy == np.float32([[102, 53, 106, 57]])).all() and masks[0] is mask

@@ -24,23 +24,16 @@ from app.core.errors import ModelError
 from tests.models.ultralytics_exports import CASES, SIZE
 from tests.shelf_kit import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # PyTorch's own exporter takes minutes
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # PyTorch's own exporter takes minutes
 STRONGEST = 20  # so many boxes are compared: a network with random weights has thousands alike
 
 
 @pytest.fixture(scope="module")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    python = os.environ.get("KESTREL_ULTRALYTICS_PYTHON")
-    if python is None and find_spec("ultralytics") and find_spec("onnxscript"):
-        python = sys.executable
-    if python is None:
+def python() -> str:
+    named = os.environ.get("KESTREL_ULTRALYTICS_PYTHON")
+    if named is None and not (find_spec("ultralytics") and find_spec("onnxscript")):
         pytest.skip("ultralytics is absent; KESTREL_ULTRALYTICS_PYTHON may name a Python with it")
-    folder = tmp_path_factory.mktemp("exports")
-    script = Path(__file__).parent / "ultralytics_exports.py"
-    picture = ROOT / "models" / "pictures" / "plain.jpg"
-    command = [python, str(script), str(folder), str(picture)]
-    subprocess.run(command, check=True, timeout=850, cwd=folder)
-    return folder, json.loads((folder / "boxes.json").read_text())
+    return named or sys.executable
 
 
 def overlaps(first: Any, second: Any) -> Any:
@@ -54,11 +47,16 @@ def overlaps(first: Any, second: Any) -> Any:
 
 @pytest.mark.parametrize("name", CASES)
 def test_an_export_is_added_by_its_name_alone_and_finds_the_same(
-    name: str, exports: tuple[Path, dict[str, Any]], tmp_path: Path
+    name: str, python: str, tmp_path: Path
 ) -> None:
     import cv2
 
-    folder, boxes = exports
+    script = str(Path(__file__).parent / "ultralytics_exports.py")
+    picture = str(ROOT / "models" / "pictures" / "plain.jpg")
+    folder = tmp_path / "export"
+    folder.mkdir()
+    command = [python, script, str(folder), picture, name]
+    subprocess.run(command, check=True, timeout=550, cwd=folder)
     parser = argparse.ArgumentParser()
     register(parser.add_subparsers().add_parser("models"), shelf_dir=tmp_path)
     words = ["models", "add", str(folder / f"{name}.onnx")]
@@ -68,9 +66,10 @@ def test_an_export_is_added_by_its_name_alone_and_finds_the_same(
     except ModelError as fault:
         assert name in ("v11_obb", "v11_classify") and repr(name.removeprefix("v11_")) in str(fault)
         return
-    if name not in boxes:  # no detector
+    boxes = json.loads((folder / "boxes.json").read_text())
+    if not boxes:  # of a classifier
         return
-    theirs = {key: np.array(values) for key, values in boxes[name].items()}
+    theirs = {key: np.array(values) for key, values in boxes.items()}
     least = float(np.sort(theirs["scores"])[::-1][:STRONGEST][-1])
     with Detector(tmp_path / f"{name}.toml", score=least / 1.05, iou=0.45) as detector:
         found = detector(cv2.imread(str(folder / "picture.png")))

@@ -1,8 +1,8 @@
-"""Run by an interpreter that has Ultralytics: python ultralytics_exports.py FOLDER PICTURE.
+"""Run by an interpreter that has Ultralytics: python ultralytics_exports.py FOLDER PICTURE NAME.
 
-Exports networks with random weights as a user does, and says in FOLDER/boxes.json what Ultralytics'
-own postprocessing finds in the picture with each. "torch" is exported by PyTorch itself, into two
-files.
+Exports a network with random weights as a user does, and says in FOLDER/boxes.json what
+Ultralytics' own postprocessing finds in the picture with it. "torch" is exported by PyTorch itself,
+into two files; its boxes are those of "v8".
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def warm(network: Any, picture: Any) -> None:
             branch[-1].bias.data += 6
 
 
-def main(folder: Path, picture_file: str) -> None:
+def main(folder: Path, picture_file: str, name: str) -> None:
     import cv2
     import torch
     from ultralytics import RTDETR, YOLO
@@ -64,35 +64,31 @@ def main(folder: Path, picture_file: str) -> None:
     picture = cv2.imread(picture_file)
     image = cv2.resize(picture, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
     cv2.imwrite(str(folder / "picture.png"), image)
+    yaml, options = CASES[name]
+    torch.manual_seed(0)
+    kind, file = RTDETR if "rtdetr" in yaml else YOLO, folder / f"{name}.onnx"
+    model = kind(yaml)
+    if name not in ("rtdetr", "v11_classify"):
+        warm(model.model, picture)
+    told = model.export(format="onnx", imgsz=SIZE, simplify=False, device="cpu", **options)
+    shutil.move(told, file)
+    batch = options.get("batch", 1)
+    found = kind(file, task=model.task).predict(
+        [image] * batch if batch > 1 else image,
+        conf=0.001, iou=0.45, imgsz=SIZE, max_det=2000, verbose=False, device="cpu",
+    )[0]  # fmt: skip
     boxes: dict[str, Any] = {}
-    for name, (yaml, options) in CASES.items():
-        torch.manual_seed(0)
-        kind, file = RTDETR if "rtdetr" in yaml else YOLO, folder / f"{name}.onnx"
-        model = kind(yaml)
-        if name not in ("rtdetr", "v11_classify"):
-            warm(model.model, picture)
-        if name == "torch":
-            model.model.model[-1].export = True
-            torch.onnx.export(model.model, (torch.zeros(1, 3, SIZE, SIZE),), file, dynamo=True)
-            continue
-        told = model.export(format="onnx", imgsz=SIZE, simplify=False, device="cpu", **options)
-        shutil.move(told, file)
-        batch = options.get("batch", 1)
-        found = kind(file, task=model.task).predict(
-            [image] * batch if batch > 1 else image,
-            conf=0.001, iou=0.45, imgsz=SIZE, max_det=2000, verbose=False, device="cpu",
-        )[0]  # fmt: skip
-        if found.boxes is not None:
-            boxes[name] = {
-                "xyxy": found.boxes.xyxy.tolist(),
-                "scores": found.boxes.conf.tolist(),
-                "classes": found.boxes.cls.int().tolist(),
-            }
-        if found.keypoints is not None:
-            boxes[name]["points"] = found.keypoints.xy.tolist()
-    boxes["torch"] = boxes["v8"]
+    if found.boxes is not None:
+        boxes["xyxy"] = found.boxes.xyxy.tolist()
+        boxes["scores"] = found.boxes.conf.tolist()
+        boxes["classes"] = found.boxes.cls.int().tolist()
+    if found.keypoints is not None:
+        boxes["points"] = found.keypoints.xy.tolist()
     (folder / "boxes.json").write_text(json.dumps(boxes))
+    if name == "torch":
+        model.model.model[-1].export = True
+        torch.onnx.export(model.model, (torch.zeros(1, 3, SIZE, SIZE),), file, dynamo=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), *sys.argv[2:])

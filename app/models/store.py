@@ -138,8 +138,10 @@ def checksum(model: Model) -> Checksum | None:
 
 
 def weights_fault(model: Model, path: Path | None = None) -> str | None:
-    """How ``path``, by default the model's weights, differ from what they should be; None if they
-    do not, or if there is nothing to compare with."""
+    """How ``path``, by default the model's weights, differs from what it should be.
+
+    None if it does not, or if there is nothing to compare with.
+    """
     path, known = path or model.weights, checksum(model)
     if known is None:
         return None
@@ -188,7 +190,7 @@ def weights_bytes(model: Model) -> int | None:
     return model.spec.size_bytes
 
 
-_MEMORY_PER_BYTE = 4  # of a file: as read, as folded, and what its layers hand on
+_MEMORY_PER_BYTE = 4  # of a file: a run took 3.7 and 4.4 bytes for each of 109 and 13 MB
 
 
 def why_not_here(model: Model) -> str | None:

@@ -115,12 +115,8 @@ class HttpSource:
         limit_s = self._options.read_timeout_s
         pixels, self._first = self._first, None
         if pixels is None:
-            if self._answer is None:
-                wait_s = self._asked_s + self._options.poll_s - time.monotonic()
-                if wait_s > 0:
-                    time.sleep(min(wait_s, timeout_s))
-                    if wait_s > timeout_s:
-                        return None
+            if self._answer is None and self._slept(timeout_s) > timeout_s:
+                return None
             try:
                 pixels = self._next(self._heard_s + max(limit_s, self._options.poll_s))
             except TimeoutError:
@@ -199,14 +195,18 @@ class HttpSource:
     def _ask(self, deadline_s: float) -> None:
         """Ask for the picture once more, unless that was just now."""
         assert self._client is not None
-        wait_s = self._asked_s + self._options.poll_s - time.monotonic()
-        if wait_s > 0:  # the last one could not be shown
-            time.sleep(min(wait_s, max(0.0, deadline_s - time.monotonic())))
+        if self._slept(deadline_s - time.monotonic()) > 0:  # the last one could not be shown
             return
         self._asked_s = time.monotonic()
         answer = self._client.get(max(0.01, deadline_s - time.monotonic()))
         self._client.limit(deadline_s)
         self._take_body(answer)
+
+    def _slept(self, most_s: float) -> float:
+        """Sleep until the picture may be asked for, or for ``most_s``; how long the former was."""
+        wait_s = self._asked_s + self._options.poll_s - time.monotonic()
+        time.sleep(max(0.0, min(wait_s, most_s)))
+        return wait_s
 
     def _take_body(self, answer: Any) -> None:
         body_bytes = 0

@@ -69,13 +69,20 @@ def save_graph(
 
 
 def put_on_shelf(
-    shelf: Path, name: str, content: bytes | None = None, *, url: str = "", default: bool = False
+    shelf: Path,
+    name: str,
+    content: bytes | None = None,
+    *,
+    url: str = "",
+    default: bool = False,
+    git_blob: str = "",
 ) -> Path:
     """A manifest for ``content``, whose weights are not there. None: no sha256 is given."""
     sha256 = hashlib.sha256(content).hexdigest() if content is not None else ""
     manifest = shelf / f"{name}.toml"
     manifest.write_text(
-        f'file = "{name}.onnx"\nsha256 = "{sha256}"\nurl = "{url}"\nlabels = ["person"]\n'
+        f'file = "{name}.onnx"\nsha256 = "{sha256}"\ngit_blob = "{git_blob}"\nurl = "{url}"\n'
+        'labels = ["person"]\n'
         f"default = {str(default).lower()}\n"
         '[input]\nsize = [64, 64]\n[decoder]\nfamily = "yolox"\n'
     )

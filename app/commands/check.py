@@ -17,7 +17,7 @@ from ..core.interfaces import GPU_ENGINES
 from ..core.package import COMMAND
 from ..core.stats import Meter
 from ..models.manifest import Model
-from ..models.store import list_models, locate, sha256_fault
+from ..models.store import list_models, locate, weights_fault
 from ..ops.flight import read_trace
 from ..pipeline.handoff import Policy
 from ..runtime.degradation import check_ladder
@@ -99,7 +99,7 @@ def _find_model(config: Config) -> Model:
             "model %s: its weights are not here yet; `%s models fetch %s` gets them",
             *(model.spec.name, COMMAND, model.ref),
         )
-    elif fault := sha256_fault(model.spec, model.weights):
+    elif fault := weights_fault(model):
         raise ModelError(f"{model.weights}: {fault}; fetch it anew")
     return model
 

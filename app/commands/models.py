@@ -36,7 +36,17 @@ from ..models.manifest import (
     read_labels,
 )
 from ..models.onnx_edit import to_fp16, to_half_weights, to_int8
-from ..models.store import fetch_weights, find_model, list_models, locate, sha256_fault
+from ..models.store import (
+    checksum,
+    fetch_weights,
+    find_model,
+    list_models,
+    locate,
+    weights_bytes,
+    weights_fault,
+    weights_state,
+    why_not_here,
+)
 from ..sources.uri import is_recording, make_source
 from . import columns, evaluate
 
@@ -298,20 +308,30 @@ def register(models: argparse.ArgumentParser, *, shelf_dir: Path = SHELF_DIR) ->
 
 
 def run_list(args: argparse.Namespace) -> int:
-    """Print the shelf as a table; `*` marks the default."""
-    rows = [
-        (
-            model.spec.name + (" *" if model.spec.default else ""),
-            model.spec.family,
-            "{}x{}".format(*model.spec.input.size_wh),
-            labels_text(model.spec),
-            "here" if model.weights.is_file() else "missing",
-            model.spec.licence or "-",
+    """Print the shelf as a table; `*` marks the default, gray what this machine cannot run."""
+    rows, gray = [], [False]
+    for model in list_models(shelf_dir=args.shelf_dir):
+        spec, size = model.spec, weights_bytes(model)
+        average_precision, refused = spec.accuracy.get("coco_ap"), why_not_here(model)
+        note = f"cannot run: {refused}" if refused else "not run by us" * spec.untried
+        gray.append(bool(refused))
+        rows.append(
+            (
+                spec.name + (" *" if spec.default else ""),
+                spec.family,
+                "{}x{}".format(*spec.input.size_wh),
+                labels_text(spec),
+                f"{size / 1e6:.1f} MB" if size is not None else "-",
+                str(average_precision or "-"),
+                weights_state(model),
+                spec.licence or "-",
+                note,
+            )
         )
-        for model in list_models(shelf_dir=args.shelf_dir)
-    ]
-    head = ("NAME", "FAMILY", "INPUT", "CLASSES", "WEIGHTS", "LICENCE")
-    print(*columns(head, rows), sep="\n")
+    head = ("NAME", "FAMILY", "INPUT", "CLASSES", "SIZE", "COCO AP", "WEIGHTS", "LICENCE", "")
+    dim, plain = ("\x1b[2m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
+    for line, is_gray in zip(columns(head, rows), gray, strict=True):
+        print(f"{dim}{line}{plain}" if is_gray else line)
     return 0
 
 
@@ -320,10 +340,11 @@ def run_info(args: argparse.Namespace) -> int:
     model = locate(args.model, shelf_dir=args.shelf_dir)
     spec, frame = model.spec, model.spec.input
     here = model.weights.is_file()
-    wrong = sha256_fault(spec, model.weights) if here else None
+    wrong = weights_fault(model) if here else None
     state = f"missing: `{COMMAND} models fetch {model.ref}`"
     if here:
-        good = "sha256 is right" if spec.sha256 else "no sha256 to compare with"
+        known = checksum(model)
+        good = f"{known.kind} is right" if known else "no checksum to compare with"
         state = f"{model.weights.stat().st_size / 1e6:.1f} MB, {wrong or good}"
     norm = "" if not any(frame.mean) and {*frame.std} == {1.0} else _norm(spec)
     placed = f"{frame.resize}, {frame.align}, pad {frame.pad}"
@@ -333,6 +354,7 @@ def run_info(args: argparse.Namespace) -> int:
         "manifest": model.manifest or "none: recognised from the graph",
         "weights": f"{model.weights}: {state}",
         "sha256": spec.sha256,
+        "git blob": spec.git_blob,
         "url": spec.url,
         "licence": spec.licence,
         "provenance": spec.provenance,

@@ -306,7 +306,8 @@ class _Surgery:
             last = inner = f"plain/{output.name}"
             _rename(self._graph, output.name, inner)
             if self._form.batch > 1:
-                if told[output.name][:1] != (self._form.batch,):
+                first, *rest = told[output.name] or (0,)
+                if first != self._form.batch and (first is not None or len(rest) < 2):
                     raise ModelError(
                         f"it takes {self._form.batch} frames at once, but its output {output.name} "
                         "is not of each frame: export it with a batch of 1"

@@ -41,7 +41,7 @@ from .manifest import (
     parse_toml,
     read_labels,
 )
-from .onnx_session import one_line, open_session
+from .onnx_session import network_io, one_line, open_session
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +117,16 @@ def draft_model(
         weights,
         None,
     )
+
+
+def prove(spec: ModelSpec, weights: Path) -> None:
+    """Raise ModelError unless the outputs for a picture are those that ``spec`` describes."""
+    session = open_session(weights, optimise=False)
+    spec.decoder(network_io(session, spec).shapes)
+    outputs = _run(session, _picture(spec.input), str(weights))
+    match = Match(len(spec.labels), spec.detector.complete(spec.parameters))
+    if why := spec.detector.doubt(outputs, match, spec.input.size_wh):
+        raise ModelError(why)
 
 
 def read_graph(path: Path) -> GraphIO:
@@ -279,7 +289,9 @@ def install(spec: ModelSpec, weights: Path, *, shelf_dir: Path = SHELF_DIR, forc
     try:
         shelf_dir.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(weights, part)
-        spec = replace(spec, file=target.name, sha256=hashlib.sha256(part.read_bytes()).hexdigest())
+        digest = hashlib.sha256(part.read_bytes()).hexdigest()
+        spec = replace(spec, file=target.name, sha256=digest, untried=False, tidy=False)
+        spec = replace(spec, git_blob=None, size_bytes=None)
         text = _checked_manifest(spec, part, shelf_dir)
         new = manifest.with_name(manifest.name + ".part")
         new.write_text(text, "utf-8")

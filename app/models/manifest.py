@@ -60,6 +60,9 @@ class InputSpec:
 class ModelSpec:
     """One manifest. ``accuracy`` and ``parameters`` are kept as written.
 
+    ``git_blob``: the id of the file in a Git repository, where no ``sha256`` is known.
+    ``size_bytes``: of the file. ``untried``: nobody of this project has run it. ``tidy``: the file
+    is made plain in the cache, and that copy runs.
     ``parent`` names the model that a quantised or pruned variant is judged against. ``agnostic``:
     of overlapping boxes the strongest stays, whatever their classes. ``class_scores``: thresholds
     of single labels, in place of ``score``. ``masks``: how those that it finds are written;
@@ -72,11 +75,15 @@ class ModelSpec:
     family: str
     labels: tuple[str, ...]
     sha256: str | None = None
+    git_blob: str | None = None
+    size_bytes: int | None = None
     url: str | None = None
     licence: str = ""
     provenance: str = ""
     description: str = ""
     default: bool = False
+    untried: bool = False
+    tidy: bool = False
     parent: str | None = None
     score: float = 0.35
     iou: float = 0.45
@@ -174,9 +181,11 @@ _FINITE = KeyCheck("a finite number", _finite, float)
 _TOP = {
     "file": _matching("the name of a file beside the manifest", r"(?!\.\.?$)[^/\\\x00-\x1f]+"),
     "sha256": _matching("64 lower-case hexadecimal digits", r"([0-9a-f]{64})?"),
+    "git_blob": _matching("40 lower-case hexadecimal digits", r"([0-9a-f]{40})?"),
+    "size_bytes": _whole(1, 1 << 40),
     **dict.fromkeys(("url", "parent"), _OPTIONAL),
     **dict.fromkeys(("licence", "provenance", "description"), _TEXT),
-    "default": _FLAG,
+    **dict.fromkeys(("default", "untried", "tidy"), _FLAG),
     "labels": KeyCheck("a list of class names, or the name of a text file", _are_labels, tuple),
     **dict.fromkeys(("input", "decoder", "thresholds", "accuracy"), _TABLE),
 }
@@ -319,12 +328,16 @@ def format_manifest(spec: ModelSpec, *, labels_file: str | None = None) -> str:
     top = {
         "file": spec.file,
         "sha256": spec.sha256 or "",
+        "git_blob": spec.git_blob or "",
+        "size_bytes": spec.size_bytes or "",
         "url": spec.url or "",
         "licence": spec.licence,
         "provenance": spec.provenance,
         "description": spec.description,
         "parent": spec.parent or "",
         "default": spec.default,
+        "untried": spec.untried,
+        "tidy": spec.tidy,
         "labels": labels_file or spec.labels,
     }
     tables: dict[str, Mapping[str, Any]] = {

@@ -15,13 +15,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ..core.errors import ConfigError, ModelError
 from ..core.package import COMMAND
+from .adapt import plain, read_form
 from .cache import write_whole
 from .engine_file import draft_engine, is_engine
-from .importer import draft_model
+from .importer import draft_model, prove
 from .manifest import SHELF_DIR, SHIPPED_DIR, Model, ModelSpec, parse_toml, read_manifest
+from .onnx_session import open_session
 
 log = logging.getLogger(__name__)
 
@@ -63,26 +66,45 @@ _ATTEMPTS = 5  # each must bring something, or it was the last
 def fetch_weights(model: Model) -> None:
     """Put the weights beside the manifest, unless they are there and right already.
 
-    A broken download is kept as FILE.part and resumed. Two processes take turns. ModelError names
-    the cure.
+    A broken download is kept as FILE.part and resumed. Two processes take turns. Where the manifest
+    has nothing to compare with, what comes first is trusted if its outputs for a picture are those
+    that the manifest says; its sha256 is written beside it, for all later. ModelError names the
+    cure.
     """
     spec, part = model.spec, model.weights.with_name(model.spec.file + ".part")
     with _turn(model.weights.parent):
-        if model.weights.is_file() and sha256_fault(spec, model.weights) is None:
+        if model.weights.is_file() and weights_fault(model) is None:
             return
         mirrored = mirror_file(spec)
         if mirrored is not None:
             _copy(mirrored, part)
         else:
             _resume(model, part)
-        if fault := sha256_fault(spec, part):
+        known = checksum(model)
+        try:
+            fault = weights_fault(model, part)
+            if known is None:
+                prove(spec, part)
+        except ModelError as refused:
+            fault = str(refused)
+        if fault:
             part.unlink()
+            where = known.written if known else model.manifest
             raise ModelError(
                 f"{mirrored or spec.url} is not what the manifest of {spec.name} describes: "
                 f"{fault}. A proxy's page or a changed file? Put the right {spec.file} into "
-                f"{model.weights.parent}, or correct `sha256` in {model.manifest}"
+                f"{model.weights.parent}, or correct {where}"
             )
         with _writing(part):
+            if known is None:
+                digest = _digest(part, "sha256")
+                write_whole(_noted(model), f"{digest}  {spec.file}\n".encode())
+                log.warning(
+                    "model %s: nobody has published its checksum; what came first is trusted, and "
+                    "compared with from now on (%s)",
+                    spec.name,
+                    _noted(model).name,
+                )
             part.replace(model.weights)
 
 
@@ -92,29 +114,108 @@ def mirror_file(spec: ModelSpec) -> Path | None:
     return Path(mirror).expanduser() / spec.file if mirror else None
 
 
-def sha256_fault(spec: ModelSpec, path: Path) -> str | None:
-    """How the file differs from the manifest; None if it does not or none is given to compare."""
-    if spec.sha256 is None:
+class Checksum(NamedTuple):
+    """What the weights are compared with, and where it is ``written``."""
+
+    kind: str
+    value: str
+    written: str
+
+
+def _noted(model: Model) -> Path:
+    """Where the sha256 of weights lies that were trusted on first use, as sha256sum writes it."""
+    return model.weights.with_name(model.weights.name + ".sha256")
+
+
+def checksum(model: Model) -> Checksum | None:
+    """The manifest's checksum, or that of what was fetched first; None before that."""
+    for kind in ("sha256", "git_blob"):
+        if value := getattr(model.spec, kind):
+            return Checksum(kind, value, f"`{kind}` in {model.manifest}")
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if found := re.match(r"[0-9a-f]{64}\b", _noted(model).read_text("ascii")):
+            return Checksum("sha256", found[0], f"{_noted(model)} (remove it)")
+    return None
+
+
+def weights_fault(model: Model, path: Path | None = None) -> str | None:
+    """How ``path``, by default the model's weights, differs from what it should be.
+
+    None if it does not, or if there is nothing to compare with.
+    """
+    path, known = path or model.weights, checksum(model)
+    if known is None:
         return None
-    digest = hashlib.sha256()
+    seen = _digest(path, known.kind)
+    if seen == known.value:
+        return None
+    with path.open("rb") as file:
+        pointer = file.read(24).startswith(b"version https://git-lfs")
+    what = " (it is a Git LFS pointer, not the file)" if pointer else ""
+    return f"its {known.kind} is {seen}, not {known.value}{what}"
+
+
+def _digest(path: Path, kind: str) -> str:
+    """In hexadecimal. A Git blob's id is the SHA-1 of "blob SIZE", a zero byte and the file."""
     try:
         with path.open("rb") as file:
+            if kind == "sha256":
+                digest = hashlib.sha256()
+            else:
+                digest = hashlib.sha1(usedforsecurity=False)
+                digest.update(b"blob %d\0" % os.fstat(file.fileno()).st_size)
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
     except OSError as fault:
         raise ModelError(f"cannot read {path}: {fault.strerror}; make it readable") from fault
-    seen = digest.hexdigest()
-    return None if seen == spec.sha256 else f"its sha256 is {seen}, not {spec.sha256}"
+    return digest.hexdigest()
+
+
+def weights_state(model: Model, *, verify: bool = False) -> str:
+    """In a word or a few: "here", with ``verify`` "ready" or "damaged", or whence they come."""
+    if model.weights.is_file():
+        try:
+            return ("damaged" if weights_fault(model) else "ready") if verify else "here"
+        except ModelError:
+            return "unreadable"
+    mirrored = mirror_file(model.spec)
+    if mirrored is not None:
+        return "in the mirror" if mirrored.is_file() else "missing"
+    return "to be fetched" if model.spec.url else "missing"
+
+
+def weights_bytes(model: Model) -> int | None:
+    """The size of the weights: their file's, else as the manifest says; None: unknown."""
+    with contextlib.suppress(OSError):
+        return model.weights.stat().st_size
+    return model.spec.size_bytes
+
+
+_MEMORY_PER_BYTE = 4  # of a file: a run took 3.7 and 4.4 bytes for each of 109 and 13 MB
+
+
+def why_not_here(model: Model) -> str | None:
+    """Why this machine cannot run the model; None if nothing speaks against it."""
+    size = weights_bytes(model) or 0
+    if weights_state(model) == "missing":
+        return f"{mirror_file(model.spec) or model.weights} is missing"
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size * _MEMORY_PER_BYTE > memory:
+        return f"needs about {size * _MEMORY_PER_BYTE / 1e6:.0f} MB of memory"
+    folder = next(each for each in model.weights.resolve().parents if each.is_dir())
+    if not model.weights.is_file() and size > shutil.disk_usage(folder).free:
+        return f"{size / 1e6:.0f} MB do not fit onto the disk of {folder}"
+    return None
 
 
 def _resume(model: Model, part: Path) -> None:
-    if part.is_file() and model.spec.sha256 is None:
+    if part.is_file() and checksum(model) is None:
         part.unlink()  # nothing would tell whether its start is the right one
     resumed = part.is_file()
-    if resumed and sha256_fault(model.spec, part) is None:
+    if resumed and weights_fault(model, part) is None:
         return  # complete; only the rename was missing
     _download(model, part)
-    if resumed and sha256_fault(model.spec, part) is not None:
+    if resumed and weights_fault(model, part) is not None:
         part.unlink()  # what lay there was the start of something else
         _download(model, part)
 
@@ -357,10 +458,23 @@ def _ready(model: Model) -> Model:
             model.ref,
         )
         fetch_weights(model)
-    if fault := sha256_fault(model.spec, model.weights):
+    if fault := weights_fault(model):
         raise ModelError(
             f"weights {model.weights} are not those of the manifest: {fault}. "
             f"`{COMMAND} models fetch {model.ref}` replaces them; if they are yours, "
             f"`{COMMAND} models add {model.weights} --name NAME` gives them a manifest"
         )
-    return model
+    return _tidied(model) if model.spec.tidy else model
+
+
+def _tidied(model: Model) -> Model:
+    """With a plain copy in the cache as its weights; as it is where that cannot be made here."""
+    form = read_form(open_session(model.weights, optimise=False), model.weights)
+    try:
+        copy, _ = plain(model.weights, form, model.spec.input.size_wh)
+    except ConfigError as fault:
+        if not form.is_plain:
+            raise
+        log.warning("model %s is slower than it need be: %s", model.spec.name, fault)
+        return model
+    return replace(model, weights=copy)

@@ -23,7 +23,7 @@ from ..core.frame import SourceInfo, bgr_pixels
 from ..core.interfaces import Sink
 from ..core.packets import PacketFan
 from ..models.manifest import Model
-from ..models.store import list_models, locate
+from ..models.store import list_models, locate, weights_bytes, why_not_here
 from ..ops.power import PowerReading
 from ..ops.signals import noting
 from ..pipeline.handoff import Note, Policy, note_nothing
@@ -283,8 +283,17 @@ def _model_offer(model: Model) -> Offer:
     spec = model.spec
     classes = spec.labels[0] if len(spec.labels) == 1 else f"{len(spec.labels)} classes"
     width, height = spec.input.size_wh
-    ready = "" if model.weights.is_file() else "; its weights are fetched first"
-    return Offer(spec.name, model.ref, f"{classes}, {width} × {height}{ready}")
+    facts = [f"{classes}, {width} × {height}"]
+    if (size := weights_bytes(model)) is not None:
+        facts.append(f"{size / 1e6:.1f} MB")
+    if precision := spec.accuracy.get("coco_ap"):
+        facts.append(f"COCO AP {precision}")
+    facts += [spec.licence] * bool(spec.licence)
+    if refused := why_not_here(model):
+        facts.append(f"cannot run here: {refused}")
+    elif not model.weights.is_file():
+        facts.append("its weights are fetched first")
+    return Offer(spec.name, model.ref, "; ".join(facts))
 
 
 def _camera_offers() -> tuple[Offer, ...]:

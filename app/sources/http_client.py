@@ -84,19 +84,17 @@ class _Connection(http.client.HTTPConnection):
         self._context = context
         self._server = host
         proxy = _proxy(parts.scheme, host)
+        self.proxy_login: dict[str, str] = {}
         self.absolute = proxy is not None and self._context is None
         if proxy is None:
             super().__init__(host, port)
             return
         super().__init__(proxy.hostname or "", proxy.port or 80)
-        self.proxy_login = {}
         if proxy.username is not None:
             pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
             self.proxy_login = {"Proxy-Authorization": _basic(pair)}
         if self._context:
             self.set_tunnel(host, port, headers=self.proxy_login)
-
-    proxy_login: dict[str, str]
 
     def connect(self) -> None:
         """Also the TLS handshake: the certificate is checked before anything is sent."""
@@ -221,9 +219,8 @@ class HttpClient:
         bounded by ``limit``.
         """
         began_s = time.monotonic()
-        deadline_s = began_s + limit_s
         try:
-            return self._follow(deadline_s, headers or {})
+            return self._follow(began_s + limit_s, headers or {})
         except ssl.SSLCertVerificationError as error:
             raise SourceError(f"cannot open {self._label}: {untrusted(error)}") from error
         except ssl.SSLError as error:
@@ -231,12 +228,9 @@ class HttpClient:
                 f"cannot open {self._label}: no TLS there ({error.reason}); check port and scheme"
             ) from error
         except (OSError, http.client.RemoteDisconnected) as error:
-            waited_s = time.monotonic() - began_s
-            if isinstance(error, TimeoutError):
-                waited_s = limit_s
-            raise unreachable(
-                self._uri, self._label, error, waited_s=waited_s, limit_s=limit_s
-            ) from error
+            late = isinstance(error, TimeoutError)
+            spent = {"waited_s": limit_s if late else time.monotonic() - began_s}
+            raise unreachable(self._uri, self._label, error, **spent, limit_s=limit_s) from error
         except http.client.HTTPException as error:
             raise SourceError(
                 f"cannot open {self._label}: what answers there is no web server "
@@ -262,21 +256,17 @@ class HttpClient:
                 netloc = f"{self._userinfo}@{parts.netloc}" if login else parts.netloc
                 self.url = parts._replace(netloc=netloc).geturl()
                 return answer
-            to = _without_login(
-                urlsplit(urljoin(parts.geturl(), answer.headers.get("Location", "")))
-            )
+            where = urljoin(parts.geturl(), answer.headers.get("Location", ""))
+            to = _without_login(urlsplit(where))
             self.close()
-            self._check_redirect(parts, to)
+            if to.scheme not in _PORTS or not to.hostname:
+                raise self._refused("it redirects to what is no http:// or https:// address")
+            if parts.scheme == "https" and to.scheme == "http":
+                raise self._refused("it redirects from https to http, which nothing protects")
             if not _same_server(parts, to):
                 login = None
             parts = to
         raise self._refused(f"it redirects more than {MOST_REDIRECTS} times")
-
-    def _check_redirect(self, parts: SplitResult, to: SplitResult) -> None:
-        if to.scheme not in _PORTS or not to.hostname:
-            raise self._refused("it redirects to what is no http:// or https:// address")
-        if parts.scheme == "https" and to.scheme == "http":
-            raise self._refused("it redirects from https to http, which nothing protects")
 
     def _refused(self, why: str) -> SourceError:
         return SourceError(f"cannot open {self._label}: {why}; give the address that it means")
@@ -288,13 +278,12 @@ class HttpClient:
         deadline_s: float,
         headers: dict[str, str],
     ) -> Any:
-        answer = self._once(parts, login, deadline_s, headers)
-        for _ in range(2):  # the second time for a digest whose nonce has grown old
+        for turn in range(3):  # the third for a digest whose nonce has grown old
+            answer = self._once(parts, login, deadline_s, headers)
             asked = answer.headers.get_all("WWW-Authenticate", [])
-            if answer.status != 401 or login is None or not login.challenged(asked):
+            if turn == 2 or answer.status != 401 or login is None or not login.challenged(asked):
                 break
             self._finish(answer)
-            answer = self._once(parts, login, deadline_s, headers)
         if answer.status >= 400:
             self.close()
             raise self._no(answer.status, login)
@@ -313,8 +302,7 @@ class HttpClient:
 
     def _no(self, status: int, login: HttpLogin | None) -> SourceError:
         if status == 401 and login is None:
-            why = "the server wants a user name and password: write them as user:password@ before "
-            why += "the host"
+            why = "the server wants a user name and password: write user:password@ before the host"
         elif status in (401, 403):
             why = f"the server answers {status}: check the user name and the password"
         else:
@@ -329,10 +317,9 @@ class HttpClient:
         deadline_s: float,
         headers: dict[str, str],
     ) -> Any:
-        origin = (parts.scheme, parts.hostname, parts.port)
+        origin, self._origin = self._origin, (parts.scheme, parts.hostname, parts.port)
         if self._origin != origin:
             self.close()
-            self._origin = origin
         path = quote(parts.path or "/", safe=_PATH_SAFE)
         if parts.query:
             path += "?" + quote(parts.query, safe=_PATH_SAFE)

@@ -7,6 +7,7 @@ import logging
 import re
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, SourceInfo
 from ..core.interfaces import FrameSource
-from .base import SourceOptions, load_cv2
+from .base import SourceOptions
 from .diagnose import no_frame
 from .ffmpeg import FfmpegSource
 from .http_client import HttpClient
 from .packets import TakesPackets
-from .pictures import MOST_BYTES, EncodedPicture, PictureCutter
+from .picture import decode, eight_bits
+from .pictures import MOST_BYTES, PictureCutter
 from .protocols import is_playlist
 
 log = logging.getLogger(__name__)
@@ -60,7 +62,7 @@ class HttpSource:
         self._client: HttpClient | None = None
         self._answer: Any = None  # whose body is the stream; None: pictures are asked for
         self._cutter = PictureCutter()
-        self._waiting: list[EncodedPicture] = []
+        self._waiting: list[bytes] = []
         self._first: NDArray[np.uint8] | None = None
         self._fault = ""
         self._index = 0
@@ -98,14 +100,11 @@ class HttpSource:
                 "streams, or raise the open timeout"
             ) from None
         height_px, width_px = self._first.shape[:2]
-        what = "pictures over HTTP" if self._answer else "a picture over HTTP, asked for every "
-        return SourceInfo(
-            uri=self._label,
-            live=True,
-            wh_px=(width_px, height_px),
-            fps=None if self._answer else 1 / self._options.poll_s,
-            detail=what if self._answer else f"{what}{self._options.poll_s:g} s",
-        )
+        told, fps = "pictures over HTTP", None
+        if self._answer is None:
+            poll_s = self._options.poll_s
+            told, fps = f"a picture over HTTP, asked for every {poll_s:g} s", 1 / poll_s
+        return SourceInfo(self._label, True, (width_px, height_px), fps, detail=told)
 
     def read(self, timeout_s: float) -> Frame | None:
         """The next frame. A stream is waited for until ``read_timeout_s``."""
@@ -116,12 +115,8 @@ class HttpSource:
         limit_s = self._options.read_timeout_s
         pixels, self._first = self._first, None
         if pixels is None:
-            if self._answer is None:
-                wait_s = self._asked_s + self._options.poll_s - time.monotonic()
-                if wait_s > 0:
-                    time.sleep(min(wait_s, timeout_s))
-                    if wait_s > timeout_s:
-                        return None
+            if self._answer is None and self._slept(timeout_s) > timeout_s:
+                return None
             try:
                 pixels = self._next(self._heard_s + max(limit_s, self._options.poll_s))
             except TimeoutError:
@@ -179,10 +174,9 @@ class HttpSource:
                     self._stream()
                 else:
                     self._ask(deadline_s)
-            picture = self._waiting[-1]
+            pixels = self._decode(self._waiting[-1])
             self._index += len(self._waiting) - 1
             self._waiting = []
-            pixels = self._decode(picture)
             if pixels is not None:
                 return pixels
 
@@ -201,14 +195,18 @@ class HttpSource:
     def _ask(self, deadline_s: float) -> None:
         """Ask for the picture once more, unless that was just now."""
         assert self._client is not None
-        wait_s = self._asked_s + self._options.poll_s - time.monotonic()
-        if wait_s > 0:  # the last one could not be shown
-            time.sleep(min(wait_s, max(0.0, deadline_s - time.monotonic())))
+        if self._slept(deadline_s - time.monotonic()) > 0:  # the last one could not be shown
             return
         self._asked_s = time.monotonic()
         answer = self._client.get(max(0.01, deadline_s - time.monotonic()))
         self._client.limit(deadline_s)
         self._take_body(answer)
+
+    def _slept(self, most_s: float) -> float:
+        """Sleep until the picture may be asked for, or for ``most_s``; how long the former was."""
+        wait_s = self._asked_s + self._options.poll_s - time.monotonic()
+        time.sleep(max(0.0, min(wait_s, most_s)))
+        return wait_s
 
     def _take_body(self, answer: Any) -> None:
         body_bytes = 0
@@ -224,7 +222,7 @@ class HttpSource:
             self._note("what it sends is no whole JPEG, PNG or WebP picture")
             self._cutter = PictureCutter()
 
-    def _feed(self, data: bytes) -> list[EncodedPicture]:
+    def _feed(self, data: bytes) -> list[bytes]:
         damaged = self._cutter.damaged
         try:
             pictures = self._cutter.feed(data)
@@ -236,24 +234,12 @@ class HttpSource:
             self._note("its pictures are damaged or cut off")
         return pictures
 
-    def _decode(self, picture: EncodedPicture) -> NDArray[np.uint8] | None:
+    def _decode(self, data: bytes) -> NDArray[np.uint8] | None:
         """(H, W, 3) BGR; None for a picture that is refused or cannot be decoded."""
-        width_px, height_px = picture.wh_px
-        limit = self._options.max_megapixels
-        if width_px * height_px > limit * 1e6:
-            self._note(
-                f"its pictures of {width_px}x{height_px} are above the limit of {limit:g} "
-                "megapixels (max_megapixels)"
-            )
-            return None
-        cv2 = load_cv2()
-        pixels: NDArray[np.uint8] | None
         try:
-            pixels = cv2.imdecode(np.frombuffer(picture.data, np.uint8), cv2.IMREAD_COLOR)
-        except cv2.error:
-            pixels = None
-        if pixels is None:
-            self._note("its pictures are damaged")
+            pixels = eight_bits(*decode(data, Path("its picture"), self._options.max_megapixels))
+        except SourceError as error:
+            self._note(str(error))
             return None
         self._fault = ""
         return pixels

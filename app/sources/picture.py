@@ -179,10 +179,10 @@ def _tiff(data: bytes) -> Header:
 
 
 def _exif_turn(data: bytes) -> int:
+    turn = 1
     with suppress(struct.error):
-        turn = _tiff_tags(data[6:] if data[:4] == b"Exif" else data).get(0x0112, 1)
-        return turn if 1 <= turn <= 8 else 1
-    return 1
+        turn = _tiff_tags(data.removeprefix(b"Exif\0\0")).get(0x0112, 1)
+    return turn if 1 <= turn <= 8 else 1
 
 
 def _heif(data: bytes) -> Header | None:
@@ -218,13 +218,8 @@ def _netpbm(data: bytes) -> Header:
         numbers = [int(fields[name]) for name in (b"WIDTH", b"HEIGHT", b"MAXVAL") if name in fields]
     else:
         numbers = [int(number) for number in comments[2:].split()[:3] if number[:9].isdigit()]
-    white = numbers[2] if len(numbers) > 2 and data[1:2] not in b"14" else None
+    white = numbers[2] if len(numbers) > 2 and data[1:2] not in b"14Ff" else None
     return Header((numbers[0], numbers[1]), white=white)
-
-
-def _pfm(data: bytes) -> Header:
-    width_px, height_px = data[2:64].split()[:2]
-    return Header((int(width_px), int(height_px)))
 
 
 def _radiance(data: bytes) -> Header | None:
@@ -258,8 +253,7 @@ _PARSERS: tuple[tuple[bytes, Callable[[bytes], Header | None]], ...] = (
     (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", _jp2),
     (rb"BM.{12}\x0c\0\0\0", _numbers_at("<HH", 18)),
     (rb"BM", _numbers_at("<ii", 18)),
-    (rb"P[1-7]\s", _netpbm),
-    (rb"P[Ff]\s", _pfm),
+    (rb"P[1-7Ff]\s", _netpbm),
     (rb"#\?(RADIANCE|RGBE)", _radiance),
     (rb"\x76\x2f\x31\x01", _exr),
     (rb"\x59\xa6\x6a\x95", _numbers_at(">II", 4)),
@@ -308,7 +302,11 @@ def decode(data: bytes, path: Path, max_megapixels: float) -> DecodedFile:
     pixels = _by_pillow(data, path, max_megapixels)
     if pixels is None:
         cure = missing_reader(path.suffix) or "repair or remove it"
-        what = "is no picture that can be read" if data else "is empty (0 bytes), no picture"
+        what = (
+            "is damaged, or no picture that can be read"
+            if data
+            else "is empty (0 bytes), no picture"
+        )
         raise SourceError(f"{path} {what}: {cure}")
     return DecodedFile(pixels, None)
 

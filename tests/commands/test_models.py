@@ -40,15 +40,30 @@ def yolov5(tmp_path):
 
 
 def test_list_is_a_table_that_marks_the_default(models, shelf, capsys):
-    put_on_shelf(shelf, "a", default=True)
+    put_on_shelf(shelf, "a", default=True, url="https://there.example/a.onnx")
     put_on_shelf(shelf, "bee")
-    (shelf / "bee.onnx").touch()
+    (shelf / "bee.onnx").write_bytes(b"x" * 2_500_000)
     assert models("list") == 0
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
-        ["NAME", "FAMILY", "INPUT", "CLASSES", "WEIGHTS", "LICENCE"],
-        ["a", "*", "yolox", "64x64", "person", "missing", "-"],
-        ["bee", "yolox", "64x64", "person", "here", "-"],
+        ["NAME", "FAMILY", "INPUT", "CLASSES", "SIZE", "COCO", "AP", "WEIGHTS", "LICENCE"],
+        ["a", "*", "yolox", "64x64", "person", "-", "-", "to", "be", "fetched", "-"],
+        ["bee", "yolox", "64x64", "person", "2.5", "MB", "-", "here", "-"],
     ]
+
+
+def test_list_tells_size_accuracy_and_what_cannot_run_here(models, shelf, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    url, facts = "https://there.example/a.onnx", "untried = true\nsize_bytes = {}\nlabels"
+    for name, size in (("huge", 10**12), ("small", 10**6)):
+        manifest = put_on_shelf(shelf, name, url=url)
+        text = manifest.read_text().replace("labels", facts.format(size), 1)
+        manifest.write_text(text + "[accuracy]\ncoco_ap = 0.42\n")
+    put_on_shelf(shelf, "lost")
+    assert models("list") == 0
+    _, huge, lost, small = capsys.readouterr().out.splitlines()
+    assert "memory" in huge and huge.startswith("\x1b[2m")
+    assert "missing" in lost and lost.startswith("\x1b[2m")
+    assert "1.0 MB" in small and "0.42" in small and "not run" in small and "\x1b" not in small
 
 
 def test_add_then_info_then_find(models, shelf, yolov5, capsys):

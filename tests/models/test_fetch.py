@@ -1,6 +1,7 @@
 """Weights come by HTTP or from a mirror, whole and verified, or not at all."""
 
 import contextlib
+import hashlib
 import logging
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,8 +11,8 @@ import pytest
 from app.core.errors import ModelError
 from app.models import store as fetch
 from app.models.manifest import read_manifest
-from app.models.store import MIRROR_ENV, fetch_weights
-from tests.shelf_kit import put_on_shelf
+from app.models.store import MIRROR_ENV, fetch_weights, weights_fault, weights_state
+from tests.shelf_kit import put_on_shelf, rows, save_graph
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -192,11 +193,61 @@ def test_url_that_cannot_be_fetched_is_told(tmp_path, server, url, told):
         fetch_weights(read_manifest(put_on_shelf(tmp_path, "b", CONTENT, url=url)))
 
 
-def test_without_sha256_a_part_is_not_trusted(tmp_path, server, part):
-    part.write_bytes(b"x" * 1000)
+def test_git_blob_id_verifies(tmp_path, server):
+    """The id as `git hash-object` gives it."""
+    blob = hashlib.sha1(b"blob %d\0" % len(CONTENT) + CONTENT).hexdigest()
+    manifest = put_on_shelf(tmp_path, "a", url=server.url, git_blob=blob)
+    fetch_weights(read_manifest(manifest))
+    assert (tmp_path / "a.onnx").read_bytes() == CONTENT
+    server.content = b"another"
+    (tmp_path / "a.onnx").unlink()
+    with pytest.raises(ModelError, match=r"git_blob is [0-9a-f]{40}, not [0-9a-f]{40}.*`git_blob`"):
+        fetch_weights(read_manifest(manifest))
+
+
+@pytest.fixture
+def detector(tmp_path):
+    """Bytes of a file whose outputs are those of the manifests here."""
+    return save_graph(tmp_path / "any.onnx", {"o": rows(84, 1, box=0.5)[None]}).read_bytes()
+
+
+def test_without_a_checksum_the_first_that_proves_itself_is_trusted(
+    tmp_path, server, part, detector, caplog
+):
+    part.write_bytes(b"x" * 1000)  # nothing tells whether this is its start
     model = read_manifest(put_on_shelf(tmp_path, "a", url=server.url))
+    server.content = detector
     fetch_weights(model)
-    assert_here(model, part)
+    assert model.weights.read_bytes() == detector and not part.exists()
+    assert weights_state(model, verify=True) == "ready"
+    assert "trusted" in caplog.text
+    model.weights.write_bytes(detector + b"\0")
+    assert weights_state(model, verify=True) == "damaged"
+    server.content = detector + b"\0"
+    with pytest.raises(ModelError, match=r"a\.onnx\.sha256 \(remove it\)"):
+        fetch_weights(model)
+    server.content = detector
+    fetch_weights(model)
+    assert weights_fault(model) is None
+
+
+@pytest.mark.parametrize("content", [b"<html>please log in</html>", "probabilities of 5"])
+def test_without_a_checksum_what_is_no_such_detector_is_refused(tmp_path, server, content):
+    if isinstance(content, str):
+        graph = {"o": rows(84, 1, box=0.5, score=5)[None]}
+        content = save_graph(tmp_path / "any.onnx", graph).read_bytes()
+    server.content = content
+    model = read_manifest(put_on_shelf(tmp_path, "a", url=server.url))
+    with pytest.raises(ModelError, match="is not what the manifest of a describes"):
+        fetch_weights(model)
+    assert sorted(path.name for path in tmp_path.glob("a.*")) == ["a.toml"]
+
+
+def test_a_git_lfs_pointer_is_told_as_that(tmp_path, server):
+    server.content = b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 3\n"
+    model = read_manifest(put_on_shelf(tmp_path, "a", CONTENT, url=server.url))
+    with pytest.raises(ModelError, match="Git LFS pointer"):
+        fetch_weights(model)
 
 
 def test_unwritable_folder_names_cure(server, model, part):

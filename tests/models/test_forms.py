@@ -126,6 +126,14 @@ def rtdetr_one_class() -> Form:
     return Form("rows", {"output0": out}, found, ("thing",))
 
 
+def rtdetr_chosen(*, classes: int) -> Form:
+    """As Ultralytics exports it from 8.4 on: centre, size, score, class."""
+    out = table(6, lambda b: [*shared(tuple(xywh(b[2]))), b[1], min(b[0], classes - 1)])
+    found = tuple((min(k, classes - 1), score, box) for k, score, box in BOTH)
+    labels = None if classes == 80 else ("person", "car")[:classes]
+    return Form("rows", {"output0": out}, found, labels)
+
+
 def one_class_p2() -> Form:
     out = dense(3 * cells(4, 8, 16, 32), 1, objects=True)
     out[..., 5] = 1  # with one class, that one
@@ -380,6 +388,8 @@ def yolofastest() -> Form:
 
 FORMS: dict[str, Callable[[], Form]] = {
     "RT-DETR, one class": rtdetr_one_class,
+    "RT-DETR by Ultralytics": lambda: rtdetr_chosen(classes=80),
+    "RT-DETR by Ultralytics, two classes": lambda: rtdetr_chosen(classes=2),
     "RT-DETR of Transformers": rtdetr_hf,
     "DETR, softmax": detr,
     "YOLOv5-P2, one class": one_class_p2,

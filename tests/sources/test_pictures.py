@@ -6,7 +6,6 @@ import random
 import time
 
 import cv2
-import numpy as np
 import pytest
 from clip_maker import picture
 from hypothesis import given
@@ -51,7 +50,7 @@ AROUND = [
 def test_a_picture_is_whole_at_its_last_byte(name: str, around: bytes) -> None:
     cutter, data = PictureCutter(), PICTURES[name]
     found = [each for byte in around + data for each in cutter.feed(bytes([byte]))]
-    assert [(each.data, each.wh_px) for each in found] == [(data, (160, 120))]
+    assert found == [data]
 
 
 @given(
@@ -62,7 +61,7 @@ def test_no_split_loses_a_picture(pieces: list[bytes], step: int) -> None:
     stream, cutter = b"".join(pieces), PictureCutter()
     found = []
     for at in range(0, len(stream), step):
-        found += [each.data for each in cutter.feed(stream[at : at + step])]
+        found += cutter.feed(stream[at : at + step])
     assert found == [each for each in pieces if each in PICTURES.values()]
 
 
@@ -71,19 +70,19 @@ def test_one_that_is_cut_off_is_passed_over(name: str) -> None:
     data, between = PICTURES[name], BETWEEN
     if name in ("png", "webp"):  # the rest is swallowed up to the length that it names
         stream = (between + data[: len(data) // 2]) + (between + data) * 4
-        assert PictureCutter().feed(stream)[-1].data == data
+        assert PictureCutter().feed(stream)[-1] == data
         return
     cutter = PictureCutter()
     whole = PICTURES["jpeg"]
     found = cutter.feed((between + data[: len(data) // 2] + between + whole) * 3)
-    assert [each.data for each in found] == [whole] * 3
+    assert found == [whole] * 3
     assert cutter.damaged == 3
 
 
 def test_noise_between_pictures_does_no_harm() -> None:
     rng, cutter = random.Random(7), PictureCutter()
     pieces = [part for _ in range(40) for part in (rng.randbytes(3000), PICTURES["jpeg"])]
-    found = [each.data for piece in pieces for each in cutter.feed(piece)]
+    found = [each for piece in pieces for each in cutter.feed(piece)]
     assert found.count(PICTURES["jpeg"]) >= 38
 
 
@@ -106,13 +105,4 @@ def test_any_bytes_may_come(data: bytes) -> None:
     for start in (b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x50\0\0\0WEBP"):
         cutter = PictureCutter()
         for each in cutter.feed(start + data):
-            assert len(each.data) <= len(start + data)
-
-
-def test_the_size_is_that_of_the_header() -> None:
-    jpeg = bytearray(PICTURES["jpeg"])
-    at = jpeg.index(b"\xff\xc0")
-    jpeg[at + 5 : at + 9] = (20000).to_bytes(2, "big") * 2
-    (found,) = PictureCutter().feed(bytes(jpeg))
-    assert found.wh_px == (20000, 20000)
-    assert np.asarray(found.wh_px).prod() > 64e6
+            assert len(each) <= len(start + data)

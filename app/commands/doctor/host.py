@@ -12,12 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ... import __version__
-from ...core.errors import ModelError
 from ...core.package import COMMAND, FOLDER
 from ...cuda.ort_providers import WHEELS, reinstall
 from ...models.cache import cache_dir
-from ...models.manifest import Model
-from ...models.store import list_models, mirror_file, sha256_fault
+from ...models.store import list_models, weights_state
 from ...ops.machine import device
 from ...ops.power import find_sensors
 from ...runtime.engines import GPU_NODES
@@ -208,7 +206,7 @@ def look_models(probe: Probe) -> Section:
     if not any(model.spec.default for model in models):
         section.error("no model is the default one", "git checkout models/, or always give --model")
     for model in models:
-        name, state = model.spec.name, _state(model)
+        name, state = model.spec.name, weights_state(model, verify=True)
         by_state.setdefault(state, []).append(name + " (default)" * model.spec.default)
         section.facts[name] = {
             **{"name": name, "default": model.spec.default},
@@ -228,18 +226,6 @@ def look_models(probe: Probe) -> Section:
             )
     section.lines = [f"{each}: {', '.join(names)}" for each, names in by_state.items()] or ["none"]
     return section
-
-
-def _state(model: Model) -> str:
-    if model.weights.is_file():
-        try:
-            return "damaged" if sha256_fault(model.spec, model.weights) else "ready"
-        except ModelError:
-            return "unreadable"
-    mirrored = mirror_file(model.spec)
-    if mirrored is not None:
-        return "in the mirror" if mirrored.is_file() else "missing"
-    return "to be fetched" if model.spec.url else "missing"
 
 
 def look_power(probe: Probe) -> Section:

@@ -155,6 +155,7 @@ NANODET: base.InputDefaults = {
     "std": (57.375, 57.12, 58.395),
     "pad": 0,
 }
+NANODET_PLUS: base.InputDefaults = {**NANODET, "resize": "stretch"}  # keep_ratio: False
 SCRFD: base.InputDefaults = {
     "channels": "RGB",
     "mean": (127.5,) * 3,
@@ -175,7 +176,8 @@ def recognise(graph: base.GraphIO, size_wh: base.SizeWh) -> Iterator[base.Match]
         if found and (classes := told[0][1] - 32) > 0:
             plus = len(found) > 3
             what, centre = ("NanoDet-Plus", CORNER) if plus else ("NanoDet, one output", PIXEL)
-            yield _match(classes, found, what, NANODET, reg_max=7, centre=centre)
+            image = NANODET_PLUS if plus else NANODET
+            yield _match(classes, found, what, image, reg_max=7, centre=centre)
         return
     for strides in base.LEVELS:
         for anchors in (1, 2):

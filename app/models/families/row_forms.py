@@ -56,7 +56,18 @@ def parse(text: str) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def forms(graph: base.GraphIO, size_wh: base.SizeWh) -> Iterator[base.Match]:
-    """All ways to read the outputs as rows."""
+    """All ways to read the outputs as rows that the exporter's note of its head allows."""
+    for match in _forms(graph, size_wh):
+        if "head" not in graph.metadata or is_rtdetr(graph) == match.what.startswith("RT-DETR"):
+            yield match
+
+
+def is_rtdetr(graph: base.GraphIO) -> bool:
+    """Whether Ultralytics notes that it is one."""
+    return graph.metadata.get("head") == "RTDETRDecoder"
+
+
+def _forms(graph: base.GraphIO, size_wh: base.SizeWh) -> Iterator[base.Match]:
     shapes = [tuple(n or 0 for n in shape) for shape in graph.shapes]
     if not shapes or graph.task not in ("", "detect", "segment", "pose", "obb"):
         return
@@ -250,6 +261,9 @@ def _after_nms(
     if width == 6:
         if not rest:
             yield _match(["xyxy score class"], None, f"{e2e}, in shares", nms=False, units=SHARES)
+            columns = ["xywh score class"]
+            what = "RT-DETR by Ultralytics"
+            yield _match(columns, None, what, nms=False, units=SHARES, image=STRETCHED)
             if not is_yolov8(graph, n):
                 yield _match(["xyxy score class"], None, e2e, nms=False)
         what = "PaddleDetection with NMS"

@@ -16,7 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import base
-from .row_forms import IGNORED, MASK_LOGITS, MASKS, SHARES, WHOLE, forms, is_yolov8, parse
+from .row_forms import (
+    IGNORED,
+    MASK_LOGITS,
+    MASKS,
+    SHARES,
+    WHOLE,
+    forms,
+    is_rtdetr,
+    is_yolov8,
+    parse,
+)
 
 Wide = Callable[[NDArray[Any]], NDArray[Any]]
 
@@ -286,7 +296,8 @@ def _doubt_scores(
     if why := base.doubt_scores(scores, *objects):
         return why
     if "scores" in got:
-        whole = bool((scores == np.rint(scores)).all())
+        told = scores[:, -1:] if scores.shape[1] == 2 else scores  # or a score and its class
+        whole = bool((told == np.rint(told)).all())
         sums = bool(np.allclose(scores.sum(axis=1), 1, atol=1e-3)) and scores.shape[1] > 1
         if whole and not objects:
             return "its scores are whole numbers only, as those of classes are"
@@ -396,7 +407,7 @@ def recognise_yolov8(graph: base.GraphIO, size_wh: base.SizeWh) -> Sequence[base
     rows, columns = graph.matrix
     if columns != 6 or base.levels(rows, size_wh) or base.levels(rows, size_wh, 3):
         return []
-    if graph.task not in ("", "detect") or not is_yolov8(graph, rows):
+    if graph.task not in ("", "detect") or is_rtdetr(graph) or not is_yolov8(graph, rows):
         return []
     return [base.Match(None, {"end_to_end": True}, "YOLOv8 with NMS, YOLOv10 or YOLO26")]
 

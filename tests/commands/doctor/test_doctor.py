@@ -401,9 +401,10 @@ def test_models_are_told_with_the_state_of_their_weights(
     here.write_bytes(b"weights")
 
     def model(name: str, **given: object) -> SimpleNamespace:
-        spec = {"name": name, "default": False, "url": None, "sha256": None, **given}
+        spec = {"name": name, "default": False, "url": None, "file": "a.onnx", **given}
+        spec = {"sha256": None, "git_blob": None, **spec}
         weights = spec.pop("weights", here)
-        return SimpleNamespace(spec=SimpleNamespace(**spec), weights=weights)
+        return SimpleNamespace(spec=SimpleNamespace(**spec), weights=weights, manifest=None)
 
     def told(*models: SimpleNamespace) -> list[Finding]:
         monkeypatch.setattr(host, "list_models", lambda: models)

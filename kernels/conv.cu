@@ -90,11 +90,12 @@ __device__ inline const Conv& member(const Group& g, int& block) {
     return g.members[i];
 }
 
-// One output value from its sum: bias, the other tensor, activation.
-__device__ inline float finished(const Conv& c, int channel, float v, bool with, float other) {
+// One output value from its sum: bias, activation, and the other tensor's value (0: there is none).
+__device__ inline float finished(const Conv& c, int channel, float v, float other) {
     v += c.bias[channel];
-    if (!with) return activate(v, c.kind, c.p, c.q);
-    return c.late ? activate(v, c.kind, c.p, c.q) + other : activate(v + other, c.kind, c.p, c.q);
+    if (!c.late) v += other;
+    v = activate(v, c.kind, c.p, c.q);
+    return c.late ? v + other : v;
 }
 
 // Where a value lies in a tensor whose parts have these distances.
@@ -114,7 +115,7 @@ __device__ inline void finish(const Conv& c, int frame, int channel, int pixel, 
     float other = 0;
     if (c.added)
         other = number(c.added[place(frame, channel, pixel, c.added_frame, c.added_step, c.added_pixel)]);
-    float v = finished(c, channel, sum, c.added, other);
+    float v = finished(c, channel, sum, other);
     put(c.y + place(frame, channel, pixel, c.y_frame, c.y_step, c.y_pixel), v);
     if (c.also)
         repeat(c, pixel, [&](int to) {
@@ -141,7 +142,7 @@ __device__ inline void finish8(const Conv& c, int frame, int channel, int pixel,
         v = Eight(c.added + place(frame, channel, pixel, c.added_frame, 1, c.added_pixel));
 #pragma unroll
     for (int k = 0; k < 8; ++k)
-        put(v.values + k, finished(c, channel + k, sums[k], c.added, number(v.values[k])));
+        put(v.values + k, finished(c, channel + k, sums[k], number(v.values[k])));
     v.to(c.y + place(frame, channel, pixel, c.y_frame, 1, c.y_pixel));
     if (c.also)
         repeat(c, pixel, [&](int to) {
@@ -215,9 +216,10 @@ struct Gather {
     }
 };
 
-// Which part of y a block computes.
+// Which part of y a block computes; its sums: N pixels of M channels, STEP apart.
 template <int M, int N>
 struct Part {
+    enum { STEP = M + 4 };
     int frame, group, first_m, first_n, pixels;
     __device__ Part(const Conv& c, int block) {
         pixels = c.out_h * c.out_w;
@@ -227,6 +229,28 @@ struct Part {
         group = block % c.groups, frame = block / c.groups;
     }
 };
+
+template <int M, int N>
+__device__ inline void finish(const Conv& c, const Part<M, N>& part, const float* sums) {
+    constexpr int STEP = Part<M, N>::STEP;
+#ifdef HALF_OUT
+    if (c.wide) {
+        for (int i = threadIdx.x; i < M * N / 8; i += blockDim.x) {
+            int n = i / (M / 8), m = i % (M / 8) * 8, channel = part.first_m + m;
+            if (channel < c.out_c && part.first_n + n < part.pixels)
+                finish8(c, part.frame, channel, part.first_n + n, sums + n * STEP + m);
+        }
+        return;
+    }
+#endif
+    bool channels_last = c.y_step == 1;  // neighbours write to neighbours
+    for (int i = threadIdx.x; i < M * N; i += blockDim.x) {
+        int m = channels_last ? i % M : i / N, n = channels_last ? i / M : i % N;
+        int channel = part.first_m + m, pixel = part.first_n + n;
+        if (channel < c.out_c && pixel < part.pixels)
+            finish(c, part.frame, part.group * c.out_c + channel, pixel, sums[n * STEP + m]);
+    }
+}
 
 #ifdef HALF_IN
 // 16 bytes to shared memory, on their way until `arrived`; zeros where there is nothing real.
@@ -278,10 +302,10 @@ __device__ inline Eight depthwise8(const Conv& c, const Window& window, const __
 template <int M, int N, bool FUSED>
 __device__ void convolve(const Group& g) {
     using namespace nvcuda;
-    constexpr int K = 32, STEP = K + 8, STAGES = 3, STAGE = (M + N) * STEP, SUM_STEP = M + 4;
+    constexpr int K = 32, STEP = K + 8, STAGES = 3, STAGE = (M + N) * STEP;
     constexpr int ROWS = M >= 32 && N < 64 ? 2 : M >= 64 ? 2 : 1, COLUMNS = 4 / ROWS;
     constexpr int WARP_M = M / ROWS, WARP_N = N / COLUMNS, FM = WARP_M / 16, FN = WARP_N / 16;
-    constexpr int RING = STAGES * STAGE * 2, SUMS = N * SUM_STEP * 4;
+    constexpr int RING = STAGES * STAGE * 2, SUM_STEP = Part<M, N>::STEP, SUMS = N * SUM_STEP * 4;
     // the sums take the ring's place when it is used up
     __align__(32) __shared__ char memory[RING > SUMS ? RING : SUMS];
     __half* ring = reinterpret_cast<__half*>(memory);
@@ -327,6 +351,7 @@ __device__ void convolve(const Group& g) {
         }
         cursor.advance(c, K);
 #else
+#pragma unroll 4
         for (int k = t / N; k < K; k += 128 / N) b[t % N * STEP + k] = gather.next();
 #endif
     };
@@ -369,23 +394,7 @@ __device__ void convolve(const Group& g) {
             wmma::store_matrix_sync(sums + (column + 16 * j) * SUM_STEP + row + 16 * i, sum[i][j],
                                     SUM_STEP, wmma::mem_col_major);
     __syncthreads();
-#ifdef HALF_OUT
-    if (c.wide) {
-        for (int i = t; i < M * N / 8; i += 128) {
-            int n = i / (M / 8), m = i % (M / 8) * 8, channel = part.first_m + m;
-            if (channel < c.out_c && part.first_n + n < part.pixels)
-                finish8(c, part.frame, channel, part.first_n + n, sums + n * SUM_STEP + m);
-        }
-        return;
-    }
-#endif
-    bool channels_last = c.y_step == 1;  // neighbours write to neighbours
-    for (int i = t; i < M * N; i += 128) {
-        int m = channels_last ? i % M : i / N, n = channels_last ? i / M : i % N;
-        int channel = part.first_m + m;
-        if (channel < c.out_c && part.first_n + n < part.pixels)
-            finish(c, part.frame, part.group * c.out_c + channel, part.first_n + n, sums[n * SUM_STEP + m]);
-    }
+    finish(c, part, sums);
 }
 #else
 // Each thread sums a square of outputs; K values of each sum at a time.
@@ -393,8 +402,11 @@ template <int M, int N, bool FUSED>
 __device__ void convolve(const Group& g) {
     constexpr int K = 16, THREADS = M * N >= 4096 ? 256 : 128, MINE_N = 4;
     constexpr int MINE_M = M * N / THREADS / MINE_N, ACROSS = N / MINE_N;
-    __shared__ float a[K][M + 4];
-    __shared__ float b[K][N];
+    constexpr int TILES = K * (M + 4 + N), SUM_STEP = Part<M, N>::STEP, SUMS = N * SUM_STEP;
+    // the sums take the tiles' place when these are used up
+    __shared__ float memory[TILES > SUMS ? TILES : SUMS];
+    auto a = reinterpret_cast<float(*)[M + 4]>(memory);
+    auto b = reinterpret_cast<float(*)[N]>(memory + K * (M + 4));
     int block, t = threadIdx.x;
     const Conv& c = member(g, block);
     Part<M, N> part(c, block);
@@ -409,6 +421,7 @@ __device__ void convolve(const Group& g) {
             int m = i / K, k = i % K;
             a[k][m] = part.first_m + m < c.out_c ? w[(long long)m * c.w_step + k0 + k] : 0.0f;
         }
+#pragma unroll 4
         for (int k = t / N; k < K; k += THREADS / N) b[k][t % N] = gather.next();
         __syncthreads();
         for (int k = 0; k < K; ++k)
@@ -417,11 +430,9 @@ __device__ void convolve(const Group& g) {
         __syncthreads();
     }
     for (int i = 0; i < MINE_M; ++i)
-        for (int j = 0; j < MINE_N; ++j) {
-            int channel = part.first_m + my_m + i, pixel = part.first_n + my_n + j;
-            if (channel < c.out_c && pixel < part.pixels)
-                finish(c, part.frame, part.group * c.out_c + channel, pixel, sum[i][j]);
-        }
+        for (int j = 0; j < MINE_N; ++j) memory[(my_n + j) * SUM_STEP + my_m + i] = sum[i][j];
+    __syncthreads();
+    finish(c, part, memory);
 }
 #endif
 

@@ -58,7 +58,8 @@ class DeviceBoxes:
         self._blocks = -(-len(grid) // THREADS)
 
     def refresh(self, *, mapped: bool, score: float, iou: float, most: int) -> bool:
-        """Take over thresholds, and how many boxes of a frame will be kept, and have memory of this kind for the results.
+        """Take over thresholds, and have memory of this kind for the results. ``most``: so many
+        boxes of a frame will be kept.
 
         Nothing may be pending. Whether what was captured before is no longer true.
         """

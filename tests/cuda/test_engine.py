@@ -14,7 +14,7 @@ from app.cuda.native.engine import NativeNetwork, Weights
 from app.cuda.native.ir import Conv, read_static_graph
 from app.cuda.native.lower import lower
 from app.models.onnx_session import open_session
-from tests.cuda.test_lower import SIZES
+from tests.cuda.test_lower import SIZES, attention
 from tests.shelf_kit import REAL, asset
 
 pytestmark = pytest.mark.gpu
@@ -101,7 +101,8 @@ EIGHTS = [
     helper.make_node("Conv", ["d", "point"], ["e"]),
     helper.make_node("Conv", ["e", "wide"], ["f"], pads=[1, 1, 1, 1], strides=[2, 2]),
     helper.make_node("Relu", ["f"], ["g"]),
-    helper.make_node("AveragePool", ["e"], ["i"], kernel_shape=[2, 2], strides=[2, 2], pads=[1] * 4),
+    helper.make_node("AveragePool", ["e"], ["i"], kernel_shape=[2, 2], strides=[2, 2],
+                     pads=[1] * 4),
     helper.make_node("Conv", ["e", "side"], ["j"], pads=[1, 1, 1, 1], strides=[2, 2]),
     helper.make_node("Add", ["j", "i"], ["k"]),
     helper.make_node("Concat", ["g", "k"], ["l"], axis=1),
@@ -274,6 +275,12 @@ def test_a_part_that_is_made_after_another_was_read_is_half_as_the_whole(device,
     ]
     weights = {name: square(8 if name != "w" else 3) for name in "wvu"}
     compare(saved(tmp_path, nodes, weights, (1, 16, 33, 33)), 3e-3, half=True)
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "half"])
+def test_products_of_matrices(device, tmp_path, half):
+    nodes, weights, y_shape = attention(33 * 33)
+    compare(saved(tmp_path, nodes, weights, y_shape), 1e-2 if half else 1e-5, half=half)
 
 
 def test_numbers_beyond_half_precision_are_refused_with_the_cure(device, tmp_path):

@@ -184,20 +184,20 @@ def fuse_focus(steps: Sequence[Step], kept: set[int]) -> list[Step]:
     of the picture, with a larger window."""
     steps = list(steps)
     for conv in [s for s in steps if isinstance(s, Conv) and s.kernel == "dense"]:
-        copies = [steps[i] for i in _makers(steps, conv.x.buffer)]
+        makers = [steps[i] for i in _makers(steps, conv.x.buffer)]
+        copies = [step for step in makers if isinstance(step, Unary)]
         users = [steps[i] for i in _users(steps, conv.x.buffer)]
         side = round(len(copies) ** 0.5)
         if side < 2 or users != [conv] or conv.dilation != (1, 1) or conv.groups > 1:
             continue
         picture = _interleaved(copies, side)
-        if picture is None or conv.x.buffer in kept:
+        if picture is None or conv.x.buffer in kept or len(copies) != len(makers):
             continue
-        frames, channels, h, w = picture.shape
+        channels = picture.shape[1]
         out, _, kh, kw = conv.weight.shape
         weight = np.zeros((out, channels, kh * side, kw * side), np.float32)
         for copy in copies:
-            rest = copy.x.offset - picture.offset
-            dy, dx = divmod(rest, picture.strides[2])
+            dy, dx = divmod(copy.x.offset - picture.offset, picture.strides[2])
             first = (copy.y.offset - conv.x.offset) // conv.x.strides[1]
             part = conv.weight[:, first : first + channels]
             weight[:, :, dy::side, dx // picture.strides[3] :: side] = part
@@ -212,24 +212,23 @@ def fuse_focus(steps: Sequence[Step], kept: set[int]) -> list[Step]:
     return steps
 
 
-def _interleaved(copies: Sequence[Step], side: int) -> View | None:
+def _interleaved(copies: Sequence[Unary], side: int) -> View | None:
     """The picture of which these are all that lie ``side`` pixels apart; None if they are not."""
-    first = min(copies, key=lambda copy: reads(copy)[0].offset)
-    if not isinstance(first, Unary) or len(first.x.shape) != 4 or first.x.shape != first.y.shape:
+    first = min((copy.x for copy in copies), key=lambda view: view.offset)
+    if len(first.shape) != 4 or any(copy.activation != NOTHING for copy in copies):
         return None
-    frames, channels, h, w = first.x.shape
-    rows, columns = first.x.strides[2:]
+    frames, channels, h, w = first.shape
+    rows, columns = first.strides[2:]
     if rows % side or columns % side or rows != columns * w * side:
         return None
-    strides = (*first.x.strides[:2], rows // side, columns // side)
-    picture = View(first.x.buffer, (frames, channels, h * side, w * side), strides, first.x.offset)
+    strides = (*first.strides[:2], rows // side, columns // side)
+    picture = View(first.buffer, (frames, channels, h * side, w * side), strides, first.offset)
     wanted = {
         picture.sliced(2, i, h, side).sliced(3, j, w, side)
         for i in range(side)
         for j in range(side)
     }
-    plain = all(isinstance(c, Unary) and c.activation == NOTHING for c in copies)
-    return picture if plain and {reads(copy)[0] for copy in copies} == wanted else None
+    return picture if {copy.x for copy in copies} == wanted else None
 
 
 def write_in_place(steps: Sequence[Step], kept: set[int]) -> list[Step]:

@@ -54,8 +54,8 @@ class Builder:
     def unable(self, node: Node, why: str) -> ModelError:
         """The error for a node that the engine lacks."""
         return ModelError(
-            f"the native engine cannot run {node.op} {node.name!r}: it {why}; use --engine tensorrt, "
-            "or ort-cuda"
+            f"the native engine cannot run {node.op} {node.name!r}: it {why}; use "
+            "--engine tensorrt, or ort-cuda"
         )
 
     def new(self, shape: Shape) -> View:
@@ -198,7 +198,7 @@ def _gemm(build: Builder, node: Node) -> View:
 def _linear(
     build: Builder, node: Node, y: View, weight: NDArray[Any], bias: NDArray[Any] | None
 ) -> None:
-    """y = x weightᵀ + bias for weight (out, in): a 1×1 convolution of a picture of single columns."""
+    """y = x weightᵀ + bias for weight (out, in): a 1×1 convolution of a picture one pixel wide."""
 
     def columns(view: View) -> View:
         frames, rows, channels = (1, *view.shape)[-3:]

@@ -8,7 +8,7 @@
 // Output     found: the candidates, CAPACITY rows of 6 floats: x0, y0, x1, y1, score, class; `count`
 //            how many there were (more than CAPACITY: the host has to do it), and after it how
 //            many cells had a score that is no number; `cells_of` their cells
-//            kept: up to MOST rows like those of found, by falling score; `counts`: how many
+//            kept: up to `most` rows like those of found, by falling score; `counts`: how many
 //            candidates there were, how many rows, and how many cells without a number; of both
 //            the next frame's are `step` values further on, all else lies without gaps
 // Convention corners in input pixels; a box must be finite, of positive size below HUGE
@@ -16,7 +16,7 @@
 //            nms: x: frame; block 256
 // Twin       app/inference/postprocess.py, before it maps to source pixels
 
-enum { CAPACITY = 1024, MOST = CAPACITY };
+enum { CAPACITY = 1024 };
 #define HUGE_PX 1e6f
 
 __device__ inline void keep(float* found, int* cells_of, int* count, int cell, float cx, float cy,
@@ -77,58 +77,57 @@ extern "C" __global__ void candidates_yolox(const float* __restrict__ raw,
              label);
 }
 
-__device__ inline bool before(const float* found, const int* cells_of, int a, int b, int n) {
-    if (a >= n || b >= n) return a < n;  // rows that are none go last
-    float sa = found[6 * a + 4], sb = found[6 * b + 4];
-    return sa != sb ? sa > sb : cells_of[a] < cells_of[b];
-}
-
 extern "C" __global__ void __launch_bounds__(256)
     nms(const float* __restrict__ found, const int* __restrict__ cells_of,
         const int* __restrict__ count, float* __restrict__ kept, int* __restrict__ counts,
-        int step, float iou) {
-    __shared__ int order[CAPACITY];
+        int step, int most, float iou) {
+    __shared__ int order[CAPACITY], cells[CAPACITY];
+    __shared__ float scores[CAPACITY], corners[4][CAPACITY], labels[CAPACITY];
     __shared__ unsigned char gone[CAPACITY];
-    __shared__ int number;
     int frame = blockIdx.x;
     found += 6 * CAPACITY * frame, cells_of += CAPACITY * frame, count += 2 * frame;
     kept += (long long)step * frame, counts += (long long)step * frame;
     int n = min(*count, (int)CAPACITY), t = threadIdx.x, size = 1;
     while (size < n) size *= 2;
-    for (int i = t; i < size; i += blockDim.x) order[i] = i, gone[i] = 0;
-    if (t == 0) number = 0;
+    for (int i = t; i < size; i += blockDim.x) {
+        order[i] = i, gone[i] = 0;
+        if (i < n) scores[i] = found[6 * i + 4], cells[i] = cells_of[i];
+    }
     __syncthreads();
+    auto before = [&](int a, int b) {
+        if (a >= n || b >= n) return a < n;  // rows that are none go last
+        return scores[a] != scores[b] ? scores[a] > scores[b] : cells[a] < cells[b];
+    };
     for (int k = 2; k <= size; k *= 2)  // bitonic sort, strongest first
         for (int j = k / 2; j > 0; j /= 2) {
             for (int i = t; i < size; i += blockDim.x) {
                 int other = i ^ j;
                 if (other <= i) continue;
-                bool rising = (i & k) == 0;
-                bool wrong = rising ? before(found, cells_of, order[other], order[i], n)
-                                    : before(found, cells_of, order[i], order[other], n);
-                if (wrong) {
-                    int saved = order[i];
-                    order[i] = order[other];
-                    order[other] = saved;
-                }
+                int a = order[i], b = order[other];
+                if ((i & k) == 0 ? before(b, a) : before(a, b)) order[i] = b, order[other] = a;
             }
             __syncthreads();
         }
-    for (int i = 0; i < n; ++i) {
-        if (gone[i]) continue;  // the same for all threads: written before the last barrier
-        const float* a = found + 6 * order[i];
-        if (t == 0 && number < MOST) {
-            for (int k = 0; k < 6; ++k) kept[6 * number + k] = a[k];
-            ++number;
-        }
-        float area = (a[2] - a[0]) * (a[3] - a[1]);
+    for (int i = t; i < n; i += blockDim.x) {
+        const float* row = found + 6 * order[i];
+        for (int k = 0; k < 4; ++k) corners[k][i] = row[k];
+        labels[i] = row[5];
+    }
+    __syncthreads();
+    int number = 0;  // the same for all threads, as `gone` is: written before the last barrier
+    for (int i = 0; i < n && number < most; ++i) {
+        if (gone[i]) continue;
+        float x0 = corners[0][i], y0 = corners[1][i], x1 = corners[2][i], y1 = corners[3][i];
+        float* row = kept + 6 * number++;
+        if (t < 4) row[t] = corners[t][i];
+        if (t == 4) row[4] = scores[order[i]], row[5] = labels[i];
+        float area = (x1 - x0) * (y1 - y0);
         for (int j = i + 1 + t; j < n; j += blockDim.x) {
-            const float* b = found + 6 * order[j];
-            if (gone[j] || a[5] != b[5]) continue;
-            float w = fminf(a[2], b[2]) - fmaxf(a[0], b[0]);
-            float h = fminf(a[3], b[3]) - fmaxf(a[1], b[1]);
+            if (gone[j] || labels[i] != labels[j]) continue;
+            float w = fminf(x1, corners[2][j]) - fmaxf(x0, corners[0][j]);
+            float h = fminf(y1, corners[3][j]) - fmaxf(y0, corners[1][j]);
             float inner = fmaxf(w, 0.0f) * fmaxf(h, 0.0f);
-            float other = (b[2] - b[0]) * (b[3] - b[1]);
+            float other = (corners[2][j] - corners[0][j]) * (corners[3][j] - corners[1][j]);
             if (inner > iou * (area + other - inner)) gone[j] = 1;
         }
         __syncthreads();

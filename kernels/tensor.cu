@@ -1,17 +1,18 @@
 // Everything of a network that is no convolution.
 //
 // Purpose    element by element (unary, binary) on tensors of up to 6 axes with any strides, which
-//            also copies and transposes; pooling, resizing, softmax.
+//            also copies and transposes; pooling, resizing, softmax, products of matrices.
 // Input      offsets are in the pointers; sizes s0..s5 of y, and for each tensor the distance d0..d5
 //            between neighbours along each axis, in elements (0: the same value again)
-//            pool, resize: x, y (frames, channels, h, w); rows and lines without gaps, channels
-//            `x_step`, `y_step` and frames `x_frame`, `y_frame` apart
+//            pool, resize: x, y (frames, channels, h, w); rows without gaps, pixels `x_pixel`,
+//            channels `x_step`, frames `x_frame` apart, and so for y
 // Types      x, a, b: float, or half with -DHALF_IN; y: float, or half with -DHALF_OUT; all that is
 //            computed is float
-// Grid       unary, binary: one thread an element of y; block 256
-//            pool, resize: x: 256 output pixels, y: channel, z: frame; block 256
+//            matmul: y = a b for the last two of four axes; the second has `many` elements
+// Grid       one thread an element of y; block 256
 //            softmax: one block of 32 a row
-// Twin       tests/gpu/step_twins.py
+//            matmul: one block of 256 a TILE x TILE of y
+// Twin       tests/cuda/step_twins.py
 
 #if defined(HALF_IN) || defined(HALF_OUT)
 #include <cuda_fp16.h>
@@ -32,7 +33,7 @@ typedef __half output_t;
 typedef float output_t;
 #endif
 
-enum { NONE, CLIP, LEAKY, EXP, SIGMOID, SILU, HARDSIGMOID, HARDSILU };
+enum { NONE, CLIP, LEAKY, EXP, SIGMOID, SILU, HARDSIGMOID, HARDSILU, ERF };
 enum { ADD, SUB, MUL, DIV };
 
 __device__ inline float unit(float v) { return v < 0 ? 0 : v > 1 ? 1 : v; }
@@ -46,6 +47,7 @@ __device__ inline float activate(float v, int kind, float p, float q) {
         case SILU: return v / (1.0f + expf(-v));
         case HARDSIGMOID: return unit(v * p + q);
         case HARDSILU: return v * unit(v * p + q);
+        case ERF: return erff(v);
         default: return v;
     }
 }
@@ -77,52 +79,74 @@ extern "C" __global__ void binary(const input_t* __restrict__ a, const input_t* 
     put(y + i0 * y0 + i1 * y1 + i2 * y2 + i3 * y3 + i4 * y4 + i5 * y5, activate(v, kind, p, q));
 }
 
+// Planes of channels: how they lie, and which value of y a thread computes.
+struct Planes {
+    int h, w, step, pixel, frame;
+    __device__ long long at(int of_frame, int channel, int y, int x) const {
+        return (long long)of_frame * frame + channel * step + (y * w + x) * pixel;
+    }
+};
+struct Place {
+    int frame, channel, y, x;
+    __device__ Place(const Planes& out, int channels, int i) {
+        int pixels = out.h * out.w, at = i % (pixels * channels);
+        frame = i / (pixels * channels);
+        // neighbours take neighbours
+        channel = out.step == 1 ? at % channels : at / pixels;
+        int p = out.step == 1 ? at / channels : at % pixels;
+        y = p / out.w, x = p % out.w;
+    }
+};
+
 // `mean`: 0 the largest, 1 the mean of what lies inside, 2 the mean with padding counted
-extern "C" __global__ void pool(const input_t* __restrict__ x, output_t* __restrict__ y, int in_h,
-                                int in_w, int x_step, int x_frame, int out_h, int out_w, int y_step,
-                                int y_frame, int kh, int kw, int stride_h, int stride_w, int pad_h,
-                                int pad_w, int mean) {
-    int pixel = blockIdx.x * blockDim.x + threadIdx.x, channel = blockIdx.y, frame = blockIdx.z;
-    if (pixel >= out_h * out_w) return;
-    int top = pixel / out_w * stride_h - pad_h, left = pixel % out_w * stride_w - pad_w;
-    const input_t* plane = x + (long long)frame * x_frame + (long long)channel * x_step;
+extern "C" __global__ void pool(const input_t* __restrict__ x, output_t* __restrict__ y, int count,
+                                int channels, int in_h, int in_w, int x_step, int x_pixel, int x_frame,
+                                int out_h, int out_w, int y_step, int y_pixel, int y_frame, int kh,
+                                int kw, int stride_h, int stride_w, int pad_h, int pad_w, int mean) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    Planes in = {in_h, in_w, x_step, x_pixel, x_frame}, out = {out_h, out_w, y_step, y_pixel, y_frame};
+    Place to(out, channels, i);
+    int top = to.y * stride_h - pad_h, left = to.x * stride_w - pad_w;
     float best = -INFINITY, sum = 0;
     int inside = 0;
-    for (int i = max(top, 0); i < min(top + kh, in_h); ++i)
-        for (int j = max(left, 0); j < min(left + kw, in_w); ++j) {
-            float v = number(plane[i * in_w + j]);
+    for (int row = max(top, 0); row < min(top + kh, in_h); ++row)
+        for (int column = max(left, 0); column < min(left + kw, in_w); ++column) {
+            float v = number(x[in.at(to.frame, to.channel, row, column)]);
             best = v > best || isnan(v) ? v : best;  // once NaN it stays: nothing is above it
             sum += v;
             ++inside;
         }
     float v = mean == 0 ? best : sum / (mean == 1 ? inside : kh * kw);
-    put(y + (long long)frame * y_frame + (long long)channel * y_step + pixel, v);
+    put(y + out.at(to.frame, to.channel, to.y, to.x), v);
 }
 
 // `mode`: 0 nearest, 1 linear with half-pixel centres, 2 linear from the corner
-extern "C" __global__ void resize(const input_t* __restrict__ x, output_t* __restrict__ y, int in_h,
-                                  int in_w, int x_step, int x_frame, int out_h, int out_w,
-                                  int y_step, int y_frame, int mode) {
-    int pixel = blockIdx.x * blockDim.x + threadIdx.x, channel = blockIdx.y, frame = blockIdx.z;
-    if (pixel >= out_h * out_w) return;
-    int oy = pixel / out_w, ox = pixel % out_w;
-    const input_t* plane = x + (long long)frame * x_frame + (long long)channel * x_step;
+extern "C" __global__ void resize(const input_t* __restrict__ x, output_t* __restrict__ y, int count,
+                                  int channels, int in_h, int in_w, int x_step, int x_pixel,
+                                  int x_frame, int out_h, int out_w, int y_step, int y_pixel,
+                                  int y_frame, int mode) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    Planes in = {in_h, in_w, x_step, x_pixel, x_frame}, out = {out_h, out_w, y_step, y_pixel, y_frame};
+    Place to(out, channels, i);
+    auto value = [&](int row, int column) { return number(x[in.at(to.frame, to.channel, row, column)]); };
     float v;
     if (mode == 0) {
-        v = number(plane[oy * in_h / out_h * in_w + ox * in_w / out_w]);
+        v = value(to.y * in_h / out_h, to.x * in_w / out_w);
     } else {
         float shift = mode == 1 ? 0.5f : 0.0f;
-        float fy = (oy + shift) * ((float)in_h / out_h) - shift;
-        float fx = (ox + shift) * ((float)in_w / out_w) - shift;
+        float fy = (to.y + shift) * ((float)in_h / out_h) - shift;
+        float fx = (to.x + shift) * ((float)in_w / out_w) - shift;
         fy = fminf(fmaxf(fy, 0.0f), in_h - 1.0f);
         fx = fminf(fmaxf(fx, 0.0f), in_w - 1.0f);
         int y0 = (int)fy, x0 = (int)fx, y1 = min(y0 + 1, in_h - 1), x1 = min(x0 + 1, in_w - 1);
         fy -= y0, fx -= x0;
-        float upper = number(plane[y0 * in_w + x0]) * (1 - fx) + number(plane[y0 * in_w + x1]) * fx;
-        float lower = number(plane[y1 * in_w + x0]) * (1 - fx) + number(plane[y1 * in_w + x1]) * fx;
+        float upper = value(y0, x0) * (1 - fx) + value(y0, x1) * fx;
+        float lower = value(y1, x0) * (1 - fx) + value(y1, x1) * fx;
         v = upper * (1 - fy) + lower * fy;
     }
-    put(y + (long long)frame * y_frame + (long long)channel * y_step + pixel, v);
+    put(y + out.at(to.frame, to.channel, to.y, to.x), v);
 }
 
 extern "C" __global__ void softmax(const input_t* __restrict__ x, output_t* __restrict__ y, int columns) {
@@ -134,4 +158,27 @@ extern "C" __global__ void softmax(const input_t* __restrict__ x, output_t* __re
     for (int i = threadIdx.x; i < columns; i += 32) sum += expf(number(from[i]) - most);
     for (int k = 16; k; k /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, k);
     for (int i = threadIdx.x; i < columns; i += 32) put(to + i, expf(number(from[i]) - most) / sum);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    matmul(const input_t* __restrict__ a, const input_t* __restrict__ b, output_t* __restrict__ y, int m,
+           int n, int k, int many, int a0, int a1, int a2, int a3, int b0, int b1, int b2, int b3, int y0,
+           int y1, int y2, int y3) {
+    enum { TILE = 16 };
+    __shared__ float rows[TILE][TILE], columns[TILE][TILE + 1];
+    int across = (n + TILE - 1) / TILE, down = (m + TILE - 1) / TILE, i = threadIdx.x / TILE;
+    int block = blockIdx.x / (across * down), tile = blockIdx.x % (across * down);
+    int j = threadIdx.x % TILE, row = tile / across * TILE + i, column = tile % across * TILE + j;
+    a += (long long)(block / many) * a0 + (long long)(block % many) * a1;
+    b += (long long)(block / many) * b0 + (long long)(block % many) * b1;
+    y += (long long)(block / many) * y0 + (long long)(block % many) * y1;
+    float sum = 0;
+    for (int first = 0; first < k; first += TILE) {
+        rows[i][j] = row < m && first + j < k ? number(a[row * a2 + (first + j) * a3]) : 0;
+        columns[i][j] = column < n && first + i < k ? number(b[(first + i) * b2 + column * b3]) : 0;
+        __syncthreads();
+        for (int c = 0; c < TILE; ++c) sum += rows[i][c] * columns[c][j];
+        __syncthreads();
+    }
+    if (row < m && column < n) put(y + row * y2 + column * y3, sum);
 }

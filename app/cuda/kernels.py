@@ -147,7 +147,7 @@ CACHE_ENV = "KESTREL_CUBIN_CACHE"
 _TYPES = ((), ("HALF_IN",), ("HALF_IN", "HALF_OUT"))
 VARIANTS: dict[str, tuple[tuple[str, ...], ...]] = {  # -D of each file, as it is used
     "preprocess": ((), ("HALF",)),
-    "conv": _TYPES,
+    "conv": (*_TYPES, ("HALF_IN", "EIGHT"), ("HALF_IN", "HALF_OUT", "EIGHT")),
     "tensor": _TYPES,
     "postprocess": ((),),
 }
@@ -182,10 +182,10 @@ def load_module(context: GpuContext, name: str, *, defines: Sequence[str] = ()) 
     return context.modules[key]
 
 
-def load_kernel(module: Any, name: str, signature: str) -> Callable[..., None]:
+def load_kernel(module: Any, name: str, signature: Sequence[str]) -> Callable[..., None]:
     """The kernel ``name`` of a module: call it with (grid, block, stream, *arguments).
 
-    ``signature``: PyCUDA's letters, P for a pointer, i and f for 32-bit numbers.
+    ``signature``: PyCUDA's letters, P for a pointer, i and f for 32-bit numbers, 9s for 9 bytes.
     """
     function = module.get_function(name)
     function.prepare(signature)

@@ -21,7 +21,7 @@ from .kernels import load_kernel, load_module
 from .native.engine import SlotNetwork
 
 CAPACITY = 1024  # candidates, as in kernels/postprocess.cu
-MOST = CAPACITY  # boxes: the limit of the run is applied once they are clipped
+MOST = CAPACITY  # boxes
 THREADS = 256
 LEAD = 8  # floats before the rows: candidates, boxes, cells that are NaN, room for alignment
 STEP = LEAD + MOST * 6  # floats of a frame's results
@@ -42,7 +42,7 @@ class DeviceBoxes:
         self._driver = driver
         module = load_module(context, "postprocess")
         self._decode = load_kernel(module, kernel.name, "PPPPPiif")
-        self._nms = load_kernel(module, "nms", "PPPPPif")
+        self._nms = load_kernel(module, "nms", "PPPPPiif")
         grid = kernel.grid(head)
         self._grid = driver.mem_alloc(grid.nbytes)
         driver.memcpy_htod(self._grid, grid)
@@ -57,8 +57,9 @@ class DeviceBoxes:
         self._sizes = np.int32(len(grid)), np.int32(head.classes)
         self._blocks = -(-len(grid) // THREADS)
 
-    def refresh(self, *, mapped: bool, score: float, iou: float) -> bool:
-        """Take over thresholds, and have memory of this kind for the results.
+    def refresh(self, *, mapped: bool, score: float, iou: float, most: int) -> bool:
+        """Take over thresholds, and have memory of this kind for the results. ``most``: so many
+        boxes of a frame will be kept.
 
         Nothing may be pending. Whether what was captured before is no longer true.
         """
@@ -74,7 +75,9 @@ class DeviceBoxes:
         counts = int(self._result.device)
         kept = counts + LEAD * 4
         self._decode_with = (self._grid, *candidates, *self._sizes, np.float32(score))
-        self._nms_with = (*candidates, kept, counts, np.int32(STEP), np.float32(iou))
+        # twice as many: those that lie in the padding go afterwards
+        ends = np.int32(min(MOST, 2 * most))
+        self._nms_with = (*candidates, kept, counts, np.int32(STEP), ends, np.float32(iou))
         self._with = mapped, score, iou
         return True
 
@@ -150,7 +153,9 @@ class DetectionReadback:
         if self._boxes is None:
             return False
         limits = self._limits
-        return self._boxes.refresh(mapped=mapped, score=limits.score, iou=limits.iou)
+        return self._boxes.refresh(
+            mapped=mapped, score=limits.score, iou=limits.iou, most=limits.most
+        )
 
     def enqueue(self, frames: int) -> None:
         """Find the boxes of so many frames, where the device can."""

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
-from app.cuda.native.ir import Binary, Conv, Pool, Resize, Softmax, Step, Unary, View
+from app.cuda.native.ir import (
+    Binary,
+    Conv,
+    Depthwise,
+    MatMul,
+    Pool,
+    Resize,
+    Softmax,
+    Step,
+    Unary,
+    View,
+)
 from app.cuda.native.lower import Program
+from app.cuda.native.schedule import waves
 
 
 def run(program: Program, x: np.ndarray) -> list[np.ndarray]:
@@ -20,9 +34,17 @@ def run(program: Program, x: np.ndarray) -> list[np.ndarray]:
         return as_strided(start, view.shape, [s * 4 for s in view.strides])
 
     at(program.input)[...] = x
-    for step in program.steps:
-        at(step.y)[...] = result(step, at)
+    for step in (*program.once, *(step for wave in waves(program) for step in wave)):
+        execute(step, at)
     return [at(view).copy() for view in program.outputs]
+
+
+def execute(step: Step, at) -> None:
+    """A step in the memory of which ``at`` gives views."""
+    at(step.y)[...] = result(step, at)
+    if isinstance(step, Conv) and step.also is not None:
+        ry, rx = (step.also.shape[i] // step.y.shape[i] for i in (2, 3))
+        at(step.also)[...] = at(step.y).repeat(ry, axis=2).repeat(rx, axis=3)
 
 
 def result(step: Step, at) -> np.ndarray:
@@ -37,6 +59,8 @@ def result(step: Step, at) -> np.ndarray:
             a, b = at(step.a), at(step.b)
             value = {"add": a + b, "sub": a - b, "mul": a * b}.get(step.op)
             return activated(a / b if value is None else value, step.activation)
+        case MatMul():
+            return at(step.a) @ at(step.b)
         case Unary():
             return activated(at(step.x), step.activation)
         case Softmax():
@@ -59,6 +83,8 @@ def activated(v: np.ndarray, activation) -> np.ndarray:
             return sigmoid(v)
         case "silu":
             return v * sigmoid(v)
+        case "erf":
+            return np.vectorize(math.erf, otypes=[np.float32])(v)
         case "hardsigmoid":
             return np.clip(v * p + q, 0, 1)
         case "hardsilu":
@@ -86,6 +112,8 @@ def windows(x, y_shape, *, kernel, stride, pad, fill, dilation=(1, 1)) -> np.nda
 
 
 def convolved(step: Conv, x: np.ndarray, added: np.ndarray | None) -> np.ndarray:
+    if step.before is not None:
+        x = depthwise(step.before, x, step.y.shape)
     out, per_group, kh, kw = step.weight.shape
     y_shape = step.y.shape
     view = windows(
@@ -109,6 +137,14 @@ def convolved(step: Conv, x: np.ndarray, added: np.ndarray | None) -> np.ndarray
     if step.late:
         return activated(total, step.activation) + added
     return activated(total + added, step.activation)
+
+
+def depthwise(step: Depthwise, x: np.ndarray, y_shape) -> np.ndarray:
+    """Each channel convolved for itself."""
+    how = {name: getattr(step, name) for name in ("stride", "pad", "dilation")}
+    view = windows(x, y_shape, kernel=step.weight.shape[2:], fill=0, **how)
+    total = np.einsum("nchwij,cij->nchw", view, step.weight[:, 0])
+    return activated(total + step.bias[None, :, None, None], step.activation)
 
 
 def pooled(step: Pool, x: np.ndarray, y_shape) -> np.ndarray:

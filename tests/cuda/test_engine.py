@@ -14,7 +14,7 @@ from app.cuda.native.engine import NativeNetwork, Weights
 from app.cuda.native.ir import Conv, read_static_graph
 from app.cuda.native.lower import lower
 from app.models.onnx_session import open_session
-from tests.cuda.test_lower import SIZES
+from tests.cuda.test_lower import SIZES, attention
 from tests.shelf_kit import REAL, asset
 
 pytestmark = pytest.mark.gpu
@@ -84,35 +84,73 @@ NODES = [
 ]
 
 
-@pytest.fixture
-def small(tmp_path):
-    return save_small(tmp_path, 1)
+SHAPES = {
+    "stem": (24, 3, 3, 3),
+    "depth": (24, 1, 5, 5),
+    "point": (70, 24, 1, 1),
+    "grouped": (40, 35, 3, 3),
+    "last": (5, 110, 1, 1),
+}
+
+# channels by eights: what lies between the picture and the outputs has its channels last
+EIGHTS = [
+    helper.make_node("Conv", ["x", "stem"], ["a"], pads=[1, 1, 1, 1], strides=[2, 2]),
+    helper.make_node("Relu", ["a"], ["b"]),
+    helper.make_node("Conv", ["b", "depth"], ["c"], pads=[2, 2, 2, 2], group=24),
+    helper.make_node("LeakyRelu", ["c"], ["d"]),
+    helper.make_node("Conv", ["d", "point"], ["e"]),
+    helper.make_node("Conv", ["e", "wide"], ["f"], pads=[1, 1, 1, 1], strides=[2, 2]),
+    helper.make_node("Relu", ["f"], ["g"]),
+    helper.make_node("AveragePool", ["e"], ["i"], kernel_shape=[2, 2], strides=[2, 2],
+                     pads=[1] * 4),
+    helper.make_node("Conv", ["e", "side"], ["j"], pads=[1, 1, 1, 1], strides=[2, 2]),
+    helper.make_node("Add", ["j", "i"], ["k"]),
+    helper.make_node("Concat", ["g", "k"], ["l"], axis=1),
+    helper.make_node("Conv", ["l", "deep"], ["m"], pads=[1, 1, 1, 1], group=72),
+    helper.make_node("Conv", ["m", "narrow"], ["n"]),
+    helper.make_node("Resize", ["n", "", "scales"], ["o"], mode="nearest", nearest_mode="floor",
+                     coordinate_transformation_mode="asymmetric"),
+    helper.make_node("Conv", ["o", "last"], ["boxes"]),
+    helper.make_node("Conv", ["n", "spread"], ["shares"], dilations=[2, 2], pads=[2, 2, 2, 2]),
+]  # fmt: skip
+EIGHTHS = {
+    "stem": (24, 3, 3, 3),
+    "depth": (24, 1, 5, 5),
+    "point": (40, 24, 1, 1),
+    "wide": (32, 40, 3, 3),
+    "side": (40, 40, 3, 3),
+    "deep": (72, 1, 3, 3),
+    "narrow": (16, 72, 1, 1),
+    "last": (5, 16, 1, 1),
+    "spread": (110, 16, 3, 3),
+}
 
 
-def save_small(tmp_path, frames):
+@pytest.fixture(params=["small", "eights"])
+def small(tmp_path, request):
+    if request.param == "small":
+        return save_small(tmp_path, 1)
+    return save_small(tmp_path, 1, EIGHTS, EIGHTHS, sides=(18, 9))
+
+
+def save_small(tmp_path, frames, nodes=NODES, shapes=SHAPES, sides=(8, 8)):
     """An ONNX file with a step of nearly every kind, 33×33 pixels; one output reads a tensor that
     a convolution reads too."""
     chance = np.random.default_rng(1)
-    shapes = {
-        "stem": (24, 3, 3, 3),
-        "depth": (24, 1, 5, 5),
-        "point": (70, 24, 1, 1),
-        "grouped": (40, 35, 3, 3),
-        "last": (5, 110, 1, 1),
-    }
     weights = {
         name: (chance.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
         for name, shape in shapes.items()
     }
     weights["hundreds"] = np.array([300.0], np.float32)
+    weights["scales"] = np.array([1, 1, 2, 2], np.float32)
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
-        NODES,
+        nodes,
         "small",
         [value("x", TensorProto.FLOAT, (frames, 3, 33, 33))],
         [
-            value("boxes", TensorProto.FLOAT, (frames, 5, 8, 8)),
-            value("shares", TensorProto.FLOAT, (frames, 110, 8, 8)),
+            value(name, TensorProto.FLOAT, (frames, channels, side, side))
+            for name, channels, side in zip(("boxes", "shares"), (5, 110), sides, strict=True)
         ],
         [numpy_helper.from_array(v, k) for k, v in weights.items()],
     )
@@ -129,10 +167,13 @@ def compare(path, tolerance, **how):
         assert np.abs(mine - theirs).max() <= tolerance * np.abs(theirs).max()
 
 
+@pytest.mark.parametrize("how", [(), (EIGHTS, EIGHTHS, (18, 9))], ids=["small", "eights"])
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "half"])
-def test_each_frame_of_a_batch_gets_the_very_numbers_that_it_gets_alone(device, tmp_path, half):
+def test_each_frame_of_a_batch_gets_the_very_numbers_that_it_gets_alone(
+    device, tmp_path, half, how
+):
     """To the bit, whichever run has room for them, and whatever ran in the memory before."""
-    path = save_small(tmp_path, "frames")
+    path = save_small(tmp_path, "frames", *how)
     x = np.random.default_rng(3).standard_normal((4, 3, 33, 33)).astype(np.float32)
     alone = [on_device(path, (33, 33), one[None], half=half) for one in x]
     parts = [x, x[2:3], x[:3], x[1:3]]
@@ -203,11 +244,12 @@ def test_tensor_cores_sum_in_float32(device, small):
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("tile", TILES)
 def test_every_tile_gives_the_same(device, small, monkeypatch, tile, half):
-    monkeypatch.setattr(ConvAutotuner, "_by_rule", lambda self, size: tile)
+    monkeypatch.setattr(ConvAutotuner, "_by_rule", lambda self, sizes: tile)
     compare(small, 3e-3 if half else 1e-5, half=half)
 
 
-def test_tiles_are_measured_once_and_remembered(device, small, monkeypatch, tmp_path):
+def test_tiles_are_measured_once_and_remembered(device, monkeypatch, tmp_path):
+    small = save_small(tmp_path, 1)
     monkeypatch.setenv("KESTREL_CUBIN_CACHE", str(tmp_path))
     compare(small, 3e-3, half=True, tune=True)
     (file,) = tmp_path.glob("tiles-*.json")
@@ -233,6 +275,12 @@ def test_a_part_that_is_made_after_another_was_read_is_half_as_the_whole(device,
     ]
     weights = {name: square(8 if name != "w" else 3) for name in "wvu"}
     compare(saved(tmp_path, nodes, weights, (1, 16, 33, 33)), 3e-3, half=True)
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "half"])
+def test_products_of_matrices(device, tmp_path, half):
+    nodes, weights, y_shape = attention(33 * 33)
+    compare(saved(tmp_path, nodes, weights, y_shape), 1e-2 if half else 1e-5, half=half)
 
 
 def test_numbers_beyond_half_precision_are_refused_with_the_cure(device, tmp_path):

@@ -6,9 +6,19 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from app.core.errors import ModelError
-from app.cuda.native.ir import Binary, Conv, Unary, View, read_static_graph, row_major
+from app.cuda.native.ir import (
+    Binary,
+    Conv,
+    Unary,
+    View,
+    may_overlap,
+    moved,
+    read_static_graph,
+    row_major,
+)
 from app.cuda.native.launch import KINDS
-from app.cuda.native.lower import lower
+from app.cuda.native.lower import halved, lower
+from app.cuda.native.schedule import waves
 from app.models.onnx_session import open_session
 from app.models.store import default_model, find_model
 from tests.cuda.step_twins import run
@@ -80,6 +90,161 @@ def test_silu_and_a_residual_become_part_of_the_convolution(tmp_path):
     first, second = program.steps
     assert isinstance(first, Conv) and first.activation[0] == "silu"
     assert isinstance(second, Conv) and second.late and second.activation[0] == "clip"
+
+
+def launches(program):
+    """How many steps each launch takes."""
+    return [len(wave) for wave in waves(program)]
+
+
+def test_the_default_network_takes_at_most_six_tenths_of_the_launches_that_its_steps_would():
+    """147 of them, one a step, before steps were fused and launched together."""
+    program = halved(lower(read_static_graph(default_model().weights, (320, 320))))
+    assert len(waves(program)) <= 0.6 * 147
+    dense = [s for s in program.steps if isinstance(s, Conv) and s.kernel != "depthwise"]
+    assert [s.eight for s in dense] == [False] + [True] * (len(dense) - 1)  # but for the picture
+
+
+def test_a_depthwise_convolution_becomes_part_of_the_one_after_it(tmp_path):
+    nodes = [
+        node("Conv", ["x", "d"], ["a"], pads=[2, 2, 2, 2], strides=[2, 2], group=3),
+        node("Relu", ["a"], ["b"]),
+        node("Conv", ["b", "p"], ["c"]),
+        node("Relu", ["c"], ["y"]),
+    ]
+    constants = {"d": weight(3, 1, 5, 5), "p": weight(8, 3, 1, 1)}
+    (step,) = compare(graph(tmp_path, nodes, constants, (1, 8, 8, 8)), (16, 16)).steps
+    assert step.before.activation[0] == step.activation[0] == "clip"
+
+
+def test_a_depthwise_convolution_that_others_read_too_stays(tmp_path):
+    nodes = [
+        node("Conv", ["x", "d"], ["a"], pads=[1, 1, 1, 1], group=3),
+        node("Conv", ["a", "p"], ["b"]),
+        node("Add", ["a", "b"], ["y"]),
+    ]
+    constants = {"d": weight(3, 1, 3, 3), "p": weight(3, 3, 1, 1)}
+    program = compare(graph(tmp_path, nodes, constants, (1, 3, 16, 16)), (16, 16))
+    assert [s.kernel for s in program.steps] == ["depthwise", "dense"]
+
+
+def test_convolutions_that_do_not_wait_for_each_other_share_a_launch(tmp_path):
+    nodes = [
+        node("Conv", ["x", "w"], ["a"]),
+        node("Conv", ["x", "v"], ["b"]),
+        node("Conv", ["a", "u"], ["c"]),
+        node("Concat", ["b", "c"], ["y"], axis=1),
+    ]
+    constants = {"w": weight(4, 3, 1, 1), "v": weight(5, 3, 1, 1), "u": weight(4, 4, 1, 1)}
+    program = compare(graph(tmp_path, nodes, constants, (1, 9, 16, 16)), (16, 16))
+    assert launches(program) == [2, 1]
+
+
+@pytest.mark.parametrize("pads", [[1, 1, 1, 1], [0, 0, 0, 0]])
+def test_every_second_pixel_as_channels_is_a_larger_window(tmp_path, pads):
+    """As YOLOX's first layer, exported by slices."""
+    ends, constants = [], {"axes": np.array([2, 3]), "steps": np.array([2, 2])}
+    nodes = []
+    for i, (dy, dx) in enumerate([(0, 0), (1, 0), (0, 1), (1, 1)]):
+        constants |= {f"from{i}": np.array([dy, dx]), "to": np.array([999, 999])}
+        nodes.append(node("Slice", ["x", f"from{i}", "to", "axes", "steps"], [f"s{i}"]))
+        ends.append(f"s{i}")
+    nodes += [node("Concat", ends, ["a"], axis=1), node("Conv", ["a", "w"], ["y"], pads=pads)]
+    side = 8 if pads[0] else 6
+    path = graph(tmp_path, nodes, constants | {"w": weight(5, 12, 3, 3)}, (1, 5, side, side))
+    (step,) = compare(path, (16, 16)).steps
+    assert step.weight.shape == (5, 3, 6, 6) and step.stride == (2, 2)
+
+
+def test_an_enlarged_result_is_written_by_its_convolution(tmp_path):
+    nodes = [
+        node("Conv", ["x", "w"], ["a"], strides=[2, 2]),
+        node("Resize", ["a", "", "scales"], ["b"], mode="nearest", nearest_mode="floor",
+             coordinate_transformation_mode="asymmetric"),
+        node("Concat", ["b", "x"], ["c"], axis=1),
+        node("Conv", ["c", "v"], ["d"], strides=[2, 2]),
+        node("Add", ["a", "d"], ["y"]),
+    ]  # fmt: skip
+    scales = np.array([1, 1, 2, 2], np.float32)
+    constants = {"w": weight(4, 3, 1, 1), "v": weight(4, 7, 1, 1), "scales": scales}
+    program = compare(graph(tmp_path, nodes, constants, (1, 4, 8, 8)), (16, 16))
+    assert [type(s) for s in program.steps] == [Conv, Unary, Conv]  # x is nobody's result
+    assert program.steps[0].also is not None
+
+
+def test_a_head_writes_its_rows_at_once(tmp_path):
+    """Boxes as they are, scores after the sigmoid, cells by rows, constants beside them."""
+    nodes = [
+        node("Conv", ["x", "w"], ["a"]),
+        node("Reshape", ["a", "flat"], ["b"]),
+        node("Split", ["b", "sizes"], ["box", "score"], axis=1),
+        node("Sigmoid", ["score"], ["s"]),
+        node("Concat", ["box", "s", "fixed"], ["c"], axis=1),
+        node("Transpose", ["c"], ["y"], perm=[0, 2, 1]),
+    ]
+    constants = {
+        "w": weight(6, 3, 1, 1),
+        "flat": np.array([1, 6, 256], np.int64),
+        "sizes": np.array([4, 2], np.int64),
+        "fixed": weight(1, 2, 256),
+    }
+    program = compare(graph(tmp_path, nodes, constants, (1, 256, 8)), (16, 16))
+    assert [s.activation[0] for s in program.steps] == ["none", "sigmoid"]
+    assert len(program.once) == 1 and launches(program) == [2]
+
+
+def test_two_activations_of_the_same_channels_stay_two(tmp_path):
+    nodes = [
+        node("Conv", ["x", "w"], ["a"]),
+        node("Sigmoid", ["a"], ["b"]),
+        node("Relu", ["a"], ["c"]),
+        node("Concat", ["b", "c"], ["y"], axis=1),
+    ]
+    compare(graph(tmp_path, nodes, {"w": weight(4, 3, 1, 1)}, (1, 8, 16, 16)), (16, 16))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_moved_view_shows_the_same_elements(seed):
+    """Of a tensor in a random layout and a part of it, after a copy to another random layout."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in rng.integers(1, 5, 4))
+    size = int(np.prod(shape))
+
+    def anyhow(buffer):
+        order = rng.permutation(4)
+        view = View(
+            buffer, tuple(shape[a] for a in order), row_major(tuple(shape[a] for a in order))
+        )
+        return view.permuted([int(a) for a in np.argsort(order)])
+
+    source, target, part = anyhow(0), anyhow(1), anyhow(0)
+    if seed % 2:
+        part = source
+    for axis, n in enumerate(shape):
+        start = int(rng.integers(n))
+        part = part.sliced(axis, start, int(rng.integers(1, n - start + 1)))
+    memory = [np.arange(size), np.full(size, -1)]
+
+    def at(view):
+        start = memory[view.buffer][view.offset :]
+        return np.lib.stride_tricks.as_strided(start, view.shape, [s * 8 for s in view.strides])
+
+    at(target)[...] = at(source)
+    found = moved(part, source, target)
+    if found is not None:
+        assert (at(found) == at(part)).all()
+    else:
+        assert not seed % 2  # a box of the source is always one of the target
+    assert may_overlap(part, source)
+    assert may_overlap(part, part.sliced(0, 0, 1))
+
+
+def test_parts_of_a_tensor_do_not_overlap_whatever_its_layout():
+    whole = View(0, (2, 16, 4, 5), row_major((2, 16, 4, 5)))
+    last = View(0, (2, 4, 5, 16), row_major((2, 4, 5, 16))).permuted([0, 3, 1, 2])
+    for view in (whole, last):
+        assert not may_overlap(view.sliced(1, 0, 8), view.sliced(1, 8, 8))
+        assert may_overlap(view.sliced(1, 0, 9), view.sliced(1, 8, 8))
 
 
 def test_an_activation_after_the_sum_is_fused_too(tmp_path):
@@ -174,10 +339,63 @@ def test_pooling(tmp_path, op, attributes, out):
     compare(graph(tmp_path, nodes, {}, (1, 3, out, out)), (16, 16))
 
 
+def attention(rows=256):
+    """Scores of all pixels for each other, as YOLO11 has them; then two linear layers and GELU."""
+    nodes = [
+        node("Conv", ["x", "w"], ["a"]),
+        node("Reshape", ["a", "heads"], ["b"]),
+        node("Split", ["b", "sizes"], ["q", "k", "v"], axis=2),
+        node("Transpose", ["q"], ["t"], perm=[0, 1, 3, 2]),
+        node("MatMul", ["t", "k"], ["s"]),
+        node("Softmax", ["s"], ["p"], axis=-1),
+        node("Transpose", ["p"], ["u"], perm=[0, 1, 3, 2]),
+        node("MatMul", ["v", "u"], ["m"]),
+        node("Reshape", ["m", "flat"], ["n"]),
+        node("Transpose", ["n"], ["r"], perm=[0, 2, 1]),
+        node("MatMul", ["r", "linear"], ["l"]),
+        node("Erf", ["l"], ["e"]),
+        node("Mul", ["l", "e"], ["y"]),
+    ]
+    constants = {
+        "w": weight(16, 3, 1, 1),
+        "heads": np.array([1, 2, 8, rows], np.int64),
+        "sizes": np.array([2, 2, 4], np.int64),
+        "flat": np.array([1, 8, rows], np.int64),
+        "linear": weight(8, 24),
+    }
+    return nodes, constants, (1, rows, 24)
+
+
+def test_attention_and_linear_layers(tmp_path):
+    program = compare(graph(tmp_path, *attention()), (16, 16))
+    assert [type(s).__name__ for s in program.steps].count("MatMul") == 2
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "y_shape"),
+    [
+        (
+            [node("ReduceMean", ["x"], ["a"], axes=[2, 3], keepdims=0),
+             node("Gemm", ["a", "w", "b"], ["y"], transB=1)],
+            {"w": weight(5, 3), "b": weight(5)},
+            (1, 5),
+        ),
+        (
+            [node("ConvTranspose", ["x", "w", "b"], ["y"], strides=[2, 2], kernel_shape=[2, 2])],
+            {"w": weight(3, 4, 2, 2), "b": weight(4)},
+            (1, 4, 32, 32),
+        ),
+    ],
+    ids=["mean and linear", "enlarging"],
+)  # fmt: skip
+def test_what_is_a_convolution_by_another_name(tmp_path, nodes, constants, y_shape):
+    compare(graph(tmp_path, nodes, constants, y_shape), (16, 16))
+
+
 def test_what_the_engine_lacks_is_named_with_another_engine(tmp_path):
     nodes = [node("Einsum", ["x", "x"], ["y"], name="odd one", equation="bchw,bchw->bchw")]
     path = graph(tmp_path, nodes, {}, (1, 3, 16, 16))
-    with pytest.raises(ModelError, match=r"Einsum 'odd one'.*--engine ort-cuda"):
+    with pytest.raises(ModelError, match=r"Einsum 'odd one'.*--engine tensorrt"):
         lower(read_static_graph(path, (16, 16)))
 
 

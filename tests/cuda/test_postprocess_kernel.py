@@ -29,13 +29,13 @@ def raw_output(family, classes, seed, strong):
     return np.concatenate([xy, xy * 0.4 + 0.5, objectness, scores], 1)[None]
 
 
-def on_device(family, raw, classes, score, iou):
+def on_device(family, raw, classes, score, iou, most=MOST):
     """(boxes (n,6) in input pixels, candidates, cells without a number) of the one frame."""
-    (found,) = of_frames(family, raw, classes, score, iou)
+    (found,) = of_frames(family, raw, classes, score, iou, most)
     return found
 
 
-def of_frames(family, raw, classes, score, iou):
+def of_frames(family, raw, classes, score, iou, most=MOST):
     """The same of each frame."""
     frames = len(raw)
     grid, strides = grid_of((SIDE, SIDE), (8, 16, 32))
@@ -45,7 +45,7 @@ def of_frames(family, raw, classes, score, iou):
         driver = context.driver
         module = load_module(context, "postprocess")
         decode = load_kernel(module, f"candidates_{family}", "PPPPPiif")
-        suppress = load_kernel(module, "nms", "PPPPPif")
+        suppress = load_kernel(module, "nms", "PPPPPiif")
         stream = driver.Stream()
         places = [driver.to_device(np.ascontiguousarray(a)) for a in (raw, table)]
         sizes = (CAPACITY * 24, CAPACITY * 4, 8, STEP * 4, STEP * 4)
@@ -55,7 +55,7 @@ def of_frames(family, raw, classes, score, iou):
         decode((-(-cells // 256), frames), (256, 1, 1), stream, raw_at, table_at, found, cells_of,
                count, np.int32(cells), np.int32(classes), np.float32(score))  # fmt: skip
         suppress((frames, 1), (256, 1, 1), stream, found, cells_of, count, kept, counts,
-                 np.int32(STEP), np.float32(iou))  # fmt: skip
+                 np.int32(STEP), np.int32(most), np.float32(iou))  # fmt: skip
         stream.synchronize()
         rows, numbers = np.empty((frames, STEP), np.float32), np.empty((frames, STEP), np.int32)
         driver.memcpy_dtoh(rows, kept)
@@ -99,6 +99,15 @@ def test_each_frame_of_several_has_its_own_boxes(device, family):
     assert len({len(rows) for rows, _, _ in alone}) == 3
     for mine, theirs in zip(together, alone, strict=True):
         assert (mine[0] == theirs[0]).all() and mine[1:] == theirs[1:]
+
+
+@pytest.mark.parametrize("most", [1, 7])
+def test_no_more_than_the_strongest_are_kept(device, most):
+    raw = raw_output("yolov8", 3, 1, 0.05)
+    whole = on_device("yolov8", raw, 3, 0.4, 0.45)
+    first = on_device("yolov8", raw, 3, 0.4, 0.45, most)
+    assert len(whole[0]) > most == len(first[0])
+    assert (first[0] == whole[0][:most]).all() and first[1:] == whole[1:]
 
 
 def test_nothing_over_the_threshold_and_values_that_are_none(device):

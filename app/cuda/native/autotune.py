@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,11 +21,19 @@ ROUND_MS = 0.5  # launches in a row until events can time them well, but no more
 LAUNCHES = 20
 
 
+Size = tuple[int, int, int]  # output channels of a group, pixels, groups of all frames
+
+
 class ConvTile(NamedTuple):
     """Output channels and pixels that one block of `conv` computes."""
 
     channels: int
     pixels: int
+
+    def blocks(self, size: Size) -> int:
+        """How many compute a convolution of this size."""
+        channels, pixels, groups = size
+        return -(-channels // self.channels) * -(-pixels // self.pixels) * groups
 
 
 TILES = (
@@ -47,17 +55,17 @@ class ConvAutotuner:
 
     def choose(
         self,
-        size: tuple[int, int, int],
+        sizes: Sequence[Size],
         signature: tuple[Any, ...],
         launch: Callable[[ConvTile], Any],
     ) -> ConvTile:
-        """For ``size``: output channels of a group, pixels, groups of all frames. ``signature``:
-        all on which the time depends. ``launch``: what puts it on a stream with a tile."""
+        """One for all convolutions of a launch. ``signature``: all on which the time depends.
+        ``launch``: what puts them on a stream with a tile."""
         if not self._tune:
-            return self._by_rule(size)
-        key = " ".join(f"{v:g}" for v in signature)
+            return self._by_rule(sizes)
+        key = hashlib.sha256(repr([*map(str, signature)]).encode()).hexdigest()[:16]
         if key not in self._known:
-            self._known[key] = list(self._fastest(_sensible(size[0]), launch))
+            self._known[key] = list(self._fastest(_sensible(sizes), launch))
             self._measured += 1
         return ConvTile(*self._known[key])
 
@@ -72,17 +80,13 @@ class ConvAutotuner:
         except OSError as fault:
             log.warning("measured tiles cannot be kept in %s: %s", self._file, fault.strerror)
 
-    def _by_rule(self, size: tuple[int, int, int]) -> ConvTile:
+    def _by_rule(self, sizes: Sequence[Size]) -> ConvTile:
         """The largest tile that still gives every multiprocessor a block, or the smallest."""
-        channels, pixels, groups = size
         attribute = self._context.driver.device_attribute.MULTIPROCESSOR_COUNT
         wanted = self._context.device.get_attribute(attribute)
-        tiles = _sensible(channels)
-        for tile in tiles:
-            blocks = -(-channels // tile.channels) * -(-pixels // tile.pixels) * groups
-            if blocks >= wanted:
-                return tile
-        return tiles[-1]
+        tiles = _sensible(sizes)
+        enough = (tile for tile in tiles if sum(map(tile.blocks, sizes)) >= wanted)
+        return next(enough, tiles[-1])
 
     def _fastest(self, tiles: list[ConvTile], launch: Callable[[ConvTile], Any]) -> ConvTile:
         if len(tiles) == 1:
@@ -118,9 +122,10 @@ class ConvAutotuner:
         return min(found, key=lambda tile: found[tile])
 
 
-def _sensible(channels: int) -> list[ConvTile]:
-    """Tiles of which at least half is used, the smallest in any case."""
-    return [t for t in TILES if t.channels < 2 * channels] or [TILES[-1]]
+def _sensible(sizes: Sequence[Size]) -> list[ConvTile]:
+    """Tiles of which some convolution uses at least half, the smallest in any case."""
+    most = max(channels for channels, _, _ in sizes)
+    return [t for t in TILES if t.channels < 2 * most] or [TILES[-1]]
 
 
 def _file_for(context: GpuContext) -> Path:

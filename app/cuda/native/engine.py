@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,62 +15,10 @@ from ...models.manifest import ModelSpec
 from ...models.onnx_session import network_io, open_session
 from ..context import GpuContext
 from .autotune import ConvAutotuner
-from .ir import Conv, View, read_static_graph, reads
-from .launch import BufferAddresses, Launch, launch_of, row_step
+from .ir import Conv, Depthwise, View, read_static_graph
+from .launch import BufferAddresses, Stored, launch_of, row_step
 from .lower import Program, halved, lower
-
-ALIGNMENT = 256  # bytes: what vector loads and tensor cores want
-
-
-@dataclass(frozen=True, slots=True)
-class Arena:
-    """``offsets`` of the buffers and the ``size`` of all, in bytes."""
-
-    offsets: tuple[int, ...]
-    size: int
-
-
-def plan(program: Program) -> Arena:
-    """Largest buffers first, each at the lowest place that is free while it lives.
-
-    The input and the outputs live throughout. Constants lie elsewhere, with the weights.
-    """
-    last = len(program.steps)
-    born = [last] * len(program.buffers)
-    died = [-1] * len(program.buffers)
-    for i, step in enumerate(program.steps):
-        for view in (step.y, *reads(step)):
-            born[view.buffer] = min(born[view.buffer], i)
-            died[view.buffer] = max(died[view.buffer], i)
-    for buffer in {program.input.buffer, *(v.buffer for v in program.outputs)}:
-        born[buffer], died[buffer] = 0, last
-    for buffer in program.constants:
-        died[buffer] = -1
-    sizes = [_rounded(n * program.itemsize(b)) for b, n in enumerate(program.buffers)]
-    placed: list[int] = []
-    offsets = [0] * len(program.buffers)
-    for b in sorted(range(len(program.buffers)), key=lambda b: -sizes[b]):
-        if died[b] < born[b]:
-            continue  # fused away, or a constant
-        busy = sorted(
-            (offsets[o], offsets[o] + sizes[o])
-            for o in placed
-            if born[o] <= died[b] and born[b] <= died[o]
-        )
-        place = 0
-        for start, end in busy:
-            if place + sizes[b] <= start:
-                break
-            place = max(place, end)
-        offsets[b] = place
-        placed.append(b)
-    size = max((offsets[b] + sizes[b] for b in placed), default=0)
-    return Arena(tuple(offsets), size)
-
-
-def _rounded(n: int) -> int:
-    return -(-n // ALIGNMENT) * ALIGNMENT
-
+from .schedule import ALIGNMENT, Arena, plan
 
 LARGEST_HALF = 65504
 
@@ -97,13 +44,20 @@ class Weights:
         self.context = context
         self.autotuner = ConvAutotuner(context, tune=tune)
         store = _Store()
-        convolutions: dict[int, tuple[int, int]] = {}
+        convolutions: dict[int, list[int]] = {}
         constants: list[dict[int, int]] = []
         for program in self.programs:
             for step in program.steps:
                 if isinstance(step, Conv):
-                    rows = _stored(_rows(step), step.x.buffer in program.half)
-                    convolutions[id(step)] = store.add(rows), store.add(_stored(step.bias, False))
+                    parts = [(_rows(step), step.bias)]
+                    if step.before is not None:
+                        parts.append((_taps(step.before), step.before.bias))
+                    half_in = step.x.buffer in program.half
+                    convolutions[id(step)] = [
+                        store.add(_stored(values, half))
+                        for pair in parts
+                        for values, half in zip(pair, (half_in, False), strict=True)
+                    ]
             constants.append(
                 {b: store.add(_stored(v, b in program.half)) for b, v in program.constants.items()}
             )
@@ -111,7 +65,9 @@ class Weights:
         base = int(self._memory)
         for offset, part in store.parts.items():
             context.driver.memcpy_htod(base + offset, part)
-        self.convolutions = {key: (base + w, base + b) for key, (w, b) in convolutions.items()}
+        self.convolutions = {
+            key: Stored(*(base + at for at in offsets)) for key, offsets in convolutions.items()
+        }
         self.constants = [{b: base + at for b, at in some.items()} for some in constants]
 
     def close(self) -> None:
@@ -124,10 +80,13 @@ class NativeNetwork:
 
     def __init__(self, context: GpuContext, weights: Weights) -> None:
         size = max(arena.size for arena in weights.arenas)
-        self._memory = context.driver.mem_alloc(max(size, ALIGNMENT))
+        lasting = np.cumsum([size, *(arena.lasting_size for arena in weights.arenas)])
+        self._memory = context.driver.mem_alloc(max(int(lasting[-1]), ALIGNMENT))
         try:
             base = int(self._memory)
-            self._runs = [Run(weights, base, i) for i in range(len(weights.programs))]
+            self._runs = [
+                Run(weights, base, base + int(lasting[i]), i) for i in range(len(weights.programs))
+            ]
         except BaseException:  # nobody else knows of it yet
             self._memory.free()
             raise
@@ -148,12 +107,13 @@ class NativeNetwork:
 class Run:
     """The launches for ``frames`` frames. ``input`` and ``outputs`` are device addresses."""
 
-    def __init__(self, weights: Weights, memory: int, index: int) -> None:
+    def __init__(self, weights: Weights, memory: int, lasting: int, index: int) -> None:
         program, arena = weights.programs[index], weights.arenas[index]
         constants = weights.constants[index]
 
         def address(view: View) -> int:
-            start = constants.get(view.buffer, memory + arena.offsets[view.buffer])
+            base = lasting if view.buffer in arena.lasting else memory
+            start = constants.get(view.buffer, base + arena.offsets[view.buffer])
             return start + view.offset * program.itemsize(view.buffer)
 
         self.frames = program.input.shape[0]
@@ -161,9 +121,12 @@ class Run:
         self.input_half = program.input.buffer in program.half
         self.outputs = [(address(v), v.shape) for v in program.outputs]
         addresses = BufferAddresses(address, weights.convolutions, program.half)
-        self._launches: list[Launch] = [
-            launch_of(step, weights.context, addresses, weights.autotuner) for step in program.steps
-        ]
+        once, self._launches = (
+            [launch_of(wave, weights.context, addresses, weights.autotuner) for wave in waves]
+            for waves in ([[step] for step in program.once], arena.waves)
+        )
+        for launch in once:
+            launch(None)
 
     def enqueue(self, stream: Any) -> None:
         """Put the whole network on a stream."""
@@ -209,9 +172,17 @@ def _stored(values: NDArray[np.float32], half: bool) -> NDArray[Any]:
 
 
 def _rows(step: Conv) -> NDArray[np.float32]:
-    """The weights, a row for each output channel, filled up with zeros."""
-    flat = step.weight.reshape(len(step.weight), -1)
+    """The weights, a row (kh, kw, in) for each output channel, filled up with zeros."""
+    if step.kernel == "depthwise":
+        return _taps(step)
+    flat = step.weight.transpose(0, 2, 3, 1).reshape(len(step.weight), -1)
     return np.pad(flat, ((0, 0), (0, row_step(step) - flat.shape[1])))
+
+
+def _taps(step: Conv | Depthwise) -> NDArray[np.float32]:
+    """The weights of a depthwise convolution, (kh, kw, channels)."""
+    taps: NDArray[np.float32] = step.weight[:, 0].transpose(1, 2, 0)
+    return taps
 
 
 class NetworkRun(Protocol):

@@ -85,7 +85,7 @@ def read_static_graph(
             if name and 0 in shapes.get(name, (0,)):
                 raise ModelError(
                     f"{weights}: the size of {name!r} ({node.op} {node.name!r}) depends on the "
-                    "picture; use --engine ort-cuda"
+                    "picture; use --engine tensorrt, or ort-cuda"
                 )
     if frames > 1 and any(shapes[o.name][:1] != (frames,) for o in graph.output):
         raise _one_at_a_time(weights)
@@ -120,12 +120,19 @@ NOTHING: Activation = ("none", 0.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A tensor: elements of a buffer, from ``offset``, ``strides`` elements apart."""
+    """A tensor: elements of a buffer, from ``offset``, ``strides`` elements apart.
+
+    Axes of size 1 have stride 0: views of the same elements in the same shape are equal.
+    """
 
     buffer: int
     shape: Shape
     strides: Shape
     offset: int = 0
+
+    def __post_init__(self) -> None:
+        axes = zip(self.shape, self.strides, strict=True)
+        object.__setattr__(self, "strides", tuple(s if n > 1 else 0 for n, s in axes))
 
     @property
     def size(self) -> int:
@@ -183,6 +190,17 @@ class View:
             strides=tuple(self.strides[a] for a in axes),
         )
 
+    @property
+    def raster(self) -> bool:
+        """(frames,C,H,W) whose rows lie as if they were one; all else may lie anyhow."""
+        _, _, h, w = self.shape
+        return h == 1 or w == 1 or self.strides[2] == w * self.strides[3]
+
+    @property
+    def pixel_step(self) -> int:
+        """Elements from one pixel to the next, of a raster."""
+        return self.strides[3] or self.strides[2]
+
     def sliced(self, axis: int, start: int, count: int, step: int = 1) -> View:
         shape, strides = list(self.shape), list(self.strides)
         offset = self.offset + start * strides[axis]
@@ -200,6 +218,66 @@ class View:
         return replace(self, shape=shape, strides=strides)
 
 
+def moved(view: View, source: View, target: View) -> View | None:
+    """Where the elements of ``view`` are after ``source``, of the same buffer, was copied to
+    ``target``; None if they were not all copied, or do not lie evenly there.
+
+    Axes of ``source`` are the digits of an element's place; digits that are neighbours in both
+    layouts are joined, and each axis of ``view`` must move within one digit.
+    """
+    axes = zip(source.shape, source.strides, target.strides, strict=True)
+    digits: list[tuple[int, int, int]] = []  # size, and step in either layout; largest step first
+    for n, s, t in sorted((a for a in axes if a[0] != 1), key=lambda a: -a[1]):
+        if s == 0 or (digits and digits[-1][1] < n * s):
+            return None  # elements are repeated
+        if digits and digits[-1][1:] == (n * s, n * t):
+            n *= digits.pop()[0]
+        digits.append((n, s, t))
+    rest, offset = view.offset - source.offset, target.offset
+    most = []  # the largest value of each digit
+    for _, s, t in digits:
+        digit, rest = divmod(rest, s)
+        most.append(digit)
+        offset += digit * t
+    if rest or view.offset < source.offset:
+        return None
+    strides = []
+    for n, step in zip(view.shape, view.strides, strict=True):
+        i = next((i for i, (_, s, _) in enumerate(digits) if step >= s), None)
+        if step == 0:
+            strides.append(0)
+        elif i is None or step % digits[i][1]:
+            return None
+        else:
+            count = step // digits[i][1]
+            most[i] += count * (n - 1)
+            strides.append(count * digits[i][2])
+    if any(not 0 <= last < n for last, (n, _, _) in zip(most, digits, strict=True)):
+        return None
+    return View(target.buffer, view.shape, tuple(strides), offset)
+
+
+def may_overlap(a: View, b: View) -> bool:
+    """Whether two views may share an element: False only where they surely do not."""
+    if a.buffer != b.buffer:
+        return False
+    first, second = sorted((a, b), key=lambda view: view.offset)
+    rest = second.offset - first.offset
+    if a.strides == b.strides:  # boxes in one grid
+        for s, n in sorted(zip(first.strides, first.shape, strict=True), reverse=True):
+            count, rest = divmod(rest, s) if s else (0, rest)
+            if count >= n:
+                return False
+        return True
+    return rest <= sum(s * (n - 1) for s, n in zip(first.strides, first.shape, strict=True))
+
+
+def in_eights(view: View) -> bool:
+    """Whether channels lie next to each other, 8 of them always at a multiple of 8."""
+    numbers = (view.offset, view.shape[1], view.pixel_step, view.strides[0])
+    return view.strides[1] == 1 and not any(n % 8 for n in numbers)
+
+
 def row_major(shape: Shape) -> Shape:
     """Strides of a tensor without gaps, last axis fastest."""
     strides, step = [], 1
@@ -210,10 +288,24 @@ def row_major(shape: Shape) -> Shape:
 
 
 @dataclass(frozen=True, slots=True)
+class Depthwise:
+    """A convolution of each channel for itself: weight (C,1,kh,kw); act(x * w + b)."""
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    stride: tuple[int, int]
+    pad: tuple[int, int]
+    dilation: tuple[int, int]
+    activation: Activation = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
 class Conv:
     """y = act(x * w + b [+ added]), or act(x * w + b) + added where ``late``.
 
-    x, y (frames,C,H,W); weight (out, in/groups, kh, kw); ``pad``: at the top and left.
+    x, y (frames,C,H,W); weight (out, in/groups, kh, kw); ``pad``: at the top and left. ``before``:
+    what x goes through first, where this is 1×1 and dense. ``also``: the result once more, each
+    pixel repeated over as many as there are room for.
     """
 
     x: View
@@ -228,6 +320,25 @@ class Conv:
     added: View | None = None
     late: bool = False
     name: str = ""
+    before: Depthwise | None = None
+    also: View | None = None
+
+    @property
+    def window(self) -> Depthwise | Conv:
+        """What has the stride, the padding and the size of the window."""
+        return self.before or self
+
+    @property
+    def kernel(self) -> str:
+        """Which of kernels/conv.cu does it: those of one kind share a launch."""
+        if self.groups == len(self.weight) and self.weight.shape[1] == 1:
+            return "depthwise"
+        return "fused" if self.before else "dense"
+
+    @property
+    def eight(self) -> bool:
+        """Whether 8 channels of a pixel of x can be read at once."""
+        return in_eights(self.x) and self.groups == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +377,15 @@ class Binary:
 
 
 @dataclass(frozen=True, slots=True)
+class MatMul:
+    """y = a b for the last two axes; up to 4 axes, those in front alike."""
+
+    a: View
+    b: View
+    y: View
+
+
+@dataclass(frozen=True, slots=True)
 class Unary:
     """y = act(x); with ("none", …) a copy."""
 
@@ -282,17 +402,25 @@ class Softmax:
     y: View
 
 
-Step = Conv | Pool | Resize | Binary | Unary | Softmax
+Step = Conv | Pool | Resize | Binary | MatMul | Unary | Softmax
 
 
 def reads(step: Step) -> list[View]:
     """The views a step takes."""
     match step:
-        case Binary():
+        case Binary() | MatMul():
             return [step.a, step.b]
         case Conv(added=View() as added):
             return [step.x, added]
     return [step.x]
+
+
+def writes(step: Step) -> list[View]:
+    """The views a step gives."""
+    match step:
+        case Conv(also=View() as also):
+            return [step.y, also]
+    return [step.y]
 
 
 def with_views(step: Any, change: Any) -> Any:

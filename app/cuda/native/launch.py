@@ -1,8 +1,8 @@
-"""Kernel, grid and arguments of each step."""
+"""Kernel, grid and arguments of the steps of a launch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -12,21 +12,41 @@ import numpy as np
 from ..context import GpuContext
 from ..kernels import load_kernel, load_module
 from .autotune import ConvAutotuner, ConvTile
-from .ir import Binary, Conv, Pool, Resize, Softmax, Step, Unary, View, reads
+from .ir import (
+    NOTHING,
+    Binary,
+    Conv,
+    MatMul,
+    Pool,
+    Resize,
+    Softmax,
+    Step,
+    Unary,
+    View,
+    in_eights,
+    reads,
+)
 from .operators import AXES
+from .schedule import MOST
 
-KINDS = ("none", "clip", "leaky", "exp", "sigmoid", "silu", "hardsigmoid", "hardsilu")
+KINDS = ("none", "clip", "leaky", "exp", "sigmoid", "silu", "hardsigmoid", "hardsilu", "erf")
 OPERATIONS = ("add", "sub", "mul", "div")
 THREADS = 256
+TILE = 16  # of matmul: a block computes so many rows and columns
 ROW = 32  # a row of weights is filled up to a multiple of so many: kernels read whole pieces
-SIGNATURES = {  # of the kernels in tensor.cu; all of conv.cu take the same
+SIGNATURES = {  # of the kernels in tensor.cu
     "unary": "PP" + "i" * (1 + 5 + 2 * AXES + 1) + "ff",
     "binary": "PPP" + "i" * (1 + 5 + 3 * AXES + 2) + "ff",
-    "pool": "PP" + "i" * 15,
-    "resize": "PP" + "i" * 9,
+    "pool": "PP" + "i" * 19,
+    "resize": "PP" + "i" * 13,
     "softmax": "PPi",
+    "matmul": "PPP" + "i" * 16,
 }
-CONV_SIGNATURE = "PPPPP" + "i" * 23 + "ffi"
+# as in conv.cu: pointers, whole numbers, parameters of activations
+CONV = np.dtype([("at", np.uint64, 8), ("numbers", np.int32, 35), ("p", np.float32, 4)], align=True)
+GROUP = np.dtype(
+    [("members", CONV, MOST), ("first", np.int32, MOST), ("count", np.int32)], align=True
+)
 
 
 class Launch(NamedTuple):
@@ -42,10 +62,20 @@ class Launch(NamedTuple):
 
 
 def _kernel(
-    context: GpuContext, file: str, name: str, *, half_in: bool, half_out: bool
+    context: GpuContext, file: str, name: str, *, half_in: bool, half_out: bool, eight: bool = False
 ) -> Callable[..., None]:
-    module = load_module(context, file, defines=["HALF_IN"] * half_in + ["HALF_OUT"] * half_out)
-    return load_kernel(module, name, CONV_SIGNATURE if file == "conv" else SIGNATURES[name])
+    words = ["HALF_IN"] * half_in + ["HALF_OUT"] * half_out + ["EIGHT"] * eight
+    signature = [f"{GROUP.itemsize}s"] if file == "conv" else SIGNATURES[name]
+    return load_kernel(load_module(context, file, defines=words), name, signature)
+
+
+class Stored(NamedTuple):
+    """Device addresses of a convolution's weights and biases, and of those of the one before."""
+
+    weights: int
+    biases: int
+    first_weights: int = 0
+    first_biases: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +83,7 @@ class BufferAddresses:
     """Where views and weights lie on the device, and which buffers are in half precision."""
 
     address: Callable[[View], int]
-    weights: Mapping[int, tuple[int, int]]  # id of a Conv: its weights and its biases
+    weights: Mapping[int, Stored]  # by the id of a Conv
     half: frozenset[int]
 
     def types(self, step: Step) -> dict[str, bool]:
@@ -63,16 +93,21 @@ class BufferAddresses:
 
 
 def launch_of(
-    step: Step, context: GpuContext, addresses: BufferAddresses, autotuner: ConvAutotuner
+    wave: Sequence[Step], context: GpuContext, addresses: BufferAddresses, autotuner: ConvAutotuner
 ) -> Launch:
-    """What a step puts on the stream."""
-    types = {view.buffer in addresses.half for view in reads(step)}
-    alike = len(types) == 1 or isinstance(step, Conv)
-    if isinstance(step, Conv) and step.added is not None:
-        alike = (step.added.buffer in addresses.half) == (step.y.buffer in addresses.half)
-    assert alike, f"{step} mixes half precision and float32; please report this"
-    if isinstance(step, Conv):
-        return _convolution(step, context, addresses, autotuner)
+    """What the steps of a wave put on the stream: convolutions of a kind, or another step."""
+    for step in wave:
+        types = {view.buffer in addresses.half for view in reads(step)}
+        alike = len(types) == 1 or isinstance(step, Conv)
+        if isinstance(step, Conv):
+            half_out = step.y.buffer in addresses.half
+            others = [v for v in (step.added, step.also) if v is not None]
+            alike = all((v.buffer in addresses.half) == half_out for v in others)
+        assert alike, f"{step} mixes half precision and float32; please report this"
+    convolutions = [step for step in wave if isinstance(step, Conv)]
+    if convolutions:
+        return _convolutions(convolutions, context, addresses, autotuner)
+    (step,) = wave
     name = type(step).__name__.lower()
     kernel = _kernel(context, "tensor", name, **addresses.types(step))
     match step:
@@ -80,7 +115,8 @@ def launch_of(
             views = (*reads(step), step.y)
             count, sizes, strides = _strided(step.y, *views)
             op = [OPERATIONS.index(step.op)] if isinstance(step, Binary) else []
-            numbers = (count, *sizes[1:], *strides, *op, *_activation(step))
+            kind, *p = step.activation
+            numbers = (count, *sizes[1:], *strides, *op, KINDS.index(kind), *p)
             arguments = (*map(addresses.address, views), *numbers)
             return Launch(kernel, (-(-count // THREADS), 1), (THREADS, 1, 1), arguments)
         case Pool():
@@ -90,10 +126,21 @@ def launch_of(
         case Resize():
             mode = 0 if not step.linear else 1 if step.half_pixel else 2
             return _per_plane(kernel, step, addresses, (mode,))
+        case MatMul():
+            views = (step.a, step.b, step.y)
+            (*many, m, n), k = step.y.shape, step.a.shape[-1]
+            front = [0] * (4 - len(step.y.shape))
+            strides = [s for view in views for s in (*front, *view.strides)]
+            numbers = (m, n, k, many[-1] if many else 1, *strides)
+            grid = (-(-m // TILE) * -(-n // TILE) * prod(many), 1)
+            return Launch(
+                kernel, grid, (TILE * TILE, 1, 1), (*map(addresses.address, views), *numbers)
+            )
         case Softmax():
             columns = step.x.shape[-1]
             at = (addresses.address(step.x), addresses.address(step.y), columns)
             return Launch(kernel, (step.x.size // columns, 1), (32, 1, 1), at)
+    raise AssertionError("a convolution")
 
 
 def _per_plane(
@@ -102,66 +149,86 @@ def _per_plane(
     addresses: BufferAddresses,
     numbers: tuple[int, ...],
 ) -> Launch:
-    (frames, channels, *x_hw), (_, _, *y_hw) = step.x.shape, step.y.shape
     at = (addresses.address(step.x), addresses.address(step.y))
-    sizes = (*x_hw, *_plane_and_frame(step.x), *y_hw, *_plane_and_frame(step.y))
-    grid = (-(-prod(y_hw) // THREADS), channels, frames)
-    return Launch(kernel, grid, (THREADS, 1, 1), (*at, *sizes, *numbers))
+    planes = (n for v in (step.x, step.y) for n in (*v.shape[2:], *_distances(v)))
+    arguments = (*at, step.y.size, step.y.shape[1], *planes, *numbers)
+    return Launch(kernel, (-(-step.y.size // THREADS), 1), (THREADS, 1, 1), arguments)
 
 
-def _convolution(
-    step: Conv, context: GpuContext, addresses: BufferAddresses, autotuner: ConvAutotuner
+def _convolutions(
+    steps: Sequence[Conv],
+    context: GpuContext,
+    addresses: BufferAddresses,
+    autotuner: ConvAutotuner,
 ) -> Launch:
-    (frames, in_c, *x_hw), (_, out_c, *y_hw) = step.x.shape, step.y.shape
-    out_group, in_group, *side = len(step.weight) // step.groups, *step.weight.shape[1:]
-    types = addresses.types(step)
-    arguments = (
-        addresses.address(step.x),
-        *addresses.weights[id(step)],
-        0 if step.added is None else addresses.address(step.added),
-        addresses.address(step.y),
-        *(in_c // step.groups, *x_hw, *_plane_and_frame(step.x)),
-        *(out_c // step.groups, *y_hw, *_plane_and_frame(step.y)),
-        *((0, 0) if step.added is None else _plane_and_frame(step.added)),
-        *(row_step(step), step.groups),
-        *(*side, *step.stride, *step.pad, *step.dilation),
-        *(*_activation(step), int(step.late)),
-    )
-    if in_group == 1 and out_group == 1:
-        kernel = _kernel(context, "conv", "conv_depthwise", **types)
-        grid: tuple[int, ...] = (-(-prod(y_hw) // THREADS), out_c, frames)
-        return Launch(kernel, grid, (THREADS, 1, 1), arguments)
-    known = side[0] if side in ([1, 1], [3, 3]) else 0
+    first = steps[0]
+    types, name = addresses.types(first), first.kernel
+    members = [_member(step, addresses, wide=types["half_out"]) for step in steps]
+    how = {**types, "eight": types["half_in"] and first.eight}
 
-    def launch(tile: ConvTile) -> Launch:
-        kernel = _kernel(context, "conv", f"conv_{tile.channels}x{tile.pixels}_{known}", **types)
-        across, down = -(-prod(y_hw) // tile.pixels), -(-out_group // tile.channels)
-        grid = (across, down, step.groups * frames)
+    def launch(kernel: str, blocks: Sequence[int], threads: int) -> Launch:
+        group = np.zeros((), GROUP)
+        group["members"][: len(steps)] = members
+        group["first"][: len(steps)] = np.cumsum([0, *blocks[:-1]])
+        group["count"] = len(steps)
+        grid = (sum(blocks), 1)
+        arguments = (group.tobytes(),)
+        return Launch(_kernel(context, "conv", kernel, **how), grid, (threads, 1, 1), arguments)
+
+    if name == "depthwise":
+        return launch(name, [-(-step.y.size // THREADS) for step in steps], THREADS)
+    sizes = [
+        (len(s.weight) // s.groups, prod(s.y.shape[2:]), s.groups * s.y.shape[0]) for s in steps
+    ]
+
+    def tiled(tile: ConvTile) -> Launch:
         threads = 256 if tile == ConvTile(64, 64) and not types["half_in"] else 128
-        return Launch(kernel, grid, (threads, 1, 1), arguments)
+        blocks = [tile.blocks(size) for size in sizes]
+        return launch(f"{name}_{tile.channels}x{tile.pixels}", blocks, threads)
 
-    size = (out_group, prod(y_hw), step.groups * frames)
-    return launch(autotuner.choose(size, (*types.values(), frames, *arguments[5:]), launch))
+    signature = (name, *how.values(), *(str(member[1:]) for member in members))
+    return tiled(autotuner.choose(sizes, signature, tiled))
+
+
+def _member(
+    step: Conv, addresses: BufferAddresses, *, wide: bool
+) -> tuple[Sequence[int], Sequence[int], Sequence[float]]:
+    """A record of CONV."""
+    (frames, in_c, *x_hw), (_, out_c, *y_hw) = step.x.shape, step.y.shape
+    stored, window = addresses.weights[id(step)], step.window
+    views = step.x, step.added, step.y, step.also
+    x, added, y, also = (0 if v is None else addresses.address(v) for v in views)
+    x_lie, added_lie, y_lie, also_lie = ((0, 0, 0) if v is None else _distances(v) for v in views)
+    larger = [0 if step.also is None else step.also.shape[i] // step.y.shape[i] for i in (2, 3)]
+    kind, *p = step.activation
+    first_kind, *first_p = NOTHING if step.before is None else step.before.activation
+    eights = all(in_eights(view) for view in views[1:] if view is not None)
+    pointers = [x, stored.weights, stored.first_weights, stored.biases, stored.first_biases]
+    numbers = [in_c // step.groups, *x_hw, *x_lie, out_c // step.groups, *y_hw, *y_lie]
+    numbers += [*added_lie, *also_lie, *larger]
+    numbers += [*window.weight.shape[2:], *window.stride, *window.pad, *window.dilation]
+    numbers += [frames, row_step(step), step.groups, KINDS.index(kind), KINDS.index(first_kind)]
+    numbers += [int(step.late), int(wide and step.groups == 1 and eights)]
+    return [*pointers, added, y, also], numbers, [*p, *first_p]
 
 
 def row_step(step: Conv) -> int:
-    """Elements from one output channel's weights to the next's, as they lie on the device."""
+    """Elements from one row of weights to the next, as they lie on the device: from an output
+    channel to the next, or where each is convolved for itself from a tap to the next."""
+    if step.kernel == "depthwise":
+        return len(step.weight)
     return -(-int(step.weight[0].size) // ROW) * ROW
 
 
-def _plane_and_frame(view: View) -> tuple[int, int]:
-    """Elements from one channel to the next, and from one frame to the next (0: there is one)."""
-    plane = view.strides[1] if view.shape[1] > 1 else prod(view.shape[2:])
-    return plane, view.strides[0] if view.shape[0] > 1 else 0
-
-
-def _activation(step: Conv | Unary | Binary) -> tuple[int, np.float32, np.float32]:
-    kind, p, q = step.activation
-    return KINDS.index(kind), np.float32(p), np.float32(q)
+def _distances(view: View) -> tuple[int, int, int]:
+    """Elements from a channel to the next, from a pixel, and from a frame (0: there is one)."""
+    return view.strides[1], view.pixel_step, view.strides[0]
 
 
 def _strided(whole: View, *views: View) -> tuple[int, list[int], list[int]]:
-    """Count and sizes of a view, and strides of all, filled up to AXES axes in front."""
-    missing = AXES - len(whole.shape)
-    strides = [s for view in views for s in (*[0] * missing, *view.strides)]
-    return whole.size, [*[1] * missing, *whole.shape], strides
+    """Count and sizes of a view, and strides of all, filled up to AXES axes in front; neighbours of
+    ``whole`` are neighbours."""
+    order = sorted(range(len(whole.shape)), key=lambda axis: -whole.strides[axis])
+    missing = [0] * (AXES - len(order))
+    strides = [s for view in views for s in (*missing, *view.permuted(order).strides)]
+    return whole.size, [*(1 for _ in missing), *whole.permuted(order).shape], strides

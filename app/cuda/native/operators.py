@@ -15,6 +15,7 @@ from .ir import (
     Binary,
     Conv,
     Graph,
+    MatMul,
     Node,
     Pool,
     Resize,
@@ -53,7 +54,8 @@ class Builder:
     def unable(self, node: Node, why: str) -> ModelError:
         """The error for a node that the engine lacks."""
         return ModelError(
-            f"the native engine cannot run {node.op} {node.name!r}: it {why}; use --engine ort-cuda"
+            f"the native engine cannot run {node.op} {node.name!r}: it {why}; use "
+            "--engine tensorrt, or ort-cuda"
         )
 
     def new(self, shape: Shape) -> View:
@@ -152,6 +154,91 @@ def _globalaveragepool(build: Builder, node: Node) -> View:
     x, y = build.planes(build.of(node.inputs[0])), build.new(build.shape(node))
     build.steps.append(Pool(x, y, "mean", x.shape[2:], (1, 1), (0, 0)))  # type: ignore[arg-type]
     return y
+
+
+def _reducemean(build: Builder, node: Node) -> View:
+    axes = node.attributes.get("axes", build.constant(node, 1))
+    if len(build.of(node.inputs[0]).shape) != 4 or [a % 4 for a in as_list(axes)] != [2, 3]:
+        raise build.unable(node, "is no mean over pictures")
+    y = build.new((*build.of(node.inputs[0]).shape[:2], 1, 1))
+    x = build.planes(build.of(node.inputs[0]))
+    build.steps.append(Pool(x, y, "mean", _two(x.shape[2:]), (1, 1), (0, 0)))
+    view = y.reshaped(build.shape(node))  # without the axes, where they are not kept
+    assert view is not None
+    return view
+
+
+def _matmul(build: Builder, node: Node) -> View:
+    y = build.new(build.shape(node))
+    if node.inputs[1] in build.graph.constants and len(y.shape) in (2, 3):
+        weight = build.graph.constants[node.inputs[1]]
+        if weight.ndim == 2:
+            _linear(build, node, y, weight.T, None)
+            return y
+    a, b = (build.of(name) for name in node.inputs)
+    if len(y.shape) > 4 or min(len(a.shape), len(b.shape)) < 2:
+        raise build.unable(node, "multiplies more than a few matrices, or vectors")
+    (*many, m, n), k = y.shape, a.shape[-1]
+    build.steps.append(MatMul(a.broadcast((*many, m, k)), b.broadcast((*many, k, n)), y))
+    return y
+
+
+def _gemm(build: Builder, node: Node) -> View:
+    weight, bias, a = build.constant(node, 1), build.constant(node, 2), node.attributes
+    assert weight is not None
+    if a.get("transA", 0) or (bias is not None and bias.size != build.shape(node)[1]):
+        raise build.unable(node, "is no layer of constant weights")
+    weight = (weight if a.get("transB", 0) else weight.T) * a.get("alpha", 1.0)
+    y = build.new(build.shape(node))
+    shift = None if bias is None else bias.reshape(-1) * a.get("beta", 1.0)
+    _linear(build, node, y, weight, shift)
+    return y
+
+
+def _linear(
+    build: Builder, node: Node, y: View, weight: NDArray[Any], bias: NDArray[Any] | None
+) -> None:
+    """y = x weightᵀ + bias for weight (out, in): a 1×1 convolution of a picture one pixel wide."""
+
+    def columns(view: View) -> View:
+        frames, rows, channels = (1, *view.shape)[-3:]
+        f, r, c = (0, *view.strides)[-3:]
+        return View(view.buffer, (frames, channels, rows, 1), (f, c, r, 0), view.offset)
+
+    x = columns(build.of(node.inputs[0]))
+    bias = np.zeros(len(weight)) if bias is None else bias
+    kernel = np.ascontiguousarray(weight[:, :, None, None], np.float32)
+    step = Conv(x, columns(y), kernel, bias.astype(np.float32), (1, 1), (0, 0), (1, 1), 1)
+    build.steps.append(replace(step, name=node.name))
+
+
+def _convtranspose(build: Builder, node: Node) -> View:
+    """Where windows do not overlap: a 1×1 convolution to each place of a window."""
+    weight, bias, a = build.constant(node, 1), build.constant(node, 2), node.attributes
+    assert weight is not None
+    side = weight.shape[2:]
+    plain = (
+        a.get("group", 1) == 1 and not any(a.get("pads", [0])) and {*a.get("dilations", [1])} == {1}
+    )
+    if weight.ndim != 4 or not plain or tuple(a.get("strides", [1, 1])) != side:
+        raise build.unable(node, "has windows that overlap")
+    x = build.planes(build.of(node.inputs[0]))
+    frames, _, h, w = x.shape
+    (kh, kw), out = side, weight.shape[1]
+    y = build.new((frames, out, h, kh, w, kw))
+    if y.size != int(np.prod(build.shape(node))):
+        raise build.unable(node, "pads its result")
+    shift = np.zeros(out) if bias is None else bias
+    parts = build.new((frames, kh * kw * out, h, w))
+    rows = weight.transpose(2, 3, 1, 0).reshape(kh * kw * out, -1, 1, 1).astype(np.float32)
+    shifts = np.tile(shift, kh * kw).astype(np.float32)
+    build.steps.append(Conv(x, parts, rows, shifts, (1, 1), (0, 0), (1, 1), 1, name=node.name))
+    whole = parts.reshaped((frames, kh, kw, out, h, w))
+    assert whole is not None
+    build.steps.append(Unary(whole.permuted([0, 3, 4, 1, 5, 2]), y))
+    picture = y.reshaped(build.shape(node))
+    assert picture is not None
+    return picture
 
 
 def _resize(build: Builder, node: Node) -> View:
@@ -346,12 +433,17 @@ NODES: Mapping[str, Handler] = {
     "MaxPool": partial(_pool, kind="max"),
     "AveragePool": partial(_pool, kind="mean"),
     "GlobalAveragePool": _globalaveragepool,
+    "ReduceMean": _reducemean,
+    "MatMul": _matmul,
+    "Gemm": _gemm,
+    "ConvTranspose": _convtranspose,
     "Resize": _resize,
     "Upsample": _resize,
     "Relu": partial(_unary, kind="clip", q=float("inf")),
     "LeakyRelu": partial(_unary, kind="leaky", p=0.01),
     "Sigmoid": partial(_unary, kind="sigmoid"),
     "Exp": partial(_unary, kind="exp"),
+    "Erf": partial(_unary, kind="erf"),
     "HardSigmoid": partial(_unary, kind="hardsigmoid", p=0.2, q=0.5),
     "HardSwish": partial(_unary, kind="hardsilu", p=1 / 6, q=0.5),
     "Clip": _clip,

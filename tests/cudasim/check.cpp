@@ -57,12 +57,13 @@ void race(const char* where, const char* order, const Access& before, const Acce
     tell("race", std::string("race on ") + where + " memory, " + order + ", of " + who + " after " + since);
 }
 
-void touch(Cell& cell, const char* where, How how, const Access& mine) {
+void touch(Cell& cell, const char* where, size_t byte, How how, const Access& mine) {
     if (!ordered(cell.write, mine))
         race(where, how == reads ? "read after write" : "write after write", cell.write, mine);
     if (how != reads && !ordered(cell.read, mine)) race(where, "write after read", cell.read, mine);
     if (how != writes && !cell.known)
-        tell("unknown", std::string("read of ") + where + " memory that nothing was written to");
+        tell("unknown", std::string("read of ") + where + " memory that nothing was written to, byte " +
+                            std::to_string(byte));
     if (how == reads) {
         cell.read = mine;
     } else {
@@ -92,9 +93,15 @@ void on_access(const void* at, size_t bytes, int kind, const unsigned* who) {
     for (Watched* shared : {&now.fixed, &now.dynamic})
         if (shared->at(p)) {
             for (size_t i = 0; i < bytes; ++i)
-                if (Cell* cell = shared->at(p + i)) touch(*cell, "shared", how, mine);
+                if (Cell* cell = shared->at(p + i))
+                    touch(*cell, "shared", static_cast<size_t>(p - shared->start) + i, how, mine);
             return;
         }
+    auto edge = now.dynamic.start;     // device/cudasim_device.h: dynamic_edge
+    if (edge && p >= edge - 64 && p < edge + now.dynamic.cells.size() + 256)
+        return tell("beyond", "an access outside of dynamic shared memory, byte " +
+                                  std::to_string(p - edge) + " of " +
+                                  std::to_string(now.dynamic.cells.size()));
     Block* b = block_of(at);
     if (!b) {  // beyond an allocation, in a page that the device has; or the kernel's own
         auto [near, freed] = find_near(at);
@@ -110,7 +117,7 @@ void on_access(const void* at, size_t bytes, int kind, const unsigned* who) {
                            " of " + std::to_string(b->size));
     if (b->kind != Kind::device) return;
     for (size_t i = offset; i < offset + bytes && i < b->cells.size(); ++i)
-        touch(b->cells[i], "device", how, mine);
+        touch(b->cells[i], "device", i, how, mine);
 }
 
 void on_block(unsigned block, const void* fixed, size_t fixed_bytes, const void* dynamic,

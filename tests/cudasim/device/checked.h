@@ -5,21 +5,30 @@
 
 namespace cudasim {
 
-// how: 0 reads, 1 writes, 2 atomic
-CUDASIM_RUNTIME inline void note(const void* at, size_t bytes, int how) {
-    if (!self || !cudasim_hooks) return;
+CUDASIM_RUNTIME inline void note_inside(const void* at, size_t bytes, int how) {
     auto byte = static_cast<const char*>(at);
-    auto ours = reinterpret_cast<const char*>(&crew);
-    if (byte >= ours && byte < ours + sizeof crew) return;
-    if (at == static_cast<const void*>(&self)) return;
+    auto within = [byte](const void* start, size_t size) {
+        return byte >= static_cast<const char*>(start) && byte < static_cast<const char*>(start) + size;
+    };
+    if (within(crew, sizeof *crew) || at == static_cast<const void*>(&self)) return;
+    if (at == static_cast<const void*>(&crew)) return;
+    if (within(crew->warps.data(), crew->warps.size() * sizeof(Warp))) return;
+    if (within(crew->fibres.data(), crew->fibres.size() * sizeof(Fibre))) return;
     unsigned who[] = {self->warp * 32 + self->lane, 0, 0, 0};
-    if (Fibre* me = crew.running) {
-        const char* stack = me->stack.get();
-        if (byte >= stack && byte < stack + stack_bytes) return;
-        who[1] = crew.barriers, who[2] = crew.warps[self->warp].synchronised;
+    if (Fibre* me = crew->running) {
+        if (within(me->stack.get(), stack_bytes)) return;
+        who[1] = crew->barriers, who[2] = crew->warps[self->warp].synchronised;
         who[3] = static_cast<unsigned>(me->line);
     }
     cudasim_hooks->access(at, bytes, how, who);
+}
+
+// how: 0 reads, 1 writes, 2 atomic. Not of what is done here, nor outside of kernels.
+CUDASIM_RUNTIME inline void note(const void* at, size_t bytes, int how) {
+    if (!self || !cudasim_hooks || telling) return;
+    telling = 1;
+    note_inside(at, bytes, how);
+    telling = 0;
 }
 
 struct Place {
@@ -52,7 +61,7 @@ CUDASIM_HOOK void __tsan_func_entry(void*) {}
 CUDASIM_HOOK void __tsan_func_exit() {}
 
 #define CUDASIM_UB(name, what)                                                     \
-    CUDASIM_HOOK void __ubsan_handle_##name(cudasim::Place* at, uintptr_t, uintptr_t) { \
+    CUDASIM_HOOK void __ubsan_handle_##name##_abort(cudasim::Place* at, uintptr_t, uintptr_t) { \
         cudasim::fault_at(at, what);                                               \
     }
 CUDASIM_UB(type_mismatch_v1, "an address that is not aligned as its type needs it")

@@ -26,6 +26,7 @@
 #define __constant__
 #define __managed__
 #define __forceinline__ inline
+#define __grid_constant__
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)  // nvcc, the script, tells CUDASIM_KERNEL of it
 #define __shared__ static thread_local
@@ -89,6 +90,7 @@ struct Self {
     unsigned lane, warp;
 };
 inline thread_local Self* self = nullptr;
+inline thread_local int telling = 0;   // an access is being told (checked.h)
 
 // ---- fibres ----
 
@@ -125,11 +127,17 @@ struct Crew {                          // of one stream worker
     unsigned barriers = 0;             // that the block has passed
     int votes = 0, voted = 0;          // of __syncthreads_count, before and after the barrier
 };
-inline thread_local Crew crew;
+// A pointer: what needs a constructor would bring a guard into the module's thread-local storage,
+// which otherwise is shared memory.
+inline thread_local Crew* crew = nullptr;
+struct CrewOwner {
+    CrewOwner() { crew = new Crew; }
+    ~CrewOwner() { delete crew; }
+};
 constexpr size_t stack_bytes = 64 << 10;
 
 inline unsigned draw(unsigned count) {  // xorshift64: a number below count
-    auto& c = crew.chance;
+    auto& c = crew->chance;
     c ^= c << 13, c ^= c >> 7, c ^= c << 17;
     return static_cast<unsigned>(c >> 32) % count;
 }
@@ -210,23 +218,23 @@ inline void* first_frame(char* top, void (*entry)()) {
 #endif
 
 inline void resume(Fibre& f) {
-    crew.running = &f;
+    crew->running = &f;
     self = &f.self;
-    cudasim_switch(&crew.scheduler, f.stack_pointer);
+    cudasim_switch(&crew->scheduler, f.stack_pointer);
 }
 inline void yield(State state) {
-    Fibre& me = *crew.running;
-    Warp& warp = crew.warps[me.self.warp];
+    Fibre& me = *crew->running;
+    Warp& warp = crew->warps[me.self.warp];
     unsigned bit = 1u << me.self.lane;
     warp.ready &= ~bit;
     (state == State::block ? warp.block : state == State::warp ? warp.warp : warp.done) |= bit;
-    cudasim_switch(&me.stack_pointer, crew.scheduler);
+    cudasim_switch(&me.stack_pointer, crew->scheduler);
 }
 #ifdef CUDASIM_CHECKED
 inline void note(const void* at, size_t bytes, int how);
 #endif
 inline void fibre_entry() {
-    crew.body(crew.arguments);
+    crew->body(crew->arguments);
     yield(State::done);
     __builtin_trap();
 }
@@ -240,14 +248,20 @@ inline void fibre_entry() {
 // Lets those lanes go on that have met: all lanes of a mask that have not ended.
 inline void free_lanes(Warp& warp, unsigned first) {
     for (unsigned waiting = warp.warp; waiting; waiting &= waiting - 1) {
-        unsigned mask = crew.fibres[first + __builtin_ctz(waiting)].mask, same = 0;
+        unsigned mask = crew->fibres[first + __builtin_ctz(waiting)].mask, same = 0;
         for (unsigned k = 0; k < 32; ++k)
-            if (warp.warp >> k & 1 && crew.fibres[first + k].mask == mask) same |= 1u << k;
+            if (warp.warp >> k & 1 && crew->fibres[first + k].mask == mask) same |= 1u << k;
         if (mask & warp.lanes & ~warp.done & ~same) continue;
         warp.warp &= ~(same & mask);
         warp.ready |= same & mask;
         ++warp.synchronised;
     }
+}
+
+constexpr size_t dynamic_edge = 256;   // bytes of nobody before and after dynamic shared memory
+inline void* dynamic_shared() {
+    auto at = reinterpret_cast<uintptr_t>(crew->dynamic.data());
+    return reinterpret_cast<void*>((at + dynamic_edge) & ~uintptr_t{127});
 }
 
 // Static shared memory is this thread's part of the module's thread-local storage.
@@ -275,6 +289,7 @@ inline void begin_block(unsigned block) {
     if (!shared.start) dl_iterate_phdr(find_shared, &shared);
     std::pair<char*, size_t> ours[] = {
         {reinterpret_cast<char*>(&crew), sizeof crew}, {reinterpret_cast<char*>(&self), sizeof self},
+        {reinterpret_cast<char*>(&telling), sizeof telling},
         {reinterpret_cast<char*>(&shared), sizeof shared}};
     std::sort(std::begin(ours), std::end(ours));
     char *at = shared.start, *end = shared.start + shared.size;
@@ -284,18 +299,18 @@ inline void begin_block(unsigned block) {
         at = start + size;
     }
     std::memset(at, 0xFF, static_cast<size_t>(end - at));
-    std::fill(crew.dynamic.begin(), crew.dynamic.end(), static_cast<char>(0xFF));
+    std::fill(crew->dynamic.begin(), crew->dynamic.end(), static_cast<char>(0xFF));
     if (cudasim_hooks)
-        cudasim_hooks->begin_block(block, shared.start, shared.size, crew.dynamic.data(),
-                                   crew.dynamic.size());
+        cudasim_hooks->begin_block(block, shared.start, shared.size, dynamic_shared(),
+                                   crew->dynamic.size() - 2 * dynamic_edge);
 }
 
 // One block whose threads wait for each other. Warps take turns by chance, and so do the lanes of
 // a warp: nothing but barriers keeps an order, as on a device.
 inline void run_block_of_fibres(unsigned count) {
-    auto& all = crew.fibres;
+    auto& all = crew->fibres;
     unsigned warps = (count + 31) / 32;
-    crew.warps.resize(warps);
+    crew->warps.resize(warps);
     for (unsigned i = 0; i < count; ++i) {
         Fibre& f = all[i];
         if (!f.stack) f.stack.reset(new char[stack_bytes]);
@@ -304,17 +319,17 @@ inline void run_block_of_fibres(unsigned count) {
         f.copies.clear();
     }
     for (unsigned w = 0; w < warps; ++w) {
-        Warp& warp = crew.warps[w];
+        Warp& warp = crew->warps[w];
         warp.lanes = warp.ready = count - w * 32 < 32 ? (1u << (count - w * 32)) - 1 : ~0u;
         warp.block = warp.warp = warp.done = warp.synchronised = 0;
     }
-    crew.barriers = 0, crew.votes = 0;
+    crew->barriers = 0, crew->votes = 0;
     for (;;) {
         unsigned ready = 0, waiting = 0, done = 0;
         for (unsigned w = 0; w < warps; ++w) {
-            ready += crew.warps[w].ready != 0;
-            waiting += __builtin_popcount(crew.warps[w].block);
-            done += __builtin_popcount(crew.warps[w].done);
+            ready += crew->warps[w].ready != 0;
+            waiting += __builtin_popcount(crew->warps[w].block);
+            done += __builtin_popcount(crew->warps[w].done);
         }
         if (done == count) return;
         if (ready == 0) {
@@ -323,16 +338,16 @@ inline void run_block_of_fibres(unsigned count) {
             for (unsigned i = 1; i < count; ++i)
                 if (all[i].line != all[0].line)
                     fault("threads of a block wait at different barriers");
-            ++crew.barriers;
-            crew.voted = crew.votes, crew.votes = 0;
+            ++crew->barriers;
+            crew->voted = crew->votes, crew->votes = 0;
             for (unsigned w = 0; w < warps; ++w)
-                crew.warps[w].ready = crew.warps[w].block, crew.warps[w].block = 0;
+                crew->warps[w].ready = crew->warps[w].block, crew->warps[w].block = 0;
             continue;
         }
         unsigned w = 0;
         for (unsigned turn = draw(ready);; ++w)
-            if (crew.warps[w].ready && turn-- == 0) break;
-        Warp& warp = crew.warps[w];
+            if (crew->warps[w].ready && turn-- == 0) break;
+        Warp& warp = crew->warps[w];
         unsigned from = draw(32), step = 2 * draw(16) + 1;
         for (unsigned k = 0; k < 32; ++k) {
             unsigned lane = (from + k * step) & 31;
@@ -379,15 +394,17 @@ void note_pointer(unsigned char* kinds, size_t& offset) {
 template <auto kernel, class... A>
 void launch(void (*)(A...), const void* packed, const unsigned* grid, const unsigned* block,
             unsigned shared, unsigned long long seed) {
+    static thread_local CrewOwner owner;
+    (void)&owner;
     auto arguments = Packed<A...>::unpack(packed);
     unsigned count = block[0] * block[1] * block[2], blocks = grid[0] * grid[1] * grid[2];
-    crew.dynamic.assign(shared + 128, static_cast<char>(0xFF));
-    crew.arguments = &arguments;
-    crew.body = [](const void* a) {
+    crew->dynamic.assign(shared + 2 * dynamic_edge, static_cast<char>(0xFF));
+    crew->arguments = &arguments;
+    crew->body = [](const void* a) {
         std::apply(kernel, *static_cast<const std::tuple<A...>*>(a));
     };
-    crew.chance = seed | 1;
-    if (CUDASIM_FIBRES && crew.fibres.size() < count) crew.fibres.resize(count);
+    crew->chance = seed | 1;
+    if (CUDASIM_FIBRES && crew->fibres.size() < count) crew->fibres.resize(count);
     Self plain{};
     // blocks in an order by chance: steps of a number that has no divisor in common with theirs
     unsigned long long first = draw(blocks), step = 1 + draw(blocks);
@@ -399,21 +416,17 @@ void launch(void (*)(A...), const void* packed, const unsigned* grid, const unsi
         for (unsigned z = 0; z < block[2]; ++z)
             for (unsigned y = 0; y < block[1]; ++y)
                 for (unsigned x = 0; x < block[0]; ++x, ++i) {
-                    Self& s = CUDASIM_FIBRES ? crew.fibres[i].self : plain;
+                    Self& s = CUDASIM_FIBRES ? crew->fibres[i].self : plain;
                     s = Self{{x, y, z}, {bx, by, bz}, {block[0], block[1], block[2]},
                              {grid[0], grid[1], grid[2]}, i % 32, i / 32};
                     if (!CUDASIM_FIBRES) {
                         self = &s;
-                        crew.body(crew.arguments);
+                        crew->body(crew->arguments);
                     }
                 }
         if (CUDASIM_FIBRES) run_block_of_fibres(count);
+        self = nullptr;
     }
-}
-
-inline void* dynamic_shared() {
-    auto at = reinterpret_cast<uintptr_t>(crew.dynamic.data());
-    return reinterpret_cast<void*>((at + 127) & ~uintptr_t{127});
 }
 
 }  // namespace cudasim
@@ -444,13 +457,13 @@ inline void* dynamic_shared() {
 // ---- barriers and what warps exchange ----
 
 inline void __syncthreads(int line = __builtin_LINE()) {
-    cudasim::crew.running->line = line;
+    cudasim::crew->running->line = line;
     cudasim::yield(cudasim::State::block);
 }
 inline int __syncthreads_count(int predicate, int line = __builtin_LINE()) {
-    cudasim::crew.votes += predicate != 0;
+    cudasim::crew->votes += predicate != 0;
     __syncthreads(line);
-    return cudasim::crew.voted;
+    return cudasim::crew->voted;
 }
 inline int __syncthreads_or(int p, int line = __builtin_LINE()) {
     return __syncthreads_count(p, line) != 0;
@@ -460,7 +473,7 @@ inline int __syncthreads_and(int p, int line = __builtin_LINE()) {
 }
 inline void __syncwarp(unsigned mask = 0xFFFFFFFFu) {
     if (!(mask >> cudasim::self->lane & 1)) cudasim::fault("a lane is not in the mask that it names");
-    cudasim::crew.running->mask = mask;
+    cudasim::crew->running->mask = mask;
     cudasim::yield(cudasim::State::warp);
 }
 CUDASIM_RUNTIME inline void __threadfence() {
@@ -479,14 +492,14 @@ inline void __pipeline_memcpy_async(void* to, const void* from, size_t bytes, si
         cudasim::fault("an asynchronous copy of another size than 4, 8 or 16 bytes");
     if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) % bytes)
         cudasim::fault("an asynchronous copy whose addresses are not multiples of its size");
-    auto& me = *cudasim::crew.running;
+    auto& me = *cudasim::crew->running;
     std::memset(to, 0xFF, bytes);      // whoever looks before the wait sees no number
     me.copies.push_back({static_cast<char*>(to), static_cast<const char*>(from),
                          static_cast<unsigned>(bytes), static_cast<unsigned>(zeros), me.batch});
 }
-inline void __pipeline_commit() { ++cudasim::crew.running->batch; }
+inline void __pipeline_commit() { ++cudasim::crew->running->batch; }
 inline void __pipeline_wait_prior(unsigned kept) {
-    auto& me = *cudasim::crew.running;
+    auto& me = *cudasim::crew->running;
     size_t done = 0;
     for (auto& c : me.copies) {
         if (c.batch + kept >= me.batch) break;
@@ -502,7 +515,7 @@ namespace cudasim {
 template <class T>
 T exchange(unsigned mask, T value, unsigned from) {
     static_assert(sizeof(T) <= 16, "a warp exchanges up to 16 bytes a lane");
-    auto& warp = crew.warps[self->warp];
+    auto& warp = crew->warps[self->warp];
     auto& slots = warp.slot;
     std::memcpy(slots[self->lane], &value, sizeof value);
     __syncwarp(mask);
@@ -537,7 +550,7 @@ T __shfl_up_sync(unsigned mask, T v, unsigned lanes, int width = 32) {
     return cudasim::exchange(mask, v, inside ? me - lanes : me);
 }
 inline unsigned __ballot_sync(unsigned mask, int predicate) {
-    auto& slots = cudasim::crew.warps[cudasim::self->warp].slot;
+    auto& slots = cudasim::crew->warps[cudasim::self->warp].slot;
     int mine = predicate != 0;
     std::memcpy(slots[cudasim::self->lane], &mine, sizeof mine);
     __syncwarp(mask);

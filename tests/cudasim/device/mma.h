@@ -80,7 +80,7 @@ void mma_sync(fragment<accumulator, M, N, K, TD>& d,
               const fragment<matrix_a, M, N, K, TA, LA>& a,
               const fragment<matrix_b, M, N, K, TB, LB>& b,
               const fragment<accumulator, M, N, K, TC>& c) {
-    auto& scratch = cudasim::crew.warps[cudasim::self->warp];
+    auto& scratch = cudasim::crew->warps[cudasim::self->warp];
     unsigned lane = cudasim::self->lane;
     for (int e = 0; e < a.num_elements; ++e) scratch.a[lane * a.num_elements + e] = float(a.x[e]);
     for (int e = 0; e < b.num_elements; ++e) scratch.b[lane * b.num_elements + e] = float(b.x[e]);

@@ -4,6 +4,12 @@
 
 needs nvcc or NVRTC (pip install 'cuda-bindings[all]'), and no GPU. On the device set
 KESTREL_CUBIN_CACHE=FOLDER, or copy its files into ~/.cache/kestrel/cubins.
+
+    python scripts/compile_kernels.py FOLDER --table
+
+compiles for all devices of the committed table of registers and spills, and writes it anew
+(kernel_table.py). That takes CUDA 13, which knows them all, and minutes; what FOLDER holds already
+is not compiled again.
 """
 
 from __future__ import annotations
@@ -11,34 +17,51 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from app.core.errors import KestrelError
-from app.cuda.kernels import CACHE_ENV, KERNEL_DIR, VARIANTS, cubin_for
+from app.cuda.kernels import CACHE_ENV, KERNEL_DIR, VARIANTS, cubin_for, find_compiler
+from scripts.kernel_table import LIMITS, TABLE, Kernel, read_cubin, write_table
 
 
 def main() -> int:
     """Compile every kernel for every device; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("capability", nargs="+", help="as 8.7 (nvidia-smi: compute_cap)")
+    parser.add_argument("capability", nargs="*", help="as 8.7 (nvidia-smi: compute_cap)")
+    parser.add_argument("--table", action="store_true", help=f"write {TABLE.name} anew")
     args = parser.parse_args()
+    if bool(args.capability) == args.table:
+        parser.error("name compute capabilities, or --table")
     os.environ[CACHE_ENV] = str(args.folder)
     for text in args.capability:
         major, dot, minor = text.partition(".")
         if not (dot and major.isdigit() and minor.isdigit()):
             parser.error(f"{text!r} is no compute capability; write it as 8.7")
-        for name, defines in ((n, d) for n, variants in VARIANTS.items() for d in variants):
-            source = (KERNEL_DIR / f"{name}.cu").read_text()
-            try:
-                cubin_for(name, source, defines, (int(major), int(minor)))
-            except KestrelError as error:
-                print(f"compile_kernels: {error}", file=sys.stderr)
-                return error.exit_code
+    archs = list(LIMITS) if args.table else ["sm_" + c.replace(".", "") for c in args.capability]
+    jobs = [(n, d, arch) for arch in archs for n, variants in VARIANTS.items() for d in variants]
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            kernels = [k for made in pool.map(lambda job: _compiled(*job), jobs) for k in made]
+    except KestrelError as error:
+        print(f"compile_kernels: {error}", file=sys.stderr)
+        return error.exit_code
+    if args.table:
+        compiler = find_compiler()
+        assert compiler is not None
+        write_table(TABLE, compiler.version, kernels)
     print(f"{len(list(args.folder.glob('*.cubin')))} compiled kernels in {args.folder}")
     return 0
+
+
+def _compiled(name: str, defines: tuple[str, ...], arch: str) -> list[Kernel]:
+    """The kernels of one file; their cubin is in the folder then."""
+    source, number = (KERNEL_DIR / f"{name}.cu").read_text(), arch.removeprefix("sm_")
+    cubin = cubin_for(name, source, defines, (int(number[:-1]), int(number[-1])))
+    return read_cubin(cubin, name, defines, arch) if arch in LIMITS else []
 
 
 if __name__ == "__main__":

@@ -4,6 +4,12 @@
 
 needs nvcc or NVRTC (pip install 'cuda-bindings[all]'), and no GPU. On the device set
 KESTREL_CUBIN_CACHE=FOLDER, or copy its files into ~/.cache/kestrel/cubins.
+
+    python scripts/compile_kernels.py FOLDER --table
+
+compiles for all devices of the committed table of registers and spills, and writes it anew
+(kernel_table.py). That takes CUDA 13, which knows them all, and minutes; what FOLDER holds already
+is not compiled again.
 """
 
 from __future__ import annotations
@@ -18,15 +24,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from app.core.errors import KestrelError
-from app.cuda.kernels import CACHE_ENV, KERNEL_DIR, VARIANTS, cubin_for
+from app.cuda.kernels import CACHE_ENV, KERNEL_DIR, VARIANTS, cubin_for, find_compiler
+from scripts.kernel_table import LIMITS, TABLE, Kernel, read_cubin, write_table
 
 
 def main() -> int:
     """Compile every kernel for every device; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("capability", nargs="+", help="as 8.7 (nvidia-smi: compute_cap)")
+    parser.add_argument("capability", nargs="*", help="as 8.7 (nvidia-smi: compute_cap)")
+    parser.add_argument("--table", action="store_true", help=f"write {TABLE.name} anew")
     args = parser.parse_args()
+    if bool(args.capability) == args.table:
+        parser.error("name compute capabilities, or --table")
     os.environ[CACHE_ENV] = str(args.folder)
     capabilities = []
     for text in args.capability:
@@ -34,22 +44,34 @@ def main() -> int:
         if not (dot and major.isdigit() and minor.isdigit()):
             parser.error(f"{text!r} is no compute capability; write it as 8.7")
         capabilities.append((int(major), int(minor)))
+    if args.table:
+        capabilities = [(int(arch[3:-1]), int(arch[-1])) for arch in LIMITS]
     try:
-        compile_kernels(capabilities)
+        kernels = compile_kernels(capabilities)
     except KestrelError as error:
         print(f"compile_kernels: {error}", file=sys.stderr)
         return error.exit_code
+    if args.table:
+        compiler = find_compiler()
+        assert compiler is not None
+        write_table(TABLE, compiler.version, kernels)
     print(f"{len(list(args.folder.glob('*.cubin')))} compiled kernels in {args.folder}")
     return 0
 
 
-def compile_kernels(capabilities: Sequence[tuple[int, int]]) -> None:
+def compile_kernels(capabilities: Sequence[tuple[int, int]]) -> list[Kernel]:
     """All variants of all kernels, into the cache, several at once. Raises DeviceError."""
-    sources = {name: (KERNEL_DIR / f"{name}.cu").read_text() for name in VARIANTS}
-    wanted = [(n, d, c) for n, variants in VARIANTS.items() for d in variants for c in capabilities]
+    jobs = [(n, d, c) for c in capabilities for n, variants in VARIANTS.items() for d in variants]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(lambda w: cubin_for(w[0], sources[w[0]], w[1], w[2]), wanted):
-            pass
+        return [each for made in pool.map(lambda job: _compiled(*job), jobs) for each in made]
+
+
+def _compiled(name: str, defines: tuple[str, ...], capability: tuple[int, int]) -> list[Kernel]:
+    """The kernels of one file; their cubin is in the folder then."""
+    arch = "sm_{}{}".format(*capability)
+    source = (KERNEL_DIR / f"{name}.cu").read_text()
+    cubin = cubin_for(name, source, defines, capability)
+    return read_cubin(cubin, name, defines, arch) if arch in LIMITS else []
 
 
 if __name__ == "__main__":

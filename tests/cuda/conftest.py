@@ -17,6 +17,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 REAL = os.environ.get("KESTREL_GPU") == "real"
+CHECKED = bool(os.environ.get("CUDASIM_CHECKED"))  # all kernels: slow, for a look by hand
+CUBINS = "checked" if CHECKED else "cubins"
 LIBRARY = ROOT / ".cudasim" / "libcuda.so.1"
 
 
@@ -38,6 +40,10 @@ class Device:
     def delay(self, us: int, seed: int = 0) -> None:
         """Work on streams starts up to ``us`` late, by chance; for streams made from now on."""
         self._library.cudasim_delay(us, ctypes.c_ulonglong(seed))
+
+    def check(self, on: bool) -> None:
+        """Whether device memory made from now on is watched byte by byte, for checked kernels."""
+        self._library.cudasim_check(int(on))
 
     def plant(self, call: str, error: int, *, after: int = 0, times: int = 1) -> None:
         """The call named, after ``after`` more of them, fails ``times`` times with ``error``."""
@@ -88,6 +94,9 @@ class RealDevice:
     def delay(self, us: int, seed: int = 0) -> None:
         pass
 
+    def check(self, on: bool) -> None:
+        pass
+
     def plant(self, call: str, error: int, *, after: int = 0, times: int = 1) -> None:
         pytest.skip("faults are planted on the simulated device")
 
@@ -125,11 +134,13 @@ def device(
         loaded.check()
         return
     monkeypatch.setenv("PATH", f"{ROOT / 'tests' / 'cudasim'}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("KESTREL_CUBIN_CACHE", str(ROOT / ".cudasim" / "cubins"))
+    monkeypatch.setenv("KESTREL_CUBIN_CACHE", str(ROOT / ".cudasim" / CUBINS))
     loaded.delay(0)
+    loaded.check(CHECKED)
     loaded.reports()
     yield loaded
     loaded.delay(0)
+    loaded.check(False)
     loaded.unplant()
     assert loaded.reports() == []
     assert loaded.holds() == dict.fromkeys(("blocks", "streams", "events", "modules"), 0)

@@ -20,7 +20,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parents[1] / ".cudasim"
 LIBRARY = OUT / "libcuda.so.1"
-SOURCES = ("driver.cpp", "memory.cpp", "stream.cpp", "module.cpp", "unsupported.cpp")
+SOURCES = ("driver.cpp", "memory.cpp", "stream.cpp", "module.cpp", "check.cpp")
+SOURCES += ("unsupported.cpp",)
 PYCUDA = "pycuda>=2024.1,<2027"
 
 

@@ -101,20 +101,22 @@ CUresult copy_async(void* to, const void* from, size_t size, CUstream handle, Co
                 if (at + size > b->address + b->size) return CUDA_ERROR_INVALID_VALUE;
             }
     }
+    mark_known(to, size);
     char *out = reach(to), *in = reach(from);
     uint64_t number = s->enqueue([=] { std::memcpy(out, in, size); });
     for (bool writes : {false, true}) {
         const Block* b = writes ? target : source;
         const void* host = writes ? to : from;
         if (!b || b->kind == Kind::device) continue;
-        if (number) mark_pending(host, size, s->id, number, writes);
-        else s->capture->touches.push_back({host, size, writes});
+        if (number) mark_pending(host, {s->id, number, writes, "copy"});
+        else s->capture->touches.push_back({host, size, writes, "copy"});
     }
     return CUDA_SUCCESS;
 }
 
 CUresult copy_now(void* to, const void* from, size_t size, Context* c) {
     if (size == 0) return CUDA_SUCCESS;
+    if (CUresult e = breaks_capture("a copy that waits")) return e;
     host_saw(settle(c));
     {
         Guard g(lock);
@@ -124,6 +126,7 @@ CUresult copy_now(void* to, const void* from, size_t size, Context* c) {
                     b->kind == Kind::device)
                     return CUDA_ERROR_INVALID_VALUE;
     }
+    mark_known(to, size);
     char *out = reach(to), *in = reach(from);
     if (!run_guarded([=] { std::memcpy(out, in, size); })) return CUDA_ERROR_INVALID_VALUE;
     return c->poisoned;
@@ -131,9 +134,31 @@ CUresult copy_now(void* to, const void* from, size_t size, Context* c) {
 
 template <class T>
 CUresult set_async(CUdeviceptr at, T value, size_t n, CUstream handle, Context* c) {
+    if (!handle)
+        if (CUresult e = breaks_capture("a memset on the default stream")) return e;
+    mark_known(reinterpret_cast<void*>(at), n * sizeof(T));
     auto p = reinterpret_cast<T*>(reach(reinterpret_cast<void*>(at)));
     stream_of(handle, c)->enqueue([=] { std::fill(p, p + n, value); });
     return CUDA_SUCCESS;
+}
+
+// The capture that forbids this thread's calls, or that of any stream where it forbids all.
+std::shared_ptr<Graph> capture_against_me() {
+    std::shared_ptr<Graph> found;
+    for_each_stream([&](Stream& s) {
+        if (!s.capture || s.capture->mode == CU_STREAM_CAPTURE_MODE_RELAXED) return;
+        if (s.capture->mode == CU_STREAM_CAPTURE_MODE_GLOBAL ||
+            s.capture->owner == std::this_thread::get_id())
+            found = s.capture;
+    });
+    return found;
+}
+
+// A call on a stream that is being captured, which cannot be a part of a graph.
+CUresult spoil(Graph& capture, const std::string& call, CUresult error) {
+    capture.invalid = true;
+    report(call + ": not allowed while a graph is captured");
+    return error;
 }
 
 int attribute(CUdevice_attribute a) {
@@ -176,6 +201,12 @@ void report(const std::string& what) {
     reports.push_back(what);
 }
 
+CUresult breaks_capture(const char* call) {
+    auto capture = capture_against_me();
+    if (!capture) return CUDA_SUCCESS;
+    return spoil(*capture, call, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+}
+
 Context* current() { return stack.empty() ? nullptr : stack.back(); }
 
 CUresult planted(const char* call) {
@@ -193,6 +224,10 @@ CUresult planted(const char* call) {
 using namespace sim;
 
 #define API extern "C" CUresult
+// For what a thread may not call while it captures a graph.
+#define ENTER_OUTSIDE(name)         \
+    ENTER(name)                     \
+    if (CUresult e = breaks_capture(name)) return e;
 #define ENTER(name)                 \
     Context* context = nullptr;     \
     if (CUresult e = enter(name, &context)) return e;
@@ -228,6 +263,9 @@ extern "C" void cudasim_delay(int us, unsigned long long seed) {
     settings.delay_us = us;
     settings.seed = seed;
 }
+
+// Device memory made from now on is watched byte by byte, for kernels built to be checked.
+extern "C" void cudasim_check(int on) { settings.checked = on != 0; }
 
 // ---- start, devices ----
 
@@ -357,7 +395,7 @@ API cuCtxGetDevice(CUdevice* d) {
 }
 API cuCtxGetApiVersion(CUcontext, unsigned* v) { *v = 3020; return CUDA_SUCCESS; }
 API cuCtxSynchronize(void) {
-    ENTER("cuCtxSynchronize")
+    ENTER_OUTSIDE("cuCtxSynchronize")
     Clock done;
     for_each_stream([&](Stream& s) {
         if (s.context == context) {
@@ -382,34 +420,34 @@ API cuMemGetInfo(size_t* available, size_t* total) {
     return CUDA_SUCCESS;
 }
 API cuMemAlloc(CUdeviceptr* out, size_t n) {
-    ENTER("cuMemAlloc")
+    ENTER_OUTSIDE("cuMemAlloc")
     return allocate_device(n, out);
 }
 API cuMemAllocPitch(CUdeviceptr* out, size_t* pitch, size_t width, size_t height, unsigned) {
-    ENTER("cuMemAllocPitch")
+    ENTER_OUTSIDE("cuMemAllocPitch")
     *pitch = (width + 511) / 512 * 512;
     return allocate_device(*pitch * height, out);
 }
 API cuMemFree(CUdeviceptr p) {
-    ENTER("cuMemFree")
+    ENTER_OUTSIDE("cuMemFree")
     for_each_stream([](Stream& s) { s.wait_idle(); });  // as the real one does
     return release(reinterpret_cast<void*>(p), Kind::device, "cuMemFree");
 }
 API cuMemHostAlloc(void** out, size_t n, unsigned flags) {
-    ENTER("cuMemHostAlloc")
+    ENTER_OUTSIDE("cuMemHostAlloc")
     return allocate_pinned(n, flags, out);
 }
 API cuMemAllocHost(void** out, size_t n) { return cuMemHostAlloc(out, n, 0); }
 API cuMemFreeHost(void* p) {
-    ENTER("cuMemFreeHost")
+    ENTER_OUTSIDE("cuMemFreeHost")
     return release(p, Kind::pinned, "cuMemFreeHost");
 }
 API cuMemHostRegister(void* p, size_t n, unsigned flags) {
-    ENTER("cuMemHostRegister")
+    ENTER_OUTSIDE("cuMemHostRegister")
     return register_host(p, n, flags);
 }
 API cuMemHostUnregister(void* p) {
-    ENTER("cuMemHostUnregister")
+    ENTER_OUTSIDE("cuMemHostUnregister")
     return release(p, Kind::registered, "cuMemHostUnregister");
 }
 API cuMemHostGetDevicePointer(CUdeviceptr* out, void* p, unsigned) {
@@ -485,14 +523,14 @@ API cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t n, CUstream s) {
 API cuMemsetD8(CUdeviceptr p, unsigned char v, size_t n) {
     ENTER("cuMemsetD8")
     settle(context);
-    set_async(p, v, n, nullptr, context);
+    if (CUresult e = set_async(p, v, n, nullptr, context)) return e;
     default_stream(context)->wait_idle();
     return context->poisoned;
 }
 API cuMemsetD32(CUdeviceptr p, unsigned v, size_t n) {
     ENTER("cuMemsetD32")
     settle(context);
-    set_async(p, v, n, nullptr, context);
+    if (CUresult e = set_async(p, v, n, nullptr, context)) return e;
     default_stream(context)->wait_idle();
     return context->poisoned;
 }
@@ -522,6 +560,8 @@ API cuStreamCreateWithPriority(CUstream* out, unsigned flags, int) {
 API cuStreamDestroy(CUstream s) {
     ENTER("cuStreamDestroy")
     if (!is_stream(reinterpret_cast<Stream*>(s))) return CUDA_ERROR_INVALID_HANDLE;
+    if (auto capture = reinterpret_cast<Stream*>(s)->capture)
+        spoil(*capture, "cuStreamDestroy", CUDA_SUCCESS);
     delete reinterpret_cast<Stream*>(s);
     return CUDA_SUCCESS;
 }
@@ -529,7 +569,8 @@ API cuStreamSynchronize(CUstream handle) {
     ENTER("cuStreamSynchronize")
     Stream* s = stream_of(handle, context);
     if (!s) return CUDA_ERROR_INVALID_HANDLE;
-    if (s->capture) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    if (s->capture)
+        return spoil(*s->capture, "cuStreamSynchronize", CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
     s->wait_idle();
     host_saw(s->clock);
     return context->poisoned;
@@ -538,13 +579,21 @@ API cuStreamQuery(CUstream handle) {
     ENTER("cuStreamQuery")
     Stream* s = stream_of(handle, context);
     if (!s) return CUDA_ERROR_INVALID_HANDLE;
+    if (s->capture)
+        return spoil(*s->capture, "cuStreamQuery", CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
     if (!s->idle()) return CUDA_ERROR_NOT_READY;
     host_saw(s->clock);
     return context->poisoned;
 }
 API cuStreamWaitEvent(CUstream handle, CUevent e, unsigned) {
     ENTER("cuStreamWaitEvent")
-    stream_of(handle, context)->wait_for(*reinterpret_cast<Event*>(e));
+    Stream* s = stream_of(handle, context);
+    auto event = reinterpret_cast<Event*>(e);
+    if (s->capture && !event->captured)
+        return spoil(*s->capture, "cuStreamWaitEvent for an event of outside",
+                     CUDA_ERROR_STREAM_CAPTURE_ISOLATION);
+    if (event->captured) return s->capture ? CUDA_SUCCESS : CUDA_ERROR_NOT_SUPPORTED;
+    s->wait_for(*event);
     return CUDA_SUCCESS;
 }
 
@@ -586,7 +635,10 @@ static CUresult record(CUevent handle, CUstream stream, bool external) {
     auto done = std::make_shared<std::atomic<bool>>(false);
     auto when = std::make_shared<std::atomic<int64_t>>(0);
     if (s->capture) {
-        if (!external) return CUDA_SUCCESS;  // orders the graph's nodes, marks nothing
+        if (!external) {  // orders the graph's nodes, marks nothing
+            e->captured = true;
+            return CUDA_SUCCESS;
+        }
         // a node of the graph: each launch marks the same event anew
         s->enqueue([done, when] {
             *when = now_ns();
@@ -599,6 +651,7 @@ static CUresult record(CUevent handle, CUstream stream, bool external) {
         return CUDA_SUCCESS;
     }
     if (external) return CUDA_ERROR_INVALID_VALUE;
+    e->captured = false;
     e->number = s->enqueue([done, when] {
         *when = now_ns();
         *done = true;
@@ -617,6 +670,10 @@ API cuEventRecordWithFlags(CUevent handle, CUstream stream, unsigned flags) {
 API cuEventQuery(CUevent handle) {
     ENTER("cuEventQuery")
     auto e = reinterpret_cast<Event*>(handle);
+    if (e->captured) {
+        report("an event was waited for that a capture recorded");
+        return CUDA_ERROR_CAPTURED_EVENT;
+    }
     if (!e->recorded) return CUDA_SUCCESS;
     if (!*e->done) return CUDA_ERROR_NOT_READY;
     host_saw(e->clock);
@@ -625,12 +682,18 @@ API cuEventQuery(CUevent handle) {
 API cuEventSynchronize(CUevent handle) {
     ENTER("cuEventSynchronize")
     auto e = reinterpret_cast<Event*>(handle);
+    if (e->captured) {
+        report("an event was waited for that a capture recorded");
+        return CUDA_ERROR_CAPTURED_EVENT;
+    }
     if (!e->recorded) return CUDA_SUCCESS;
     while (!*e->done && context->poisoned == CUDA_SUCCESS)
         std::this_thread::sleep_for(std::chrono::microseconds(20));
     host_saw(e->clock);
     return context->poisoned;
 }
+#undef cuEventElapsedTime
+#undef cuEventElapsedTime_v2
 API cuEventElapsedTime(float* ms, CUevent a, CUevent b) {
     ENTER("cuEventElapsedTime")
     auto x = reinterpret_cast<Event*>(a), y = reinterpret_cast<Event*>(b);
@@ -640,19 +703,33 @@ API cuEventElapsedTime(float* ms, CUevent a, CUevent b) {
     return CUDA_SUCCESS;
 }
 
+API cuEventElapsedTime_v2(float* ms, CUevent a, CUevent b) { return cuEventElapsedTime(ms, a, b); }
+
 // ---- graphs: what was captured on one stream, launched as one ----
 
-API cuStreamBeginCapture(CUstream handle, CUstreamCaptureMode) {
+API cuStreamBeginCapture(CUstream handle, CUstreamCaptureMode mode) {
     ENTER("cuStreamBeginCapture")
     Stream* s = stream_of(handle, context);
-    if (s->capture || !handle) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    if (s->capture || !handle || handle == CU_STREAM_LEGACY)
+        return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     s->capture = std::make_shared<Graph>();
+    s->capture->mode = mode;
+    s->capture->owner = std::this_thread::get_id();
     return CUDA_SUCCESS;
 }
 API cuStreamEndCapture(CUstream handle, CUgraph* out) {
     ENTER("cuStreamEndCapture")
     Stream* s = stream_of(handle, context);
     if (!s->capture) return CUDA_ERROR_ILLEGAL_STATE;
+    if (s->capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED &&
+        s->capture->owner != std::this_thread::get_id())
+        return spoil(*s->capture, "cuStreamEndCapture on another thread",
+                     CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD);
+    if (s->capture->invalid) {
+        s->capture.reset();
+        *out = nullptr;
+        return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+    }
     *out = reinterpret_cast<CUgraph>(new std::shared_ptr<Graph>(s->capture));
     s->capture.reset();
     return CUDA_SUCCESS;
@@ -676,7 +753,7 @@ API cuGraphLaunch(CUgraphExec exec, CUstream handle) {
     uint64_t number = s->enqueue([g] {
         for (auto& work : g->work) work();
     });
-    for (auto& t : g->touches) mark_pending(t.address, t.size, s->id, number, t.writes);
+    for (auto& t : g->touches) mark_pending(t.address, {s->id, number, t.writes, t.by});
     return CUDA_SUCCESS;
 }
 API cuGraphGetNodes(CUgraph graph, CUgraphNode*, size_t* count) {
@@ -691,23 +768,35 @@ API cuGraphExecDestroy(CUgraphExec exec) {
     delete reinterpret_cast<std::shared_ptr<Graph>*>(exec);
     return CUDA_SUCCESS;
 }
-// cuda-bindings asks for every call by name.
+// ---- calls by name, as cuda-bindings ask for them ----
+
+// The CUDA version that brought a call, or a variant of it; what is not here is older than 11.0.
+static const std::map<std::string, int> brought_by = {
+    {"cuEventRecordWithFlags", 11010}, {"cuGraphInstantiateWithFlags", 11040},
+    {"cuLaunchKernelEx", 11060},       {"cuEventElapsedTime_v2", 12080},
+};
+
 API cuGetProcAddress(const char* symbol, void** out, int since, cuuint64_t,
                      CUdriverProcAddressQueryResult* result) {
     *out = nullptr;
-    if (since > settings.driver_version) { // a call of a later CUDA than this driver's
-        if (result) *result = CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT;
-        return CUDA_ERROR_NOT_FOUND;
-    }
+    bool later = since > settings.driver_version;  // a call of a later CUDA than this driver's
+    Dl_info here;
+    dladdr(reinterpret_cast<void*>(&cudasim_events), &here);
+    void* self = dlopen(here.dli_fname, RTLD_NOW | RTLD_NOLOAD);
     for (const char* version : {"_v4", "_v3", "_v2", ""}) {
-        if ((*out = dlsym(RTLD_DEFAULT, (std::string(symbol) + version).c_str()))) break;
-        Dl_info here;
-        dladdr(reinterpret_cast<void*>(&cudasim_events), &here);
-        void* self = dlopen(here.dli_fname, RTLD_NOW | RTLD_NOLOAD);
-        if ((*out = dlsym(self, (std::string(symbol) + version).c_str()))) break;
+        if (*out) break;
+        std::string name = std::string(symbol) + version;
+        auto known = brought_by.find(name);
+        if (known != brought_by.end() && known->second > std::min(since, settings.driver_version)) {
+            later = true;
+            continue;
+        }
+        *out = since > settings.driver_version ? nullptr : dlsym(self, name.c_str());
     }
     if (result)
-        *result = *out ? CU_GET_PROC_ADDRESS_SUCCESS : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
+        *result = *out    ? CU_GET_PROC_ADDRESS_SUCCESS
+                  : later ? CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT
+                          : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
     return *out ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
 API cuProfilerStart(void) { return CUDA_SUCCESS; }

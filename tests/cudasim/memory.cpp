@@ -24,7 +24,10 @@ constexpr unsigned char poison = 0xFF; // NaN as float and half, -1 as integer
 
 std::map<uintptr_t, Block> blocks;     // by address
 size_t used = 0;
+uint64_t changes = 0;
 Clock seen;
+std::deque<Block> gone;                // device memory freed lately
+constexpr size_t gone_most = 256;
 
 size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
@@ -50,7 +53,11 @@ void protect(Block& b) {
 }
 
 void unmap(Block& b) {
+    ++changes;
     if (b.kind == Kind::device) {
+        b.cells.clear();
+        gone.push_back(b);
+        if (gone.size() > gone_most) gone.pop_front();
         used -= b.size;
         // Whoever comes back here, comes to a fence; the pages themselves are given back.
         madvise(b.mapping, b.mapped, MADV_DONTNEED);
@@ -76,6 +83,24 @@ Block* find(const void* address) {
     return find_device_view(address);
 }
 
+Near find_near(const void* address) {
+    Guard g(lock);
+    auto at = static_cast<const char*>(address);
+    auto inside = [at](const char* start, size_t size) { return at >= start && at < start + size; };
+    for (auto& [_, b] : blocks)
+        if (b.kind == Kind::device ? inside(b.mapping, b.mapped)
+                                   : inside(b.device, b.mapped ? b.mapped : b.size) ||
+                                         inside(b.address, b.mapped ? b.mapped : b.size))
+            return {&b, false};
+    for (auto b = gone.rbegin(); b != gone.rend(); ++b)
+        if (inside(b->mapping, b->mapped)) return {&*b, true};
+    return {nullptr, false};
+}
+uint64_t block_changes() {
+    Guard g(lock);
+    return changes;
+}
+
 char* reach(const void* address) {
     Guard g(lock);
     Block* b = find(address);
@@ -96,8 +121,10 @@ CUresult allocate_device(size_t size, CUdeviceptr* out) {
     std::memset(mapping, poison, mapped - page);
     mprotect(mapping + mapped - page, page, PROT_NONE);
     blocks[reinterpret_cast<uintptr_t>(address)] =
-        Block{Kind::device, address, address, size, mapping, mapped, 0, current(), {}};
+        Block{Kind::device, address, address, size, mapping, mapped, 0, current(), {},
+              std::vector<Cell>(settings.checked ? size : 0)};
     used += size;
+    ++changes;
     *out = reinterpret_cast<CUdeviceptr>(address);
     return CUDA_SUCCESS;
 }
@@ -118,7 +145,8 @@ CUresult allocate_pinned(size_t size, unsigned flags, void** out) {
     if (host == MAP_FAILED || device == MAP_FAILED) return CUDA_ERROR_OUT_OF_MEMORY;
     std::memset(host, poison, mapped);
     blocks[reinterpret_cast<uintptr_t>(host)] =
-        Block{Kind::pinned, host, device, size, host, mapped, flags, current(), {}};
+        Block{Kind::pinned, host, device, size, host, mapped, flags, current(), {}, {}};
+    ++changes;
     *out = host;
     return CUDA_SUCCESS;
 }
@@ -128,7 +156,8 @@ CUresult register_host(void* address, size_t size, unsigned flags) {
     if (find(address)) return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
     auto at = static_cast<char*>(address);
     blocks[reinterpret_cast<uintptr_t>(address)] =
-        Block{Kind::registered, at, at, size, nullptr, 0, flags, current(), {}};
+        Block{Kind::registered, at, at, size, nullptr, 0, flags, current(), {}, {}};
+    ++changes;
     return CUDA_SUCCESS;
 }
 
@@ -141,7 +170,7 @@ CUresult release(const void* address, Kind kind, const char* call) {
     }
     Block& b = at->second;
     if (!b.pending.empty()) {
-        report(std::string(call) + ": freed with a copy pending");
+        report(std::string(call) + ": freed with a " + b.pending.back().by + " pending");
         for_each_stream([](Stream& s) { s.wait_idle(); });
         b.pending.clear();
         protect(b);
@@ -166,10 +195,10 @@ size_t abandon_memory(Context* context) {
     return count;
 }
 
-void mark_pending(const void* address, size_t, uint64_t stream, uint64_t number, bool writes) {
+void mark_pending(const void* address, const Pending& pending) {
     Guard g(lock);
     if (Block* b = find(address)) {
-        b->pending.push_back({stream, number, writes});
+        b->pending.push_back(pending);
         protect(*b);
     }
 }
@@ -204,10 +233,23 @@ size_t memory_used() {
 namespace {
 
 thread_local sigjmp_buf* device_return = nullptr;
+thread_local const void* touched = nullptr;
+
+// What lies where a kernel or a copy was not allowed to go.
+std::string described(const void* address) {
+    auto [b, freed] = find_near(address);
+    if (!b) return "an access to memory that nobody allocated";
+    auto offset = static_cast<const char*>(address) - (b->kind == Kind::device ? b->address : b->device);
+    return std::string("an access ") + (freed ? "to freed memory" : "outside of an allocation") +
+           ", byte " + std::to_string(offset) + " of " + std::to_string(b->size);
+}
 struct sigaction before;
 
 void on_fault(int number, siginfo_t* info, void* context) {
-    if (device_return) siglongjmp(*device_return, 1);
+    if (device_return) {
+        touched = info->si_addr;
+        siglongjmp(*device_return, 1);
+    }
     // The host touched memory that a pending copy owns: note it, let it pass.
     bool mine = false;
     if (lock.try_lock()) {
@@ -217,10 +259,12 @@ void on_fault(int number, siginfo_t* info, void* context) {
             auto p = static_cast<char*>(info->si_addr);
             if (b.kind == Kind::pinned && p >= b.address && p < b.address + b.mapped &&
                 !b.pending.empty()) {
-                bool reads = false;
-                for (auto& q : b.pending) reads |= q.writes;
-                report(reads ? "the host touched pinned memory that a pending copy writes"
-                             : "the host wrote pinned memory that a pending copy reads");
+                const Pending* worst = &b.pending.front();
+                for (auto& q : b.pending)
+                    if (q.writes) worst = &q;
+                report(std::string("the host ") + (worst->writes ? "touched" : "wrote") +
+                       " pinned memory that a pending " + worst->by +
+                       (worst->writes ? " writes" : " reads"));
                 b.pending.clear();
                 protect(b);
                 mine = true;
@@ -250,7 +294,8 @@ bool run_guarded(const std::function<void()>& f) {
     sigjmp_buf here;
     if (sigsetjmp(here, 1)) {
         device_return = nullptr;
-        return false;
+        if (touched != reinterpret_cast<void*>(8)) report_kernel(described(touched).c_str());
+        return false;  // at 8: the kernel's own fault(), reported already
     }
     device_return = &here;
     f();

@@ -20,11 +20,14 @@ struct Module {
 };
 struct Function {
     std::string name;
-    // (argument bytes, their count, grid[3], block[3], bytes of dynamic shared memory)
-    void (*launch)(const void*, const unsigned*, const unsigned*, unsigned);
-    size_t (*argument_bytes)();
+    // (arguments, grid[3], block[3], bytes of dynamic shared memory, seed of the order)
+    void (*launch)(const void*, const unsigned*, const unsigned*, unsigned, unsigned long long);
+    size_t argument_bytes = 0;
+    unsigned char pointers[512] = {};  // of each 8 bytes of arguments: 1 it reads there, 2 writes
+    unsigned most_threads = 1024;      // __launch_bounds__
     int shared_limit = 49152;
 };
+uint64_t launches = 0;
 std::set<Module*> modules;
 std::map<std::pair<Module*, std::string>, std::unique_ptr<Function>> functions;
 
@@ -61,9 +64,26 @@ static CUresult check(const char* call, Context** context) {
     return (*context)->poisoned;
 }
 
+// Notes which page-locked memory a kernel may read or write by itself.
+static void note_pointers(const Function& f, const std::vector<char>& arguments, Stream* s,
+                          uint64_t number) {
+    Guard g(sim::lock);
+    for (size_t i = 0; i * 8 + 8 <= arguments.size() && i < sizeof f.pointers; ++i) {
+        void* address;
+        std::memcpy(&address, arguments.data() + i * 8, 8);
+        Block* b = f.pointers[i] ? find(address) : nullptr;
+        if (!b || b->kind != Kind::pinned) continue;
+        bool writes = f.pointers[i] & 2;
+        std::string by = "kernel " + f.name;
+        if (s->capture) s->capture->touches.push_back({address, 1, writes, by});
+        else mark_pending(address, {s->id, number, writes, by});
+    }
+}
+
 API cuModuleLoadDataEx(CUmodule* out, const void* image, unsigned, CUjit_option*, void**) {
     Context* context;
     if (CUresult e = check("cuModuleLoadDataEx", &context)) return e;
+    if (CUresult e = breaks_capture("cuModuleLoadDataEx")) return e;
     auto header = static_cast<const Elf64_Ehdr*>(image);
     if (std::memcmp(header->e_ident, ELFMAG, SELFMAG) != 0) return CUDA_ERROR_INVALID_PTX;
     if (header->e_type != ET_DYN) return CUDA_ERROR_NO_BINARY_FOR_GPU;
@@ -83,6 +103,8 @@ API cuModuleLoadDataEx(CUmodule* out, const void* image, unsigned, CUjit_option*
         report(std::string("module does not load: ") + why);
         return CUDA_ERROR_INVALID_IMAGE;
     }
+    if (void* hooks = dlsym(library, "cudasim_hooks"))
+        *static_cast<const void**>(hooks) = module_hooks();
     Guard g(sim::lock);
     auto m = new Module{library, context};
     modules.insert(m);
@@ -95,6 +117,7 @@ API cuModuleLoadData(CUmodule* out, const void* image) {
 API cuModuleUnload(CUmodule handle) {
     Context* context;
     if (CUresult e = check("cuModuleUnload", &context)) return e;
+    if (CUresult e = breaks_capture("cuModuleUnload")) return e;
     for_each_stream([](Stream& s) { s.wait_idle(); });
     Guard g(sim::lock);
     auto m = reinterpret_cast<Module*>(handle);
@@ -107,15 +130,17 @@ API cuModuleGetFunction(CUfunction* out, CUmodule handle, const char* name) {
     if (CUresult e = check("cuModuleGetFunction", &context)) return e;
     auto m = reinterpret_cast<Module*>(handle);
     auto launch = dlsym(m->library, (std::string("cudasim_launch_") + name).c_str());
-    auto bytes = dlsym(m->library, (std::string("cudasim_bytes_") + name).c_str());
-    if (!launch || !bytes) return CUDA_ERROR_NOT_FOUND;
+    auto about = dlsym(m->library, (std::string("cudasim_arguments_") + name).c_str());
+    auto bound = dlsym(m->library, (std::string("cudasim_bound_") + name).c_str());
+    if (!launch || !about || !bound) return CUDA_ERROR_NOT_FOUND;
     Guard g(sim::lock);
     auto& f = functions[{m, name}];
     if (!f) {
         f = std::make_unique<Function>();
         f->name = name;
         f->launch = reinterpret_cast<decltype(f->launch)>(launch);
-        f->argument_bytes = reinterpret_cast<decltype(f->argument_bytes)>(bytes);
+        f->argument_bytes = reinterpret_cast<size_t (*)(unsigned char*)>(about)(f->pointers);
+        f->most_threads = *static_cast<unsigned*>(bound);
     }
     *out = reinterpret_cast<CUfunction>(f.get());
     return CUDA_SUCCESS;
@@ -136,7 +161,7 @@ API cuModuleGetGlobal(CUdeviceptr* out, size_t* size, CUmodule handle, const cha
 API cuFuncGetAttribute(int* v, CUfunction_attribute a, CUfunction handle) {
     auto f = reinterpret_cast<Function*>(handle);
     switch (a) {
-        case CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK: *v = 1024; break;
+        case CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK: *v = static_cast<int>(f->most_threads); break;
         case CU_FUNC_ATTRIBUTE_NUM_REGS: *v = 32; break;
         case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: *v = f->shared_limit; break;
         default: *v = 0;
@@ -161,10 +186,20 @@ API cuLaunchKernel(CUfunction handle, unsigned gx, unsigned gy, unsigned gz, uns
     Context* context;
     if (CUresult e = check("cuLaunchKernel", &context)) return e;
     auto f = reinterpret_cast<Function*>(handle);
-    size_t wanted = f->argument_bytes();
-    if (!gx || !gy || !gz || !bx || !by || !bz || size_t{bx} * by * bz > 1024)
+    size_t wanted = f->argument_bytes, threads = size_t{bx} * by * bz;
+    if (!gx || !gy || !gz || !threads || threads > 1024 || bz > 64 || gy > 65535 || gz > 65535) {
+        report("kernel " + f->name + ": a grid or a block of a size that no device takes");
         return CUDA_ERROR_INVALID_VALUE;
-    if (static_cast<int>(shared) > f->shared_limit) return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (threads > f->most_threads) {
+        report("kernel " + f->name + ": " + std::to_string(threads) + " threads a block, its " +
+               "__launch_bounds__ are " + std::to_string(f->most_threads));
+        return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+    }
+    if (static_cast<int>(shared) > f->shared_limit) {
+        report("kernel " + f->name + ": more dynamic shared memory than it was given leave for");
+        return CUDA_ERROR_INVALID_VALUE;
+    }
     if (parameters) return CUDA_ERROR_NOT_SUPPORTED;  // PyCUDA packs them
     std::vector<char> arguments;
     for (void** e = extra; e && *e != CU_LAUNCH_PARAM_END; e += 2) {
@@ -180,11 +215,15 @@ API cuLaunchKernel(CUfunction handle, unsigned gx, unsigned gy, unsigned gz, uns
         return CUDA_ERROR_INVALID_VALUE;
     }
     auto launch = f->launch;
-    auto run = [=, arguments = std::move(arguments)] {
+    uint64_t seed = (settings.seed * 1000003 + ++launches) * 0x9E3779B97F4A7C15u;
+    auto run = [=, name = f->name] {
         const unsigned grid[] = {gx, gy, gz}, block[] = {bx, by, bz};
-        launch(arguments.data(), grid, block, shared);
+        begin_launch(name);
+        launch(arguments.data(), grid, block, shared, seed);
+        begin_launch({});  // what follows is no kernel
     };
     if (!stream || stream == CU_STREAM_LEGACY) {
+        if (CUresult e = breaks_capture("cuLaunchKernel on the default stream")) return e;
         for_each_stream([&](Stream& s) {
             if (s.context == context && !(s.flags & CU_STREAM_NON_BLOCKING)) s.wait_idle();
         });
@@ -192,7 +231,8 @@ API cuLaunchKernel(CUfunction handle, unsigned gx, unsigned gy, unsigned gz, uns
         default_stream(context)->wait_idle();
         return context->poisoned;
     }
-    reinterpret_cast<Stream*>(stream)->enqueue(run);
+    auto s = reinterpret_cast<Stream*>(stream);
+    note_pointers(*f, arguments, s, s->enqueue(run));
     return CUDA_SUCCESS;
 }
 

@@ -25,6 +25,9 @@ using Guard = std::lock_guard<std::recursive_mutex>;
 // ---- reports: what a real device would let pass, or punish only sometimes ----
 void report(const std::string& what);
 
+// Of the kernel that this thread runs.
+void report_kernel(const char* what);
+
 // ---- contexts ----
 struct Context {
     int device = 0;
@@ -44,6 +47,16 @@ enum class Kind { device, pinned, registered };
 struct Pending {
     uint64_t stream, number;
     bool writes;                       // the device writes it: the host may not even read
+    std::string by;                    // "copy", or "kernel NAME"
+};
+// What checked kernels did to one byte (check.cpp).
+struct Access {
+    unsigned launch = 0, block = 0, thread = 0, barriers = 0, met = 0, line = 0, fences = 0;
+    bool atomic = false;
+};
+struct Cell {
+    Access write, read;
+    bool known = false;                // something was written there
 };
 struct Block {
     Kind kind;
@@ -55,6 +68,7 @@ struct Block {
     unsigned flags;
     Context* context;
     std::vector<Pending> pending;
+    std::vector<Cell> cells;           // of device memory that is watched (cudasim_check)
 };
 CUresult allocate_device(size_t size, CUdeviceptr* out);
 CUresult allocate_pinned(size_t size, unsigned flags, void** out);
@@ -66,20 +80,33 @@ size_t abandon_modules(Context* context);
 Block* find(const void* address);      // the live block that holds it; nullptr: none
 // The device's view of a host or device address.
 char* reach(const void* address);
-void mark_pending(const void* address, size_t size, uint64_t stream, uint64_t number, bool writes);
+// The block of whose mapping it is, alive or (device memory) freed, even beyond its own bytes.
+struct Near {
+    const Block* block;
+    bool freed;
+};
+Near find_near(const void* address);
+uint64_t block_changes();              // how often blocks came or went
+void mark_pending(const void* address, const Pending& pending);
 void host_saw(const Clock& clock);     // lets go of what is now known to be done
 size_t memory_total();
 size_t memory_used();
 
+// ---- checked kernels ----
+void begin_launch(const std::string& kernel);
+void mark_known(const void* address, size_t size);  // a copy or a memset writes it
+const void* module_hooks();            // device/cudasim_device.h: CudasimHooks
+
 // ---- faults ----
 void install_fault_handler();
-// Runs f on this thread as the device would; false: it touched what is not its own.
+// Runs f on this thread as the device would; false: it touched what is not its own (reported).
 bool run_guarded(const std::function<void()>& f);
 
 // ---- streams and events ----
 struct Event {
     bool timing = true;
     bool recorded = false;
+    bool captured = false;             // recorded last into a graph: it marks no time, nobody waits
     uint64_t stream = 0, number = 0;   // the work that completes it
     Clock clock;                       // what is done when it is done
     std::shared_ptr<std::atomic<bool>> done;
@@ -90,11 +117,17 @@ struct Touch {                         // of host memory, by a copy in a graph
     const void* address;
     size_t size;
     bool writes;
+    std::string by;
 };
 struct Graph {
     std::vector<std::function<void()>> work;
     std::vector<Touch> touches;
+    std::thread::id owner;             // who captures it
+    CUstreamCaptureMode mode;
+    bool invalid = false;              // something was called that a capture does not allow
 };
+// Whether `call` breaks a capture that is going on: reported, and the capture is lost.
+CUresult breaks_capture(const char* call);
 class Stream {
 public:
     Stream(uint64_t id, unsigned flags, Context* context);
@@ -135,6 +168,7 @@ struct Settings {
     int delay_us = 0;                  // at most, before each work
     bool integrated = false;
     size_t memory = size_t{1} << 30;
+    bool checked = false;              // device memory made from now on is watched
 };
 extern Settings settings;
 // The error that a test planted for this call, or CUDA_SUCCESS.

@@ -3,7 +3,7 @@
 
 struct __half {
     _Float16 value;
-    __half() = default;
+    constexpr __half() : value(0) {}  // constant: an array in shared memory needs no guard
     __half(float v) : value(static_cast<_Float16>(v)) {}
     operator float() const { return static_cast<float>(value); }
 };

@@ -4,6 +4,9 @@
 // is a switch to the next fibre. Kernels that never wait for each other run as plain loops.
 #pragma once
 
+#include <link.h>
+
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -11,7 +14,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -21,37 +26,61 @@
 #define __constant__
 #define __managed__
 #define __forceinline__ inline
+#define __grid_constant__
 #define __noinline__ __attribute__((noinline))
-#define __launch_bounds__(...)
+#define __launch_bounds__(...)  // nvcc, the script, tells CUDASIM_KERNEL of it
 #define __shared__ static thread_local
 #define __align__(n) alignas(n)
 #define __CUDACC__ 1
 #define __CUDA_ARCH__ CUDASIM_ARCH
 #define CUDASIM 1
 
-struct uint3 { unsigned x, y, z; };
 struct dim3 {
     unsigned x, y, z;
     constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
 };
-#define CUDASIM_VECTORS(T, N)                                \
-    struct N##2 { T x, y; };                                 \
-    struct N##3 { T x, y, z; };                              \
-    struct N##4 { T x, y, z, w; };                           \
-    inline N##2 make_##N##2(T a, T b) { return {a, b}; }     \
-    inline N##3 make_##N##3(T a, T b, T c) { return {a, b, c}; } \
+// as CUDA aligns them: pairs and fours as a whole, threes as one element
+#define CUDASIM_VECTORS(T, N)                                            \
+    struct alignas(2 * sizeof(T)) N##2 { T x, y; };                      \
+    struct N##3 { T x, y, z; };                                          \
+    struct alignas(4 * sizeof(T)) N##4 { T x, y, z, w; };                \
+    inline N##2 make_##N##2(T a, T b) { return {a, b}; }                 \
+    inline N##3 make_##N##3(T a, T b, T c) { return {a, b, c}; }         \
     inline N##4 make_##N##4(T a, T b, T c, T d) { return {a, b, c, d}; }
 typedef unsigned char uchar;
 typedef unsigned int uint;
 CUDASIM_VECTORS(float, float)
 CUDASIM_VECTORS(int, int)
+CUDASIM_VECTORS(unsigned, uint)
+CUDASIM_VECTORS(char, char)
 CUDASIM_VECTORS(unsigned char, uchar)
 CUDASIM_VECTORS(short, short)
-struct uint2 { unsigned x, y; };
-struct alignas(16) uint4 { unsigned x, y, z, w; };
-inline uint2 make_uint2(unsigned a, unsigned b) { return {a, b}; }
-inline uint4 make_uint4(unsigned a, unsigned b, unsigned c, unsigned d) { return {a, b, c, d}; }
+CUDASIM_VECTORS(unsigned short, ushort)
 #undef CUDASIM_VECTORS
+
+// What the simulated driver gives to each module that it loads (module.cpp).
+struct CudasimHooks {
+    void (*report)(const char* what);
+    void (*begin_block)(unsigned block, const void* fixed, size_t fixed_bytes, const void* dynamic,
+                        size_t dynamic_bytes);
+    // how: 0 reads, 1 writes, 2 atomic; who: thread, barriers passed, meetings of its warp, line of
+    // its last barrier
+    void (*access)(const void* at, size_t bytes, int how, const unsigned* who);
+    void (*fence)();
+};
+extern "C" const CudasimHooks* cudasim_hooks;
+const CudasimHooks* cudasim_hooks = nullptr;
+#ifdef CUDASIM_CHECKED  // every access to memory is told to the driver (checked.h)
+#define CUDASIM_RUNTIME __attribute__((no_sanitize("thread"), noinline))
+#define CUDASIM_ATOMIC(at, bytes) cudasim::note(at, bytes, 2)
+#define CUDASIM_FENCE() cudasim_hooks->fence()
+#define CUDASIM_COPIED(to, from, bytes) (cudasim::note(from, bytes, 0), cudasim::note(to, bytes, 1))
+#else
+#define CUDASIM_RUNTIME
+#define CUDASIM_ATOMIC(at, bytes)
+#define CUDASIM_FENCE()
+#define CUDASIM_COPIED(to, from, bytes)
+#endif
 
 namespace cudasim {
 
@@ -61,32 +90,57 @@ struct Self {
     unsigned lane, warp;
 };
 inline thread_local Self* self = nullptr;
+inline thread_local int telling = 0;   // an access is being told (checked.h)
 
 // ---- fibres ----
 
 enum class State { ready, block, warp, done };
+struct AsyncCopy {
+    char* to;
+    const char* from;
+    unsigned bytes, zeros, batch;
+};
 struct Fibre {
     void* stack_pointer = nullptr;
     std::unique_ptr<char[]> stack;
-    State state = State::done;
-    unsigned mask = 0;
+    unsigned mask = 0;                 // of the warp operation that it waits in
+    int line = 0;                      // of the last barrier that it came to
+    unsigned batch = 0;                // of asynchronous copies, the one that is open
+    std::vector<AsyncCopy> copies;     // under way, oldest first
     Self self{};
 };
-struct WarpScratch {
+struct Warp {
     alignas(16) char slot[32][16];
     float a[32 * 32], b[32 * 32];
+    unsigned lanes, ready, block, warp, done;  // the lanes that there are, and those in each state
+    unsigned synchronised;             // how often lanes of it have met
 };
 struct Crew {                          // of one stream worker
     std::vector<Fibre> fibres;
-    std::vector<WarpScratch> warps;
+    std::vector<Warp> warps;
     void* scheduler = nullptr;
     Fibre* running = nullptr;
     std::vector<char> dynamic;
     void (*body)(const void*) = nullptr;
     const void* arguments = nullptr;
+    unsigned long long chance = 1;     // of the order in which blocks, warps and lanes take turns
+    unsigned barriers = 0;             // that the block has passed
+    int votes = 0, voted = 0;          // of __syncthreads_count, before and after the barrier
 };
-inline thread_local Crew crew;
+// A pointer: what needs a constructor would bring a guard into the module's thread-local storage,
+// which otherwise is shared memory.
+inline thread_local Crew* crew = nullptr;
+struct CrewOwner {
+    CrewOwner() { crew = new Crew; }
+    ~CrewOwner() { delete crew; }
+};
 constexpr size_t stack_bytes = 64 << 10;
+
+inline unsigned draw(unsigned count) {  // xorshift64: a number below count
+    auto& c = crew->chance;
+    c ^= c << 13, c ^= c >> 7, c ^= c << 17;
+    return static_cast<unsigned>(c >> 32) % count;
+}
 
 #if defined(__x86_64__)
 extern "C" __attribute__((visibility("hidden"))) void cudasim_switch(void** save, void* load);
@@ -164,72 +218,142 @@ inline void* first_frame(char* top, void (*entry)()) {
 #endif
 
 inline void resume(Fibre& f) {
-    crew.running = &f;
+    crew->running = &f;
     self = &f.self;
-    cudasim_switch(&crew.scheduler, f.stack_pointer);
+    cudasim_switch(&crew->scheduler, f.stack_pointer);
 }
 inline void yield(State state) {
-    Fibre& me = *crew.running;
-    me.state = state;
-    cudasim_switch(&me.stack_pointer, crew.scheduler);
+    Fibre& me = *crew->running;
+    Warp& warp = crew->warps[me.self.warp];
+    unsigned bit = 1u << me.self.lane;
+    warp.ready &= ~bit;
+    (state == State::block ? warp.block : state == State::warp ? warp.warp : warp.done) |= bit;
+    cudasim_switch(&me.stack_pointer, crew->scheduler);
 }
+#ifdef CUDASIM_CHECKED
+inline void note(const void* at, size_t bytes, int how);
+#endif
 inline void fibre_entry() {
-    crew.body(crew.arguments);
+    crew->body(crew->arguments);
     yield(State::done);
     __builtin_trap();
 }
 [[noreturn]] inline void fault(const char* why) {
     std::fprintf(stderr, "cudasim: %s\n", why);
+    if (cudasim_hooks) cudasim_hooks->report(why);
     *reinterpret_cast<volatile int*>(8) = 0;  // as an illegal access ends the kernel
     __builtin_trap();
 }
 
-// One block whose threads wait for each other.
+// Lets those lanes go on that have met: all lanes of a mask that have not ended.
+inline void free_lanes(Warp& warp, unsigned first) {
+    for (unsigned waiting = warp.warp; waiting; waiting &= waiting - 1) {
+        unsigned mask = crew->fibres[first + __builtin_ctz(waiting)].mask, same = 0;
+        for (unsigned k = 0; k < 32; ++k)
+            if (warp.warp >> k & 1 && crew->fibres[first + k].mask == mask) same |= 1u << k;
+        if (mask & warp.lanes & ~warp.done & ~same) continue;
+        warp.warp &= ~(same & mask);
+        warp.ready |= same & mask;
+        ++warp.synchronised;
+    }
+}
+
+constexpr size_t dynamic_edge = 256;   // bytes of nobody before and after dynamic shared memory
+inline void* dynamic_shared() {
+    auto at = reinterpret_cast<uintptr_t>(crew->dynamic.data());
+    return reinterpret_cast<void*>((at + dynamic_edge) & ~uintptr_t{127});
+}
+
+// Static shared memory is this thread's part of the module's thread-local storage.
+struct Range {
+    char* start = nullptr;
+    size_t size = 0;
+};
+inline int find_shared(dl_phdr_info* module, size_t, void* out) {
+    auto here = reinterpret_cast<uintptr_t>(&find_shared);
+    Range found;
+    bool mine = false;
+    for (int i = 0; i < module->dlpi_phnum; ++i) {
+        auto& part = module->dlpi_phdr[i];
+        uintptr_t start = module->dlpi_addr + part.p_vaddr;
+        mine |= part.p_type == PT_LOAD && here >= start && here < start + part.p_memsz;
+        if (part.p_type == PT_TLS) found = {static_cast<char*>(module->dlpi_tls_data), part.p_memsz};
+    }
+    if (mine) *static_cast<Range*>(out) = found;
+    return mine;
+}
+
+// A block finds no number in shared memory: what earlier ones left there is gone.
+inline void begin_block(unsigned block) {
+    static thread_local Range shared;
+    if (!shared.start) dl_iterate_phdr(find_shared, &shared);
+    std::pair<char*, size_t> ours[] = {
+        {reinterpret_cast<char*>(&crew), sizeof crew}, {reinterpret_cast<char*>(&self), sizeof self},
+        {reinterpret_cast<char*>(&telling), sizeof telling},
+        {reinterpret_cast<char*>(&shared), sizeof shared}};
+    std::sort(std::begin(ours), std::end(ours));
+    char *at = shared.start, *end = shared.start + shared.size;
+    for (auto& [start, size] : ours) {
+        if (start < at || start >= end) continue;
+        std::memset(at, 0xFF, static_cast<size_t>(start - at));
+        at = start + size;
+    }
+    std::memset(at, 0xFF, static_cast<size_t>(end - at));
+    std::fill(crew->dynamic.begin(), crew->dynamic.end(), static_cast<char>(0xFF));
+    if (cudasim_hooks)
+        cudasim_hooks->begin_block(block, shared.start, shared.size, dynamic_shared(),
+                                   crew->dynamic.size() - 2 * dynamic_edge);
+}
+
+// One block whose threads wait for each other. Warps take turns by chance, and so do the lanes of
+// a warp: nothing but barriers keeps an order, as on a device.
 inline void run_block_of_fibres(unsigned count) {
-    auto& all = crew.fibres;
-    if (all.size() < count) all.resize(count);
-    crew.warps.resize((count + 31) / 32);
+    auto& all = crew->fibres;
+    unsigned warps = (count + 31) / 32;
+    crew->warps.resize(warps);
     for (unsigned i = 0; i < count; ++i) {
         Fibre& f = all[i];
         if (!f.stack) f.stack.reset(new char[stack_bytes]);
         f.stack_pointer = first_frame(f.stack.get() + stack_bytes, fibre_entry);
-        f.state = State::ready;
+        f.line = 0, f.batch = 0;
+        f.copies.clear();
     }
+    for (unsigned w = 0; w < warps; ++w) {
+        Warp& warp = crew->warps[w];
+        warp.lanes = warp.ready = count - w * 32 < 32 ? (1u << (count - w * 32)) - 1 : ~0u;
+        warp.block = warp.warp = warp.done = warp.synchronised = 0;
+    }
+    crew->barriers = 0, crew->votes = 0;
     for (;;) {
-        bool ran = false, live = false, all_at_barrier = true;
-        for (unsigned i = 0; i < count; ++i)
-            if (all[i].state == State::ready) {
-                resume(all[i]);
-                ran = true;
-            }
-        for (unsigned i = 0; i < count; ++i) {
-            live |= all[i].state != State::done;
-            all_at_barrier &= all[i].state == State::done || all[i].state == State::block;
+        unsigned ready = 0, waiting = 0, done = 0;
+        for (unsigned w = 0; w < warps; ++w) {
+            ready += crew->warps[w].ready != 0;
+            waiting += __builtin_popcount(crew->warps[w].block);
+            done += __builtin_popcount(crew->warps[w].done);
         }
-        if (!live) return;
-        bool freed = false;
-        if (all_at_barrier) {
-            for (unsigned i = 0; i < count; ++i)
-                if (all[i].state == State::block) all[i].state = State::ready;
+        if (done == count) return;
+        if (ready == 0) {
+            if (waiting + done < count) fault("a barrier that some threads of the block never reach");
+            if (done) fault("a barrier that some threads never reach: they have ended");
+            for (unsigned i = 1; i < count; ++i)
+                if (all[i].line != all[0].line)
+                    fault("threads of a block wait at different barriers");
+            ++crew->barriers;
+            crew->voted = crew->votes, crew->votes = 0;
+            for (unsigned w = 0; w < warps; ++w)
+                crew->warps[w].ready = crew->warps[w].block, crew->warps[w].block = 0;
             continue;
         }
-        for (unsigned w = 0; w * 32 < count; ++w)
-            for (unsigned i = w * 32; i < count && i < w * 32 + 32; ++i) {
-                if (all[i].state != State::warp) continue;
-                unsigned mask = all[i].mask;
-                bool together = true;
-                for (unsigned k = 0; k < 32 && w * 32 + k < count; ++k) {
-                    Fibre& other = all[w * 32 + k];
-                    if (mask >> k & 1 && other.state != State::done)
-                        together &= other.state == State::warp && other.mask == mask;
-                }
-                if (!together) continue;
-                for (unsigned k = 0; k < 32 && w * 32 + k < count; ++k)
-                    if (mask >> k & 1 && all[w * 32 + k].state == State::warp)
-                        all[w * 32 + k].state = State::ready;
-                freed = true;
-            }
-        if (!freed && !ran) fault("a barrier that some threads of the block never reach");
+        unsigned w = 0;
+        for (unsigned turn = draw(ready);; ++w)
+            if (crew->warps[w].ready && turn-- == 0) break;
+        Warp& warp = crew->warps[w];
+        unsigned from = draw(32), step = 2 * draw(16) + 1;
+        for (unsigned k = 0; k < 32; ++k) {
+            unsigned lane = (from + k * step) & 31;
+            if (warp.ready >> lane & 1) resume(all[w * 32 + lane]);
+        }
+        free_lanes(warp, w * 32);
     }
 }
 
@@ -255,52 +379,74 @@ struct Packed {
     }
 };
 
-template <auto kernel, class... A>
-void launch(void (*)(A...), const void* packed, const unsigned* grid, const unsigned* block,
-            unsigned shared) {
-    auto arguments = Packed<A...>::unpack(packed);
-    unsigned count = block[0] * block[1] * block[2];
-    crew.dynamic.assign(shared + 16, static_cast<char>(0xFF));
-    crew.arguments = &arguments;
-    crew.body = [](const void* a) {
-        std::apply(kernel, *static_cast<const std::tuple<A...>*>(a));
-    };
-    if (CUDASIM_FIBRES && crew.fibres.size() < count) crew.fibres.resize(count);
-    Self plain{};
-    for (unsigned bz = 0; bz < grid[2]; ++bz)
-        for (unsigned by = 0; by < grid[1]; ++by)
-            for (unsigned bx = 0; bx < grid[0]; ++bx) {
-                unsigned i = 0;
-                for (unsigned z = 0; z < block[2]; ++z)
-                    for (unsigned y = 0; y < block[1]; ++y)
-                        for (unsigned x = 0; x < block[0]; ++x, ++i) {
-                            Self& s = CUDASIM_FIBRES ? crew.fibres[i].self : plain;
-                            s = Self{{x, y, z}, {bx, by, bz}, {block[0], block[1], block[2]},
-                                     {grid[0], grid[1], grid[2]}, i % 32, i / 32};
-                            if (!CUDASIM_FIBRES) {
-                                self = &s;
-                                crew.body(crew.arguments);
-                            }
-                        }
-                if (CUDASIM_FIBRES) run_block_of_fibres(count);
-            }
+// Bits 2k and 2k + 1 of the k-th 8 bytes of the arguments: a pointer through which the kernel may
+// read, may write. Structures that are passed by value may hold any.
+template <class T>
+void note_pointer(unsigned char* kinds, size_t& offset) {
+    offset = (offset + alignof(T) - 1) / alignof(T) * alignof(T);
+    if constexpr (std::is_pointer_v<T>)
+        kinds[offset / 8] = std::is_const_v<std::remove_pointer_t<T>> ? 1 : 2;
+    else if constexpr (std::is_class_v<T>)
+        for (size_t at = (offset + 7) / 8; at * 8 + 8 <= offset + sizeof(T); ++at) kinds[at] = 3;
+    offset += sizeof(T);
 }
 
-inline void* dynamic_shared() {
-    auto at = reinterpret_cast<uintptr_t>(crew.dynamic.data());
-    return reinterpret_cast<void*>((at + 15) & ~uintptr_t{15});
+template <auto kernel, class... A>
+void launch(void (*)(A...), const void* packed, const unsigned* grid, const unsigned* block,
+            unsigned shared, unsigned long long seed) {
+    static thread_local CrewOwner owner;
+    (void)&owner;
+    auto arguments = Packed<A...>::unpack(packed);
+    unsigned count = block[0] * block[1] * block[2], blocks = grid[0] * grid[1] * grid[2];
+    crew->dynamic.assign(shared + 2 * dynamic_edge, static_cast<char>(0xFF));
+    crew->arguments = &arguments;
+    crew->body = [](const void* a) {
+        std::apply(kernel, *static_cast<const std::tuple<A...>*>(a));
+    };
+    crew->chance = seed | 1;
+    if (CUDASIM_FIBRES && crew->fibres.size() < count) crew->fibres.resize(count);
+    Self plain{};
+    // blocks in an order by chance: steps of a number that has no divisor in common with theirs
+    unsigned long long first = draw(blocks), step = 1 + draw(blocks);
+    while (std::gcd(step, static_cast<unsigned long long>(blocks)) != 1) ++step;
+    for (unsigned long long n = 0; n < blocks; ++n) {
+        unsigned at = static_cast<unsigned>((first + n * step) % blocks), i = 0;
+        unsigned bx = at % grid[0], by = at / grid[0] % grid[1], bz = at / grid[0] / grid[1];
+        begin_block(at);
+        for (unsigned z = 0; z < block[2]; ++z)
+            for (unsigned y = 0; y < block[1]; ++y)
+                for (unsigned x = 0; x < block[0]; ++x, ++i) {
+                    Self& s = CUDASIM_FIBRES ? crew->fibres[i].self : plain;
+                    s = Self{{x, y, z}, {bx, by, bz}, {block[0], block[1], block[2]},
+                             {grid[0], grid[1], grid[2]}, i % 32, i / 32};
+                    if (!CUDASIM_FIBRES) {
+                        self = &s;
+                        crew->body(crew->arguments);
+                    }
+                }
+        if (CUDASIM_FIBRES) run_block_of_fibres(count);
+        self = nullptr;
+    }
 }
 
 }  // namespace cudasim
 
-#define CUDASIM_KERNEL(name)                                                              \
+#define CUDASIM_KERNEL(name, most_threads)                                                 \
     extern "C" void cudasim_launch_##name(const void* packed, const unsigned* grid,        \
-                                          const unsigned* block, unsigned shared) {        \
-        cudasim::launch<&name>(&name, packed, grid, block, shared);                        \
+                                          const unsigned* block, unsigned shared,          \
+                                          unsigned long long seed) {                       \
+        cudasim::launch<&name>(&name, packed, grid, block, shared, seed);                  \
     }                                                                                      \
     template <class... A>                                                                  \
-    size_t cudasim_count_##name(void (*)(A...)) { return cudasim::Packed<A...>::bytes(); } \
-    extern "C" size_t cudasim_bytes_##name() { return cudasim_count_##name(&name); }
+    size_t cudasim_about_##name(void (*)(A...), unsigned char* kinds) {                    \
+        size_t offset = 0;                                                                 \
+        (cudasim::note_pointer<A>(kinds, offset), ...);                                    \
+        return cudasim::Packed<A...>::bytes();                                             \
+    }                                                                                      \
+    extern "C" unsigned cudasim_bound_##name = most_threads;                               \
+    extern "C" size_t cudasim_arguments_##name(unsigned char* kinds) {                     \
+        return cudasim_about_##name(&name, kinds);                                         \
+    }
 
 #define threadIdx (cudasim::self->thread)
 #define blockIdx (cudasim::self->block)
@@ -310,21 +456,71 @@ inline void* dynamic_shared() {
 
 // ---- barriers and what warps exchange ----
 
-inline void __syncthreads() { cudasim::yield(cudasim::State::block); }
+inline void __syncthreads(int line = __builtin_LINE()) {
+    cudasim::crew->running->line = line;
+    cudasim::yield(cudasim::State::block);
+}
+inline int __syncthreads_count(int predicate, int line = __builtin_LINE()) {
+    cudasim::crew->votes += predicate != 0;
+    __syncthreads(line);
+    return cudasim::crew->voted;
+}
+inline int __syncthreads_or(int p, int line = __builtin_LINE()) {
+    return __syncthreads_count(p, line) != 0;
+}
+inline int __syncthreads_and(int p, int line = __builtin_LINE()) {
+    return __syncthreads_count(!p, line) == 0;
+}
 inline void __syncwarp(unsigned mask = 0xFFFFFFFFu) {
-    cudasim::crew.running->mask = mask;
+    if (!(mask >> cudasim::self->lane & 1)) cudasim::fault("a lane is not in the mask that it names");
+    cudasim::crew->running->mask = mask;
     cudasim::yield(cudasim::State::warp);
 }
-inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+CUDASIM_RUNTIME inline void __threadfence() {
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    CUDASIM_FENCE();
+}
 inline void __threadfence_block() {}
+inline unsigned __activemask() {
+    return 1u << cudasim::self->lane;  // lanes need not be together
+}
+
+// ---- asynchronous copies to shared memory: they land when they are waited for ----
+
+inline void __pipeline_memcpy_async(void* to, const void* from, size_t bytes, size_t zeros = 0) {
+    if (bytes != 4 && bytes != 8 && bytes != 16)
+        cudasim::fault("an asynchronous copy of another size than 4, 8 or 16 bytes");
+    if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) % bytes)
+        cudasim::fault("an asynchronous copy whose addresses are not multiples of its size");
+    auto& me = *cudasim::crew->running;
+    std::memset(to, 0xFF, bytes);      // whoever looks before the wait sees no number
+    me.copies.push_back({static_cast<char*>(to), static_cast<const char*>(from),
+                         static_cast<unsigned>(bytes), static_cast<unsigned>(zeros), me.batch});
+}
+inline void __pipeline_commit() { ++cudasim::crew->running->batch; }
+inline void __pipeline_wait_prior(unsigned kept) {
+    auto& me = *cudasim::crew->running;
+    size_t done = 0;
+    for (auto& c : me.copies) {
+        if (c.batch + kept >= me.batch) break;
+        std::memcpy(c.to, c.from, c.bytes - c.zeros);
+        std::memset(c.to + c.bytes - c.zeros, 0, c.zeros);
+        CUDASIM_COPIED(c.to, c.from, c.bytes);
+        ++done;
+    }
+    me.copies.erase(me.copies.begin(), me.copies.begin() + static_cast<ptrdiff_t>(done));
+}
 
 namespace cudasim {
 template <class T>
 T exchange(unsigned mask, T value, unsigned from) {
     static_assert(sizeof(T) <= 16, "a warp exchanges up to 16 bytes a lane");
-    auto& slots = crew.warps[self->warp].slot;
+    auto& warp = crew->warps[self->warp];
+    auto& slots = warp.slot;
     std::memcpy(slots[self->lane], &value, sizeof value);
     __syncwarp(mask);
+    if (!(mask & warp.lanes & ~warp.done & 1u << (from & 31)))
+        fault("a shuffle takes the value of a lane that does not take part");
     T got;
     std::memcpy(&got, slots[from & 31], sizeof got);
     __syncwarp(mask);
@@ -354,7 +550,7 @@ T __shfl_up_sync(unsigned mask, T v, unsigned lanes, int width = 32) {
     return cudasim::exchange(mask, v, inside ? me - lanes : me);
 }
 inline unsigned __ballot_sync(unsigned mask, int predicate) {
-    auto& slots = cudasim::crew.warps[cudasim::self->warp].slot;
+    auto& slots = cudasim::crew->warps[cudasim::self->warp].slot;
     int mine = predicate != 0;
     std::memcpy(slots[cudasim::self->lane], &mine, sizeof mine);
     __syncwarp(mask);
@@ -376,7 +572,8 @@ inline int __clz(int v) { return v ? __builtin_clz(static_cast<unsigned>(v)) : 3
 // ---- atomics: several streams may run at once ----
 
 template <class T>
-T atomicAdd(T* at, T v) {
+CUDASIM_RUNTIME T atomicAdd(T* at, T v) {
+    CUDASIM_ATOMIC(at, sizeof *at);
     if constexpr (std::is_integral_v<T>) {
         return __atomic_fetch_add(at, v, __ATOMIC_RELAXED);
     } else {
@@ -388,28 +585,37 @@ T atomicAdd(T* at, T v) {
     }
 }
 template <class T>
-T atomicMax(T* at, T v) {
+CUDASIM_RUNTIME T atomicMax(T* at, T v) {
+    CUDASIM_ATOMIC(at, sizeof *at);
     T old = __atomic_load_n(at, __ATOMIC_RELAXED);
     while (old < v &&
            !__atomic_compare_exchange_n(at, &old, v, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
     return old;
 }
 template <class T>
-T atomicMin(T* at, T v) {
+CUDASIM_RUNTIME T atomicMin(T* at, T v) {
+    CUDASIM_ATOMIC(at, sizeof *at);
     T old = __atomic_load_n(at, __ATOMIC_RELAXED);
     while (v < old &&
            !__atomic_compare_exchange_n(at, &old, v, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
     return old;
 }
 template <class T>
-T atomicCAS(T* at, T expected, T v) {
+CUDASIM_RUNTIME T atomicCAS(T* at, T expected, T v) {
+    CUDASIM_ATOMIC(at, sizeof *at);
     __atomic_compare_exchange_n(at, &expected, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
     return expected;
 }
 template <class T>
-T atomicExch(T* at, T v) { return __atomic_exchange_n(at, v, __ATOMIC_RELAXED); }
+CUDASIM_RUNTIME T atomicExch(T* at, T v) {
+    CUDASIM_ATOMIC(at, sizeof *at);
+    return __atomic_exchange_n(at, v, __ATOMIC_RELAXED);
+}
 template <class T>
-T atomicOr(T* at, T v) { return __atomic_fetch_or(at, v, __ATOMIC_RELAXED); }
+CUDASIM_RUNTIME T atomicOr(T* at, T v) {
+    CUDASIM_ATOMIC(at, sizeof *at);
+    return __atomic_fetch_or(at, v, __ATOMIC_RELAXED);
+}
 
 // ---- arithmetic ----
 
@@ -443,3 +649,7 @@ inline unsigned __float_as_uint(float v) { unsigned u; std::memcpy(&u, &v, 4); r
 inline int __float_as_int(float v) { int u; std::memcpy(&u, &v, 4); return u; }
 inline float __uint_as_float(unsigned u) { float v; std::memcpy(&v, &u, 4); return v; }
 inline float __int_as_float(int u) { float v; std::memcpy(&v, &u, 4); return v; }
+
+#ifdef CUDASIM_CHECKED
+#include "checked.h"
+#endif

@@ -36,8 +36,17 @@ void fill_fragment(F& f, T value) {
     for (auto& v : f.x) v = value;
 }
 
+// CUDA's rules: tiles begin at multiples of 32 bytes, their rows are multiples of 16 apart.
+template <class T>
+void check_place(const T* at, unsigned ld) {
+    if (reinterpret_cast<uintptr_t>(at) % 32)
+        cudasim::fault("a wmma tile that does not begin at a multiple of 32 bytes");
+    if (ld * sizeof(T) % 16) cudasim::fault("a wmma tile whose rows are not multiples of 16 bytes apart");
+}
+
 template <class F, class T>
 void load(F& f, const T* from, unsigned ld, bool by_rows) {
+    check_place(from, ld);
     for (int e = 0; e < F::num_elements; ++e) {
         int at = cudasim::self->lane * F::num_elements + e;
         int r = at / F::columns, c = at % F::columns;
@@ -57,6 +66,7 @@ void load_matrix_sync(fragment<accumulator, M, N, K, T>& f, const T* from, unsig
 template <int M, int N, int K, class T>
 void store_matrix_sync(T* to, const fragment<accumulator, M, N, K, T>& f, unsigned ld,
                        layout_t layout) {
+    check_place(to, ld);
     using F = fragment<accumulator, M, N, K, T>;
     for (int e = 0; e < F::num_elements; ++e) {
         int at = cudasim::self->lane * F::num_elements + e;
@@ -70,7 +80,7 @@ void mma_sync(fragment<accumulator, M, N, K, TD>& d,
               const fragment<matrix_a, M, N, K, TA, LA>& a,
               const fragment<matrix_b, M, N, K, TB, LB>& b,
               const fragment<accumulator, M, N, K, TC>& c) {
-    auto& scratch = cudasim::crew.warps[cudasim::self->warp];
+    auto& scratch = cudasim::crew->warps[cudasim::self->warp];
     unsigned lane = cudasim::self->lane;
     for (int e = 0; e < a.num_elements; ++e) scratch.a[lane * a.num_elements + e] = float(a.x[e]);
     for (int e = 0; e < b.num_elements; ++e) scratch.b[lane * b.num_elements + e] = float(b.x[e]);

@@ -1,0 +1,206 @@
+"""Paper model: milliseconds a frame of the native engine on GPUs that nobody has measured.
+
+    python -m scripts.gpu_model [MODEL …]
+
+From the lowered plan: of each launch its bytes, operations and blocks, in half precision, for one
+frame. The bound is an engine like TensorRT: what is element by element is folded into convolutions,
+all multiprocessors share each convolution evenly, and loads never keep it waiting.
+
+What it leaves out: caches between launches, copies over the bus, preprocessing and boxes. It is for
+comparing two plans before a GPU is at hand, and no measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil, prod
+
+from app.core.errors import KestrelError
+from app.cuda.native.autotune import TILES, ConvTile
+from app.cuda.native.ir import Binary, Conv, Step, Unary, read_static_graph, reads
+from app.cuda.native.lower import Program, halved, lower
+from app.models.store import default_model, find_model
+
+from .kernel_table import LIMITS, Kernel, read_table
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Figures of a data sheet; ``tensor_tflops``: half precision summed in float32, dense."""
+
+    name: str
+    arch: str
+    multiprocessors: int
+    clock_mhz: int
+    tensor_tflops: float
+    memory_gb_s: float
+    launch_us: float  # from one kernel of a graph to the next, which waits for it; assumed
+    source: str
+
+
+DEVICES = (
+    Device(
+        *("Orin Nano Super", "sm_87", 8, 1020, 16.7, 102, 2.5),
+        source="NVIDIA Jetson Orin Nano Super Developer Kit data sheet (33 INT8 TOPS dense)",
+    ),
+    Device(
+        *("AGX Orin 64 GB", "sm_87", 16, 1300, 42.6, 204.8, 2.5),
+        source="NVIDIA Jetson AGX Orin Series technical brief v1.2 (85 INT8 TOPS dense)",
+    ),
+    Device(
+        *("RTX 4070", "sm_89", 46, 2475, 58.3, 504.2, 1.3),
+        source="NVIDIA Ada GPU architecture whitepaper: 512 operations a clock and multiprocessor",
+    ),
+    Device(
+        *("H200", "sm_90", 132, 1830, 989.4, 4800, 1.3),
+        source="NVIDIA H200 data sheet (1,979 TFLOPS with sparsity)",
+    ),
+)
+# Assumed: shares of a data sheet's figure that a good kernel reaches, and how long a load takes.
+MEMORY_SHARE, TENSOR_SHARE, LOAD_CYCLES = 0.8, 0.6, 500
+K = 32  # values of each sum that a block loads at a time
+STAGES = 1  # of such loads under way at once (kernels/conv.cu)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One launch. Of convolutions on tensor cores: ``output`` channels of a group, pixels, groups of
+    all frames; ``depth``: products of each sum. ``folded``: the bound has no launch for it."""
+
+    nbytes: int
+    operations: int = 0
+    output: tuple[int, int, int] = (0, 0, 0)
+    depth: int = 0
+    folded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Of one network on one device."""
+
+    launches: int
+    megabytes: float
+    gflop: float
+    ms: float
+    bound_ms: float
+
+    @property
+    def ratio(self) -> float:
+        return self.ms / self.bound_ms
+
+
+def work_of(step: Step, program: Program) -> Work:
+    """What one step moves and computes."""
+    nbytes = sum(v.size * program.itemsize(v.buffer) for v in (*reads(step), step.y))
+    if not isinstance(step, Conv):
+        return Work(nbytes, folded=isinstance(step, Unary | Binary))
+    nbytes += step.weight.size * program.itemsize(step.x.buffer) + 4 * step.bias.size
+    (frames, _, *hw), (out, *window) = step.y.shape, step.weight.shape
+    operations = 2 * step.weight.size * prod(hw) * frames
+    if window[0] == 1 and step.groups == out:  # depthwise: no tensor cores, its bytes count
+        return Work(nbytes)
+    size = (out // step.groups, prod(hw), step.groups * frames)
+    return Work(nbytes, operations, size, prod(window))
+
+
+def predict(works: Sequence[Work], device: Device) -> Prediction:
+    """Launch after launch: each takes its bytes or its blocks, whichever is longer."""
+    own = sum(
+        device.launch_us * 1e-6 + max(_bytes_s(w, device), _blocks_s(w, device)) for w in works
+    )
+    peak = device.tensor_tflops * 1e12 * TENSOR_SHARE
+    bound = sum(
+        device.launch_us * 1e-6 + max(_bytes_s(w, device), w.operations / peak)
+        for w in works
+        if not w.folded
+    )
+    return Prediction(
+        len(works),
+        sum(w.nbytes for w in works) / 1e6,
+        sum(w.operations for w in works) / 1e9,
+        own * 1e3,
+        bound * 1e3,
+    )
+
+
+def _bytes_s(work: Work, device: Device) -> float:
+    return work.nbytes / (device.memory_gb_s * 1e9 * MEMORY_SHARE)
+
+
+def _blocks_s(work: Work, device: Device) -> float:
+    """Waves of blocks, in steps of K: each takes its products, its instructions (four warps at
+    a time, one a clock) or its loads, whichever is longest."""
+    if not work.depth:
+        return 0.0
+    channels, pixels, groups = work.output
+    tile, blocks = _tile(work, device)
+    kernel = compiled(device.arch, tile)
+    warps = kernel.threads // 32
+    room = int(kernel.occupancy / 100 * LIMITS[device.arch].warps) // warps
+    together = min(max(1, room), ceil(blocks / device.multiprocessors))
+    waves = ceil(blocks / (device.multiprocessors * together))
+    peak = device.tensor_tflops * 1e12 * TENSOR_SHARE / device.multiprocessors
+    products_s = together * 2 * tile.channels * tile.pixels * K / peak
+    cycles = max(LOAD_CYCLES / STAGES, together * kernel.step * warps / 4)
+    return waves * ceil(work.depth / K) * max(products_s, cycles / (device.clock_mhz * 1e6))
+
+
+def _tile(work: Work, device: Device) -> tuple[ConvTile, int]:
+    """The largest that gives every multiprocessor a block, or the smallest, as without tuning."""
+    channels, pixels, groups = work.output
+    tiles = [t for t in TILES if t.channels < 2 * channels] or [TILES[-1]]
+    for tile in tiles:
+        blocks = ceil(channels / tile.channels) * ceil(pixels / tile.pixels) * groups
+        if blocks >= device.multiprocessors:
+            break
+    return tile, blocks
+
+
+@lru_cache
+def compiled(arch: str, tile: ConvTile) -> Kernel:
+    """The kernel of that tile by the table, the one with the shortest K step."""
+    name = re.compile(rf"_{tile.channels}x{tile.pixels}(_|$)")
+    found = [
+        k
+        for k in read_table()[2]
+        if k.file == "conv" and k.arch == arch and k.variant.startswith("HALF_IN+HALF_OUT")
+        if k.step and name.search(k.kernel)
+    ]
+    return min(found, key=lambda k: k.step)
+
+
+def launches(program: Program) -> list[Work]:
+    """Of one frame, in order."""
+    return [work_of(step, program) for step in program.steps]
+
+
+def main() -> int:
+    """Print a table; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("model", nargs="*", help="names or files, as models list has them")
+    args = parser.parse_args()
+    print("Predicted, not measured: half precision, one frame, the network alone.\n")
+    print("| network | GPU | launches | MB | GFLOP | ms | bound ms | times |\n|" + " --- |" * 8)
+    try:
+        for model in [find_model(name) for name in args.model] or [default_model()]:
+            size_wh = model.spec.input.size_wh
+            works = launches(halved(lower(read_static_graph(model.weights, size_wh))))
+            for device in DEVICES:
+                p = predict(works, device)
+                print(
+                    f"| {model.spec.name} {size_wh[0]}×{size_wh[1]} | {device.name} | {p.launches} | "
+                    f"{p.megabytes:.1f} | {p.gflop:.2f} | {p.ms:.2f} | {p.bound_ms:.2f} | {p.ratio:.1f} |"
+                )
+    except KestrelError as error:
+        print(f"gpu_model: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

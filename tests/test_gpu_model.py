@@ -1,0 +1,67 @@
+"""The paper model's arithmetic, on a plan and a device that can be worked out by hand."""
+
+import numpy as np
+import pytest
+
+from app.cuda.native.autotune import ConvTile
+from app.cuda.native.ir import Conv, Unary, View, row_major
+from app.cuda.native.lower import Program
+from scripts import gpu_model
+from scripts.gpu_model import Device, predict, work_of
+from scripts.kernel_table import Kernel, occupancy_percent
+
+# 10 multiprocessors of 1 GHz, 10 TFLOPS and 100 GB/s that are reached as MEMORY_SHARE says
+DEVICE = Device("made up", "sm_87", 10, 1000, 10.0, 100.0, 2.0, "none")
+KERNEL = Kernel(
+    "conv", "HALF_IN+HALF_OUT", "dense_16x64", "sm_87", 64, 8192, 0, 900, 160, 4, 3, 128, 50
+)
+
+
+@pytest.fixture
+def program(monkeypatch):
+    """A 3×3 convolution of 8 to 16 channels on 16×16 pixels, and an activation after it."""
+    monkeypatch.setattr(gpu_model, "compiled", lambda arch, tile: KERNEL)
+    views = [View(i, (1, c, 16, 16), row_major((1, c, 16, 16))) for i, c in enumerate((8, 16, 16))]
+    weight = np.zeros((16, 8, 3, 3), np.float32)
+    conv = Conv(views[0], views[1], weight, np.zeros(16, np.float32), (1, 1), (1, 1), (1, 1), 1)
+    steps = (conv, Unary(views[1], views[2]))
+    return Program(steps, (2048, 4096, 4096), {}, views[0], (views[2],), frozenset({0, 1, 2}))
+
+
+def test_bytes_operations_and_blocks_of_a_step(program):
+    conv, unary = (work_of(step, program) for step in program.steps)
+    assert conv.nbytes == 2 * (8 * 256 + 16 * 256 + 16 * 72) + 4 * 16
+    assert conv.operations == 2 * 16 * 72 * 256
+    assert (conv.output, conv.depth) == ((16, 256, 1), 72)
+    assert (unary.nbytes, unary.operations, unary.folded) == (2 * 2 * 16 * 256, 0, True)
+
+
+def test_a_launch_takes_its_waves_or_its_bytes_whichever_is_longer(program, monkeypatch):
+    monkeypatch.setattr(gpu_model, "STAGES", 1)
+    conv, unary = (work_of(step, program) for step in program.steps)
+    p = predict([conv, unary], DEVICE)
+    # 4 blocks of 16x64 on 10 multiprocessors: one wave, 3 steps of K, each as long as a load
+    waits_us = 3 * gpu_model.LOAD_CYCLES / 1000
+    bytes_us = unary.nbytes / (100e3 * gpu_model.MEMORY_SHARE)
+    assert p.ms * 1e3 == pytest.approx(2 + waits_us + 2 + bytes_us)
+    bound_us = 2 + conv.nbytes / (100e3 * gpu_model.MEMORY_SHARE)
+    assert p.bound_ms * 1e3 == pytest.approx(bound_us)
+    assert p.launches == 2 and p.gflop == pytest.approx(conv.operations / 1e9)
+    monkeypatch.setattr(gpu_model, "STAGES", 100)  # never waits for a load: 160 instructions a step
+    quick = predict([conv], DEVICE)
+    assert quick.ms * 1e3 == pytest.approx(2 + max(3 * 160 / 1000, bound_us - 2))
+
+
+def test_the_largest_tile_that_fills_the_device_is_taken(program):
+    conv, _ = (work_of(step, program) for step in program.steps)
+    assert gpu_model._tile(conv, DEVICE) == (ConvTile(16, 64), 4)
+
+
+@pytest.mark.parametrize(
+    ("registers", "shared", "threads", "wanted"),
+    [(32, 0, 256, 100), (64, 0, 256, 67), (40, 16 << 10, 128, 75), (255, 0, 256, 17)],
+)
+def test_occupancy_is_what_nvidias_calculator_says(registers, shared, threads, wanted):
+    """Compute capability 8.7: 48 warps, 64 Ki registers, 164 KiB of shared memory."""
+    how = {"registers": registers, "shared": shared, "threads": threads}
+    assert occupancy_percent("sm_87", **how) == wanted

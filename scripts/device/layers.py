@@ -26,7 +26,7 @@ def _times(context: GpuContext, model: Model) -> dict[str, Any]:
     stream = context.driver.Stream()
     network = engine.network(stream)
     launches: list[Any] = [*network.run_for(1)._launches]
-    steps = engine._weights.programs[0].steps
+    waves = engine._weights.arenas[0].waves  # the steps of each launch
 
     def microseconds(some: list[Any]) -> float:
         def work(mark: Mark) -> None:
@@ -43,13 +43,12 @@ def _times(context: GpuContext, model: Model) -> dict[str, Any]:
         graph.close()
         return min(times)
 
-    named = len(steps) == len(launches)  # launches that several steps share have no name
     rows = [
         {
-            "layer": _name(steps[i]) if named else f"launch {i}",
+            "layer": "; ".join(map(_name, wave)),
             "us": round(microseconds([launch] * IN_A_ROW) / IN_A_ROW, 2),
         }
-        for i, launch in enumerate(launches)
+        for wave, launch in zip(waves, launches, strict=True)
     ]
     whole = round(microseconds(launches), 1)
     network.close()

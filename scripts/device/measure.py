@@ -40,7 +40,9 @@ from scripts.device.contestants import (
 
 Contestant = tuple[str, AbstractContextManager[Any], Callable[[Any], Detect]]
 OURS: tuple[tuple[Engine, Precision], ...] = (("cuda", "fp16"), ("cuda", "fp32"), ("cpu", "fp32"))
-OF_ORT: tuple[tuple[Engine, Precision], ...] = (("ort-cuda", "fp32"), ("ort-tensorrt", "fp16"))
+BESIDE: tuple[tuple[Engine, Precision], ...] = (
+    *(("tensorrt", "fp16"), ("ort-cuda", "fp32"), ("ort-tensorrt", "fp16")),
+)
 WARM = 10  # frames before each timed row: clocks fall while others have their turn
 MORE_MODELS = ("kestrel_small", "yolox_nano_416")  # of which layers are timed besides
 
@@ -138,12 +140,12 @@ def peers_torch(model: Model, rounds: int, frames: int, *, compiled: bool) -> No
 def peers_ort(model: Model, rounds: int, frames: int) -> None:
     """ONNX Runtime beside our own engine: through Kestrel, and in a plain loop."""
     pictures = moving_pictures(16)
-    racing = [ours(model, *how) for how in (OURS[0], *OF_ORT)]
+    racing = [ours(model, *how) for how in (OURS[0], *BESIDE)]
     for provider in ("CUDA", "CPU"):
         peer = ort_peer(cut(model, pictures), f"{provider}ExecutionProvider")
         racing.append((f"ONNX Runtime {provider}, plain loop", peer, as_it_is))
     race(racing, pictures, rounds, frames)
-    for how in OF_ORT:
+    for how in BESIDE:
         with_slots(model, *how, pictures=pictures, count=frames * rounds)
 
 

@@ -29,7 +29,7 @@ class Detections:
     scores: (N,) float32 in 0..1, falling; others raise ModelError. class_ids: (N,) int32.
     keypoints: (N, K, 2) float32 source pixels, or None where the model has none.
     track_ids: (N,) int64, -1 where there is no track, or None where nothing is tracked.
-    masks: (N,) of masks.Mask, or None. keypoint_scores: (N, K) float32 in 0..1, or None.
+    masks: (N,) of masks.ObjectMask, or None. keypoint_scores: (N, K) float32 in 0..1, or None.
     polygons: (N, 4, 2) float32 source pixels, the corners of turned boxes in order, perhaps outside
     of the frame, or None; xyxy is then their hull. point_names: of the K keypoints, or ().
 

@@ -19,7 +19,7 @@ SIMPLER_PX = 0.6  # outlines leave out what lies closer to them: the steps of a 
 
 
 @dataclass(frozen=True, eq=False)
-class Mask:
+class ObjectMask:
     """Which pixels of a detection's box are the object's.
 
     ``x``, ``y``, ``width``, ``height``: the pixels of the frame whose centres lie in the box.
@@ -63,7 +63,8 @@ class Mask:
     def runs(self, frame_wh_px: tuple[int, int]) -> NDArray[np.int64]:
         """COCO's counts in the whole frame: lengths of 0 and 1 in turn, column by column."""
         width, height = frame_wh_px
-        flat = np.zeros(1 + self.width * (self.height + 1), np.bool_)  # a 0 before and below each
+        # column by column, with a 0 before all and below each
+        flat = np.zeros(1 + self.width * (self.height + 1), np.bool_)
         flat[1:].reshape(self.width, -1)[:, :-1] = self.pixels().T
         edges = np.flatnonzero(flat[1:] != flat[:-1])
         column, row = np.divmod(edges, self.height + 1)

@@ -11,7 +11,7 @@ from PyQt5.QtCore import QPointF, QRectF, Qt
 from PyQt5.QtGui import QColor, QFontMetricsF, QPainter, QPainterPath, QPen, QPolygonF
 
 from ..core.detections import Detections
-from ..core.masks import Mask
+from ..core.masks import ObjectMask
 from ..core.overlay import (
     SCREEN,
     SURE,
@@ -93,7 +93,7 @@ def _polygon(points: NDArray[np.float32], scale: float) -> QPolygonF:
     return QPolygonF([QPointF(x, y) for x, y in (points * scale).tolist()])
 
 
-def _paint_mask(painter: QPainter, mask: Mask, rgb: Rgb, scale: float) -> None:
+def _paint_mask(painter: QPainter, mask: ObjectMask, rgb: Rgb, scale: float) -> None:
     """A tint inside, and its outline."""
     path = QPainterPath()
     for outline in mask.outlines:

@@ -22,7 +22,7 @@ from ..core.detections import Detections
 from ..core.errors import ModelError
 from ..core.filters import MOST
 from ..core.letterbox import Placement
-from ..core.masks import Mask, MaskForm
+from ..core.masks import MaskForm, ObjectMask
 from ..models.families.base import (
     Candidates,
     Decoder,
@@ -354,7 +354,7 @@ def _masks(
             shares = masks.rows[i : i + TOGETHER]
             wholes = np.tensordot(shares, masks.planes, 1)
         field = (wholes[place, rows, columns] - np.float32(masks.level)).astype(np.float32)
-        made[i] = Mask(x0, y0, x1 - x0, y1 - y0, field, (ax, bx, ay, by), outlined)
+        made[i] = ObjectMask(x0, y0, x1 - x0, y1 - y0, field, (ax, bx, ay, by), outlined)
     return made
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.detections import Detections, DrawnShape, Result
-from ..core.masks import Mask
+from ..core.masks import ObjectMask
 from ..core.overlay import (
     SURE,
     TINT,
@@ -96,7 +96,7 @@ def draw_detections(
             cv2.putText(canvas, texts[i], at, _FONT, scale, ink, stroke, cv2.LINE_AA)
 
 
-def _draw_mask(canvas: NDArray[np.uint8], mask: Mask, rgb: Rgb, line: int) -> None:
+def _draw_mask(canvas: NDArray[np.uint8], mask: ObjectMask, rgb: Rgb, line: int) -> None:
     """A tint inside, and its outline."""
     part = canvas[mask.y : mask.y + mask.height, mask.x : mask.x + mask.width]
     inside = mask.pixels()[: part.shape[0], : part.shape[1]]

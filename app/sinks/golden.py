@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ..core.detections import Result, label_of
 from ..core.errors import ConfigError, VerdictError
 from ..core.frame import SourceInfo
-from ..core.masks import Mask, runs_overlap, unpack_runs
+from ..core.masks import ObjectMask, runs_overlap, unpack_runs
 
 IOU, SCORE = 0.9, 0.05  # what engines, precisions and library versions may differ by
 KEYPOINT_PX, KEYPOINT_SHARE = 3.0, 0.05  # the larger; the share is of the box's diagonal
@@ -156,7 +156,7 @@ def _alike(one: Sequence[int] | None, other: Sequence[int] | None) -> bool:
     return one is None or other is None or runs_overlap(one, other) >= MASK_IOU
 
 
-def _runs(mask: Mask | None, wh_px: tuple[int, int]) -> list[int] | None:
+def _runs(mask: ObjectMask | None, wh_px: tuple[int, int]) -> list[int] | None:
     return None if mask is None else mask.runs(wh_px).tolist()
 
 

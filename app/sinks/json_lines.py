@@ -18,7 +18,7 @@ from pathlib import Path
 from ..core.detections import Result, label_of
 from ..core.errors import ReaderGone, SinkError, exhausted
 from ..core.frame import SourceInfo
-from ..core.masks import Mask, pack_runs
+from ..core.masks import ObjectMask, pack_runs
 
 
 def wall_offset_ns() -> int:
@@ -113,7 +113,7 @@ def _add_more(texts: list[str], result: Result) -> None:
             texts[i] = f'{texts[i][:-1]}, "segmentation": {_segmentation(mask, wh_px)}}}'
 
 
-def _segmentation(mask: Mask, wh_px: tuple[int, int]) -> str:
+def _segmentation(mask: ObjectMask, wh_px: tuple[int, int]) -> str:
     """As COCO has it: lists x, y, x, y … of outlines, or the run lengths of the whole frame."""
     if mask.outlined:
         flat = ([round(v, 1) for v in each.ravel().tolist()] for each in mask.outlines)

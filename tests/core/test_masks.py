@@ -9,26 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.masks import Mask, pack_runs, runs_overlap, unpack_runs
+from app.core.masks import ObjectMask, pack_runs, runs_overlap, unpack_runs
 
 Array = np.ndarray[Any, Any]
 
 
-def mask_of(pixels: Array, x: int = 0, y: int = 0) -> Mask:
+def mask_of(pixels: Array, x: int = 0, y: int = 0) -> ObjectMask:
     """A mask whose field has just these pixels."""
     height, width = pixels.shape
     field = np.where(pixels, 1, -1).astype(np.float32)
-    return Mask(x, y, width, height, field, (1, 0, 1, 0))
+    return ObjectMask(x, y, width, height, field, (1, 0, 1, 0))
 
 
-def in_frame(mask: Mask, wh: tuple[int, int]) -> Array:
+def in_frame(mask: ObjectMask, wh: tuple[int, int]) -> Array:
     whole = np.zeros(wh[::-1], bool)
     whole[mask.y : mask.y + mask.height, mask.x : mask.x + mask.width] = mask.pixels()
     return whole
 
 
 @st.composite
-def placed(draw: st.DrawFn) -> tuple[Mask, tuple[int, int]]:
+def placed(draw: st.DrawFn) -> tuple[ObjectMask, tuple[int, int]]:
     """Any mask in any place of a frame, also at its edges and over all of it."""
     w, h = draw(st.integers(1, 12)), draw(st.integers(1, 12))
     left, top, right, bottom = (draw(st.integers(0, 4)) for _ in range(4))
@@ -38,7 +38,7 @@ def placed(draw: st.DrawFn) -> tuple[Mask, tuple[int, int]]:
 
 
 @given(placed())
-def test_run_lengths_are_those_of_cocos_own_tools(made: tuple[Mask, tuple[int, int]]) -> None:
+def test_run_lengths_are_those_of_cocos_own_tools(made: tuple[ObjectMask, tuple[int, int]]) -> None:
     coco = pytest.importorskip("pycocotools.mask")
     mask, wh = made
     whole = in_frame(mask, wh)

@@ -14,7 +14,7 @@ import numpy as np
 from app.core.detections import Detections, Result
 from app.core.events import Event, EventType
 from app.core.frame import Frame, SourceInfo
-from app.core.masks import Mask
+from app.core.masks import ObjectMask
 from app.core.overlay import COCO17
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ def of_task(task: str) -> tuple[Detections, Places, Places, Places]:
         )
     y, x = np.mgrid[:120, :120] - 59.5  # a disc
     field, masks = (40 - np.hypot(x, y)).astype(np.float32), np.empty(1, object)
-    masks[0] = Mask(100, 60, 120, 120, field, (1, 0, 1, 0), task == "outlines")
+    masks[0] = ObjectMask(100, 60, 120, 120, field, (1, 0, 1, 0), task == "outlines")
     return (
         replace(plain, masks=masks),
         ((160, 60),),

@@ -13,7 +13,7 @@ import pytest
 from app.core.detections import Detections, Result
 from app.core.errors import ConfigError, VerdictError
 from app.core.frame import Frame, SourceInfo
-from app.core.masks import Mask
+from app.core.masks import ObjectMask
 from app.sinks.golden import GoldenSink
 from app.sinks.json_lines import ResultEncoder
 
@@ -140,7 +140,7 @@ def test_masks_and_corners_agree_within_their_tolerance(
     def ours(dx: int, *, turned: bool) -> Result:
         corners = np.array([[[20 + dx, 20], [60, 20], [60, 60], [20, 60]]], np.float32)
         masks = np.empty(1, object)
-        masks[0] = Mask(20 + dx, 20, 40, 60, np.ones((2, 2), np.float32), (0, 0, 0, 0))
+        masks[0] = ObjectMask(20 + dx, 20, 40, 60, np.ones((2, 2), np.float32), (0, 0, 0, 0))
         found = replace(plain, polygons=corners) if turned else replace(plain, masks=masks)
         return Result(frame, found, 0)
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from app.core.errors import ReaderGone, SinkError
 from app.core.frame import SourceInfo
-from app.core.masks import Mask, unpack_runs
+from app.core.masks import ObjectMask, unpack_runs
 from app.sinks.json_lines import JsonLinesSink, LinesFile, ResultEncoder
 from tests.sinks.kit import CAMERA, CLIP, LABELS, ROOT, found, python, result
 
@@ -68,7 +68,7 @@ def test_keypoints_are_there_only_where_the_model_has_them(tmp_path: Path) -> No
 def test_what_a_model_finds_beside_boxes_is_added(tmp_path: Path, outlined: bool) -> None:
     plain = found((0, 0.9, 10, 20, 50, 60), keypoints=[[[12, 22], [30, 40]]])
     masks = np.empty(1, object)
-    masks[0] = Mask(10, 20, 40, 40, np.ones((2, 2), np.float32), (0, 0, 0, 0), outlined)
+    masks[0] = ObjectMask(10, 20, 40, 40, np.ones((2, 2), np.float32), (0, 0, 0, 0), outlined)
     corners = np.array([[[10, 20], [50, 20], [50, 60], [10, 60]]], np.float32)
     names, sure = ("nose", "tail"), np.array([[0.25, 1]], np.float32)
     full = replace(plain, masks=masks, polygons=corners, keypoint_scores=sure, point_names=names)

@@ -19,7 +19,7 @@ from app.core.errors import ConfigError
 from app.core.filters import overlap
 from app.core.frame import BT601, Frame, bgr_pixels, cropped
 from app.core.interfaces import Answer
-from app.core.masks import Mask
+from app.core.masks import ObjectMask
 from app.inference.slices import MARGIN, SlicedBackend, SliceGrid, merged_pieces, moved
 from app.models.manifest import InputSpec, ModelSpec
 from app.models.store import default_model
@@ -214,7 +214,7 @@ def test_classes_stay_apart_and_keypoints_come_along() -> None:
 
 
 def test_masks_and_turned_boxes_of_a_part_are_moved_to_its_place() -> None:
-    mask = Mask(2, 3, 4, 4, np.ones((4, 4), np.float32), (1.0, 0.0, 1.0, 0.0))
+    mask = ObjectMask(2, 3, 4, 4, np.ones((4, 4), np.float32), (1.0, 0.0, 1.0, 0.0))
     masks = np.empty(1, object)
     masks[0] = mask
     corners = np.float32([[[2, 3], [6, 3], [6, 7], [2, 7]]])

@@ -253,6 +253,7 @@ class FfmpegSource:
         count = stream.frames or round(self._promised_s * (fps or 0))
         scheme = scheme_of(self._where) if self._remote else None
         live = self._remote and (count <= 0 or (scheme is not None and scheme.live))
+        self._idle.live = live
         threads = 1 if live else self._options.threads()
         codec.options = {"max_pixels": str(self._options.max_pixels)}
         codec.thread_count = self._options.threads()

@@ -15,6 +15,7 @@ from .base import load_av
 LOOK_S = 0.4  # between two looks at least
 MOST_BYTES = 64_000_000  # that are kept
 LEARNING = 0.05  # share of the newest packet in what is usual
+AGAIN, FORGET = 1.3, 0.999  # times the size of one looked at in vain; kept from packet to packet
 UNUSUAL = 6.0  # a packet above the mean by so many mean deviations is worth a look
 
 
@@ -23,11 +24,14 @@ class IdleDecoder:
 
     ``skipped``: by how many the index of the next picture is ahead (or, after ``wake``, behind) of
     one more than the last one's. ``looked``: the last picture was a look; others come in a row.
+    ``live``: there is no way back later, so that a packet of unusual size is worth a look at once.
     """
 
     def __init__(self, stream: Any, decode: Callable[[Any], list[Any]], *, wake_s: float) -> None:
+        """``wake_s``: the longest time between two looks."""
         self._codec, self._time_base = stream.codec_context, stream.time_base
         self._decode, self._wake_s = decode, wake_s
+        self.live = False
         self.resting = self.looked = False
         self.skipped = 0
         self._kept: list[Any] = []  # packets from the key frame of the last look, or before, on
@@ -38,7 +42,7 @@ class IdleDecoder:
         self._at = 0  # the last look, counted from the first of these pictures
         self._before = 0  # from the look before to the last one
         self._wakes = False
-        self._usual, self._deviation = 0.0, 0.0
+        self._usual, self._deviation, self._in_vain = 0.0, 0.0, 0.0
 
     def rest(self) -> None:
         """Only looks from the next key frame on."""
@@ -82,7 +86,9 @@ class IdleDecoder:
         if packet.is_keyframe and wait_s >= LOOK_S:
             self._kept.pop()
             yield from self._look(self._alone(packet), len(self._kept), key=[packet])
-        elif wait_s >= self._wake_s or (self._is_unusual(packet) and wait_s >= LOOK_S):
+        elif wait_s >= self._wake_s or (
+            self.live and self._is_unusual(packet) and wait_s >= LOOK_S
+        ):
             pictures = self._feed()
             yield from self._look(pictures, self._shown - 1, key=[])
 
@@ -169,7 +175,10 @@ class IdleDecoder:
         if packet.is_keyframe:
             return False
         size, usual = float(packet.size), self._usual
-        unusual = usual > 0 and size > 2 * usual and size > usual + UNUSUAL * self._deviation
+        unusual = usual > 0 and size > max(2 * usual, usual + UNUSUAL * self._deviation)
+        # what has been looked at in vain, such as the clock in the picture, must be exceeded
+        unusual = unusual and size > self._in_vain
+        self._in_vain = AGAIN * size if unusual else self._in_vain * FORGET
         if not usual:
             self._usual, self._deviation = size, size
         elif not unusual:

@@ -64,7 +64,7 @@ class HttpSource:
         self._cutter = PictureCutter()
         self._waiting: list[bytes] = []
         self._first: NDArray[np.uint8] | None = None
-        self._fault = ""
+        self._fault = self._logged = ""
         self._index = 0
         self._came_ns = 0
         self._asked_s = self._heard_s = 0.0
@@ -245,6 +245,6 @@ class HttpSource:
         return pixels
 
     def _note(self, fault: str) -> None:
-        if self._fault != fault:
+        if self._logged != fault:  # not each time between two good ones
             log.warning("%s: %s; going on", self._label, fault)
-        self._fault = fault
+        self._fault = self._logged = fault

@@ -73,7 +73,8 @@ def main(folder: Path, picture_file: str, name: str) -> None:
     told = model.export(format="onnx", imgsz=SIZE, simplify=False, device="cpu", **options)
     shutil.move(told, file)
     batch = options.get("batch", 1)
-    found = kind(file, task=model.task).predict(
+    exported = RTDETR(file) if kind is RTDETR else YOLO(file, task=model.task)
+    found = exported.predict(
         [image] * batch if batch > 1 else image,
         conf=0.001, iou=0.45, imgsz=SIZE, max_det=2000, verbose=False, device="cpu",
     )[0]  # fmt: skip

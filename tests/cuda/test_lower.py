@@ -193,6 +193,18 @@ def test_a_head_writes_its_rows_at_once(tmp_path):
     assert len(program.once) == 1 and launches(program) == [2]
 
 
+def test_what_depends_on_the_picture_is_computed_for_each(tmp_path):
+    """Though a constant comes first."""
+    nodes = [
+        node("Conv", ["x", "w"], ["a"]),
+        node("Mul", ["fixed", "a"], ["b"]),
+        node("Concat", ["b", "fixed"], ["y"], axis=1),
+    ]
+    constants = {"w": weight(4, 3, 1, 1), "fixed": weight(1, 4, 16, 16)}
+    program = compare(graph(tmp_path, nodes, constants, (1, 8, 16, 16)), (16, 16))
+    assert len(program.once) == 1 and len(program.steps) == 2
+
+
 def test_two_activations_of_the_same_channels_stay_two(tmp_path):
     nodes = [
         node("Conv", ["x", "w"], ["a"]),

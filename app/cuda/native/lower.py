@@ -56,7 +56,9 @@ def lower(graph: Graph) -> Program:
     outputs = [builder.dense(builder.of(name)) for name in graph.outputs]
     kept = {view.buffer for view in outputs}
     steps = fuse(builder.steps, kept)
-    once = [reads(s)[0].buffer in builder.constants and s.y.buffer in kept for s in steps]
+    once = [
+        s.y.buffer in kept and all(v.buffer in builder.constants for v in reads(s)) for s in steps
+    ]
     return Program(
         tuple(step for step, first in zip(steps, once, strict=True) if not first),
         tuple(builder.buffers),

@@ -69,8 +69,8 @@ STAGES = 1  # of such loads under way at once (kernels/conv.cu)
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One launch. Of convolutions on tensor cores: ``output`` channels of a group, pixels, groups of
-    all frames; ``depth``: products of each sum. ``folded``: the bound has no launch for it."""
+    """One launch. Of convolutions on tensor cores ``output``: channels of a group, pixels, groups
+    of all frames; ``depth``: products of each sum. ``folded``: the bound has no launch for it."""
 
     nbytes: int
     operations: int = 0
@@ -110,12 +110,11 @@ def work_of(step: Step, program: Program) -> Work:
 
 def predict(works: Sequence[Work], device: Device) -> Prediction:
     """Launch after launch: each takes its bytes or its blocks, whichever is longer."""
-    own = sum(device.launch_us * 1e-6 + max(_bytes_s(w, device), _blocks_s(w, device)) for w in works)
+    gap_s = device.launch_us * 1e-6
+    own = sum(gap_s + max(_bytes_s(w, device), _blocks_s(w, device)) for w in works)
     peak = device.tensor_tflops * 1e12 * TENSOR_SHARE
     bound = sum(
-        device.launch_us * 1e-6 + max(_bytes_s(w, device), w.operations / peak)
-        for w in works
-        if not w.folded
+        gap_s + max(_bytes_s(w, device), w.operations / peak) for w in works if not w.folded
     )
     return Prediction(
         len(works),
@@ -135,7 +134,6 @@ def _blocks_s(work: Work, device: Device) -> float:
     a time, one a clock) or its loads, whichever is longest."""
     if not work.depth:
         return 0.0
-    channels, pixels, groups = work.output
     tile, blocks = _tile(work, device)
     kernel = compiled(device.arch, tile)
     warps = kernel.threads // 32
@@ -190,10 +188,10 @@ def main() -> int:
             works = launches(halved(lower(read_static_graph(model.weights, size_wh))))
             for device in DEVICES:
                 p = predict(works, device)
-                print(
-                    f"| {model.spec.name} {size_wh[0]}×{size_wh[1]} | {device.name} | {p.launches} | "
-                    f"{p.megabytes:.1f} | {p.gflop:.2f} | {p.ms:.2f} | {p.bound_ms:.2f} | {p.ratio:.1f} |"
-                )
+                numbers = f"{p.launches} | {p.megabytes:.1f} | {p.gflop:.2f}"
+                times = f"{p.ms:.2f} | {p.bound_ms:.2f} | {p.ratio:.1f}"
+                what = f"{model.spec.name} {size_wh[0]}×{size_wh[1]}"
+                print(f"| {what} | {device.name} | {numbers} | {times} |")
     except KestrelError as error:
         print(f"gpu_model: {error}", file=sys.stderr)
         return error.exit_code

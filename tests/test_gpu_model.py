@@ -12,7 +12,9 @@ from scripts.kernel_table import Kernel, occupancy_percent
 
 # 10 multiprocessors of 1 GHz, 10 TFLOPS and 100 GB/s that are reached as MEMORY_SHARE says
 DEVICE = Device("made up", "sm_87", 10, 1000, 10.0, 100.0, 2.0, "none")
-KERNEL = Kernel("conv", "HALF_IN+HALF_OUT", "dense_16x64", "sm_87", 64, 8192, 0, 900, 160, 4, 3, 128, 50)
+KERNEL = Kernel(
+    "conv", "HALF_IN+HALF_OUT", "dense_16x64", "sm_87", 64, 8192, 0, 900, 160, 4, 3, 128, 50
+)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ project's own kernels lose one barrier, or one guard, after the other.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import re
@@ -198,8 +197,9 @@ def small_source(right: bool) -> str:
     for number, (body, *_) in enumerate(SMALL.values()):
         body = re.sub(r"\{\{(.*?)\|(.*?)\}\}", lambda m: m[1 if right else 2], body)
         parts.append(
-            f'extern "C" __global__ void __launch_bounds__(256) k{number}(float* out, const float* in,'
-            f" int n) {{\nint t = threadIdx.x, i = blockIdx.x * blockDim.x + t;\n{body}\n}}\n"
+            f'extern "C" __global__ void __launch_bounds__(256) k{number}(float* out, '
+            "const float* in, int n) {\nint t = threadIdx.x, i = blockIdx.x * blockDim.x + t;\n"
+            f"{body}\n}}\n"
         )
     return "".join(parts)
 
@@ -371,7 +371,10 @@ USES = {
         stale_read_of_a_graph,
         "the host touched pinned memory that a pending kernel k14 writes",
     ),
-    "allocating in a capture": (captured(lambda b, _: b.driver.mem_alloc(16)), f"cuMemAlloc: {HELD}"),
+    "allocating in a capture": (
+        captured(lambda b, _: b.driver.mem_alloc(16)),
+        f"cuMemAlloc: {HELD}",
+    ),
     "page-locking in a capture": (captured(lambda b, _: mapped(b)), f"cuMemHostAlloc: {HELD}"),
     "freeing in a capture": (captured(lambda b, _: b.out.free()), f"cuMemFree: {HELD}"),
     "a copy that waits, in a capture": (
@@ -409,7 +412,6 @@ def test_a_wrong_use_of_the_driver_is_named(device, small, name):
 
 
 ASK = """
-import ctypes
 cuda = ctypes.CDLL("libcuda.so.1")
 assert cuda.cuInit(0) == 0
 def ask(name, since):
@@ -424,7 +426,11 @@ print(ask(b"cuEventElapsedTime", 12000) is not None, ask(b"cuEventElapsedTime", 
 
 @pytest.mark.parametrize(
     ("version", "wanted"),
-    [("12080", "True True True True"), ("12020", "True False True True"), ("11030", "False False False False")],
+    [
+        ("12080", "True True True True"),
+        ("12020", "True False True True"),
+        ("11030", "False False False False"),
+    ],
 )
 def test_a_driver_has_the_calls_of_its_version(loaded, version, wanted):
     env = {"LD_LIBRARY_PATH": str(ROOT / ".cudasim"), "CUDASIM_DRIVER_VERSION": version}
@@ -436,10 +442,13 @@ def test_a_driver_has_the_calls_of_its_version(loaded, version, wanted):
 
 
 def boxes(tmp_path):
-    """Candidates and NMS of both families, two frames."""
+    """Candidates and NMS of both families, two frames; and more candidates than there is room."""
+    kit = test_postprocess_kernel
     for family in ("yolov8", "yolox"):
-        raws = [test_postprocess_kernel.raw_output(family, 2, seed, 0.4) for seed in (1, 2)]
-        test_postprocess_kernel.of_frames(family, np.concatenate(raws), 2, 0.4, 0.45)
+        raws = [kit.raw_output(family, 2, seed, 0.4) for seed in (1, 2)]
+        kit.of_frames(family, np.concatenate(raws), 2, 0.4, 0.45)
+    many = np.tile(kit.raw_output("yolov8", 1, 0, 1.0)[:, :, :1], (1, 1, kit.CAPACITY + 256))
+    kit.of_frames("yolov8", many, 1, 0.0, 0.45)
 
 
 def pixels(tmp_path):
@@ -469,7 +478,9 @@ def network(tmp_path, *, half):
         [numpy_helper.from_array(v, k) for k, v in weights.items()],
     )
     path = tmp_path / "small.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
+    )
     x = chance.random((1, 3, 12, 12), np.float32)
     (found,) = test_engine.on_device(path, (12, 12), x, half=half)
     (wanted,) = open_session(path).run(None, {"x": x})
@@ -478,7 +489,9 @@ def network(tmp_path, *, half):
 
 def picked(network_kernels):
     """conv.cu without the kernels that the network does not use: quicker to build."""
-    line = re.compile(r'^extern "C" __global__ void (?:__launch_bounds__\(.*?\) )?(\w+)\(.*\}\n', re.M)
+    line = re.compile(
+        r'^extern "C" __global__ void (?:__launch_bounds__\(.*?\) )?(\w+)\(.*\}\n', re.M
+    )
     text = (KERNEL_DIR / "conv.cu").read_text()
     return line.sub(lambda m: m[0] if m[1] in network_kernels else "", text)
 

@@ -6,8 +6,8 @@ tests/cuda/kernel_table.csv; ``python scripts/compile_kernels.py FOLDER --table`
 A cubin is an ELF file. Its attributes (.nv.info: kind, number, size, value; number 0x2f registers,
 0x11 frame, 0x05 largest block) and instructions (16 bytes each since compute capability 7.0; the
 low 12 bits are the operation, bits 73 to 75 a load's size, bits 34 to 81 how many words of 4 bytes
-a branch goes, from sm_90 on with bits 16 to 23 below them) are as Mesa's compiler NAK and CuAssembler
-tell:
+a branch goes, from sm_90 on with bits 16 to 23 below them) are as Mesa's compiler NAK and
+CuAssembler tell:
 https://gitlab.freedesktop.org/mesa/mesa/-/tree/main/src/nouveau/compiler/nak
 https://github.com/cloudcores/CuAssembler
 """

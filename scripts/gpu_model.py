@@ -69,8 +69,8 @@ STAGES = 1  # of such loads under way at once (kernels/conv.cu)
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One launch. Of convolutions on tensor cores: ``output`` channels of a group, pixels, groups of
-    all frames; ``depth``: products of each sum. ``folded``: the bound has no launch for it."""
+    """One step. Of convolutions on tensor cores ``output``: channels of a group, pixels, groups
+    of all frames; ``depth``: products of each sum. ``folded``: the bound has no launch for it."""
 
     nbytes: int
     operations: int = 0
@@ -108,19 +108,20 @@ def work_of(step: Step, program: Program) -> Work:
     return Work(nbytes, operations, size, prod(window))
 
 
-def predict(works: Sequence[Work], device: Device) -> Prediction:
-    """Launch after launch: each takes its bytes or its blocks, whichever is longer."""
+def predict(launches: Sequence[Sequence[Work]], device: Device) -> Prediction:
+    """Launch after launch, of one step or of several: each takes its bytes or its blocks, whichever
+    is longer. The bound takes step after step."""
+    works, gap_s = [work for launch in launches for work in launch], device.launch_us * 1e-6
     own = sum(
-        device.launch_us * 1e-6 + max(_bytes_s(w, device), _blocks_s(w, device)) for w in works
+        gap_s + max(sum(_bytes_s(work, device) for work in launch), _blocks_s(launch, device))
+        for launch in launches
     )
     peak = device.tensor_tflops * 1e12 * TENSOR_SHARE
     bound = sum(
-        device.launch_us * 1e-6 + max(_bytes_s(w, device), w.operations / peak)
-        for w in works
-        if not w.folded
+        gap_s + max(_bytes_s(w, device), w.operations / peak) for w in works if not w.folded
     )
     return Prediction(
-        len(works),
+        len(launches),
         sum(w.nbytes for w in works) / 1e6,
         sum(w.operations for w in works) / 1e9,
         own * 1e3,
@@ -132,31 +133,36 @@ def _bytes_s(work: Work, device: Device) -> float:
     return work.nbytes / (device.memory_gb_s * 1e9 * MEMORY_SHARE)
 
 
-def _blocks_s(work: Work, device: Device) -> float:
+def _blocks_s(launch: Sequence[Work], device: Device) -> float:
     """Waves of blocks, in steps of K: each takes its products, its instructions (four warps at
     a time, one a clock) or its loads, whichever is longest."""
-    if not work.depth:
+    steps = [ceil(work.depth / K) for work in launch]
+    if not any(steps):
         return 0.0
-    channels, pixels, groups = work.output
-    tile, blocks = _tile(work, device)
+    tile, blocks = tile_for(launch, device)
     kernel = compiled(device.arch, tile)
     warps = kernel.threads // 32
     room = int(kernel.occupancy / 100 * LIMITS[device.arch].warps) // warps
-    together = min(max(1, room), ceil(blocks / device.multiprocessors))
-    waves = ceil(blocks / (device.multiprocessors * together))
+    together = min(max(1, room), ceil(sum(blocks) / device.multiprocessors))
+    waves = ceil(sum(blocks) / (device.multiprocessors * together))
+    mean = sum(n * k for n, k in zip(blocks, steps, strict=True)) / sum(blocks)
     peak = device.tensor_tflops * 1e12 * TENSOR_SHARE / device.multiprocessors
     products_s = together * 2 * tile.channels * tile.pixels * K / peak
     cycles = max(LOAD_CYCLES / STAGES, together * kernel.step * warps / 4)
-    return waves * ceil(work.depth / K) * max(products_s, cycles / (device.clock_mhz * 1e6))
+    one_s = max(products_s, cycles / (device.clock_mhz * 1e6))
+    return max(waves * mean, max(steps)) * one_s
 
 
-def _tile(work: Work, device: Device) -> tuple[ConvTile, int]:
-    """The largest that gives every multiprocessor a block, or the smallest, as without tuning."""
-    channels, pixels, groups = work.output
-    tiles = [t for t in TILES if t.channels < 2 * channels] or [TILES[-1]]
-    for tile in tiles:
-        blocks = ceil(channels / tile.channels) * ceil(pixels / tile.pixels) * groups
-        if blocks >= device.multiprocessors:
+def tile_for(launch: Sequence[Work], device: Device) -> tuple[ConvTile, list[int]]:
+    """The largest tile that gives every multiprocessor a block, or the smallest, as without
+    tuning; and how many blocks each step has."""
+    most = max(work.output[0] for work in launch)
+    for tile in [t for t in TILES if t.channels < 2 * most] or [TILES[-1]]:
+        blocks = [
+            ceil(channels / tile.channels) * ceil(pixels / tile.pixels) * groups
+            for channels, pixels, groups in (work.output for work in launch)
+        ]
+        if sum(blocks) >= device.multiprocessors:
             break
     return tile, blocks
 
@@ -174,9 +180,9 @@ def compiled(arch: str, tile: ConvTile) -> Kernel:
     return min(found, key=lambda k: k.step)
 
 
-def launches(program: Program) -> list[Work]:
-    """Of one frame, in order."""
-    return [work_of(step, program) for step in program.steps]
+def launches_of(program: Program) -> list[list[Work]]:
+    """Of one frame, in order: here each step is a launch."""
+    return [[work_of(step, program)] for step in program.steps]
 
 
 def main() -> int:
@@ -189,13 +195,13 @@ def main() -> int:
     try:
         for model in [find_model(name) for name in args.model] or [default_model()]:
             size_wh = model.spec.input.size_wh
-            works = launches(halved(lower(read_static_graph(model.weights, size_wh))))
+            plan = launches_of(halved(lower(read_static_graph(model.weights, size_wh))))
             for device in DEVICES:
-                p = predict(works, device)
-                print(
-                    f"| {model.spec.name} {size_wh[0]}×{size_wh[1]} | {device.name} | {p.launches} | "
-                    f"{p.megabytes:.1f} | {p.gflop:.2f} | {p.ms:.2f} | {p.bound_ms:.2f} | {p.ratio:.1f} |"
-                )
+                p = predict(plan, device)
+                numbers = f"{p.launches} | {p.megabytes:.1f} | {p.gflop:.2f}"
+                times = f"{p.ms:.2f} | {p.bound_ms:.2f} | {p.ratio:.1f}"
+                what = f"{model.spec.name} {size_wh[0]}×{size_wh[1]}"
+                print(f"| {what} | {device.name} | {numbers} | {times} |")
     except KestrelError as error:
         print(f"gpu_model: {error}", file=sys.stderr)
         return error.exit_code

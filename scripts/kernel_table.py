@@ -1,11 +1,13 @@
-"""What the compiler made of each kernel: registers, shared memory, spills, tensor-core work, occupancy.
+"""What the compiler made of each kernel: registers, shared memory, spills, tensor-core work.
 
 Read from cubins, without a GPU and without NVIDIA's disassembler. The committed table is
 tests/cuda/kernel_table.csv; ``python scripts/compile_kernels.py FOLDER --table`` makes it anew.
 
-A cubin is an ELF file. Its attributes (.nv.info: kind, number, size, value; numbers 0x2f registers,
-0x11 frame, 0x05 largest block) and instructions (16 bytes each since compute capability 7.0, the low
-12 bits the operation, bits 73 to 75 a load's size, bits 34 to 81 how many words a branch goes) are as Mesa's NAK compiler and CuAssembler tell:
+A cubin is an ELF file. Its attributes (.nv.info: kind, number, size, value; number 0x2f registers,
+0x11 frame, 0x05 largest block) and instructions (16 bytes each since compute capability 7.0; the
+low 12 bits are the operation, bits 73 to 75 a load's size, bits 34 to 81 how many words of 4 bytes
+a branch goes, from sm_90 on with bits 16 to 23 below them) are as Mesa's compiler NAK and
+CuAssembler tell:
 https://gitlab.freedesktop.org/mesa/mesa/-/tree/main/src/nouveau/compiler/nak
 https://github.com/cloudcores/CuAssembler
 """
@@ -24,7 +26,8 @@ from app.cuda.kernels import KERNEL_DIR, VARIANTS
 
 TABLE = Path(__file__).resolve().parents[1] / "tests" / "cuda" / "kernel_table.csv"
 REGISTERS, FRAME, LARGEST_BLOCK = 0x2F, 0x11, 0x05  # .nv.info
-BRANCH, TENSOR, ASYNC_COPY = 0x947, (0x23C, 0x237), 0xFAE  # operations; HMMA and IMMA
+BRANCHES, ASYNC_COPY = (0x947, 0x547), 0xFAE  # operations; from sm_100 on some are uniform
+TENSOR = (0x23C, 0x237)  # HMMA, IMMA
 GLOBAL_LOADS, BYTES16 = (0x381, 0x981), 6
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 
@@ -56,8 +59,8 @@ class Kernel(NamedTuple):
     """One kernel for one device. ``local``: bytes of a thread's stack, where registers are spilled;
     ``step``: instructions of the innermost loop with tensor-core work (0: there is none), which is
     one K step or a few; in it, or in all of a kernel without, ``mma``: tensor-core instructions,
-    ``loads16``: 16-byte loads from global memory, asynchronous copies included; ``occupancy``: share
-    of the multiprocessor's warps, in percent."""
+    ``loads16``: 16-byte loads from global memory, asynchronous copies included; ``occupancy``:
+    share of the multiprocessor's warps, in percent."""
 
     file: str
     variant: str
@@ -86,19 +89,17 @@ def occupancy_percent(arch: str, *, registers: int, shared: int, threads: int) -
 def read_cubin(cubin: bytes, file: str, defines: Iterable[str], arch: str) -> list[Kernel]:
     """Its kernels by name."""
     sections, symbols = _sections(cubin)
-    of_all = {
-        attribute: {
-            symbols[index]: value for index, value in _pairs(sections[".nv.info"], attribute)
-        }
+    registers_of, frame_of = (
+        {symbols[index]: value for index, value in _pairs(sections[".nv.info"], attribute)}
         for attribute in (REGISTERS, FRAME)
-    }
-    kernels = []
+    )
+    kernels, newer = [], int(arch.removeprefix("sm_")) >= 90
     for section, code in sorted(sections.items()):
         if not section.startswith(".text."):
             continue
         name = section.removeprefix(".text.")
         words = list(struct.iter_unpack("<QQ", code))
-        step = _tensor_loop(words)
+        step = _tensor_loop(words, split=newer)
         inner = words[step] if step else words
         mma = sum(low & 0xFFF in TENSOR for low, _ in inner)
         wide = sum(
@@ -106,8 +107,10 @@ def read_cubin(cubin: bytes, file: str, defines: Iterable[str], arch: str) -> li
             for low, high in inner
         )
         blocks = [v for v, _ in _pairs(sections.get(f".nv.info.{name}", b""), LARGEST_BLOCK)]
-        registers, threads = of_all[REGISTERS][name], blocks[0] if blocks else 256
+        registers, threads = registers_of[name], blocks[0] if blocks else 256
         shared = len(sections.get(f".nv.shared.{name}", b""))
+        if newer and shared:  # there the section begins with what the system takes of each block
+            shared -= LIMITS[arch].reserved
         kernels.append(
             Kernel(
                 file=file,
@@ -116,7 +119,7 @@ def read_cubin(cubin: bytes, file: str, defines: Iterable[str], arch: str) -> li
                 arch=arch,
                 registers=registers,
                 shared=shared,
-                local=of_all[FRAME].get(name, 0),
+                local=frame_of.get(name, 0),
                 instructions=len(words),
                 step=len(inner) if step else 0,
                 mma=mma,
@@ -130,14 +133,20 @@ def read_cubin(cubin: bytes, file: str, defines: Iterable[str], arch: str) -> li
     return kernels
 
 
-def _tensor_loop(words: list[tuple[int, int]]) -> slice | None:
-    """From where the shortest branch back over tensor-core work goes, to that branch."""
+def _tensor_loop(words: list[tuple[int, int]], *, split: bool) -> slice | None:
+    """From where the shortest branch back over tensor-core work goes, to that branch.
+
+    ``split``: the lowest 8 bits of a branch's distance lie apart, as from sm_90 on.
+    """
     work = [i for i, (low, _) in enumerate(words) if low & 0xFFF in TENSOR]
     loops = []
     for i, (low, high) in enumerate(words):
-        if low & 0xFFF == BRANCH:
+        if low & 0xFFF in BRANCHES:
             distance = (low >> 34 | high << 30) & (1 << 48) - 1
-            target = i + 1 + (distance - (1 << 48) * (distance >> 47)) // 4
+            distance -= (1 << 48) * (distance >> 47)
+            if split:
+                distance = distance << 8 | low >> 16 & 0xFF
+            target = i + 1 + distance // 4
             if 0 <= target <= i and any(target <= at <= i for at in work):
                 loops.append(slice(target, i + 1))
     return min(loops, key=lambda loop: loop.stop - loop.start, default=None)

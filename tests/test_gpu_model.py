@@ -39,7 +39,7 @@ def test_bytes_operations_and_blocks_of_a_step(program):
 def test_a_launch_takes_its_waves_or_its_bytes_whichever_is_longer(program, monkeypatch):
     monkeypatch.setattr(gpu_model, "STAGES", 1)
     conv, unary = (work_of(step, program) for step in program.steps)
-    p = predict([conv, unary], DEVICE)
+    p = predict([[conv], [unary]], DEVICE)
     # 4 blocks of 16x64 on 10 multiprocessors: one wave, 3 steps of K, each as long as a load
     waits_us = 3 * gpu_model.LOAD_CYCLES / 1000
     bytes_us = unary.nbytes / (100e3 * gpu_model.MEMORY_SHARE)
@@ -48,13 +48,22 @@ def test_a_launch_takes_its_waves_or_its_bytes_whichever_is_longer(program, monk
     assert p.bound_ms * 1e3 == pytest.approx(bound_us)
     assert p.launches == 2 and p.gflop == pytest.approx(conv.operations / 1e9)
     monkeypatch.setattr(gpu_model, "STAGES", 100)  # never waits for a load: 160 instructions a step
-    quick = predict([conv], DEVICE)
+    quick = predict([[conv]], DEVICE)
     assert quick.ms * 1e3 == pytest.approx(2 + max(3 * 160 / 1000, bound_us - 2))
+
+
+def test_steps_of_one_launch_share_its_start_and_its_blocks(program, monkeypatch):
+    conv, _ = (work_of(step, program) for step in program.steps)
+    alone, together = predict([[conv], [conv]], DEVICE), predict([[conv, conv]], DEVICE)
+    waits_ms = 3 * gpu_model.LOAD_CYCLES / gpu_model.STAGES / 1e6
+    assert alone.ms == pytest.approx(2 * (2e-3 + waits_ms))
+    assert together.ms == pytest.approx(2e-3 + waits_ms)  # 8 blocks at once
+    assert together.bound_ms == alone.bound_ms and together.gflop == alone.gflop
 
 
 def test_the_largest_tile_that_fills_the_device_is_taken(program):
     conv, _ = (work_of(step, program) for step in program.steps)
-    assert gpu_model._tile(conv, DEVICE) == (ConvTile(16, 64), 4)
+    assert gpu_model.tile_for([conv], DEVICE) == (ConvTile(16, 64), [4])
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ class RealDevice:
         driver.init()
         self._driver, self._context = driver, driver.Device(0).retain_primary_context()
 
-    def check(self) -> None:
+    def require_sound(self) -> None:
         """After a fault nothing more works in this process: tell it once, not test by test."""
         self._context.push()
         try:
@@ -131,7 +131,7 @@ def device(
     """The device; the test fails when it reports something or something is left."""
     if isinstance(loaded, RealDevice):
         yield loaded
-        loaded.check()
+        loaded.require_sound()
         return
     monkeypatch.setenv("PATH", f"{ROOT / 'tests' / 'cudasim'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("KESTREL_CUBIN_CACHE", str(ROOT / ".cudasim" / CUBINS))

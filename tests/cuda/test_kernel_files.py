@@ -19,7 +19,10 @@ from app.cuda.kernels import (
     include_dirs,
     load_module,
 )
+from scripts.kernel_table import LIMITS, digest, read_cubin, read_table
 
+SPILLED_MOST = 8  # bytes: CUDA 13.0 makes conv_32x64_0 for sm_120 so, in float32
+FEWEST_WARPS = 8  # of a kernel on a multiprocessor
 SOURCE = 'extern "C" __global__ void nothing() {}'
 
 
@@ -113,7 +116,30 @@ def test_nvrtc_compiles_every_kernel(nvrtc, name, arch):
         tensor_cores = "<mma.h>" in source and "HALF_IN" in defines
         if tensor_cores and not any((d / "crt/mma.h").is_file() for d in include_dirs()):
             pytest.skip("no crt/mma.h: pip install nvidia-cuda-nvcc-cu12")
-        assert nvrtc.compile(name, source, defines, arch).startswith(b"\x7fELF")
+        made = read_cubin(nvrtc.compile(name, source, defines, arch), name, defines, arch)
+        assert made and [k.kernel for k in made if k.local] == []  # no register is spilled
+        compiler, digests, table = read_table()
+        if compiler == nvrtc.version and digests[name] == digest(name):
+            assert set(made) <= set(table)
+
+
+def test_the_table_is_of_these_kernels():
+    _, digests, table = read_table()
+    again = "python scripts/compile_kernels.py FOLDER --table, with CUDA 13, makes the table anew"
+    assert digests == {name: digest(name) for name in VARIANTS}, again
+    found = {(k.file, k.variant, k.arch) for k in table}
+    assert found == {(n, "+".join(d), a) for n, v in VARIANTS.items() for d in v for a in LIMITS}
+
+
+def test_no_kernel_spills_and_tensor_cores_are_fed_by_wide_loads():
+    _, _, table = read_table()
+    assert [k for k in table if k.local > SPILLED_MOST] == []
+    assert [k for k in table if k.local and "HALF_IN" in k.variant] == []
+    dense = [k for k in table if k.file == "conv" and "HALF_IN" in k.variant and k.step]
+    assert {k.arch for k in dense} == set(LIMITS)
+    assert [k for k in dense if not (k.mma and k.loads16)] == []
+    # enough warps that one has work while others wait
+    assert [k for k in table if k.occupancy * LIMITS[k.arch].warps < 100 * FEWEST_WARPS] == []
 
 
 def test_a_cache_filled_elsewhere_is_all_that_a_device_needs(nvrtc, tmp_path, monkeypatch):

@@ -38,7 +38,8 @@ class Device:
         return buffer.value.decode().splitlines()
 
     def delay(self, us: int, seed: int = 0) -> None:
-        """Work on streams starts up to ``us`` late, by chance; for streams made from now on."""
+        """Work on streams starts up to ``us`` late, by chance, for streams made from now on; the
+        ``seed`` also gives the order of blocks, warps and lanes."""
         self._library.cudasim_delay(us, ctypes.c_ulonglong(seed))
 
     def check(self, on: bool) -> None:

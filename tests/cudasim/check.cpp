@@ -86,6 +86,7 @@ Block* block_of(const void* at) {
 }
 
 void on_access(const void* at, size_t bytes, int kind, const unsigned* who) {
+    if (bytes == 0) return;
     auto how = static_cast<How>(kind);
     auto p = static_cast<const char*>(at);
     Access mine{now.number, now.block, who[0], who[1], who[2], who[3], now.fences[now.block], how == atomic};

@@ -262,6 +262,7 @@ extern "C" size_t cudasim_events(void) {
 extern "C" void cudasim_delay(int us, unsigned long long seed) {
     settings.delay_us = us;
     settings.seed = seed;
+    settings.launches = 0;
 }
 
 // Device memory made from now on is watched byte by byte, for kernels built to be checked.

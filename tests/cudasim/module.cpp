@@ -27,7 +27,6 @@ struct Function {
     unsigned most_threads = 1024;      // __launch_bounds__
     int shared_limit = 49152;
 };
-uint64_t launches = 0;
 std::set<Module*> modules;
 std::map<std::pair<Module*, std::string>, std::unique_ptr<Function>> functions;
 
@@ -215,7 +214,7 @@ API cuLaunchKernel(CUfunction handle, unsigned gx, unsigned gy, unsigned gz, uns
         return CUDA_ERROR_INVALID_VALUE;
     }
     auto launch = f->launch;
-    uint64_t seed = (settings.seed * 1000003 + ++launches) * 0x9E3779B97F4A7C15u;
+    uint64_t seed = (settings.seed * 1000003 + ++settings.launches) * 0x9E3779B97F4A7C15u;
     auto run = [=, name = f->name] {
         const unsigned grid[] = {gx, gy, gz}, block[] = {bx, by, bz};
         begin_launch(name);

@@ -164,7 +164,8 @@ struct Settings {
     int devices = 1;
     int driver_version = 12080;
     int capability = 90;
-    uint64_t seed = 0;
+    uint64_t seed = 0;                 // of delays, and of the order in which threads take turns
+    uint64_t launches = 0;             // since the seed was given
     int delay_us = 0;                  // at most, before each work
     bool integrated = false;
     size_t memory = size_t{1} << 30;

@@ -74,12 +74,13 @@ const CudasimHooks* cudasim_hooks = nullptr;
 #define CUDASIM_RUNTIME __attribute__((no_sanitize("thread"), noinline))
 #define CUDASIM_ATOMIC(at, bytes) cudasim::note(at, bytes, 2)
 #define CUDASIM_FENCE() cudasim_hooks->fence()
-#define CUDASIM_COPIED(to, from, bytes) (cudasim::note(from, bytes, 0), cudasim::note(to, bytes, 1))
+#define CUDASIM_COPIED(to, written, from, taken) \
+    (cudasim::note(from, taken, 0), cudasim::note(to, written, 1))
 #else
 #define CUDASIM_RUNTIME
 #define CUDASIM_ATOMIC(at, bytes)
 #define CUDASIM_FENCE()
-#define CUDASIM_COPIED(to, from, bytes)
+#define CUDASIM_COPIED(to, written, from, taken)
 #endif
 
 namespace cudasim {
@@ -503,9 +504,9 @@ inline void __pipeline_wait_prior(unsigned kept) {
     size_t done = 0;
     for (auto& c : me.copies) {
         if (c.batch + kept >= me.batch) break;
-        std::memcpy(c.to, c.from, c.bytes - c.zeros);
+        if (c.zeros < c.bytes) std::memcpy(c.to, c.from, c.bytes - c.zeros);
         std::memset(c.to + c.bytes - c.zeros, 0, c.zeros);
-        CUDASIM_COPIED(c.to, c.from, c.bytes);
+        CUDASIM_COPIED(c.to, c.bytes, c.from, c.bytes - c.zeros);
         ++done;
     }
     me.copies.erase(me.copies.begin(), me.copies.begin() + static_cast<ptrdiff_t>(done));

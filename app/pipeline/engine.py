@@ -173,7 +173,7 @@ class EngineGroup:
 
     def _set_base(self, score: float, iou: float) -> float:
         """Thresholds of what no filter says otherwise; the lowest that the engine must report."""
-        lowest = min(sink.filter.filters.lowest(score) for sink in self._sinks)
+        lowest = min(sink.lowest(score) for sink in self._sinks)
         for sink in self._sinks:
             sink.filter.base = BaseThresholds(score, iou, lowest)
         return lowest

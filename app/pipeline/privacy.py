@@ -7,6 +7,7 @@ are hidden in a copy before any sink sees it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -18,10 +19,14 @@ from ..core.detections import Result
 from ..core.errors import ConfigError
 from ..core.frame import Frame, planes
 
+log = logging.getLogger(__name__)
+
 MOST_AREAS, MOST_POINTS = 64, 100
+MOST_PX = 1e6  # of a corner: far beyond any frame, and what OpenCV can draw
 BLOCKS = 12  # across the shorter side of what is pixelated, at most …
 LEAST_BLOCK_PX = 8  # … and none smaller
 FACE, FACE_MARGIN, FACE_BLOCKS = "face", 0.15, 5  # margin: of the box, on each side
+FACE_SCORE = 0.3  # faces are hidden from here on, whatever score is asked of what is reported
 Pixels = NDArray[np.uint8]
 
 
@@ -44,6 +49,13 @@ class PrivateArea:
             raise ConfigError(f"{where} must be finite and not negative")
         if self.units == "frame" and max(flat) > 1:
             raise ConfigError(f'{where} are parts of the frame; for pixels add units = "pixels"')
+        if max(flat) > MOST_PX:
+            raise ConfigError(f"{where} go beyond {MOST_PX:,.0f} pixels, where no frame is")
+        if _crosses_itself(np.array(self.points)):
+            raise ConfigError(
+                f"{where} make sides that cross, so that parts would stay visible: name the "
+                "corners in their order around the area, or write several areas"
+            )
         x, y = np.array(self.points).T
         if abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) < 1e-9:
             raise ConfigError(f"{where} lie on one line and enclose nothing")
@@ -58,6 +70,11 @@ class Privacy:
         if len(areas) > MOST_AREAS:
             raise ConfigError(f"more than {MOST_AREAS} areas in [[privacy]]; take some away")
         self._areas, self._faces = tuple(areas), faces
+        self._seen_wh: tuple[int, int] | None = None
+
+    def lowest(self, score: float) -> float:
+        """What the engine must report, where ``score`` is what everything else needs."""
+        return min(score, FACE_SCORE) if self._faces else score
 
     def hide_areas(self, frame: Frame) -> Frame:
         """The frame, its areas hidden in place."""
@@ -65,12 +82,25 @@ class Privacy:
             return frame
         if not frame.pixels.flags.writeable:
             frame = replace(frame, pixels=frame.pixels.copy())
+        if frame.wh_px != self._seen_wh:
+            self._seen_wh = frame.wh_px
+            self._tell_outside(*frame.wh_px)
         for area in self._areas:
             points = np.array(area.points)
             if area.units == "frame":
                 points = points * frame.wh_px
             _hide(frame, points, style=area.style, blocks=BLOCKS)
         return frame
+
+    def _tell_outside(self, width_px: int, height_px: int) -> None:
+        for area in self._areas:
+            left, top = np.array(area.points).min(axis=0)
+            if area.units == "pixels" and (left >= width_px or top >= height_px):
+                log.warning(
+                    "[[privacy]] %s lies outside of the picture of %dx%d and hides nothing: "
+                    "correct its points, or write them as parts of the frame",
+                    *(area.name, width_px, height_px),
+                )
 
     def hide_faces(self, result: Result, labels: Sequence[str]) -> Result:
         """The result with all detections of the label "face" pixelated in a copy of its frame."""
@@ -87,6 +117,20 @@ class Privacy:
             corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
             _hide(frame, np.clip(corners, 0, frame.wh_px), style="pixelate", blocks=FACE_BLOCKS)
         return replace(result, frame=frame)
+
+
+def _crosses_itself(points: NDArray[np.float64]) -> bool:
+    """Whether any two sides of the polygon (N, 2) cross, at more than a common end."""
+    ends = np.roll(points, -1, axis=0)
+
+    def side(at: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N, N) signs: on which side of the line through side i the point j is."""
+        way, to = ends - points, at[None] - points[:, None]
+        signs: NDArray[np.float64] = np.sign(way[:, :1] * to[..., 1] - way[:, 1:] * to[..., 0])
+        return signs
+
+    parts = side(points) * side(ends) < 0
+    return bool((parts & parts.T).any())
 
 
 def _hide(frame: Frame, points: NDArray[np.float64], *, style: str, blocks: int) -> None:

@@ -48,7 +48,6 @@ class SinkGroup:
         privacy: Privacy | None = None,
     ) -> None:
         self.analyser, self._status, self._privacy = analyser, status, privacy
-        self.analyser, self._status = analyser, status
         self.filter = filter or DetectionFilter()
         self._sinks, self._meter, self._info_of = list(sinks), meter, info_of
         self._on_fault = on_fault
@@ -58,6 +57,11 @@ class SinkGroup:
         self._lock = Lock()  # held while a sink is at work
         self._owner: int | None = None
         self.faults: list[KestrelError] = []
+
+    def lowest(self, score: float) -> float:
+        """What the engine must report for it, where ``score`` is that of what is not filtered."""
+        lowest = self.filter.filters.lowest(score)
+        return lowest if self._privacy is None else self._privacy.lowest(lowest)
 
     @property
     def is_open(self) -> bool:

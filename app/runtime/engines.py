@@ -23,6 +23,7 @@ from ..models.manifest import Model, ModelSpec
 from ..models.store import default_model, find_model
 from ..ops.machine import device
 from ..pipeline.handoff import Policy
+from ..pipeline.privacy import FACE_SCORE
 from ..sources.uri import make_source
 from .filters import all_filters
 
@@ -237,6 +238,8 @@ def reported(config: Config, spec: ModelSpec) -> dict[str, Any]:
     score, iou = thresholds(config, spec)
     filters = all_filters(config)
     lowest = min(each.lowest(score) for each in filters)
+    if config.blur_faces:  # they are hidden from a score on that nothing raises
+        lowest = min(lowest, FACE_SCORE)
     most = config.max_detections if filters == [Filters()] * len(filters) else MOST
     return {"score": lowest, "iou": iou, "most": most}
 

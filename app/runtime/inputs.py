@@ -37,6 +37,8 @@ def source_options(config: Config, *, gated: bool = False) -> SourceOptions:
     """What the configuration says of all sources; ``gated``: only what moves, unless it says so."""
     if config.motion.on is not None:
         gated = config.motion.on
+    if gated:
+        _check_pause(config)
     return SourceOptions(
         motion=config.motion if gated else None,
         still=tuple(
@@ -55,6 +57,21 @@ def source_options(config: Config, *, gated: bool = False) -> SourceOptions:
         ca_file=config.ca_file,
         tls_insecure=config.tls_insecure,
     )
+
+
+def _check_pause(config: Config) -> None:
+    """Raise ConfigError where a camera at rest would be told lost, or the run unhealthy."""
+    # a look may just miss the frame that is due, and the next one is wake_s later
+    pause_s = config.motion.floor_s + config.motion.wake_s
+    limits = {"read_timeout_s": config.read_timeout_s}
+    if config.http.address:
+        limits["stale_s of [http]"] = config.http.stale_s
+    for name, limit_s in limits.items():
+        if pause_s >= limit_s:
+            raise ConfigError(
+                f"floor_s and wake_s of [motion] allow {pause_s:g} s without a frame, which is a "
+                f"fault after {name}, {limit_s:g}: raise that, or lower them"
+            )
 
 
 class NamedInput(NamedTuple):

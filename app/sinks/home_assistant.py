@@ -14,6 +14,7 @@ from ..core.events import EventType
 from ..core.states import WORKING
 from .objects import topic_part
 
+COUNTED = "(value_json | default({}, true))"  # a clean end clears the counts: no JSON, no error
 MOST_LABELS = 8  # with entities of their own; all are in the attributes of the sums
 
 
@@ -45,7 +46,7 @@ def discovery(
 
     def counts(key: str, topic: str, title: str) -> None:
         """Whether anything is there, how much, and how much of each label."""
-        total = "value_json.values() | sum"
+        total = f"{COUNTED}.values() | sum"
         add(
             f"{key}_occupied",
             "binary_sensor",
@@ -64,7 +65,7 @@ def discovery(
             **shared,
         )
         for label in labels[:MOST_LABELS]:
-            template = f"{{{{ value_json.get({label!r}, 0) }}}}"
+            template = f"{{{{ {COUNTED}.get({label!r}, 0) }}}}"
             add(
                 f"{key}_{topic_part(label).replace(' ', '_')}",
                 "sensor",
@@ -96,7 +97,7 @@ def discovery(
                 "sensor",
                 f"{line} {way}",
                 state_topic=f"{prefix}/lines/{part}",
-                value_template=f"{{{{ value_json['{way}'].values() | sum }}}}",
+                value_template=f"{{{{ {COUNTED}.get('{way}', {{}}).values() | sum }}}}",
                 state_class="total_increasing",
             )
     add(

@@ -187,3 +187,18 @@ def test_json_may_stand_for_the_boxes_beside_a_recording(tiny_model: Path, tmp_p
     words += ["--record", str(tmp_path / "out.mp4"), "--json", str(tmp_path / "out.jsonl")]
     assert main([*words, "--max-frames", "5"]) == 0
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        ([], 0),
+        (["--motion-floor-s", "8.5"], 2),  # and 2 s to the next look: above read_timeout_s
+        (["--motion-floor-s", "20", "--read-timeout-s", "60"], 0),
+        (["--motion-floor-s", "20", "--read-timeout-s", "60", "--http", "0"], 2),  # stale_s
+        (["--motion-floor-s", "20", "--read-timeout-s", "60", "--http", "0", "--no-motion"], 0),
+    ],
+)
+def test_a_camera_at_rest_is_never_called_lost_or_unhealthy(more: list[str], code: int) -> None:
+    words = ["run", "--check", "--source", "rtsp://192.0.2.1/live", "--headless", "--motion", *more]
+    assert main(words) == code

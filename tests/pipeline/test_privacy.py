@@ -88,8 +88,27 @@ def test_faces_are_hidden_in_a_copy_and_other_things_are_not(format: str) -> Non
         {"points": ((0, 0), (2, 0), (0, 2))},
         {"points": ((0, 0), (0.5, 0.5), (1, 1))},
         {"points": ((0, 0), (float("nan"), 0), (0, 1))},
+        {"points": ((0, 0), (1, 1), (1, 0), (0, 1))},
+        {"points": ((0.5, 0.1), (0.7, 0.9), (0.1, 0.4), (0.9, 0.4), (0.3, 0.9))},  # a star
+        {"points": ((9, 9), (1e12, 9), (1e12, 1e12), (9, 1e12)), "units": "pixels"},
     ],
 )
 def test_an_area_that_hides_nothing_is_refused(wrong: dict) -> None:
     with pytest.raises(ConfigError):
         Privacy([area(**wrong)], faces=False)
+
+
+def test_a_notched_area_that_touches_itself_is_hidden_whole() -> None:
+    corners = ((0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.5, 0.3), (0.5, 0.3), (0.1, 0.9))
+    hidden = Privacy([area(points=corners)], faces=False).hide_areas(scene("bgr8")).pixels
+    assert not hidden[30:60, 40:280].any() and hidden[200, 160].any()
+
+
+def test_an_area_outside_of_the_picture_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    outside = ((400, 10), (500, 10), (500, 90))
+    for points, told in ((outside, 1), (((9, 9), (500, 9), (500, 900)), 0)):
+        caplog.clear()
+        private = Privacy([area(points=points, units="pixels")], faces=False)
+        for _ in range(3):
+            private.hide_areas(scene("bgr8"))
+        assert len(caplog.records) == told

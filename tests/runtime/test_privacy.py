@@ -120,3 +120,23 @@ def test_what_would_hide_nothing_is_refused_before_the_run(
         assert main(["run", *words, *more, "--check"]) == 2
         assert main(["run", *words, *more]) == 2
         assert "privacy" in capsys.readouterr().err
+
+
+def test_faces_are_hidden_whatever_score_is_asked_of_what_is_reported(tmp_path: Path) -> None:
+    def shown(name: str, *more: str) -> np.ndarray:
+        words = [
+            "--record",
+            str(tmp_path / name),
+            "--no-burn-in",
+            "--max-frames",
+            "3",
+            "--headless",
+        ]
+        assert main(["replay", "sample:", *words, *more]) == 0
+        with av.open(str(tmp_path / name)) as film:
+            last = list(film.decode(video=0))[-1]
+        return last.to_ndarray(format="gray").astype(int)
+
+    clear = shown("clear.mp4", "--score", "0.99")
+    changed = np.abs(shown("blurred.mp4", "--score", "0.99", "--blur-faces") - clear) > 40
+    assert changed.any()

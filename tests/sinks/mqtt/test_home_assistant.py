@@ -64,6 +64,8 @@ def test_templates_give_what_is_there() -> None:
     assert shown("line_gate_in") == shown("line_gate_out") == "0"
     event = json.loads(shown("event"))
     assert event["event_type"] in parts["event"]["event_types"] and event["zone"] == "front door"
+    for key in ("objects", "objects_person", "zone_front door", "line_gate_in"):  # cleared: no JSON
+        assert environment.from_string(parts[key]["value_template"]).render(value="") == "0"
     (_, running) = parts["objects"]["availability"]
     state = environment.from_string(running["value_template"])
     for word, wanted in (("live", "online"), ("reconnecting", "offline"), ("ended", "offline")):

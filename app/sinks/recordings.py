@@ -287,7 +287,13 @@ class ClipSink(_Recorder):
         if ring is not self._ring:
             self._end()
             self._ring = ring
-        now_ns = self._now_ns = ring.add(result)
+        before_ns, now_ns = self._now_ns, ring.add(result)
+        if self._goes_on and ring is self._packets and now_ns < self._began_ns:
+            # the stream was lost and its clock begins anew: so does the clip's, which goes on
+            self._began_ns -= before_ns - now_ns
+            if self._until_ns is not None:
+                self._until_ns -= before_ns - now_ns
+        self._now_ns = now_ns
         while self._events:
             self._follow(self._events.popleft(), result)
         if not self._goes_on:

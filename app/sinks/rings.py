@@ -180,10 +180,13 @@ class PacketRing:
         if self._clip is None or self._head is None:
             return
         self.shorten(now_ns)
-        while self._waiting:
-            item = self._waiting[0]
-            if isinstance(item, EncodedPacket) and self._head.ns(item.pts) > now_ns:
-                break
+        # in the order of decoding: a frame that is shown later may come before one that is due, and
+        # what is left of a stream before the newest head has another clock
+        due = 0
+        for i, item in enumerate(self._waiting, 1):
+            if isinstance(item, StreamHead) or self._head.ns(item.pts) <= now_ns:
+                due = i
+        for _ in range(due):
             self._clip.write(self._waiting.popleft())
         while self._unnoted:
             self._clip.note(self._unnoted.popleft())

@@ -232,7 +232,27 @@ def test_a_clip_of_packets_has_all_that_belongs_to_it(tmp_path: Path, clip: Path
     assert [each["track_id"] for each in told["events"]] == [1, 2, 1, 2]
     boxes = lines(tmp_path / f"{stems[0]}.jsonl")
     assert boxes[0]["frame"] == 25 and boxes[0]["at_ms"] == 0
+    frames = [each["frame"] for each in boxes]
+    assert frames == list(range(25, 25 + len(frames))) and len(frames) >= 33  # B-frames, too
     assert (tmp_path / f"{stems[0]}.jpg").read_bytes()[:2] == b"\xff\xd8"
+
+
+def test_a_stream_that_comes_back_goes_on_in_the_same_clip(tmp_path: Path, clip: Path) -> None:
+    fan = PacketFan()
+    options = ClipOptions(path=str(tmp_path), before_s=0.4, after_s=0.4)
+    sink = ClipSink(options, OutputMeter("clips"), tap=fan.tap())
+    sink.open(CAMERA, LABELS)
+    name = "20260131T120000_a.mp4"
+    for frames in (60, 40):  # lost in the middle of the clip, and its clock begins at 0 again
+        for each in islice(Played(clip, fan).results(), frames):
+            if each.frame.index == (40 if frames == 60 else 2):
+                told = {"type": "appear", "id": "x", "clip": name}
+                sink.notice(EventMessage("appear", str(frames), json.dumps(told)))
+            sink.emit(each)
+    sink.close()
+    assert [path.name for path in tmp_path.glob("*.mp4")] == [name]
+    # from the key frame 25 to 59, and the 40 after the loss
+    assert len(times_ms(tmp_path / name)) == pytest.approx(35 + 40, abs=3)
 
 
 def test_the_name_that_an_event_tells_is_the_clips(tmp_path: Path, clip: Path) -> None:

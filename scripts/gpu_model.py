@@ -13,7 +13,6 @@ comparing two plans before a GPU is at hand, and no measurement.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +21,9 @@ from math import ceil, prod
 
 from app.core.errors import KestrelError
 from app.cuda.native.autotune import TILES, ConvTile
-from app.cuda.native.ir import Binary, Conv, Step, Unary, read_static_graph, reads
+from app.cuda.native.ir import Binary, Conv, Step, Unary, read_static_graph, reads, writes
 from app.cuda.native.lower import Program, halved, lower
+from app.cuda.native.schedule import waves
 from app.models.store import default_model, find_model
 
 from .kernel_table import LIMITS, Kernel, read_table
@@ -64,7 +64,7 @@ DEVICES = (
 # Assumed: shares of a data sheet's figure that a good kernel reaches, and how long a load takes.
 MEMORY_SHARE, TENSOR_SHARE, LOAD_CYCLES = 0.8, 0.6, 500
 K = 32  # values of each sum that a block loads at a time
-STAGES = 1  # of such loads under way at once (kernels/conv.cu)
+STAGES = 3  # of such loads under way at once (kernels/conv.cu)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,8 @@ class Work:
     output: tuple[int, int, int] = (0, 0, 0)
     depth: int = 0
     folded: bool = False
+    kernel: str = ""  # of a convolution: dense, fused
+    eight: bool = False  # the kernel for channels in eights
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +98,21 @@ class Prediction:
 
 def work_of(step: Step, program: Program) -> Work:
     """What one step moves and computes."""
-    nbytes = sum(v.size * program.itemsize(v.buffer) for v in (*reads(step), step.y))
+    views = (*reads(step), *writes(step))
+    nbytes = sum(view.size * program.itemsize(view.buffer) for view in views)
     if not isinstance(step, Conv):
         return Work(nbytes, folded=isinstance(step, Unary | Binary))
-    nbytes += step.weight.size * program.itemsize(step.x.buffer) + 4 * step.bias.size
+    layers = [(step.weight, step.bias)]
+    if step.before is not None:
+        layers.append((step.before.weight, step.before.bias))
+    for weight, bias in layers:
+        nbytes += weight.size * program.itemsize(step.x.buffer) + 4 * bias.size
     (frames, _, *hw), (out, *window) = step.y.shape, step.weight.shape
     operations = 2 * step.weight.size * prod(hw) * frames
     if window[0] == 1 and step.groups == out:  # depthwise: no tensor cores, its bytes count
         return Work(nbytes)
     size = (out // step.groups, prod(hw), step.groups * frames)
-    return Work(nbytes, operations, size, prod(window))
+    return Work(nbytes, operations, size, prod(window), kernel=step.kernel, eight=step.eight)
 
 
 def predict(launches: Sequence[Sequence[Work]], device: Device) -> Prediction:
@@ -140,7 +147,7 @@ def _blocks_s(launch: Sequence[Work], device: Device) -> float:
     if not any(steps):
         return 0.0
     tile, blocks = tile_for(launch, device)
-    kernel = compiled(device.arch, tile)
+    kernel = compiled(device.arch, tile, launch[0].kernel, launch[0].eight)
     warps = kernel.threads // 32
     room = int(kernel.occupancy / 100 * LIMITS[device.arch].warps) // warps
     together = min(max(1, room), ceil(sum(blocks) / device.multiprocessors))
@@ -168,21 +175,20 @@ def tile_for(launch: Sequence[Work], device: Device) -> tuple[ConvTile, list[int
 
 
 @lru_cache
-def compiled(arch: str, tile: ConvTile) -> Kernel:
-    """The kernel of that tile by the table, the one with the shortest K step."""
-    name = re.compile(rf"_{tile.channels}x{tile.pixels}(_|$)")
-    found = [
+def compiled(arch: str, tile: ConvTile, kernel: str, eight: bool) -> Kernel:
+    """The kernel of that kind and tile by the table, in half precision."""
+    variant = "HALF_IN+HALF_OUT" + "+EIGHT" * eight
+    name = f"{kernel}_{tile.channels}x{tile.pixels}"
+    return next(
         k
         for k in read_table()[2]
-        if k.file == "conv" and k.arch == arch and k.variant.startswith("HALF_IN+HALF_OUT")
-        if k.step and name.search(k.kernel)
-    ]
-    return min(found, key=lambda k: k.step)
+        if (k.file, k.arch, k.variant, k.kernel) == ("conv", arch, variant, name)
+    )
 
 
 def launches_of(program: Program) -> list[list[Work]]:
-    """Of one frame, in order: here each step is a launch."""
-    return [[work_of(step, program)] for step in program.steps]
+    """Of one frame, in order."""
+    return [[work_of(step, program) for step in wave] for wave in waves(program)]
 
 
 def main() -> int:

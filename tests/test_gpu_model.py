@@ -20,7 +20,7 @@ KERNEL = Kernel(
 @pytest.fixture
 def program(monkeypatch):
     """A 3×3 convolution of 8 to 16 channels on 16×16 pixels, and an activation after it."""
-    monkeypatch.setattr(gpu_model, "compiled", lambda arch, tile: KERNEL)
+    monkeypatch.setattr(gpu_model, "compiled", lambda arch, tile, kernel, eight: KERNEL)
     views = [View(i, (1, c, 16, 16), row_major((1, c, 16, 16))) for i, c in enumerate((8, 16, 16))]
     weight = np.zeros((16, 8, 3, 3), np.float32)
     conv = Conv(views[0], views[1], weight, np.zeros(16, np.float32), (1, 1), (1, 1), (1, 1), 1)

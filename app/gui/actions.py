@@ -33,6 +33,7 @@ _DRAWINGS = {
         "line 7.5 16.5 3.5 16.5 3.5 12.5, line 12.5 16.5 16.5 16.5 16.5 12.5"
     ),
     "fit": "box 2.5 4.5 15 11 0, box 6 7.5 8 5 0",
+    "close": "line 5.5 5.5 14.5 14.5, line 14.5 5.5 5.5 14.5",
     "more": "line 4 4 10 10 4 16, line 10 4 16 10 10 16",
 }
 
@@ -82,7 +83,7 @@ CHECKABLE = {"record", "pause", "full_screen", "hud", "controls", "zones", "inst
 _TWO_FACED = {"pause": ("pause", "play"), "record": ("record", "recording")}  # off, on
 _MENUS: tuple[tuple[str, str], ...] = (
     (texts.MENU_FILE, "open_file open_folder open_url | snapshot record folder | quit"),
-    (texts.MENU_PLAY, "pause step | back forward restart"),
+    (texts.MENU_PLAY, "pause step step_back | back forward restart"),
     (
         texts.MENU_VIEW,
         "fit one_to_one zoom_in zoom_out full_screen | boxes labels scores keypoints hud | "

@@ -6,9 +6,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from PyQt5.QtCore import QObject, pyqtSlot
-from PyQt5.QtGui import QColor, QPalette
-from PyQt5.QtWidgets import QApplication
+from PyQt5.QtCore import QObject, QPointF, QRectF, Qt, pyqtSlot
+from PyQt5.QtGui import QColor, QIcon, QPainter, QPalette, QPen, QPolygonF
+from PyQt5.QtWidgets import QApplication, QProxyStyle, QStyle, QStyleOption, QWidget
+
+from .actions import icon
 
 _COLOURS = {  # role: dark, light
     QPalette.ColorRole.Window: ("#1f2023", "#f4f4f6"),
@@ -42,6 +44,60 @@ def palette(*, dark: bool) -> QPalette:
     return made
 
 
+class _Style(QProxyStyle):
+    """Fusion with check boxes that show on a dark ground: its own outline is darker than that."""
+
+    def drawPrimitive(  # noqa: N802 - Qt's name
+        self,
+        element: QStyle.PrimitiveElement,
+        option: QStyleOption | None,
+        painter: QPainter | None,
+        widget: QWidget | None = None,
+    ) -> None:
+        """A check box in the palette's colours; all else is Fusion's."""
+        if element not in _CHECK_BOXES or option is None or painter is None:
+            super().drawPrimitive(element, option, painter, widget)
+            return
+        roles, able = QPalette.ColorRole, bool(option.state & QStyle.StateFlag.State_Enabled)
+        on = bool(option.state & QStyle.StateFlag.State_On)
+        side = min(option.rect.width(), option.rect.height()) - 1.0
+        box = QRectF(0, 0, side, side)
+        box.moveCenter(QRectF(option.rect).center())
+        painter.save()
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        if not able:
+            painter.setOpacity(0.45)
+        edge = roles.Highlight if on else roles.PlaceholderText
+        painter.setPen(QPen(option.palette.color(edge), 1.2))
+        painter.setBrush(option.palette.color(roles.Highlight if on else roles.Base))
+        painter.drawRoundedRect(box.adjusted(0.6, 0.6, -0.6, -0.6), 2.5, 2.5)
+        if on:
+            tick = QPolygonF([box.topLeft() + QPointF(x, y) * side for x, y in _TICK])
+            cap, join = Qt.PenCapStyle.RoundCap, Qt.PenJoinStyle.RoundJoin
+            ink = option.palette.color(roles.HighlightedText)
+            painter.setPen(QPen(ink, side / 8, Qt.PenStyle.SolidLine, cap, join))
+            painter.drawPolyline(tick)
+        painter.restore()
+
+    def standardIcon(  # noqa: N802 - Qt's name
+        self,
+        standardIcon: QStyle.StandardPixmap,  # noqa: N803 - Qt's name
+        option: QStyleOption | None = None,
+        widget: QWidget | None = None,
+    ) -> QIcon:
+        """A plain cross closes a dock."""
+        if standardIcon == QStyle.StandardPixmap.SP_TitleBarCloseButton and widget is not None:
+            return icon("close", widget.palette().color(QPalette.ColorRole.WindowText))
+        return super().standardIcon(standardIcon, option, widget)
+
+
+_CHECK_BOXES = (
+    QStyle.PrimitiveElement.PE_IndicatorCheckBox,
+    QStyle.PrimitiveElement.PE_IndicatorItemViewItemCheck,
+)
+_TICK = ((0.25, 0.52), (0.43, 0.7), (0.76, 0.32))  # parts of the box
+
+
 class Theme:
     """Applies a theme, and follows the desktop's while the choice is "system".
 
@@ -54,7 +110,7 @@ class Theme:
         self._system_dark = _looks_dark(app.palette())
         self._choice = "system"
         self.is_dark = self._system_dark
-        app.setStyle("Fusion")
+        app.setStyle(_Style("Fusion"))
         self._portal = follow_desktop(self.system_wants)
 
     def choose(self, choice: str) -> None:

@@ -83,6 +83,7 @@ class FakeController:
     def __init__(self, state: SessionState = RUNNING, given: frozenset[str] = frozenset()) -> None:
         self.now, self.given = state, given
         self.asked: list[tuple] = []
+        self.has_outputs = False
         self.latest = ResultMailbox()
         self.latest.open(CAMERA, LABELS)
         self.offers = CATALOGUE
@@ -141,8 +142,8 @@ class FakeController:
         self.asked.append(("record", path))
         self.set(recording_to=path)
 
-    def snapshot(self, stem: str, shown) -> None:
-        self.asked.append(("snapshot", stem, shown))
+    def snapshot(self, stem: str, shown, model: str) -> None:
+        self.asked.append(("snapshot", stem, shown, model))
 
     def save_shapes(self, path: str) -> None:
         self.asked.append(("save_shapes", path))

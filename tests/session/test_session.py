@@ -49,7 +49,7 @@ class Bench:
             choice=Choice(),
             config=config or Config(),
             sinks=[self.shown, *kept],
-            recording=RecordingSink(lambda path: FakeSink(), lambda text, how: None),
+            recording=RecordingSink(lambda path: FakeSink(), lambda text, how, path: None),
             stay=stay,
         )
 
@@ -329,7 +329,7 @@ def test_recording_follows_its_switch_and_survives_a_change_of_model(benches, tm
         return files[-1]
 
     recording = bench.session._recording
-    recording._make, recording._tell = make, lambda text, how: said.append(text)
+    recording._make, recording._tell = make, lambda text, how, path: said.append(text)
     bench.start()
     bench.flow(1)
     path = str(tmp_path / "new" / "a.mp4")

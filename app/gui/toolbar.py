@@ -38,7 +38,7 @@ from .ports import SAMPLE, RunController, Settings
 
 PATTERN = "pattern:?size=1280x720&fps=30&boxes=4"
 _LONGEST = 34
-PAD, WIDEST = 6, 460  # of the lists of models and engines, logical pixels
+PAD, WIDEST = 6, 600  # of the lists of models and engines, logical pixels
 
 
 class SourceButton(QToolButton):
@@ -220,8 +220,10 @@ class _TwoLines(QStyledItemDelegate):
         whole = QRect(option.rect)
         chosen = bool(option.state & QStyle.StateFlag.State_Selected)
         roles = QPalette.ColorRole
-        if chosen:
+        if chosen:  # one ground under both lines
             painter.fillRect(whole, option.palette.color(roles.Highlight))
+            option.state &= ~QStyle.StateFlag.State_Selected
+            option.palette.setColor(roles.Text, option.palette.color(roles.HighlightedText))
         option.rect = QRect(whole.x(), whole.y(), whole.width(), whole.height() * 11 // 20)
         super().paint(painter, option, index)
         painter.save()

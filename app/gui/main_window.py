@@ -243,8 +243,7 @@ class MainWindow(QMainWindow):
             self.run.follow(state)
             self._show_figures(state)
             self._show_controls(state)
-        if self.docks["instruments"].isVisible():
-            self.instruments.tick(state)
+        self.instruments.tick(state)
         if state.ended:
             self.view.present_now()
             self.view.repaint()

@@ -157,7 +157,8 @@ FILTER_ROWS = {  # key: label, what is written while it is empty, tip
     "max_box": ("Largest box", "90%", _SIZE_TIP),
 }
 MOST_BOXES, MOST_BOXES_TIP = "Most boxes", "Of a frame the strongest so many are reported"
-AGNOSTIC = "One box an object, whatever its class"
+AGNOSTIC = "One box per object"
+AGNOSTIC_TIP = "Of boxes that overlap, whatever their classes, only the strongest is reported"
 
 # zones dock
 ZONES = "Zones and lines"

@@ -207,6 +207,8 @@ def _sheet(*, dark: bool) -> str:
         right: 10px; top: 6px; width: 16px; height: 16px; }}
     QMainWindow::separator {{ background: {line}; width: 1px; height: 1px; }}
     QMenuBar {{ padding: 2px 4px; }}
+    QToolButton#fold {{ border: 0; font-weight: 600; padding: 2px 0; }}
+    QToolButton#fold:focus {{ color: palette(highlight); }}
     QGroupBox {{ border: 0; margin-top: 20px; font-weight: 600; }}
     QGroupBox::title {{ subcontrol-origin: margin; left: 0; }}
     QToolTip {{ padding: 4px; border: 1px solid {line}; }}

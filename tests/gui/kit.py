@@ -36,7 +36,9 @@ RUNNING = SessionState(
 )
 CATALOGUE = Catalogue(
     cameras=(
-        Offer("Front camera", "camera:0", more=(Offer("640 × 480  YUYV", "camera:0?size=640x480"),)),
+        Offer(
+            "Front camera", "camera:0", more=(Offer("640 × 480  YUYV", "camera:0?size=640x480"),)
+        ),
         Offer("Back camera", "camera:2"),
     ),
     models=(Offer("small", "small", "3 classes"), Offer("large", "large", "80 classes")),

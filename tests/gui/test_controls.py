@@ -187,6 +187,18 @@ def test_filters_are_set_while_it_runs_and_show_what_holds(window, controller) -
     assert box.lines["max_box"].text() == "90%" and box.lines["classes"].text() == ""
 
 
+def test_filters_are_folded_until_one_is_in_force(window, controller) -> None:
+    box = window.controls.filters
+    refresh(window)
+    assert not box.most.isVisibleTo(window)
+    box.head.click()
+    assert box.most.isVisibleTo(window)
+    box.head.click()
+    controller.filters.write({"min_box": "5%"})
+    refresh(window)
+    assert box.lines["min_box"].isVisibleTo(window)
+
+
 def test_a_filter_that_cannot_be_says_why_and_changes_nothing(window, controller) -> None:
     refresh(window)
     box = window.controls.filters

@@ -222,7 +222,7 @@ class _TwoLines(QStyledItemDelegate):
         roles = QPalette.ColorRole
         if chosen:  # one ground under both lines
             painter.fillRect(whole, option.palette.color(roles.Highlight))
-            option.state &= ~QStyle.StateFlag.State_Selected
+            option.state &= ~QStyle.StateFlag.State_Selected  # type: ignore[assignment]
             option.palette.setColor(roles.Text, option.palette.color(roles.HighlightedText))
         option.rect = QRect(whole.x(), whole.y(), whole.width(), whole.height() * 11 // 20)
         super().paint(painter, option, index)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PyQt5.QtCore import Qt
 from PyQt5.QtGui import QColor
+from PyQt5.QtWidgets import QApplication
 
 from app.gui import instruments as module
 from app.gui import texts
@@ -108,7 +109,9 @@ def test_plots_that_are_opened_late_begin_with_what_was_before(
     widget.build()
     widget.resize(1100, 260)
     widget.show()
-    fill(widget, times=20)
+    fill(widget, times=7)
+    QApplication.processEvents()  # the layout shows them
+    fill(widget, times=13)
     points = plot(widget, texts.PLOT_AGE)._curves["age_p50"].getData()[1]
     assert len(points) >= 20, "the samples of before are there too"
 

@@ -34,13 +34,15 @@ _FIRST: tuple[Rgb, ...] = (
     (214, 178, 120),
 )
 # Each of these is the bright colour of the 17-step RGB cube that is farthest in CIELAB from all
-# before it; no two of the 80 are nearer than 15.6, so that each class of COCO has its own.
+# before it; no two of the 96 are nearer than 14.7: each class of COCO
+# and some more have their own.
 _MORE = bytes.fromhex(
     "7700ffffbbddff22ffccffaa00ff000055ffff00aaff004400ffbbff99889933dd0066ddff2200aa99ddaaddbb"
     "eeff00dd8844dd77aaffee88aaeeffdd33ccdd555555dd1199dd66dd449977dd9911ddffffeebbeebbaaeebb55"
     "eeaaffccdd55ff77006655ddddccff8899ffff007788ff99bb11ff88ffddaaff0000ff66bb55ddddaa0099ff66"
     "dd7788dd22555533eedd332200ff99dd55ffccdd99ff55ccdddd11ff77cc1188ee88ffffdd775500ffdddd7711"
-    "ffbb7733dd8877ff0000aadddd99777799ddccff77ff5500"
+    "ffbb7733dd8877ff0000aadddd99777799ddccff77ff5500ff99dd22ddaadd99aa7777eeddff55aa66ffff11dd"
+    "ee0088cc00ddccdd77bb99ffff5555bbffeeddcc55dd99ccff7788"
 )
 PALETTE: tuple[Rgb, ...] = (*_FIRST, *zip(_MORE[::3], _MORE[1::3], _MORE[2::3], strict=True))
 

@@ -6,11 +6,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from PyQt5.QtCore import QObject, QPointF, QRectF, Qt, pyqtSlot
-from PyQt5.QtGui import QColor, QIcon, QPainter, QPalette, QPen, QPolygonF
-from PyQt5.QtWidgets import QApplication, QProxyStyle, QStyle, QStyleOption, QWidget
-
-from .actions import icon
+from PyQt5.QtCore import QObject, pyqtSlot
+from PyQt5.QtGui import QColor, QPalette
+from PyQt5.QtWidgets import QApplication
 
 _COLOURS = {  # role: dark, light
     QPalette.ColorRole.Window: ("#1f2023", "#f4f4f6"),
@@ -44,60 +42,6 @@ def palette(*, dark: bool) -> QPalette:
     return made
 
 
-class _Style(QProxyStyle):
-    """Fusion with check boxes that show on a dark ground: its own outline is darker than that."""
-
-    def drawPrimitive(  # noqa: N802 - Qt's name
-        self,
-        element: QStyle.PrimitiveElement,
-        option: QStyleOption | None,
-        painter: QPainter | None,
-        widget: QWidget | None = None,
-    ) -> None:
-        """A check box in the palette's colours; all else is Fusion's."""
-        if element not in _CHECK_BOXES or option is None or painter is None:
-            super().drawPrimitive(element, option, painter, widget)
-            return
-        roles, able = QPalette.ColorRole, bool(option.state & QStyle.StateFlag.State_Enabled)
-        on = bool(option.state & QStyle.StateFlag.State_On)
-        side = min(option.rect.width(), option.rect.height()) - 1.0
-        box = QRectF(0, 0, side, side)
-        box.moveCenter(QRectF(option.rect).center())
-        painter.save()
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        if not able:
-            painter.setOpacity(0.45)
-        edge = roles.Highlight if on else roles.PlaceholderText
-        painter.setPen(QPen(option.palette.color(edge), 1.2))
-        painter.setBrush(option.palette.color(roles.Highlight if on else roles.Base))
-        painter.drawRoundedRect(box.adjusted(0.6, 0.6, -0.6, -0.6), 2.5, 2.5)
-        if on:
-            tick = QPolygonF([box.topLeft() + QPointF(x, y) * side for x, y in _TICK])
-            cap, join = Qt.PenCapStyle.RoundCap, Qt.PenJoinStyle.RoundJoin
-            ink = option.palette.color(roles.HighlightedText)
-            painter.setPen(QPen(ink, side / 8, Qt.PenStyle.SolidLine, cap, join))
-            painter.drawPolyline(tick)
-        painter.restore()
-
-    def standardIcon(  # noqa: N802 - Qt's name
-        self,
-        standardIcon: QStyle.StandardPixmap,  # noqa: N803 - Qt's name
-        option: QStyleOption | None = None,
-        widget: QWidget | None = None,
-    ) -> QIcon:
-        """A plain cross closes a dock."""
-        if standardIcon == QStyle.StandardPixmap.SP_TitleBarCloseButton and widget is not None:
-            return icon("close", widget.palette().color(QPalette.ColorRole.WindowText))
-        return super().standardIcon(standardIcon, option, widget)
-
-
-_CHECK_BOXES = (
-    QStyle.PrimitiveElement.PE_IndicatorCheckBox,
-    QStyle.PrimitiveElement.PE_IndicatorItemViewItemCheck,
-)
-_TICK = ((0.25, 0.52), (0.43, 0.7), (0.76, 0.32))  # parts of the box
-
-
 class Theme:
     """Applies a theme, and follows the desktop's while the choice is "system".
 
@@ -110,7 +54,7 @@ class Theme:
         self._system_dark = _looks_dark(app.palette())
         self._choice = "system"
         self.is_dark = self._system_dark
-        app.setStyle(_Style("Fusion"))
+        app.setStyle("Fusion")
         self._portal = follow_desktop(self.system_wants)
 
     def choose(self, choice: str) -> None:
@@ -188,6 +132,7 @@ def _sheet(*, dark: bool) -> str:
     """Style sheet for what a palette cannot express: borders, padding, visible focus."""
     line = "#34353a" if dark else "#d5d6da"
     hover = "#37383d" if dark else "#dddee2"
+    edge = "#8b8d94" if dark else "#77787f"
     on = "#2a3f5f" if dark else "#cfe0f7"
     return f"""
     QToolBar {{ border: 0; border-bottom: 1px solid {line}; padding: 4px 8px; spacing: 4px; }}
@@ -207,6 +152,11 @@ def _sheet(*, dark: bool) -> str:
         right: 10px; top: 6px; width: 16px; height: 16px; }}
     QMainWindow::separator {{ background: {line}; width: 1px; height: 1px; }}
     QMenuBar {{ padding: 2px 4px; }}
+    QCheckBox::indicator, QListView::indicator {{ width: 11px; height: 11px; border-radius: 3px;
+        border: 1px solid {edge}; background: palette(base); }}
+    QCheckBox::indicator:checked, QListView::indicator:checked {{ border-color: palette(highlight);
+        background: qradialgradient(cx: 0.5, cy: 0.5, radius: 0.5, fx: 0.5, fy: 0.5,
+        stop: 0 white, stop: 0.42 white, stop: 0.5 #2f7de1, stop: 1 #2f7de1); }}
     QToolButton#fold {{ border: 0; font-weight: 600; padding: 2px 0; }}
     QToolButton#fold:focus {{ color: palette(highlight); }}
     QGroupBox {{ border: 0; margin-top: 20px; font-weight: 600; }}

@@ -19,7 +19,7 @@ Rect = tuple[float, float, float, float]  # left, top, right, bottom
 
 # Bright, saturated and far apart from one another, so that they show on photographs: neighbouring
 # class ids (a model's commonest ones) get the most different hues.
-PALETTE: tuple[Rgb, ...] = (
+_FIRST: tuple[Rgb, ...] = (
     (57, 219, 94),
     (255, 159, 28),
     (64, 169, 255),
@@ -33,6 +33,18 @@ PALETTE: tuple[Rgb, ...] = (
     (122, 199, 255),
     (214, 178, 120),
 )
+# Each of these is the bright colour of the 17-step RGB cube that is farthest in CIELAB from all
+# before it; no two of the 96 are nearer than 14.7: each class of COCO
+# and some more have their own.
+_MORE = bytes.fromhex(
+    "7700ffffbbddff22ffccffaa00ff000055ffff00aaff004400ffbbff99889933dd0066ddff2200aa99ddaaddbb"
+    "eeff00dd8844dd77aaffee88aaeeffdd33ccdd555555dd1199dd66dd449977dd9911ddffffeebbeebbaaeebb55"
+    "eeaaffccdd55ff77006655ddddccff8899ffff007788ff99bb11ff88ffddaaff0000ff66bb55ddddaa0099ff66"
+    "dd7788dd22555533eedd332200ff99dd55ffccdd99ff55ccdddd11ff77cc1188ee88ffffdd775500ffdddd7711"
+    "ffbb7733dd8877ff0000aadddd99777799ddccff77ff5500ff99dd22ddaadd99aa7777eeddff55aa66ffff11dd"
+    "ee0088cc00ddccdd77bb99ffff5555bbffeeddcc55dd99ccff7788"
+)
+PALETTE: tuple[Rgb, ...] = (*_FIRST, *zip(_MORE[::3], _MORE[1::3], _MORE[2::3], strict=True))
 
 
 # of people in COCO, and the pairs of them that are drawn as bones

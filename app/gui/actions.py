@@ -82,7 +82,7 @@ CHECKABLE = {"record", "pause", "full_screen", "hud", "controls", "zones", "inst
 _TWO_FACED = {"pause": ("pause", "play"), "record": ("record", "recording")}  # off, on
 _MENUS: tuple[tuple[str, str], ...] = (
     (texts.MENU_FILE, "open_file open_folder open_url | snapshot record folder | quit"),
-    (texts.MENU_PLAY, "pause step | back forward restart"),
+    (texts.MENU_PLAY, "pause step step_back | back forward restart"),
     (
         texts.MENU_VIEW,
         "fit one_to_one zoom_in zoom_out full_screen | boxes labels scores keypoints hud | "

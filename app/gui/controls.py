@@ -23,11 +23,12 @@ from PyQt5.QtWidgets import (
     QSpinBox,
     QStyle,
     QStyleOptionSlider,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
-from ..core.filters import MOST
+from ..core.filters import MOST, Filters
 from ..core.text import printable
 from ..session.state import SourceState
 from . import texts
@@ -201,15 +202,31 @@ class Controls(QWidget):
         self.hidden_changed.emit(self._hidden)
 
 
-class FilterBox(QGroupBox):
-    """What the run reports; ``changed`` emits the keys that the user has set (see core.filters)."""
+class FilterBox(QWidget):
+    """What the run reports; ``changed`` emits the keys that the user has set (see core.filters).
+
+    Folded until ``head`` is clicked, or a filter is in force.
+    """
 
     changed = pyqtSignal(object)  # dict
 
     def __init__(self) -> None:
-        super().__init__(texts.FILTERS)
-        self.setToolTip(texts.FILTERS_TIP)
-        grid = QGridLayout(self)
+        super().__init__()
+        self.head, body = QToolButton(), QWidget()
+        self.head.setObjectName("fold")
+        self.head.setText(texts.FILTERS)
+        self.head.setToolTip(texts.FILTERS_TIP)
+        self.head.setCheckable(True)
+        self.head.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.head.setArrowType(Qt.ArrowType.RightArrow)
+        self.head.toggled.connect(self._fold)
+        self._body = body
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 4, 0, 0)
+        column.addWidget(self.head)
+        column.addWidget(body)
+        body.hide()
+        grid = QGridLayout(body)
         grid.setContentsMargins(0, 4, 0, 0)
         self.lines: dict[str, QLineEdit] = {}
         for row, (key, (text, empty, tip)) in enumerate(texts.FILTER_ROWS.items()):
@@ -223,6 +240,7 @@ class FilterBox(QGroupBox):
         self.most.valueChanged.connect(lambda n: self.changed.emit({"max_detections": n}))
         self._add(grid, len(self.lines), texts.MOST_BOXES, texts.MOST_BOXES_TIP, self.most)
         self.agnostic = QCheckBox(texts.AGNOSTIC)
+        self.agnostic.setToolTip(texts.AGNOSTIC_TIP)
         self.agnostic.toggled.connect(lambda on: self.changed.emit({"agnostic_nms": on}))
         self.fault = QLabel()
         self.fault.setWordWrap(True)
@@ -235,6 +253,8 @@ class FilterBox(QGroupBox):
         """Show what is in force, where it has changed; what the user is typing stays."""
         if table == self._shown:
             return
+        if table != Filters().table():
+            self.head.setChecked(True)
         before, self._shown = self._shown, dict(table)
         for key, line in self.lines.items():
             if table[key] != before.get(key):
@@ -250,6 +270,12 @@ class FilterBox(QGroupBox):
         """Why what was typed is not in force; "": it is."""
         self.fault.setText(text)
         self.fault.setVisible(bool(text))
+        self.head.setChecked(self.head.isChecked() or bool(text))
+
+    def _fold(self, opened: bool) -> None:
+        self._body.setVisible(opened)
+        arrow = Qt.ArrowType.DownArrow if opened else Qt.ArrowType.RightArrow
+        self.head.setArrowType(arrow)
 
     def _add(self, grid: QGridLayout, row: int, text: str, tip: str, widget: QWidget) -> None:
         label = QLabel(text)

@@ -120,10 +120,17 @@ class Plot(QWidget):
         self._area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._area.setMinimumSize(120, 64)
         self._area.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
-        self._area.hideAxis("bottom")
-        axis = self._area.getAxis("left")
+        axis, time = (self._area.getAxis(side) for side in ("left", "bottom"))
         axis.setWidth(38)
         axis.setStyle(showValues=False, tickLength=-4, maxTickLevel=0)
+        axis.setTickDensity(0.5)
+        time.setHeight(18)
+        time.setStyle(tickLength=-3, tickTextOffset=1)
+        time.setTicks([[(-at_s, f"−{at_s} s") for at_s in (45, 30, 15)]])
+        for each in (axis, time):
+            font = QFont(self.font())
+            font.setPointSizeF(0.8 * font.pointSizeF())
+            each.setTickFont(font)
         self._area.showGrid(y=True, alpha=0.15)
         self._area.setXRange(-SPAN_S, 0, padding=0)
         column = QVBoxLayout(self)
@@ -136,9 +143,10 @@ class Plot(QWidget):
     def restyle(self, ground: QColor, ink: QColor) -> None:
         """Follow the theme."""
         self._area.setBackground(ground)
-        axis = self._area.getAxis("left")
-        axis.setPen(ink)
-        axis.setTextPen(ink)
+        for side in ("left", "bottom"):
+            axis = self._area.getAxis(side)
+            axis.setPen(ink)
+            axis.setTextPen(ink)
 
     def add(self, now_s: float, sample: Sample) -> None:
         """Append one sample; a series without a value gets a gap, never a 0."""
@@ -219,7 +227,10 @@ _PLOTS: dict[str, tuple[str, ...]] = {  # title: its series; stages name themsel
 
 
 class Instruments(QWidget):
-    """Plots and table. It samples four times a second, and repaints one plot after another."""
+    """Plots and table. It samples four times a second, and repaints one plot after another.
+
+    Samples are kept while it is hidden too: the plots begin with the last minute.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -230,6 +241,7 @@ class Instruments(QWidget):
         self._pyqtgraph: Any = None
         self._missing: list[tuple[str, Sequence[str]]] = []  # plots to be made, one a tick
         self.plots: list[Plot] = []
+        self._history: deque[tuple[float, Sample, Sample]] = deque()  # time, sample, stages
         self._colours = QColor("white"), QColor("gray")
         self._turn = 0
         self._next_s = 0.0
@@ -238,7 +250,7 @@ class Instruments(QWidget):
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Enough to read the plots; the view gets the rest."""
-        return QSize(900, 230)
+        return QSize(900, 260)
 
     def build(self) -> None:
         """Get ready to make the plots, once they are wanted."""
@@ -269,17 +281,19 @@ class Instruments(QWidget):
     def tick(self, state: SessionState) -> None:
         """Take a sample when it is time; repaint one plot, or make one that is still missing."""
         now_s = monotonic()
-        if self._missing:
-            self._add_plot(*self._missing.pop(0))
-            return
         if now_s >= self._next_s:
             self._next_s = now_s + SAMPLE_S
-            sample = self._sample(state, now_s)
+            self._history.append((now_s, self._sample(state, now_s), state.figures.stages_ms))
+            while now_s - self._history[0][0] > SPAN_S:
+                self._history.popleft()
             for plot in self.plots:
-                stages = plot.title == texts.PLOT_STAGES
-                plot.add(now_s, state.figures.stages_ms if stages else sample)
+                self._add_sample(plot, *self._history[-1])
             self._turn = 0
-        if self._turn < len(self.plots):
+        if not self.isVisible():
+            return
+        if self._missing:
+            self._add_plot(*self._missing.pop(0))
+        elif self._turn < len(self.plots):
             self.plots[self._turn].redraw(now_s)
             self._turn += 1
 
@@ -288,6 +302,12 @@ class Instruments(QWidget):
         plot.restyle(*self._colours)
         self._grid.addWidget(plot, len(self.plots) // 3, len(self.plots) % 3)
         self.plots.append(plot)
+        for known in self._history:
+            self._add_sample(plot, *known)
+        self._turn = 0
+
+    def _add_sample(self, plot: Plot, at_s: float, sample: Sample, stages_ms: Sample) -> None:
+        plot.add(at_s, stages_ms if plot.title == texts.PLOT_STAGES else sample)
 
     def _sample(self, state: SessionState, now_s: float) -> Sample:
         figures, machine = state.figures, state.machine

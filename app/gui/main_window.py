@@ -28,11 +28,11 @@ from . import texts
 from .actions import DRAWN, Actions, keys_text
 from .controls import Controls, Timeline
 from .instruments import Hud, Instruments, counts_of, figures_of
-from .messages import Banners, ask_path, ask_url, hint, messages, show_text
-from .ports import RunController, Settings
+from .messages import Banners, ask_path, ask_url, hint, may_end, messages, roomy, show_text
+from .ports import SAMPLE, RunController, Settings
 from .run_controls import RunControls
 from .theme import Theme
-from .toolbar import SAMPLE, ToolBar, dropped_source
+from .toolbar import ToolBar, dropped_source
 from .view import STEP, ResultView
 from .zone_editor import ZoneEditor
 
@@ -117,7 +117,7 @@ class MainWindow(QMainWindow):
         bar = self.menuBar()
         assert bar is not None
         self.themes = self.actions_.fill(bar, self.choose_theme)
-        self.resize(1200, 760)  # room for a 16:9 picture and the controls
+        self.resize(roomy(1200, 760))  # for a 16:9 picture and the controls
 
     def _add_dock(self, name: str, content: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
         """The dock follows its switch, and the switch follows the dock's own close button."""
@@ -151,9 +151,10 @@ class MainWindow(QMainWindow):
                 "snapshot": lambda: self.run.snapshot(self.banners),
                 "record": self.run.record,
                 "folder": lambda: ask_path(self, texts.SAVE_TITLE, self.run.save_to),
-                "quit": self.close,
-                "pause": self.controller.pause,
+                "quit": self._quit,
+                "pause": self.run.pause,
                 "step": self.controller.step,
+                "step_back": self.run.step_back,
                 "back": lambda: self.run.move(-5),
                 "forward": lambda: self.run.move(5),
                 "restart": self.run.restart,
@@ -202,7 +203,6 @@ class MainWindow(QMainWindow):
             self.settings.set("geometry", self.saveGeometry())
         for name, setting in _REMEMBERED.items():
             self.settings.set(setting, self.actions_[name].isChecked())
-        self.settings.set("hidden", sorted(self.run.hidden))
         self.settings.save()
 
     def reset(self) -> None:
@@ -240,11 +240,10 @@ class MainWindow(QMainWindow):
         if now_s >= self._next_slow_s or state.ended:
             self._next_slow_s = now_s + SLOW_S
             self._show_messages(state)
+            self.run.follow(state)
             self._show_figures(state)
             self._show_controls(state)
-            self.run.follow(state)
-        if self.docks["instruments"].isVisible():
-            self.instruments.tick(state)
+        self.instruments.tick(state)
         if state.ended:
             self.view.present_now()
             self.view.repaint()
@@ -281,7 +280,7 @@ class MainWindow(QMainWindow):
         self.controls.filters.show_table(self.controller.filters.read())
         self.actions_["pause"].setChecked(state.source.paused)
         self.actions_["record"].setChecked(bool(state.recording_to))
-        for name in ("back", "forward"):
+        for name in ("back", "forward", "step_back"):
             self.actions_[name].setEnabled(state.source.seekable)
         title = f"{self.tools.source.text()} — {texts.TITLE}"
         if title != self.windowTitle():
@@ -323,8 +322,8 @@ class MainWindow(QMainWindow):
         if key == Qt.Key.Key_Escape:
             if self.isFullScreen():
                 self.actions_["full_screen"].setChecked(False)
-            elif not (self.zones.escape() or self.banners.dismiss_one()):
-                self.close()
+            elif not self.zones.escape():
+                self.banners.dismiss_one()
         elif key == Qt.Key.Key_Space and self.view.hasFocus():
             self.actions_["pause"].trigger()
         elif key in _ARROWS and self.view.hasFocus():
@@ -349,13 +348,24 @@ class MainWindow(QMainWindow):
             self.show_source(uri)
 
     def closeEvent(self, event: QCloseEvent | None) -> None:  # noqa: N802
-        """Remember the settings and end the run."""
+        """Remember the settings and end the run; ask first where the user's click ends outputs."""
+        if event is not None and event.spontaneous() and not self._may_end():
+            event.ignore()
+            return
         if self._timer.isActive():
             self._timer.stop()
             self._remember()
             self.view.close_presenter()
             self._ended()
         super().closeEvent(event)
+
+    def _quit(self) -> None:
+        if self._may_end():
+            self.close()
+
+    def _may_end(self) -> bool:
+        recording = bool(self.controller.state().recording_to)
+        return may_end(self, outputs=self.controller.has_outputs, recording=recording)
 
     def createPopupMenu(self) -> QMenu | None:  # noqa: N802
         """No context menu: it could hide the toolbar for good."""

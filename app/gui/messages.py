@@ -9,8 +9,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Literal
 
-from PyQt5.QtCore import Qt
+from PyQt5.QtCore import QSize, Qt
 from PyQt5.QtWidgets import (
+    QApplication,
     QFileDialog,
     QFrame,
     QHBoxLayout,
@@ -30,17 +31,18 @@ STUCK_S = 3.0  # an engine that gives nothing for so long is said to be stuck
 OPENING_SHOWN_S = 0.7  # a source that opens quicker needs no banner
 BUILD_SHOWN_S = 0.7  # a switch that is quicker needs no banner
 
-Deed = Literal["reopen", "retry_engine", "cancel", "dismiss_hint"]
+Deed = Literal["reopen", "sample", "retry_engine", "cancel", "dismiss_hint", "show_in_folder"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One banner; ``deed`` is what its button does."""
+    """One banner; ``deed`` is what its button does, ``more`` another deed and its button."""
 
     text: str
     severity: Severity
     deed: Deed | None = None
     button: str = ""
+    more: tuple[Deed, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +82,17 @@ def hint(state: SessionState, now_ns: int) -> str:
     return texts.WAITING
 
 
+_CLIP: tuple[Deed, str] = ("sample", texts.PLAY_CLIP)
+
+
 def _of_source(source: SourceState, now_ns: int) -> Message | None:
     if source.phase == "failed":
-        return Message(source.error, "error", "reopen", texts.OPEN_AGAIN)
+        return Message(source.error, "error", "reopen", texts.OPEN_AGAIN, _CLIP)
     if source.phase in ("reconnecting", "offline"):
         form = texts.LOST if source.phase == "reconnecting" else texts.OFFLINE
         since_ns = source.last_frame_ns or source.since_ns
-        return Message(_since(form, since_ns, now_ns, error=source.error), "error")
+        text = _since(form, since_ns, now_ns, error=source.error)
+        return Message(text, "error", "reopen", texts.TRY_NOW, _CLIP)
     if source.phase == "stalled":
         text = _since(texts.SILENT, source.last_frame_ns, now_ns, label=source.label)
         return Message(text, "warning")
@@ -136,19 +142,20 @@ _COLOURS: dict[Severity, tuple[str, str]] = {  # ground, edge
 
 
 class Banner(QFrame):
-    """One message with at most one button, whose deed goes to ``do``, and a way to dismiss it."""
+    """One message with up to two buttons, whose deeds go to ``do``, and a way to dismiss it."""
 
     def __init__(self, parent: QWidget, do: Callable[[Deed | None], None]) -> None:
         super().__init__(parent)
-        self._deed: Deed | None = None
+        self._deeds: list[Deed | None] = [None, None]
         self._severity: Severity | None = None
         self._label = QLabel()
         self._label.setWordWrap(True)
         self._label.setTextFormat(Qt.TextFormat.PlainText)
         self._label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._label.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
-        self.button = QToolButton()
-        self.button.clicked.connect(lambda: do(self._deed))
+        self.button, self.more = QToolButton(), QToolButton()
+        self.button.clicked.connect(lambda: do(self._deeds[0]))
+        self.more.clicked.connect(lambda: do(self._deeds[1]))
         self.dismiss = QToolButton()
         self.dismiss.setText("✕")
         self.dismiss.setToolTip(texts.DISMISS)
@@ -157,8 +164,8 @@ class Banner(QFrame):
         row = QHBoxLayout(self)
         row.setContentsMargins(14, 8, 8, 8)
         row.addWidget(self._label)
-        row.addWidget(self.button, 0, Qt.AlignmentFlag.AlignTop)
-        row.addWidget(self.dismiss, 0, Qt.AlignmentFlag.AlignTop)
+        for button in (self.button, self.more, self.dismiss):
+            row.addWidget(button, 0, Qt.AlignmentFlag.AlignTop)
         self.hide()
 
     @property
@@ -168,7 +175,7 @@ class Banner(QFrame):
 
     def tell(self, message: Message, *, may_go: bool = False) -> None:
         """Show this; cheap if nothing has changed."""
-        self._deed, severity = message.deed, message.severity
+        severity = message.severity
         if severity != self._severity:
             self._severity = severity
             ground, edge = _COLOURS[severity]
@@ -183,8 +190,12 @@ class Banner(QFrame):
         if message.text != self._label.text():
             self._label.setText(message.text)
             self.setAccessibleName(message.text)
-        self.button.setText(message.button)
-        self.button.setVisible(message.deed is not None)
+        offered = (message.deed, message.button), message.more or (None, "")
+        for i, (deed, text) in enumerate(offered):
+            button = (self.button, self.more)[i]
+            self._deeds[i] = deed
+            button.setText(text)
+            button.setVisible(deed is not None)
         self.dismiss.setVisible(may_go)
         self.show()
 
@@ -217,14 +228,15 @@ class Banners:
         """Show a new notice, and hide one whose time is over."""
         if notice is not None and notice.number > self._number:
             self._number = notice.number
-            self.tell(notice.text, notice.severity)
+            self.tell(notice.text, notice.severity, in_folder=bool(notice.path))
         elif self._until_s and monotonic() > self._until_s:
             self.forget_notice()
 
-    def tell(self, text: str, severity: Severity) -> None:
-        """Show a notice."""
+    def tell(self, text: str, severity: Severity, *, in_folder: bool = False) -> None:
+        """Show a notice; ``in_folder``: with a button that shows its file."""
         self._until_s = monotonic() + (INFO_S if severity == "info" else ALERT_S)
-        self.notice.tell(Message(text, severity), may_go=True)
+        deed: Deed | None = "show_in_folder" if in_folder else None
+        self.notice.tell(Message(text, severity, deed, texts.SHOW_IN_FOLDER), may_go=True)
 
     def forget_notice(self) -> None:
         """Take the notice away."""
@@ -275,6 +287,22 @@ def ask_url(parent: QWidget, then: Callable[[str], None]) -> None:
     dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     dialog.textValueSelected.connect(chosen)
     dialog.open()
+
+
+def may_end(parent: QWidget, *, outputs: bool, recording: bool) -> bool:
+    """Whether the run may end: the user is asked where more than the window would end with it."""
+    if not (outputs or recording):
+        return True
+    text = texts.END_RECORDING if recording else texts.END_OUTPUTS
+    yes = QMessageBox.StandardButton.Yes
+    return QMessageBox.question(parent, texts.TITLE, text) == yes
+
+
+def roomy(width: int, height: int) -> QSize:
+    """This size, or what the screen has room for with a frame around it."""
+    screen = QApplication.primaryScreen()
+    size = QSize(width, height)
+    return size if screen is None else size.boundedTo(screen.availableSize() - QSize(8, 40))
 
 
 def show_text(parent: QWidget, title: str, text: str) -> None:

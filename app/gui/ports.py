@@ -13,6 +13,8 @@ from ..core.interfaces import LiveFilters, LiveShapes
 from ..core.stats import PipelineStats
 from ..session.state import Catalogue, Choice, SessionState
 
+SAMPLE = "sample:"  # the bundled clip
+
 
 class RunController(Protocol):
     """Everything that a control can ask for. Every method returns at once, whatever is stuck."""
@@ -20,6 +22,10 @@ class RunController(Protocol):
     @property
     def given(self) -> frozenset[str]:
         """What the command line says ("model", "engine", "score", "iou"): it wins at the start."""
+
+    @property
+    def has_outputs(self) -> bool:
+        """Whether something is written or sent that would end with the window."""
 
     def state(self) -> SessionState:
         """How things are."""
@@ -57,8 +63,8 @@ class RunController(Protocol):
     def record(self, path: str) -> None:
         """Record what the window shows there; "" stops."""
 
-    def snapshot(self, stem: str, shown: tuple[Result, Sequence[str]]) -> None:
-        """Save STEM.png, STEM_boxes.png and STEM.json; a notice says when it is done."""
+    def snapshot(self, stem: str, shown: tuple[Result, Sequence[str]], model: str) -> None:
+        """Save STEM.png, STEM_boxes.png and STEM.json with the model's name; a notice tells."""
 
     @property
     def shapes(self) -> LiveShapes:
@@ -84,6 +90,10 @@ class MultiViewController(Protocol):
     @property
     def names(self) -> Sequence[str]:
         """Of the sources, in order."""
+
+    @property
+    def has_outputs(self) -> bool:
+        """Whether something is written or sent that would end with the window."""
 
     def take(self, name: str) -> tuple[Result, Sequence[str]] | None:
         """The newest result of a source and its labels, once."""

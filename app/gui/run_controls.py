@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
+
+from PyQt5.QtCore import QUrl
+from PyQt5.QtGui import QDesktopServices
 
 from ..core.errors import ConfigError
 from ..session.state import Choice, SessionState
 from . import texts
 from .controls import FilterBox
 from .messages import Banners, Deed
-from .ports import RunController, Settings
+from .ports import SAMPLE, RunController, Settings
 from .view import ResultView
 
 
@@ -21,12 +26,10 @@ class RunControls:
 
     def __init__(self, controller: RunController, settings: Settings, view: ResultView) -> None:
         self._controller, self._settings, self._view = controller, settings, view
-        self.hidden = frozenset(settings.words("hidden"))
+        self.hidden: frozenset[str] = frozenset()  # of this model
         self._model_name = ""
         self._new_uri = ""  # remembered once it has opened
         self._new_choice: Choice | None = None
-        view.set_hidden(self.hidden)
-        controller.hide(self.hidden)
         model, engine = settings.text("model"), settings.text("engine")
         if (model or engine) and not controller.given & {"model", "engine"}:
             controller.choose(Choice(model or None, engine or "auto"))
@@ -59,8 +62,10 @@ class RunControls:
             return
         result, labels = shown
         visible = replace(result, detections=result.detections.without(labels, self.hidden))
-        stem = self._settings.folder("pictures") / f"kestrel_{_stamp()}"
-        self._controller.snapshot(str(stem), (visible, labels))
+        model = self._controller.state().model_name
+        name = re.sub(r"[^\w.-]+", "_", model)
+        stem = self._settings.folder("pictures") / f"kestrel_{_stamp()}_{name}"
+        self._controller.snapshot(str(stem), (visible, labels), model)
 
     def record(self, on: bool) -> None:
         """Begin or end a recording."""
@@ -71,6 +76,23 @@ class RunControls:
         """Use this folder for snapshots and recordings."""
         self._settings.set("pictures_folder", folder)
         self._settings.set("videos_folder", folder)
+
+    def pause(self, on: bool) -> None:
+        """Pause or go on; at the end of a recording play it again."""
+        ended = self._controller.state().source.phase == "ended"
+        self._controller.pause(on and not ended)
+        if ended:
+            self.restart()
+
+    def step_back(self) -> None:
+        """Pause, and show the frame before in a recording."""
+        source, shown = self._controller.state().source, self._view.newest
+        at_ns = None if shown is None else shown[0].frame.media_ns
+        if source.seekable and at_ns is not None:
+            self._controller.pause(True)
+            fps = source.info.fps if source.info is not None else None
+            # whatever is between two frames is the earlier one
+            self._controller.seek(max(0, at_ns - round(0.6e9 / (fps or 30))))
 
     def move(self, seconds: float) -> None:
         """Skip back or forward in a recording."""
@@ -109,6 +131,11 @@ class RunControls:
 
     def hide(self, hidden: frozenset[str]) -> None:
         """Leave these classes out of what the window draws, records and saves."""
+        if self._model_name:
+            self._settings.set(f"hidden/{self._model_name}", sorted(hidden))
+        self._hide(hidden)
+
+    def _hide(self, hidden: frozenset[str]) -> None:
         self.hidden = hidden
         self._view.set_hidden(hidden)
         self._controller.hide(hidden)
@@ -127,6 +154,12 @@ class RunControls:
         """Carry out what a banner's button offers."""
         if deed == "reopen":
             self._controller.reopen()
+        elif deed == "sample":
+            self.show_source(SAMPLE)
+        elif deed == "show_in_folder":
+            notice = self._controller.state().notice
+            folder = Path(notice.path).parent if notice else Path.home()
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))
         elif deed == "cancel":
             self._controller.cancel()
         elif deed == "dismiss_hint":
@@ -135,10 +168,11 @@ class RunControls:
             self._controller.choose(self._controller.state().running or Choice())
 
     def _model_came(self, state: SessionState) -> None:
-        """Give a newly loaded model the thresholds that it had the last time."""
+        """Give a newly loaded model the thresholds and hidden classes of the last time."""
         if state.model_name == self._model_name or state.score is None or state.iou is None:
             return
         self._model_name = state.model_name
+        self._hide(frozenset(self._settings.words(f"hidden/{state.model_name}")))
         if self._controller.given & {"score", "iou"}:
             return
         score = self._settings.number(f"score/{state.model_name}", state.score)

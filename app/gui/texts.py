@@ -21,6 +21,9 @@ OFFLINE = "{error}\nOffline since {clock} ({seconds} s). Retrying…"
 SILENT = "No frames from {label} since {clock} ({seconds} s). Waiting for the next one…"
 TRY_NOW = "Retry"
 OPEN_AGAIN = "Reopen"
+PLAY_CLIP = "Play sample clip"
+SHOW_IN_FOLDER = "Show in folder"
+REFUSED = "Cannot run here: {why}"
 STUCK = (
     "Frames arrive, but there have been no results since {clock} ({seconds} s): the model or an "
     "output is too slow or does not respond."
@@ -61,6 +64,7 @@ ACTIONS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "quit": ("&Quit", ("Q", "Ctrl+Q"), "Close the window and stop"),
     "pause": ("&Pause", ("P",), "Pause or resume (Space while the video has the focus)"),
     "step": ("&Step one frame", (".",), "Pause, and show the next frame"),
+    "step_back": ("Step back", (",",), "Pause, and show the frame before (recordings)"),
     "back": ("5 s &back", ("Shift+Left",), "Skip back in a recording"),
     "forward": ("5 s &forward", ("Shift+Right",), "Skip forward in a recording"),
     "restart": ("&Restart", ("Home",), "Play a recording from the start; reconnect a camera"),
@@ -86,15 +90,17 @@ MENU_THEME = "The&me"
 THEMES = {"system": "&System default", "dark": "&Dark", "light": "&Light"}
 KEYS_TITLE = "Keyboard shortcuts"
 KEYS_VIEW = (
-    ("Space", "Pause or resume (while the video has the focus)"),
+    ("Space", "Pause, resume, play again at the end (while the video has the focus)"),
     ("Arrows", "Pan a zoomed frame; otherwise skip 1 s in a recording"),
     ("Tab", "Move between controls"),
-    ("Esc", "Leave full screen, dismiss a message, close"),
+    ("Esc", "Leave full screen, dismiss a message; it never ends the run"),
 )
 ABOUT = (
     "<b>Kestrel {version}</b><br>Real-time object detection for edge devices.<br>"
     "Apache-2.0. Nothing leaves this machine unless you ask for it."
 )
+END_OUTPUTS = "Outputs of this run are being written or sent. Stop them and close the window?"
+END_RECORDING = "A recording is running. Finish it and close the window?"
 RESET_ASK = "Reset all settings of this window, including recent sources?"
 TOOLBAR = "Toolbar"
 MORE_TOOLS = "More tools"
@@ -151,7 +157,8 @@ FILTER_ROWS = {  # key: label, what is written while it is empty, tip
     "max_box": ("Largest box", "90%", _SIZE_TIP),
 }
 MOST_BOXES, MOST_BOXES_TIP = "Most boxes", "Of a frame the strongest so many are reported"
-AGNOSTIC = "One box an object, whatever its class"
+AGNOSTIC = "One box per object"
+AGNOSTIC_TIP = "Of boxes that overlap, whatever their classes, only the strongest is reported"
 
 # zones dock
 ZONES = "Zones and lines"

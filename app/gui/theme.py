@@ -132,6 +132,7 @@ def _sheet(*, dark: bool) -> str:
     """Style sheet for what a palette cannot express: borders, padding, visible focus."""
     line = "#34353a" if dark else "#d5d6da"
     hover = "#37383d" if dark else "#dddee2"
+    edge = "#8b8d94" if dark else "#77787f"
     on = "#2a3f5f" if dark else "#cfe0f7"
     return f"""
     QToolBar {{ border: 0; border-bottom: 1px solid {line}; padding: 4px 8px; spacing: 4px; }}
@@ -151,6 +152,13 @@ def _sheet(*, dark: bool) -> str:
         right: 10px; top: 6px; width: 16px; height: 16px; }}
     QMainWindow::separator {{ background: {line}; width: 1px; height: 1px; }}
     QMenuBar {{ padding: 2px 4px; }}
+    QCheckBox::indicator, QListView::indicator {{ width: 11px; height: 11px; border-radius: 3px;
+        border: 1px solid {edge}; background: palette(base); }}
+    QCheckBox::indicator:checked, QListView::indicator:checked {{ border-color: palette(highlight);
+        background: qradialgradient(cx: 0.5, cy: 0.5, radius: 0.5, fx: 0.5, fy: 0.5,
+        stop: 0 white, stop: 0.42 white, stop: 0.5 #2f7de1, stop: 1 #2f7de1); }}
+    QToolButton#fold {{ border: 0; font-weight: 600; padding: 2px 0; }}
+    QToolButton#fold:focus {{ color: palette(highlight); }}
     QGroupBox {{ border: 0; margin-top: 20px; font-weight: 600; }}
     QGroupBox::title {{ subcontrol-origin: margin; left: 0; }}
     QToolTip {{ padding: 4px; border: 1px solid {line}; }}

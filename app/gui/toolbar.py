@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PyQt5.QtCore import QMimeData, QSize, Qt, pyqtSignal
-from PyQt5.QtGui import QColor, QKeySequence
+from PyQt5.QtCore import QMimeData, QModelIndex, QRect, QSize, Qt, pyqtSignal
+from PyQt5.QtGui import (
+    QColor,
+    QFont,
+    QFontMetrics,
+    QKeySequence,
+    QPainter,
+    QPalette,
+    QStandardItemModel,
+)
 from PyQt5.QtWidgets import (
     QAction,
     QComboBox,
@@ -14,6 +22,9 @@ from PyQt5.QtWidgets import (
     QMenu,
     QShortcut,
     QSizePolicy,
+    QStyle,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
     QToolBar,
     QToolButton,
     QWidget,
@@ -23,10 +34,11 @@ from ..core.schemes import is_network
 from ..session.state import Catalogue, Choice, Offer, SessionState
 from . import texts
 from .actions import Actions, icon
-from .ports import RunController, Settings
+from .ports import SAMPLE, RunController, Settings
 
-SAMPLE, PATTERN = "sample:", "pattern:?size=1280x720&fps=30&boxes=4"
+PATTERN = "pattern:?size=1280x720&fps=30&boxes=4"
 _LONGEST = 34
+PAD, WIDEST = 6, 600  # of the lists of models and engines, logical pixels
 
 
 class SourceButton(QToolButton):
@@ -191,6 +203,50 @@ class ToolBar(QToolBar):
         self.choice_made.emit(Choice(model or None, engine or "auto"))
 
 
+DETAIL = Qt.ItemDataRole.UserRole + 1
+
+
+class _TwoLines(QStyledItemDelegate):
+    """An offer's name, and under it what is to be known before it is chosen."""
+
+    def paint(
+        self, painter: QPainter | None, option: QStyleOptionViewItem, index: QModelIndex
+    ) -> None:
+        """Let the style draw ground and name in the upper part, and write the rest below."""
+        detail = index.data(DETAIL)
+        if painter is None or not detail:
+            super().paint(painter, option, index)
+            return
+        whole = QRect(option.rect)
+        chosen = bool(option.state & QStyle.StateFlag.State_Selected)
+        roles = QPalette.ColorRole
+        if chosen:  # one ground under both lines
+            painter.fillRect(whole, option.palette.color(roles.Highlight))
+            option.state &= ~QStyle.StateFlag.State_Selected  # type: ignore[assignment]
+            option.palette.setColor(roles.Text, option.palette.color(roles.HighlightedText))
+        option.rect = QRect(whole.x(), whole.y(), whole.width(), whole.height() * 11 // 20)
+        super().paint(painter, option, index)
+        painter.save()
+        font = QFont(option.font)
+        font.setPointSizeF(font.pointSizeF() * 0.85)
+        painter.setFont(font)
+        ink = roles.HighlightedText if chosen else roles.PlaceholderText
+        painter.setPen(option.palette.color(ink))
+        below = whole.adjusted(PAD, option.rect.height(), -PAD, 0)
+        flags = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop
+        line = QFontMetrics(font).elidedText(detail, Qt.TextElideMode.ElideRight, below.width())
+        painter.drawText(below, flags, line)
+        painter.restore()
+
+    def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex) -> QSize:  # noqa: N802
+        """Two lines where there is something to tell."""
+        size = super().sizeHint(option, index)
+        if detail := index.data(DETAIL):
+            wanted = option.fontMetrics.horizontalAdvance(detail) + 2 * PAD
+            size = QSize(max(size.width(), min(wanted, WIDEST)), 2 * size.height() + 2)
+        return size
+
+
 class _Picker(QComboBox):
     """A list of offers, not changed while it is open."""
 
@@ -201,6 +257,7 @@ class _Picker(QComboBox):
         self.setMinimumWidth(width)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
         self._offers: list[Offer] = []
+        self.setItemDelegate(_TwoLines(self))
 
     def show_offers(self, offers: list[Offer], value: str) -> None:
         """List these offers and select the one with this value."""
@@ -210,9 +267,17 @@ class _Picker(QComboBox):
         if offers != self._offers:
             self._offers = offers
             self.clear()
+            model = self.model()
             for row, offer in enumerate(offers):
                 self.addItem(offer.title, offer.value)
-                self.setItemData(row, offer.detail, Qt.ItemDataRole.ToolTipRole)
+                told = texts.REFUSED.format(why=offer.refused) if offer.refused else offer.detail
+                self.setItemData(row, told, DETAIL)
+                self.setItemData(row, told, Qt.ItemDataRole.ToolTipRole)
+                item = model.item(row) if isinstance(model, QStandardItemModel) else None
+                if item is not None:
+                    item.setEnabled(not offer.refused)
+            if view is not None:
+                view.setMinimumWidth(view.sizeHintForColumn(0) + 2 * PAD)
         row = self.findData(value)
         if row >= 0 and row != self.currentIndex():
             self.setCurrentIndex(row)

@@ -16,6 +16,7 @@ from ..core.states import WORKING
 from ..core.stats import PipelineStats
 from . import texts
 from .instruments import Hud, speed_figures
+from .messages import may_end, roomy
 from .ports import MultiViewController
 from .theme import Theme
 from .view import BACKDROP, ResultView
@@ -92,14 +93,14 @@ class Wall(QMainWindow):
         app = QApplication.instance()
         assert isinstance(app, QApplication)
         self.theme = Theme(app, lambda: None)
-        self.resize(1200, 760)
+        self.resize(roomy(1200, 760))
         self._timer = QTimer(self)
         self._timer.timeout.connect(self.tick)
         self._timer.start(TICK_MS)
 
     def _add_keys(self) -> None:
         keys: dict[str, Callable[[], Any]] = {
-            **{"Q": self.close, "Ctrl+Q": self.close, "F11": self._full_screen, "0": self.show_all},
+            **{"Q": self._quit, "Ctrl+Q": self._quit, "F11": self._full_screen, "0": self.show_all},
             **{key: partial(self._toggle, option) for key, option in _TOGGLES.items()},
             **{str(n): partial(self.show_alone, t) for n, t in enumerate(self.tiles[:9], 1)},
         }
@@ -138,22 +139,30 @@ class Wall(QMainWindow):
         for tile in self.tiles:
             tile.view.set_drawn(option, on)
 
+    def _quit(self) -> None:
+        if self._may_end():
+            self.close()
+
+    def _may_end(self) -> bool:
+        return may_end(self, outputs=self._controller.has_outputs, recording=False)
+
     def _full_screen(self) -> None:
         self.showNormal() if self.isFullScreen() else self.showFullScreen()
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:  # noqa: N802 - Qt's name
-        """Escape leaves full screen, then a single tile, then closes the window."""
+        """Escape leaves full screen, then a single tile."""
         if event is None or event.key() != Qt.Key.Key_Escape:
             super().keyPressEvent(event)
         elif self.isFullScreen():
             self.showNormal()
-        elif self._alone is not None:
-            self.show_all()
         else:
-            self.close()
+            self.show_all()
 
     def closeEvent(self, event: QCloseEvent | None) -> None:  # noqa: N802
-        """End the run with the window."""
+        """End the run with the window; ask first where the user's click ends outputs."""
+        if event is not None and event.spontaneous() and not self._may_end():
+            event.ignore()
+            return
         if self._timer.isActive():
             self._timer.stop()
             for tile in self.tiles:

@@ -284,7 +284,7 @@ class ZoneEditor(QWidget):
     def _ask_colour(self) -> None:
         if self.edit is not None and self.edit.shape is not None:
             dialog = QColorDialog(QColor(*self.edit.shape.rgb), self)
-            for i, rgb in enumerate(PALETTE):
+            for i, rgb in enumerate(PALETTE[:12]):
                 QColorDialog.setCustomColor(i, QColor(*rgb))
             dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
             dialog.colorSelected.connect(self.set_colour)

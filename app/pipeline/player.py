@@ -10,7 +10,7 @@ from time import monotonic_ns
 from typing import NamedTuple
 
 from ..core.errors import KestrelError, SourceEnded, SourceError
-from ..core.frame import SourceInfo
+from ..core.frame import Frame, SourceInfo
 from ..core.interfaces import FrameSource, Seekable
 from ..core.states import LOST, State, goes_on
 from .capture import READ_S, SourceStream, SourceWorker
@@ -74,6 +74,8 @@ class SourcePlayer(SourceWorker):
         self._steps = 0
         self._seek_ns: int | None = None
         self._came = False  # a frame of this opening
+        self._given: Frame | None = None  # the last one
+        self._again = False  # it is to be given once more
         self.has_opened = False
         self.fault: KestrelError | None = None  # what ended it
         self.state = SourceState(uri=uri, since_ns=monotonic_ns())
@@ -105,6 +107,15 @@ class SourcePlayer(SourceWorker):
         with self._wake:
             self._seek_ns = max(0, position_ns)
             self._steps = 1 if self.state.paused else 0
+            self._wake.notify_all()
+
+    def show_again(self) -> None:
+        """Give the frame that stands once more, as it would be seen differently now.
+
+        Nothing while frames flow: the next one will do.
+        """
+        with self._wake:
+            self._again = True
             self._wake.notify_all()
 
     def state_changed(self, state: str, why: str) -> None:
@@ -163,6 +174,7 @@ class SourcePlayer(SourceWorker):
 
     def _pass_on(self, source: FrameSource, info: SourceInfo) -> SourceInfo:
         """One frame, once it may be read; returns what the source is now."""
+        self._give_again()
         with self._wake:
             seek_ns, self._seek_ns = self._seek_ns, None
             stands = self.state.paused and not self._steps and seek_ns is None
@@ -185,6 +197,7 @@ class SourcePlayer(SourceWorker):
             self._opened(source, info)
         self._note(position_ns=frame.media_ns, last_frame_ns=monotonic_ns())
         if self._lets_through():
+            self._given = frame
             self._stream.give(self, frame, read_ns)
         else:
             self._stream.renumber()
@@ -192,7 +205,18 @@ class SourcePlayer(SourceWorker):
 
     def _may_go_on(self) -> bool:
         going = not self.state.paused or bool(self._steps) or self._seek_ns is not None
-        return self.is_left or (going and self._is_wanted())
+        return self.is_left or self._again or (going and self._is_wanted())
+
+    def _give_again(self) -> None:
+        with self._wake:
+            again, self._again = self._again, False
+            stands = self.state.phase == "ended" or (self.state.paused and not self._steps)
+            frame = self._given if again and stands and self._seek_ns is None else None
+        if frame is not None:
+            self._stream.renumber()
+            now = replace(frame, captured_ns=monotonic_ns(), still=0, still_ns=0)
+            self._stream.give(self, now, 0)
+            self._stream.renumber()
 
     def _lets_through(self) -> bool:
         with self._wake:
@@ -210,9 +234,11 @@ class SourcePlayer(SourceWorker):
         if self._loop and not self.is_left:
             return
         self._enter("ended", position_ns=self.state.duration_ns)
-        with self._wake:
-            while not self.is_left and self._seek_ns is None:
-                self._wake.wait(LOOK_S)
+        while not self.is_left and self._seek_ns is None:
+            self._give_again()
+            with self._wake:
+                if not (self.is_left or self._again) and self._seek_ns is None:
+                    self._wake.wait(LOOK_S)
 
     def _fault(self, text: str) -> None:
         if not self.is_left:

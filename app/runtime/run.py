@@ -34,7 +34,7 @@ from .engines import choose_model, thresholds
 from .filters import RunFilters, check_filters
 from .inputs import NamedInput, check_privacy, choose_source, make_input, make_inputs, packets_for
 from .multi_gpu import refuse_unspreadable
-from .outputs import Outputs, refuse_own_inputs
+from .outputs import Outputs, has_outputs, refuse_own_inputs
 from .service import Reloader, make_canary, make_recorder
 from .tracking import check_tracking
 from .zones import RunShapes
@@ -70,8 +70,8 @@ def run_live(
             file=file,
         )
     )
-    wall = WallController(run.pipeline, screens) if windowed else None
-    run.report(run.finish(beside=wall.show if wall else None))
+    wall = WallController(run.pipeline, screens, has_outputs=has_outputs(config))
+    run.report(run.finish(beside=wall.show if windowed else None))
     return 0
 
 
@@ -236,11 +236,14 @@ def wants_window(config: Config) -> bool:
 class WallController:
     """Several sources as the wall of their pictures sees them (``gui.ports.MultiViewController``).
 
-    ``screens``: the newest result of each, by name.
+    ``screens``: the newest result of each, by name. ``has_outputs``: see gui.ports.
     """
 
-    def __init__(self, pipeline: Pipeline, screens: Mapping[str, ResultMailbox]) -> None:
+    def __init__(
+        self, pipeline: Pipeline, screens: Mapping[str, ResultMailbox], *, has_outputs: bool
+    ) -> None:
         self._pipeline, self.names, self._screens = pipeline, list(screens), screens
+        self.has_outputs = has_outputs
 
     def take(self, name: str) -> tuple[Result, Sequence[str]] | None:
         """See gui.ports."""

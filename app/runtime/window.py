@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..config import ENGINES, Config
 from ..core.credentials import mask_credentials
 from ..core.detections import Result
-from ..core.errors import ConfigError, KestrelError
+from ..core.errors import ConfigError
 from ..core.frame import SourceInfo, bgr_pixels
 from ..core.interfaces import Sink
 from ..core.packets import PacketFan
@@ -32,10 +32,10 @@ from ..session.engine_switch import Prepared
 from ..session.figures import no_power
 from ..session.recording import RecordingSink
 from ..session.session import Session
-from ..session.state import Catalogue, Choice, Offer, SessionState, Severity
+from ..session.state import Catalogue, Choice, Offer, SessionState, Tell
 from ..sinks.adapters import ResultMailbox
 from ..sinks.drawing import draw_result
-from ..sinks.json_lines import JsonLinesSink, cure
+from ..sinks.json_lines import ResultEncoder, cure, quoted
 from ..sinks.video import VideoFileSink
 from ..sources.camera import list_cameras
 from ..sources.uri import is_recording, make_source
@@ -50,40 +50,50 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+class Snapshot(NamedTuple):
+    """What is saved: a result, what it is of, and the name of the model that made it."""
+
+    stem: Path
+    result: Result
+    labels: Sequence[str]
+    source: SourceInfo
+    model: str
+
+
 class Snapshots:
     """Saves on threads of their own, so that a slow disk holds up nobody."""
 
-    def __init__(self, tell: Callable[[str, Severity], None]) -> None:
+    def __init__(self, tell: Tell) -> None:
         self._tell = tell
 
-    def save(self, stem: Path, result: Result, labels: Sequence[str], source: SourceInfo) -> None:
+    def save(self, shot: Snapshot) -> None:
         """STEM.png, STEM_boxes.png, STEM.json; returns at once."""
-        args = (stem, result, labels, source)
-        threading.Thread(target=self._save, args=args, name="snapshot", daemon=True).start()
+        threading.Thread(target=self._save, args=(shot,), name="snapshot", daemon=True).start()
 
-    def _save(self, stem: Path, result: Result, labels: Sequence[str], source: SourceInfo) -> None:
+    def _save(self, shot: Snapshot) -> None:
+        stem = shot.stem
         try:
-            write_snapshot(stem, result, labels, source)
+            write_snapshot(shot)
         except OSError as error:
-            self._tell(f"cannot save {stem.name}: {cure(error, stem)}", "error")
-        except KestrelError as error:
-            self._tell(str(error), "error")
+            self._tell(f"cannot save {stem.name}: {cure(error, stem)}", "error", "")
         else:
-            self._tell(f"Saved {stem.name}.png, _boxes.png and .json in {stem.parent}", "info")
+            text = f"Saved {stem.name}.png, _boxes.png and .json in {stem.parent}"
+            self._tell(text, "info", str(stem.parent / f"{stem.name}.png"))
 
 
-def write_snapshot(stem: Path, result: Result, labels: Sequence[str], source: SourceInfo) -> None:
-    """The three files; raises OSError or SinkError."""
+def write_snapshot(shot: Snapshot) -> None:
+    """The three files; raises OSError."""
+    stem, result, labels, source, model = shot
     stem.parent.mkdir(parents=True, exist_ok=True)
     pixels = bgr_pixels(result.frame)
     _write_png(stem.with_name(f"{stem.name}.png"), pixels)
     drawn = pixels.copy()  # the frame belongs to others too
     draw_result(drawn, result, labels)
     _write_png(stem.with_name(f"{stem.name}_boxes.png"), drawn)
-    line = JsonLinesSink(str(stem.with_name(f"{stem.name}.json")))
-    line.open(source, labels)
-    line.emit(result)
-    line.close()
+    encode = ResultEncoder()
+    encode.open(source, labels)
+    text = f'{{"model": {quoted(model)}, {encode(result)[1:]}\n'
+    stem.with_name(f"{stem.name}.json").write_text(text, "utf-8")
 
 
 def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
@@ -124,10 +134,11 @@ class WindowController:
     ) -> None:
         self._config, self._packets = config, packets
         self.shapes = shapes or RunShapes(config, Policy.LATEST, always=True)
-        self.filters = filters or RunFilters(config, lambda: self.session.pipeline.refilter())
+        self.filters = filters or RunFilters(config, lambda: self.session.refilter())
         # a run with an output or a limit is a job: it ends with its recording, and what the window
         # remembers changes nothing in it
-        self._stays = stays = not (has_outputs(config) or config.max_frames)
+        self.has_outputs = has_outputs(config)
+        self._stays = stays = not (self.has_outputs or config.max_frames)
         names = ("model", "engine", "score", "iou")
         default = Config()
         self.given = frozenset(
@@ -173,12 +184,12 @@ class WindowController:
         """See gui.ports."""
         self._recording.hidden = labels
 
-    def snapshot(self, stem: str, shown: tuple[Result, Sequence[str]]) -> None:
+    def snapshot(self, stem: str, shown: tuple[Result, Sequence[str]], model: str) -> None:
         """See gui.ports."""
         result, labels = shown
         source = self.session.info_of(result.frame.index)
         assert source is not None, "a result has a source"
-        self._snapshots.save(Path(stem), result, labels, source)
+        self._snapshots.save(Snapshot(Path(stem), result, labels, source, model))
 
     def save_shapes(self, path: str) -> None:
         """See gui.ports; on a thread, as a disk may be slow."""
@@ -224,8 +235,8 @@ class WindowController:
         )
         return Opening(source, mask_credentials(uri), is_recording(uri))
 
-    def _tell(self, text: str, severity: Any) -> None:
-        self.session.tell(text, severity)
+    def _tell(self, text: str, severity: Any, path: str = "") -> None:
+        self.session.tell(text, severity, path)
 
 
 def run_desktop(
@@ -289,11 +300,10 @@ def _model_offer(model: Model) -> Offer:
     if precision := spec.accuracy.get("coco_ap"):
         facts.append(f"COCO AP {precision}")
     facts += [spec.licence] * bool(spec.licence)
-    if refused := why_not_here(model):
-        facts.append(f"cannot run here: {refused}")
-    elif not model.weights.is_file():
-        facts.append("its weights are fetched first")
-    return Offer(spec.name, model.ref, "; ".join(facts))
+    refused = why_not_here(model)
+    if not refused and not model.weights.is_file():
+        facts.append("to be downloaded")
+    return Offer(spec.name, model.ref, " · ".join(facts), refused or "")
 
 
 def _camera_offers() -> tuple[Offer, ...]:
@@ -307,5 +317,5 @@ def _camera_offers() -> tuple[Offer, ...]:
             )
             for mode in camera.modes
         )
-        offers.append(Offer(camera.name, camera.uri, "", modes))
+        offers.append(Offer(camera.name, camera.uri, more=modes))
     return tuple(offers)

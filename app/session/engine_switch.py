@@ -52,7 +52,8 @@ class EngineSwitch:
     """Builds what was chosen, tells what becomes of it, and goes on without what fails.
 
     ``follow`` and what is private are called on the session's thread, but for what says otherwise.
-    ``error`` is why nothing runs.
+    ``error`` is why nothing runs. ``show_again`` is called when a frame that stands would be seen
+    differently.
     """
 
     def __init__(
@@ -63,8 +64,10 @@ class EngineSwitch:
         first: Choice,
         config: Config,
         store: StateStore,
+        show_again: Callable[[], None],
     ) -> None:
         self._pipeline, self._prepare, self._store = pipeline, prepare, store
+        self._show_again = show_again
         self._lock = threading.Lock()
         self._first = first
         self._wanted: Choice | None = first
@@ -115,6 +118,8 @@ class EngineSwitch:
                 wanted = state.building or state.running
             elif building is not None and wanted is None:
                 wanted = building.choice  # it is being built with the old ones
+            if tuned:
+                self._show_again()
         if self._cancelled and wanted is None and building is not None:
             self._pipeline.cancel_swap()
             self._building = None
@@ -163,6 +168,7 @@ class EngineSwitch:
                 failure="",
                 **({"building": None} if was_awaited else {}),
             )
+        self._show_again()
 
     def _refused(self, choice: Choice, error: BaseException) -> None:
         """What was being built has failed."""

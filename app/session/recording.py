@@ -11,7 +11,7 @@ from ..core.detections import Result
 from ..core.errors import KestrelError
 from ..core.frame import SourceInfo
 from ..core.interfaces import Sink, Updatable
-from .state import Severity
+from .state import Tell
 
 
 class RecordingSink:
@@ -21,7 +21,7 @@ class RecordingSink:
     ends the recording and is told; the run goes on.
     """
 
-    def __init__(self, make: Callable[[str], Sink], tell: Callable[[str, Severity], None]) -> None:
+    def __init__(self, make: Callable[[str], Sink], tell: Tell) -> None:
         self._make, self._tell = make, tell
         self._lock = Lock()  # of the open file; held while a frame is written
         self._sink: Sink | None = None
@@ -85,7 +85,7 @@ class RecordingSink:
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.close()
-            self._tell(f"Recorded {path}", "info")
+            self._tell(f"Recorded {path}", "info", path)
 
     def _begin(self, path: str) -> None:
         assert self._source is not None
@@ -101,4 +101,4 @@ class RecordingSink:
     def _failed(self, error: Exception) -> None:
         with self._lock:
             self._sink, self.wanted, self._path = None, "", ""
-        self._tell(" ".join(str(error).split()), "error")
+        self._tell(" ".join(str(error).split()), "error", "")

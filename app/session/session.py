@@ -88,7 +88,12 @@ class Session:
             self.pipeline, make, tell=lambda text: store.tell(text, "error"), loops=loops
         )
         self._engines = EngineSwitch(
-            self.pipeline, prepare, first=choice, config=config, store=store
+            self.pipeline,
+            prepare,
+            first=choice,
+            config=config,
+            store=store,
+            show_again=self.sources.show_again,
         )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="session", daemon=True)
@@ -151,6 +156,11 @@ class Session:
         self.pipeline.set_max_age(max_age_ms)
         self._engines.set_thresholds(score, iou)
         return self.has_run()
+
+    def refilter(self) -> None:
+        """The filter was changed; any thread."""
+        self.pipeline.refilter()
+        self.sources.show_again()
 
     def _run(self) -> None:
         handler = LastWord(self._store)

@@ -73,6 +73,10 @@ class SourceSwitcher:
         """Move in a recording."""
         self._ask(lambda player: player.seek(position_ns))
 
+    def show_again(self) -> None:
+        """Give the frame that stands, if one does, to the engine once more."""
+        self._ask(lambda player: player.show_again())
+
     def _play(self, uri: str) -> None:
         self._pipeline.swap_source(uri, lambda: self._make(uri), loop=self._loops(uri))
 

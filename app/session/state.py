@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -20,6 +20,7 @@ class Offer:
     title: str
     value: str  # a source's URI, a model's or engine's name
     detail: str = ""
+    refused: str = ""  # why it cannot be chosen on this machine
     more: tuple[Offer, ...] = ()  # finer choices of the same thing, such as a camera's formats
 
 
@@ -33,6 +34,9 @@ class Catalogue:
 
 
 Severity = Literal["info", "warning", "error"]
+
+
+Tell = Callable[[str, Severity, str], None]  # text, severity, the file that it is about or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class Notice:
     number: int
     severity: Severity
     text: str
+    path: str = ""  # of the file that it tells about
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +120,12 @@ class StateStore:
         with self._lock:
             self.state = replace(self.state, **changes)  # type: ignore[arg-type]
 
-    def tell(self, text: str, severity: Severity = "warning") -> None:
-        """Put a notice up; any thread."""
+    def tell(self, text: str, severity: Severity = "warning", path: str = "") -> None:
+        """Put a notice up, about the file at ``path`` if there is one; any thread."""
         log.log(logging.INFO if severity == "info" else logging.WARNING, "%s", text)
         with self._lock:
             number = self.state.notice.number + 1 if self.state.notice else 1
-            self.state = replace(self.state, notice=Notice(number, severity, text))
+            self.state = replace(self.state, notice=Notice(number, severity, text, path))
 
 
 class LastWord(logging.Handler):

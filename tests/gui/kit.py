@@ -36,7 +36,9 @@ RUNNING = SessionState(
 )
 CATALOGUE = Catalogue(
     cameras=(
-        Offer("Front camera", "camera:0", "", (Offer("640 × 480  YUYV", "camera:0?size=640x480"),)),
+        Offer(
+            "Front camera", "camera:0", more=(Offer("640 × 480  YUYV", "camera:0?size=640x480"),)
+        ),
         Offer("Back camera", "camera:2"),
     ),
     models=(Offer("small", "small", "3 classes"), Offer("large", "large", "80 classes")),
@@ -83,6 +85,7 @@ class FakeController:
     def __init__(self, state: SessionState = RUNNING, given: frozenset[str] = frozenset()) -> None:
         self.now, self.given = state, given
         self.asked: list[tuple] = []
+        self.has_outputs = False
         self.latest = ResultMailbox()
         self.latest.open(CAMERA, LABELS)
         self.offers = CATALOGUE
@@ -141,8 +144,8 @@ class FakeController:
         self.asked.append(("record", path))
         self.set(recording_to=path)
 
-    def snapshot(self, stem: str, shown) -> None:
-        self.asked.append(("snapshot", stem, shown))
+    def snapshot(self, stem: str, shown, model: str) -> None:
+        self.asked.append(("snapshot", stem, shown, model))
 
     def save_shapes(self, path: str) -> None:
         self.asked.append(("save_shapes", path))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic_ns
 
 import pytest
 from PyQt5.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QUrl
-from PyQt5.QtGui import QDropEvent, QMouseEvent
+from PyQt5.QtGui import QDesktopServices, QDropEvent, QMouseEvent
 from PyQt5.QtTest import QTest
 from PyQt5.QtWidgets import (
     QAbstractButton,
@@ -25,9 +26,9 @@ from PyQt5.QtWidgets import (
 
 from app.gui import texts
 from app.gui.actions import CHECKABLE, keys_text
-from app.gui.toolbar import dropped_source
-from app.session.state import Choice, MachineLoad, Notice
-from tests.gui.kit import RUNNING, FakeController
+from app.gui.toolbar import DETAIL, dropped_source
+from app.session.state import Choice, MachineLoad, Notice, Offer
+from tests.gui.kit import CATALOGUE, RUNNING, FakeController
 from tests.sinks.kit import LABELS, found, gray, result
 
 
@@ -186,6 +187,18 @@ def test_filters_are_set_while_it_runs_and_show_what_holds(window, controller) -
     assert box.lines["max_box"].text() == "90%" and box.lines["classes"].text() == ""
 
 
+def test_filters_are_folded_until_one_is_in_force(window, controller) -> None:
+    box = window.controls.filters
+    refresh(window)
+    assert not box.most.isVisibleTo(window)
+    box.head.click()
+    assert box.most.isVisibleTo(window)
+    box.head.click()
+    controller.filters.write({"min_box": "5%"})
+    refresh(window)
+    assert box.lines["min_box"].isVisibleTo(window)
+
+
 def test_a_filter_that_cannot_be_says_why_and_changes_nothing(window, controller) -> None:
     refresh(window)
     box = window.controls.filters
@@ -301,6 +314,30 @@ def test_classes_can_be_hidden_singly_and_together(window, controller) -> None:
     assert controller.last("hide") == ("hide", frozenset())
 
 
+def test_hidden_classes_are_those_of_each_model(window, controller) -> None:
+    refresh(window)
+    window.controls.list.item(1).setCheckState(Qt.CheckState.Unchecked)
+    controller.set(model_name="large", running=Choice("large"))
+    refresh(window)
+    assert controller.last("hide") == ("hide", frozenset()) and window.run.hidden == frozenset()
+    controller.set(model_name="small", running=Choice("small"))
+    refresh(window)
+    assert controller.last("hide") == ("hide", frozenset({"dog"}))
+    assert window.controls.list.item(1).checkState() == Qt.CheckState.Unchecked
+
+
+def test_model_that_cannot_run_says_why_and_cannot_be_chosen(window, controller) -> None:
+    huge = Offer("huge", "huge", "80 classes", "needs about 9000 MB of memory")
+    controller.offers = replace(CATALOGUE, models=(*CATALOGUE.models, huge))
+    refresh(window)
+    picker = window.tools.model
+    row = picker.findData("huge")
+    assert not picker.model().item(row).isEnabled() and picker.model().item(0).isEnabled()
+    assert huge.refused in picker.itemData(row, DETAIL)
+    assert picker.itemData(0, DETAIL) == CATALOGUE.models[0].detail
+    picker.view().grab()
+
+
 def test_class_is_found_by_name(window) -> None:
     refresh(window)
     window.controls.search.setText("FA")
@@ -338,6 +375,31 @@ def test_pause_by_space_key_and_button(window, controller) -> None:
     assert controller.last("pause") == ("pause", False)
     window.tools.widgetForAction(window.actions_["pause"]).click()
     assert controller.last("pause") == ("pause", True)
+
+
+def test_space_at_the_end_plays_again(window, controller) -> None:
+    window.view.setFocus()
+    controller.set_source(phase="ended", position_ns=10_000_000_000, paused=True)
+    press(window, Qt.Key.Key_Space)
+    assert controller.last("pause") == ("pause", False)
+    assert controller.last("seek") == ("seek", 0)
+
+
+def test_comma_shows_the_frame_before_and_pauses(window, controller) -> None:
+    frame = replace(result(50).frame, media_ns=2_000_000_000)
+    controller.latest.emit(replace(result(50), frame=frame))
+    refresh(window)
+    press(window, Qt.Key.Key_Comma)
+    assert controller.last("pause") == ("pause", True)
+    at_ns = controller.last("seek")[1]
+    assert 1_960_000_000 <= at_ns < 2_000_000_000, "of 25 frames a second the one before is there"
+
+
+def test_comma_is_for_recordings_that_can_seek(window, controller) -> None:
+    controller.set_source(seekable=False)
+    refresh(window)
+    press(window, Qt.Key.Key_Comma)
+    assert not controller.was_asked("seek") and not window.actions_["step_back"].isEnabled()
 
 
 def test_single_step_pauses(window, controller) -> None:
@@ -434,8 +496,9 @@ def test_snapshot_saves_what_is_visible(window, controller, settings, tmp_path: 
     window.controls.show_classes(LABELS, frozenset())
     window.controls.list.item(1).setCheckState(Qt.CheckState.Unchecked)
     press(window, Qt.Key.Key_S)
-    _, stem, (saved, labels) = controller.last("snapshot")
+    _, stem, (saved, labels), model = controller.last("snapshot")
     assert Path(stem).parent == tmp_path and labels == LABELS
+    assert model == "small" and Path(stem).name.endswith("_small")
     assert saved.detections.class_ids.tolist() == [0]
 
 
@@ -453,6 +516,46 @@ def test_record_on_and_off_and_off_by_itself(window, controller, settings, tmp_p
     refresh(window)
     assert not window.actions_["record"].isChecked()
     assert window.banners.notice.text == "the disk is full"
+
+
+def test_what_was_saved_can_be_shown_in_its_folder(
+    window, controller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", opened.append)
+    controller.set(notice=Notice(1, "info", "Saved", str(tmp_path / "x.png")))
+    refresh(window)
+    window.banners.notice.button.click()
+    assert opened[0].toLocalFile() == str(tmp_path)
+
+
+def test_source_that_is_not_there_offers_another_try_and_the_clip(window, controller) -> None:
+    controller.set_source(phase="offline", error="no camera 0", since_ns=monotonic_ns())
+    refresh(window)
+    window.banners.source.button.click()
+    assert controller.was_asked("reopen")
+    window.banners.source.more.click()
+    assert controller.last("show_source") == ("show_source", "sample:")
+
+
+def test_recording_and_outputs_are_asked_about_before_the_window_closes(
+    window, controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    answer = [QMessageBox.StandardButton.No]
+    monkeypatch.setattr(
+        QMessageBox, "question", lambda parent, title, text: (asked.append(text), answer[0])[1]
+    )
+    controller.set(recording_to="x.mp4")
+    window.windowHandle().close()  # as the desktop does
+    assert window.isVisible() and len(asked) == 1
+    controller.set(recording_to="")
+    controller.has_outputs = True
+    press(window, Qt.Key.Key_Q)
+    assert window.isVisible() and len(asked) == 2
+    answer[0] = QMessageBox.StandardButton.Yes
+    press(window, Qt.Key.Key_Q)
+    assert not window.isVisible()
 
 
 def test_folder_for_saving_can_be_chosen(window, settings, tmp_path: Path) -> None:

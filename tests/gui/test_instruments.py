@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PyQt5.QtCore import Qt
 from PyQt5.QtGui import QColor
+from PyQt5.QtWidgets import QApplication
 
 from app.gui import instruments as module
 from app.gui import texts
@@ -38,11 +39,12 @@ def shown(qtbot, monkeypatch: pytest.MonkeyPatch):
     qtbot.addWidget(widget)
     widget.build()
     widget.restyle(ground=QColor("black"), ink=QColor("white"))
-    for _ in range(6):
-        widget.tick(STATE)
-    widget._drops = None
     widget.resize(1100, 260)
     widget.show()
+    widget._next_s = float("inf")  # the plots are made first, without a sample
+    for _ in range(6):
+        widget.tick(STATE)
+    widget._next_s = 0.0
     return widget
 
 
@@ -92,6 +94,26 @@ def test_drops_are_a_rate(shown, monkeypatch: pytest.MonkeyPatch) -> None:
     more = replace(STATE.figures, dropped={"replaced": 14, "stale": 2})
     fill(shown, replace(STATE, figures=more), times=1)
     assert "drops 3.0" in plot(shown, texts.PLOT_FPS).spoken()
+
+
+def test_plots_that_are_opened_late_begin_with_what_was_before(
+    qtbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyqtgraph")
+    monkeypatch.setattr(module, "SAMPLE_S", 0.0)
+    widget = Instruments()
+    qtbot.addWidget(widget)
+    for _ in range(5):
+        widget.tick(STATE)
+    assert not widget.plots
+    widget.build()
+    widget.resize(1100, 260)
+    widget.show()
+    fill(widget, times=7)
+    QApplication.processEvents()  # the layout shows them
+    fill(widget, times=13)
+    points = plot(widget, texts.PLOT_AGE)._curves["age_p50"].getData()[1]
+    assert len(points) >= 20, "the samples of before are there too"
 
 
 def test_memory_of_a_long_run_is_bounded(shown, monkeypatch: pytest.MonkeyPatch) -> None:

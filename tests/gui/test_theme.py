@@ -1,4 +1,4 @@
-"""The window follows the dark or light preference of a desktop, on a message bus of its own."""
+"""The window follows the dark or light preference of a desktop, and shows on small screens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import subprocess
 import sys
 
 import pytest
+from PyQt5.QtGui import QColor, QPalette
+from PyQt5.QtWidgets import QApplication, QCheckBox
 
+from app.gui.messages import roomy
+from app.gui.theme import Theme
 from tests.sinks.kit import ROOT
 
 pytest.importorskip("PyQt5.QtDBus", reason="this PyQt5 comes without D-Bus")
@@ -83,3 +87,28 @@ def test_pyqt5_without_dbus_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "PyQt5.QtDBus", None)
     monkeypatch.delattr("PyQt5.QtDBus", raising=False)
     assert follow_desktop(lambda dark: None) is None
+
+
+@pytest.mark.parametrize("choice", ["dark", "light"])
+def test_a_check_box_that_is_not_ticked_shows_on_its_ground(qtbot, choice: str) -> None:
+    app = QApplication.instance()
+    Theme(app, lambda: None).choose(choice)
+    box = QCheckBox()
+    qtbot.addWidget(box)
+    box.resize(24, 24)
+    shades = []
+    for ticked in (False, True):
+        box.setChecked(ticked)
+        image = box.grab().toImage()
+        places = [(x, y) for x in range(image.width()) for y in range(image.height())]
+        shades.append([QColor(image.pixel(x, y)) for x, y in places])
+    ground = box.palette().color(QPalette.ColorRole.Window).lightness()
+    assert max(abs(each.lightness() - ground) for each in shades[0]) > 60
+    assert [each.rgb() for each in shades[0]] != [each.rgb() for each in shades[1]]
+
+
+def test_a_first_window_is_no_larger_than_the_screen(qtbot) -> None:
+    room = QApplication.primaryScreen().availableSize()
+    size = roomy(20_000, 20_000)
+    assert size.width() <= room.width() and size.height() <= room.height()
+    assert (roomy(100, 80).width(), roomy(100, 80).height()) == (100, 80)

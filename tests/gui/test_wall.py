@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("PyQt5")
 from PyQt5.QtCore import Qt
+from PyQt5.QtWidgets import QMessageBox
 
 from app.core.detections import Result
 from app.core.stats import Meter, PipelineStats
@@ -24,7 +25,7 @@ from tests.sinks.kit import LABELS, ROOT, found, result, textured
 
 class FakeSeats:
     def __init__(self, *names: str) -> None:
-        self.names = names
+        self.names, self.has_outputs = names, False
         self.meters = {name: Meter() for name in names}
         self.waiting: dict[str, Result] = {}
 
@@ -137,13 +138,31 @@ def test_what_is_drawn_is_toggled_in_all(qtbot, wall: Wall) -> None:
     assert all(tile.view.options.boxes for tile in wall.tiles)
 
 
-def test_escape_closes_it_and_the_run_is_told_once(qtbot, wall: Wall, closed: list[bool]) -> None:
+def test_q_closes_it_escape_does_not_and_the_run_is_told_once(
+    qtbot, wall: Wall, closed: list[bool]
+) -> None:
     with qtbot.waitExposed(wall):
         pass
     qtbot.keyClick(wall, Qt.Key.Key_Escape)
+    assert wall.isVisible() and not closed
+    qtbot.keyClick(wall, Qt.Key.Key_Q)
     assert not wall.isVisible() and closed == [True]
     wall.close()
     assert closed == [True]
+
+
+def test_outputs_are_asked_about_before_the_wall_closes(
+    qtbot, wall: Wall, controller: FakeSeats, closed: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes]
+    monkeypatch.setattr(QMessageBox, "question", lambda *args: answers.pop(0))
+    controller.has_outputs = True
+    with qtbot.waitExposed(wall):
+        pass
+    qtbot.keyClick(wall, Qt.Key.Key_Q)
+    assert wall.isVisible() and not closed
+    qtbot.keyClick(wall, Qt.Key.Key_Q)
+    assert not wall.isVisible() and closed == [True]
 
 
 def test_a_real_run_of_three_sources_at_a_desk(tmp_path: Path) -> None:

@@ -101,11 +101,24 @@ def test_run_that_ended_before_the_window_opened_returns(ini: Path) -> None:
     run.show(ini)
 
 
-@pytest.mark.parametrize("key", [Qt.Key.Key_Escape, Qt.Key.Key_Q])
-def test_key_closes_the_window(ini: Path, key) -> None:
-    kept = in_turn(lambda: QTest.keyClick(window(), key))
-    Run().show(ini)
+def test_q_closes_the_window_and_escape_does_not(ini: Path) -> None:
+    run, open_after = Run(), []
+
+    def escape() -> None:
+        QTest.keyClick(window(), Qt.Key.Key_Escape)
+        open_after.append(window().isVisible())
+
+    kept = in_turn(escape, lambda: QTest.keyClick(window(), Qt.Key.Key_Q))
+    run.show(ini)
     kept.stop()
+    assert open_after == [True]
+
+
+def test_a_signal_ends_a_run_with_outputs_without_a_question(ini: Path) -> None:
+    run = Run()
+    run.has_outputs = True
+    later(100, lambda: setattr(run, "interrupted", True))
+    run.show(ini)
 
 
 def test_closing_the_window_returns(ini: Path) -> None:
@@ -120,7 +133,7 @@ def test_interrupt_returns(ini: Path) -> None:
     run.show(ini)
 
 
-def test_f11_is_full_screen_and_escape_leaves_it_before_it_closes(ini: Path) -> None:
+def test_f11_is_full_screen_and_escape_leaves_it(ini: Path) -> None:
     run, states = Run(), []
 
     def press(key) -> Callable[[], None]:
@@ -135,7 +148,7 @@ def test_f11_is_full_screen_and_escape_leaves_it_before_it_closes(ini: Path) -> 
         press(Qt.Key.Key_Escape),
         press(Qt.Key.Key_F11),
         press(Qt.Key.Key_F11),
-        lambda: QTest.keyClick(window(), Qt.Key.Key_Escape),
+        run.stop,
     )
     run.show(ini)
     kept.stop()

@@ -95,7 +95,7 @@ def test_snapshot_of_a_run(tmp_path: Path) -> None:
     try:
         shown = []
         until(lambda: shown.append(controller.take()) or shown[-1])
-        controller.snapshot(str(tmp_path / "x"), shown[-1])
+        controller.snapshot(str(tmp_path / "x"), shown[-1], "small")
         until(lambda: controller.state().notice is not None)
         assert (tmp_path / "x.json").is_file()
         controller.record(str(tmp_path / "x.mp4"))

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from app.core.overlay import colour_of
-from app.runtime.window import Snapshots
+from app.runtime.window import Snapshot, Snapshots
 from tests.sinks.kit import CLIP, LABELS, found, result, textured
 
 SHOWN = result(7, found((0, 0.9, 40, 40, 200, 180)), textured(3))
@@ -23,13 +23,13 @@ class Saver:
         self.came = threading.Event()
         self.snapshots = Snapshots(self.tell)
 
-    def tell(self, text: str, severity: str) -> None:
+    def tell(self, text: str, severity: str, path: str) -> None:
         self.told.append((text, severity))
         self.came.set()
 
     def save(self, stem: Path) -> tuple[str, str]:
         self.came.clear()
-        self.snapshots.save(stem, SHOWN, LABELS, CLIP)
+        self.snapshots.save(Snapshot(stem, SHOWN, LABELS, CLIP, "small"))
         assert self.came.wait(20)
         return self.told[-1]
 
@@ -48,7 +48,7 @@ def test_three_files(tmp_path: Path) -> None:
     drawn = cv2.imread(str(folder / "day.1_boxes.png"))
     assert (drawn[100, 40] == np.array(colour_of(0)[::-1])).all()
     line = json.loads((folder / "day.1.json").read_text())
-    assert line["frame"] == 7 and line["source"] == "clip.mp4"
+    assert line["model"] == "small" and line["frame"] == 7 and line["source"] == "clip.mp4"
     assert line["detections"][0]["label"] == "person"
 
 
@@ -68,7 +68,7 @@ def test_blocked_disk_holds_up_nobody(tmp_path: Path, monkeypatch) -> None:
     saver = Saver()
     began_s = time.monotonic()
     for i in range(3):
-        saver.snapshots.save(tmp_path / str(i), SHOWN, LABELS, CLIP)
+        saver.snapshots.save(Snapshot(tmp_path / str(i), SHOWN, LABELS, CLIP, "small"))
     assert time.monotonic() - began_s < 10
     blocked.set()
     assert saver.came.wait(20)

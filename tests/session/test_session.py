@@ -49,7 +49,7 @@ class Bench:
             choice=Choice(),
             config=config or Config(),
             sinks=[self.shown, *kept],
-            recording=RecordingSink(lambda path: FakeSink(), lambda text, how: None),
+            recording=RecordingSink(lambda path: FakeSink(), lambda text, how, path: None),
             stay=stay,
         )
 
@@ -329,7 +329,7 @@ def test_recording_follows_its_switch_and_survives_a_change_of_model(benches, tm
         return files[-1]
 
     recording = bench.session._recording
-    recording._make, recording._tell = make, lambda text, how: said.append(text)
+    recording._make, recording._tell = make, lambda text, how, path: said.append(text)
     bench.start()
     bench.flow(1)
     path = str(tmp_path / "new" / "a.mp4")
@@ -412,3 +412,47 @@ def test_age_limit_can_be_changed_while_it_runs(benches) -> None:
     assert bench.session.tune(score=0.6, iou=0.5, max_age_ms=0.000001)
     until(lambda: bench.state.score == 0.6)
     until(lambda: bench.source.let(1) or bench.state.figures.dropped.get("stale"))
+
+
+@pytest.mark.parametrize("held", ["paused", "ended"])
+@pytest.mark.parametrize("change", ["thresholds", "model", "filter"])
+def test_frame_that_stands_is_seen_anew_after_a_change(benches, held: str, change: str) -> None:
+    bench = benches()
+    bench.engines[None] = TunableBackend
+    bench.source._count = 3
+    bench.shop.recordings.add("cam")
+    bench.start()
+    bench.flow(2)
+    if held == "paused":
+        bench.session.sources.pause(True)
+    else:
+        bench.flow(1)
+        bench.source.let(1)
+        until(lambda: bench.state.source.phase == "ended")
+    before = len(bench.shown.frames)
+    if change == "thresholds":
+        bench.session.set_thresholds(0.7, 0.45)
+    elif change == "model":
+        bench.session.choose(Choice("large", "cpu"))
+    else:
+        bench.session.refilter()
+    until(lambda: len(bench.shown.frames) > before)
+    assert bench.shown.frames == list(range(before + 1)), "numbers go on"
+    assert bench.source.next == before, "no frame was read for it"
+    if change == "model":
+        assert bench.state.model_name == "large"
+    if held == "paused":
+        bench.session.sources.pause(False)
+        bench.flow(1)
+        assert bench.shown.frames == list(range(before + 2))
+
+
+def test_flowing_frames_are_not_seen_twice(benches) -> None:
+    bench = benches()
+    bench.engines[None] = TunableBackend
+    bench.start()
+    bench.flow(2)
+    bench.session.set_thresholds(0.7, 0.45)
+    until(lambda: bench.built[0].tuned == (0.7, 0.45))
+    bench.flow(2)
+    assert bench.shown.frames == [0, 1, 2, 3]

@@ -41,6 +41,12 @@ def test_neighbouring_classes_differ() -> None:
             assert off.max() > 35, (class_id, other)
 
 
+def test_each_of_96_classes_has_a_colour_of_its_own() -> None:
+    colours = np.array([colour_of(class_id) for class_id in range(96)], float)
+    apart = np.linalg.norm(colours[:, None] - colours[None], axis=-1) + 1e9 * np.eye(96)
+    assert apart.min() > 15
+
+
 def test_text_stands_out_on_its_colour() -> None:
     assert text_colour_on((255, 255, 0)) == (0, 0, 0)
     assert text_colour_on((0, 0, 128)) == (255, 255, 255)

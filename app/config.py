@@ -67,6 +67,9 @@ from .options import (
     WebhookOptions as WebhookOptions,
 )
 from .options import (
+    check_types,
+)
+from .options import (
     check_values as check_values,
 )
 from .options import (
@@ -479,7 +482,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
         data = _split_scores(data)
     except ConfigError as fault:
         raise ConfigError(f"--config {path}: {fault}") from fault
-    _check_types(data, Config, f"--config {path}: ")
+    check_types(data, Config, f"--config {path}: ")
     for name in data.keys() & TABLES.keys():
         given = data[name]
         if isinstance(given, dict):
@@ -489,7 +492,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
                     "--config %s, [%s]: %s does nothing any more; its place is taken by %s",
                     *(path, name, key_name, _WITHDRAWN[name][key_name]),
                 )
-        _check_types(given, TABLES[name], f"--config {path}, [{name}]: ")
+        check_types(given, TABLES[name], f"--config {path}, [{name}]: ")
     return data
 
 
@@ -497,34 +500,3 @@ def read_config_file(path: Path) -> dict[str, Any]:
 _WITHDRAWN = {
     "events": {"appear_frames": "confirm_score in [track]", "gone_s": "lost_s in [track]"},
 }
-
-
-_TYPES: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "bool": bool}
-_LISTS: dict[str, tuple[type, str]] = {
-    "list[str]": (str, "texts"),
-    "tuple[str, ...]": (str, "texts"),
-    "tuple[int, ...]": (int, "whole numbers"),
-    "tuple[Table, ...]": (dict, "tables, each headed by its name in double brackets"),
-}
-
-
-def _check_types(data: Mapping[str, Any], kind: type, where: str) -> None:
-    """Raise ConfigError for a key that ``kind`` does not have, or a value of another type."""
-    known = {each.name: each for each in fields(kind)}
-    for name, value in data.items():
-        if name not in known:
-            meant = nearest(name, known) or f"known are: {', '.join(known)}"
-            raise ConfigError(f"{where}{name!r} is not a setting; {meant}")
-        wanted = str(known[name].type).removesuffix(" | None")
-        if wanted in _LISTS:
-            member, word = _LISTS[wanted]
-            fits = isinstance(value, list) and all(type(each) is member for each in value)
-            wanted = f"list of {word}"
-        elif "table" in known[name].metadata:
-            fits, wanted = isinstance(value, dict), "table"
-        else:
-            wanted = wanted if wanted in _TYPES else "str"  # choices are texts
-            fits = isinstance(value, _TYPES.get(wanted, str))
-            fits = fits and (wanted == "bool" or not isinstance(value, bool))
-        if not fits:
-            raise ConfigError(f"{where}{name} must be a {wanted}, is {value!r}")

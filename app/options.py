@@ -400,3 +400,34 @@ def nearest(word: str, known: Collection[str]) -> str:
     """The known word that was probably meant, as the second half of a message; "": none is near."""
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {close[0]!r}?" if close else ""
+
+
+_TYPES: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "bool": bool}
+_LISTS: dict[str, tuple[type, str]] = {
+    "list[str]": (str, "texts"),
+    "tuple[str, ...]": (str, "texts"),
+    "tuple[int, ...]": (int, "whole numbers"),
+    "tuple[Table, ...]": (dict, "tables, each headed by its name in double brackets"),
+}
+
+
+def check_types(data: Mapping[str, Any], kind: type, where: str) -> None:
+    """Raise ConfigError for a key that ``kind`` does not have, or a value of another type."""
+    known = {each.name: each for each in fields(kind)}
+    for name, value in data.items():
+        if name not in known:
+            meant = nearest(name, known) or f"known are: {', '.join(known)}"
+            raise ConfigError(f"{where}{name!r} is not a setting; {meant}")
+        wanted = str(known[name].type).removesuffix(" | None")
+        if wanted in _LISTS:
+            member, word = _LISTS[wanted]
+            fits = isinstance(value, list) and all(type(each) is member for each in value)
+            wanted = f"list of {word}"
+        elif "table" in known[name].metadata:
+            fits, wanted = isinstance(value, dict), "table"
+        else:
+            wanted = wanted if wanted in _TYPES else "str"  # choices are texts
+            fits = isinstance(value, _TYPES.get(wanted, str))
+            fits = fits and (wanted == "bool" or not isinstance(value, bool))
+        if not fits:
+            raise ConfigError(f"{where}{name} must be a {wanted}, is {value!r}")

@@ -255,7 +255,9 @@ __device__ inline void finish(const Conv& c, const Part<M, N>& part, const float
 #ifdef HALF_IN
 // 16 bytes to shared memory, on their way until `arrived`; zeros where there is nothing real.
 __device__ inline void copy16(void* to, const void* from, bool real) {
-#if __CUDA_ARCH__ >= 800 && !defined(CUDASIM)
+#ifdef CUDASIM
+    __pipeline_memcpy_async(to, from, 16, real ? 0 : 16);
+#elif __CUDA_ARCH__ >= 800
     unsigned shared = static_cast<unsigned>(__cvta_generic_to_shared(to));
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(from),
                  "r"(real ? 16 : 0));
@@ -266,14 +268,18 @@ __device__ inline void copy16(void* to, const void* from, bool real) {
 }
 // All copies since the last call are one stage.
 __device__ inline void staged() {
-#if __CUDA_ARCH__ >= 800 && !defined(CUDASIM)
+#ifdef CUDASIM
+    __pipeline_commit();
+#elif __CUDA_ARCH__ >= 800
     asm volatile("cp.async.commit_group;");
 #endif
 }
 // Waits for all stages of this thread but the last `LEFT`.
 template <int LEFT>
 __device__ inline void arrived() {
-#if __CUDA_ARCH__ >= 800 && !defined(CUDASIM)
+#ifdef CUDASIM
+    __pipeline_wait_prior(LEFT);
+#elif __CUDA_ARCH__ >= 800
     asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
 #endif
 }

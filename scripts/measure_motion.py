@@ -15,7 +15,6 @@ import argparse
 import datetime
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from app.analytics.what_if import compare
+from app.ops.machine import device
 
 WH, RATE, SECONDS, GOP = (1920, 1080), 15, 300, 30
 EMPTY_S, STAY_S, STARTS_S = 5, 16, (60, 200)
@@ -141,7 +141,7 @@ def main() -> int:
             }
             print(f"{mode:20} {figures[mode]}")
     if args.json:
-        about = {"date": datetime.date.today().isoformat(), "cpu": platform.processor()}
+        about = {"date": datetime.date.today().isoformat(), "device": device()}
         args.json.write_text(json.dumps({**about, "rounds": args.rounds, **figures}, indent=1))
     return 0
 

@@ -29,6 +29,7 @@ _COLOURS = {  # role: dark, light
     QPalette.ColorRole.Dark: ("#151618", "#a9aab0"),
     QPalette.ColorRole.Shadow: ("#0b0b0c", "#77787f"),
 }
+_STYLED = "kestrel_styled"  # property of the application: the style is chosen once
 _FADED = (QPalette.ColorRole.WindowText, QPalette.ColorRole.Text, QPalette.ColorRole.ButtonText)
 
 
@@ -54,7 +55,9 @@ class Theme:
         self._system_dark = _looks_dark(app.palette())
         self._choice = "system"
         self.is_dark = self._system_dark
-        app.setStyle("Fusion")
+        if app.property(_STYLED) is None:
+            app.setStyle("Fusion")
+            app.setProperty(_STYLED, True)
         self._portal = follow_desktop(self.system_wants)
 
     def choose(self, choice: str) -> None:
@@ -69,8 +72,12 @@ class Theme:
 
     def _apply(self) -> None:
         self.is_dark = self._system_dark if self._choice == "system" else self._choice == "dark"
-        self._app.setPalette(palette(dark=self.is_dark))
-        self._app.setStyleSheet(_sheet(dark=self.is_dark))
+        # Both make Qt style every widget of the process anew, which is slow, and has crashed in Qt
+        # where widgets of a window before were still waiting to be deleted.
+        sheet = _sheet(dark=self.is_dark)
+        if self._app.styleSheet() != sheet:
+            self._app.setPalette(palette(dark=self.is_dark))
+            self._app.setStyleSheet(sheet)
         self._changed()
 
 

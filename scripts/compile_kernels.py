@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from app.core.errors import KestrelError
 from app.cuda.kernels import CACHE_ENV, KERNEL_DIR, VARIANTS, cubin_for, find_compiler
-from scripts.kernel_table import LIMITS, TABLE, Kernel, read_cubin, write_table
+from scripts.kernel_table import LIMITS, TABLE, read_cubin, write_table
 
 
 def main() -> int:
@@ -47,31 +47,33 @@ def main() -> int:
     if args.table:
         capabilities = [(int(arch[3:-1]), int(arch[-1])) for arch in LIMITS]
     try:
-        kernels = compile_kernels(capabilities)
+        compiled = compile_kernels(capabilities)
     except KestrelError as error:
         print(f"compile_kernels: {error}", file=sys.stderr)
         return error.exit_code
     if args.table:
         compiler = find_compiler()
         assert compiler is not None
+        kernels = [kernel for each in compiled for kernel in read_cubin(*each)]
         write_table(TABLE, compiler.version, kernels)
     print(f"{len(list(args.folder.glob('*.cubin')))} compiled kernels in {args.folder}")
     return 0
 
 
-def compile_kernels(capabilities: Sequence[tuple[int, int]]) -> list[Kernel]:
+Compiled = tuple[bytes, str, tuple[str, ...], str]  # cubin, file, variant, architecture
+
+
+def compile_kernels(capabilities: Sequence[tuple[int, int]]) -> list[Compiled]:
     """All variants of all kernels, into the cache, several at once. Raises DeviceError."""
     jobs = [(n, d, c) for c in capabilities for n, variants in VARIANTS.items() for d in variants]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return [each for made in pool.map(lambda job: _compiled(*job), jobs) for each in made]
+        return list(pool.map(lambda job: _compiled(*job), jobs))
 
 
-def _compiled(name: str, defines: tuple[str, ...], capability: tuple[int, int]) -> list[Kernel]:
-    """The kernels of one file; their cubin is in the folder then."""
-    arch = "sm_{}{}".format(*capability)
+def _compiled(name: str, defines: tuple[str, ...], capability: tuple[int, int]) -> Compiled:
     source = (KERNEL_DIR / f"{name}.cu").read_text()
     cubin = cubin_for(name, source, defines, capability)
-    return read_cubin(cubin, name, defines, arch) if arch in LIMITS else []
+    return cubin, name, defines, "sm_{}{}".format(*capability)
 
 
 if __name__ == "__main__":

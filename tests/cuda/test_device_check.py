@@ -213,7 +213,7 @@ def test_the_command_from_end_to_end(device, tmp_path):
     for name in ("import", "parity", "ncu"):
         assert stages[name]["status"] == "done", (stages[name], done.stderr)
     assert len(set(stages["import"]["figures"]["boxes"].values())) == 1
-    assert stages["parity"]["figures"]["tests"] == {"passed": 1}
+    assert set(stages["parity"]["figures"]["tests"]) == {"passed"}
     assert stages["memcheck"]["figures"]["errors"] == 0
     assert stages["ncu"]["figures"]["kernels"] == [{"kernel": "conv(int)", "ns": 1234.0}]
     small = [path.stat().st_size for path in (tmp_path / "results").iterdir()]

@@ -20,8 +20,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, overload
 
 from .analytics.tracker import Tracker as Tracker
-from .analytics.zones import Line as Line
-from .analytics.zones import Zone as Zone
+from .analytics.zones import Line as Line, Zone as Zone
 from .config import Config, Engine, Precision, make_config
 from .core.detections import Detections, Result, label_of
 from .core.errors import (

@@ -17,71 +17,30 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from .core.errors import ConfigError
-from .core.filters import MOST as MOST_BOXES
-from .core.filters import split_score
+from .core.filters import MOST as MOST_BOXES, split_score
 from .core.interfaces import EngineKind
 from .core.masks import MaskForm
 from .options import (
     EVERY as EVERY,
-)
-from .options import (
     MOST as MOST,
-)
-from .options import (
     ClipOptions as ClipOptions,
-)
-from .options import (
     EventOptions as EventOptions,
-)
-from .options import (
     HttpOptions as HttpOptions,
-)
-from .options import (
     Key as Key,
-)
-from .options import (
     MotionOptions as MotionOptions,
-)
-from .options import (
     MqttOptions as MqttOptions,
-)
-from .options import (
     NamedSource as NamedSource,
-)
-from .options import (
     NotifyOptions as NotifyOptions,
-)
-from .options import (
     RecordOptions as RecordOptions,
-)
-from .options import (
     StoreOptions as StoreOptions,
-)
-from .options import (
     Table as Table,
-)
-from .options import (
     TrackOptions as TrackOptions,
-)
-from .options import (
     WebhookOptions as WebhookOptions,
-)
-from .options import (
     check_types,
-)
-from .options import (
     check_values as check_values,
-)
-from .options import (
     key as key,
-)
-from .options import (
     nearest as nearest,
-)
-from .options import (
     parse_sources as parse_sources,
-)
-from .options import (
     subtable as subtable,
 )
 from .pipeline.degrade import parse_ladder

@@ -112,8 +112,10 @@ def load_gst() -> None:
 
     gi.require_version("Gst", "1.0")
     gi.require_version("GstApp", "1.0")
-    from gi.repository import Gst as gst  # noqa: N813
-    from gi.repository import GstApp  # noqa: F401 - gives appsink its methods
+    from gi.repository import (
+        Gst as gst,  # noqa: N813
+        GstApp,  # noqa: F401 - gives appsink its methods
+    )
 
     gst.init(None)
     Gst = gst

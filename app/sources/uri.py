@@ -24,8 +24,7 @@ from .diagnose import REFUSED, missing_file, missing_sample, port_fault
 from .ffmpeg import FfmpegSource
 from .gstreamer import csi_pipeline, gst_command
 from .http_pictures import HttpSource
-from .images import FolderSource, absolute, find, split_loop
-from .images import is_there as _is_there
+from .images import FolderSource, absolute, find, is_there as _is_there, split_loop
 from .motion_gate import MotionGate
 from .packets import TakesPackets
 from .pattern import PatternOptions, PatternSource

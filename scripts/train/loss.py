@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
-from torch.nn.functional import smooth_l1_loss
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy, smooth_l1_loss
 
 from scripts.train.data import Labels
 from scripts.train.network import decode

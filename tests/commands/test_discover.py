@@ -18,8 +18,7 @@ import pytest
 from app.commands import discover as command
 from app.commands.cli import main, make_parser
 from app.core.errors import ConfigError
-from app.sources import camera as v4l2
-from app.sources import onvif
+from app.sources import camera as v4l2, onvif
 from app.sources.onvif import OnvifLogin
 from app.sources.uri import make_source
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from app.core.frame import BT601, Colour, Frame, PixelFormat, bgr_pixels, planes
 from tests.colours import COLOURS, YUV_FORMATS, bgr_by_definition, packed, yuv_frame, yuv_of

@@ -51,8 +51,7 @@ def test_tensorrt_takes_part_once_its_engine_is_built(device, words, monkeypatch
 
     monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt.make(11))
     from app.config import Config
-    from app.cuda import ort as ort_gpu
-    from app.cuda import ort_providers
+    from app.cuda import ort as ort_gpu, ort_providers
     from app.cuda.context import find_gpu
     from app.cuda.ort import tensorrt_cache
     from app.models.store import locate

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from scripts.device import __main__ as check
-from scripts.device import batches, measure
+from scripts.device import __main__ as check, batches, measure
 from scripts.device.kernels import FRAME_BYTES, OUT_BYTES, read_bytes
 from scripts.device.table import table
 from tests.blob_detector import save_blob_detector

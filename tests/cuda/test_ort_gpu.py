@@ -13,8 +13,7 @@ import pytest
 
 from app.commands.cli import main
 from app.core.errors import DeviceError
-from app.cuda import ort as ort_gpu
-from app.cuda import ort_providers
+from app.cuda import ort as ort_gpu, ort_providers
 from app.cuda.backend import CudaBackend
 from app.cuda.ort import OrtEngine, OrtSlotNetwork
 from app.inference.cpu import CpuBackend

@@ -10,8 +10,7 @@ from PyQt5.QtCore import Qt
 from PyQt5.QtGui import QColor
 from PyQt5.QtWidgets import QApplication
 
-from app.gui import instruments as module
-from app.gui import texts
+from app.gui import instruments as module, texts
 from app.gui.instruments import Instruments, counts_of
 from app.session.state import Figures, MachineLoad
 from tests.gui.kit import RUNNING

@@ -8,8 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from app.core.frame import BT601, Colour, Frame, PixelFormat, bgr_pixels
 from app.core.letterbox import place

@@ -5,8 +5,7 @@ import re
 from typing import get_args
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from app.core.errors import ModelError
 from app.core.letterbox import Align, Resize

@@ -6,8 +6,7 @@ import threading
 from collections import Counter
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from app.core.frame import Frame
 from app.pipeline.handoff import Handoff, Policy, SingleWaiterCondition

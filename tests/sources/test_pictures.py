@@ -8,8 +8,7 @@ import time
 import cv2
 import pytest
 from clip_maker import picture
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from app.core.errors import SourceError
 from app.sources.pictures import MOST_BYTES, PictureCutter

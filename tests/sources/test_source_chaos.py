@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from fake_clock import FakeClock
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from app.core.errors import ConfigError, SourceError
 from app.core.frame import bgr_pixels

@@ -8,8 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from fake_clock import FakeClock
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from app.core.errors import SourceEnded
 from app.sources.pattern import PatternOptions, PatternSource

@@ -9,8 +9,7 @@ from scripts.bench_peers.plain import frames_of
 
 def run(clip: str, model: Model, *, compiled: bool) -> Run:
     """Eager, or through torch.compile with CUDA graphs."""
-    from scripts.device.contestants import NotHere as Missing
-    from scripts.device.contestants import torch_boxes
+    from scripts.device.contestants import NotHere as Missing, torch_boxes
 
     clock, found = Clock(), []
     try:

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from app.sinks.mqtt_spool import RETRY_S, SAVE_AFTER_S, Spool, SpooledMessage
 

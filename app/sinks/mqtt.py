@@ -39,8 +39,8 @@ from ..core.text import foreign
 from ..core.tls import client_context, untrusted
 from .events import EventMessage
 from .json_lines import ResultEncoder
-from .mqtt_spool import Spool
 from .objects import topic_part
+from .spool import Spool
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ ROOMS: dict[str, set[str]] = {
     "sinks": BASE,
     "analytics": {"core", "config"},
     "ops": BASE,
-    "fleet": BASE | {"models", "ops", "sinks"},
+    "fleet": BASE | {"analytics", "models", "ops", "sinks"},
     "session": BASE | {"ops"},
     "gui": {"core", "session", "ops"},
     "runtime": BASE | LEAVES | {"fleet", "session", "gui"},

@@ -97,10 +97,11 @@ async def make_streams(js: JetStreamContext) -> None:
 class EventPublisher:
     """What a node tells of its cameras. ``sink`` gives each camera's; ``run`` sends.
 
-    ``lease_of``: the number of the lease under which this node runs a camera, the last one while it
-    is cut off; 0: it never held one. ``states``: by camera, what its state message is to say.
-    ``snapshots``: the folder of the pictures that events name. The spool keeps at most ``spool_mb``
-    on the disk; beyond, the oldest is dropped and counted.
+    ``lease_of``: the number of the lease under which this node runs a camera. While it holds none,
+    as when it is cut off, events have the number of its last one, which the store judges.
+    ``states``: by camera, what its state message is to say. ``snapshots``: the folder of the
+    pictures that events name. The spool keeps at most ``spool_mb`` on the disk; beyond, the oldest
+    is dropped and counted.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class EventPublisher:
         spool: Path,
         meter: OutputMeter,
         *,
-        lease_of: Callable[[str], int],
+        lease_of: Callable[[str], int | None],
         states: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
         snapshots: Path | None = None,
         spool_mb: float = 64.0,
@@ -127,6 +128,7 @@ class EventPublisher:
         self._spool.open()
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._leases: dict[str, int] = {}
         self._told: dict[str, tuple[str, float]] = {}  # by camera: its state, and when
         self._due: dict[tuple[str, str], float] = {}  # camera and snapshot: when to send it
 
@@ -136,7 +138,8 @@ class EventPublisher:
 
     def put(self, camera: str, event: Event) -> None:
         """Any thread; never waits."""
-        event = replace(event, node=self.node, lease=self._lease_of(camera))
+        lease = self._leases[camera] = self._lease_of(camera) or self._leases.get(camera, 0)
+        event = replace(event, node=self.node, lease=lease)
         self._spool.append(f"{EVENT_SUBJECT}.{camera}", quoted(event.as_json()))
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has been closed

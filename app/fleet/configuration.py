@@ -27,12 +27,12 @@ from nats.js.errors import KeyNotFoundError, NoKeysError
 from nats.js.kv import KeyValue
 
 from ..analytics.analytics import AnalyticsOptions
+from ..config import nearest, parse_sources
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError
 from ..core.filters import Filters
 from ..core.package import pip_install
 from ..models.cache import write_whole
-from ..options import nearest, parse_sources
 from .connection import CAMERAS, Link, bucket
 from .events import FAULTS, TICK_S
 

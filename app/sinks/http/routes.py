@@ -257,6 +257,7 @@ class Routes:
         instruments: Callable[[str], Mapping[str, Any]],
         stream_fps: float,
         reviews: bool = False,
+        fleet: bool = False,
     ) -> None:
         self._feeds, self._metrics = feeds, metrics
         self._health, self._instruments = health, instruments
@@ -265,6 +266,7 @@ class Routes:
         style = json.dumps({"palette": PALETTE, "hidden": REASONS, **people, **asdict(SCREEN)})
         page, zones = ((_HERE / n).read_text(encoding="utf-8") for n in ("page.html", "zones.js"))
         link = '<a data-path="/review">review</a>' * reviews
+        link += '<a data-path="/fleet">fleet</a>' * fleet
         page = page.replace("__REVIEW__", link)
         self._page = page.replace("__STYLE__", style).replace("__ZONES__", zones)
 

@@ -30,6 +30,7 @@ from ..adapters import instruments
 from ..objects import ObjectTally
 from ..store import EventStore
 from .filters import FilterRoutes
+from .fleet import FleetRoutes, FleetSource
 from .login import LOOKS_ONLY, Login, asks_for_page, login_page, token_of_form
 from .metrics import Metrics
 from .review import Review
@@ -269,7 +270,9 @@ class HttpService:
         shapes: LiveShapes | None = None,
         filters: LiveFilters | None = None,
         store: EventStore | None = None,
+        fleet: FleetSource | None = None,
     ) -> None:
+        """Without ``names`` there is the page of the ``fleet`` alone."""
         self._address, self._options, self._outputs = address, options, outputs
         self._stats, self._engine = _Held(stats), engine
         self._feeds = {name: ResultFeed(meter, jpeg_quality=options.jpeg_quality) for name in names}
@@ -277,6 +280,8 @@ class HttpService:
         self._shapes, self._filters = shapes, filters
         self._tallies = {} if tallies is None else tallies
         self._review = None if store is None else Review(store)
+        live, reviews = bool(self._feeds), store is not None
+        self._fleet = None if fleet is None else FleetRoutes(fleet, reviews=reviews, live=live)
         self._began_s = monotonic()
         self._tls = server_context(options.cert_file, options.key_file)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
@@ -357,8 +362,14 @@ class HttpService:
         self._loop.set_exception_handler(lambda _, what: guard.tell("", _fault_in(what)))
         app = web.Application(middlewares=[guard.middleware()], client_max_size=MAX_REQUEST_BYTES)
         app.on_response_prepare.append(guard.add_headers)
-        routes.add_to(app)
-        ZoneRoutes(self._shapes, routes.name_of).add_to(app)
+        if self._feeds:
+            routes.add_to(app)
+            ZoneRoutes(self._shapes, routes.name_of).add_to(app)
+        else:
+            app.router.add_get("/", _to_fleet)
+            app.router.add_get("/healthz", _is_up)
+        if self._fleet is not None:
+            self._fleet.add_to(app)
         if self._filters is not None:
             FilterRoutes(self._filters, routes.name_of).add_to(app)
         app.router.add_get("/events", self.events.events, allow_head=False)
@@ -410,6 +421,7 @@ class HttpService:
             instruments=self._instruments,
             stream_fps=self._options.stream_fps,
             reviews=self._review is not None,
+            fleet=self._fleet is not None,
         )
 
     @property
@@ -454,6 +466,14 @@ class HttpService:
             outputs=self._outputs,
             sources={name: each.status for name, each in stats.sources.items()},
         )
+
+
+async def _to_fleet(request: web.Request) -> web.Response:
+    return web.Response(status=302, headers={"Location": "/fleet"})
+
+
+async def _is_up(request: web.Request) -> web.Response:
+    return web.json_response({"status": "ok", "reasons": [], "warnings": []})
 
 
 def server_context(cert_file: str | None, key_file: str | None) -> ssl.SSLContext | None:

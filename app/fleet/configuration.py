@@ -1,10 +1,10 @@
-"""The fleet's cameras in a bucket with history, their secrets sealed, and a node's copy on disk.
+"""The fleet's cameras in a bucket with history, and their passwords, sealed for the nodes.
 
 A camera's entry is a JSON object: ``uri`` as in ``--source``; ``labels``, ``node``, ``only`` and
-``readers`` for its place; ``zones``, ``lines``, ``masks``, ``rules`` and ``privacy``, arrays of
-what is a table each in the configuration file; ``filter``, one such table. A URI that holds a
-password is there masked; whole it is in a bucket of its own, sealed for each node (libsodium's
-sealed boxes: X25519 and XSalsa20-Poly1305), under the entry's ``secret``.
+``readers`` for its place; ``zones``, ``lines``, ``masks``, ``rules``, ``privacy`` and ``filters``,
+arrays of what is a table each in the configuration file. A URI that holds a password is there
+masked; whole it is in a bucket of its own, sealed for each node (libsodium's sealed boxes: X25519
+and XSalsa20-Poly1305), under the entry's ``secret``.
 """
 
 from __future__ import annotations
@@ -14,27 +14,30 @@ import base64
 import json
 import logging
 import os
+import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.errors import KeyNotFoundError, NoKeysError
+from nats.js.api import DeliverPolicy
+from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KeyValue
 
 from ..analytics.analytics import AnalyticsOptions
-from ..config import nearest, parse_sources
+from ..config import Config, nearest, parse_sources
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError
 from ..core.filters import Filters
 from ..core.package import pip_install
 from ..models.cache import write_whole
 from .connection import CAMERAS, Link, bucket
-from .events import FAULTS, TICK_S
+from .events import FAULTS, messages
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +51,11 @@ _TABLES = {  # of an entry, and its table in the configuration file
     "masks": "mask",
     "rules": "rule",
     "privacy": "privacy",
+    "filters": "filter",
 }
 _TYPES: dict[str, type] = {
     **{"uri": str, "node": str, "only": str, "secret": str, "readers": int, "labels": list},
-    **{"filter": dict, **dict.fromkeys(_TABLES, list)},
+    **dict.fromkeys(_TABLES, list),
 }
 Camera = Mapping[str, Any]
 
@@ -75,19 +79,33 @@ def check_camera(name: str, camera: Any) -> None:
             for kind in ("zone", "line", "mask", "rule")
         }
     )
-    Filters().changed(camera.get("filter", {}), f"camera {name}: filter")
+    for row in settings["filter"]:
+        Filters().changed(_without_source(row), f"camera {name}: filters")
 
 
 def settings_of(cameras: Mapping[str, Camera]) -> dict[str, Any]:
     """What these cameras are in a ``Config``: sources, zones, lines, masks, rules and filters."""
-    made: dict[str, list[Any]] = {kind: [] for kind in ("sources", *_TABLES.values(), "filter")}
+    made: dict[str, list[Any]] = {kind: [] for kind in ("sources", *_TABLES.values())}
     for name, camera in cameras.items():
         made["sources"].append(f"{name}={camera['uri']}")
         for key, kind in _TABLES.items():
             made[kind] += [{**row, "source": name} for row in camera.get(key, ())]
-        if camera.get("filter"):
-            made["filter"].append({**camera["filter"], "source": name})
     return {kind: tuple(rows) for kind, rows in made.items()}
+
+
+def cameras_of(config: Config) -> dict[str, dict[str, Any]]:
+    """The sources of a configuration as cameras; a table that names none is about each of them."""
+    named = parse_sources(config.sources)
+    if not named:
+        raise ConfigError('the file has no named sources; write sources = ["NAME=URI"]')
+    cameras: dict[str, dict[str, Any]] = {}
+    for name, uri in named:
+        camera = cameras[name] = {"uri": uri}
+        for key, kind in _TABLES.items():
+            rows = [row for row in getattr(config, kind) if row.get("source", name) == name]
+            if rows:
+                camera[key] = [_without_source(row) for row in rows]
+    return cameras
 
 
 def _without_source(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,7 +117,7 @@ class Revision:
     """One state of a camera's entry; ``camera`` None: it was deleted then."""
 
     number: int
-    time: datetime | None
+    time: datetime
     camera: dict[str, Any] | None
 
 
@@ -154,18 +172,43 @@ def _nacl() -> Any:
     return nacl.public
 
 
-async def entries(kv: KeyValue) -> dict[str, KeyValue.Entry]:
-    """The newest entry of each key, without deleted ones."""
-    found: dict[str, KeyValue.Entry] = {}
-    watcher: Any = await kv.watchall(ignore_deletes=True)
-    try:
-        while (entry := await watcher.updates(timeout=5.0)) is not None:
-            if not isinstance(entry, KeyValue.Entry):
-                break
-            found[entry.key] = entry
-    finally:
-        await watcher.stop()
-    return found
+class Entry(NamedTuple):
+    """A revision of a key; ``value`` None: it was deleted."""
+
+    value: str | None
+    revision: int
+    time: datetime
+
+    @classmethod
+    def of(cls, message: Msg) -> Entry:
+        """Of the bucket's stream."""
+        deleted = (message.headers or {}).get("KV-Operation") is not None
+        place = message.metadata
+        value = None if deleted else message.data.decode(errors="replace")
+        return cls(value, place.sequence.stream, place.timestamp)
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """Its JSON object; {} for anything else."""
+        with suppress(ValueError):
+            told = json.loads(self.value or "")
+            return told if isinstance(told, dict) else {}
+        return {}
+
+
+async def entries(js: JetStreamContext, name: str) -> dict[str, Entry]:
+    """The newest entry of each key of the bucket ``name``, without deleted ones."""
+    start = f"$KV.{name}."
+    found = {
+        each.subject.removeprefix(start): Entry.of(each)
+        for each in await messages(js, f"KV_{name}", f"{start}>")
+    }
+    return {key: found[key] for key in sorted(found) if found[key].value is not None}
+
+
+async def sequence(js: JetStreamContext, name: str) -> int:
+    """A number that changes when anything in the bucket does."""
+    return (await js.stream_info(f"KV_{name}")).state.last_seq
 
 
 class CameraBucket:
@@ -176,8 +219,8 @@ class CameraBucket:
 
     async def all(self) -> dict[str, dict[str, Any]]:
         """All cameras, addresses masked."""
-        found = await entries(await bucket(self._js, CAMERAS, history=HISTORY))
-        return {key: json.loads(entry.value or b"{}") for key, entry in sorted(found.items())}
+        await bucket(self._js, CAMERAS, history=HISTORY)
+        return {key: entry.table for key, entry in (await entries(self._js, CAMERAS)).items()}
 
     async def set(self, name: str, camera: Camera) -> int:
         """Add or replace a camera; the number of its revision. ``uri`` may hold a password."""
@@ -211,19 +254,16 @@ class CameraBucket:
 
     async def history(self, name: str) -> list[Revision]:
         """Oldest first."""
-        kv = await bucket(self._js, CAMERAS, history=HISTORY)
-        try:
-            found = await kv.history(name)
-        except NoKeysError:
-            raise ConfigError(f"there has been no camera {name!r}") from None
-        return [
-            Revision(
-                entry.revision or 0,
-                _time(entry),
-                None if entry.operation else json.loads(entry.value or b"{}"),
-            )
-            for entry in found
-        ]
+        await bucket(self._js, CAMERAS, history=HISTORY)
+        if not re.fullmatch(r"[\w-]+", name, re.ASCII):
+            raise ConfigError(f"{name!r} is no name of a camera")
+        found = await messages(
+            self._js, f"KV_{CAMERAS}", f"$KV.{CAMERAS}.{name}", policy=DeliverPolicy.ALL
+        )
+        if not found:
+            raise ConfigError(f"there has been no camera {name!r}")
+        past = map(Entry.of, found)
+        return [Revision(e.revision, e.time, e.table if e.value else None) for e in past]
 
     async def revert(self, name: str, number: int | None = None) -> int:
         """Make an earlier revision, by default the one before, the newest; its new number."""
@@ -239,7 +279,8 @@ class CameraBucket:
         return await kv.update(name, json.dumps(found.camera).encode(), last=past[-1].number)
 
     async def _seal(self, name: str, secret: str, uri: str) -> None:
-        keys = await entries(await bucket(self._js, KEYS))
+        await bucket(self._js, KEYS)
+        keys = await entries(self._js, KEYS)
         if not keys:
             raise ConfigError(
                 f"{name} has a password, and no node has told its key yet: start "
@@ -247,7 +288,7 @@ class CameraBucket:
             )
         sealed = await bucket(self._js, SECRETS)
         for node, entry in keys.items():
-            text = seal(uri, (entry.value or b"").decode())
+            text = seal(uri, entry.value or "")
             await sealed.put(f"{name}.{secret}.{node}", text.encode())
 
 
@@ -266,143 +307,77 @@ async def seal_for_new(link: Link, key: NodeKey) -> None:
     while True:
         try:
             await tell_key(link.js, SERVER_KEY, key)
-            kvs = await bucket(link.js, KEYS), await bucket(link.js, SECRETS)
-            if seen != (seen := await sequences(kvs)):
-                await _seal_all(*kvs, key)
+            kv = await bucket(link.js, SECRETS)
+            now = [await sequence(link.js, each) for each in (KEYS, SECRETS)]
+            if seen != now:
+                await _seal_all(link.js, kv, key)
+                seen = now
         except (*FAULTS, ConfigError) as error:
             log.debug("nothing sealed: %s", error)
-            seen = ()
         await asyncio.sleep(FOLLOW_S)
 
 
-async def _seal_all(key_kv: KeyValue, kv: KeyValue, key: NodeKey) -> None:
-    keys, sealed = await entries(key_kv), await entries(kv)
+async def _seal_all(js: JetStreamContext, kv: KeyValue, key: NodeKey) -> None:
+    keys, sealed = await entries(js, KEYS), await entries(js, SECRETS)
     for place, entry in sealed.items():
         start, _, reader = place.rpartition(".")
         for node, public in keys.items() if reader == SERVER_KEY else ():
             known = sealed.get(f"{start}.{node}")
-            if known is None or _is_older(known, public):
-                uri = key.unseal((entry.value or b"").decode())
-                await kv.put(f"{start}.{node}", seal(uri, (public.value or b"").decode()).encode())
+            if known is None or known.time < public.time:  # it has another key since
+                uri = key.unseal(entry.value or "")
+                await kv.put(f"{start}.{node}", seal(uri, public.value or "").encode())
 
 
-async def sequences(kvs: Iterable[KeyValue]) -> tuple[int, ...]:
-    """Numbers that change when anything in these buckets does."""
-    return tuple([(await kv.status()).stream_info.state.last_seq for kv in kvs])
+class SecretBook:
+    """The addresses that are sealed for this node; on disk in ``file``, sealed there, too.
 
-
-def _is_older(sealed: KeyValue.Entry, key: KeyValue.Entry) -> bool:
-    """Whether it was sealed before the node had this key."""
-    one, other = _time(sealed), _time(key)
-    return one is not None and other is not None and one < other
-
-
-def _time(entry: KeyValue.Entry) -> datetime | None:
-    created: Any = entry.created  # declared as a number, and a datetime from a watcher
-    return created if isinstance(created, datetime) else None
-
-
-@dataclass
-class CameraBook:
-    """A node's copy of all cameras, on disk in ``file``: it runs on with them without a server.
-
-    Secrets stay sealed there. ``held``: the cameras that this node ran last. ``key`` None: cameras
-    with a password cannot be run here.
+    So a node runs cameras with passwords also without its server. ``key`` None: none of them.
     """
 
-    node: str
-    file: Path
-    key: NodeKey | None = None
-    cameras: dict[str, dict[str, Any]] = field(default_factory=dict)
-    held: dict[str, int] = field(default_factory=dict)  # and the numbers of their leases
-    _sealed: dict[str, str] = field(default_factory=dict)  # by CAMERA.SECRET
-
-    def load(self) -> bool:
-        """What the last run knew; False: nothing."""
+    def __init__(self, node: str, file: Path, key: NodeKey | None) -> None:
+        self._node, self._file, self._key = node, file, key
+        self._sealed: dict[str, str] = {}  # by CAMERA.SECRET
         try:
-            told = json.loads(self.file.read_text("utf-8"))
-            self.cameras, self._sealed, self.held = told["cameras"], told["sealed"], told["held"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            if not isinstance(error, FileNotFoundError):
-                log.warning("the node's copy of the cameras, %s, is damaged", self.file)
-            return False
-        return True
+            told = json.loads(file.read_text("utf-8"))
+            self._sealed = {str(place): str(text) for place, text in told.items()}
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, AttributeError) as error:
+            log.warning("the node's sealed addresses, %s, are damaged: %s", file, error)
 
-    def camera(self, name: str) -> dict[str, Any]:
-        """With its whole address; raises ConfigError where this node cannot read it."""
-        camera = self.cameras[name]
+    def opened(self, name: str, camera: Camera) -> dict[str, Any]:
+        """The camera with its whole address; ConfigError where this node cannot read it (yet)."""
         if (secret := camera.get("secret")) is None:
             return dict(camera)
         sealed = self._sealed.get(f"{name}.{secret}")
-        if self.key is None or sealed is None:
+        if self._key is None or sealed is None:
             raise ConfigError(f"the address of camera {name} is not sealed for this node yet")
-        return {**_without_secret(camera), "uri": self.key.unseal(sealed)}
+        plain = {key: value for key, value in camera.items() if key != "secret"}
+        return {**plain, "uri": self._key.unseal(sealed)}
 
-    def note_held(self, held: Mapping[str, int]) -> None:
-        """Keep which cameras run here, and the numbers of their leases."""
-        if held != self.held:
-            self.held = dict(held)
-            self._save()
-
-    async def follow(self, link: Link, changed: Callable[[Iterable[str]], None]) -> None:
-        """Until cancelled: keep up with the buckets; ``changed`` gets the names that differ."""
-        seen: tuple[int, ...] = ()
-        while True:
-            with suppress(*FAULTS):
-                if self.key is not None and not seen:
-                    await tell_key(link.js, self.node, self.key)
-                kvs = [
-                    await bucket(link.js, CAMERAS, history=HISTORY),
-                    await bucket(link.js, SECRETS),
-                ]
-                now = await sequences(kvs)
-                if now != seen:
-                    await self._read(kvs[0], kvs[1], changed)
-                    seen = now
-            await asyncio.sleep(FOLLOW_S if seen else TICK_S)
-
-    async def _read(
-        self, kv: KeyValue, secret_kv: KeyValue, changed: Callable[[Iterable[str]], None]
-    ) -> None:
-        sealed = {
-            place.rpartition(".")[0]: (entry.value or b"").decode()
-            for place, entry in (await entries(secret_kv)).items()
-            if place.rpartition(".")[2] == self.node
-        }
-        cameras = {}
-        for name, entry in (await entries(kv)).items():
+    async def follow(self, link: Link) -> None:
+        """Until cancelled: tell the own key, and keep what others seal for it."""
+        seen = -1
+        while self._key is not None:
             try:
-                cameras[name] = json.loads(entry.value or b"{}")
-                check_camera(name, cameras[name])
-            except (ValueError, ConfigError) as error:
-                log.warning("%s in the fleet's configuration is left as it was: %s", name, error)
-                cameras.pop(name, None)
-                if name in self.cameras:
-                    cameras[name] = self.cameras[name]
-        differ = [
-            name
-            for name in sorted(cameras.keys() | self.cameras.keys())
-            if cameras.get(name) != self.cameras.get(name)
-            or _sealed_of(name, cameras, sealed) != _sealed_of(name, self.cameras, self._sealed)
-        ]
-        if differ or sealed != self._sealed:
-            self.cameras, self._sealed = cameras, sealed
-            self._save()
-        if differ:
-            changed(differ)
+                await bucket(link.js, SECRETS)
+                if seen != (now := await sequence(link.js, SECRETS)):
+                    await tell_key(link.js, self._node, self._key)
+                    await self._read(link.js)
+                    seen = now
+            except FAULTS as error:
+                log.debug("sealed addresses: %s", error)
+            await asyncio.sleep(FOLLOW_S)
 
-    def _save(self) -> None:
-        told = {"cameras": self.cameras, "sealed": self._sealed, "held": self.held}
-        try:
-            write_whole(self.file, json.dumps(told, indent=1).encode())
-            self.file.chmod(0o600)
-        except OSError as error:
-            log.warning("cannot keep the cameras in %s: %s", self.file, error.strerror or error)
-
-
-def _without_secret(camera: Camera) -> dict[str, Any]:
-    return {key: value for key, value in camera.items() if key != "secret"}
-
-
-def _sealed_of(name: str, cameras: Mapping[str, Camera], sealed: Mapping[str, str]) -> str | None:
-    return sealed.get(f"{name}.{cameras.get(name, {}).get('secret')}")
+    async def _read(self, js: JetStreamContext) -> None:
+        sealed = {
+            place.rpartition(".")[0]: entry.value or ""
+            for place, entry in (await entries(js, SECRETS)).items()
+            if place.rpartition(".")[2] == self._node
+        }
+        if sealed != self._sealed:
+            self._sealed = sealed
+            try:
+                write_whole(self._file, json.dumps(sealed, indent=1).encode())
+            except OSError as error:
+                log.warning("cannot keep %s: %s", self._file, error.strerror or error)

@@ -37,7 +37,7 @@ from ..core.frame import SourceInfo
 from ..core.stats import OutputMeter
 from ..models.cache import write_whole
 from ..sinks.json_lines import quoted
-from ..sinks.spool import Spool
+from ..sinks.spool import Spool, SpooledMessage
 from ..sinks.store import EventStore
 from .connection import EVENT_SUBJECT, EVENTS, STATE_SUBJECT, STATES, Link
 
@@ -94,6 +94,38 @@ async def make_streams(js: JetStreamContext) -> None:
             await js.update_stream(config)
 
 
+async def messages(
+    js: JetStreamContext,
+    stream: str,
+    subject: str,
+    *,
+    policy: DeliverPolicy = DeliverPolicy.LAST_PER_SUBJECT,
+    start: int | None = None,
+) -> list[Msg]:
+    """What a stream holds of a subject at this moment, by default the newest of each.
+
+    ``start``: the first number, with BY_START_SEQUENCE. The client's watchers are not asked for
+    this: they may say that there is no more before the first has come.
+    """
+    config = ConsumerConfig(
+        deliver_policy=policy,
+        opt_start_seq=start,
+        ack_policy=AckPolicy.NONE,
+        inactive_threshold=30.0,
+        mem_storage=True,
+    )
+    pulled = await js.pull_subscribe(subject, stream=stream, config=config)
+    try:
+        found: list[Msg] = []
+        count = (await pulled.consumer_info()).num_pending or 0
+        while len(found) < count:
+            found += await pulled.fetch(min(count - len(found), 500), timeout=FETCH_S)
+        return found
+    finally:
+        with suppress(*FAULTS):
+            await pulled.unsubscribe()
+
+
 class EventPublisher:
     """What a node tells of its cameras. ``sink`` gives each camera's; ``run`` sends.
 
@@ -129,6 +161,7 @@ class EventPublisher:
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._leases: dict[str, int] = {}
+        self._under_way: list[SpooledMessage] = []  # handed out, and not acknowledged yet
         self._told: dict[str, tuple[str, float]] = {}  # by camera: its state, and when
         self._due: dict[tuple[str, str], float] = {}  # camera and snapshot: when to send it
 
@@ -152,14 +185,13 @@ class EventPublisher:
     async def run(self, link: Link) -> None:
         """Send until cancelled; while the server is away the spool fills."""
         self._loop = asyncio.get_running_loop()
-        waiting: list[Any] = []
         next_state_s = 0.0
         while True:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), TICK_S)
             self._wake.clear()
             if link.client.is_connected:
-                await self._send(link.js, waiting)
+                await self._send(link.js)
             else:
                 self._away(nats.errors.ConnectionClosedError())
             await asyncio.to_thread(self._spool.save)
@@ -179,8 +211,9 @@ class EventPublisher:
             assert self._loop is not None
             self._due[camera, event.snapshot] = self._loop.time() + SNAPSHOT_S
 
-    async def _send(self, js: JetStreamContext, waiting: list[Any]) -> None:
-        """All that waits, in order; ``waiting`` keeps what was not acknowledged."""
+    async def _send(self, js: JetStreamContext) -> None:
+        """All that waits, in order."""
+        waiting = self._under_way
         while True:
             waiting += self._spool.hand_out(WINDOW - len(waiting))
             if not waiting:

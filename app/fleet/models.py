@@ -36,7 +36,7 @@ from ..models.importer import install
 from ..models.manifest import Model, read_manifest
 from ..models.store import digest_of, weights_fault
 from ..ops.selftest import SCORE, KnownAnswer, difference
-from .configuration import HISTORY, entries, sequences
+from .configuration import HISTORY, entries, sequence
 from .connection import MEMBERS, MODELS, Link, bucket
 from .events import FAULTS, TICK_S
 
@@ -82,20 +82,20 @@ async def push(link: Link, model: Model, found: Sequence[KnownAnswer]) -> int:
 
 async def pushed(link: Link) -> dict[str, dict[str, Any]]:
     """The newest revision of each model, by name, with its number under ``revision``."""
-    found = await entries(await bucket(link.js, ROLLOUT, history=HISTORY))
+    await bucket(link.js, ROLLOUT, history=HISTORY)
     return {
-        key.partition(".")[2]: {**json.loads(entry.value or b"{}"), "revision": entry.revision}
-        for key, entry in sorted(found.items())
+        key.partition(".")[2]: {**entry.table, "revision": entry.revision}
+        for key, entry in (await entries(link.js, ROLLOUT)).items()
         if key.startswith("model.")
     }
 
 
 async def states(link: Link) -> dict[str, dict[str, Any]]:
     """By node: name and revision of its model, ``state`` ("running", "failed") and ``why``."""
-    found = await entries(await bucket(link.js, ROLLOUT, history=HISTORY))
+    await bucket(link.js, ROLLOUT, history=HISTORY)
     return {
-        key.partition(".")[2]: json.loads(entry.value or b"{}")
-        for key, entry in sorted(found.items())
+        key.partition(".")[2]: entry.table
+        for key, entry in (await entries(link.js, ROLLOUT)).items()
         if key.startswith("have.")
     }
 
@@ -150,7 +150,10 @@ async def _given(kv: KeyValue, node: str, want: bytes, timeout_s: float) -> str 
 
 
 async def _members(link: Link) -> list[str]:
-    found = await entries(await bucket(link.js, MEMBERS))
+    try:
+        found = await entries(link.js, MEMBERS)
+    except NotFoundError:  # the bucket is for nodes to make
+        return []
     return sorted(key.removeprefix("node.") for key in found if key.startswith("node."))
 
 
@@ -233,11 +236,11 @@ class ModelAgent:
 
     async def follow(self, link: Link) -> None:
         """Until cancelled: do what ``want.NODE`` says, and report."""
-        seen: Sequence[int] = ()
+        seen = -1
         while True:
             try:
                 kv = await bucket(link.js, ROLLOUT, history=HISTORY)
-                if seen != (now := await sequences([kv])):
+                if seen != (now := await sequence(link.js, ROLLOUT)):
                     await self._look(link, kv)
                     seen = now
             except FAULTS as error:

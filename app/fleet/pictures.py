@@ -16,7 +16,7 @@ from time import monotonic, time
 from typing import Any, TypeVar
 
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.api import DeliverPolicy
 
 from ..core.detections import Result
 from ..core.errors import SinkError
@@ -24,7 +24,7 @@ from ..core.frame import bgr_pixels
 from ..sinks.drawing import draw_result
 from ..sinks.snapshots import bounded
 from ..sinks.video import encode_jpeg
-from .configuration import HISTORY, entries, sequences
+from .configuration import HISTORY, entries, sequence
 from .connection import (
     CAMERAS,
     EVENT_SUBJECT,
@@ -35,7 +35,7 @@ from .connection import (
     Link,
     bucket,
 )
-from .events import FAULTS, STATE_AGAIN_S, TICK_S, CameraSink
+from .events import FAULTS, STATE_AGAIN_S, TICK_S, CameraSink, messages
 
 log = logging.getLogger(__name__)
 
@@ -183,23 +183,14 @@ class FleetView:
             return []
         js = self._link.js
         last = (await js.stream_info(EVENTS)).state.last_seq
-        config = ConsumerConfig(
-            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-            opt_start_seq=max(1, last - LOOK_BACK),
-            ack_policy=AckPolicy.NONE,
-            inactive_threshold=30.0,
+        found = await messages(
+            js,
+            EVENTS,
+            f"{EVENT_SUBJECT}.{camera}",
+            policy=DeliverPolicy.BY_START_SEQUENCE,
+            start=max(1, last - LOOK_BACK),
         )
-        pulled = await js.pull_subscribe(f"{EVENT_SUBJECT}.{camera}", stream=EVENTS, config=config)
-        try:
-            found: list[Msg] = []
-            left = (await pulled.consumer_info()).num_pending or 0
-            while left > 0:
-                some = await pulled.fetch(min(left, 500), timeout=1.0)
-                left -= len(some)
-                found = [*found, *some][-MOST:]
-        finally:
-            await pulled.unsubscribe()
-        return [told for each in reversed(found) if (told := _object(each.data))]
+        return [told for each in reversed(found[-MOST:]) if (told := _object(each.data))]
 
     async def _follow(
         self, link: Link, stream: str, subject: str, saw: Callable[[Msg], None]
@@ -224,12 +215,12 @@ class FleetView:
             await asyncio.sleep(TICK_S)
 
     async def _follow_cameras(self, link: Link) -> None:
-        seen: tuple[int, ...] = ()
+        seen = -1
         while True:
             with suppress(*FAULTS):
-                kv = await bucket(link.js, CAMERAS, history=HISTORY)
-                if seen != (now := await sequences([kv])):
-                    self._defined, seen = set(await entries(kv)), now
+                await bucket(link.js, CAMERAS, history=HISTORY)
+                if seen != (now := await sequence(link.js, CAMERAS)):
+                    self._defined, seen = set(await entries(link.js, CAMERAS)), now
             await asyncio.sleep(FOLLOW_S)
 
     def _saw_state(self, message: Msg) -> None:

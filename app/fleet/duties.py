@@ -1,0 +1,147 @@
+"""What a node, and the machine that serves, do with the fleet's data; each is one task to run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..core.errors import ConfigError
+from ..core.stats import OutputMeter
+from ..models.manifest import Model
+from ..sinks.store import EventStore
+from .configuration import NodeKey, SecretBook, seal_for_new
+from .connection import Link
+from .events import FAULTS, TICK_S, CameraSink, Collector, EventPublisher, make_streams
+from .models import Find, ModelAgent
+from .pictures import FleetView, PictureServer
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 2.0  # before a duty that failed is begun again
+Part = TypeVar("Part")
+
+
+def node_key(folder: Path) -> NodeKey | None:
+    """The pair of keys of this machine; None, told in the log, where PyNaCl is absent."""
+    try:
+        return NodeKey(folder / "node.key")
+    except ConfigError as error:
+        log.warning("%s", error)
+        return None
+
+
+class NodeData:
+    """Of the node: spool, sealed addresses, models, and answers. All below ``folder``.
+
+    Results of a camera go into its ``sink``; ``secrets`` has whole addresses; ``models.current`` is
+    the manifest to run; ``view`` is for the node's page. For the arguments see EventPublisher and
+    ModelAgent.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        folder: Path,
+        *,
+        lease_of: Callable[[str], int | None],
+        states: Callable[[], Mapping[str, Mapping[str, Any]]],
+        find: Find,
+        change: Callable[[Model | None], None],
+        snapshots: Path | None = None,
+        store: EventStore | None = None,
+        spool_mb: float = 64.0,
+        version: str = "",
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.meter = OutputMeter("fleet")
+        self.events = EventPublisher(
+            node,
+            folder / "events.sqlite",
+            self.meter,
+            lease_of=lease_of,
+            states=states,
+            snapshots=snapshots,
+            spool_mb=spool_mb,
+        )
+        self.secrets = SecretBook(node, folder / "sealed.json", node_key(folder))
+        self.models = ModelAgent(node, folder / "models", find=find, change=change, version=version)
+        self.view = FleetView()
+        self._sinks: dict[str, CameraSink] = {}
+        self._pictures = PictureServer(node, self._sinks, snapshots=snapshots)
+        self._collector = None if store is None else _collector(store, f"store-{node}")
+
+    def sink(self, camera: str) -> CameraSink:
+        """For the results of a camera that this node runs from now on."""
+        self._sinks[camera] = self.events.sink(camera)
+        return self._sinks[camera]
+
+    def drop(self, camera: str) -> None:
+        """This node runs the camera no more."""
+        self._sinks.pop(camera, None)
+
+    async def run(self, link: Link) -> None:
+        """All of it until cancelled; what is away is tried again."""
+        await _lasting(
+            lambda: self.events.run(link),
+            lambda: self._pictures.run(link),
+            lambda: self.secrets.follow(link),
+            lambda: self.models.follow(link),
+            lambda: self.view.run(link),
+            *_of(self._collector, lambda collector: collector.run(link)),
+        )
+
+    def close(self) -> None:
+        """Keep what waits; after ``run`` has ended."""
+        self.events.close()
+
+
+class ServeData:
+    """Of ``fleet serve``: makes the streams, seals secrets for new nodes, fills the store."""
+
+    def __init__(self, folder: Path, *, store: EventStore | None = None) -> None:
+        self.view, self._key = FleetView(), node_key(folder)
+        self._collector = None if store is None else _collector(store, "store")
+
+    async def run(self, link: Link) -> None:
+        """All of it until cancelled."""
+        while True:
+            try:
+                await make_streams(link.js)
+                break
+            except FAULTS as error:
+                log.debug("the streams cannot be made yet: %s", error)
+                await asyncio.sleep(TICK_S)
+        await _lasting(
+            lambda: self.view.run(link),
+            *_of(self._collector, lambda collector: collector.run(link)),
+            *_of(self._key, lambda key: seal_for_new(link, key)),
+        )
+
+
+async def _lasting(*duties: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Until cancelled; an error of ours in one ends none of them."""
+
+    async def last(duty: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            try:
+                await duty()
+            except Exception as error:
+                log.error("fleet: internal error: %s: %s", type(error).__name__, error)
+                log.debug("internal error", exc_info=True)
+            await asyncio.sleep(AGAIN_S)
+
+    await asyncio.gather(*map(last, duties))
+
+
+def _of(
+    part: Part | None, duty: Callable[[Part], Coroutine[Any, Any, None]]
+) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+    return [] if part is None else [lambda: duty(part)]
+
+
+def _collector(store: EventStore, name: str) -> Collector:
+    snapshots = store.folder / "snapshots"
+    return Collector(store, OutputMeter("fleet"), snapshots=snapshots, name=name)

@@ -1,0 +1,133 @@
+"""A node and the serving machine with all their duties, and the commands beside them."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fleet.kit_data import Server, linked, needs_server, running, until
+
+pytest.importorskip("nats")
+
+from app.commands.fleet_data import add_parsers
+from app.config import StoreOptions
+from app.core.errors import ConfigError
+from app.core.stats import OutputMeter
+from app.fleet.duties import NodeData, ServeData
+from app.fleet.models import states
+from app.sinks.store import EventStore
+from app.sinks.store_read import EventQuery, StoreReader
+from tests.sinks.kit import CAMERA, LABELS, event
+
+pytestmark = needs_server
+CONFIG = """
+sources = ["door=pattern:", "yard=rtsp://10.0.0.9/stream"]
+[[zone]]
+name = "step"
+source = "door"
+points = [[0.1, 0.1], [0.5, 0.1], [0.5, 0.5]]
+[[filter]]
+classes = ["person"]
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path / "nats")
+    made.start()
+    yield made
+    made.kill()
+
+
+def test_a_node_and_the_serving_machine(server: Server, tmp_path: Path) -> None:
+    store = EventStore(StoreOptions(path=str(tmp_path / "store")), OutputMeter("store"), folders={})
+    store.start()
+    node = NodeData(
+        "a",
+        tmp_path / "a",
+        lease_of=lambda camera: 3,
+        states=lambda: {"door": {"state": "live"}},
+        find=lambda model: [],
+        change=lambda model: None,
+        version="1",
+    )
+    sink = node.sink("door")
+    sink.open(CAMERA, LABELS)
+    told = event("appear")
+
+    async def works() -> None:
+        serve = ServeData(tmp_path / "s", store=store)
+        async with (
+            linked(server, "a") as a,
+            linked(server, "s") as s,
+            running(node.run(a), serve.run(s)),
+        ):
+            sink.happened([told], ())
+            await asyncio.to_thread(command, server, "config", "set", "door", "pattern:")
+            await until(lambda: bool(StoreReader(store.folder).page(EventQuery()).events))
+            await until(lambda: node.view.cameras()[0].get("state") == "live")
+            while "a" not in await states(s):
+                await asyncio.sleep(0.05)
+        node.close()
+
+    asyncio.run(works())
+    store.stop()
+    (kept,) = StoreReader(store.folder).page(EventQuery(camera="door")).events
+    assert (kept["id"], kept["node"], kept["lease"]) == (told.id, "a", 3)
+
+
+def command(server: Server, *words: str) -> int:
+    """As `kestrel fleet WORDS`."""
+    parser = argparse.ArgumentParser()
+    add_parsers(parser.add_subparsers(required=True))
+    args = parser.parse_args([*words, "--server", server.url])
+    return int(args.func(args))
+
+
+def test_commands_of_cameras(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def up() -> None:
+        async with linked(server):
+            pass
+
+    def told(*words: str) -> str:
+        assert command(server, "config", *words) == 0
+        return capsys.readouterr().out
+
+    asyncio.run(up())
+    (tmp_path / "all.toml").write_text(CONFIG)
+    told("import", str(tmp_path / "all.toml"))
+    assert [line.split()[0] for line in told("list").splitlines()] == ["CAMERA", "door", "yard"]
+    door = json.loads(told("show", "door"))
+    assert door["zones"][0]["name"] == "step" and door["filters"] == [{"classes": ["person"]}]
+    assert "zones" not in json.loads(told("show", "yard"))
+    told("set", "door", "--label", "gpu", "--node", "a")
+    assert json.loads(told("show", "door")) == {**door, "labels": ["gpu"], "node": "a"}
+    told("revert", "door")
+    assert json.loads(told("show", "door")) == door
+    assert [line.split()[-2:] for line in told("history", "door").splitlines()][1:] == [
+        ["labels,", "node"],
+        ["labels,", "node"],
+    ]
+    told("delete", "yard")
+    with pytest.raises(ConfigError, match="door"):
+        told("show", "yard")
+    with pytest.raises(ConfigError, match="URI"):
+        told("set", "gate", "--label", "gpu")
+
+
+def test_commands_of_models(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    async def up() -> None:
+        async with linked(server):
+            pass
+
+    asyncio.run(up())
+    assert command(server, "models", "push", "kestrel_small") == 0
+    assert command(server, "models", "status") == 0
+    assert "kestrel_small" in capsys.readouterr().out.splitlines()[2]

@@ -12,14 +12,15 @@ from ..core.errors import ConfigError
 from ..core.stats import OutputMeter
 from ..models.manifest import Model
 from ..sinks.store import EventStore
-from .configuration import NodeKey, SecretBook, seal_for_new
-from .connection import Link
+from .configuration import HISTORY, KEYS, SECRETS, NodeKey, SecretBook, seal_for_new
+from .connection import CAMERAS, Link, bucket
 from .events import FAULTS, TICK_S, CameraSink, Collector, EventPublisher, make_streams
-from .models import Find, ModelAgent
+from .models import ROLLOUT, Find, ModelAgent, objects
 from .pictures import FleetView, PictureServer
 
 log = logging.getLogger(__name__)
 
+BUCKETS = ((CAMERAS, HISTORY), (KEYS, 1), (SECRETS, 1), (ROLLOUT, HISTORY))
 AGAIN_S = 2.0  # before a duty that failed is begun again
 Part = TypeVar("Part")
 
@@ -99,7 +100,7 @@ class NodeData:
 
 
 class ServeData:
-    """Of ``fleet serve``: makes the streams, seals secrets for new nodes, fills the store."""
+    """Of ``fleet serve``: makes what is absent, seals secrets for new nodes, fills the store."""
 
     def __init__(self, folder: Path, *, store: EventStore | None = None) -> None:
         self.view, self._key = FleetView(), node_key(folder)
@@ -110,6 +111,9 @@ class ServeData:
         while True:
             try:
                 await make_streams(link.js)
+                for name, history in BUCKETS:
+                    await bucket(link.js, name, history=history)
+                await objects(link.js)
                 break
             except FAULTS as error:
                 log.debug("the streams cannot be made yet: %s", error)

@@ -73,9 +73,9 @@ async def push(link: Link, model: Model, found: Sequence[KnownAnswer]) -> int:
             "manifest": plain.manifest.read_text("utf-8"),
             "known": [[one.class_id, one.score, list(one.box)] for one in found],
         }
-        objects = await _objects(link.js)
+        store = await objects(link.js)
         with plain.weights.open("rb") as file:
-            await objects.put(str(plain.spec.sha256), file)
+            await store.put(str(plain.spec.sha256), file)
     kv = await bucket(link.js, ROLLOUT, history=HISTORY)
     return await kv.put(f"model.{name}", json.dumps(told).encode())
 
@@ -164,7 +164,8 @@ async def _value(kv: KeyValue, key: str) -> bytes | None:
         return None
 
 
-async def _objects(js: JetStreamContext) -> ObjectStore:
+async def objects(js: JetStreamContext) -> ObjectStore:
+    """The weights, by their sha256."""
     try:
         return await js.object_store(MODELS)
     except (BucketNotFoundError, NotFoundError):
@@ -181,7 +182,7 @@ async def fetch(link: Link, told: Mapping[str, Any], folder: Path) -> Model:
         part = weights.with_name(f"{weights.name}.part")
         try:
             with part.open("wb") as out:
-                got = (await _objects(link.js)).get(sha256, writeinto=out)
+                got = (await objects(link.js)).get(sha256, writeinto=out)
                 await asyncio.wait_for(got, FETCH_S + int(told["bytes"]) / SLOWEST_BPS)
             seen = await asyncio.to_thread(digest_of, part, "sha256")
             if seen != sha256:

@@ -16,7 +16,6 @@ import pytest
 
 from tests.sinks.mqtt.broker import free_port
 
-nats = pytest.importorskip("nats", reason="nats-py is not installed (extra fleet)")
 BINARY = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or shutil.which(
     "nats-server"
 )

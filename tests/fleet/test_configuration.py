@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,14 +31,6 @@ PLAIN = {"uri": "pattern:", "zones": [ZONE], "filters": [{"classes": ["person"]}
 PASSWORD = "correct-horse"
 OTHER = "rtsp://root:battery-staple@10.0.0.5/stream"
 WITH_PASSWORD = {"uri": f"rtsp://root:{PASSWORD}@10.0.0.5/stream"}
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path / "nats")
-    made.start()
-    yield made
-    made.kill()
 
 
 def test_cameras_are_sources_zones_and_filters_of_a_run() -> None:

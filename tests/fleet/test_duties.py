@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,14 +33,6 @@ points = [[0.1, 0.1], [0.5, 0.1], [0.5, 0.5]]
 [[filter]]
 classes = ["person"]
 """
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path / "nats")
-    made.start()
-    yield made
-    made.kill()
 
 
 def test_a_node_and_the_serving_machine(server: Server, tmp_path: Path) -> None:

@@ -26,14 +26,6 @@ pytestmark = needs_server
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path / "nats")
-    made.start()
-    yield made
-    made.kill()
-
-
-@pytest.fixture
 def store(tmp_path: Path) -> Iterator[EventStore]:
     folder = tmp_path / "store"
     made = EventStore(

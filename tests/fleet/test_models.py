@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -24,14 +23,6 @@ from app.runtime.service import boxes_on, known_pixels
 
 MODEL = locate("kestrel_small")
 FOUND = [KnownAnswer(0, 0.9, (10.0, 20.0, 60.0, 120.0)), KnownAnswer(0, 0.31, (0, 0, 9, 9))]
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path / "nats")
-    made.start()
-    yield made
-    made.kill()
 
 
 class Node:
@@ -132,7 +123,7 @@ def test_a_node_that_fails_rolls_all_back(server: Server, tmp_path: Path, way: s
                 nodes["b"].broken = "no memory"
         names = ["a", "x" if way == "is silent" else "b", "c"]
         with pytest.raises(VerdictError, match=names[1]):
-            await roll_out(link, "kestrel_small", names, timeout_s=3.0)
+            await roll_out(link, "kestrel_small", names, timeout_s=1.5)
         await until(lambda: nodes["a"].runs == ["kestrel_small", None])
         assert nodes["b"].runs == [] and nodes["c"].runs == []
         assert "name" not in (await states(link))["a"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -27,14 +26,6 @@ from tests.sinks.kit import CAMERA, LABELS, event, found, result, textured
 
 pytestmark = needs_server
 SHOT = "door/shot_best.jpg"
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path / "nats")
-    made.start()
-    yield made
-    made.kill()
 
 
 class Fleet:

@@ -21,7 +21,7 @@ from ..core.frame import SourceInfo
 from ..core.interfaces import Analyser, BackendFactory, Canary, EngineKind, FrameSource, Sink
 from ..core.states import WORKING, SourceStatus
 from ..core.stats import Meter, PipelineStats
-from .capture import SourceGroup, StreamSpec
+from .capture import SourceGroup, SourceStream, StreamSpec
 from .degrade import DegradationPolicy
 from .engine import JOIN_S, EngineGroup, EngineSpec, EngineWorker
 from .handoff import Note, Policy, note_nothing
@@ -79,7 +79,6 @@ class Pipeline:
         self._sources = SourceGroup(
             specs, policy, meter=self._meter, stall_s=stall_s, on_fault=on_fault
         )
-        self._streams = self._sources.streams
         self._engines = engines = EngineGroup(
             self._sources,
             self._meter,
@@ -106,6 +105,25 @@ class Pipeline:
         """Ask for an orderly end; frames in flight are still delivered."""
         self._stop.set()
         self._sources.stop()
+
+    @property
+    def _streams(self) -> list[SourceStream]:
+        return self._sources.streams
+
+    def add(self, spec: StreamSpec) -> SourceStream:
+        """Start another source while the run goes on, beside the first one. Any thread."""
+        return self._engines.add(spec)
+
+    def remove(self, stream: SourceStream) -> None:
+        """End a source that was added; what it gave is delivered, then its sinks are closed.
+
+        Returns at once; ``has`` says when it is done. Any thread.
+        """
+        self._sources.leave(stream)
+
+    def has(self, stream: SourceStream) -> bool:
+        """Whether it is part of the run, with open sinks."""
+        return stream in self._streams
 
     def finish(self) -> None:
         """No more frames will come: what waits is delivered, and then the run is over."""

@@ -303,13 +303,15 @@ class SourceGroup:
         meter: Meter,
         stall_s: float,
         on_fault: OnFault | None = None,
+        grows: bool = False,
     ) -> None:
         self._stall_s, self._total, self._on_fault = stall_s, meter, on_fault
         self.error: BaseException | None = None
         self._gate, self._opened = SingleWaiterCondition(), threading.Event()
         self.wake = self._gate.wake  # a slot has become ready, or a stop was asked for; any thread
         self._policy, self._lock = policy, threading.Lock()
-        alone = len(specs) == 1
+        self._grows = grows
+        alone = len(specs) == 1 and not grows
         # both are replaced, never changed: any thread may go through them
         self.by_number: dict[int, SourceStream] = {
             number: self._stream(spec, number, meter if alone else meter.lane())
@@ -411,7 +413,7 @@ class SourceGroup:
 
     def _stirs(self, frames: int) -> bool:
         """With the lock held."""
-        if len(self.by_number) == 1:
+        if len(self.by_number) == 1 and not self._grows:
             return self.streams[0].handoff.stirs
         waiting = sum(stream.handoff.first is not None for stream in self.streams)
         flowing = sum(stream.flows for stream in self.streams)
@@ -458,8 +460,9 @@ class SourceGroup:
                 )
 
     def _source_failed(self, stream: SourceStream, error: BaseException) -> None:
-        self.error = self.error or error
-        if len(self.streams) > 1:
+        if not self._grows:  # there it is no end of the run
+            self.error = self.error or error
+        if len(self.streams) > 1 or self._grows:
             log.error("source %s has failed, the others go on: %s", stream.name, error)
 
     def join(self, timeout_s: float) -> None:

@@ -39,7 +39,8 @@ class Pipeline:
     ``swap_source`` and ``swap_engine`` change what runs, ``tune`` its limits; from any thread.
     ``source`` and ``make_backend`` may be None, and are then swapped in. With ``stays`` the run
     goes on when an engine fails, and waits for another. ``on_fault`` hears of the faults of sinks,
-    which then are no end of the run. ``thresholds``: see EngineSpec; ``filter`` is the source's.
+    which then are no end of the run. ``grows``: sources are added. ``thresholds``: see EngineSpec;
+    ``filter`` is the source's.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Pipeline:
         make_ladder: Callable[[Callable[[str], None]], DegradationPolicy] | None = None,
         stays: bool = False,
         on_fault: OnFault | None = None,
+        grows: bool = False,
     ) -> None:
         self.labels, self._max_frames = labels, max_frames
         self._first = (
@@ -77,7 +79,7 @@ class Pipeline:
         self._error_lock = threading.Lock()
         specs = [StreamSpec(source, sinks, name, note, analyser, privacy, filter), *more]
         self._sources = SourceGroup(
-            specs, policy, meter=self._meter, stall_s=stall_s, on_fault=on_fault
+            specs, policy, meter=self._meter, stall_s=stall_s, on_fault=on_fault, grows=grows
         )
         self._engines = engines = EngineGroup(
             self._sources,

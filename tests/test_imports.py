@@ -36,7 +36,7 @@ HOMES = {  # of other people's libraries
     **{"pycuda": {"cuda"}, "tensorrt": ENGINES, "torch": set(), "pycocotools": {"commands"}},
     **{"av": {"sinks", "sources"}, "aiohttp": {"sinks"}, "prometheus_client": {"sinks"}},
     **{"paho": {"sinks"}, "lap": {"analytics"}, "psutil": {"session", "commands"}},
-    **{"tomlkit": {"session"}, "nats": {"fleet"}, "nacl": {"fleet"}},
+    **{"tomlkit": {"session"}, "nats": {"fleet", "commands"}, "nacl": {"fleet"}},
 }
 
 

@@ -129,8 +129,6 @@ async def messages(
 class EventPublisher:
     """What a node tells of its cameras. ``sink`` gives each camera's; ``run`` sends.
 
-    ``lease_of``: the number of the lease under which this node runs a camera. While it holds none,
-    as when it is cut off, events have the number of its last one, which the store judges.
     ``states``: by camera, what its state message is to say. ``snapshots``: the folder of the
     pictures that events name. The spool keeps at most ``spool_mb`` on the disk; beyond, the oldest
     is dropped and counted.
@@ -142,13 +140,12 @@ class EventPublisher:
         spool: Path,
         meter: OutputMeter,
         *,
-        lease_of: Callable[[str], int | None],
         states: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
         snapshots: Path | None = None,
         spool_mb: float = 64.0,
     ) -> None:
         self.node, self._meter = node, meter
-        self._lease_of, self._states, self._snapshots = lease_of, states, snapshots
+        self._states, self._snapshots = states, snapshots
         self._spool = Spool(
             spool,
             max_bytes=int(spool_mb * 1e6),
@@ -160,7 +157,6 @@ class EventPublisher:
         self._spool.open()
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._leases: dict[str, int] = {}
         self._under_way: list[SpooledMessage] = []  # handed out, and not acknowledged yet
         self._told: dict[str, tuple[str, float]] = {}  # by camera: its state, and when
         self._due: dict[tuple[str, str], float] = {}  # camera and snapshot: when to send it
@@ -171,8 +167,7 @@ class EventPublisher:
 
     def put(self, camera: str, event: Event) -> None:
         """Any thread; never waits."""
-        lease = self._leases[camera] = self._lease_of(camera) or self._leases.get(camera, 0)
-        event = replace(event, node=self.node, lease=lease)
+        event = replace(event, node=self.node)
         self._spool.append(f"{EVENT_SUBJECT}.{camera}", quoted(event.as_json()))
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has been closed
@@ -373,7 +368,7 @@ class Collector:
             self._meter.delivered()
         elif fate == "stale":
             log.info("%s of %s is refused: %s held it no more", event.id, camera, event.node)
-            self._meter.dropped("stale lease")
+            self._meter.dropped("older lease")
 
     async def _keep_picture(self, message: Msg) -> None:
         name = (message.headers or {}).get("Kestrel-File", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,6 @@ def test_a_node_and_the_serving_machine(server: Server, tmp_path: Path) -> None:
     node = NodeData(
         "a",
         tmp_path / "a",
-        lease_of=lambda camera: 3,
         states=lambda: {"door": {"state": "live"}},
         find=lambda model: [],
         change=lambda model: None,
@@ -49,7 +49,7 @@ def test_a_node_and_the_serving_machine(server: Server, tmp_path: Path) -> None:
     )
     sink = node.sink("door")
     sink.open(CAMERA, LABELS)
-    told = event("appear")
+    told = replace(event("appear"), lease=3)
 
     async def works() -> None:
         serve = ServeData(tmp_path / "s", store=store)

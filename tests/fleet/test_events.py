@@ -38,11 +38,8 @@ def store(tmp_path: Path) -> Iterator[EventStore]:
     made.stop()
 
 
-def publisher(folder: Path, node: str, lease: int = 1, **more) -> EventPublisher:
-    meter = OutputMeter(f"fleet-{node}")
-    return EventPublisher(
-        node, folder / f"{node}.sqlite", meter, lease_of=lambda camera: lease, **more
-    )
+def publisher(folder: Path, node: str, **more) -> EventPublisher:
+    return EventPublisher(node, folder / f"{node}.sqlite", OutputMeter(f"fleet-{node}"), **more)
 
 
 def kept(store: EventStore, **query) -> list[dict]:
@@ -116,9 +113,7 @@ def test_what_waits_outlives_the_node(server: Server, tmp_path: Path) -> None:
 
 def test_a_full_spool_drops_the_oldest_and_counts(server: Server, tmp_path: Path) -> None:
     meter = OutputMeter("fleet")
-    made = EventPublisher(
-        "a", tmp_path / "a.sqlite", meter, lease_of=lambda camera: 1, spool_mb=0.05
-    )
+    made = EventPublisher("a", tmp_path / "a.sqlite", meter, spool_mb=0.05)
     told = [event("appear") for _ in range(400)]
     for each in told:
         made.put("door", each)
@@ -142,10 +137,11 @@ def test_a_full_spool_drops_the_oldest_and_counts(server: Server, tmp_path: Path
 def test_an_event_under_an_older_lease_is_refused(
     server: Server, store: EventStore, tmp_path: Path
 ) -> None:
-    old, new = publisher(tmp_path, "a", lease=5), publisher(tmp_path, "b", lease=9)
+    old, new = publisher(tmp_path, "a"), publisher(tmp_path, "b")
     meter = OutputMeter("fleet")
     collector = Collector(store, meter, snapshots=tmp_path / "shots")
-    before, after, late, other = (event("appear") for _ in range(4))
+    leases = (5, 9, 5, 5)
+    before, after, late, other = (replace(event("appear"), lease=n) for n in leases)
 
     async def race() -> None:
         async with linked(server) as link:
@@ -158,7 +154,7 @@ def test_an_event_under_an_older_lease_is_refused(
                 old.put("door", late)
                 old.put("yard", other)  # which nobody else holds
                 await until(lambda: len(kept(store)) == 3)
-                await until(lambda: meter.figures().dropped.get("stale lease") == 1)
+                await until(lambda: meter.figures().dropped.get("older lease") == 1)
 
     asyncio.run(race())
     assert {each["id"] for each in kept(store)} == {before.id, after.id, other.id}

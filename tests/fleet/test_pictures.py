@@ -37,7 +37,6 @@ class Fleet:
             "a",
             folder / "a.sqlite",
             OutputMeter("fleet"),
-            lease_of=lambda camera: 1,
             states=lambda: self.states,
             snapshots=self.shots,
         )
@@ -96,7 +95,7 @@ def test_states_events_and_pictures_of_another_machine(server: Server, tmp_path:
         async with session.get(base) as answer:
             door, yard = (await answer.json())["cameras"]
         assert (door["node"], door["state"], door["fps"]) == ("a", "live", 9.5)
-        assert door["last_event"]["type"] == "appear" and door["last_event"]["lease"] == 1
+        assert door["last_event"]["type"] == "appear"
         assert yard["state"] == "silent" and yard["last_event"] is None
         status, jpeg = await get("/door/picture.jpg")
         assert status == 200 and jpeg.startswith(b"\xff\xd8\xff")

@@ -151,7 +151,7 @@ class NodeKey:
         except Exception as error:  # of the library, of base64, of UTF-8
             raise ConfigError(
                 "the address of a camera cannot be unsealed with this node's key: "
-                "write it again with `fleet config set`"
+                "write it again with `kestrel fleet add`"
             ) from error
 
 
@@ -234,13 +234,20 @@ class CameraBucket:
         return await kv.put(name, json.dumps(camera).encode())
 
     async def edit(self, name: str, changes: Mapping[str, Any]) -> int:
-        """Change some keys of a camera (None removes one) and keep the others, and its secret."""
+        """Change some keys of a camera (None removes one) and keep the others, and its secret.
+
+        One that is not there is added where ``uri`` is among them.
+        """
         kv = await bucket(self._js, CAMERAS, history=HISTORY)
         try:
             entry = await kv.get(name)
+            camera = {**json.loads(entry.value or b"{}"), **changes}
         except KeyNotFoundError:
-            raise ConfigError(f"there is no camera {name!r}; `fleet config set` adds it") from None
-        camera = {**json.loads(entry.value or b"{}"), **changes}
+            if "uri" not in changes:
+                raise ConfigError(
+                    f"there is no camera {name}; `kestrel fleet list` names them"
+                ) from None
+            camera = dict(changes)
         camera = {key: value for key, value in camera.items() if value is not None}
         if "uri" in changes:
             return await self.set(name, camera)

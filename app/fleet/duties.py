@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..core.errors import ConfigError
+from nats.js import JetStreamContext
+
+from ..core.errors import ConfigError, KestrelError
 from ..core.stats import OutputMeter
 from ..models.manifest import Model
 from ..sinks.store import EventStore
 from .configuration import HISTORY, KEYS, SECRETS, NodeKey, SecretBook, seal_for_new
-from .connection import CAMERAS, Link, bucket
+from .connection import CAMERAS, Credentials, Link, bucket, connect
 from .events import FAULTS, TICK_S, CameraSink, Collector, EventPublisher, make_streams
 from .models import ROLLOUT, Find, ModelAgent, objects
 from .pictures import FleetView, PictureServer
@@ -21,6 +25,7 @@ from .pictures import FleetView, PictureServer
 log = logging.getLogger(__name__)
 
 BUCKETS = ((CAMERAS, HISTORY), (KEYS, 1), (SECRETS, 1), (ROLLOUT, HISTORY))
+STOP_S = 3.0
 AGAIN_S = 2.0  # before a duty that failed is begun again
 Part = TypeVar("Part")
 
@@ -51,7 +56,6 @@ class NodeData:
         find: Find,
         change: Callable[[Model | None], None],
         snapshots: Path | None = None,
-        store: EventStore | None = None,
         spool_mb: float = 64.0,
         version: str = "",
     ) -> None:
@@ -70,12 +74,17 @@ class NodeData:
         self.view = FleetView()
         self._sinks: dict[str, CameraSink] = {}
         self._pictures = PictureServer(node, self._sinks, snapshots=snapshots)
-        self._collector = None if store is None else _collector(store, f"store-{node}")
+        self._collector: Collector | None = None
+        self._node = node
 
     def sink(self, camera: str) -> CameraSink:
         """For the results of a camera that this node runs from now on."""
         self._sinks[camera] = self.events.sink(camera)
         return self._sinks[camera]
+
+    def collect(self, store: EventStore | None) -> None:
+        """Bring what all nodes see into this store, too; before ``run``."""
+        self._collector = None if store is None else _collector(store, f"store-{self._node}")
 
     def drop(self, camera: str) -> None:
         """This node runs the camera no more."""
@@ -103,15 +112,13 @@ class ServeData:
     def __init__(self, folder: Path, *, store: EventStore | None = None) -> None:
         self.view, self._key = FleetView(), node_key(folder)
         self._collector = None if store is None else _collector(store, "store")
+        self.meters = [] if self._collector is None else [self._collector.meter]
 
     async def run(self, link: Link) -> None:
         """All of it until cancelled."""
         while True:
             try:
-                await make_streams(link.js)
-                for name, history in BUCKETS:
-                    await bucket(link.js, name, history=history)
-                await objects(link.js)
+                await make_all(link.js)
                 break
             except FAULTS as error:
                 log.debug("the streams cannot be made yet: %s", error)
@@ -121,6 +128,50 @@ class ServeData:
             *_of(self._collector, lambda collector: collector.run(link)),
             *_of(self._key, lambda key: seal_for_new(link, key)),
         )
+
+
+async def make_all(js: JetStreamContext) -> None:
+    """Streams, buckets and the store of models, where they are not there yet."""
+    await make_streams(js)
+    for name, history in BUCKETS:
+        await bucket(js, name, history=history)
+    await objects(js)
+
+
+@contextmanager
+def on_thread(
+    url: str,
+    credentials: Credentials | None,
+    name: str,
+    duty: Callable[[Link], Coroutine[Any, Any, None]],
+) -> Iterator[None]:
+    """Connect, and do a duty, on a thread with a loop of its own, until the block ends."""
+    loop, over = asyncio.new_event_loop(), asyncio.Event()
+
+    async def work() -> None:
+        link = await connect(url, credentials, name=name)
+        task = asyncio.ensure_future(duty(link))
+        await over.wait()
+        task.cancel()
+        with suppress(*FAULTS, asyncio.CancelledError):
+            await asyncio.wait_for(link.client.close(), 1.0)
+
+    def run() -> None:
+        try:
+            loop.run_until_complete(work())
+        except KestrelError as error:
+            log.error("%s", error)
+        finally:
+            loop.close()
+
+    thread = threading.Thread(target=run, name="fleet", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        with suppress(RuntimeError):  # it has ended already
+            loop.call_soon_threadsafe(over.set)
+        thread.join(STOP_S)
 
 
 async def _lasting(*duties: Callable[[], Coroutine[Any, Any, None]]) -> None:

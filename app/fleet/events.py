@@ -309,7 +309,7 @@ class Collector:
     def __init__(
         self, store: EventStore, meter: OutputMeter, *, snapshots: Path, name: str = "store"
     ) -> None:
-        self._store, self._meter, self._snapshots, self._name = store, meter, snapshots, name
+        self._store, self.meter, self._snapshots, self._name = store, meter, snapshots, name
 
     async def run(self, link: Link) -> None:
         """Collect until cancelled; while the server is away nothing is lost."""
@@ -352,7 +352,7 @@ class Collector:
             event = Event.from_json(json.loads(message.data))
         except (ValueError, TypeError, AttributeError) as error:
             log.warning("what a node sent for %s is no event: %s", camera, error)
-            self._meter.dropped("no event")
+            self.meter.dropped("no event")
             await message.term()
             return
         try:
@@ -365,10 +365,10 @@ class Collector:
             return
         await message.ack()
         if fate == "kept":
-            self._meter.delivered()
+            self.meter.delivered()
         elif fate == "stale":
             log.info("%s of %s is refused: %s held it no more", event.id, camera, event.node)
-            self._meter.dropped("older lease")
+            self.meter.dropped("older lease")
 
     async def _keep_picture(self, message: Msg) -> None:
         name = (message.headers or {}).get("Kestrel-File", "")
@@ -382,7 +382,7 @@ class Collector:
                 await asyncio.to_thread(write_whole, path, message.data)
             except OSError as error:
                 log.warning("cannot keep the snapshot %s: %s", path, error.strerror or error)
-                self._meter.dropped("disk")
+                self.meter.dropped("disk")
         await message.ack()
 
 

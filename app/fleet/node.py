@@ -76,7 +76,8 @@ class FleetNode(threading.Thread):
     """Keeps this node's leases. ``changed`` is set when ``wanted`` is other than before.
 
     ``kept``: a file with the last configuration; a node that starts without its broker runs the
-    cameras from it that no other node ever runs. ``error`` is what ended it.
+    cameras from it that no other node ever runs. ``error`` is what ended it. ``beside`` is run with
+    the connection, as long as there is one to be kept.
     """
 
     def __init__(
@@ -89,10 +90,12 @@ class FleetNode(threading.Thread):
         kept: Path | None = None,
         clock: Callable[[], float] = boot_clock,
         facts: Value | None = None,
+        beside: Callable[[Link], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(name="fleet", daemon=True)
         self._runner, self._clock = runner, clock
         self._url, self._credentials, self._kept = url, credentials, kept
+        self._beside = beside
         self.keeper = LeaseKeeper(
             node,
             new_session=lambda: uuid.uuid4().hex[:12],
@@ -167,7 +170,7 @@ class FleetNode(threading.Thread):
 
     async def _serve(self, link: Link) -> None:
         for name, ttl_s in ((MEMBERS, TTL_S), (LEASES, None), (CAMERAS, None), (NODES, None)):
-            history = 10 if name == CAMERAS else 1
+            history = 16 if name == CAMERAS else 1
             self._buckets[name] = await bucket(link.js, name, ttl_s=ttl_s, history=history)
         status = await self._buckets[MEMBERS].status()
         self.keeper.ttl_s = status.ttl or TTL_S
@@ -177,6 +180,8 @@ class FleetNode(threading.Thread):
         await self._watch_all()
         self.keeper.connected(self._clock())
         log.info("node %s is part of the fleet at %s", self.name_of_node, self._url)
+        if self._beside is not None:
+            self._task(self._beside(link))
         left_s = None
         while not self.keeper.has_left:
             if self._stopping.is_set():

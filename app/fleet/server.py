@@ -134,7 +134,7 @@ async def make_buckets(link: Link, *, ttl_s: float = TTL_S) -> None:
     """What a fleet keeps on its server, where it is not there yet."""
     await bucket(link.js, MEMBERS, ttl_s=ttl_s)
     await bucket(link.js, LEASES)
-    await bucket(link.js, CAMERAS, history=10)
+    await bucket(link.js, CAMERAS, history=16)
     await bucket(link.js, NODES)
 
 

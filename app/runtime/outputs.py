@@ -13,7 +13,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..config import SETTINGS, ClipOptions, Config, RecordOptions, parse_sources
+from ..config import SETTINGS, ClipOptions, Config, HttpOptions, RecordOptions, parse_sources
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, exhausted
 from ..core.interfaces import LiveFilters, LiveShapes, Sink
@@ -33,7 +33,8 @@ from .inputs import copies
 from .tracking import counted_labels, ruled_actions, shape_names
 
 if TYPE_CHECKING:
-    from ..sinks.http.server import HttpService
+    from ..sinks.http.fleet import FleetSource
+    from ..sinks.http.server import HttpService, ListenAddress
     from ..sinks.mqtt import MqttPublisher
     from ..sinks.notify import AppriseNotifier
     from ..sinks.webhook import Webhook
@@ -97,7 +98,8 @@ class Outputs:
     be cheap) are asked later, from other threads: they may speak of a pipeline that is made of
     these very sinks. ``packets``: by name, of sources that give them. ``shapes``: what the page
     lets people draw. ``filters``: what may be changed over HTTP. ``append``: lines are added to
-    files that are there.
+    files that are there. ``fleet``: what the page is to show of all cameras; its node's own come
+    and go, and have no live page.
     """
 
     def __init__(
@@ -113,9 +115,10 @@ class Outputs:
         shapes: LiveShapes | None = None,
         filters: LiveFilters | None = None,
         append: bool = False,
+        fleet: FleetSource | None = None,
     ) -> None:
         self._packets, self._shapes = dict(packets or {}), shapes
-        self._filters = filters
+        self._filters, self._fleet = filters, fleet
         self._config, self._policy, self._names = config, policy, names
         self._stats, self._engine = stats, engine
         self._status = status or (lambda name: stats().sources.get(name, stats()).status)
@@ -133,6 +136,11 @@ class Outputs:
         self._http = None if http is None else self._make_http(http)
         self._sinks = {name: self._sinks_of(name, config) for name in names}
         self._own: dict[str, list[_Service]] = {}  # of sources that were added
+
+    @property
+    def store(self) -> EventStore | None:
+        """That of --store."""
+        return self._store
 
     @property
     def sinks(self) -> list[Sink]:
@@ -191,7 +199,9 @@ class Outputs:
             sinks.append(publisher)
             listeners["mqtt"] = publisher.notice
         if self._http is not None:
-            sinks += [self._http.feed(name), self._http.events]
+            sinks += (
+                [self._http.events] if self._fleet else [self._http.feed(name), self._http.events]
+            )
         if listeners:  # last, so closed first
             sinks.append(TrackEventSink(listeners, ruled_actions(config)))
         return sinks
@@ -352,16 +362,9 @@ class Outputs:
         return publisher
 
     def _make_http(self, text: str) -> HttpService:
-        for module in ("aiohttp", "prometheus_client"):
-            _need(module, "--http")
-        from ..sinks.http.server import HttpService, parse_address
+        address, options = http_address(text, self._config.http), self._config.http
+        from ..sinks.http.server import HttpService
 
-        options = self._config.http
-        address = parse_address(
-            text,
-            _secret(options.token or os.environ.get("KESTREL_HTTP_TOKEN"), options.token_file),
-            view_token=_secret(options.view_token, options.view_token_file),
-        )
         service = HttpService(
             address,
             options,
@@ -374,6 +377,7 @@ class Outputs:
             shapes=self._shapes,
             filters=self._filters,
             store=self._store,
+            fleet=self._fleet,
         )
         self._services.insert(0, service)  # up first, down last: it tells of the others
         return service
@@ -420,6 +424,19 @@ def _need(module: str, flag: str, extra: str = "outputs") -> None:
         raise ConfigError(
             f"{flag} needs {module.partition('.')[0]} ({error}); {pip_install(extra)}"
         ) from error
+
+
+def http_address(text: str, options: HttpOptions) -> ListenAddress:
+    """Where the page is to be, with its tokens; raises ConfigError."""
+    for module in ("aiohttp", "prometheus_client"):
+        _need(module, "--http")
+    from ..sinks.http.server import parse_address
+
+    return parse_address(
+        text,
+        _secret(options.token or os.environ.get("KESTREL_HTTP_TOKEN"), options.token_file),
+        view_token=_secret(options.view_token, options.view_token_file),
+    )
 
 
 def _secret(value: str | None, file: str | None) -> str | None:

@@ -8,6 +8,7 @@ process. All on disk is older than all in memory, so the order is that of ``seq`
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -25,6 +26,13 @@ RETRY_S = 30.0
 MEMORY_BYTES = 8_000_000
 HIGHEST = 2**53  # of a seq; a higher one is a damage
 _OVERHEAD = 64  # bytes a row takes besides its text, about
+
+
+def state_folder() -> Path:
+    """Where what must outlive a run is: the service's (systemd) or the user's state directory."""
+    given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(given) if given else Path(state) / "kestrel"
 
 
 class SpooledMessage(NamedTuple):

@@ -121,6 +121,10 @@ class Revision:
     camera: dict[str, Any] | None
 
 
+class NotSealedYet(ConfigError):
+    """Somebody has to seal the address for this node first; `fleet serve` does so in seconds."""
+
+
 class NodeKey:
     """A node's pair of keys; the private one is in a file that only its owner may read."""
 
@@ -358,7 +362,7 @@ class SecretBook:
             return dict(camera)
         sealed = self._sealed.get(f"{name}.{secret}")
         if self._key is None or sealed is None:
-            raise ConfigError(f"the address of camera {name} is not sealed for this node yet")
+            raise NotSealedYet(f"its address is not sealed for this node yet (camera {name})")
         plain = {key: value for key, value in camera.items() if key != "secret"}
         return {**plain, "uri": self._key.unseal(sealed)}
 

@@ -146,31 +146,29 @@ def on_thread(
     duty: Callable[[Link], Coroutine[Any, Any, None]],
 ) -> Iterator[None]:
     """Connect, and do a duty, on a thread with a loop of its own, until the block ends."""
-    loop, over = asyncio.new_event_loop(), asyncio.Event()
+    stopping = threading.Event()
 
     async def work() -> None:
         link = await connect(url, credentials, name=name)
         task = asyncio.ensure_future(duty(link))
-        await over.wait()
+        while not stopping.is_set():
+            await asyncio.sleep(0.1)
         task.cancel()
-        with suppress(*FAULTS, asyncio.CancelledError):
+        with suppress(*FAULTS):
             await asyncio.wait_for(link.client.close(), 1.0)
 
     def run() -> None:
         try:
-            loop.run_until_complete(work())
+            asyncio.run(work())
         except KestrelError as error:
             log.error("%s", error)
-        finally:
-            loop.close()
 
     thread = threading.Thread(target=run, name="fleet", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        with suppress(RuntimeError):  # it has ended already
-            loop.call_soon_threadsafe(over.set)
+        stopping.set()
         thread.join(STOP_S)
 
 

@@ -73,6 +73,7 @@ STREAMS = (  # what is more or older goes, oldest first; ids are remembered for 
     ),
 )
 WINDOW = 20  # messages under way at once
+LOOK_S = 0.05  # between two looks for events that wait
 TICK_S = 0.5
 STATE_S = 2.0  # between two looks at the states
 STATE_AGAIN_S = 30.0  # an unchanged one is told again, so that a silent node can be told
@@ -155,7 +156,6 @@ class EventPublisher:
             cure="name another folder for the node",
         )
         self._spool.open()
-        self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._under_way: list[SpooledMessage] = []  # handed out, and not acknowledged yet
         self._told: dict[str, tuple[str, float]] = {}  # by camera: its state, and when
@@ -169,7 +169,7 @@ class EventPublisher:
         """Any thread; never waits."""
         event = replace(event, node=self.node)
         self._spool.append(f"{EVENT_SUBJECT}.{camera}", quoted(event.as_json()))
-        if self._loop is not None:
+        if self._loop is not None and event.snapshot and self._snapshots:
             with suppress(RuntimeError):  # the loop has been closed
                 self._loop.call_soon_threadsafe(self._noted, camera, event)
 
@@ -180,18 +180,18 @@ class EventPublisher:
     async def run(self, link: Link) -> None:
         """Send until cancelled; while the server is away the spool fills."""
         self._loop = asyncio.get_running_loop()
-        next_state_s = 0.0
+        next_state_s = next_save_s = 0.0
         while True:
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), TICK_S)
-            self._wake.clear()
+            await asyncio.sleep(LOOK_S)
             if link.client.is_connected:
                 await self._send(link.js)
             else:
                 self._away(nats.errors.ConnectionClosedError())
-            await asyncio.to_thread(self._spool.save)
             self._meter.waiting = len(self._spool)
-            if not self._meter.trouble and (now_s := self._loop.time()) >= next_state_s:
+            if (now_s := self._loop.time()) >= next_save_s:
+                next_save_s = now_s + TICK_S
+                await asyncio.to_thread(self._spool.save)
+            if not self._meter.trouble and now_s >= next_state_s:
                 next_state_s = now_s + STATE_S
                 await self._tell(link.js, now_s)
 
@@ -200,10 +200,8 @@ class EventPublisher:
         self._spool.close()
 
     def _noted(self, camera: str, event: Event) -> None:
-        """On the loop: send soon; the picture once it is good."""
-        self._wake.set()
-        if event.snapshot and self._snapshots and len(self._due) < MOST_SNAPSHOTS:
-            assert self._loop is not None
+        """On the loop: the picture is sent once it is good."""
+        if event.snapshot and self._loop and len(self._due) < MOST_SNAPSHOTS:
             self._due[camera, event.snapshot] = self._loop.time() + SNAPSHOT_S
 
     async def _send(self, js: JetStreamContext) -> None:
@@ -265,7 +263,7 @@ class EventPublisher:
 
     def _away(self, error: BaseException) -> None:
         if not self._meter.trouble:
-            log.warning("the fleet's server is away (%s); events wait", type(error).__name__)
+            log.debug("events wait: %s", type(error).__name__)
         self._meter.trouble = f"fleet: {type(error).__name__}"
         self._told.clear()  # it may come back without them
 

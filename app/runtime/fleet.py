@@ -23,6 +23,7 @@ from ..config import Config
 from ..core.errors import ConfigError, KestrelError, ModelError, SinkError
 from ..core.states import WORKING
 from ..fleet.assignment import Node
+from ..fleet.configuration import NotSealedYet
 from ..fleet.connection import Credentials
 from ..fleet.duties import NodeData
 from ..fleet.node import LEAVE_S, FleetNode, Wanted, as_told, boot_clock
@@ -135,9 +136,10 @@ class FleetRun:
             try:
                 self._streams[name] = self._start(name, each.table), each.table
             except KestrelError as fault:
-                log.error("camera %s cannot run: %s", name, fault)
+                soon = isinstance(fault, NotSealedYet)
+                log.log(logging.DEBUG if soon else logging.ERROR, "camera %s: %s", name, fault)
                 self.outputs.drop(name)
-                self._unable[name] = time.monotonic() + PAUSE_S
+                self._unable[name] = time.monotonic() + (FULL_S if soon else PAUSE_S)
 
     def _start(self, name: str, table: Mapping[str, Any]) -> SourceStream:
         table = self.data.secrets.opened(name, table)
@@ -184,7 +186,8 @@ class FleetRun:
     def is_stopped(self, camera: str) -> bool:
         """See fleet.node.Runner."""
         stream = self._ending.get(camera)
-        return camera not in self._streams and (stream is None or not self.pipeline.has(stream))
+        closed = camera not in self._streams and (stream is None or not self.pipeline.has(stream))
+        return closed and not len(self.data.events)
 
     def fault(self) -> str:
         """See fleet.node.Runner."""

@@ -36,7 +36,7 @@ from onnx import numpy_helper
 from app.sources.pattern import PatternOptions, PatternSource
 
 ROOT = Path(__file__).parents[1]
-TTL_S, LIMIT_S = 3.0, 4.0
+TTL_S, LIMIT_S, DARK_S = 3.0, 4.0, 0.8
 NET, BRIDGE, PORT = "10.77.8", "kfleet0", 14333
 FAULTS = ("kill", "stop", "cut", "slow", "broker", "broker long", "clock", "disk")
 UNCLEAN = ("kill", "stop", "cut", "broker", "broker long")  # nobody can tell the end of a track
@@ -71,7 +71,7 @@ class Frames:
         self.last: dict[str, float] = {}
         self.holders: dict[tuple[str, int], str] = {}
         self.tracks: dict[tuple[str, int], set[int]] = defaultdict(set)
-        self.gaps: dict[str, float] = {}  # the end of the last gap
+        self.gaps: list[tuple[float, float]] = []  # from and to when a camera was dark
         self.longest: dict[str, float] = {}
         self.count, self.doubled, self.stale = 0, 0, 0
 
@@ -92,8 +92,8 @@ class Frames:
             gap = now - self.last.get(camera, now)
             if gap > self.longest.get(camera, 0):
                 self.longest[camera] = gap
-            if gap > 0.8:
-                self.gaps[camera] = now
+            if gap > DARK_S:
+                self.gaps.append((now - gap, now))
             self.last[camera] = now
             found = {each["track_id"] for each in line["detections"] if "track_id" in each}
             self.tracks[camera, lease] |= found
@@ -102,7 +102,7 @@ class Frames:
         """Cameras that give nothing now."""
         with self.lock:
             now = time.monotonic()
-            return [name for name, at in self.last.items() if now - at > 0.8]
+            return [name for name, at in self.last.items() if now - at > DARK_S]
 
 
 class Node:
@@ -134,7 +134,7 @@ class Node:
         words += ["--workers", "1", "--threads", "1", "--json", "-"]
         words += ["--events", str(self.disk / "events.jsonl")]
         log = (self.folder / "log").open("ab")
-        cache = {"XDG_CACHE_HOME": str(self.folder / "cache")}
+        cache = {f"XDG_{kind.upper()}_HOME": str(self.folder / kind) for kind in ("cache", "state")}
         self.process = subprocess.Popen(
             words, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, env={**os.environ, **cache}
         )
@@ -152,13 +152,13 @@ class Node:
         self.process.send_signal(number)
 
     def shape(self, *words: str) -> None:
-        """The cable: netem, or nothing."""
+        """The cable: a token bucket (not every kernel has netem), or nothing."""
         shell("tc", "qdisc", "del", "dev", self.link, "root", check=False)
         inside = ("ip", "netns", "exec", self.space)
         shell(*inside, "tc", "qdisc", "del", "dev", "eth0", "root", check=False)
         if words:
-            shell("tc", "qdisc", "add", "dev", self.link, "root", "netem", *words)
-            shell(*inside, "tc", "qdisc", "add", "dev", "eth0", "root", "netem", *words)
+            shell("tc", "qdisc", "add", "dev", self.link, "root", "tbf", *words)
+            shell(*inside, "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", *words)
 
     def remove(self) -> None:
         """Leave nothing behind."""
@@ -249,7 +249,7 @@ def inflict(fault: str, node: Node, broker: Broker, rng: random.Random) -> float
     elif fault == "cut":
         shell("ip", "link", "set", node.link, "down")
     elif fault == "slow":
-        node.shape("delay", "150ms", "50ms", "loss", "2%")
+        node.shape("rate", "30kbit", "burst", "2kb", "latency", "1s")
     elif fault.startswith("broker"):
         broker.kill()
         time.sleep(6.0 if fault.endswith("long") else 1.5)
@@ -364,7 +364,9 @@ def main() -> int:
             wait_for(lambda: not frames.dark(), 20)
             time.sleep(4)  # cameras move back
             with frames.lock:
-                live_s = max((at - start for at in frames.gaps.values()), default=0.0)
+                hurt = [to - start for since, to in frames.gaps if since < start + 1 and to > start]
+                later = [to - since for since, to in frames.gaps if since >= start + 1]
+                live_s, moved_s = max(hurt, default=0.0), max(later, default=0.0)
                 dark_s = max(frames.longest.values(), default=0.0)
             hit = before if fault.startswith("broker") else {name: before[name] for name in held}
             if fault in UNCLEAN:
@@ -372,6 +374,7 @@ def main() -> int:
             row = {
                 **{"round": number, "fault": fault, "node": node.name, "cameras": len(hit)},
                 **{"live_s": round(live_s, 2), "dark_s": round(dark_s, 2)},
+                "dark_later_s": round(moved_s, 2),
                 **{"dark": frames.dark(), "doubled": frames.doubled, "stale": frames.stale},
             }
             rows.append(row)

@@ -129,9 +129,8 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    from ..fleet.duties import make_all
     from ..fleet.leases import MARGIN_S
-    from ..fleet.server import ADMIN_TOKEN, FleetServer, make_buckets
+    from ..fleet.server import ADMIN_TOKEN, FleetServer, make_all
     from ..ops.signals import noting
     from .fleet_data import serving
 
@@ -139,12 +138,7 @@ def _serve(args: argparse.Namespace) -> int:
         raise ConfigError(f"--ttl must lie between {4 * MARGIN_S:g} and 3600 s, is {args.ttl:g}")
     if args.existing:
         args.server = args.existing
-
-        async def prepare(link: Link) -> None:
-            await make_buckets(link, ttl_s=args.ttl)
-            await make_all(link.js)
-
-        _online(args, prepare)
+        _online(args, lambda link: make_all(link, ttl_s=args.ttl))
         return 0
     server = FleetServer(args.folder, listen=args.listen, url=args.url)
     with noting() as heard, ExitStack() as stack:

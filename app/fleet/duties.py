@@ -18,7 +18,7 @@ from ..models.manifest import Model
 from ..sinks.store import EventStore
 from .configuration import HISTORY, KEYS, SECRETS, NodeKey, SecretBook, seal_for_new
 from .connection import CAMERAS, Credentials, Link, bucket, connect
-from .events import FAULTS, TICK_S, CameraSink, Collector, EventPublisher, make_streams
+from .events import FAULTS, CameraSink, Collector, EventPublisher, make_streams
 from .models import ROLLOUT, Find, ModelAgent, objects
 from .pictures import FleetView, PictureServer
 
@@ -107,7 +107,7 @@ class NodeData:
 
 
 class ServeData:
-    """Of ``fleet serve``: makes what is absent, seals secrets for new nodes, fills the store."""
+    """Of ``fleet serve``: seals secrets for new nodes, fills the store, knows all for the page."""
 
     def __init__(self, folder: Path, *, store: EventStore | None = None) -> None:
         self.view, self._key = FleetView(), node_key(folder)
@@ -116,13 +116,6 @@ class ServeData:
 
     async def run(self, link: Link) -> None:
         """All of it until cancelled."""
-        while True:
-            try:
-                await make_all(link.js)
-                break
-            except FAULTS as error:
-                log.debug("the streams cannot be made yet: %s", error)
-                await asyncio.sleep(TICK_S)
         await _lasting(
             lambda: self.view.run(link),
             *_of(self._collector, lambda collector: collector.run(link)),
@@ -130,7 +123,7 @@ class ServeData:
         )
 
 
-async def make_all(js: JetStreamContext) -> None:
+async def make_data(js: JetStreamContext) -> None:
     """Streams, buckets and the store of models, where they are not there yet."""
     await make_streams(js)
     for name, history in BUCKETS:

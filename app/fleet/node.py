@@ -25,13 +25,12 @@ from .connection import (
     LEASES,
     MEMBERS,
     NODE_SUBJECT,
-    NODES,
     Credentials,
     Link,
-    bucket,
     connect,
 )
 from .leases import STOP_S, TTL_S, Ask, LeaseKeeper, Look, Operation, Value, Write
+from .server import make_buckets
 
 log = logging.getLogger(__name__)
 
@@ -169,9 +168,7 @@ class FleetNode(threading.Thread):
         return None
 
     async def _serve(self, link: Link) -> None:
-        for name, ttl_s in ((MEMBERS, TTL_S), (LEASES, None), (CAMERAS, None), (NODES, None)):
-            history = 16 if name == CAMERAS else 1
-            self._buckets[name] = await bucket(link.js, name, ttl_s=ttl_s, history=history)
+        self._buckets = await make_buckets(link)
         status = await self._buckets[MEMBERS].status()
         self.keeper.ttl_s = status.ttl or TTL_S
         me = f"{NODE_SUBJECT}.{self.name_of_node}"

@@ -21,7 +21,6 @@ from typing import Any
 from .. import __version__
 from ..config import Config
 from ..core.errors import ConfigError, KestrelError, ModelError, SinkError
-from ..core.states import WORKING
 from ..fleet.assignment import Node
 from ..fleet.configuration import NotSealedYet
 from ..fleet.connection import Credentials
@@ -181,7 +180,7 @@ class FleetRun:
     def is_ready(self, camera: str) -> bool:
         """See fleet.node.Runner."""
         running = self._streams.get(camera)
-        return running is not None and running[0].meter.state in WORKING
+        return running is not None and running[0].meter.counts().processed > 0
 
     def is_stopped(self, camera: str) -> bool:
         """See fleet.node.Runner."""

@@ -17,7 +17,7 @@ from app.commands.cli import main
 from app.config import StoreOptions
 from app.core.errors import ConfigError
 from app.core.stats import OutputMeter
-from app.fleet.duties import NodeData, ServeData
+from app.fleet.duties import NodeData, ServeData, make_data
 from app.fleet.models import states
 from app.sinks.store import EventStore
 from app.sinks.store_read import EventQuery, StoreReader
@@ -57,6 +57,7 @@ def test_a_node_and_the_serving_machine(server: Server, tmp_path: Path) -> None:
             linked(server, "s") as s,
             running(node.run(a), serve.run(s)),
         ):
+            await make_data(s.js)
             sink.happened([told], ())
             await asyncio.to_thread(command, server, "add", "door=pattern:")
             await until(lambda: bool(StoreReader(store.folder).page(EventQuery()).events))

@@ -115,6 +115,7 @@ def permissions(node: str) -> dict[str, Any]:
                 f"{STATE_SUBJECT}.>",
                 "$JS.API.INFO",
                 f"{stream}.INFO.*",
+                f"{stream}.NAMES",
                 f"{stream}.MSG.GET.*",
                 "$JS.API.DIRECT.GET.>",
                 *(f"$JS.API.CONSUMER.{what}.>" for what in ("CREATE", "INFO", "DELETE", "MSG")),

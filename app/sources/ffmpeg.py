@@ -11,6 +11,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+import numpy as np
+
 from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, SourceInfo
 from ..core.schemes import scheme_of
@@ -34,6 +36,9 @@ log = logging.getLogger(__name__)
 FAILURES_THAT_END = 64
 RATE_PICTURES = 3  # tell the rate where nothing else does
 STEP_BACK_NS = 2_000_000_000  # a key frame that is shown too late: look for one before it
+
+
+_NO_PICTURE = np.zeros((2, 2, 3), np.uint8)
 
 
 class _Decoded(NamedTuple):
@@ -91,6 +96,8 @@ class FfmpegSource:
         """The next frame. FFmpeg bounds its wait itself, by ``read_timeout_s``."""
         if self._ended:
             raise SourceEnded
+        if self._options.packets_only:
+            return self._beat()
         if self._waiting:
             decoded = self._waiting.pop(0)
         else:
@@ -117,6 +124,19 @@ class FfmpegSource:
         self._index += 1
         self._tell_change(frame)
         return frame
+
+    def _beat(self) -> Frame | None:
+        """A frame without a picture for the next packet, which the tap has got."""
+        packet = next(self._beats, None)
+        if packet is None:
+            self._finish()
+        if not packet.size:
+            return None
+        time_ns = None if packet.dts is None else round(packet.dts * packet.time_base * 10**9)
+        self._media_ns = self._clock.place(time_ns)
+        media_ns = None if self._info.live else self._media_ns
+        self._index += 1
+        return Frame(_NO_PICTURE, self._index - 1, time.monotonic_ns(), media_ns)
 
     @property
     def can_rest(self) -> bool:
@@ -210,7 +230,7 @@ class FfmpegSource:
         self._idle = IdleDecoder(
             stream, self._decode, wake_s=0.0 if motion is None else motion.wake_s
         )
-        self._frames = self._decode_all()
+        self._frames, self._beats = self._decode_all(), self._packets()
 
     def _ffmpeg_options(self) -> dict[str, str]:
         options = {"max_pixels": str(self._options.max_pixels)}

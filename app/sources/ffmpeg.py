@@ -26,6 +26,7 @@ from .diagnose import (
     unreachable,
     unreadable_file,
 )
+from .hardware import ChosenDecoder
 from .idle import IdleDecoder
 from .packets import Copier, TakesPackets, stream_ns
 from .protocols import open_network
@@ -140,8 +141,12 @@ class FfmpegSource:
 
     @property
     def can_rest(self) -> bool:
-        """See motion_gate.Rests: not where the order of pictures is only known by their count."""
-        return self._clock.trusted and not self._options.deinterlace
+        """See motion_gate.Rests: not where the order of pictures is only known by their count.
+
+        Nor with a decoder in hardware, which has no use for single pictures.
+        """
+        plain = not isinstance(self._codec, ChosenDecoder) or self._codec.is_plain
+        return plain and self._clock.trusted and not self._options.deinterlace
 
     @property
     def resting(self) -> bool:
@@ -227,9 +232,11 @@ class FfmpegSource:
         self._copier = None if self._tap is None else Copier(stream, self._tap)
         self._aspect: Fraction | None = stream.sample_aspect_ratio
         motion = self._options.motion
-        self._idle = IdleDecoder(
-            stream, self._decode, wake_s=0.0 if motion is None else motion.wake_s
-        )
+        codec = self._codec = stream.codec_context
+        if self._options.decode != "cpu" and not self._options.packets_only:
+            codec = self._codec = ChosenDecoder(codec, self._options.decode, label=self._label)
+        wake_s = 0.0 if motion is None else motion.wake_s
+        self._idle = IdleDecoder(stream, codec, self._decode, wake_s=wake_s)
         self._frames, self._beats = self._decode_all(), self._packets()
 
     def _ffmpeg_options(self) -> dict[str, str]:
@@ -332,7 +339,7 @@ class FfmpegSource:
     def _decode(self, packet: Any) -> list[Any]:
         av = load_av()
         try:
-            frames: list[Any] = packet.decode()
+            frames: list[Any] = self._codec.decode(packet)
         except av.error.EOFError:
             return []
         except (av.error.MemoryError, MemoryError) as error:
@@ -416,6 +423,7 @@ class FfmpegSource:
         except load_av().error.FFmpegError:
             return False
         clock.jump()
+        self._codec.flush_buffers()
         self._idle.reset()
         if self._copier is not None:
             self._copier.begin()

@@ -65,7 +65,7 @@ class MotionGate:
         """See FrameSource."""
         info = self.inner.open()
         self._live = info.live
-        if self._rests_too and isinstance(self.inner, Rests) and self.inner.can_rest:
+        if self._rests_too and isinstance(self.inner, Rests):
             self._rests = self.inner
         return info
 

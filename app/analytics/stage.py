@@ -156,6 +156,8 @@ class AnalyticsStage:
             events, fired = [*events, *told[0]], [*fired, *told[1]]
         # a replay's end is told in the same words wherever the reader of its file was by then
         cause = "" if self._replay and status.state != "failed" else status.cause
+        if cause and status.state not in OVER:  # why it was so before is not why it ends
+            cause = "stopped"
         told = analytics.end(cause=cause)
         self._over = True
         return self._names.give([*events, *told[0]], [*fired, *told[1]], self._now_ns())

@@ -89,6 +89,13 @@ def test_a_source_that_comes_back_keeps_its_tracks() -> None:
     assert told(made.end(LIVE)) == ["gone", "ended"]
 
 
+def test_the_end_has_not_the_cause_of_an_earlier_return() -> None:
+    made = stage()
+    see(made, range(4))
+    events, _ = made.end(SourceStatus("live", cause="again after 2.3 s, at attempt 1"))
+    assert events[-1].type == "ended" and events[-1].cause == "stopped"
+
+
 def test_a_camera_that_was_never_there_is_lost_and_comes() -> None:
     made = stage()
     assert told(made.follow(SourceStatus("opening"))) == []

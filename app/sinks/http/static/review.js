@@ -57,15 +57,16 @@ new IntersectionObserver(seen => seen[0].isIntersecting && more(), { rootMargin:
 
 const where = event => [camera(event), ...(event.zones || []).filter(zone => zone !== event.zone)].join(" · ");
 const path = (event, file) => `/api/v1/events/${encodeURIComponent(event.id)}/${file}`;
-function picture(event, tries = 0) {
-  const image = make("img", { alt: "", loading: "lazy", decoding: "async", src: path(event, "snapshot.jpg") + (tries ? `?try=${tries}` : "") });
-  // a new object's picture is written about a second after its event
-  image.onerror = () => { const again = tries < 3 && Date.now() - new Date(event.time) < 60000; const parent = image.parentNode; image.remove(); if (again && parent) setTimeout(() => parent.append(picture(event, tries + 1)), 1500); };
-  return image;
+function picture(thumb, event, tries = 0) {   // of a new object it is written a second or two after its event
+  const age = Date.now() - new Date(event.time), image = make("img", { alt: "", loading: "lazy", decoding: "async" });
+  image.onload = () => thumb.prepend(image);
+  image.onerror = () => tries < 3 && age < 60000 ? setTimeout(picture, 2000, thumb, event, tries + 1) : thumb.prepend(t("review.nopicture"));
+  const begin = () => { if (age < 60000) image.loading = "eager"; else thumb.prepend(image); image.src = path(event, "snapshot.jpg") + (tries ? `?try=${tries}` : ""); };
+  age >= 0 && age < 2000 ? setTimeout(begin, 2000 - age) : begin();
 }
 function card(event, fresh) {
-  const thumb = make("div", { className: "thumb" }, event.snapshot || event.clip ? t("review.nopicture") : t("type." + event.type));
-  if (event.snapshot || event.clip) thumb.append(picture(event));
+  const thumb = make("div", { className: "thumb" });
+  if (event.snapshot || event.clip) picture(thumb, event); else thumb.append(t("type." + event.type));
   if (event.clip) thumb.append(make("span", { className: "play chip", textContent: `▶ ${t("review.clip")}` }));
   if (!event.seen) thumb.append(make("span", { className: "new", textContent: t("review.new") }));
   const text = make("div", { className: "text" }, make("b", { textContent: title(event) }), make("span", { textContent: clock(event.time) }),

@@ -91,7 +91,7 @@ class _Service(Protocol):
 
 
 class Outputs:
-    """All outputs of a run. ``sinks`` go into the pipeline; ``running`` goes around it.
+    """All outputs of a run. Those ``of`` a source go into the pipeline; ``running`` goes around it.
 
     ``names``: of its sources, "" for a single one. What is written apart for each of several gets
     a folder or topic of its name. ``stats``, ``engine`` and ``status`` (of a source, by name; must
@@ -136,11 +136,6 @@ class Outputs:
         http = config.http.address
         self._http = None if http is None else self._make_http(http)
         self._sinks = {name: self._sinks_of(name) for name in names}
-
-    @property
-    def sinks(self) -> list[Sink]:
-        """Of the first source."""
-        return self.of(self._names[0])
 
     def of(self, name: str) -> list[Sink]:
         """Of the source with this name."""

@@ -137,6 +137,7 @@ COMMANDS = (
     "rules",
     "events",
     "report",
+    "fleet",
 )
 
 
@@ -239,6 +240,13 @@ def make_parser(command: str) -> argparse.ArgumentParser:
         from .events import add_report_arguments
 
         add_report_arguments(report)
+
+    text = "cameras shared out over several machines: serve, join, add, status, …"
+    fleet = commands.add_parser("fleet", help=text)
+    if command == "fleet":
+        from .fleet import register as register_fleet
+
+        register_fleet(fleet)
 
     text = "the model shelf: list, info, fetch, add, quantize, evaluate"
     models = commands.add_parser("models", help=text)

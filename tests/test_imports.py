@@ -24,7 +24,8 @@ ROOMS: dict[str, set[str]] = {
     "session": BASE | {"ops"},
     "gui": {"core", "session", "ops"},
     "runtime": BASE | LEAVES | {"session", "gui"},
-    "commands": BASE | LEAVES | {"session", "gui", "runtime"},
+    "archive": BASE | LEAVES | {"runtime"},
+    "commands": BASE | LEAVES | {"session", "gui", "runtime", "archive"},
     "api": BASE | LEAVES | {"runtime"},
     "__main__": {"commands"},
     "__init__": {"api", "core"},
@@ -35,7 +36,7 @@ HOMES = {  # of other people's libraries
     **{"pycuda": {"cuda"}, "tensorrt": ENGINES, "torch": set(), "pycocotools": {"commands"}},
     **{"av": {"sinks", "sources"}, "aiohttp": {"sinks"}, "prometheus_client": {"sinks"}},
     **{"paho": {"sinks"}, "lap": {"analytics"}, "psutil": {"session", "commands"}},
-    "tomlkit": {"session"},
+    **{"tomlkit": {"session"}, "ray": {"archive"}, "pyarrow": {"archive"}},
 }
 
 

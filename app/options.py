@@ -253,7 +253,10 @@ class TrackOptions:
     """
 
     on: bool | None = key(
-        None, "follow objects over time (default: where something needs it)", flag="--track"
+        None,
+        "follow objects over time (default: where something needs it)",
+        flag="--track",
+        on="run replay archive",
     )
     high_score: float = key(0.45, "boxes associated first, with every track", limits=(0, 1))
     low_score: float = key(0.1, "boxes associated second; below: ignored", limits=(0, 1))

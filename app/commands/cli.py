@@ -129,6 +129,7 @@ def config_of(args: argparse.Namespace) -> Config:
 COMMANDS = (
     "run",
     "replay",
+    "archive",
     "bench",
     "doctor",
     "discover",
@@ -177,6 +178,21 @@ def make_parser(command: str) -> argparse.ArgumentParser:
         each.takes_sources = True
         text = "check settings and model, run nothing"
         each.add_argument("--check", action="store_true", help=text)
+
+    archive = add("archive", _archive, "all recordings of a folder or list", "CLIPS [OPTIONS]")
+    archive.add_argument("clips", metavar="CLIPS", help="a folder, or a file with a clip a line")
+    add_flags(archive, "archive")
+    text = "folder of the results; what it has is not done again"
+    archive.add_argument("--out", type=Path, required=True, metavar="FOLDER", help=text)
+    text = "ray://HOST:10001 or HOST:6379, a Ray cluster; local: processes of this machine"
+    archive.add_argument("--cluster", default="local", metavar="ADDRESS", help=text)
+    text = "longer clips are cut at key frames into parts of about so long (default: 300)"
+    archive.add_argument("--part-s", type=float, default=300.0, metavar="SECONDS", help=text)
+    text = "with --cluster local: workers at once (default: one a core)"
+    archive.add_argument("--processes", type=int, metavar="N", help=text)
+    text = "of a GPU that a worker takes (default: all of it, with an engine of a GPU)"
+    archive.add_argument("--gpu-share", type=float, metavar="SHARE", help=text)
+    archive.add_argument("--check", action="store_true", help="check it, run nothing")
 
     bench = add("bench", _bench, "measure this device", "[OPTIONS]")
     add_flags(bench, "bench")
@@ -373,6 +389,14 @@ def _replay(args: argparse.Namespace) -> int:
     from ..runtime.run import run_replay
 
     return run_replay(config)
+
+
+def _archive(args: argparse.Namespace) -> int:
+    from ..archive.run import ArchivePlan, check_archive, run_archive
+
+    how = (args.cluster, args.part_s, args.processes, args.gpu_share)
+    plan = ArchivePlan(args.clips, args.out, *how)
+    return (check_archive if args.check else run_archive)(config_of(args), plan)
 
 
 def _check(config: Config, *, live: bool) -> int:

@@ -106,6 +106,9 @@ class Config:
     )
     headless: bool = key(False, "no window, no Qt", on="run")
     window: bool = key(False, "a window, or exit code 2 without one", on="run")
+    language: str = key(
+        "system", "of the window", choices=("system", "en", "de", "es", "zh"), on="run"
+    )
     json: str | None = key(
         None,
         "one JSON line a frame; - is stdout",

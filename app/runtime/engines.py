@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..cuda.native.engine import GpuEngine
     from ..inference.auto import EngineChoice
     from ..inference.onnxruntime import OpenNetwork
+    from ..inference.regions import Regions
     from ..inference.slices import SliceGrid
 
 log = logging.getLogger(__name__)
@@ -60,8 +61,12 @@ def backend_factory(config: Config, model: Model, policy: Policy) -> BackendFact
     return lambda wake: SlicedBackend(engine, grid, model.spec, wake=wake, iou=iou)
 
 
-def slices_of(config: Config) -> SliceGrid | None:
+def slices_of(config: Config) -> SliceGrid | Regions | None:
     """How frames are sliced; None where they are not."""
+    if config.motion.regions:
+        from ..inference.regions import Regions
+
+        return Regions(config.motion.floor_s)
     if config.slices is None:
         return None
     from ..inference.slices import SliceGrid

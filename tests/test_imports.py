@@ -24,8 +24,9 @@ ROOMS: dict[str, set[str]] = {
     "fleet": BASE | {"analytics", "models", "ops", "sinks"},
     "session": BASE | {"ops"},
     "gui": {"core", "session", "ops"},
-    "runtime": BASE | LEAVES | {"fleet", "session", "gui"},
-    "commands": BASE | LEAVES | {"fleet", "session", "gui", "runtime"},
+    "runtime": BASE | LEAVES | {"session", "gui", "fleet"},
+    "archive": BASE | LEAVES | {"runtime"},
+    "commands": BASE | LEAVES | {"session", "gui", "runtime", "fleet", "archive"},
     "api": BASE | LEAVES | {"runtime"},
     "__main__": {"commands"},
     "__init__": {"api", "core"},
@@ -37,6 +38,7 @@ HOMES = {  # of other people's libraries
     **{"av": {"sinks", "sources"}, "aiohttp": {"sinks"}, "prometheus_client": {"sinks"}},
     **{"paho": {"sinks"}, "lap": {"analytics"}, "psutil": {"session", "commands"}},
     **{"tomlkit": {"session"}, "nats": {"fleet", "commands"}, "nacl": {"fleet"}},
+    **{"ray": {"archive"}, "pyarrow": {"archive"}},
 }
 
 

@@ -1,15 +1,12 @@
-"""The page of a fleet: all its cameras, whichever machine runs them."""
+"""What the page of a fleet asks for: all its cameras, whichever machine runs them."""
 
 from __future__ import annotations
 
 import json
-import secrets
-from pathlib import Path
 from typing import Any, Protocol
 
 from aiohttp import web
 
-_PAGE = Path(__file__).with_name("fleet.html")
 BASE = "/api/v1/fleet"
 
 
@@ -32,34 +29,15 @@ class FleetSource(Protocol):
 class FleetRoutes:
     """One method a path; all on the event loop."""
 
-    def __init__(self, source: FleetSource, *, reviews: bool, live: bool) -> None:
-        """``reviews``, ``live``: whether this machine has these pages, too."""
+    def __init__(self, source: FleetSource) -> None:
         self._source = source
-        links = '<a href="/">Live</a>' * live + '<a href="/fleet" aria-current="page">Fleet</a>'
-        links += '<a href="/review">Review</a>' * reviews
-        self._page = _PAGE.read_text(encoding="utf-8").replace("__LINKS__", links)
 
     def add_to(self, app: web.Application) -> None:
         """The paths; who may see the live page may see them."""
-        app.router.add_get("/fleet", self.page)
         app.router.add_get(BASE, self.cameras)
         app.router.add_get(f"{BASE}/{{camera}}/picture.jpg", self.picture)
         app.router.add_get(f"{BASE}/{{camera}}/events", self.events)
         app.router.add_get(f"{BASE}/{{camera}}/snapshot.jpg", self.snapshot)
-
-    async def page(self, request: web.Request) -> web.Response:
-        """The page, complete in itself."""
-        nonce = secrets.token_urlsafe(16)
-        policy = (
-            "default-src 'none'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
-            f"form-action 'none'; frame-ancestors 'none'; style-src 'nonce-{nonce}'; "
-            f"script-src 'nonce-{nonce}'"
-        )
-        return web.Response(
-            text=self._page.replace("__NONCE__", nonce),
-            content_type="text/html",
-            headers={"Content-Security-Policy": policy},
-        )
 
     async def cameras(self, request: web.Request) -> web.Response:
         """All of them."""

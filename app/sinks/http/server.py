@@ -29,10 +29,12 @@ from ...core.text import foreign
 from ..adapters import instruments
 from ..objects import ObjectTally
 from ..store import EventStore
+from .cameras import Cameras
 from .filters import FilterRoutes
 from .fleet import FleetRoutes, FleetSource
 from .login import LOOKS_ONLY, Login, asks_for_page, login_page, token_of_form
 from .metrics import Metrics
+from .pages import Pages
 from .review import Review
 from .routes import Health, ResultFeed, Routes, judge, viewers
 from .stream import EventFeed
@@ -156,7 +158,8 @@ class Guard:
 
     async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         """On every answer (the application's on_response_prepare)."""
-        response.headers.update(_HEADERS)
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
         response.headers["Server"] = "kestrel"
 
     async def sweep(self, server: web.Server) -> None:
@@ -280,8 +283,7 @@ class HttpService:
         self._shapes, self._filters = shapes, filters
         self._tallies = {} if tallies is None else tallies
         self._review = None if store is None else Review(store)
-        live, reviews = bool(self._feeds), store is not None
-        self._fleet = None if fleet is None else FleetRoutes(fleet, reviews=reviews, live=live)
+        self._fleet = None if fleet is None else FleetRoutes(fleet)
         self._began_s = monotonic()
         self._tls = server_context(options.cert_file, options.key_file)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
@@ -365,14 +367,18 @@ class HttpService:
         if self._feeds:
             routes.add_to(app)
             ZoneRoutes(self._shapes, routes.name_of).add_to(app)
+            Cameras(
+                self._feeds, self.events, instruments=self._instruments, name_of=routes.name_of
+            ).add_to(app)
         else:
-            app.router.add_get("/", _to_fleet)
             app.router.add_get("/healthz", _is_up)
         if self._fleet is not None:
             self._fleet.add_to(app)
         if self._filters is not None:
             FilterRoutes(self._filters, routes.name_of).add_to(app)
         app.router.add_get("/events", self.events.events, allow_head=False)
+        others = {"/fleet": self._fleet, "/review": self._review}
+        Pages(list(self._feeds), [path for path, part in others.items() if part]).add_to(app)
         if self._review is not None:
             self._review.add_to(app)
         runner = web.AppRunner(
@@ -420,8 +426,6 @@ class HttpService:
             health=self._health,
             instruments=self._instruments,
             stream_fps=self._options.stream_fps,
-            reviews=self._review is not None,
-            fleet=self._fleet is not None,
         )
 
     @property
@@ -466,10 +470,6 @@ class HttpService:
             outputs=self._outputs,
             sources={name: each.status for name, each in stats.sources.items()},
         )
-
-
-async def _to_fleet(request: web.Request) -> web.Response:
-    return web.Response(status=302, headers={"Location": "/fleet"})
 
 
 async def _is_up(request: web.Request) -> web.Response:

@@ -176,7 +176,7 @@ def _nacl() -> Any:
     return nacl.public
 
 
-class Entry(NamedTuple):
+class BucketEntry(NamedTuple):
     """A revision of a key; ``value`` None: it was deleted."""
 
     value: str | None
@@ -184,7 +184,7 @@ class Entry(NamedTuple):
     time: datetime
 
     @classmethod
-    def of(cls, message: Msg) -> Entry:
+    def of(cls, message: Msg) -> BucketEntry:
         """Of the bucket's stream."""
         deleted = (message.headers or {}).get("KV-Operation") is not None
         place = message.metadata
@@ -200,11 +200,11 @@ class Entry(NamedTuple):
         return {}
 
 
-async def entries(js: JetStreamContext, name: str) -> dict[str, Entry]:
+async def entries(js: JetStreamContext, name: str) -> dict[str, BucketEntry]:
     """The newest entry of each key of the bucket ``name``, without deleted ones."""
     start = f"$KV.{name}."
     found = {
-        each.subject.removeprefix(start): Entry.of(each)
+        each.subject.removeprefix(start): BucketEntry.of(each)
         for each in await messages(js, f"KV_{name}", f"{start}>")
     }
     return {key: found[key] for key in sorted(found) if found[key].value is not None}
@@ -273,7 +273,7 @@ class CameraBucket:
         )
         if not found:
             raise ConfigError(f"there has been no camera {name!r}")
-        past = map(Entry.of, found)
+        past = map(BucketEntry.of, found)
         return [Revision(e.revision, e.time, e.table if e.value else None) for e in past]
 
     async def revert(self, name: str, number: int | None = None) -> int:

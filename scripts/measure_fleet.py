@@ -19,6 +19,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -207,6 +208,15 @@ class Broker:
         return done.stdout
 
 
+def listens() -> bool:
+    """Whether the server takes connections."""
+    try:
+        socket.create_connection((f"{NET}.1", PORT), 0.5).close()
+    except OSError:
+        return False
+    return True
+
+
 def wait_for(holds: Any, limit_s: float) -> bool:
     """Whether it came true in time."""
     until_s = time.monotonic() + limit_s
@@ -254,7 +264,7 @@ def inflict(fault: str, node: Node, broker: Broker, rng: random.Random) -> float
         broker.kill()
         time.sleep(6.0 if fault.endswith("long") else 1.5)
         broker.start()
-        wait_for(lambda: (broker.folder / "server" / "server.pid").exists(), 5)
+        wait_for(listens, 30)
         return time.monotonic()
     elif fault == "clock":
         node.clock.write_text(str(rng.choice((-3600, 3600))))

@@ -147,6 +147,7 @@ class FleetNode(threading.Thread):
     async def _connect(self, *, patient: bool) -> Link | None:
         told = False
         while not self._stopping.is_set():
+            self._publish()  # cameras of its own need no server
             try:
                 return await connect(
                     self._url,
@@ -160,7 +161,6 @@ class FleetNode(threading.Thread):
                 if not told:
                     log.warning("%s; running cameras that are this node's alone", fault)
                 told = True
-                self._publish()
                 await asyncio.sleep(1.0)
         return None
 

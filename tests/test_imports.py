@@ -25,7 +25,8 @@ ROOMS: dict[str, set[str]] = {
     "gui": {"core", "session", "ops"},
     "fleet": BASE | {"ops"},
     "runtime": BASE | LEAVES | {"session", "gui", "fleet"},
-    "commands": BASE | LEAVES | {"session", "gui", "runtime", "fleet"},
+    "archive": BASE | LEAVES | {"runtime"},
+    "commands": BASE | LEAVES | {"session", "gui", "runtime", "fleet", "archive"},
     "api": BASE | LEAVES | {"runtime"},
     "__main__": {"commands"},
     "__init__": {"api", "core"},
@@ -37,6 +38,7 @@ HOMES = {  # of other people's libraries
     **{"av": {"sinks", "sources"}, "aiohttp": {"sinks"}, "prometheus_client": {"sinks"}},
     **{"paho": {"sinks"}, "lap": {"analytics"}, "psutil": {"session", "commands"}},
     **{"tomlkit": {"session"}, "nats": {"fleet", "commands"}},
+    **{"ray": {"archive"}, "pyarrow": {"archive"}},
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,6 +119,24 @@ class Detections:
     def empty() -> Detections:
         """No detections: always the same object, as an empty scene asks for it at every frame."""
         return _NOTHING
+
+
+def scaled(found: Detections, from_wh_px: tuple[int, int], to_wh_px: tuple[int, int]) -> Detections:
+    """The same in a picture of another size."""
+    if from_wh_px == to_wh_px or not len(found):
+        return found
+    factor: NDArray[np.float32] = np.divide(to_wh_px, from_wh_px, dtype=np.float32)
+    points, turned, masks = found.keypoints, found.polygons, found.masks
+    if masks is not None:
+        masks = masks.copy()
+        masks[:] = [each.scaled(float(factor[0]), float(factor[1])) for each in masks]
+    return replace(
+        found,
+        xyxy=found.xyxy * np.tile(factor, 2),
+        keypoints=None if points is None else np.multiply(points, factor, dtype=np.float32),
+        polygons=None if turned is None else np.multiply(turned, factor, dtype=np.float32),
+        masks=masks,
+    )
 
 
 def wrong_score(score: float) -> ModelError:

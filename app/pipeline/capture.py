@@ -251,10 +251,9 @@ class SourceStream:
                 frame = replace(frame, index=frame.index + self._offset, lane=self.number)
             if self._privacy is not None:
                 frame = self._privacy.hide_areas(frame)
-            self.meter.captured(read_ns)
             missing = 0 if self._next_index is None else frame.index - self._next_index
-            if (still := min(missing, frame.still)) > 0:
-                self.meter.skipped(still, "still")
+            still = max(0, min(missing, frame.still))
+            self.meter.captured(read_ns, still)
             if missing > still:
                 self.meter.skipped(missing - still)
             self._next_index = frame.index + 1

@@ -134,13 +134,22 @@ class Pipeline:
             self.stop()
             self._done.set()
 
-    def swap_source(self, uri: str, make: Callable[[], Opening], *, loop: bool = False) -> None:
+    def swap_source(
+        self,
+        uri: str,
+        make: Callable[[], Opening],
+        *,
+        loop: bool = False,
+        browse: bool = False,
+        number: int = 0,
+    ) -> None:
         """Play this source from now on; the one before is closed, or left behind where it hangs.
 
         ``make`` is called on its thread, anew each time that it is opened. ``loop``: a recording
-        begins again at its end. Results carry on; sinks are told with the first of the new source.
+        begins again at its end; ``browse``: see SourcePlayer. ``number``: of the stream. Results
+        carry on; sinks are told with the first of the new source.
         """
-        stream = self._streams[0]
+        stream = self._streams[number]
         stream.swap(
             lambda before: SourcePlayer(
                 stream,
@@ -149,13 +158,13 @@ class Pipeline:
                 is_wanted=lambda: self.engine is not None,
                 before=before,
                 loop=loop,
+                browse=browse,
             )
         )
 
-    @property
-    def source(self) -> SourcePlayer | None:
-        """What is played, where a source was swapped in."""
-        worker = self._streams[0].worker
+    def player(self, number: int = 0) -> SourcePlayer | None:
+        """What is played in this stream, where a source was swapped in."""
+        worker = self._streams[number].worker
         return worker if isinstance(worker, SourcePlayer) else None
 
     @property
@@ -163,9 +172,9 @@ class Pipeline:
         """What computes; None while none does."""
         return self._engines.current
 
-    def info_of(self, index: int) -> SourceInfo | None:
-        """The source that this frame of the first stream is from; any thread."""
-        return self._streams[0].info_of(index)
+    def info_of(self, index: int, number: int = 0) -> SourceInfo | None:
+        """The source that this frame of a stream is from; any thread."""
+        return self._streams[number].info_of(index)
 
     def fail(self, error: BaseException) -> None:
         """Keep the first error and stop."""
@@ -217,13 +226,9 @@ class Pipeline:
         cause = self._engines.building if state == "building" else taken.cause
         return replace(taken, state=state, cause=cause, sources=sources)
 
-    def counts(self) -> PipelineStats:
-        """The same without percentiles, at a fraction of the cost; any thread."""
-        return self._meter.counts()
-
-    def lane_stats(self) -> list[PipelineStats]:
-        """Of each source, in order; stages are those of all together. Any thread."""
-        return [stream.meter.snapshot() for stream in self._streams]
+    def counts(self, number: int | None = None) -> PipelineStats:
+        """Of all, or of one stream, without percentiles, at a fraction of the cost; any thread."""
+        return (self._meter if number is None else self._streams[number].meter).counts()
 
     def wait(self, timeout_s: float = 0.1) -> bool:
         """Wait a little for the end; True when it has come. Watches for reads that never return."""

@@ -29,7 +29,7 @@ from ..sinks.json_lines import JsonLinesSink, LinesFile, exists, holds_something
 from ..sinks.objects import ObjectTally
 from ..sinks.store import EventStore
 from ..sinks.video import VideoFileSink
-from .inputs import copies
+from .inputs import copies, make_substream
 from .tracking import counted_labels, ruled_actions, shape_names
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..sinks.mqtt import MqttPublisher
     from ..sinks.notify import AppriseNotifier
     from ..sinks.webhook import Webhook
+    from ..sources.substream import Substream
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class _Service(Protocol):
 
 
 class Outputs:
-    """All outputs of a run. ``sinks`` go into the pipeline; ``running`` goes around it.
+    """All outputs of a run. Those ``of`` a source go into the pipeline; ``running`` goes around it.
 
     ``names``: of its sources, "" for a single one. What is written apart for each of several gets
     a folder or topic of its name. ``stats``, ``engine`` and ``status`` (of a source, by name; must
@@ -126,6 +127,7 @@ class Outputs:
             None if path is None else LinesFile(path, overwrite=config.overwrite, append=append)
             for path in (config.json, config.events.path)
         )
+        self._substreams = {name: self._substream(name) for name in names}
         self._webhook = None if config.webhook.url is None else self._make_webhook()
         self._notifier = None if config.notify.url is None else self._make_notifier()
         self._store = None if config.store.path is None else self._make_store()
@@ -133,11 +135,6 @@ class Outputs:
         self._http = None if http is None else self._make_http(http)
         self._sinks = {name: self._sinks_of(name, config) for name in names}
         self._own: dict[str, list[_Service]] = {}  # of sources that were added
-
-    @property
-    def sinks(self) -> list[Sink]:
-        """Of the first source."""
-        return self.of(self._names[0])
 
     def of(self, name: str) -> list[Sink]:
         """Of the source with this name."""
@@ -230,6 +227,14 @@ class Outputs:
         self.meters.append(OutputMeter(f"{output}-{source}" if source else output))
         return self.meters[-1]
 
+    def _substream(self, name: str) -> Substream | None:
+        made = make_substream(
+            self._config, self._policy, name, lambda: self._meter("record-source", name)
+        )
+        if made is not None:
+            self._services.append(made)
+        return made
+
     def _recording(self, name: str) -> Sink:
         options = self._config.record
         assert options.path is not None
@@ -261,7 +266,8 @@ class Outputs:
         return self._beside(SegmentsSink(options, meter, tap=tap, make=make), meter)
 
     def _tap(self, options: RecordOptions | ClipOptions, name: str) -> PacketTap | None:
-        fan = self._packets.get(name)
+        substream = self._substreams[name]
+        fan = self._packets.get(name) if substream is None else substream.fan
         return fan.tap() if fan is not None and copies(options, self._policy) else None
 
     def _clips(self, name: str, listeners: dict[str, Listener]) -> Sink:
@@ -287,7 +293,8 @@ class Outputs:
         from ..sinks.snapshots import SnapshotSink
 
         waits = self._policy is Policy.LOSSLESS
-        return SnapshotSink(self._config.events, self._meter("snapshots", name), waits=waits)
+        meter, beside = self._meter("snapshots", name), self._substreams[name]
+        return SnapshotSink(self._config.events, meter, waits=waits, beside=beside)
 
     def _make_notifier(self) -> AppriseNotifier:
         _need("apprise", "--notify", "notify")
@@ -446,6 +453,7 @@ def refuse_own_inputs(config: Config, model: Model | None, policy: Policy) -> No
         inputs={
             "the source": config.source,
             **{f"source {each.name}": each.uri for each in parse_sources(config.sources)},
+            **{f"record source {i}": uri for i, uri in enumerate(config.record_sources, 1)},
             "--expect": config.expect,
             "the trace": config.trace if policy is Policy.LOSSLESS else None,
             "the model": str(model.weights) if model else None,

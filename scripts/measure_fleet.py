@@ -19,6 +19,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -207,6 +208,15 @@ class Broker:
         return done.stdout
 
 
+def listens() -> bool:
+    """Whether the server takes connections."""
+    try:
+        socket.create_connection((f"{NET}.1", PORT), 0.5).close()
+    except OSError:
+        return False
+    return True
+
+
 def wait_for(holds: Any, limit_s: float) -> bool:
     """Whether it came true in time."""
     until_s = time.monotonic() + limit_s
@@ -254,7 +264,7 @@ def inflict(fault: str, node: Node, broker: Broker, rng: random.Random) -> float
         broker.kill()
         time.sleep(6.0 if fault.endswith("long") else 1.5)
         broker.start()
-        wait_for(lambda: (broker.folder / "server" / "server.pid").exists(), 5)
+        wait_for(listens, 30)
         return time.monotonic()
     elif fault == "clock":
         node.clock.write_text(str(rng.choice((-3600, 3600))))
@@ -347,7 +357,9 @@ def main() -> int:
             raise SystemExit("not all cameras are live; see the logs")
         time.sleep(5)
         print(broker.command("status"), flush=True)
-        chosen = [FAULTS[i % len(FAULTS)] for i in range(args.rounds)]
+        # a stream does not come through a cable that is slow enough to be felt
+        faults = [each for each in FAULTS if not (args.rtsp and each == "slow")]
+        chosen = [faults[i % len(faults)] for i in range(args.rounds)]
         rng.shuffle(chosen)
         for number, fault in enumerate(chosen, 1):
             node = rng.choice([each for each in nodes if each.name in set(holders(frames))])
@@ -364,8 +376,8 @@ def main() -> int:
             wait_for(lambda: not frames.dark(), 20)
             time.sleep(4)  # cameras move back
             with frames.lock:
-                hurt = [to - start for since, to in frames.gaps if since < start + 1 and to > start]
-                later = [to - since for since, to in frames.gaps if since >= start + 1]
+                hurt = [to - start for since, to in frames.gaps if since < start + TTL_S]
+                later = [to - since for since, to in frames.gaps if since >= start + TTL_S]
                 live_s, moved_s = max(hurt, default=0.0), max(later, default=0.0)
                 dark_s = max(frames.longest.values(), default=0.0)
             hit = before if fault.startswith("broker") else {name: before[name] for name in held}

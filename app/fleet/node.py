@@ -150,6 +150,7 @@ class FleetNode(threading.Thread):
     async def _connect(self, *, patient: bool) -> Link | None:
         told = False
         while not self._stopping.is_set():
+            self._publish()  # cameras of its own need no server
             try:
                 return await connect(
                     self._url,
@@ -163,7 +164,6 @@ class FleetNode(threading.Thread):
                 if not told:
                     log.warning("%s; running cameras that are this node's alone", fault)
                 told = True
-                self._publish()
                 await asyncio.sleep(1.0)
         return None
 
@@ -289,13 +289,13 @@ class FleetNode(threading.Thread):
         self._heard_self = self._clock()
         for task in [each for each in self._tasks if each.get_name().startswith("watch ")]:
             task.cancel()
+        ready = {name: asyncio.Event() for name in self._buckets}
         for name, kv in self._buckets.items():
-            ready = asyncio.Event()
-            task = asyncio.create_task(self._watch(name, kv, ready), name=f"watch {name}")
+            task = asyncio.create_task(self._watch(name, kv, ready[name]), name=f"watch {name}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(ready.wait(), 2.0)
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*(each.wait() for each in ready.values())), 2.0)
 
     async def _watch(self, name: str, kv: KeyValue, ready: asyncio.Event) -> None:
         """All keys as they are, then each change; begun anew whatever happens."""

@@ -175,7 +175,11 @@ class FleetRun:
     def _states(self) -> Mapping[str, Mapping[str, Any]]:
         """Of the cameras that this node speaks for."""
         told = self.status()["cameras"].items()
-        return {name: state for name, state in told if self._lease(name) is not None}
+        return {
+            name: {**state, "counts": self.outputs.counts(name)}
+            for name, state in told
+            if self._lease(name) is not None
+        }
 
     def is_ready(self, camera: str) -> bool:
         """See fleet.node.Runner."""

@@ -144,6 +144,11 @@ class Outputs:
         """That of --store."""
         return self._store
 
+    def counts(self, name: str) -> Mapping[str, Any]:
+        """Of the objects of a source, as ``ObjectTally.retained``."""
+        tally = self._tallies.get(name)
+        return {} if tally is None else tally.retained()
+
     def of(self, name: str) -> list[Sink]:
         """Of the source with this name."""
         return self._sinks[name]
@@ -188,7 +193,8 @@ class Outputs:
             listeners["webhook"] = self._webhook.notice
         if self._notifier is not None:
             listeners["notify"] = self._notifier.notice
-        if config.tracks and (self._http is not None or config.mqtt.url is not None):
+        told = (self._http, config.mqtt.url, self._fleet)
+        if config.tracks and any(each is not None for each in told):
             self._tallies[name] = ObjectTally(*shape_names(config, name))
             sinks.append(self._tallies[name])
         if config.mqtt.url is not None:

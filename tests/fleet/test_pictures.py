@@ -136,7 +136,9 @@ def test_the_page_in_a_browser(server: Server, tmp_path: Path) -> None:
 
     async def works(session: aiohttp.ClientSession) -> None:
         async with open_page(f"{fleet.url}/fleet") as page:
-            await page.until("document.querySelector('#cameras img:not([hidden])')?.naturalWidth > 0")
+            await page.until(
+                "document.querySelector('#cameras img:not([hidden])')?.naturalWidth > 0"
+            )
             await page.evaluate("document.querySelector('#cameras a').click()")
             await page.until("!!document.querySelector('#list li')")
             assert not [each for each in page.errors if "503" not in each]

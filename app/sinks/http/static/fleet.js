@@ -7,8 +7,8 @@ const base = name => `/api/v1/fleet/${encodeURIComponent(name)}`;
 const chosen = () => decodeURIComponent(location.hash.slice(1));
 
 function card(name) {
-  const parts = { screen: make("div", { className: "screen" }), state: make("span", { className: "pill" }), event: make("span", { className: "under" }), node: make("span", { className: "under" }), why: make("span", { className: "why" }), asked: 0 };
-  parts.screen.append(parts.why);
+  const parts = { screen: make("div", { className: "screen" }), state: make("span", { className: "pill" }), event: make("span", { className: "under" }), node: make("span", { className: "under" }), why: make("span", { className: "why" }), objects: make("span", { className: "objects" }), asked: 0 };
+  parts.screen.append(parts.why, parts.objects);
   parts.link = make("a", { href: "#" + encodeURIComponent(name) }, parts.screen, make("div", { className: "text" }, make("b", { textContent: name }), parts.state, parts.event, parts.node));
   parts.item = make("li", {}, parts.link); $("cameras").append(parts.item); seer.observe(parts.screen);
   return parts;
@@ -19,6 +19,8 @@ function tell(each) {
   const texts = { state: t("state." + each.state), event: event ? `${when(event.time)} · ${title(event)}` : t("grid.quiet"), node: each.node ? t("fleet.on", { node: each.node }) : t("fleet.none"), why: works(each.state) ? "" : [stated(each), each.cause].filter(Boolean).join(": ") };
   for (const [name, text] of Object.entries(texts)) if (parts[name].textContent !== text) parts[name].textContent = text;
   parts.state.className = pillOf(each.state);
+  const objects = Object.entries(works(each.state) && each.counts?.objects || {}).map(([label, n]) => counted(label, n)).slice(0, 5).join("|");
+  if (parts.told !== objects) { parts.told = objects; parts.objects.replaceChildren(...objects.split("|").filter(Boolean).map(text => chip(text))); }
   parts.screen.classList.toggle("away", !works(each.state));
 }
 function picture(name, parts) {   // one question at a time; who has no picture is asked again after a while

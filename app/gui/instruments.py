@@ -387,7 +387,8 @@ def _known(value: float) -> float | None:
 
 _GROUND, _NAME, _VALUE = QColor(24, 24, 27), QColor(140, 142, 150), QColor(236, 236, 238)
 _ALERT = QColor(255, 120, 120)
-_GAP, _LEAST = 18.0, 120.0  # logical pixels between figures, and that one needs to be told
+_GAP = 18.0  # logical pixels between figures
+_LONG, _LEAST = 260.0, 120.0  # a figure that is as long may be cut down to so much
 
 
 class Hud(QWidget):
@@ -423,8 +424,8 @@ class Hud(QWidget):
                 x = self._write(painter, badge, bold, _ALERT, x, end) + _GAP
             for name, value in self.figures:
                 told = QFontMetricsF(bold).horizontalAdvance(f"{name} {value}")
-                if x + min(told, _LEAST) > end:
-                    break  # a piece of a word tells nothing
+                if x + (told if told < _LONG else _LEAST) > end:
+                    break  # a piece of a number tells nothing
                 x = self._write(painter, name, self.font(), _NAME, x, end) + 6
                 x = self._write(painter, value, bold, _VALUE, x, end) + _GAP
         finally:

@@ -108,6 +108,25 @@ def parse_sources(texts: Sequence[str]) -> tuple[NamedSource, ...]:
     return tuple(sources)
 
 
+def split_streams(values: dict[str, Any]) -> dict[str, Any]:
+    """``[source] detect = …, record = …``, or ``[source.NAME]`` each, into lists of sources."""
+    given = values.get("source")
+    if not isinstance(given, dict):
+        return values
+    del values["source"]
+    tables = given if all(isinstance(each, dict) for each in given.values()) else {"": given}
+    for name, table in tables.items():
+        if not (table.keys() <= {"detect", "record"} and isinstance(table.get("detect"), str)):
+            raise ConfigError(f"[{'.'.join(('source', name)).rstrip('.')}] takes detect and record")
+        for kind, target in (("detect", "sources"), ("record", "record_sources")):
+            if kind in table:
+                text = f"{name}={table[kind]}" if name else table[kind]
+                values.setdefault(target, []).append(text)
+    if list(tables) == [""] and len(values["sources"]) == 1:
+        values["source"] = values.pop("sources")[0]
+    return values
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordOptions:
     """A recording: one file, or a folder in which files rotate."""
@@ -253,7 +272,10 @@ class TrackOptions:
     """
 
     on: bool | None = key(
-        None, "follow objects over time (default: where something needs it)", flag="--track"
+        None,
+        "follow objects over time (default: where something needs it)",
+        flag="--track",
+        on="run replay archive",
     )
     high_score: float = key(0.45, "boxes associated first, with every track", limits=(0, 1))
     low_score: float = key(0.1, "boxes associated second; below: ignored", limits=(0, 1))
@@ -272,6 +294,9 @@ class TrackOptions:
     )
     reach: float = key(
         0.9, "by how many deviations of the prediction boxes are widened", limits=(0, 10)
+    )
+    camera_motion: bool = key(
+        False, "for a camera that itself moves: objects are sought where that took them"
     )
     most_tracks: int = key(256, "tracks at most", limits=(1, 4096))
     most_boxes: int = key(256, "boxes of a frame at most, by score", limits=(1, 4096))
@@ -305,8 +330,17 @@ class MotionOptions:
         limits=(0, 60),
     )
 
+    regions: bool = key(
+        False,
+        "look at what moves, and at what was found, in its own pixels; at the whole frame only "
+        "every floor_s. Implies --motion",
+        flag="--regions",
+    )
+
     def __post_init__(self) -> None:
         check_values(self, "motion")
+        if self.regions and self.on is False:
+            raise ConfigError("regions are where something moves: leave on = false out of [motion]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,7 +21,7 @@ from ..core.frame import SourceInfo
 from ..core.interfaces import Analyser, BackendFactory, Canary, EngineKind, FrameSource, Sink
 from ..core.states import WORKING, SourceStatus
 from ..core.stats import Meter, PipelineStats
-from .capture import SourceGroup, StreamSpec
+from .capture import SourceGroup, SourceStream, StreamSpec
 from .degrade import DegradationPolicy
 from .engine import JOIN_S, EngineGroup, EngineSpec, EngineWorker
 from .handoff import Note, Policy, note_nothing
@@ -39,7 +39,8 @@ class Pipeline:
     ``swap_source`` and ``swap_engine`` change what runs, ``tune`` its limits; from any thread.
     ``source`` and ``make_backend`` may be None, and are then swapped in. With ``stays`` the run
     goes on when an engine fails, and waits for another. ``on_fault`` hears of the faults of sinks,
-    which then are no end of the run. ``thresholds``: see EngineSpec; ``filter`` is the source's.
+    which then are no end of the run. ``grows``: sources are added. ``thresholds``: see EngineSpec;
+    ``filter`` is the source's.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Pipeline:
         make_ladder: Callable[[Callable[[str], None]], DegradationPolicy] | None = None,
         stays: bool = False,
         on_fault: OnFault | None = None,
+        grows: bool = False,
     ) -> None:
         self.labels, self._max_frames = labels, max_frames
         self._first = (
@@ -77,9 +79,8 @@ class Pipeline:
         self._error_lock = threading.Lock()
         specs = [StreamSpec(source, sinks, name, note, analyser, privacy, filter), *more]
         self._sources = SourceGroup(
-            specs, policy, meter=self._meter, stall_s=stall_s, on_fault=on_fault
+            specs, policy, meter=self._meter, stall_s=stall_s, on_fault=on_fault, grows=grows
         )
-        self._streams = self._sources.streams
         self._engines = engines = EngineGroup(
             self._sources,
             self._meter,
@@ -106,6 +107,25 @@ class Pipeline:
         """Ask for an orderly end; frames in flight are still delivered."""
         self._stop.set()
         self._sources.stop()
+
+    @property
+    def _streams(self) -> list[SourceStream]:
+        return self._sources.streams
+
+    def add(self, spec: StreamSpec) -> SourceStream:
+        """Start another source while the run goes on, beside the first one. Any thread."""
+        return self._engines.add(spec)
+
+    def remove(self, stream: SourceStream) -> None:
+        """End a source that was added; what it gave is delivered, then its sinks are closed.
+
+        Returns at once; ``has`` says when it is done. Any thread.
+        """
+        self._sources.leave(stream)
+
+    def has(self, stream: SourceStream) -> bool:
+        """Whether it is part of the run, with open sinks."""
+        return stream in self._streams
 
     def finish(self) -> None:
         """No more frames will come: what waits is delivered, and then the run is over."""

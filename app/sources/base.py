@@ -244,6 +244,8 @@ class SourceOptions:
     ca_file: str | None = None  # authorities to trust; None: the system's
     tls_insecure: bool = False  # trust anybody
     poll_s: float = 1.0  # between two requests for a still picture
+    decode: str = "cpu"  # one of hardware.HOWS
+    packets_only: bool = False  # nothing is decoded: a frame without a picture tells of each packet
     playlist: bool = False  # what the address gives is HLS, whatever its name
     motion: MotionOptions | None = None  # None: all frames are given
     # polygons in which motion does not count, in parts of the frame, or (True) in pixels

@@ -61,6 +61,7 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 Transfer = Literal["auto", "pinned", "mapped"]
 TRANSFERS: tuple[str, ...] = get_args(Transfer)
 RtspTransport = Literal["auto", "tcp", "udp"]
+ARCHIVED = f"{EVERY} archive"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,16 +97,19 @@ class Config:
     batch: int | None = key(
         None, "frames of several sources in one inference", limits=(1, 64), on="run"
     )
-    model: str | None = key(None, "name on the shelf, .onnx, .engine or .toml file", on=EVERY)
-    engine: Engine = key("auto", "auto chooses by what is there", choices=ENGINES, on=EVERY)
+    model: str | None = key(None, "name on the shelf, .onnx, .engine or .toml file", on=ARCHIVED)
+    engine: Engine = key("auto", "auto chooses by what is there", choices=ENGINES, on=ARCHIVED)
     precision: Precision = key(
         "auto",
         "of the arithmetic, where an engine has a choice: those of a GPU, and openvino (bf16)",
         choices=PRECISIONS,
-        on=EVERY,
+        on=ARCHIVED,
     )
     headless: bool = key(False, "no window, no Qt", on="run")
     window: bool = key(False, "a window, or exit code 2 without one", on="run")
+    language: str = key(
+        "system", "of the window", choices=("system", "en", "de", "es", "zh"), on="run"
+    )
     json: str | None = key(
         None,
         "one JSON line a frame; - is stdout",
@@ -145,6 +149,7 @@ class Config:
         limits=(0.001, 1),
         metavar="X or LABEL=X",
         reload=True,
+        on="run replay archive",
     )
     iou: float | None = key(
         None, "overlap above which NMS drops a box (0..1)", limits=(0, 1), reload=True
@@ -159,7 +164,11 @@ class Config:
         reload=True,
     )
     classes: tuple[str, ...] = key(
-        (), "report these only: person,car (default: all)", metavar="LABEL,LABEL", reload=True
+        (),
+        "report these only: person,car (default: all)",
+        metavar="LABEL,LABEL",
+        reload=True,
+        on="run replay archive",
     )
     min_box: str = key(
         "",
@@ -172,6 +181,7 @@ class Config:
         None,
         "also look at overlapping parts of a frame, for small objects: 2x2 (columns x rows), auto",
         metavar="CxR",
+        on="run replay archive",
     )
     slice_overlap: float = key(
         0.2, "share of a part that its neighbour has too", limits=(0, 0.5), metavar="SHARE"
@@ -239,7 +249,9 @@ class Config:
         on="run soak",
     )
     workers: int | None = key(None, "frames computed at once on the CPU", limits=(1, 64), on=EVERY)
-    threads: int | None = key(None, "threads of each network on the CPU", limits=(1, 256), on=EVERY)
+    threads: int | None = key(
+        None, "threads of each network on the CPU", limits=(1, 256), on=ARCHIVED
+    )
     slots: int | None = key(None, "frames in flight at most", limits=(1, 65), on=EVERY)
     transfer: Transfer = key(
         "auto",

@@ -181,7 +181,8 @@ class Result:
     ``events`` and the rules that they ``fired`` are what this frame brought; ``zones`` names those
     that each detection's track is in, parallel to the detections; ``shapes`` are those zones and
     lines to be drawn, with their counts. Empty where nothing is tracked. ``hidden``: how many more
-    detections there are that filters hide, by reason (see filters.REASONS).
+    detections there are that filters hide, by reason (see filters.REASONS). ``lease``: by which a
+    fleet's node delivers it; a later holder of the camera has a higher one.
     """
 
     frame: Frame
@@ -193,6 +194,7 @@ class Result:
     zones: Sequence[tuple[str, ...]] = ()
     shapes: Sequence[DrawnShape] = ()
     hidden: Mapping[str, int] = field(default_factory=dict)
+    lease: int | None = None
 
 
 def label_of(labels: Sequence[str], class_id: int) -> str:

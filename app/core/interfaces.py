@@ -42,6 +42,14 @@ class Seekable(Protocol):
         """The next frame read is the one shown at this position, or the nearest that there is."""
 
 
+@runtime_checkable
+class Paceable(Protocol):
+    """A recording that is played at its own pace. Set on the thread that reads."""
+
+    speed: float
+    """Times as fast as it was recorded, above 0. Whenever it is set, the next frame is due."""
+
+
 class SourceListener(Protocol):
     """Hears how a source is; called on the thread that reads it."""
 
@@ -94,7 +102,16 @@ class Fitted(Protocol):
         """For frames of this size; the slot must be idle. Raises KestrelError."""
 
 
-EngineKind = Literal["cpu", "openvino", "cuda", "tensorrt", "ort-cuda", "ort-tensorrt"]
+EngineKind = Literal[
+    "cpu",
+    "openvino",
+    "openvino:GPU",  # of Intel
+    "openvino:NPU",
+    "cuda",
+    "tensorrt",
+    "ort-cuda",
+    "ort-tensorrt",
+]
 CPU_ENGINES: tuple[EngineKind, ...] = ("cpu", "openvino")
 GPU_ENGINES: tuple[EngineKind, ...] = ("cuda", "tensorrt", "ort-cuda", "ort-tensorrt")
 # to these another input size is another network, which TensorRT builds for minutes

@@ -185,8 +185,13 @@ class Meter:
 
     def lane(self) -> Meter:
         """A meter of one source among many: all that it takes counts here, too."""
-        self._lanes.append(Meter(self))
-        return self._lanes[-1]
+        lane = Meter(self)
+        self._lanes = [*self._lanes, lane]
+        return lane
+
+    def without(self, lane: Meter) -> None:
+        """That source is gone; what it has counted stays."""
+        self._lanes = [each for each in self._lanes if each is not lane]
 
     @property
     def status(self) -> SourceStatus:

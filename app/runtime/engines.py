@@ -108,6 +108,32 @@ def without_gpu() -> str | None:
     return None
 
 
+def why_no_engine(engine: str) -> str | None:
+    """Why this machine cannot run it, in one line; None where nothing speaks against it."""
+    if engine == "openvino":
+        from ..inference.openvino import openvino_version
+
+        missing = "OpenVINO is not installed (pip install -r requirements-openvino.txt)"
+        return missing if openvino_version() is None else None
+    if engine not in GPU_ENGINES:
+        return None
+    if reason := without_gpu():
+        return reason
+    from ..cuda.context import find_gpu
+
+    try:
+        find_gpu()
+    except DeviceError as fault:
+        return str(fault)
+    if engine == "tensorrt":
+        from ..cuda.tensorrt_build import missing_tensorrt
+
+        return missing_tensorrt()
+    from ..cuda.ort_providers import missing_provider
+
+    return missing_provider(engine) if engine in ("ort-cuda", "ort-tensorrt") else None
+
+
 def choose_from(
     config: Config, model: Model, policy: Policy, *, no_gpu: str | None = None
 ) -> EngineChoice:
@@ -259,20 +285,23 @@ def _cpu_network(engine: EngineKind, precision: Precision) -> tuple[OpenNetwork,
 
     Raises ConfigError where it cannot compute in ``precision``, or is not installed.
     """
-    if precision not in ("auto", "fp32") and (engine, precision) != ("openvino", "bf16"):
+    family, _, device = engine.partition(":")
+    more = {"openvino": "bf16", "openvino:GPU": "fp16", "openvino:NPU": "fp16"}.get(engine)
+    if precision not in ("auto", "fp32", more) or (device == "NPU" and precision == "fp32"):
         raise ConfigError(
             f"precision {precision}: --engine {engine} computes as the model's file says; `models "
-            "quantize` makes smaller variants, --engine openvino has bf16, tensorrt fp16 and int8"
+            "quantize` makes smaller variants, --engine openvino has bf16, openvino:GPU and "
+            "openvino:NPU fp16, tensorrt fp16 and int8"
         )
-    if engine == "openvino":
+    if family == "openvino":
         from ..inference.openvino import OpenVinoNetwork, load_openvino, need_bf16
 
         load_openvino()
-        bf16 = precision == "bf16"
-        if bf16:
+        if precision == "bf16":
             need_bf16()  # proved later, with the engine
-        called = "OpenVINO, bf16" if bf16 else "OpenVINO"
-        return partial(OpenVinoNetwork, bf16=bf16), called
+        hint = {"bf16": "bf16", "fp16": "f16"}.get(precision, "f32")
+        called = "OpenVINO" if hint == "f32" else f"OpenVINO, {hint}"
+        return partial(OpenVinoNetwork, device=device or "CPU", precision=hint), called
     from ..inference.onnxruntime import OrtNetwork
 
     return OrtNetwork, "ONNX Runtime"

@@ -269,6 +269,11 @@ class Shared:
         if self._users == 1:
             self._sink.open(source, labels)
 
+    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """See interfaces.Updatable."""
+        if isinstance(self._sink, Updatable):
+            self._sink.update(source, labels)
+
     def emit(self, result: Result) -> None:
         """See interfaces.Sink."""
         self._sink.emit(result)

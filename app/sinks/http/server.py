@@ -29,9 +29,11 @@ from ...core.text import foreign
 from ..adapters import instruments
 from ..objects import ObjectTally
 from ..store import EventStore
+from .cameras import Cameras
 from .filters import FilterRoutes
 from .login import LOOKS_ONLY, Login, asks_for_page, login_page, token_of_form
 from .metrics import Metrics
+from .pages import Pages
 from .review import Review
 from .routes import Health, ResultFeed, Routes, judge, viewers
 from .stream import EventFeed
@@ -155,7 +157,8 @@ class Guard:
 
     async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         """On every answer (the application's on_response_prepare)."""
-        response.headers.update(_HEADERS)
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
         response.headers["Server"] = "kestrel"
 
     async def sweep(self, server: web.Server) -> None:
@@ -362,6 +365,10 @@ class HttpService:
         if self._filters is not None:
             FilterRoutes(self._filters, routes.name_of).add_to(app)
         app.router.add_get("/events", self.events.events, allow_head=False)
+        Pages(list(self._feeds), ["/review"] if self._review is not None else []).add_to(app)
+        Cameras(
+            self._feeds, self.events, instruments=self._instruments, name_of=routes.name_of
+        ).add_to(app)
         if self._review is not None:
             self._review.add_to(app)
         runner = web.AppRunner(
@@ -409,7 +416,6 @@ class HttpService:
             health=self._health,
             instruments=self._instruments,
             stream_fps=self._options.stream_fps,
-            reviews=self._review is not None,
         )
 
     @property

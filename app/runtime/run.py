@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..config import Config
+from ..config import Config, ConfigFile
 from ..core.credentials import mask_credentials
 from ..core.detections import Result
 from ..core.errors import ConfigError
@@ -36,23 +36,22 @@ from .inputs import NamedInput, check_privacy, choose_source, make_input, make_i
 from .multi_gpu import refuse_unspreadable
 from .outputs import Outputs, has_outputs, refuse_own_inputs
 from .service import Reloader, make_canary, make_recorder
+from .settings import RunSettings
 from .tracking import check_tracking
 from .zones import RunShapes
 
 log = logging.getLogger(__name__)
 
 
-def run_live(
-    config: Config, *, reload: Callable[[], Config] | None = None, file: Path | None = None
-) -> int:
+def run_live(config: Config, file: ConfigFile | None = None) -> int:
     """Newest frame wins; a window if there is a display, else headless.
 
-    ``reload`` reads the configuration again, on SIGHUP; ``file`` is where it is from.
+    ``file``: where the configuration is from.
     """
     refuse_unfit(config, Policy.LATEST)
     windowed = wants_window(config)
     if windowed and not config.sources:
-        return run_windowed(config, reload=reload, file=file)
+        return run_windowed(config, file)
     inputs, model = make_inputs(config, Policy.LATEST), choose_model(config)
     names, supervised = [each.name for each in inputs], Supervised(Notifier())
     screens = {name: ResultMailbox() for name in names} if windowed else {}
@@ -66,7 +65,6 @@ def run_live(
             canary=make_canary(config, model, supervised.inferred),
             recorders=[make_recorder(config, model.spec.name, name) for name in names],
             screens=screens,
-            reads_again=reload,
             file=file,
         )
     )
@@ -125,9 +123,7 @@ def refuse_unfit(config: Config, policy: Policy) -> None:
         raise ConfigError(f"replay is for recordings; use run --source {uri}")
 
 
-def run_windowed(
-    config: Config, *, reload: Callable[[], Config] | None = None, file: Path | None = None
-) -> int:
+def run_windowed(config: Config, file: ConfigFile | None = None) -> int:
     """Until the window is closed, or the run has ended; with all that a headless run has."""
     from ..analytics.stage import Clock
     from .window import WindowController, run_desktop
@@ -141,13 +137,14 @@ def run_windowed(
     summary, supervised = Summary(), Supervised(Notifier())
     recorder = make_recorder(config, model.spec.name if model else "")
     packets = packets_for(config, Policy.LATEST)
-    shapes = RunShapes(config, Policy.LATEST, file=file, always=True)
+    shapes = RunShapes(config, Policy.LATEST, file=file and file.path, always=True)
     filters = RunFilters(config, lambda: controller.session.pipeline.refilter())
     outputs = Outputs(
         config,
         Policy.LATEST,
         shapes=shapes,
         filters=filters,
+        settings=(settings := RunSettings(file, shapes)),
         stats=lambda: controller.session.stats(),
         engine=lambda: controller.session.state().engine_text,
         packets={"": packets},
@@ -168,14 +165,17 @@ def run_windowed(
     session = controller.session
     supervised.watch(session.stats)
     recorder.watch(session.run_state)
-    reloader = None
-    if reload is not None and model is not None:
-        reloader = Reloader(config, reload, session, model.spec, supervised, filters=filters)
+    reload = None
+    if model is not None:
+        settings.reloader = Reloader(
+            config, session, model.spec, supervised, filters=filters, shapes=shapes
+        )
+        reload = file and partial(settings.reloader.read_again, file)
     with ExitStack() as around:
         parts: tuple[AbstractContextManager[Any], ...] = (outputs.running(), recorder, supervised)
         for each in parts:
             around.enter_context(each)
-        stopped = run_desktop(controller, config, uri, reload=reloader, end_rest=around.close)
+        stopped = run_desktop(controller, config, uri, reload=reload, end_rest=around.close)
         if session.error is not None:
             recorder.error(session.error)
     log.debug("stopped by a signal" if stopped else "window closed")

@@ -13,7 +13,8 @@ from app.core.stats import Meter, OutputMeter
 from app.pipeline.handoff import Policy
 from app.runtime.filters import RunFilters
 from app.runtime.zones import RunShapes
-from app.sinks.http.server import HttpService, parse_address
+from app.sinks.http.guard import parse_address
+from app.sinks.http.server import HttpService
 from app.sinks.objects import ObjectTally
 from app.sinks.store import EventStore
 from tests.sinks.kit import CAMERA, LABELS, found, result, textured

@@ -13,17 +13,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from app.config import SETTINGS, ConfigFile, parse_toml
+from app.config import SETTINGS, parse_toml
 from app.core.errors import ConfigError
 from app.core.interfaces import SettingsRefused
-from app.ops.systemd import Notifier, Supervised
-from app.pipeline.handoff import Policy
-from app.runtime.engines import choose_model
-from app.runtime.filters import RunFilters
-from app.runtime.service import Reloader
 from app.runtime.settings import OPEN, RunSettings, settings_schema
-from app.runtime.zones import RunShapes
-from tests.sinks.kit import CAMERA
+from tests.sinks.http.kit import run_of
 
 FILE = """# the shop
 source = "rtsp://anna:secret@camera.local/1"   # at the door
@@ -42,17 +36,6 @@ keep_hours = 24
 ZONE = {"name": "door", "points": [[0, 0], [0.5, 0], [0.5, 1]]}
 
 
-class Limits:
-    """What a pipeline is asked for."""
-
-    def __init__(self, *, up: bool = True) -> None:
-        self.up, self.score = up, 0.0
-
-    def tune(self, *, score: float, iou: float, max_age_ms: float | None) -> bool:
-        self.score = score if self.up else self.score
-        return self.up
-
-
 Made = Callable[..., SimpleNamespace]
 
 
@@ -63,29 +46,7 @@ def made(tmp_path: Path, tiny_model: Path) -> Made:
     def make(text: str = FILE, *, up: bool = True, **flags: Any) -> SimpleNamespace:
         path = tmp_path / "shop.toml"
         path.write_text(text.replace("STORE", str(tmp_path / "store")))
-        file = ConfigFile(path, {"model": str(tiny_model), "engine": "cpu", **flags})
-        config = file.read()
-        spec = choose_model(config).spec
-        shapes, limits = RunShapes(config, Policy.LATEST, file=path), Limits(up=up)
-        stage = shapes.analyser()
-        assert stage is not None
-        stage.open(CAMERA, spec.labels)
-        filters = RunFilters(config, lambda: None)
-        filters.make().labels = spec.labels
-        settings = RunSettings(file, shapes)
-        settings.reloader = Reloader(
-            config, limits, spec, Supervised(Notifier({})), filters=filters, shapes=shapes
-        )
-        return SimpleNamespace(
-            settings=settings,
-            path=path,
-            limits=limits,
-            filters=filters,
-            shapes=shapes,
-            labels=spec.labels,
-            reloader=settings.reloader,
-            file=file,
-        )
+        return run_of(path, up=up, model=str(tiny_model), engine="cpu", **flags)
 
     return make
 

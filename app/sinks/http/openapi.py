@@ -96,7 +96,7 @@ def _query(name: str, schema: Schema, **more: Any) -> dict[str, Any]:
 
 
 _MOMENT = {"type": "string", "pattern": r"^(\d{1,13}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)$"}
-_FLAG = {"enum": ["0", "1"]}
+_FLAG = {"type": "string"}  # empty, 0, false and no mean no
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "source": _query("source", _TEXT, description="the source with this name; else the first"),
     "camera": _query("source", _TEXT, description="events of this camera"),
@@ -124,7 +124,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         "name": "If-Match",
         "in": "header",
         "required": True,
-        "schema": {"type": "string"},
+        "schema": {"type": "string", "pattern": r'^(\*|"[0-9a-f]{20}")$'},
         "description": "the ETag of what was read, or *",
     },
 }

@@ -136,7 +136,11 @@ def login_page(after: str, fault: str, *, status: int, people: bool, token: bool
         status=status,
         text=text,
         content_type="text/html",
-        headers={"Content-Security-Policy": policy, "WWW-Authenticate": "Bearer"},
+        headers={
+            "Content-Security-Policy": policy,
+            "Referrer-Policy": "same-origin",  # with none, a form is sent with "Origin: null"
+            "WWW-Authenticate": "Bearer",
+        },
     )
 
 

@@ -60,6 +60,7 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 Transfer = Literal["auto", "pinned", "mapped"]
 TRANSFERS: tuple[str, ...] = get_args(Transfer)
 RtspTransport = Literal["auto", "tcp", "udp"]
+ARCHIVED = f"{EVERY} archive"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,19 +83,26 @@ class Config:
         metavar="[NAME=]URI",
         on="run",
     )
+    record_sources: tuple[str, ...] = key(
+        (),
+        "the same camera's better stream, of which recordings and snapshots are made",
+        flag="--record-source",
+        metavar="[NAME=]URI",
+        on="run",
+    )
     devices: tuple[int, ...] = key(
         (), "GPUs over which the sources are spread", metavar="0,1", on="run"
     )
     batch: int | None = key(
         None, "frames of several sources in one inference", limits=(1, 64), on="run"
     )
-    model: str | None = key(None, "name on the shelf, .onnx, .engine or .toml file", on=EVERY)
-    engine: Engine = key("auto", "auto chooses by what is there", choices=ENGINES, on=EVERY)
+    model: str | None = key(None, "name on the shelf, .onnx, .engine or .toml file", on=ARCHIVED)
+    engine: Engine = key("auto", "auto chooses by what is there", choices=ENGINES, on=ARCHIVED)
     precision: Precision = key(
         "auto",
         "of the arithmetic, where an engine has a choice: those of a GPU, and openvino (bf16)",
         choices=PRECISIONS,
-        on=EVERY,
+        on=ARCHIVED,
     )
     headless: bool = key(False, "no window, no Qt", on="run")
     window: bool = key(False, "a window, or exit code 2 without one", on="run")
@@ -137,6 +145,7 @@ class Config:
         limits=(0.001, 1),
         metavar="X or LABEL=X",
         reload=True,
+        on="run replay archive",
     )
     iou: float | None = key(
         None, "overlap above which NMS drops a box (0..1)", limits=(0, 1), reload=True
@@ -151,7 +160,11 @@ class Config:
         reload=True,
     )
     classes: tuple[str, ...] = key(
-        (), "report these only: person,car (default: all)", metavar="LABEL,LABEL", reload=True
+        (),
+        "report these only: person,car (default: all)",
+        metavar="LABEL,LABEL",
+        reload=True,
+        on="run replay archive",
     )
     min_box: str = key(
         "",
@@ -164,6 +177,7 @@ class Config:
         None,
         "also look at overlapping parts of a frame, for small objects: 2x2 (columns x rows), auto",
         metavar="CxR",
+        on="run replay archive",
     )
     slice_overlap: float = key(
         0.2, "share of a part that its neighbour has too", limits=(0, 0.5), metavar="SHARE"
@@ -231,7 +245,9 @@ class Config:
         on="run soak",
     )
     workers: int | None = key(None, "frames computed at once on the CPU", limits=(1, 64), on=EVERY)
-    threads: int | None = key(None, "threads of each network on the CPU", limits=(1, 256), on=EVERY)
+    threads: int | None = key(
+        None, "threads of each network on the CPU", limits=(1, 256), on=ARCHIVED
+    )
     slots: int | None = key(None, "frames in flight at most", limits=(1, 65), on=EVERY)
     transfer: Transfer = key(
         "auto",
@@ -271,7 +287,7 @@ class Config:
         check_values(self)
         if self.source is not None and self.sources:
             raise ConfigError("source is for one, sources for several: leave one of them out")
-        parse_sources(self.sources)
+        self.record_source("")
         if self.devices and not self.sources:
             raise ConfigError("devices are for several sources: give sources, or leave devices out")
         if len(set(self.devices)) < len(self.devices) or min(self.devices, default=0) < 0:
@@ -300,6 +316,21 @@ class Config:
         if self.ladder and self.max_age_ms is None:
             raise ConfigError("a ladder is for frames older than max_age_ms: set that too")
         parse_ladder(self.ladder)
+
+    def record_source(self, name: str) -> str | None:
+        """What is recorded beside the source with this name, "" of a single one."""
+        names = [each.name for each in parse_sources(self.sources)]
+        if not names:
+            if len(self.record_sources) > 1:
+                raise ConfigError("record_sources has several for one source")
+            return self.record_sources[0] if self.record_sources else None
+        given = {each.name: each.uri for each in parse_sources(self.record_sources)}
+        if unknown := sorted(given.keys() - {*names}):
+            raise ConfigError(
+                f"record_sources is for {unknown[0]!r}, which is no source; write NAME=URI with "
+                f"one of {', '.join(names)}"
+            )
+        return given.get(name)
 
     @property
     def unattended(self) -> bool:
@@ -385,8 +416,8 @@ def make_config(
             flags["source"] = given[0]
             del flags["sources"]
     if flags.keys() & {"source", "sources"}:
-        values.pop("source", None)
-        values.pop("sources", None)
+        for name in ("source", "sources", "record_sources"):
+            values.pop(name, None)
     tables: dict[str, dict[str, Any]] = {name: values.pop(name, {}) for name in TABLES}
     for flag, value in flags.items():
         table, _, name = flag.partition(".")
@@ -408,6 +439,25 @@ def _split_scores(values: Mapping[str, Any]) -> dict[str, Any]:
             values["score"] = plain
         if pairs:
             values["class_scores"] = [*values.get("class_scores", ()), *pairs]
+    return values
+
+
+def _split_streams(values: dict[str, Any]) -> dict[str, Any]:
+    """``[source] detect = …, record = …``, or ``[source.NAME]`` each, into lists of sources."""
+    given = values.get("source")
+    if not isinstance(given, dict):
+        return values
+    del values["source"]
+    tables = given if all(isinstance(each, dict) for each in given.values()) else {"": given}
+    for name, table in tables.items():
+        if not (table.keys() <= {"detect", "record"} and isinstance(table.get("detect"), str)):
+            raise ConfigError(f"[{'.'.join(('source', name)).rstrip('.')}] takes detect and record")
+        for kind, target in (("detect", "sources"), ("record", "record_sources")):
+            if kind in table:
+                text = f"{name}={table[kind]}" if name else table[kind]
+                values.setdefault(target, []).append(text)
+    if list(tables) == [""] and len(values["sources"]) == 1:
+        values["source"] = values.pop("sources")[0]
     return values
 
 
@@ -462,7 +512,7 @@ def read_config_file(path: Path, text: str | None = None) -> dict[str, Any]:
         if isinstance(data.get(name), str | bool):  # as the flag of the same name
             data[name] = {fields(kind)[0].name: data[name]}
     try:
-        data = _split_scores(data)
+        data = _split_scores(_split_streams(data))
     except ConfigError as fault:
         raise ConfigError(f"--config {path}: {fault}") from fault
     check_types(data, Config, f"--config {path}: ")

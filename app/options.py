@@ -258,7 +258,10 @@ class TrackOptions:
     """
 
     on: bool | None = key(
-        None, "follow objects over time (default: where something needs it)", flag="--track"
+        None,
+        "follow objects over time (default: where something needs it)",
+        flag="--track",
+        on="run replay archive",
     )
     high_score: float = key(0.45, "boxes associated first, with every track", limits=(0, 1))
     low_score: float = key(0.1, "boxes associated second; below: ignored", limits=(0, 1))
@@ -277,6 +280,9 @@ class TrackOptions:
     )
     reach: float = key(
         0.9, "by how many deviations of the prediction boxes are widened", limits=(0, 10)
+    )
+    camera_motion: bool = key(
+        False, "for a camera that itself moves: objects are sought where that took them"
     )
     most_tracks: int = key(256, "tracks at most", limits=(1, 4096))
     most_boxes: int = key(256, "boxes of a frame at most, by score", limits=(1, 4096))

@@ -100,7 +100,7 @@ def test_the_reference_page_is_up_to_date() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "run python -m scripts.make_config_docs"
 
 
-COMMANDS = ("run", "replay", "bench", "soak")
+COMMANDS = ("run", "replay", "bench", "soak", "archive")
 
 
 def test_every_key_has_a_flag_of_its_own_and_a_help() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import logging
 import os
 import re
@@ -37,6 +36,8 @@ log = logging.getLogger(__name__)
 class Parser(argparse.ArgumentParser):
     """Names the nearest option or choice for one that is unknown; takes no abbreviations."""
 
+    takes_sources = False  # words that no option takes
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"allow_abbrev": False, **options})
 
@@ -45,9 +46,28 @@ class Parser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """As argparse does; options that this parser does not know end the program."""
         found, unknown = super().parse_known_args(args, namespace)
+        if unknown and self.takes_sources:
+            unknown = self._with_sources(found, unknown)
         if unknown:
             self._refuse(unknown)
         return found, unknown
+
+    @staticmethod
+    def _with_sources(found: argparse.Namespace, words: list[str]) -> list[str]:
+        """Takes words without an option as the source, several files (a shell's *.jpg) as one.
+
+        Returns what is left of them.
+        """
+        given = [found.source] if "source" in found else getattr(found, "sources", [])
+        paths = [*given[-1:], *words]
+        one = len(paths) == 1 and paths[0] and not paths[0].startswith("-")
+        if not one and not all(not path.startswith("-") and Path(path).exists() for path in paths):
+            return words
+        if "source" in found:
+            found.source = "|".join(paths)
+        else:
+            found.sources = [*given[:-1], "|".join(paths)]
+        return []
 
     def error(self, message: str) -> NoReturn:
         """See argparse.ArgumentParser; what was typed may hold a password."""
@@ -121,6 +141,7 @@ def flags_of(args: argparse.Namespace) -> dict[str, Any]:
 COMMANDS = (
     "run",
     "replay",
+    "archive",
     "bench",
     "doctor",
     "discover",
@@ -130,6 +151,7 @@ COMMANDS = (
     "events",
     "report",
     "users",
+    "fleet",
 )
 
 
@@ -147,8 +169,8 @@ def make_parser(command: str) -> argparse.ArgumentParser:
 
     def add(
         name: str, func: Callable[[argparse.Namespace], int], text: str, usage: str | None = None
-    ) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, usage=usage and f"%(prog)s {usage}", help=text)
+    ) -> Parser:
+        made: Parser = commands.add_parser(name, usage=usage and f"%(prog)s {usage}", help=text)
         made.set_defaults(func=func)
         return made
 
@@ -166,8 +188,24 @@ def make_parser(command: str) -> argparse.ArgumentParser:
     text = "with --what-if: the --events of another replay"
     replay.add_argument("--before", type=Path, metavar="FILE", help=text)
     for each in (run, replay):
+        each.takes_sources = True
         text = "check settings and model, run nothing"
         each.add_argument("--check", action="store_true", help=text)
+
+    archive = add("archive", _archive, "all recordings of a folder or list", "CLIPS [OPTIONS]")
+    archive.add_argument("clips", metavar="CLIPS", help="a folder, or a file with a clip a line")
+    add_flags(archive, "archive")
+    text = "folder of the results; what it has is not done again"
+    archive.add_argument("--out", type=Path, required=True, metavar="FOLDER", help=text)
+    text = "ray://HOST:10001 or HOST:6379, a Ray cluster; local: processes of this machine"
+    archive.add_argument("--cluster", default="local", metavar="ADDRESS", help=text)
+    text = "longer clips are cut at key frames into parts of about so long (default: 300)"
+    archive.add_argument("--part-s", type=float, default=300.0, metavar="SECONDS", help=text)
+    text = "with --cluster local: workers at once (default: one a core)"
+    archive.add_argument("--processes", type=int, metavar="N", help=text)
+    text = "of a GPU that a worker takes (default: all of it, with an engine of a GPU)"
+    archive.add_argument("--gpu-share", type=float, metavar="SHARE", help=text)
+    archive.add_argument("--check", action="store_true", help="check it, run nothing")
 
     bench = add("bench", _bench, "measure this device", "[OPTIONS]")
     add_flags(bench, "bench")
@@ -239,6 +277,12 @@ def make_parser(command: str) -> argparse.ArgumentParser:
         from .users import register as register_users
 
         register_users(users)
+    text = "cameras shared out over several machines: serve, join, add, status, …"
+    fleet = commands.add_parser("fleet", help=text)
+    if command == "fleet":
+        from .fleet import register as register_fleet
+
+        register_fleet(fleet)
 
     text = "the model shelf: list, info, fetch, add, quantize, evaluate"
     models = commands.add_parser("models", help=text)
@@ -322,7 +366,7 @@ def _log_level() -> str:
 
 
 def with_command(words: list[str]) -> list[str]:
-    """Without a command: ``run``, whose first word is its source if it is no option."""
+    """Without a command: ``run``."""
     first = words[0] if words else ""
     if first in (*COMMANDS, "-h", "--help", "--version"):
         command, rest = first, words[1:]
@@ -330,22 +374,7 @@ def with_command(words: list[str]) -> list[str]:
         command, rest = "run", words
     else:
         return words  # the parser names the command that was meant
-    if command in ("run", "replay"):
-        rest = _joined(rest)
-    if command == "run" and rest and rest[0] and not rest[0].startswith("-"):
-        rest = ["--source", *rest]
     return [command, *rest]
-
-
-def _joined(words: list[str]) -> list[str]:
-    """Several files in the place of a source, as a shell makes them of photos/*.jpg, are one."""
-    start = words.index("--source") + 1 if "--source" in words else 0
-    files = list(itertools.takewhile(_is_file, words[start:]))
-    return [*words[:start], "|".join(files), *words[start + len(files) :]] if files else words
-
-
-def _is_file(word: str) -> bool:
-    return not word.startswith("-") and Path(word).exists()
 
 
 def _is_source(word: str) -> bool:
@@ -379,6 +408,14 @@ def _replay(args: argparse.Namespace) -> int:
     from ..runtime.run import run_replay
 
     return run_replay(config)
+
+
+def _archive(args: argparse.Namespace) -> int:
+    from ..archive.run import ArchivePlan, check_archive, run_archive
+
+    how = (args.cluster, args.part_s, args.processes, args.gpu_share)
+    plan = ArchivePlan(args.clips, args.out, *how)
+    return (check_archive if args.check else run_archive)(config_of(args), plan)
 
 
 def _check(config: Config, *, live: bool) -> int:

@@ -89,6 +89,7 @@ class SourceInfo:
     frame_count: int | None = None  # a container's own word; may be wrong by one
     detail: str = ""  # for the log: codec, driver, pixel format
     name: str = ""  # among several sources of a run
+    stills: bool = False  # pictures, of which each may be looked at for as long as one likes
 
 
 def describe(info: SourceInfo) -> str:

@@ -42,6 +42,14 @@ class Seekable(Protocol):
         """The next frame read is the one shown at this position, or the nearest that there is."""
 
 
+@runtime_checkable
+class Paceable(Protocol):
+    """A recording that is played at its own pace. Set on the thread that reads."""
+
+    speed: float
+    """Times as fast as it was recorded, above 0. Whenever it is set, the next frame is due."""
+
+
 class SourceListener(Protocol):
     """Hears how a source is; called on the thread that reads it."""
 

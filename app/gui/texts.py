@@ -48,6 +48,14 @@ POWER_COVERS = "Power draw of: {covers}; idle power included"
 RECORDING = "● REC"
 PAUSED = "Paused"
 NO_FIGURE = "–"
+PHASES = {  # of a source among several that does not play
+    "opening": "opening",
+    "reconnecting": "connection lost",
+    "offline": "offline",
+    "stalled": "no frames",
+    "failed": "failed",
+    "ended": "ended",
+}
 
 # menus and actions: text, shortcuts, tooltip
 ACTIONS: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -63,15 +71,22 @@ ACTIONS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "folder": ("Save &location…", (), "Choose the folder for snapshots and recordings"),
     "quit": ("&Quit", ("Q", "Ctrl+Q"), "Close the window and stop"),
     "pause": ("&Pause", ("P",), "Pause or resume (Space while the video has the focus)"),
+    "pause_all": ("Pause &all", ("Shift+P",), "Pause or resume all sources"),
+    "slower": ("S&lower", ("[",), "Play a recording more slowly, down to a quarter of its speed"),
+    "faster": ("Fas&ter", ("]",), "Play a recording faster, up to four times its speed"),
+    "loop": ("&Loop", ("Shift+L",), "Begin a recording again at its end"),
     "step": ("&Step one frame", (".",), "Pause, and show the next frame"),
     "step_back": ("Step back", (",",), "Pause, and show the frame before (recordings)"),
-    "back": ("5 s &back", ("Shift+Left",), "Skip back in a recording"),
-    "forward": ("5 s &forward", ("Shift+Right",), "Skip forward in a recording"),
+    "back": ("5 s &back", ("Shift+Left",), "Skip back in a recording, or by five pictures"),
+    "forward": ("5 s &forward", ("Shift+Right",), "Skip forward, or by five pictures"),
     "restart": ("&Restart", ("Home",), "Play a recording from the start; reconnect a camera"),
     "fit": ("&Fit to window", ("F", "Ctrl+0"), "Show the whole frame (double-click for 100 %)"),
     "one_to_one": ("&Actual size", ("1", "Ctrl+1"), "100 %: one screen pixel per frame pixel"),
     "zoom_in": ("Zoom &in", ("+", "=", "Ctrl++"), "Zoom in (mouse wheel)"),
     "zoom_out": ("Zoom &out", ("-", "Ctrl+-"), "Zoom out (mouse wheel)"),
+    "grid": ("&All sources", ("G",), "Show all sources, or the selected one alone (double-click)"),
+    "next": ("Ne&xt source", ("Ctrl+PgDown",), "Select the next source"),
+    "previous": ("Pre&vious source", ("Ctrl+PgUp",), "Select the source before"),
     "full_screen": ("Full &screen", ("F11",), "Enter or leave full screen (Esc)"),
     "boxes": ("&Boxes", ("B",), "Show bounding boxes"),
     "labels": ("&Labels", ("L",), "Show class names"),
@@ -86,12 +101,14 @@ ACTIONS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "about": ("&About Kestrel", (), "Version and licence"),
 }
 MENU_FILE, MENU_VIEW, MENU_PLAY, MENU_HELP = "&File", "&View", "&Playback", "&Help"
+MENU_SOURCES = "&Sources"
 MENU_THEME = "The&me"
 THEMES = {"system": "&System default", "dark": "&Dark", "light": "&Light"}
 KEYS_TITLE = "Keyboard shortcuts"
 KEYS_VIEW = (
-    ("Space", "Pause, resume, play again at the end (while the video has the focus)"),
-    ("Arrows", "Pan a zoomed frame; otherwise skip 1 s in a recording"),
+    ("Space", "Pause, resume, play again at the end; among pictures a slideshow"),
+    ("Arrows", "Pan a zoomed frame; otherwise skip 1 s in a recording, or to the next picture"),
+    ("Alt+1 … Alt+9", "Show one of several sources alone"),
     ("Tab", "Move between controls"),
     ("Esc", "Leave full screen, dismiss a message; it never ends the run"),
 )
@@ -187,18 +204,24 @@ SAVE_ZONES_TITLE = "File for zones and lines"
 TIMELINE_NAME = "Position in the recording"
 TIMELINE_TIP = "Drag to seek"
 TIMELINE_FIXED = "This source does not support seeking"
+SPEED_TIP = "Playback speed"
+LOOP, LOOP_TIP = "Loop", "Begin again at the end"
 
 # statistics dock
 NO_PYQTGRAPH = "The plots need pyqtgraph: pip install 'pyqtgraph>=0.13.7,<0.15'"
 IN_PICTURE = "Current frame"
 TABLE_HEAD = ("Class", "Count", "Best")
 OBJECTS_HEAD = ("Object", "In view", "Zones")
-PLOT_STAGES = "Stage times (ms)"
-PLOT_AGE = "Frame age (ms)"
-PLOT_FPS = "Frame rate and drops (1/s)"
-PLOT_LOAD = "Load (%)"
-PLOT_MEMORY = "Memory (MB)"
-PLOT_HEAT = "Temperature and power"
+PLOTS = {
+    "stages": "Stage times (ms)",
+    "age": "Frame age (ms)",
+    "fps": "Frame rate and drops (1/s)",
+    "load": "Load (%)",
+    "memory": "Memory (MB)",
+    "heat": "Temperature and power",
+}
+SPANS = ("Last minute", "Whole run")
+SPAN_TIP = "Time that the plots show"
 SERIES = {
     "preprocess": "pre",
     "postprocess": "post",

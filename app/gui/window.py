@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -21,7 +21,7 @@ from ..ops.display import find_display
 if TYPE_CHECKING:
     from PyQt5.QtWidgets import QMainWindow
 
-    from .ports import MultiViewController, RunController
+    from .ports import RunController
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ TICK_MS = 16
 
 
 def run_window(
-    controller: RunController,
+    controllers: Sequence[RunController],
     *,
     interrupted: Callable[[], bool] = lambda: False,
     settings_file: Path | None = None,
@@ -37,6 +37,7 @@ def run_window(
 ) -> None:
     """Show the window until the user closes it or the run has ended; main thread only.
 
+    ``controllers``: of each source of the run.
     ``interrupted`` is asked at every tick and closes the window too, as does Ctrl-C where nobody
     else handles it. An exception in here or in a slot is raised again once the window is gone.
     ``settings_file`` takes the place of the user's own. ``on_display_lost``: see heard_qt. Raises
@@ -51,23 +52,7 @@ def run_window(
             # Half a second that nobody notices while the engine is being built, and that would
             # otherwise hold the window up when the plots are opened.
             import pyqtgraph  # noqa: F401
-        return MainWindow(controller, Settings(settings_file), ended)
-
-    _run(make, interrupted, on_display_lost)
-
-
-def run_wall(
-    controller: MultiViewController,
-    *,
-    interrupted: Callable[[], bool] = lambda: False,
-    on_display_lost: Callable[[str], None] = lambda text: None,
-) -> None:
-    """As ``run_window``, with a picture for each of several sources."""
-
-    def make(ended: Callable[[], None]) -> QMainWindow:
-        from .wall import Wall
-
-        return Wall(controller, ended)
+        return MainWindow(controllers, Settings(settings_file), ended)
 
     _run(make, interrupted, on_display_lost)
 

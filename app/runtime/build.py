@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TextIO
 
@@ -48,8 +48,8 @@ class RunPlan:
     """What a run is made of.
 
     ``config`` names the engine, its thresholds, the limits and the outputs. ``sinks`` come beside
-    the outputs and serve all ``inputs``; ``recorders``, in the order of ``inputs``, and
-    ``screens``, by name, serve one each. ``file``: where the configuration is from.
+    the outputs and serve all ``inputs``; ``recorders``, in the order of ``inputs``, serve one each.
+    ``file``: where the configuration is from.
     ``trace``: the source, where it drops what a run has dropped: events are at the times of that.
     ``reports``: whether there is a summary at the end. ``acts``: whether what rules call for is
     done.
@@ -63,7 +63,6 @@ class RunPlan:
     supervised: Supervised | None = None
     canary: GoldenFrameCheck | None = None
     recorders: Sequence[FlightRecorder] = ()
-    screens: Mapping[str, Sink] = field(default_factory=dict)
     file: ConfigFile | None = None
     trace: RecordedDropsSource | None = None
     reports: bool = True
@@ -209,7 +208,6 @@ def build(plan: RunPlan) -> BuiltRun:
         recorders = plan.recorders[i : i + 1]
         sinks: list[Sink] = [summary.seen[name]] if summary else []
         sinks += [*shared, *recorders, *outputs.of(name), *last]
-        sinks += [plan.screens[name]] if plan.screens else []
         lanes.append(
             StreamSpec(
                 source,

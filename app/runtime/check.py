@@ -62,7 +62,8 @@ def faults_of(
     if not faults:
         for uri in uris if config.source is None else [config.source]:
             with step():
-                make_input(replace(config, source=uri, sources=(), devices=()), policy)
+                own = replace(config, source=uri, sources=(), record_sources=(), devices=())
+                make_input(own, policy)
     for flag, path, is_dir in _written(config, policy):
         with step():
             _check_writable(flag, path, is_dir=is_dir)

@@ -103,6 +103,32 @@ def without_gpu() -> str | None:
     return None
 
 
+def why_no_engine(engine: str) -> str | None:
+    """Why this machine cannot run it, in one line; None where nothing speaks against it."""
+    if engine == "openvino":
+        from ..inference.openvino import openvino_version
+
+        missing = "OpenVINO is not installed (pip install -r requirements-openvino.txt)"
+        return missing if openvino_version() is None else None
+    if engine not in GPU_ENGINES:
+        return None
+    if reason := without_gpu():
+        return reason
+    from ..cuda.context import find_gpu
+
+    try:
+        find_gpu()
+    except DeviceError as fault:
+        return str(fault)
+    if engine == "tensorrt":
+        from ..cuda.tensorrt_build import missing_tensorrt
+
+        return missing_tensorrt()
+    from ..cuda.ort_providers import missing_provider
+
+    return missing_provider(engine) if engine in ("ort-cuda", "ort-tensorrt") else None
+
+
 def choose_from(
     config: Config, model: Model, policy: Policy, *, no_gpu: str | None = None
 ) -> EngineChoice:

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Protocol, runtime_checkable
 
 from ..config import MotionOptions
+from ..core.errors import SourceEnded
 from ..core.frame import Frame, SourceInfo
 from ..core.interfaces import FrameSource, Seekable
 from .motion import BACK_NS, MotionDetector, StillAreas
@@ -42,7 +43,8 @@ class MotionGate:
 
     A frame passes while something moves and for ``hold_s`` afterwards, else one every ``floor_s``.
     A source that can, rests meanwhile. When it is woken, the frames since the last look are given
-    in a recording; in a live run they would be late, and those from now on are.
+    in a recording; in a live run they would be late, and those from now on are. The last frame of a
+    recording passes, so that all before it are counted.
     """
 
     def __init__(self, inner: FrameSource, options: MotionOptions, still: StillAreas = ()) -> None:
@@ -55,26 +57,37 @@ class MotionGate:
         self._live = False
         self._left_out = False  # a frame since the last one given
         self._given: tuple[int, int] | None = None  # index and time of that
+        self._last: Frame | None = None  # left out, and none given since
+        self._ended = False
         self._until_ns = self._seen_ns = 0
 
     def open(self) -> SourceInfo:
         """See FrameSource."""
         info = self.inner.open()
         self._live = info.live
-        if self._rests_too and isinstance(self.inner, Rests) and self.inner.can_rest:
+        if self._rests_too and isinstance(self.inner, Rests):
             self._rests = self.inner
         return info
 
     def read(self, timeout_s: float) -> Frame | None:
         """The next frame that is worth an inference, None where there is none in time."""
         until_s = monotonic() + timeout_s
-        while (frame := self.inner.read(max(0.0, until_s - monotonic()))) is not None:
-            if self._passes(frame):
+        while (frame := self._next(max(0.0, until_s - monotonic()))) is not None:
+            if self._ended or self._passes(frame):
                 return self._pass_on(frame)
-            self._left_out = True
+            self._left_out, self._last = True, frame
             if monotonic() >= until_s:
                 break
         return None
+
+    def _next(self, timeout_s: float) -> Frame | None:
+        try:
+            return self.inner.read(timeout_s)
+        except SourceEnded:
+            last, self._last, self._ended = self._last, None, True
+            if last is None:
+                raise
+            return last
 
     @property
     def can_seek(self) -> bool:
@@ -86,6 +99,7 @@ class MotionGate:
         if isinstance(self.inner, Seekable):
             self.inner.seek(media_ns)
         self._detector, self._given, self._left_out = MotionDetector(self._still), None, False
+        self._last, self._ended = None, False
 
     def close(self) -> None:
         """See FrameSource."""
@@ -113,7 +127,7 @@ class MotionGate:
 
     def _pass_on(self, frame: Frame) -> Frame:
         before, self._given = self._given, (frame.index, frame.time_ns)
-        left_out, self._left_out = self._left_out, False
+        left_out, self._left_out, self._last = self._left_out, False, None
         if not left_out or before is None:
             return frame
         still = max(0, frame.index - before[0] - 1)

@@ -63,6 +63,7 @@ def test_what_moves_passes_whole_and_the_rest_is_counted(film, read_all, isolate
         assert (frame.pixels == same.pixels).all()
     indexes = [frame.index for frame in given]
     assert indexes == sorted(set(indexes))
+    assert indexes[-1] == FRAMES - 1, "the last one is given, so that all before it are counted"
     assert [f.still for f in given[1:]] == [b - a - 1 for a, b in itertools.pairwise(indexes)]
     assert all((frame.still > 0) == (frame.still_ns > 0) for frame in given)
 

@@ -24,10 +24,12 @@ from ...core.stats import OutputMeter, PipelineStats
 from ..adapters import instruments
 from ..objects import ObjectTally
 from ..store import EventStore
+from .cameras import Cameras
 from .filters import FilterRoutes
 from .guard import SILENT_S, Guard, ListenAddress
 from .metrics import Metrics
 from .openapi import OpenApi
+from .pages import Pages
 from .review import Review
 from .routes import Health, ResultFeed, Routes, judge, viewers
 from .settings import SettingsRoutes
@@ -159,6 +161,12 @@ class HttpService:
             FilterRoutes(self._filters, routes.name_of).add_to(app)
         SettingsRoutes(self._settings).add_to(app)
         app.router.add_get("/events", self.events.events, allow_head=False)
+        links = ["/review"] * (self._review is not None)
+        links += ["/settings"] * (self._settings is not None)
+        Pages(list(self._feeds), links).add_to(app)
+        Cameras(
+            self._feeds, self.events, instruments=self._instruments, name_of=routes.name_of
+        ).add_to(app)
         if self._review is not None:
             self._review.add_to(app)
         OpenApi(None if self._settings is None else self._settings.schema).add_to(app)
@@ -207,7 +215,6 @@ class HttpService:
             health=self._health,
             instruments=self._instruments,
             stream_fps=self._options.stream_fps,
-            reviews=self._review is not None,
         )
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -35,22 +34,6 @@ class SettingsRoutes:
         """The one path. Who may ask is checked before, as for every path of the server."""
         app.router.add_get(PATH, self.get)
         app.router.add_patch(PATH, self.patch)
-        app.router.add_get("/settings", self.page)
-        app.router.add_get("/static/{name}", self.page)
-
-    async def page(self, request: web.Request) -> web.Response:
-        """The page, its script and its style."""
-        name = request.match_info.get("name", "settings.html")
-        path = Path(__file__).with_name("static") / name
-        kind = {".css": "text/css", ".js": "text/javascript", ".html": "text/html"}.get(path.suffix)
-        if kind is None or not re.fullmatch(r"[\w.]+", name) or not path.is_file():
-            raise web.HTTPNotFound
-        policy = (
-            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-            "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-        )
-        headers = {"Content-Security-Policy": policy}
-        return web.Response(text=path.read_text("utf-8"), content_type=kind, headers=headers)
 
     async def get(self, request: web.Request) -> web.Response:
         """What may be set, what the file says, and what is in force."""

@@ -94,6 +94,8 @@ class Site:
         filters=None,
         settings=None,
         users: UserFile | None = None,
+        stats=None,
+        names=("",),
         **options,
     ) -> None:
         self.stats = Meter()
@@ -103,7 +105,8 @@ class Site:
             parse_address(address, token, view_token=view_token, users=users),
             HttpOptions(**options),
             self.meter,
-            stats=self.stats.snapshot,
+            stats=stats or self.stats.snapshot,
+            names=names,
             outputs=[self.other, self.meter],
             engine=lambda: "cpu, a model",
             tallies={"": self.tally},
@@ -119,11 +122,11 @@ class Site:
     def port(self) -> int:
         return int(self.service.url.rsplit(":", 1)[1].strip("/"))
 
-    def feed(self, count: int = 1) -> None:
+    def feed(self, count: int = 1, name: str = "") -> None:
         for _ in range(count):
             self.stats.captured(1000)
             self.stats.processed(9_000_000, {"network": 7_000_000})
-            self.service.feed().emit(
+            self.service.feed(name).emit(
                 result(self._next, self.found, self.picture(self._next), live=True)
             )
             self._next += 1
@@ -167,7 +170,8 @@ def ask(path: str) -> str:
 def site(address: str = "0", token: str | None = None, **options) -> Iterator[Site]:
     made = Site(address, token, **options)
     made.service.start()
-    made.service.feed().open(CAMERA, LABELS)
+    for name in options.get("names", ("",)):
+        made.service.feed(name).open(CAMERA, LABELS)
     made.stats.state = "live"
     try:
         yield made

@@ -27,7 +27,7 @@ OWN = {**TOKEN, "X-Kestrel": "1"}
 
 
 @contextlib.contextmanager
-def reviewed(folder: Path, *events) -> Iterator[Site]:
+def reviewed(folder: Path, *events, **options) -> Iterator[Site]:
     """A server over a store with these events."""
     meter = OutputMeter("store")
     folders = {"snapshot": folder / "snapshots", "clip": folder / "clips"}
@@ -36,7 +36,7 @@ def reviewed(folder: Path, *events) -> Iterator[Site]:
     try:
         store.offer("camera:0", events)
         until(lambda: meter.figures().delivered == len(events))
-        with site("127.0.0.1:0", "the-right-token", store=store) as made:
+        with site("127.0.0.1:0", "the-right-token", store=store, **options) as made:
             yield made
     finally:
         store.stop()

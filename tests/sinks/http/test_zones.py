@@ -176,7 +176,7 @@ def test_a_zone_is_drawn_dragged_saved_and_its_event_comes(
 
 async def _draw(url: str, file: Path, told: Path, folder: Path) -> None:
     async with open_page(url) as page:
-        await page.until("shown !== null && !$('editZones').classList.contains('hidden')")
+        await page.until("shown !== null && !$('editZones').hidden")
         await page.evaluate("$('editZones').click(); $('zoneNew').click()")
         hand = Hand(page)
         for point in ((0.02, 0.02), (0.98, 0.02), (0.98, 0.5), (0.02, 0.5), (0.02, 0.02)):

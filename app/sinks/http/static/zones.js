@@ -1,3 +1,4 @@
+"use strict";
 // -- zones and lines: drawn, dragged, named and saved. The rules of app/session/zone_edit.py ---------
 const MOST = { zone: 100, line: 2 }, LEAST = { zone: 3, line: 2 };
 let editing = false, shapes = [], chosen = null, draft = null, grip = null, before = null, file = null;
@@ -75,17 +76,12 @@ function take(told) {
   return ["zone", "line"].flatMap(kind => told[kind].map(row => ({ kind, name: row.name, colour: row.colour || "", row,
     points: row.points.map(p => tidy(row.units === "pixels" ? [p[0] / size[0], p[1] / size[1]] : p)) })));
 }
-async function ask(method, body) {
-  const answer = await fetch(url("/api/v1/zones"), { method, cache: "no-store", ...(body && { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } }) });
-  const told = await answer.json().catch(() => ({ error: `${answer.status} ${answer.statusText}` }));
-  if (!answer.ok || told.fixed) throw new Error(told.error || "this run has no zones that can be changed");
-  return told;
-}
+async function askZones(method, json) { return ask(url("/api/v1/zones"), { method, ...(json && { json }) }); }
 let sending = Promise.resolve();
 function send(save = false) {   // one after the other: the last one wins
   const body = { zone: rows("zone"), line: rows("line"), ...(save && { save }) };
-  sending = sending.then(() => ask("PUT", body)).then(
-    told => { failed = ""; file = told.file; $("zoneSaid").textContent = save ? `Saved in ${file}` : ""; },
+  sending = sending.then(() => askZones("PUT", body)).then(
+    told => { failed = ""; file = told.file; $("zoneSaid").textContent = save ? t("zones.saved", { file }) : ""; },
     error => { failed = error.message; $("zoneSaid").textContent = ""; }).then(panel);
   panel(); draw();
 }
@@ -128,34 +124,30 @@ function arrow([a, b], tone, ratio) {   // at the middle, towards the side where
 
 // -- the panel --------------------------------------------------------------------------------------
 function panel() {
-  $("zones").classList.toggle("hidden", !editing);
-  $("editZones").setAttribute("aria-pressed", editing);
   view.style.touchAction = editing ? "none" : "";
   view.style.cursor = !editing ? "" : draft ? "crosshair" : "default";
   if (!editing) return;
   const s = chosen === null ? null : shapes[chosen];
   $("zoneList").replaceChildren(...shapes.map((each, i) => {
-    const item = document.createElement("button"), dot = document.createElement("i");
-    item.type = "button"; dot.style.background = css(rgb(each.colour));
-    item.append(dot, each.name); if (i === chosen) item.setAttribute("aria-current", "true");
+    const dot = make("i"), item = make("button", { type: "button" }, dot, each.name);
+    dot.style.background = css(rgb(each.colour)); if (i === chosen) item.setAttribute("aria-current", "true");
     item.onclick = () => { chosen = i; draft = null; panel(); draw(); };
     return item;
   }));
-  $("zoneOne").classList.toggle("hidden", !s);
+  $("zoneOne").hidden = !s;
   if (s && document.activeElement !== $("zoneName")) $("zoneName").value = s.name;
-  if (s) { $("zoneColour").value = s.colour || "#ffffff"; $("zoneTurn").classList.toggle("hidden", s.kind !== "line"); }
+  if (s) { $("zoneColour").value = s.colour || "#ffffff"; $("zoneTurn").hidden = s.kind !== "line"; }
   $("zoneUndo").disabled = !done.length && !draft; $("zoneRedo").disabled = !undone.length;
   $("zoneSave").disabled = !file;
-  $("zoneSave").title = file ? `Write into ${file}` : "This run has no file to keep zones in; start it with --config FILE";
-  $("zoneHint").textContent = !draft ? (s ? "Drag a point; drag the middle of an edge to add one; double-click a point to remove it." : "Draw a zone or a line, or click one to change it.")
-    : draft.kind === "line" ? "Click where the line begins and where it ends. In is the side that the arrow points to." : "Click the corners; the first one again, or a double click, closes the zone.";
+  $("zoneSave").title = t(file ? "zones.into" : "zones.nofile", { file });
+  $("zoneHint").textContent = t(`zones.hint.${draft ? draft.kind : s ? "one" : "none"}`);
   $("zoneFailed").textContent = failed;
 }
-async function load() { shapes = take(await ask("GET")); done = []; undone = []; draw(); }
+async function loadZones() { shapes = take(await askZones("GET")); done = []; undone = []; draw(); }
 async function edit(on) {
   editing = on; draft = grip = null; chosen = null; failed = "";
   if (on && shown) {
-    try { await load(); } catch (error) { failed = error.message; }
+    try { await loadZones(); } catch (error) { failed = error.message; }
   }
   panel(); draw();
 }
@@ -209,13 +201,12 @@ view.addEventListener("dblclick", event => {
 addEventListener("keydown", event => {
   if (!editing || event.target.tagName === "INPUT") return;
   const key = event.key.toLowerCase();
-  if (key === "escape") { if (draft) { draft = null; panel(); draw(); } else edit(false); }
+  if (key === "escape") { if (draft) { draft = null; panel(); draw(); } else choose(tabs[0], true); }
   else if (key === "enter" && draft) { finish(); panel(); draw(); }
   else if ((key === "delete" || key === "backspace") && chosen !== null) change(shapes.filter((_, i) => i !== chosen), null);
   else if ((event.ctrlKey || event.metaKey) && key === "z") { event.preventDefault(); event.shiftKey ? step(undone, done) : undo(); }
   else if ((event.ctrlKey || event.metaKey) && key === "y") { event.preventDefault(); step(undone, done); }
 });
-$("editZones").onclick = () => edit(!editing);
 for (const kind of ["zone", "line"]) $(kind === "zone" ? "zoneNew" : "lineNew").onclick = () => { draft = { kind, points: [] }; hover = null; chosen = null; panel(); draw(); };
 $("zoneName").onchange = () => {
   const name = $("zoneName").value.trim(), s = shapes[chosen];
@@ -228,4 +219,4 @@ $("zoneDelete").onclick = () => change(shapes.filter((_, i) => i !== chosen), nu
 $("zoneUndo").onclick = undo;
 $("zoneRedo").onclick = () => step(undone, done);
 $("zoneSave").onclick = () => send(true);
-$("zoneDone").onclick = () => edit(false);
+$("zoneDone").onclick = () => choose(tabs[0], true);

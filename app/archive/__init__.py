@@ -1,0 +1,1 @@
+"""Archives of recordings, clip by clip, on one machine or many."""

@@ -90,7 +90,7 @@ function limits(schema) {
 
 function field(path, schema, value, { unset = "", inside = null, changed }) {
   const id = `f${count++}`, name = (inside ?? path).split(".").at(-1), single = !(types(schema).includes("array") && (schema.items.type === "string" || schema.items.enum));
-  const help = [schema.description ? schema.description[0].toUpperCase() + schema.description.slice(1) + "." : "", limits(schema)].filter(Boolean).join(" ");
+  const help = [schema.description ? (/^\w+[ ,]/.test(schema.description) ? schema.description[0].toUpperCase() + schema.description.slice(1) : schema.description) + "." : "", limits(schema)].filter(Boolean).join(" ");
   const head = [words(name), inside ? null : el("code", {}, path)];
   if (!inside && !schema["x-live"]) head.push(el("span", { class: "tag" }, t("set.restart")));
   if (!inside && told.flags.includes(path)) head.push(el("span", { class: "tag" }, t("set.flag")));

@@ -41,6 +41,7 @@ from .options import (
     key as key,
     nearest as nearest,
     parse_sources as parse_sources,
+    split_streams,
     subtable as subtable,
 )
 from .pipeline.degrade import parse_ladder
@@ -106,6 +107,9 @@ class Config:
     )
     headless: bool = key(False, "no window, no Qt", on="run")
     window: bool = key(False, "a window, or exit code 2 without one", on="run")
+    language: str = key(
+        "system", "of the window", choices=("system", "en", "de", "es", "zh"), on="run"
+    )
     json: str | None = key(
         None,
         "one JSON line a frame; - is stdout",
@@ -308,6 +312,9 @@ class Config:
             )
         pause_s = max(self.motion.floor_s, self.motion.wake_s)
         gated = self.unattended if self.motion.on is None else self.motion.on
+        gated = gated or self.motion.regions
+        if self.motion.regions and self.slices is not None:
+            raise ConfigError("slices and regions of [motion] exclude each other; leave one out")
         if gated and pause_s >= self.read_timeout_s:
             raise ConfigError(
                 f"floor_s and wake_s of [motion] allow {pause_s:g} s without a frame, but a source "
@@ -442,25 +449,6 @@ def _split_scores(values: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _split_streams(values: dict[str, Any]) -> dict[str, Any]:
-    """``[source] detect = …, record = …``, or ``[source.NAME]`` each, into lists of sources."""
-    given = values.get("source")
-    if not isinstance(given, dict):
-        return values
-    del values["source"]
-    tables = given if all(isinstance(each, dict) for each in given.values()) else {"": given}
-    for name, table in tables.items():
-        if not (table.keys() <= {"detect", "record"} and isinstance(table.get("detect"), str)):
-            raise ConfigError(f"[{'.'.join(('source', name)).rstrip('.')}] takes detect and record")
-        for kind, target in (("detect", "sources"), ("record", "record_sources")):
-            if kind in table:
-                text = f"{name}={table[kind]}" if name else table[kind]
-                values.setdefault(target, []).append(text)
-    if list(tables) == [""] and len(values["sources"]) == 1:
-        values["source"] = values.pop("sources")[0]
-    return values
-
-
 def _fill_store(tables: dict[str, dict[str, Any]]) -> None:
     """Snapshots and clips are below the store's folder, and go when it says so.
 
@@ -512,7 +500,7 @@ def read_config_file(path: Path, text: str | None = None) -> dict[str, Any]:
         if isinstance(data.get(name), str | bool):  # as the flag of the same name
             data[name] = {fields(kind)[0].name: data[name]}
     try:
-        data = _split_scores(_split_streams(data))
+        data = _split_scores(split_streams(data))
     except ConfigError as fault:
         raise ConfigError(f"--config {path}: {fault}") from fault
     check_types(data, Config, f"--config {path}: ")

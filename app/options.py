@@ -110,6 +110,25 @@ def parse_sources(texts: Sequence[str]) -> tuple[NamedSource, ...]:
     return tuple(sources)
 
 
+def split_streams(values: dict[str, Any]) -> dict[str, Any]:
+    """``[source] detect = …, record = …``, or ``[source.NAME]`` each, into lists of sources."""
+    given = values.get("source")
+    if not isinstance(given, dict):
+        return values
+    del values["source"]
+    tables = given if all(isinstance(each, dict) for each in given.values()) else {"": given}
+    for name, table in tables.items():
+        if not (table.keys() <= {"detect", "record"} and isinstance(table.get("detect"), str)):
+            raise ConfigError(f"[{'.'.join(('source', name)).rstrip('.')}] takes detect and record")
+        for kind, target in (("detect", "sources"), ("record", "record_sources")):
+            if kind in table:
+                text = f"{name}={table[kind]}" if name else table[kind]
+                values.setdefault(target, []).append(text)
+    if list(tables) == [""] and len(values["sources"]) == 1:
+        values["source"] = values.pop("sources")[0]
+    return values
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordOptions:
     """A recording: one file, or a folder in which files rotate."""
@@ -316,8 +335,17 @@ class MotionOptions:
         limits=(0, 60),
     )
 
+    regions: bool = key(
+        False,
+        "look at what moves, and at what was found, in its own pixels; at the whole frame only "
+        "every floor_s. Implies --motion",
+        flag="--regions",
+    )
+
     def __post_init__(self) -> None:
         check_values(self, "motion")
+        if self.regions and self.on is False:
+            raise ConfigError("regions are where something moves: leave on = false out of [motion]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import multiprocessing
 import os
 import pickle
+import re
+import socket
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -183,6 +186,17 @@ class RayFeed:
             self._came.put(f"{type(error).__name__}: {error}")
 
 
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of ray://HOST:PORT or HOST:PORT; raises ConfigError."""
+    match = re.fullmatch(r"(?:ray://)?([\w.-]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})", address)
+    if match is None or int(match[2]) > 65_535:
+        raise ConfigError(
+            f"--cluster {mask_text(address)} is no address; write local, ray://HOST:10001 or "
+            "HOST:6379"
+        )
+    return match[1].strip("[]"), int(match[2])
+
+
 def ray_pool(
     config: Config, address: str, *, cpus: int, gpus: float, stopped: Callable[[], bool]
 ) -> Pool:
@@ -191,20 +205,21 @@ def ray_pool(
     A row whose actor or machine is lost is computed anew, by another one. Raises ConfigError where
     Ray is missing or the cluster does not answer.
     """
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise ConfigError(f"--cluster needs Ray ({error}); {pip_install('archive')}") from error
-    client = address.startswith("ray://")
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError(f"--cluster needs Ray, which is missing; {pip_install('archive')}")
+    client, (host, port) = address.startswith("ray://"), split_address(address)
     # a checkout is not on the path of what runs at the head; its folder must be shared
     python_path = os.pathsep.join([str(FOLDER.parent), os.environ.get("PYTHONPATH", "")])
     environment = {"env_vars": {"PYTHONPATH": python_path}} if client and not INSTALLED else None
     try:
+        # Ray itself would knock for minutes
+        socket.create_connection((host, port), config.open_timeout_s).close()
+        import ray
+
         how: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
         ray.init(address, runtime_env=environment, **how)
         there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, ImportError) as error:
         raise ConfigError(
             f"no Ray cluster answers at {mask_text(address)} ({mask_text(str(error))}); start one "
             "(ray start --head), or use --cluster local"

@@ -33,7 +33,7 @@ from ..sinks.json_lines import quoted, unwritable
 from ..sinks.store import EventStore
 from .clips import Clip, Row, find_clips, parts_of
 from .found import Found, is_whole
-from .pools import Pool, make_pool
+from .pools import Pool, make_pool, split_address
 from .results import EVENTS, PARQUET, archive_config, file_names, write_results
 
 log = logging.getLogger(__name__)
@@ -104,6 +104,8 @@ def _prepared(config: Config, plan: ArchivePlan, *, fetch: bool) -> tuple[list[C
         raise ConfigError(f"--gpu-share is {plan.gpu_share:g}; it must lie between 0 and 1")
     if plan.processes is not None and not 1 <= plan.processes <= 1024:
         raise ConfigError(f"--processes is {plan.processes}; it must lie between 1 and 1024")
+    if plan.cluster != "local":
+        split_address(plan.cluster)
     clips = find_clips(plan.where)
     if fetch:
         model = choose_model(config)

@@ -102,7 +102,16 @@ class Fitted(Protocol):
         """For frames of this size; the slot must be idle. Raises KestrelError."""
 
 
-EngineKind = Literal["cpu", "openvino", "cuda", "tensorrt", "ort-cuda", "ort-tensorrt"]
+EngineKind = Literal[
+    "cpu",
+    "openvino",
+    "openvino:GPU",  # of Intel
+    "openvino:NPU",
+    "cuda",
+    "tensorrt",
+    "ort-cuda",
+    "ort-tensorrt",
+]
 CPU_ENGINES: tuple[EngineKind, ...] = ("cpu", "openvino")
 GPU_ENGINES: tuple[EngineKind, ...] = ("cuda", "tensorrt", "ort-cuda", "ort-tensorrt")
 # to these another input size is another network, which TensorRT builds for minutes

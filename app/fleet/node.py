@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.1  # between two looks at the clock
 DEAF_S = 2.0  # what this node itself wrote is not shown to it: the watch is made anew
 LEAVE_S = 3.0
+PLACE = ("labels", "node", "only", "readers")  # of a camera's table: no matter of how it runs
 WRONG_REVISION = (10071, 10164)  # of JetStream's errors
 
 
@@ -104,6 +105,7 @@ class FleetNode(threading.Thread):
         self.changed, self._stopping = threading.Event(), threading.Event()
         self.error: BaseException | None = None
         self._tables: dict[str, Mapping[str, Any]] = {}
+        self._runs: dict[str, Mapping[str, Any]] = {}  # the same without PLACE
         self._buckets: dict[str, KeyValue] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._heard_self = 0.0
@@ -195,13 +197,22 @@ class FleetNode(threading.Thread):
     def _publish(self) -> None:
         now = self._clock()
         wanted = {
-            name: Wanted(how, self._tables[name])
+            name: Wanted(how, self._runs[name])
             for name, how in self.keeper.wanted(now).items()
-            if name in self._tables
+            if name in self._runs
         }
-        if wanted != self.wanted:
-            self.wanted = wanted
-            self.changed.set()
+        if wanted == self.wanted:
+            return
+        runs, ran = (
+            {name for name, each in several.items() if each.how == "run"}
+            for several in (wanted, self.wanted)
+        )
+        for name in sorted(runs - ran):
+            log.info("camera %s: taken, lease %s", name, self.keeper.lease(name, now))
+        for name in sorted(ran - runs):
+            log.info("camera %s: given up", name)
+        self.wanted = wanted
+        self.changed.set()
 
     def _task(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -257,8 +268,6 @@ class FleetNode(threading.Thread):
             await self._look(Look(write.bucket, write.key))
             return
         self.counts["written"] += 1
-        if write.bucket == LEASES and write.value is not None and write.key not in self.wanted:
-            log.info("camera %s: lease %d", write.key, ack.seq)
         self.keeper.done(write, ack.seq, self._clock())
 
     async def _look(self, look: Look) -> None:
@@ -323,10 +332,7 @@ class FleetNode(threading.Thread):
         if name in (MEMBERS, LEASES):
             if key == f"node.{self.name_of_node}":
                 self._heard_self = now
-            before = self.keeper.lease(key, now) if name == LEASES else None
             self.keeper.saw(name, key, value, revision, now)
-            if before is not None and self.keeper.lease(key, now) is None:
-                log.info("camera %s: lease %d passed on", key, before)
         elif name == CAMERAS:
             self._define(key, value)
             self._keep()
@@ -342,8 +348,10 @@ class FleetNode(threading.Thread):
             return
         if camera is None:
             self._tables.pop(name, None)
+            self._runs.pop(name, None)
         elif table is not None:
             self._tables[name] = table
+            self._runs[name] = {key: table[key] for key in table if key not in PLACE}
         self.keeper.set_camera(name, camera)
 
     async def _check_hearing(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from html import escape
 from typing import Any
@@ -12,6 +12,7 @@ from PyQt5.QtGui import QColor, QIcon, QKeySequence, QPainter, QPen, QPixmap, QP
 from PyQt5.QtWidgets import QAction, QActionGroup, QMenu, QMenuBar, QWidget
 
 from . import texts
+from .languages import LANGUAGES
 
 SIDE = 20  # the drawings' own unit
 RED = QColor(232, 72, 72)
@@ -169,10 +170,13 @@ class Actions:
         if face in _DRAWINGS:
             action.setIcon(icon(face, self._ink))
 
-    def fill(self, bar: QMenuBar, choose_theme: Callable[[str], None]) -> QActionGroup:
-        """Fill the menu bar; returns the group of the theme actions."""
-        themes = QActionGroup(bar)
+    def fill(
+        self, bar: QMenuBar, choose_theme: Callable[[str], None], speak: Callable[[str], None]
+    ) -> tuple[QActionGroup, QActionGroup]:
+        """Fill the menu bar; returns the groups of the themes' and the languages' actions."""
+        themes, languages = QActionGroup(bar), QActionGroup(bar)
         themes.triggered.connect(lambda action: choose_theme(action.data()))
+        languages.triggered.connect(lambda action: speak(action.data()))
         for title, names in _MENUS:
             menu = bar.addMenu(getattr(texts, title))
             assert menu is not None
@@ -183,14 +187,21 @@ class Actions:
                 else:
                     menu.addAction(self[name])
             if title == "MENU_VIEW":
-                theme_menu = menu.addMenu(texts.MENU_THEME)
-                assert theme_menu is not None
-                for choice, text in texts.THEMES.items():
-                    action = QAction(text, themes)
-                    action.setCheckable(True)
-                    action.setData(choice)
-                theme_menu.addActions(themes.actions())
-        return themes
+                spoken = {"system": texts.SYSTEM_LANGUAGE, **LANGUAGES}
+                _add_choices(menu, texts.MENU_THEME, themes, texts.THEMES)
+                _add_choices(menu, texts.MENU_LANGUAGE, languages, spoken)
+        return themes, languages
+
+
+def _add_choices(menu: QMenu, title: str, group: QActionGroup, choices: Mapping[str, str]) -> None:
+    """A menu of these choices, of which one is ticked."""
+    made = menu.addMenu(title)
+    assert made is not None
+    for choice, text in choices.items():
+        action = QAction(text, group)
+        action.setCheckable(True)
+        action.setData(choice)
+    made.addActions(group.actions())
 
 
 def keys_text() -> str:

@@ -13,6 +13,7 @@ from PyQt5.QtCore import QRectF, QSize, Qt
 from PyQt5.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPaintEvent
 from PyQt5.QtWidgets import (
     QAbstractItemView,
+    QApplication,
     QComboBox,
     QGridLayout,
     QHBoxLayout,
@@ -181,7 +182,7 @@ class Plot(QWidget):
         self._area.setMenuEnabled(False)
         self._area.hideButtons()
         self._area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self._area.setMinimumSize(120, 64)
+        self._area.setMinimumSize(120, 44)
         self._area.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
         axis, time = (self._area.getAxis(side) for side in ("left", "bottom"))
         axis.setWidth(38)
@@ -302,8 +303,10 @@ class Instruments(QWidget):
         self.span.currentIndexChanged.connect(lambda: self.show_now())
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Enough to read the plots; the view gets the rest."""
-        return QSize(900, 260)
+        """Enough to read the plots, and on a small screen less; the view gets the rest."""
+        screen = QApplication.primaryScreen()
+        high = 1080 if screen is None else screen.availableSize().height()
+        return QSize(900, 260 if high > 700 else 185)
 
     def build(self) -> None:
         """Get ready to make the plots, once they are wanted."""
@@ -380,7 +383,7 @@ def _known(value: float) -> float | None:
 
 _GROUND, _NAME, _VALUE = QColor(24, 24, 27), QColor(140, 142, 150), QColor(236, 236, 238)
 _ALERT = QColor(255, 120, 120)
-_GAP = 18.0
+_GAP, _LEAST = 18.0, 120.0  # logical pixels between figures, and that one needs to be told
 
 
 class Hud(QWidget):
@@ -415,10 +418,11 @@ class Hud(QWidget):
             for badge in self.badges:
                 x = self._write(painter, badge, bold, _ALERT, x, end) + _GAP
             for name, value in self.figures:
+                told = QFontMetricsF(bold).horizontalAdvance(f"{name} {value}")
+                if x + min(told, _LEAST) > end:
+                    break  # a piece of a word tells nothing
                 x = self._write(painter, name, self.font(), _NAME, x, end) + 6
                 x = self._write(painter, value, bold, _VALUE, x, end) + _GAP
-                if x >= end:
-                    break
         finally:
             painter.end()
 

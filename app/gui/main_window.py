@@ -61,7 +61,8 @@ class MainWindow(QMainWindow):
     """Pulls newest results and states on its own clock, and asks the controllers for all else.
 
     There is a picture for each of ``controllers``; what a control does concerns the selected one.
-    ``ended`` is called once, when the window has closed.
+    ``ended`` is called once, when the window has closed; ``speak`` when another language is
+    wanted, which a new window speaks.
     """
 
     def __init__(
@@ -69,9 +70,10 @@ class MainWindow(QMainWindow):
         controllers: Sequence[RunController],
         settings: Settings,
         ended: Callable[[], None],
+        speak: Callable[[str], None] = lambda language: None,
     ) -> None:
         super().__init__()
-        self.settings, self._ended = settings, ended
+        self.settings, self._ended, self._speak = settings, ended, speak
         self._next_slow_s = 0.0
         self._docks_away = False  # in full screen, which leaves their switches as they are
         self.wall, self.hud, self.timeline = Wall(controllers), Hud(), Timeline()
@@ -135,7 +137,9 @@ class MainWindow(QMainWindow):
         }
         bar = self.menuBar()
         assert bar is not None
-        self.themes = self.actions_.fill(bar, self.choose_theme)
+        self.themes, languages = self.actions_.fill(bar, self.choose_theme, self._choose_language)
+        for action in languages.actions():
+            action.setChecked(action.data() == self.settings.text("language", "system"))
         names = [tile.name for tile in self.wall.tiles]
         sources = self.actions_.show_several(names, self.show_alone)
         if sources is not None:
@@ -241,7 +245,8 @@ class MainWindow(QMainWindow):
 
     def _restore(self) -> None:
         """Switches, docks, theme, size and place as they were left."""
-        self.restoreGeometry(self.settings.state("geometry"))
+        self.restoreGeometry(self.settings.state("geometry"))  # Qt keeps it on a screen
+        self.restoreState(self.settings.state("docks"))
         self.choose_theme(self.settings.text("theme"))
         for name, setting in _REMEMBERED.items():
             action, on = self.actions_[name], self.settings.flag(setting)
@@ -249,9 +254,11 @@ class MainWindow(QMainWindow):
                 action.toggled.emit(on)  # for what follows it
             action.setChecked(on)
 
-    def _remember(self) -> None:
+    def remember(self) -> None:
+        """Write down switches, docks, size and place, for the next window."""
         if not self.isFullScreen():
             self.settings.set("geometry", self.saveGeometry())
+            self.settings.set("docks", self.saveState())
         for name, setting in _REMEMBERED.items():
             self.settings.set(setting, self.actions_[name].isChecked())
         self.settings.save()
@@ -276,6 +283,10 @@ class MainWindow(QMainWindow):
         for action in self.themes.actions():
             action.setChecked(action.data() == choice)
         self.theme.choose(choice)
+
+    def _choose_language(self, language: str) -> None:
+        self.settings.set("language", language)
+        self._speak(language)
 
     # --- following the run ------------------------------------------------------------------------
 
@@ -411,11 +422,17 @@ class MainWindow(QMainWindow):
             return
         if self._timer.isActive():
             self._timer.stop()
-            self._remember()
+            self.remember()
             for tile in self.wall.tiles:
                 tile.view.close_presenter()
             self._ended()
         super().closeEvent(event)
+
+    def leave(self) -> None:
+        """Close, and let the run go on with another window."""
+        self._ended = lambda: None
+        self.close()
+        self.deleteLater()
 
     def _quit(self) -> None:
         if self._may_end():

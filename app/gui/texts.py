@@ -1,6 +1,9 @@
-"""Every English text of the window, in one place."""
+"""Every English text of the window, in one place, and their translation as a whole."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
 
 TITLE = "Kestrel"
 UNAVAILABLE = "unavailable"
@@ -23,6 +26,7 @@ TRY_NOW = "Retry"
 OPEN_AGAIN = "Reopen"
 PLAY_CLIP = "Play sample clip"
 SHOW_IN_FOLDER = "Show in folder"
+CLASS_COUNT, TO_FETCH = "{count} classes", "to be downloaded"
 REFUSED = "Cannot run here: {why}"
 STUCK = (
     "Frames arrive, but there have been no results since {clock} ({seconds} s): the model or an "
@@ -72,7 +76,7 @@ ACTIONS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "quit": ("&Quit", ("Q", "Ctrl+Q"), "Close the window and stop"),
     "pause": ("&Pause", ("P",), "Pause or resume (Space while the video has the focus)"),
     "pause_all": ("Pause &all", ("Shift+P",), "Pause or resume all sources"),
-    "slower": ("S&lower", ("[",), "Play a recording more slowly, down to a quarter of its speed"),
+    "slower": ("Slo&wer", ("[",), "Play a recording more slowly, down to a quarter of its speed"),
     "faster": ("Fas&ter", ("]",), "Play a recording faster, up to four times its speed"),
     "loop": ("&Loop", ("Shift+L",), "Begin a recording again at its end"),
     "step": ("&Step one frame", (".",), "Pause, and show the next frame"),
@@ -102,7 +106,8 @@ ACTIONS: dict[str, tuple[str, tuple[str, ...], str]] = {
 }
 MENU_FILE, MENU_VIEW, MENU_PLAY, MENU_HELP = "&File", "&View", "&Playback", "&Help"
 MENU_SOURCES = "&Sources"
-MENU_THEME = "The&me"
+MENU_THEME, MENU_LANGUAGE = "The&me", "Lan&guage"
+SYSTEM_LANGUAGE = "&System default"
 THEMES = {"system": "&System default", "dark": "&Dark", "light": "&Light"}
 KEYS_TITLE = "Keyboard shortcuts"
 KEYS_VIEW = (
@@ -114,7 +119,8 @@ KEYS_VIEW = (
 )
 ABOUT = (
     "<b>Kestrel {version}</b><br>Real-time object detection for edge devices.<br>"
-    "Apache-2.0. Nothing leaves this machine unless you ask for it."
+    "Apache-2.0. Nothing leaves this machine unless you ask for it.<br>"
+    "German, Spanish and Chinese are machine translations."
 )
 END_OUTPUTS = "Outputs of this run are being written or sent. Stop them and close the window?"
 END_RECORDING = "A recording is running. Finish it and close the window?"
@@ -237,3 +243,39 @@ SERIES = {
     "temperature": "°C",
     "power": "W",
 }
+
+
+# --- translation ----------------------------------------------------------------------------------
+
+_ENGLISH = {name: value for name, value in globals().items() if name.isupper() and name[0] != "_"}
+_AS_THEY_ARE = {TITLE, *(key for _, keys, _ in ACTIONS.values() for key in keys)}
+
+
+def _is_said(text: str) -> bool:
+    """Whether it is a text for people, and neither a name, a key nor a mere sign."""
+    return text not in _AS_THEY_ARE and any(map(str.isalpha, text))
+
+
+def _told(value: Any, tr: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return tr(value) if _is_said(value) else value
+    if isinstance(value, dict):
+        return {key: _told(each, tr) for key, each in value.items()}
+    return tuple(_told(each, tr) for each in value)
+
+
+def english() -> Iterator[str]:
+    """Every text that a catalogue translates, in the order of this file."""
+    found: dict[str, None] = {}
+
+    def note(text: str) -> str:
+        found[text] = None
+        return text
+
+    _told(_ENGLISH, note)
+    yield from found
+
+
+def translate(tr: Callable[[str], str]) -> None:
+    """Replace all texts of this module by their translations; windows that are open keep theirs."""
+    globals().update(_told(_ENGLISH, tr))

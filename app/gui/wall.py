@@ -108,7 +108,7 @@ class Wall(QWidget):
         columns = math.ceil(math.sqrt(len(self.tiles)))
         self.grid = QGridLayout(self)
         self.grid.setContentsMargins(0, 0, 0, 0)
-        self.grid.setSpacing(1 if self.several else 0)
+        self.grid.setSpacing(0)
         for number, tile in enumerate(self.tiles):
             self.grid.addWidget(tile, number // columns, number % columns)
             tile.chosen.connect(partial(self.select, number))

@@ -273,4 +273,5 @@ class CpuBackend:
         """See interfaces.Backend."""
         workers = f"{self._workers} workers × {self._threads} thread{'s' * (self._threads > 1)}"
         batch = f" × {self._batch} frames" if self._batch > 1 else ""
-        return f"cpu ({self._engine}), {workers}{batch}, {self._spec.name}"
+        where = self.kind.partition(":")[2].lower() or "cpu"
+        return f"{where} ({self._engine}), {workers}{batch}, {self._spec.name}"

@@ -11,6 +11,7 @@ worker's frame has its own.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -24,8 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import ConfigError, ModelError, exhausted
+from ..core.errors import ConfigError, DeviceError, ModelError, exhausted
 from ..core.package import pip_install
+from ..models.cache import cache_dir
 from ..models.manifest import ModelSpec
 from ..models.onnx_session import NetworkIO, Shape, network_io, one_line
 from .onnxruntime import Array, BoundNetwork, failed
@@ -157,22 +159,59 @@ def _outputs(model: Any, precision: str) -> list[NDArray[np.float32]]:
     return [np.array(answer[port], np.float32) for port in compiled.outputs]
 
 
+def need_device(device: str) -> None:
+    """Raises DeviceError where OpenVINO finds no "GPU" or "NPU" of Intel here."""
+    there = openvino_core().available_devices
+    if not any(each.partition(".")[0] == device for each in there):
+        raise DeviceError(
+            f"OpenVINO finds no {device} here, but {', '.join(there) or 'nothing'}: install the "
+            f"driver of Intel's {device} (https://docs.openvino.ai, Install), or use --engine "
+            "openvino or cpu"
+        )
+
+
+def _cache() -> dict[str, Any]:
+    """Where compiled networks are kept, which OpenVINO names by model, options and version."""
+    folder = cache_dir("openvino")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # it only takes longer
+        return {}
+    return {"CACHE_DIR": str(folder)} if os.access(folder, os.W_OK) else {}
+
+
 class OpenVinoNetwork:
-    """A compiled network with ``workers`` streams of ``threads`` threads; one for each size."""
+    """A compiled network; one for each size. On the CPU ``workers`` streams of ``threads`` threads.
+
+    ``precision``: "f32", "f16" or "bf16"; an NPU has its own, half precision.
+    """
 
     def __init__(
-        self, spec: ModelSpec, weights: Path, workers: int, threads: int, *, bf16: bool = False
+        self,
+        spec: ModelSpec,
+        weights: Path,
+        workers: int,
+        threads: int,
+        *,
+        device: str = "CPU",
+        precision: str = "f32",
     ) -> None:
-        self._ov, self._weights = load_openvino(), weights
+        self._ov, self._weights, self._device = load_openvino(), weights, device
         self._core = openvino_core()
-        if bf16:
+        if precision == "bf16":
             prove_bf16()
-        self._options = {
-            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
-            "NUM_STREAMS": workers,
-            "INFERENCE_NUM_THREADS": workers * threads,
-            "ENABLE_CPU_PINNING": False,  # decoding shares the cores
-        }
+        self._options = _cache()
+        if device == "CPU":
+            self._options |= {
+                "NUM_STREAMS": workers,
+                "INFERENCE_NUM_THREADS": workers * threads,
+                "ENABLE_CPU_PINNING": False,  # decoding shares the cores
+            }
+        else:
+            need_device(device)
+            self._options["PERFORMANCE_HINT"] = "LATENCY"
+        if device != "NPU":
+            self._options["INFERENCE_PRECISION_HINT"] = precision
         self._lock = threading.Lock()  # two workers may want the same new size at once
         whole = self._open_at(spec)
         self._shapes = whole.io.shapes
@@ -201,7 +240,7 @@ class OpenVinoNetwork:
             graph = _Graph(model)
             if len(graph.inputs) == 1:
                 model.reshape([1, 3, height, width])
-            graph.compiled = self._core.compile_model(model, "CPU", self._options)
+            graph.compiled = self._core.compile_model(model, self._device, self._options)
         except Exception as fault:  # OpenVINO's own errors are RuntimeErrors of any kind
             raise _refused(self._weights, spec, fault) from fault
         graph.io = network_io(graph, spec)

@@ -115,6 +115,10 @@ def _find_model(config: Config) -> Model:
 def _check_engine(config: Config, model: Model, policy: Policy) -> None:
     """Whether the engine is there; one of the CPU is opened, which reads the weights."""
     make = backend_factory(config, model, policy)
+    if config.precision == "bf16":  # also where auto would choose, or the weights are not here yet
+        from ..inference.openvino import prove_bf16
+
+        prove_bf16()
     if config.engine in GPU_ENGINES:
         from ..cuda.context import find_gpu
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..cuda.native.engine import GpuEngine
     from ..inference.auto import EngineChoice
     from ..inference.onnxruntime import OpenNetwork
+    from ..inference.regions import Regions
     from ..inference.slices import SliceGrid
 
 log = logging.getLogger(__name__)
@@ -60,8 +61,12 @@ def backend_factory(config: Config, model: Model, policy: Policy) -> BackendFact
     return lambda wake: SlicedBackend(engine, grid, model.spec, wake=wake, iou=iou)
 
 
-def slices_of(config: Config) -> SliceGrid | None:
+def slices_of(config: Config) -> SliceGrid | Regions | None:
     """How frames are sliced; None where they are not."""
+    if config.motion.regions:
+        from ..inference.regions import Regions
+
+        return Regions(config.motion.floor_s)
     if config.slices is None:
         return None
     from ..inference.slices import SliceGrid
@@ -280,20 +285,23 @@ def _cpu_network(engine: EngineKind, precision: Precision) -> tuple[OpenNetwork,
 
     Raises ConfigError where it cannot compute in ``precision``, or is not installed.
     """
-    if precision not in ("auto", "fp32") and (engine, precision) != ("openvino", "bf16"):
+    family, _, device = engine.partition(":")
+    more = {"openvino": "bf16", "openvino:GPU": "fp16", "openvino:NPU": "fp16"}.get(engine)
+    if precision not in ("auto", "fp32", more) or (device == "NPU" and precision == "fp32"):
         raise ConfigError(
             f"precision {precision}: --engine {engine} computes as the model's file says; `models "
-            "quantize` makes smaller variants, --engine openvino has bf16, tensorrt fp16 and int8"
+            "quantize` makes smaller variants, --engine openvino has bf16, openvino:GPU and "
+            "openvino:NPU fp16, tensorrt fp16 and int8"
         )
-    if engine == "openvino":
+    if family == "openvino":
         from ..inference.openvino import OpenVinoNetwork, load_openvino, need_bf16
 
         load_openvino()
-        bf16 = precision == "bf16"
-        if bf16:
+        if precision == "bf16":
             need_bf16()  # proved later, with the engine
-        called = "OpenVINO, bf16" if bf16 else "OpenVINO"
-        return partial(OpenVinoNetwork, bf16=bf16), called
+        hint = {"bf16": "bf16", "fp16": "f16"}.get(precision, "f32")
+        called = "OpenVINO" if hint == "f32" else f"OpenVINO, {hint}"
+        return partial(OpenVinoNetwork, device=device or "CPU", precision=hint), called
     from ..inference.onnxruntime import OrtNetwork
 
     return OrtNetwork, "ONNX Runtime"

@@ -40,6 +40,7 @@ def source_options(config: Config, *, gated: bool = False) -> SourceOptions:
     """What the configuration says of all sources; ``gated``: only what moves, unless it says so."""
     if config.motion.on is not None:
         gated = config.motion.on
+    gated = gated or config.motion.regions
     if gated:
         _check_pause(config)
     return SourceOptions(
@@ -199,7 +200,7 @@ def copies(options: RecordOptions | ClipOptions, policy: Policy) -> bool:
 def make_input(config: Config, policy: Policy, packets: PacketFan | None = None) -> FrameSource:
     """The source, not opened yet; a live one comes back, unless the configuration forbids it."""
     gated = policy is Policy.LATEST and config.unattended
-    if gated and config.motion.on is None:
+    if gated and config.motion.on is None and not config.motion.regions:
         log.info("only frames in which something moves are inferred (--no-motion: all)")
     return make_source(
         choose_source(config),

@@ -334,7 +334,12 @@ def run_desktop(
 
         controller.session.start(*uris)
         try:
-            run_window(controller.views, interrupted=interrupted, on_display_lost=on_display_lost)
+            run_window(
+                controller.views,
+                interrupted=interrupted,
+                on_display_lost=on_display_lost,
+                language=config.language,
+            )
         finally:
             end()
         return heard.stop
@@ -342,18 +347,23 @@ def run_desktop(
 
 def _model_offer(model: Model) -> Offer:
     spec = model.spec
-    classes = spec.labels[0] if len(spec.labels) == 1 else f"{len(spec.labels)} classes"
-    width, height = spec.input.size_wh
-    facts = [f"{classes}, {width} × {height}"]
+    count, (width, height) = len(spec.labels), spec.input.size_wh
+    facts = [*spec.labels] if count == 1 else []
+    facts.append(f"{width} × {height}")
     if (size := weights_bytes(model)) is not None:
         facts.append(f"{size / 1e6:.1f} MB")
     if precision := spec.accuracy.get("coco_ap"):
         facts.append(f"COCO AP {precision}")
     facts += [spec.licence] * bool(spec.licence)
     refused = why_not_here(model)
-    if not refused and not model.weights.is_file():
-        facts.append("to be downloaded")
-    return Offer(spec.name, model.ref, " · ".join(facts), refused or "")
+    return Offer(
+        spec.name,
+        model.ref,
+        " · ".join(facts),
+        classes=count if count > 1 else 0,
+        to_fetch=not refused and not model.weights.is_file(),
+        refused=refused or "",
+    )
 
 
 def _camera_offers() -> tuple[Offer, ...]:

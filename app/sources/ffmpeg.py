@@ -141,10 +141,7 @@ class FfmpegSource:
 
     @property
     def can_rest(self) -> bool:
-        """See motion_gate.Rests: not where the order of pictures is only known by their count.
-
-        Nor with a decoder in hardware, which has no use for single pictures.
-        """
+        """See motion_gate.Rests: not where only their count orders pictures, nor with hardware."""
         plain = not isinstance(self._codec, ChosenDecoder) or self._codec.is_plain
         return plain and self._clock.trusted and not self._options.deinterlace
 

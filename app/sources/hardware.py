@@ -86,7 +86,7 @@ def open_hardware(codec: Any, name: str) -> Any:
     return made
 
 
-class Trial:
+class Contender:
     """One decoder on a thread of its own, as long as nobody knows whether it returns."""
 
     def __init__(self, name: str, make: Callable[[], Any]) -> None:
@@ -159,14 +159,14 @@ class ChosenDecoder:
         self._given = self._silent = 0
         self._cpu_s, self._first_s = 0.0, 0.0
         self._unfit: list[str] = []
-        self._trials: list[Trial] = []
-        self._proved: list[Trial] = []
+        self._trials: list[Contender] = []
+        self._proved: list[Contender] = []
         for name in WAYS if how == "auto" else (how,):
             if how == "auto" and not any(dev.glob(WAYS[name].nodes)):
                 self._unfit.append(f"{name}: there is no {dev}/{WAYS[name].nodes}")
                 continue
             try:
-                self._trials.append(Trial(name, lambda name=name: open_hardware(codec, name)))  # type: ignore[misc]
+                self._trials.append(Contender(name, lambda name=name: open_hardware(codec, name)))  # type: ignore[misc]
             except Unfit as error:
                 self._unfit.append(f"{name}: {error}")
         if not self._trials:
@@ -207,7 +207,7 @@ class ChosenDecoder:
         if self._hardware is not None:
             self._hardware.flush_buffers()
 
-    def _guard(self, trial: Trial, step: Callable[[], None]) -> None:
+    def _guard(self, trial: Contender, step: Callable[[], None]) -> None:
         try:
             step()
             late = self._given and monotonic() - self._first_s > DEADLINE_S

@@ -10,7 +10,7 @@ from ..config import MotionOptions
 from ..core.errors import SourceEnded
 from ..core.frame import Frame, SourceInfo
 from ..core.interfaces import FrameSource, Seekable
-from .motion import BACK_NS, MotionDetector, StillAreas
+from .motion import BACK_NS, COLUMNS, FINE_COLUMNS, MotionDetector, StillAreas
 
 EARLY = 0.9  # a frame is due that much before its time: the next may be far
 
@@ -52,7 +52,8 @@ class MotionGate:
         self._floor_ns = round(options.floor_s * EARLY * 1e9)
         self._hold_ns, self._rests_too = round(options.hold_s * 1e9), options.wake_s > 0
         self._still = still
-        self._detector = MotionDetector(still)
+        self._regions = options.regions
+        self._detector = self._new_detector()
         self._rests: Rests | None = None
         self._live = False
         self._left_out = False  # a frame since the last one given
@@ -98,8 +99,11 @@ class MotionGate:
         """Go on from there; the first frame passes."""
         if isinstance(self.inner, Seekable):
             self.inner.seek(media_ns)
-        self._detector, self._given, self._left_out = MotionDetector(self._still), None, False
+        self._detector, self._given, self._left_out = self._new_detector(), None, False
         self._last, self._ended = None, False
+
+    def _new_detector(self) -> MotionDetector:
+        return MotionDetector(self._still, columns=FINE_COLUMNS if self._regions else COLUMNS)
 
     def close(self) -> None:
         """See FrameSource."""
@@ -126,6 +130,8 @@ class MotionGate:
         return now_ns - self._given[1] >= self._floor_ns
 
     def _pass_on(self, frame: Frame) -> Frame:
+        if self._regions:
+            frame = replace(frame, regions=self._detector.where)
         before, self._given = self._given, (frame.index, frame.time_ns)
         left_out, self._left_out, self._last = self._left_out, False, None
         if not left_out or before is None:

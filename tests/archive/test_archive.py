@@ -201,6 +201,7 @@ def test_check_says_what_is_wrong_and_runs_nothing(
     assert main([*words, "--check"]) == 0
     assert "6 clips" in capfd.readouterr().out
     assert main([*words, "--check", "--part-s", "0.1"]) == 2
+    assert main([*words, "--check", "--cluster", "ray://host"]) == 2
     assert not (tmp_path / "out").exists()
 
 

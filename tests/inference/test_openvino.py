@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from app.commands.bench import roofline as ceilings
+from app.commands.cli import main
 from app.config import Config, Engine, Precision
 from app.core.detections import Detections
-from app.core.errors import ConfigError, ModelError
+from app.core.errors import ConfigError, DeviceError, ModelError
 from app.inference import openvino as bf16
 from app.inference.auto import same_boxes
 from app.inference.cpu import CpuBackend
@@ -156,7 +157,83 @@ def test_garbage_in_bfloat16_is_refused_and_not_shown_as_boxes(
     monkeypatch.setattr(bf16, "_outputs", spoilt)
     path = network(tmp_path / "made.onnx", ONE_BOX)
     with pytest.raises(ConfigError, match=f"{told} in bfloat16 are wrong on this processor"):
-        OpenVinoNetwork(spec(), path, 1, 1, bf16=True)
+        OpenVinoNetwork(spec(), path, 1, 1, precision="bf16")
+
+
+class Machine:
+    """A Core of a machine with these devices, all of which compute as this one's processor."""
+
+    def __init__(self, core, *devices):
+        self.available_devices, self._core, self.asked = list(devices), core, []
+        self.read_model = core.read_model
+
+    def compile_model(self, model, device, options):
+        self.asked.append((device, options))
+        return self._core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "hint"),
+    [
+        ("openvino:GPU", "auto", "f32"),
+        ("openvino:GPU", "fp16", "f16"),
+        ("openvino:NPU", "auto", None),
+    ],
+)
+def test_a_gpu_or_npu_computes_where_openvino_finds_one(
+    openvino, monkeypatch, engine, precision, hint
+):
+    machine = Machine(bf16.openvino_core(), "CPU", "GPU.0", "GPU.1", "NPU")
+    monkeypatch.setattr(bf16, "openvino_core", lambda: machine)
+    found = found_by(engine, precision)
+    assert found.described.startswith(engine.partition(":")[2].lower())
+    assert {device for device, _ in machine.asked} == {engine.partition(":")[2]}
+    for _, options in machine.asked:  # those of a processor would be refused
+        assert options.get("INFERENCE_PRECISION_HINT") == hint
+        assert "INFERENCE_NUM_THREADS" not in options
+    assert same_boxes(found_by("cpu").boxes, found.boxes)
+
+
+@pytest.mark.parametrize("device", ["GPU", "NPU"])
+def test_a_device_that_is_not_there_is_told_with_the_cure(openvino, monkeypatch, device):
+    monkeypatch.setattr(bf16, "openvino_core", lambda: Machine(bf16._core(), "CPU"))
+    with pytest.raises(DeviceError, match=f"finds no {device} here, but CPU: install"):
+        found_by(f"openvino:{device}")
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision"),
+    [("openvino:GPU", "bf16"), ("openvino:NPU", "fp32"), ("openvino", "fp16")],
+)
+def test_a_precision_that_a_device_has_not_is_refused(openvino, engine, precision):
+    with pytest.raises(ConfigError, match=f"precision {precision}: --engine {engine}"):
+        found_by(engine, precision)
+
+
+def test_compiled_networks_are_kept_and_a_damaged_one_is_made_anew(openvino, monkeypatch, tmp_path):
+    monkeypatch.setenv("KESTREL_CACHE", str(tmp_path / "cache"))
+    first = found_by("openvino")
+    kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    times = {path: path.stat().st_mtime_ns for path in kept}
+    assert kept and same_boxes(first.boxes, found_by("openvino").boxes)
+    assert {path: path.stat().st_mtime_ns for path in kept} == times
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:1000])
+    assert same_boxes(first.boxes, found_by("openvino").boxes)
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(openvino, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("KESTREL_CACHE", str(tmp_path / "file" / "cache"))
+    assert same_boxes(found_by("cpu").boxes, found_by("openvino").boxes)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "auto"])
+def test_check_proves_bfloat16(unproved, monkeypatch, engine, caplog):
+    words = ["replay", "sample:", "--check", "--engine", engine, "--precision", "bf16"]
+    monkeypatch.setattr(bf16, "_outputs", lambda *_: [np.full(3, np.nan)] * 2)
+    assert main(words) == 2
+    assert "in bfloat16 are wrong on this processor" in caplog.text
 
 
 def test_auto_in_bfloat16_is_openvino_alone(openvino):

@@ -81,7 +81,7 @@ def fake(monkeypatch, request) -> str:
     monkeypatch.setattr(av.codec.hwaccel, "HWAccel", FakeAccel)
     monkeypatch.setattr(av.codec.hwaccel, "hwdevices_available", lambda: ["cuda", "vaapi"])
     monkeypatch.setattr(av, "CodecContext", FakeCodecContext)
-    monkeypatch.setattr(hardware, "DEADLINE_S", 0.5)
+    monkeypatch.setattr(hardware, "DEADLINE_S", 0.5 if kind == "hangs" else 20.0)
     return kind
 
 

@@ -59,7 +59,8 @@ class Pages:
         """The paths; no other file can be asked for."""
         for path in ("/", *self._links):
             app.router.add_get(path, self.page)
-        app.router.add_get("/static/{name}", self.file)
+        for name in self._files:
+            app.router.add_get(f"/static/{name}", self.file)
 
     async def page(self, request: web.Request) -> web.Response:
         """One page, in the language that its script chooses."""
@@ -74,10 +75,9 @@ class Pages:
 
     async def file(self, request: web.Request) -> web.Response:
         """A script or a style; kept by the browser where its address names the contents."""
-        name = request.match_info["name"]
-        if name not in self._files:
-            raise web.HTTPNotFound
-        kept = {"Cache-Control": "private, max-age=31536000, immutable"} if request.query else {}
+        name = Path(request.path).name
+        known = "v" in request.query
+        kept = {"Cache-Control": "private, max-age=31536000, immutable"} if known else {}
         return web.Response(
             body=self._files[name],
             content_type=_TYPES[Path(name).suffix],

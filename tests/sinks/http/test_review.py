@@ -130,7 +130,14 @@ def test_the_page_in_a_browser(tmp_path: Path, width: int) -> None:
             await page.until("document.querySelectorAll('#cards li').length === 1")
             made.service.events.happened([replace(event("appear", 3), label="dog")], [])
             await page.until("document.querySelector('#cards li.fresh') !== null")
+            hours = "[...document.querySelectorAll('#hours button')].map(each => each.ariaLabel)"
+            assert any("events: 2" in each for each in await page.evaluate(hours))
             await page.screenshot(tmp_path / "page.png")
+            await page.call("Page.navigate", url=f"{made.service.url}review?event={two.id}")
+            await page.until("document.querySelector('#detail')?.open === true")
+            assert await page.evaluate("document.querySelector('#title').textContent") == (
+                "dog appeared"
+            )
             assert page.errors == []
 
     with reviewed(tmp_path, one, two) as made:

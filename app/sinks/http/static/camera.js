@@ -96,6 +96,7 @@ function sources(s) {
 }
 function instruments(s) {
   last = s; sources(s); note();
+  if (!works(s.state)) chips([]);
   if (s.name) $("name").textContent = s.name;
   $("source").textContent = s.source; $("engine").textContent = s.engine;
   $("uptime").textContent = t("engineer.up", { time: duration(s.uptime_s) });

@@ -93,6 +93,7 @@ function hours() {
   }));
   $("hours").children[focused]?.focus();
 }
+function count(event, by) { const slot = Math.floor((new Date(event.time) - day) / 900000); counts[slot] = Math.max(0, (counts[slot] || 0) + by); hours(); }
 function go(date) { day = startOf(date); hour = null; guard(load); }
 $("back").onclick = () => go(shifted(-1)); $("on").onclick = () => go(shifted(1)); $("today").onclick = () => go(new Date());
 $("day").onchange = () => $("day").value && go(new Date(`${$("day").value}T00:00`));
@@ -143,7 +144,7 @@ $("no").onclick = () => { $("sure").hidden = true; };
 $("yes").onclick = () => guard(async () => {
   const event = open, at = shown.indexOf(event);
   await ask(`/api/v1/events/${encodeURIComponent(event.id)}${whole()}`, { method: "DELETE" });
-  shown.splice(at, 1); document.querySelector(`#cards li[data-id="${CSS.escape(event.id)}"]`)?.remove(); tell();
+  shown.splice(at, 1); document.querySelector(`#cards li[data-id="${CSS.escape(event.id)}"]`)?.remove(); tell(); count(event, -1);
   if (shown[at]) show(shown[at]); else $("detail").close();
 });
 
@@ -158,7 +159,7 @@ function arrived(event) {
   if ((wanted.q || "").toLowerCase().split(/\s+/).some(word => !text.includes(word))) return;
   if (shown.some(each => each.id === event.id)) return;
   event.seen = false; shown.unshift(event); $("cards").prepend(card(event, true)); tell();
-  const slot = Math.floor((time - day) / 900000); counts[slot] = (counts[slot] || 0) + 1; hours();
+  count(event, 1);
 }
 async function begin() {
   const one = asked.get("event");   // a link to it

@@ -101,7 +101,7 @@ function drawZones(x0, y0, w, h, ratio) {
     if (s.kind === "line") arrow(s.points.map(place), tone, ratio);
     if (mine) {
       if (s.kind === "zone" && s.points.length < MOST.zone) middles(s.points).forEach(p => dot(p, "rgb(255 255 255 / .55)", STYLE.handle * .6));
-      s.points.forEach(p => dot(p, tone, STYLE.handle));
+      s.points.forEach((p, k) => dot(p, corner !== null && corner % s.points.length === k ? "#fff" : tone, STYLE.handle));
     }
     const [x, y] = place(s.points[0]), height = (1.3 * STYLE.text + 2 * STYLE.pad_y) * ratio, width = pen.measureText(s.name).width + 2 * STYLE.pad_x * ratio;
     const left = Math.max(x0, Math.min(x + 8 * ratio, x0 + w - width)), top = Math.max(y0, y - height - 8 * ratio);
@@ -124,6 +124,7 @@ function arrow([a, b], tone, ratio) {   // at the middle, towards the side where
 
 // -- the panel --------------------------------------------------------------------------------------
 function panel() {
+  view.tabIndex = editing ? 0 : -1;
   view.style.touchAction = editing ? "none" : "";
   view.style.cursor = !editing ? "" : draft ? "crosshair" : "default";
   if (!editing) return;
@@ -186,8 +187,8 @@ view.addEventListener("pointermove", event => {
 });
 view.addEventListener("pointerup", () => {
   if (!grip) return;
-  const after = shapes; shapes = before; grip = null;
-  const same = JSON.stringify(after.map(s => s.points)) === JSON.stringify(before.map(s => s.points));
+  const after = shapes, held = before; shapes = before; before = grip = null;
+  const same = JSON.stringify(after.map(s => s.points)) === JSON.stringify(held.map(s => s.points));
   same ? draw() : change(after);
 });
 view.addEventListener("dblclick", event => {
@@ -207,7 +208,27 @@ addEventListener("keydown", event => {
   else if ((event.ctrlKey || event.metaKey) && key === "z") { event.preventDefault(); event.shiftKey ? step(undone, done) : undo(); }
   else if ((event.ctrlKey || event.metaKey) && key === "y") { event.preventDefault(); step(undone, done); }
 });
-for (const kind of ["zone", "line"]) $(kind === "zone" ? "zoneNew" : "lineNew").onclick = () => { draft = { kind, points: [] }; hover = null; chosen = null; panel(); draw(); };
+// Without a pointer a new one lies in the middle; arrow keys move it, or the corner that C has chosen.
+const MIDDLE = { zone: [[.35, .35], [.65, .35], [.65, .65], [.35, .65]], line: [[.5, .7], [.5, .3]] };
+let corner = null, resting;
+for (const kind of ["zone", "line"]) $(kind === "zone" ? "zoneNew" : "lineNew").onclick = event => {
+  draft = { kind, points: [] }; hover = null; chosen = null;
+  if (event.isTrusted && !event.detail) { draft.points = MIDDLE[kind]; finish(); view.focus(); }
+  panel(); draw();
+};
+view.addEventListener("keydown", event => {
+  const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+  if (!editing || chosen === null) return;
+  const { points } = shapes[chosen], moves = i => corner === null || corner % points.length === i;
+  if (event.key.toLowerCase() === "c") corner = corner === null ? 0 : corner + 1 < points.length ? corner + 1 : null;
+  if (!way) { draw(); return; }
+  event.preventDefault();
+  const moved = points.map(([x, y], i) => moves(i) ? [x + way[0] / 100, y + way[1] / 100] : [x, y]);
+  if (moved.some(p => p.some(v => v < 0 || v > 1))) return;
+  before ??= shapes; shapes = put(chosen, { points: moved.map(tidy), moved: true }); draw();
+  clearTimeout(resting);
+  resting = setTimeout(() => { const after = shapes; shapes = before; before = null; change(after); }, 300);
+});
 $("zoneName").onchange = () => {
   const name = $("zoneName").value.trim(), s = shapes[chosen];
   if (name && !shapes.some(each => each.kind === s.kind && each.name === name)) change(put(chosen, { name }));

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..config import SETTINGS, ClipOptions, Config, RecordOptions, parse_sources
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, exhausted
-from ..core.interfaces import LiveFilters, LiveShapes, Sink
+from ..core.interfaces import LiveFilters, LiveSettings, LiveShapes, Sink
 from ..core.package import pip_install
 from ..core.packets import PacketFan, PacketTap
 from ..core.states import SourceStatus
@@ -97,8 +97,8 @@ class Outputs:
     a folder or topic of its name. ``stats``, ``engine`` and ``status`` (of a source, by name; must
     be cheap) are asked later, from other threads: they may speak of a pipeline that is made of
     these very sinks. ``packets``: by name, of sources that give them. ``shapes``: what the page
-    lets people draw. ``filters``: what may be changed over HTTP. ``append``: lines are added to
-    files that are there.
+    lets people draw. ``filters``, ``settings``: what may be changed over HTTP. ``append``: lines
+    are added to files that are there.
     """
 
     def __init__(
@@ -113,10 +113,11 @@ class Outputs:
         packets: Mapping[str, PacketFan | None] | None = None,
         shapes: LiveShapes | None = None,
         filters: LiveFilters | None = None,
+        settings: LiveSettings | None = None,
         append: bool = False,
     ) -> None:
         self._packets, self._shapes = dict(packets or {}), shapes
-        self._filters = filters
+        self._filters, self._settings = filters, settings
         self._config, self._policy, self._names = config, policy, names
         self._stats, self._engine = stats, engine
         self._status = status or (lambda name: stats().sources.get(name, stats()).status)
@@ -361,13 +362,16 @@ class Outputs:
     def _make_http(self, text: str) -> HttpService:
         for module in ("aiohttp", "prometheus_client"):
             _need(module, "--http")
-        from ..sinks.http.server import HttpService, parse_address
+        from ..sinks.http.guard import parse_address
+        from ..sinks.http.server import HttpService
+        from ..sinks.http.users import UserFile
 
         options = self._config.http
         address = parse_address(
             text,
             _secret(options.token or os.environ.get("KESTREL_HTTP_TOKEN"), options.token_file),
             view_token=_secret(options.view_token, options.view_token_file),
+            users=None if options.users is None else UserFile(Path(options.users)),
         )
         service = HttpService(
             address,
@@ -380,6 +384,7 @@ class Outputs:
             tallies=self._tallies,
             shapes=self._shapes,
             filters=self._filters,
+            settings=self._settings,
             store=self._store,
         )
         self._services.insert(0, service)  # up first, down last: it tells of the others

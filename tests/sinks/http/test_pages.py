@@ -19,7 +19,7 @@ from app.core.states import STATES
 from app.core.stats import PipelineStats
 from app.sinks.http.pages import HERE, LANGUAGES, POLICY, Pages
 from tests.sinks.http.chromium import Page, find_chromium, open_page
-from tests.sinks.http.kit import Site, filters, shapes, site
+from tests.sinks.http.kit import Site, filters, run_of, shapes, site
 from tests.sinks.http.test_review import reviewed
 from tests.sinks.kit import event
 
@@ -225,6 +225,7 @@ async def faults(page: Page, axe: str) -> list[str]:
     ]
 
 
+ZONE = "name = 'aisle'\npoints = [[0, 0], [0.5, 0], [0.5, 1]]\n"
 VISITS = {  # of each page: what must be true, and what to do to see more of it
     "": ("document.querySelector('#cameras img')?.naturalWidth > 0", []),
     "?source=door": (
@@ -235,6 +236,7 @@ VISITS = {  # of each page: what must be true, and what to do to see more of it
         "document.querySelectorAll('#cards li').length > 0",
         ["document.querySelector('.card').click()"],
     ),
+    "settings": ("document.querySelectorAll('.field').length > 9", []),
 }
 
 
@@ -261,14 +263,16 @@ def test_axe_finds_no_serious_fault(axe: str, tmp_path: Path) -> None:
     made: list[Site] = []
     own = filters()
     own.make("door").labels = ["person", "dog"]
+    (tmp_path / "run.toml").write_text("source = 'pattern:'\n[[zone]]\n" + ZONE)
     both = {"names": NAMES, "filters": own, "shapes": shapes_of("door")}
+    both["settings"] = run_of(tmp_path / "run.toml").settings
     happened = [event("appear", name="door"), event("enter", name="door", zone="aisle")]
     with reviewed(tmp_path, *happened, stats=lambda: several(made[0]), **both) as server:
         made.append(server)
         server.feed(3, "door")
         server.service.events.happened(happened, [])
         asyncio.run(asyncio.wait_for(run(server.service.url), 120))
-    assert len(found) == 14 and {place: each for place, each in found.items() if each} == {}
+    assert len(found) == 16 and {place: each for place, each in found.items() if each} == {}
 
 
 def shapes_of(name: str):

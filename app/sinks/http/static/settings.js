@@ -1,6 +1,8 @@
-"use strict";
 // The settings form, made from GET /api/v1/settings: every key with its help, type and limits.
-const $ = id => document.getElementById(id);
+"use strict";
+dress("/settings");
+$("live").hidden = true;   // nothing is followed here
+{
 const API = "/api/v1/settings";
 const GROUPS = [
   ["Cameras", "Where pictures come from.", ["source", "sources", "reconnect", "wait", "rtsp_transport"]],
@@ -111,7 +113,7 @@ function rowsField(path, schema) {   // zones, rules, …
   const rows = structuredClone(at(told.values, path) ?? []), one = words(path).toLowerCase();
   const box = make("div", { class: "field wide", "data-path": path }), list = make("div");
   const tell = () => { box.classList.add("changed"); edit(path, rows.length ? rows : undefined); };
-  const draw = () => list.replaceChildren(...rows.map((row, i) => make("fieldset", { class: "row" },
+  const draw = () => list.replaceChildren(...rows.map((row, i) => make("fieldset", { class: "entry" },
     make("legend", {}, `${words(path)} ${row.name ?? i + 1}`),
     make("div", { class: "grid" }, ...Object.entries(schema.items.properties).map(([key, each]) => field(path, each, row[key], {
       inside: key, unset: plain(each.default ?? ""), changed: value => { value === undefined ? delete row[key] : row[key] = value; tell(); } }))),
@@ -229,18 +231,9 @@ async function load() {
   draw();
 }
 
-async function who() {
-  const answer = await fetch("/api/v1/session", { cache: "no-store" });
-  if (!answer.ok) return;
-  const me = await answer.json();
-  if (!["session", "cookie"].includes(me.by)) return;
-  $("who").textContent = `${me.name} (${me.role})`;
-  $("out").hidden = false;
-  $("out").addEventListener("click", async () => { await fetch("/api/v1/session", { method: "DELETE", headers: { "X-Kestrel": "1" } }); location.assign("/login"); });
-}
-
 $("form").addEventListener("submit", save);
 $("undo").addEventListener("click", async () => { await load(); $("said").textContent = "Discarded."; });
 $("find").addEventListener("input", search);
 addEventListener("beforeunload", event => { if (Object.keys(edits).length) event.preventDefault(); });
-load(); who();
+load();
+}

@@ -107,14 +107,26 @@ def test_the_default_network_takes_at_most_six_tenths_of_the_launches_that_its_s
 
 def test_a_depthwise_convolution_becomes_part_of_the_one_after_it(tmp_path):
     nodes = [
-        node("Conv", ["x", "d"], ["a"], pads=[2, 2, 2, 2], strides=[2, 2], group=3),
+        node("Conv", ["x", "d"], ["a"], pads=[1, 1, 1, 1], strides=[2, 2], group=3),
         node("Relu", ["a"], ["b"]),
         node("Conv", ["b", "p"], ["c"]),
         node("Relu", ["c"], ["y"]),
     ]
-    constants = {"d": weight(3, 1, 5, 5), "p": weight(8, 3, 1, 1)}
+    constants = {"d": weight(3, 1, 3, 3), "p": weight(8, 3, 1, 1)}
     (step,) = compare(graph(tmp_path, nodes, constants, (1, 8, 8, 8)), (16, 16)).steps
     assert step.before.activation[0] == step.activation[0] == "clip"
+
+
+@pytest.mark.parametrize(("side", "op"), [(5, "Relu"), (3, "Erf")])
+def test_one_that_the_kernel_for_both_cannot_do_stays(tmp_path, side, op):
+    nodes = [
+        node("Conv", ["x", "d"], ["a"], pads=[side // 2] * 4, group=3),
+        node(op, ["a"], ["b"]),
+        node("Conv", ["b", "p"], ["y"]),
+    ]
+    constants = {"d": weight(3, 1, side, side), "p": weight(8, 3, 1, 1)}
+    program = compare(graph(tmp_path, nodes, constants, (1, 8, 16, 16)), (16, 16))
+    assert [s.kernel for s in program.steps] == ["depthwise", "dense"]
 
 
 def test_a_depthwise_convolution_that_others_read_too_stays(tmp_path):

@@ -30,6 +30,7 @@ from .ir import (
 
 WIDEST = 256  # output channels of a convolution that takes in a depthwise one: each tile of them
 # computes that anew
+BEFORE = ("none", "clip", "silu", "hardsilu")  # activations in between that the kernel has
 
 
 def fuse(steps: Sequence[Step], kept: set[int]) -> list[Step]:
@@ -133,7 +134,7 @@ def _silu(steps: Sequence[Step], i: int, j: int, k: int) -> Change | None:
 
 
 def fuse_depthwise(steps: Sequence[Step], kept: set[int]) -> list[Step]:
-    """A depthwise convolution that only a dense 1×1 one reads becomes part of it."""
+    """A depthwise 3×3 convolution that only a dense 1×1 one reads becomes part of it."""
     gone: set[int] = set()
     fused = list(steps)
     for j, step in enumerate(steps):
@@ -150,6 +151,8 @@ def fuse_depthwise(steps: Sequence[Step], kept: set[int]) -> list[Step]:
             isinstance(first, Conv)
             and first.kernel == "depthwise"
             and first.added is None
+            and first.weight.shape[2:] == (3, 3)
+            and first.activation[0] in BEFORE
             and first.y == step.x
         ):
             how = Depthwise(

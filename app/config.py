@@ -269,14 +269,16 @@ class Config:
     track: TrackOptions = subtable(TrackOptions)
     motion: MotionOptions = subtable(MotionOptions)
     events: EventOptions = subtable(EventOptions)
-    zone: tuple[Table, ...] = key((), "polygons that tracks enter and leave", on="")
-    line: tuple[Table, ...] = key((), "directed lines that tracks cross", on="")
-    mask: tuple[Table, ...] = key((), "where nothing is looked at, or nothing else", on="")
+    zone: tuple[Table, ...] = key((), "polygons that tracks enter and leave", on="", reload=True)
+    line: tuple[Table, ...] = key((), "directed lines that tracks cross", on="", reload=True)
+    mask: tuple[Table, ...] = key(
+        (), "where nothing is looked at, or nothing else", on="", reload=True
+    )
     privacy: tuple[Table, ...] = key((), "polygons that are hidden in every picture", on="")
     blur_faces: bool = key(
         False, "pixelate faces in all pictures that leave the network, as far as they are found"
     )
-    rule: tuple[Table, ...] = key((), "which events call for an action", on="")
+    rule: tuple[Table, ...] = key((), "which events call for an action", on="", reload=True)
     filter: tuple[Table, ...] = key(
         (),
         "for one source: score, class_scores, classes, min_box, max_box, max_detections, "
@@ -402,16 +404,18 @@ SETTINGS: tuple[Setting, ...] = (
     *_settings(Config),
     *(each for name, kind in TABLES.items() for each in _settings(kind, name)),
 )
-RELOADED = tuple(each.path for each in SETTINGS if each.key.reload)
 
 
-def make_config(flags: Mapping[str, Any], file: Path | None = None) -> Config:
+def make_config(
+    flags: Mapping[str, Any], file: Path | None = None, text: str | None = None
+) -> Config:
     """Merge what was given on the command line over the file over the defaults.
 
-    A flag named ``table.key`` sets one key of a table; a table's plain name stands for its first.
+    ``text``: what the file is to hold, in place of what it does. A flag named ``table.key`` sets
+    one key of a table; a table's plain name stands for its first.
     ``sources`` of one without a name is ``source``; either replaces all sources of the file.
     """
-    values = read_config_file(file) if file else {}
+    values = read_config_file(file, text) if file else {}
     flags = _split_scores(flags)
     if len(given := flags.get("sources", ())) == 1:
         there = os.path.exists(given[0])  # noqa: PTH110 - Path.exists raises for a long address
@@ -462,10 +466,30 @@ def _fill_store(tables: dict[str, dict[str, Any]]) -> None:
         clips.update(path=str(folder / "clips"), budget_mb=options.budget_mb, keep_hours=hours)
 
 
-def read_config_file(path: Path) -> dict[str, Any]:
-    """The settings of a TOML file; raises ConfigError naming the file and the key."""
+def parse_toml(text: str) -> dict[str, Any]:
+    """The values of a TOML text. Raises ValueError, or RecursionError."""
+    data: dict[str, Any] = tomllib.loads(text)
+    return data
+
+
+class ConfigFile(NamedTuple):
+    """Where a run's configuration is from: read again on SIGHUP, changed by the settings page."""
+
+    path: Path
+    flags: Mapping[str, Any]  # of the command line, over the file
+
+    def read(self, text: str | None = None) -> Config:
+        """As it is now, or as it would be with this text in the file; raises ConfigError."""
+        return make_config(dict(self.flags), self.path, text)
+
+
+def read_config_file(path: Path, text: str | None = None) -> dict[str, Any]:
+    """The settings of a TOML file, or of this text for one.
+
+    Raises ConfigError naming the file and the key.
+    """
     try:
-        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = parse_toml(path.read_text(encoding="utf-8") if text is None else text)
     except OSError as error:
         raise ConfigError(f"cannot read --config {path}: {error.strerror}") from error
     except RecursionError as error:

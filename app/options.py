@@ -23,7 +23,8 @@ class Key:
     ``limits``: lowest and highest value. ``choices``: the only values. ``flag``: its name where it
     does not follow from the key. ``commands``: those that take the flag. ``helps``: the help of a
     command's flag where it differs. ``reload``: whether SIGHUP takes up a new value. ``writes``: it
-    names a file that a run writes, which must be neither an input nor another output.
+    names a file that a run writes, which must be neither an input nor another output. ``secret``:
+    it may hold a password, so that nothing shows it.
     """
 
     help: str
@@ -35,6 +36,7 @@ class Key:
     helps: Mapping[str, str] = field(default_factory=dict)
     reload: bool = False
     writes: bool = False
+    secret: bool = False
 
     def check(self, name: str, value: object) -> None:
         """Raise ConfigError for a value beyond the limits or the choices; None is "not set".
@@ -65,7 +67,7 @@ def key(
 
     ``on``: the commands that take its flag; ``secret``: left out of the text of a Config.
     """
-    declared = Key(help=text, commands=tuple(on.split()), **more)
+    declared = Key(help=text, commands=tuple(on.split()), secret=secret, **more)
     kind = "default_factory" if callable(default) else "default"
     made: Any = {kind: default}
     return field(**made, repr=not secret, metadata={"key": declared})
@@ -235,6 +237,9 @@ class HttpOptions:
         None, "another one, with which nothing can be changed", metavar="TOKEN", secret=True
     )
     view_token_file: str | None = key(None, "file with that", metavar="FILE")
+    users: str | None = key(
+        None, "file of people with passwords, made by `kestrel users add`", metavar="FILE"
+    )
     cert_file: str | None = key(None, "certificate; with key_file: HTTPS", metavar="FILE")
     key_file: str | None = key(None, "private key of the certificate", metavar="FILE")
     jpeg_quality: int = key(80, "of the stream's pictures", limits=(10, 100))

@@ -57,6 +57,10 @@ PICTURES = {  # path, width, height, theme, what must be true
     "page_grid": ("", 1440, 900, "dark", "document.querySelectorAll('#cameras img').length > 4"),
     "page_camera": ("?source=Corridor", 1440, 900, "dark", f"{SEEN} && trend.length > 3"),
     "page_review": ("review", 1440, 900, "light", f"{CARDS}.length > 9"),
+    "page_settings": (
+        *("settings", 1440, 900, "dark"),
+        "document.querySelectorAll('.item').length > 10 && !$('live').matches('.bad')",
+    ),
     "page_phone": ("?source=Entrance", 390, 844, "light", f"{SEEN} && trend.length > 3"),
 }
 

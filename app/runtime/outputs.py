@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..config import SETTINGS, ClipOptions, Config, HttpOptions, RecordOptions, parse_sources
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, exhausted
-from ..core.interfaces import LiveFilters, LiveShapes, Sink
+from ..core.interfaces import LiveFilters, LiveSettings, LiveShapes, Sink
 from ..core.package import pip_install
 from ..core.packets import PacketFan, PacketTap
 from ..core.states import SourceStatus
@@ -34,7 +34,8 @@ from .tracking import counted_labels, ruled_actions, shape_names
 
 if TYPE_CHECKING:
     from ..sinks.http.fleet import FleetSource
-    from ..sinks.http.server import HttpService, ListenAddress
+    from ..sinks.http.guard import ListenAddress
+    from ..sinks.http.server import HttpService
     from ..sinks.mqtt import MqttPublisher
     from ..sinks.notify import AppriseNotifier
     from ..sinks.webhook import Webhook
@@ -98,9 +99,9 @@ class Outputs:
     a folder or topic of its name. ``stats``, ``engine`` and ``status`` (of a source, by name; must
     be cheap) are asked later, from other threads: they may speak of a pipeline that is made of
     these very sinks. ``packets``: by name, of sources that give them. ``shapes``: what the page
-    lets people draw. ``filters``: what may be changed over HTTP. ``append``: lines are added to
-    files that are there. ``fleet``: what the page is to show of all cameras; its node's own come
-    and go, and have no live page.
+    lets people draw. ``filters``, ``settings``: what may be changed over HTTP. ``append``: lines
+    are added to files that are there. ``fleet``: what the page is to show of all cameras; its
+    node's own come and go, and have no live page.
     """
 
     def __init__(
@@ -115,11 +116,12 @@ class Outputs:
         packets: Mapping[str, PacketFan | None] | None = None,
         shapes: LiveShapes | None = None,
         filters: LiveFilters | None = None,
+        settings: LiveSettings | None = None,
         append: bool = False,
         fleet: FleetSource | None = None,
     ) -> None:
         self._packets, self._shapes = dict(packets or {}), shapes
-        self._filters, self._fleet = filters, fleet
+        self._filters, self._settings, self._fleet = filters, settings, fleet
         self._config, self._policy, self._names = config, policy, names
         self._stats, self._engine = stats, engine
         self._status = status or (lambda name: stats().sources.get(name, stats()).status)
@@ -130,7 +132,7 @@ class Outputs:
             None if path is None else LinesFile(path, overwrite=config.overwrite, append=append)
             for path in (config.json, config.events.path)
         )
-        self._substreams = {name: self._substream(name) for name in names}
+        self._substreams = {name: self._substream(name, config) for name in names}
         self._webhook = None if config.webhook.url is None else self._make_webhook()
         self._notifier = None if config.notify.url is None else self._make_notifier()
         self._store = None if config.store.path is None else self._make_store()
@@ -156,7 +158,7 @@ class Outputs:
     def add(self, name: str, config: Config, packets: PacketFan | None) -> list[Sink]:
         """Of another source while the run goes on; ``config`` has its tables."""
         before = len(self._services)
-        self._packets[name] = packets
+        self._packets[name], self._substreams[name] = packets, self._substream(name, config)
         self._sinks[name] = self._sinks_of(name, config)
         self._own[name] = self._services[before:]
         for service in self._own[name]:
@@ -168,7 +170,7 @@ class Outputs:
         for service in self._own.pop(name, ()):
             service.stop()
             self._services.remove(service)
-        for each in (self._sinks, self._tallies, self._packets):
+        for each in (self._sinks, self._tallies, self._packets, self._substreams):
             each.pop(name, None)
         if self._store is not None:
             self._store.forget(name)
@@ -243,9 +245,9 @@ class Outputs:
         self.meters.append(OutputMeter(f"{output}-{source}" if source else output))
         return self.meters[-1]
 
-    def _substream(self, name: str) -> Substream | None:
+    def _substream(self, name: str, config: Config) -> Substream | None:
         made = make_substream(
-            self._config, self._policy, name, lambda: self._meter("record-source", name)
+            config, self._policy, name, lambda: self._meter("record-source", name)
         )
         if made is not None:
             self._services.append(made)
@@ -389,6 +391,7 @@ class Outputs:
             tallies=self._tallies,
             shapes=self._shapes,
             filters=self._filters,
+            settings=self._settings,
             store=self._store,
             fleet=self._fleet,
         )
@@ -443,12 +446,14 @@ def http_address(text: str, options: HttpOptions) -> ListenAddress:
     """Where the page is to be, with its tokens; raises ConfigError."""
     for module in ("aiohttp", "prometheus_client"):
         _need(module, "--http")
-    from ..sinks.http.server import parse_address
+    from ..sinks.http.guard import parse_address
+    from ..sinks.http.users import UserFile
 
     return parse_address(
         text,
         _secret(options.token or os.environ.get("KESTREL_HTTP_TOKEN"), options.token_file),
         view_token=_secret(options.view_token, options.view_token_file),
+        users=None if options.users is None else UserFile(Path(options.users)),
     )
 
 

@@ -20,7 +20,8 @@ from app.core.stats import Meter, OutputMeter
 from app.fleet.configuration import CameraBucket
 from app.fleet.events import EventPublisher, make_streams
 from app.fleet.pictures import FleetView, PictureServer
-from app.sinks.http.server import HttpService, parse_address
+from app.sinks.http.guard import parse_address
+from app.sinks.http.server import HttpService
 from tests.sinks.http.chromium import find_chromium, open_page
 from tests.sinks.kit import CAMERA, LABELS, event, found, result, textured
 

@@ -19,7 +19,7 @@ from app.core.states import STATES
 from app.core.stats import PipelineStats
 from app.sinks.http.pages import HERE, LANGUAGES, POLICY, Pages
 from tests.sinks.http.chromium import Page, find_chromium, open_page
-from tests.sinks.http.kit import Site, filters, shapes, site
+from tests.sinks.http.kit import Site, filters, run_of, shapes, site
 from tests.sinks.http.test_review import reviewed
 from tests.sinks.kit import event
 
@@ -37,6 +37,7 @@ DYNAMIC = {  # families of keys that are put together in the page, and what they
         *("time", "camera", "label", "zone", "line", "score", "duration", "cause", "track", "did")
     ],
     "review.no": ["clip", "picture"],
+    "login.": ["wrong", "wait"],
 }
 
 
@@ -235,6 +236,10 @@ VISITS = {  # of each page: what must be true, and what to do to see more of it
         "document.querySelectorAll('#cards li').length > 0",
         ["document.querySelector('.card').click()"],
     ),
+    "settings": (
+        "document.querySelectorAll('.item').length > 10",
+        ["document.querySelectorAll('details').forEach(each => each.open = true)"],
+    ),
 }
 
 
@@ -257,18 +262,24 @@ def test_axe_finds_no_serious_fault(axe: str, tmp_path: Path) -> None:
                         await page.evaluate(act)
                         await asyncio.sleep(0.3)
                         found[f"{theme} /{path} {act}"] = await faults(page, axe)
+            await page.evaluate("$('out').click()")
+            await page.until("document.querySelector('#token') !== null")
+            found["login"] = await faults(page, axe)
 
     made: list[Site] = []
     own = filters()
     own.make("door").labels = ["person", "dog"]
-    both = {"names": NAMES, "filters": own, "shapes": shapes_of("door")}
+    (tmp_path / "shop.toml").write_text("[[zone]]\nname = 'a'\npoints = [[0, 0], [1, 0], [1, 1]]\n")
+    settings = run_of(tmp_path / "shop.toml").settings
+    live = {"filters": own, "shapes": shapes_of("door"), "settings": settings}
+    both = {"names": NAMES, **live}
     happened = [event("appear", name="door"), event("enter", name="door", zone="aisle")]
     with reviewed(tmp_path, *happened, stats=lambda: several(made[0]), **both) as server:
         made.append(server)
         server.feed(3, "door")
         server.service.events.happened(happened, [])
         asyncio.run(asyncio.wait_for(run(server.service.url), 120))
-    assert len(found) == 14 and {place: each for place, each in found.items() if each} == {}
+    assert len(found) == 19 and {place: each for place, each in found.items() if each} == {}
 
 
 def shapes_of(name: str):

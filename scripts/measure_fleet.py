@@ -346,7 +346,12 @@ def main() -> int:
         rtsp = None
         if args.rtsp:
             rtsp = f"rtsp://{NET}.1:8554/x"
-            words = ["python3", str(ROOT / "scripts/serve_rtsp.py"), "--address", f"{NET}.1"]
+            words = [
+                "/usr/bin/python3",
+                str(ROOT / "scripts/serve_rtsp.py"),
+                "--address",
+                f"{NET}.1",
+            ]
             helpers.append(subprocess.Popen(words, stdout=subprocess.DEVNULL))
         broker.start()
         if not wait_for(lambda: (folder / f"n{args.nodes - 1}.token").exists(), 20):

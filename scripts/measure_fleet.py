@@ -349,6 +349,7 @@ def main() -> int:
             words = [
                 "/usr/bin/python3",
                 str(ROOT / "scripts/serve_rtsp.py"),
+                "--private",
                 "--address",
                 f"{NET}.1",
             ]

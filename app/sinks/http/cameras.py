@@ -69,7 +69,7 @@ class Cameras:
         async with self._making[name]:
             result = self._feeds[name].latest
             if result is None:
-                raise web.HTTPNotFound(reason="no frame yet")
+                raise web.HTTPServiceUnavailable(reason="no frame yet")
             made_of = f"{_frame(result)} {width_px}"
             held = self._stills.get(name)
             if held is None or held[0] != made_of:

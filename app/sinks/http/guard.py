@@ -265,7 +265,7 @@ class Guard:
             return await self._log_in(request, client)
         self._spend(client, FAILED_COSTS)
         if asks_for_page(request):
-            return self._login_page(request.path_qs)
+            return self._login_page(request, request.path_qs)
         return refusal(
             request,
             401,
@@ -273,9 +273,16 @@ class Guard:
             {"WWW-Authenticate": "Bearer"},
         )
 
-    def _login_page(self, after: str, fault: str = "", status: int = 401) -> web.Response:
+    def _login_page(
+        self, request: web.Request, after: str, fault: str = "", status: int = 401
+    ) -> web.Response:
         return login_page(
-            after, fault, status=status, people=self._users is not None, token=bool(self._logins)
+            after,
+            fault,
+            status=status,
+            people=self._users is not None,
+            token=bool(self._logins),
+            languages=request.headers.get("Accept-Language", ""),
         )
 
     async def _log_in(self, request: web.Request, client: str) -> web.StreamResponse:
@@ -284,14 +291,14 @@ class Guard:
         form = await form_of(request)
         after = "/" if form is None else form.get("next", "/")
         if (wait_s := self._throttle.wait_s(client)) > 0:
-            answer = self._login_page(after, "wait", 429)
+            answer = self._login_page(request, after, "wait", 429)
             answer.headers["Retry-After"] = str(int(wait_s) + 1)
             return answer
         token, name = (form or {}).get("token", ""), (form or {}).get("name", "").strip()
         password = (form or {}).get("password", "")
         if not token and not (name and password):
             self._spend(client, FAILED_COSTS)
-            return self._login_page(after, "wrong")
+            return self._login_page(request, after, "wrong")
         self._throttle.failed(client)  # those that are under way count, too
         for login in self._logins:
             if token and login.is_right(token):
@@ -300,7 +307,7 @@ class Guard:
         user = None if token else await self._find(name, password)
         if user is None or self._sessions is None:
             self._note("somebody", request, "wrong password or token")
-            return self._login_page(after, "wrong")
+            return self._login_page(request, after, "wrong")
         self._throttle.succeeded(client)
         self._note(f"{user.name} ({user.role})", request, "login")
         answer = web.Response(status=303, headers={"Location": onwards(after)})

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import html
+import json
 import re
 from contextvars import ContextVar
 from pathlib import Path
@@ -14,11 +15,11 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
+from .pages import HERE, LANGUAGES, POLICY
 from .users import Role
 
 DAYS = 30  # that a browser keeps the cookie
 BODY_S, BODY_BYTES = 10.0, 4096  # of the form
-_PAGE = Path(__file__).with_name("static") / "login.html"
 
 
 class Who(NamedTuple):
@@ -107,35 +108,33 @@ def asks_for_page(request: web.Request) -> bool:
     return "text/html" in request.headers.get("Accept", "")
 
 
-_FAULTS = {
-    "": "",
-    "wrong": "That is not right. Try again.",
-    "wait": "Too many wrong attempts from here. Wait a little, then try again.",
-}
-
-
-def login_page(after: str, fault: str, *, status: int, people: bool, token: bool) -> web.Response:
+def login_page(
+    after: str, fault: str, *, status: int, people: bool, token: bool, languages: str = ""
+) -> web.Response:
     """Asks for name and password of ``people``, or for the token, and leads to ``after``.
 
-    ``fault``: of the attempt before: "wrong", "wait" or none.
+    ``fault``: of the attempt before: "wrong", "wait" or none. ``languages``: what the browser asks
+    for, in ``Accept-Language``.
     """
-    text = _PAGE.read_text(encoding="utf-8")
+    text = (HERE / "login.html").read_text(encoding="utf-8")
     for name, kept in (("people", people), ("token", token), ("either", people and token)):
         if not kept:
             text = re.sub(rf"<!--{name}-->.*?<!--/{name}-->", "", text, flags=re.DOTALL)
-    filled = {"FAULT": _FAULTS[fault], "NEXT": html.escape(onwards(after))}
-    for name, value in filled.items():
-        text = text.replace(f"__{name}__", value)
-    policy = (
-        "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
-        "frame-ancestors 'none'"
+    asked = (each.strip()[:2].lower() for each in languages.split(","))
+    language = next((each for each in asked if each in LANGUAGES), LANGUAGES[0])
+    texts = json.loads((HERE / f"{language}.json").read_bytes())
+    text = text.replace('lang="en"', f'lang="{language}"').replace(
+        "<title>", f"<title>{html.escape(texts['page.login'])} · "
     )
+    text = re.sub(r'data-t="([\w.]+)">', lambda m: f">{html.escape(texts[m[1]])}", text)
+    told = html.escape(texts[f"login.{fault}"]) if fault else ""
+    text = text.replace("__FAULT__", told).replace("__NEXT__", html.escape(onwards(after)))
     return web.Response(
         status=status,
         text=text,
         content_type="text/html",
         headers={
-            "Content-Security-Policy": policy,
+            "Content-Security-Policy": POLICY.replace("form-action 'none'", "form-action 'self'"),
             "Referrer-Policy": "same-origin",  # with none, a form is sent with "Origin: null"
             "WWW-Authenticate": "Bearer",
         },

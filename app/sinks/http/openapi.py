@@ -46,11 +46,6 @@ _SCHEMAS: dict[str, Schema] = {
     "LoggedOut": _object({"name": {"type": "null"}}),
     "Events": _object({"events": {"type": "array", "items": _EVENT}, "next": _NO_TEXT}),
     "Timeline": _object({"step_s": _NUMBER, "counts": {"type": "object"}}),
-    "Cameras": _object(
-        {"cameras": {"type": "array", "items": {"type": "object"}}, "troubles": _TEXTS},
-        needs="cameras troubles",
-    ),
-    "Labels": _object({"labels": _TEXTS}, needs="labels"),
     "Error": _object({"error": _TEXT}, needs="error"),
     "Faults": _object(
         {
@@ -70,6 +65,11 @@ _SCHEMAS: dict[str, Schema] = {
         },
         needs="name role by",
     ),
+    "Cameras": _object(
+        {"cameras": {"type": "array", "items": _object({}, more=True)}, "troubles": _TEXTS},
+        needs="cameras troubles",
+    ),
+    "Labels": _object({"labels": _TEXTS}, needs="labels"),
     "Zones": _object(
         {"zone": _SHAPES, "line": _SHAPES, "file": _NO_TEXT, "fixed": _TRUTH}, needs="zone line"
     ),
@@ -115,8 +115,8 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "objects": _query("objects", _FLAG, description="1: the first event of each object"),
     "limit": _query("limit", {"type": "integer", "minimum": 1, "maximum": 500}),
     "after": _query("after", _TEXT, description="next of the page before"),
-    "object": _query("object", _FLAG, description="1: all events of its object"),
     "width": _query("width", {"type": "integer", "minimum": 0, "maximum": 99_999}),
+    "object": _query("object", _FLAG, description="1: all events of its object"),
     "download": _query("download", _FLAG),
     "id": {"name": "id", "in": "path", "required": True, "schema": _TEXT},
     "own": {
@@ -155,9 +155,9 @@ _OPERATIONS = f"""
 get /api/v1/openapi.json | Any | | | | This description
 get /api/v1/session | Session | | | | Who you are, and what you may do
 delete /api/v1/session | LoggedOut | | | | Log out
-get /api/v1/cameras | Cameras | | | | State, rate, objects and last event of each camera
-get /api/v1/cameras/labels | Labels | source | | | The classes of its model
-get /api/v1/cameras/still.jpg | image/jpeg | source width | | 400 404 | A small picture
+get /api/v1/cameras | Cameras | | | | All cameras: state, figures, objects, last event
+get /api/v1/cameras/labels | Labels | source | | | Classes of the model
+get /api/v1/cameras/still.jpg | image/jpeg | source width | | 400 503 | The newest frame, small
 get /api/v1/zones | Zones | source | | | Zones and lines of a source
 put /api/v1/zones | Zones | source | NewZones | 400 409 413 415 | Others; with save also in the file
 get /api/v1/filters | Filters | source | | | Filters of a source
@@ -227,7 +227,7 @@ def _operation(
     if "settings" in path:
         good["headers"] = {"ETag": {"required": True, "schema": _TEXT}}
     answers = {"200": good}
-    statuses = [*faults.split(), "401", "403", "429", *["404"] * (parameters == "source")]
+    statuses = [*faults.split(), "401", "403", "429", *["404"] * parameters.startswith("source")]
     for status in sorted(statuses):
         fault = "Faults" if status in _WITH_FAULTS and "settings" in path else "Error"
         content = {"application/json": {"schema": _ref(fault)}}

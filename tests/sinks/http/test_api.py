@@ -52,6 +52,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     patch = pytest.MonkeyPatch()
     patch.setattr(access, "RATE_PER_S", 1e9)
     with site("127.0.0.1:0", TOKEN, store=store, **live) as running:
+        running.feed()
         yield running
     patch.undo()
     store.stop()

@@ -55,7 +55,7 @@ def test_troubles_of_outputs_are_told() -> None:
 @pytest.mark.parametrize(("asked", "width"), [("", 320), ("&width=100", 100), ("&width=1", 64)])
 def test_a_still_is_as_small_as_asked_and_never_larger_than_the_frame(asked, width) -> None:
     with site() as made:
-        assert made.get(f"{CAMERAS}/still.jpg")[0] == 404
+        assert made.get(f"{CAMERAS}/still.jpg")[0] == 503
         made.feed(1)
         status, body, headers = made.get(f"{CAMERAS}/still.jpg?frame=1{asked}")
         picture = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)

@@ -60,14 +60,14 @@ async def _change(url: str, lines: Path) -> None:
         await _type(page, "#name", "anna")
         await _type(page, "#password", PASSWORD)
         await page.evaluate("document.querySelector('form').requestSubmit()")
-        await page.until("location.pathname === '/settings' && !!document.querySelector('.field')")
+        await page.until("location.pathname === '/settings' && !!document.querySelector('.item')")
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         for value, said in (("7", "Not saved"), ("0.5", "Saved")):
             await _type(page, "[data-path='score'] input", value)
             await page.evaluate("document.querySelector('#save').click()")
             said = f"document.querySelector('#said').textContent.startsWith({said!r})"
             await page.until(said)
-            fault = "document.querySelector('[data-path=score] .error').textContent"
+            fault = "document.querySelector('[data-path=score] .fault').textContent"
             told = await page.evaluate(fault)
             assert bool(told) is (value == "7"), "the fault stands beside its field"
         for _ in range(300):  # the network finds one thing, of 0.9

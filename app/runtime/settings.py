@@ -59,13 +59,13 @@ OPEN = {each.path: each for each in SETTINGS if _is_open(each)}
 class RunSettings:
     """See core.interfaces.LiveSettings. ``file``: where the run's configuration is from.
 
-    ``reloader`` takes changes up; it is set once the run is built.
+    ``config``: what it began with. ``reloader`` takes changes up; it is set once the run is built.
     """
 
     reloader: Reloader | None = None
 
-    def __init__(self, file: ConfigFile | None, shapes: RunShapes) -> None:
-        self._file, self._shapes = file, shapes
+    def __init__(self, file: ConfigFile | None, config: Config, shapes: RunShapes) -> None:
+        self._file, self._config_at_start, self._shapes = file, config, shapes
         self._lock = threading.Lock()
 
     @property
@@ -158,9 +158,9 @@ class RunSettings:
     # -- the run -----------------------------------------------------------------------------------
 
     def _running(self) -> Config:
-        assert self.reloader is not None, "the run is built"
         shapes: dict[str, Any] = {kind: tuple(self._shapes.rows(kind)) for kind in KINDS}
-        return replace(self.reloader.config, **shapes)
+        config = self._config_at_start if self.reloader is None else self.reloader.config
+        return replace(config, **shapes)
 
     def _waiting(self, text: str, config: Config, running: Config) -> list[str]:
         """What the file says otherwise than the run does."""
@@ -175,7 +175,8 @@ class RunSettings:
 
     def _take_up(self, text: str, wanted: Collection[str]) -> None:
         """What was written and can be in force at once; what cannot be is told by ``read``."""
-        assert self.reloader is not None
+        if self.reloader is None:  # a window that has found no model
+            return
         config, running = self._config(text), self._running()
         names = {OPEN[path].table or path for path in wanted}
         try:
@@ -215,12 +216,12 @@ class RunSettings:
     def _faults(self, text: str) -> list[str]:
         from .check import faults_of
 
-        assert self._file is not None and self.reloader is not None
+        assert self._file is not None
         try:
             config = self._file.read(text)
         except ConfigError as error:
             return [str(error).removeprefix(f"--config {self._file.path}: ")]
-        found: list[KestrelError] = faults_of(config, Policy.LATEST, running=self.reloader.config)
+        found: list[KestrelError] = faults_of(config, Policy.LATEST, running=self._running())
         return [str(each) for each in found]
 
 

@@ -198,7 +198,7 @@ def test_a_file_that_cannot_be_read_is_told(made: Made) -> None:
 
 def test_a_run_without_a_file_says_so(made: Made) -> None:
     run = made()
-    bare = RunSettings(None, run.shapes)
+    bare = RunSettings(None, run.reloader.config, run.shapes)
     bare.reloader = run.reloader
     assert bare.read()["file"] is None and bare.read()["in_force"]["score"] == 0.4
     with pytest.raises(SettingsRefused) as told:

@@ -297,16 +297,37 @@ def _words(path: str, value: Any) -> str:
 
 
 def _unmasked(wanted: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """With what was hidden, and came back so, as it is in the file."""
+    """With what was hidden, and came back so, as it is in the file; raises SettingsRefused."""
+    texts = [before.get("source"), *(before.get("sources") or ())]
+    uris = [_named(text)[1] for text in texts if isinstance(text, str)]
+    known = {mask_credentials(uri): uri for uri in uris}
+
+    def whole(text: Any) -> Any:
+        if not isinstance(text, str):
+            return text
+        name, uri = _named(text)
+        return name + known.get(uri, uri)
+
     made = dict(wanted)
     for path, value in wanted.items():
-        held = before.get(path)
-        if path == "sources" and isinstance(value, list):
-            by_mask = {mask_credentials(each): each for each in held or () if isinstance(each, str)}
-            made[path] = [by_mask.get(e, e) if isinstance(e, str) else e for e in value]
-        elif held is not None and value == _shown(path, held):
-            made[path] = held
+        if path == "source":
+            made[path] = whole(value)
+        elif path == "sources" and isinstance(value, list):
+            made[path] = [whole(each) for each in value]
+        elif path in OPEN and OPEN[path].key.secret and value == HIDDEN:
+            made[path] = before.get(path, HIDDEN)
+        shows = path in ("source", "sources") or OPEN[path].key.secret
+        if shows and HIDDEN in str(made[path]):
+            why = f"it holds {HIDDEN} in place of what is not shown"
+            raise SettingsRefused("wrong", SettingFault(path, why, "write it whole"))
     return made
+
+
+def _named(text: str) -> tuple[str, str]:
+    """``NAME=`` and the URI of a source; "" where it has no name."""
+    name = re.match(r"(?:[A-Za-z0-9][A-Za-z0-9_-]{0,31}=)?", text)
+    assert name is not None
+    return name[0], text[name.end() :]
 
 
 def _flat(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from . import texts
 from .actions import DRAWN, Actions, keys_text
 from .controls import Controls, Timeline
 from .instruments import Hud, Instruments, badges_of, counts_of, figures_of
-from .messages import Banners, ask_path, ask_url, may_end, roomy, show_text
+from .messages import Banners, ask_path, ask_url, into_view, may_end, roomy, show_text
 from .ports import SAMPLE, RunController, Settings
 from .run_controls import RunControls
 from .theme import Theme
@@ -245,7 +245,8 @@ class MainWindow(QMainWindow):
 
     def _restore(self) -> None:
         """Switches, docks, theme, size and place as they were left."""
-        self.restoreGeometry(self.settings.state("geometry"))  # Qt keeps it on a screen
+        if self.restoreGeometry(self.settings.state("geometry")) and not self.isMaximized():
+            into_view(self)
         self.restoreState(self.settings.state("docks"))
         self.choose_theme(self.settings.text("theme"))
         for name, setting in _REMEMBERED.items():

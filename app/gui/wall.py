@@ -86,10 +86,11 @@ class Tile(QWidget):
         if self.name:
             now, source = state.figures, state.source
             phase = texts.PHASES.get(source.phase, "")
-            badges = [f"{self.name}: {phase}"] if phase else []
+            title = f"{self.name}: {phase}" if phase else self.name
+            alarm = said.dimmed and bool(phase)
             figures = speed_figures(now.fps, (now.age_p50_ms, now.age_p95_ms), now.dropped)
-            named = [] if phase else [("", self.name)]
-            self.line.set_figures([*named, *figures], [*badges, *badges_of(state)])
+            named = [] if alarm else [("", title)]
+            self.line.set_figures([*named, *figures], [title] * alarm + badges_of(state))
             words = f"{self.name}\n{words or source.error or state.failure}"
         self.view.set_hint(words)
         return said

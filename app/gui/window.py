@@ -106,6 +106,13 @@ def run_window(
             # once the menu in which it was chosen has closed
             QTimer.singleShot(0, lambda: open_window(wanted))
 
+        def close_windows() -> None:
+            """No name of a window outlives this: it goes before the application."""
+            while windows:
+                window = windows.pop()
+                window.close()  # its clock stops with it
+                window.deleteLater()
+
         watch = QTimer(app)
         watch.timeout.connect(look)
         watch.start(TICK_MS)
@@ -116,15 +123,12 @@ def run_window(
                 QApplication.exec_()
         finally:
             watch.stop()
-            for window in windows:
-                window.close()  # its clock stops with it
-                window.deleteLater()
+            close_windows()
             sys.excepthook = before
             if signal.getsignal(signal.SIGINT) is on_interrupt:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
             QApplication.processEvents()
-            windows.clear()  # before the application, which may go with this function
-            del watch
+            del watch  # before the application, which may go with this function
         for fault in faults:
             raise fault
 

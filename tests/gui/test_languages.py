@@ -11,7 +11,7 @@ from PyQt5.QtWidgets import QApplication, QDialogButtonBox, QMainWindow, QMessag
 
 from app.config import SETTINGS, Config
 from app.gui import texts
-from app.gui.languages import LANGUAGES, Catalogue, speak, spoken
+from app.gui.languages import LANGUAGES, TextCatalogue, speak, spoken
 from app.gui.window import run_window
 from app.session.state import Offer
 from tests.gui.kit import FakeController
@@ -28,7 +28,7 @@ def english_again() -> Iterator[None]:
 @pytest.mark.parametrize("language", OTHERS)
 def test_every_catalogue_has_every_text(language: str) -> None:
     """``python -m scripts.update_translations`` adds what is missing, to be translated."""
-    known, wanted = Catalogue(language).texts, set(texts.english())
+    known, wanted = TextCatalogue(language).texts, set(texts.english())
     assert {text for text in wanted if not known.get(text)} == set()
     assert known.keys() <= wanted, "of texts that are gone"
     for source, told in known.items():

@@ -149,6 +149,15 @@ def test_catalogue_comes_from_the_shelf_and_the_machine() -> None:
         assert all(refused[name] for name in GPU_ENGINES)
 
 
+def test_an_engine_of_intel_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.inference.openvino.openvino_version", lambda: None)
+    assert "pip install" in (why_no_engine("openvino") or "")
+    monkeypatch.setattr("app.inference.openvino.openvino_version", lambda: "2026.1")
+    assert why_no_engine("openvino") is None
+    monkeypatch.setattr("app.runtime.engines.INTEL_NODES", {"NPU": "/nowhere/accel"})
+    assert "/nowhere/accel" in (why_no_engine("openvino:NPU") or "")
+
+
 def test_several_sources_play_in_one_run_each_on_its_own(tmp_path: Path) -> None:
     """Paused, filtered and recorded apart; the model is that of all."""
     sources = [WindowSource(PATTERN, name) for name in ("front", "yard")]

@@ -42,7 +42,7 @@ class Tile(QWidget):
         edge_px = EDGE_PX if self.name else 0
         column.setContentsMargins(edge_px, edge_px, edge_px, edge_px)
         if self.name:
-            self.view.setMinimumSize(96, 54)
+            self.view.setMinimumSize(64, 20)  # so that 36 fit a small screen
             self.view.installEventFilter(self)
             column.addWidget(self.line)
 

@@ -47,6 +47,28 @@ def test_no_menu_has_one_letter_twice(language: str, open_window) -> None:
         assert len(letters) == len(set(letters)), [action.text() for action in menu.actions()]
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_window_fits_a_small_screen(language: str, count: int, open_window) -> None:
+    """1024 × 600, with a frame around it, and all docks open."""
+    speak(language)
+    window = open_window(*(FakeController(name=f"source {n}" * (count > 1)) for n in range(count)))
+    for name in ("controls", "zones", "instruments"):
+        window.actions_[name].setChecked(True)
+    for _ in range(8):  # the plots are made one by one
+        window.tick()
+    QApplication.processEvents()
+    least = window.minimumSizeHint()
+    assert least.width() <= 1016 and least.height() <= 560, (least.width(), least.height())
+
+
+def test_many_sources_fit_a_small_screen(open_window) -> None:
+    window = open_window(*(FakeController(name=str(n)) for n in range(36)))
+    QApplication.processEvents()
+    least = window.minimumSizeHint()
+    assert least.width() <= 1016 and least.height() <= 560, (least.width(), least.height())
+
+
 def test_a_german_window_speaks_german(open_window) -> None:
     speak("de")
     controller = FakeController()

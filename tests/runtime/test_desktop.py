@@ -222,6 +222,21 @@ def test_given_flags_win_over_what_is_remembered() -> None:
     assert job == {"model", "engine", "score", "iou"}, "what is remembered changes a job"
 
 
+def test_one_of_several_recordings_that_fails_is_the_end_of_that_alone(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    kept = FakeSink()
+    sources = [
+        WindowSource(str(broken), "broken"),
+        WindowSource("pattern:?fps=100&size=64x48&frames=30", "whole", sinks=[kept]),
+    ]
+    controller = WindowController(Config(max_frames=10_000), sources, prepare=prepared())
+    controller.session.start(*(each.uri for each in sources))
+    until(lambda: controller.views[0].state().ended)
+    assert controller.session.join(10) and len(kept.frames) > 5
+    assert isinstance(controller.session.error, SourceError)
+
+
 def test_headless_and_window_exclude_each_other() -> None:
     with pytest.raises(ConfigError, match="exclude each other"):
         Config(headless=True, window=True)

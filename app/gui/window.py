@@ -53,7 +53,7 @@ def run_window(
             import pyqtgraph  # noqa: F401
         return MainWindow(controller, Settings(settings_file), ended)
 
-    _run(make, interrupted, on_display_lost)
+    run_in_window(make, interrupted, on_display_lost)
 
 
 def run_wall(
@@ -69,14 +69,15 @@ def run_wall(
 
         return Wall(controller, ended)
 
-    _run(make, interrupted, on_display_lost)
+    run_in_window(make, interrupted, on_display_lost)
 
 
-def _run(
+def run_in_window(
     make: Callable[[Callable[[], None]], QMainWindow],
     interrupted: Callable[[], bool],
     on_display_lost: Callable[[str], None],
 ) -> None:
+    """See ``run_window``; ``make`` makes the window, which calls what it is given at its end."""
     prepare_qt()
     from PyQt5.QtCore import Qt, QTimer
     from PyQt5.QtWidgets import QApplication

@@ -20,7 +20,7 @@ from ..core.credentials import mask_credentials
 from ..core.detections import Result
 from ..core.errors import ConfigError
 from ..core.frame import SourceInfo, bgr_pixels
-from ..core.interfaces import Sink
+from ..core.interfaces import FrameSource, Sink
 from ..core.packets import PacketFan
 from ..models.manifest import Model
 from ..models.store import list_models, locate, weights_bytes, why_not_here
@@ -114,7 +114,7 @@ class WindowController:
     ``packets``: for outputs that copy those of the source.
     ``loop``: every recording begins again at its end, not only the bundled clip. ``shapes``,
     ``filters``: zones and lines, and which detections are reported; both may be changed.
-    ``clock``: of the times of events.
+    ``clock``: of the times of events. ``open_source``: in place of what the URI names.
     """
 
     def __init__(
@@ -131,8 +131,10 @@ class WindowController:
         shapes: RunShapes | None = None,
         filters: RunFilters | None = None,
         clock: Clock | None = None,
+        open_source: Callable[[], FrameSource] | None = None,
     ) -> None:
         self._config, self._packets = config, packets
+        self._open_source = open_source
         self.shapes = shapes or RunShapes(config, Policy.LATEST, always=True)
         self.filters = filters or RunFilters(config, lambda: self.session.refilter())
         # a run with an output or a limit is a job: it ends with its recording, and what the window
@@ -220,6 +222,8 @@ class WindowController:
         self._catalogue = replace(self._catalogue, cameras=_camera_offers())
 
     def _open(self, uri: str) -> Opening:
+        if self._open_source is not None:
+            return Opening(self._open_source(), mask_credentials(uri), False)
         config = self._config
         endurance = endurance_of(config)
         if endurance is not None and self._stays:

@@ -41,6 +41,7 @@ from .options import (
     key as key,
     nearest as nearest,
     parse_sources as parse_sources,
+    split_streams,
     subtable as subtable,
 )
 from .pipeline.degrade import parse_ladder
@@ -83,6 +84,13 @@ class Config:
         metavar="[NAME=]URI",
         on="run",
     )
+    record_sources: tuple[str, ...] = key(
+        (),
+        "the same camera's better stream, of which recordings and snapshots are made",
+        flag="--record-source",
+        metavar="[NAME=]URI",
+        on="run",
+    )
     devices: tuple[int, ...] = key(
         (), "GPUs over which the sources are spread", metavar="0,1", on="run"
     )
@@ -99,6 +107,9 @@ class Config:
     )
     headless: bool = key(False, "no window, no Qt", on="run")
     window: bool = key(False, "a window, or exit code 2 without one", on="run")
+    language: str = key(
+        "system", "of the window", choices=("system", "en", "de", "es", "zh"), on="run"
+    )
     json: str | None = key(
         None,
         "one JSON line a frame; - is stdout",
@@ -258,14 +269,16 @@ class Config:
     track: TrackOptions = subtable(TrackOptions)
     motion: MotionOptions = subtable(MotionOptions)
     events: EventOptions = subtable(EventOptions)
-    zone: tuple[Table, ...] = key((), "polygons that tracks enter and leave", on="")
-    line: tuple[Table, ...] = key((), "directed lines that tracks cross", on="")
-    mask: tuple[Table, ...] = key((), "where nothing is looked at, or nothing else", on="")
+    zone: tuple[Table, ...] = key((), "polygons that tracks enter and leave", on="", reload=True)
+    line: tuple[Table, ...] = key((), "directed lines that tracks cross", on="", reload=True)
+    mask: tuple[Table, ...] = key(
+        (), "where nothing is looked at, or nothing else", on="", reload=True
+    )
     privacy: tuple[Table, ...] = key((), "polygons that are hidden in every picture", on="")
     blur_faces: bool = key(
         False, "pixelate faces in all pictures that leave the network, as far as they are found"
     )
-    rule: tuple[Table, ...] = key((), "which events call for an action", on="")
+    rule: tuple[Table, ...] = key((), "which events call for an action", on="", reload=True)
     filter: tuple[Table, ...] = key(
         (),
         "for one source: score, class_scores, classes, min_box, max_box, max_detections, "
@@ -278,7 +291,7 @@ class Config:
         check_values(self)
         if self.source is not None and self.sources:
             raise ConfigError("source is for one, sources for several: leave one of them out")
-        parse_sources(self.sources)
+        self.record_source("")
         if self.devices and not self.sources:
             raise ConfigError("devices are for several sources: give sources, or leave devices out")
         if len(set(self.devices)) < len(self.devices) or min(self.devices, default=0) < 0:
@@ -299,6 +312,9 @@ class Config:
             )
         pause_s = max(self.motion.floor_s, self.motion.wake_s)
         gated = self.unattended if self.motion.on is None else self.motion.on
+        gated = gated or self.motion.regions
+        if self.motion.regions and self.slices is not None:
+            raise ConfigError("slices and regions of [motion] exclude each other; leave one out")
         if gated and pause_s >= self.read_timeout_s:
             raise ConfigError(
                 f"floor_s and wake_s of [motion] allow {pause_s:g} s without a frame, but a source "
@@ -307,6 +323,21 @@ class Config:
         if self.ladder and self.max_age_ms is None:
             raise ConfigError("a ladder is for frames older than max_age_ms: set that too")
         parse_ladder(self.ladder)
+
+    def record_source(self, name: str) -> str | None:
+        """What is recorded beside the source with this name, "" of a single one."""
+        names = [each.name for each in parse_sources(self.sources)]
+        if not names:
+            if len(self.record_sources) > 1:
+                raise ConfigError("record_sources has several for one source")
+            return self.record_sources[0] if self.record_sources else None
+        given = {each.name: each.uri for each in parse_sources(self.record_sources)}
+        if unknown := sorted(given.keys() - {*names}):
+            raise ConfigError(
+                f"record_sources is for {unknown[0]!r}, which is no source; write NAME=URI with "
+                f"one of {', '.join(names)}"
+            )
+        return given.get(name)
 
     @property
     def unattended(self) -> bool:
@@ -373,16 +404,18 @@ SETTINGS: tuple[Setting, ...] = (
     *_settings(Config),
     *(each for name, kind in TABLES.items() for each in _settings(kind, name)),
 )
-RELOADED = tuple(each.path for each in SETTINGS if each.key.reload)
 
 
-def make_config(flags: Mapping[str, Any], file: Path | None = None) -> Config:
+def make_config(
+    flags: Mapping[str, Any], file: Path | None = None, text: str | None = None
+) -> Config:
     """Merge what was given on the command line over the file over the defaults.
 
-    A flag named ``table.key`` sets one key of a table; a table's plain name stands for its first.
+    ``text``: what the file is to hold, in place of what it does. A flag named ``table.key`` sets
+    one key of a table; a table's plain name stands for its first.
     ``sources`` of one without a name is ``source``; either replaces all sources of the file.
     """
-    values = read_config_file(file) if file else {}
+    values = read_config_file(file, text) if file else {}
     flags = _split_scores(flags)
     if len(given := flags.get("sources", ())) == 1:
         there = os.path.exists(given[0])  # noqa: PTH110 - Path.exists raises for a long address
@@ -390,8 +423,8 @@ def make_config(flags: Mapping[str, Any], file: Path | None = None) -> Config:
             flags["source"] = given[0]
             del flags["sources"]
     if flags.keys() & {"source", "sources"}:
-        values.pop("source", None)
-        values.pop("sources", None)
+        for name in ("source", "sources", "record_sources"):
+            values.pop(name, None)
     tables: dict[str, dict[str, Any]] = {name: values.pop(name, {}) for name in TABLES}
     for flag, value in flags.items():
         table, _, name = flag.partition(".")
@@ -433,10 +466,30 @@ def _fill_store(tables: dict[str, dict[str, Any]]) -> None:
         clips.update(path=str(folder / "clips"), budget_mb=options.budget_mb, keep_hours=hours)
 
 
-def read_config_file(path: Path) -> dict[str, Any]:
-    """The settings of a TOML file; raises ConfigError naming the file and the key."""
+def parse_toml(text: str) -> dict[str, Any]:
+    """The values of a TOML text. Raises ValueError, or RecursionError."""
+    data: dict[str, Any] = tomllib.loads(text)
+    return data
+
+
+class ConfigFile(NamedTuple):
+    """Where a run's configuration is from: read again on SIGHUP, changed by the settings page."""
+
+    path: Path
+    flags: Mapping[str, Any]  # of the command line, over the file
+
+    def read(self, text: str | None = None) -> Config:
+        """As it is now, or as it would be with this text in the file; raises ConfigError."""
+        return make_config(dict(self.flags), self.path, text)
+
+
+def read_config_file(path: Path, text: str | None = None) -> dict[str, Any]:
+    """The settings of a TOML file, or of this text for one.
+
+    Raises ConfigError naming the file and the key.
+    """
     try:
-        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = parse_toml(path.read_text(encoding="utf-8") if text is None else text)
     except OSError as error:
         raise ConfigError(f"cannot read --config {path}: {error.strerror}") from error
     except RecursionError as error:
@@ -447,7 +500,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
         if isinstance(data.get(name), str | bool):  # as the flag of the same name
             data[name] = {fields(kind)[0].name: data[name]}
     try:
-        data = _split_scores(data)
+        data = _split_scores(split_streams(data))
     except ConfigError as fault:
         raise ConfigError(f"--config {path}: {fault}") from fault
     check_types(data, Config, f"--config {path}: ")

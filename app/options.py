@@ -23,7 +23,8 @@ class Key:
     ``limits``: lowest and highest value. ``choices``: the only values. ``flag``: its name where it
     does not follow from the key. ``commands``: those that take the flag. ``helps``: the help of a
     command's flag where it differs. ``reload``: whether SIGHUP takes up a new value. ``writes``: it
-    names a file that a run writes, which must be neither an input nor another output.
+    names a file that a run writes, which must be neither an input nor another output. ``secret``:
+    it may hold a password, so that nothing shows it.
     """
 
     help: str
@@ -35,6 +36,7 @@ class Key:
     helps: Mapping[str, str] = field(default_factory=dict)
     reload: bool = False
     writes: bool = False
+    secret: bool = False
 
     def check(self, name: str, value: object) -> None:
         """Raise ConfigError for a value beyond the limits or the choices; None is "not set".
@@ -65,7 +67,7 @@ def key(
 
     ``on``: the commands that take its flag; ``secret``: left out of the text of a Config.
     """
-    declared = Key(help=text, commands=tuple(on.split()), **more)
+    declared = Key(help=text, commands=tuple(on.split()), secret=secret, **more)
     kind = "default_factory" if callable(default) else "default"
     made: Any = {kind: default}
     return field(**made, repr=not secret, metadata={"key": declared})
@@ -106,6 +108,25 @@ def parse_sources(texts: Sequence[str]) -> tuple[NamedSource, ...]:
             )
         sources.append(source)
     return tuple(sources)
+
+
+def split_streams(values: dict[str, Any]) -> dict[str, Any]:
+    """``[source] detect = …, record = …``, or ``[source.NAME]`` each, into lists of sources."""
+    given = values.get("source")
+    if not isinstance(given, dict):
+        return values
+    del values["source"]
+    tables = given if all(isinstance(each, dict) for each in given.values()) else {"": given}
+    for name, table in tables.items():
+        if not (table.keys() <= {"detect", "record"} and isinstance(table.get("detect"), str)):
+            raise ConfigError(f"[{'.'.join(('source', name)).rstrip('.')}] takes detect and record")
+        for kind, target in (("detect", "sources"), ("record", "record_sources")):
+            if kind in table:
+                text = f"{name}={table[kind]}" if name else table[kind]
+                values.setdefault(target, []).append(text)
+    if list(tables) == [""] and len(values["sources"]) == 1:
+        values["source"] = values.pop("sources")[0]
+    return values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -216,6 +237,9 @@ class HttpOptions:
         None, "another one, with which nothing can be changed", metavar="TOKEN", secret=True
     )
     view_token_file: str | None = key(None, "file with that", metavar="FILE")
+    users: str | None = key(
+        None, "file of people with passwords, made by `kestrel users add`", metavar="FILE"
+    )
     cert_file: str | None = key(None, "certificate; with key_file: HTTPS", metavar="FILE")
     key_file: str | None = key(None, "private key of the certificate", metavar="FILE")
     jpeg_quality: int = key(80, "of the stream's pictures", limits=(10, 100))
@@ -276,6 +300,9 @@ class TrackOptions:
     reach: float = key(
         0.9, "by how many deviations of the prediction boxes are widened", limits=(0, 10)
     )
+    camera_motion: bool = key(
+        False, "for a camera that itself moves: objects are sought where that took them"
+    )
     most_tracks: int = key(256, "tracks at most", limits=(1, 4096))
     most_boxes: int = key(256, "boxes of a frame at most, by score", limits=(1, 4096))
 
@@ -308,8 +335,17 @@ class MotionOptions:
         limits=(0, 60),
     )
 
+    regions: bool = key(
+        False,
+        "look at what moves, and at what was found, in its own pixels; at the whole frame only "
+        "every floor_s. Implies --motion",
+        flag="--regions",
+    )
+
     def __post_init__(self) -> None:
         check_values(self, "motion")
+        if self.regions and self.on is False:
+            raise ConfigError("regions are where something moves: leave on = false out of [motion]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

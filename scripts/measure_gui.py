@@ -45,7 +45,7 @@ from app.commands.soak import trend
 from app.config import Config
 from app.ops.machine import device
 from app.runtime.run import prepare_engine
-from app.runtime.window import CLOSE_S, WindowController
+from app.runtime.window import CLOSE_S, WindowController, WindowSource
 from app.sinks.video import H264Writer
 from app.sources.uri import SAMPLE_PATH
 
@@ -241,11 +241,13 @@ def _measure_window(clip: Path, folder: Path, args: argparse.Namespace) -> dict[
         setattr(kind, "paintEvent", events.around(kind.paintEvent))  # noqa: B010 - mypy's wish
 
     config = Config(source=str(clip))
-    controller = WindowController(config, prepare=prepare_engine, loop=True)
+    controller = WindowController(
+        config, [WindowSource(str(clip))], prepare=prepare_engine, loop=True
+    )
     controller.session.start(str(clip))
     settings = Settings(folder / "settings.ini")
     settings.set("instruments_open", args.instruments)
-    window = MainWindow(controller, settings, ended=app.quit)
+    window = MainWindow(controller.views, settings, ended=app.quit)
     cover = QWidget(flags=Qt.WindowType.FramelessWindowHint)
     process, memory_mb = psutil.Process(), list[float]()
     began_s = monotonic()

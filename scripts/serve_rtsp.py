@@ -25,6 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clip", nargs="?", help="H.264 in MP4 (default: a moving ball, live)")
     parser.add_argument("--port", type=int, default=8554)
+    parser.add_argument("--address", default="127.0.0.1", help="where to listen")
     args = parser.parse_args()
     import gi
 
@@ -33,7 +34,7 @@ def main() -> int:
     from gi.repository import GLib, Gst, GstRtspServer
 
     Gst.init(None)
-    server = GstRtspServer.RTSPServer(address="127.0.0.1", service=str(args.port))
+    server = GstRtspServer.RTSPServer(address=args.address, service=str(args.port))
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_launch(f"( {CLIP.format(args.clip) if args.clip else PICTURE} )")
     factory.set_shared(True)
@@ -41,7 +42,7 @@ def main() -> int:
     if not server.attach(None):
         sys.stderr.write(f"cannot listen on port {args.port}: is another server there?\n")
         return 1
-    print(f"rtsp://127.0.0.1:{args.port}/x", flush=True)
+    print(f"rtsp://{args.address}:{args.port}/x", flush=True)
     GLib.MainLoop().run()
     return 0
 

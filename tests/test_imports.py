@@ -23,9 +23,10 @@ ROOMS: dict[str, set[str]] = {
     "ops": BASE,
     "session": BASE | {"ops"},
     "gui": {"core", "session", "ops"},
-    "runtime": BASE | LEAVES | {"session", "gui"},
+    "fleet": BASE | {"ops"},
+    "runtime": BASE | LEAVES | {"session", "gui", "fleet"},
     "archive": BASE | LEAVES | {"runtime"},
-    "commands": BASE | LEAVES | {"session", "gui", "runtime", "archive"},
+    "commands": BASE | LEAVES | {"session", "gui", "runtime", "fleet", "archive"},
     "api": BASE | LEAVES | {"runtime"},
     "__main__": {"commands"},
     "__init__": {"api", "core"},
@@ -36,7 +37,8 @@ HOMES = {  # of other people's libraries
     **{"pycuda": {"cuda"}, "tensorrt": ENGINES, "torch": set(), "pycocotools": {"commands"}},
     **{"av": {"sinks", "sources"}, "aiohttp": {"sinks"}, "prometheus_client": {"sinks"}},
     **{"paho": {"sinks"}, "lap": {"analytics"}, "psutil": {"session", "commands"}},
-    **{"tomlkit": {"session"}, "ray": {"archive"}, "pyarrow": {"archive"}},
+    **{"tomlkit": {"session"}, "nats": {"fleet", "commands"}},
+    **{"ray": {"archive"}, "pyarrow": {"archive"}},
 }
 
 

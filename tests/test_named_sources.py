@@ -58,3 +58,24 @@ def test_a_single_source_may_have_a_name(tmp_path, monkeypatch) -> None:
     assert make_config({"sources": ["pattern:?fps=5"]}).source == "pattern:?fps=5"
     (tmp_path / "a=b.mp4").touch()
     assert make_config({"sources": ["a=b.mp4"]}).source == "a=b.mp4"
+
+
+def test_what_is_looked_at_and_what_is_recorded_of_it(tmp_path) -> None:
+    file = tmp_path / "kestrel.toml"
+    file.write_text('[source]\ndetect = "rtsp://c/low"\nrecord = "rtsp://c/high"\n')
+    config = make_config({}, file)
+    assert (config.source, config.record_source("")) == ("rtsp://c/low", "rtsp://c/high")
+    assert make_config({"source": "sample:"}, file).record_source("") is None
+    file.write_text(
+        '[source.front]\ndetect = "rtsp://c/low"\nrecord = "rtsp://c/high"\n'
+        '[source.yard]\ndetect = "camera:0"\n'
+    )
+    config = make_config({}, file)
+    assert list(config.sources) == ["front=rtsp://c/low", "yard=camera:0"]
+    assert config.record_source("front") == "rtsp://c/high"
+    assert config.record_source("yard") is None
+    with pytest.raises(ConfigError, match="'back', which is no source"):
+        make_config({"record_sources": ["back=rtsp://c/high"]}, file)
+    file.write_text('[source]\nrecord = "rtsp://c/high"\n')
+    with pytest.raises(ConfigError, match="takes detect and record"):
+        make_config({}, file)

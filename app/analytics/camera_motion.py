@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.frame import PLANAR, Frame, bgr_pixels, planes
+
 LONGER_SIDE_PX = 320
 MOST_CORNERS = 200
 LEAST_CORNERS = 12  # that move alike; with fewer nothing is said
@@ -14,20 +16,22 @@ LEAST_CORNERS = 12  # that move alike; with fewer nothing is said
 
 class CameraMotion:
     """Estimates the motion between the frames it is given, for ``Tracker.update``. Costs some
-    milliseconds a frame, so it is meant for cameras that move. Deterministic.
+    milliseconds a frame, so it is meant for cameras that move ([track] camera_motion).
+    Deterministic.
     """
 
     def __init__(self) -> None:
         self._before: NDArray[np.uint8] | None = None
 
-    def estimate(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64] | None:
+    def estimate(self, frame: Frame) -> NDArray[np.float64] | None:
         """(2, 3) from pixels of the frame before to pixels of this one.
 
-        ``pixels`` is (H, W, 3) BGR or (H, W) grey. None where the picture shows too little, for the
-        first frame, and where the size has changed.
+        None where the picture shows too little, for the first frame, and where the size has
+        changed.
         """
         import cv2
 
+        pixels = planes(frame)[0] if frame.format in PLANAR else bgr_pixels(frame)
         scale = min(1.0, LONGER_SIDE_PX / max(pixels.shape[:2]))
         small: Any = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         if small.ndim == 3:

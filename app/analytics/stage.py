@@ -16,6 +16,7 @@ from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
 from ..core.states import LOST, OVER, WORKING, SourceStatus
 from .analytics import Analytics, AnalyticsOptions
+from .camera_motion import CameraMotion
 from .names import FileNames
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class AnalyticsStage:
         self._source: SourceInfo | None = None
         self._labels: Sequence[str] = ()
         self._analytics: Analytics | None = None
+        self._camera = CameraMotion()
         self._last_track_id = 0
         self._clock_ns = self._last_ns = 0  # monotonic time − the frames' own; of the last frame
         self._lost = self._over = False
@@ -89,7 +91,7 @@ class AnalyticsStage:
                 self._fired += fired
                 self._last_track_id = self._analytics.tracker.last_track_id
             self._analytics = None
-        self._source, self._labels = source, labels
+        self._source, self._labels, self._camera = source, labels, CameraMotion()
 
     def update(self, result: Result) -> Result:
         """See core.interfaces.Analyser. What a mask hides is left out."""
@@ -112,6 +114,7 @@ class AnalyticsStage:
             media_ns=frame.media_ns,
             frame=frame.index,
             still_ns=frame.still_ns,
+            motion=self._camera.estimate(frame) if self._options.track.camera_motion else None,
         )
         events, self._events = [*self._events, *update.events], []
         fired, self._fired = [*self._fired, *update.fired], []
@@ -153,6 +156,8 @@ class AnalyticsStage:
             events, fired = [*events, *told[0]], [*fired, *told[1]]
         # a replay's end is told in the same words wherever the reader of its file was by then
         cause = "" if self._replay and status.state != "failed" else status.cause
+        if cause and status.state not in OVER:  # why it was so before is not why it ends
+            cause = "stopped"
         told = analytics.end(cause=cause)
         self._over = True
         return self._names.give([*events, *told[0]], [*fired, *told[1]], self._now_ns())

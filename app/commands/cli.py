@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import logging
 import os
 import re
 import resource
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from .. import __version__
-from ..config import SETTINGS, TABLES, Config, Setting, make_config, nearest
-from ..core.credentials import mask_text
+from ..config import (
+    SETTINGS,
+    TABLES,
+    Config,
+    ConfigFile,
+    Setting,
+    make_config,
+    nearest,
+    parse_sources,
+)
+from ..core.credentials import mask_credentials, mask_text
 from ..core.errors import ConfigError, KestrelError, ReaderGone, SinkError, exhausted
 from ..core.package import COMMAND
 from ..core.text import LONGEST, foreign
@@ -29,6 +36,8 @@ log = logging.getLogger(__name__)
 class Parser(argparse.ArgumentParser):
     """Names the nearest option or choice for one that is unknown; takes no abbreviations."""
 
+    takes_sources = False  # words that no option takes
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"allow_abbrev": False, **options})
 
@@ -37,9 +46,28 @@ class Parser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """As argparse does; options that this parser does not know end the program."""
         found, unknown = super().parse_known_args(args, namespace)
+        if unknown and self.takes_sources:
+            unknown = self._with_sources(found, unknown)
         if unknown:
             self._refuse(unknown)
         return found, unknown
+
+    @staticmethod
+    def _with_sources(found: argparse.Namespace, words: list[str]) -> list[str]:
+        """Takes words without an option as the source, several files (a shell's *.jpg) as one.
+
+        Returns what is left of them.
+        """
+        given = [found.source] if "source" in found else getattr(found, "sources", [])
+        paths = [*given[-1:], *words]
+        one = len(paths) == 1 and paths[0] and not paths[0].startswith("-")
+        if not one and not all(not path.startswith("-") and Path(path).exists() for path in paths):
+            return words
+        if "source" in found:
+            found.source = "|".join(paths)
+        else:
+            found.sources = [*given[:-1], "|".join(paths)]
+        return []
 
     def error(self, message: str) -> NoReturn:
         """See argparse.ArgumentParser; what was typed may hold a password."""
@@ -101,9 +129,13 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def config_of(args: argparse.Namespace) -> Config:
     """The Config of the flags that were given, and of the file that --config names."""
+    return make_config(flags_of(args), args.config)
+
+
+def flags_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings that were given as flags, by ``key`` or ``table.key``."""
     known = {each.path for each in SETTINGS}
-    flags = {name: value for name, value in vars(args).items() if name in known}
-    return make_config(flags, args.config)
+    return {name: value for name, value in vars(args).items() if name in known}
 
 
 COMMANDS = (
@@ -118,6 +150,8 @@ COMMANDS = (
     "rules",
     "events",
     "report",
+    "users",
+    "fleet",
 )
 
 
@@ -135,8 +169,8 @@ def make_parser(command: str) -> argparse.ArgumentParser:
 
     def add(
         name: str, func: Callable[[argparse.Namespace], int], text: str, usage: str | None = None
-    ) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, usage=usage and f"%(prog)s {usage}", help=text)
+    ) -> Parser:
+        made: Parser = commands.add_parser(name, usage=usage and f"%(prog)s {usage}", help=text)
         made.set_defaults(func=func)
         return made
 
@@ -154,6 +188,7 @@ def make_parser(command: str) -> argparse.ArgumentParser:
     text = "with --what-if: the --events of another replay"
     replay.add_argument("--before", type=Path, metavar="FILE", help=text)
     for each in (run, replay):
+        each.takes_sources = True
         text = "check settings and model, run nothing"
         each.add_argument("--check", action="store_true", help=text)
 
@@ -237,6 +272,20 @@ def make_parser(command: str) -> argparse.ArgumentParser:
 
         add_report_arguments(report)
 
+    users = commands.add_parser(
+        "users", help="who may log in to the page: add, list, passwd, remove"
+    )
+    if command == "users":
+        from .users import register as register_users
+
+        register_users(users)
+    text = "cameras shared out over several machines: serve, join, add, status, …"
+    fleet = commands.add_parser("fleet", help=text)
+    if command == "fleet":
+        from .fleet import register as register_fleet
+
+        register_fleet(fleet)
+
     text = "the model shelf: list, info, fetch, add, quantize, evaluate"
     models = commands.add_parser("models", help=text)
     if command == "models":
@@ -319,7 +368,7 @@ def _log_level() -> str:
 
 
 def with_command(words: list[str]) -> list[str]:
-    """Without a command: ``run``, whose first word is its source if it is no option."""
+    """Without a command: ``run``."""
     first = words[0] if words else ""
     if first in (*COMMANDS, "-h", "--help", "--version"):
         command, rest = first, words[1:]
@@ -327,22 +376,7 @@ def with_command(words: list[str]) -> list[str]:
         command, rest = "run", words
     else:
         return words  # the parser names the command that was meant
-    if command in ("run", "replay"):
-        rest = _joined(rest)
-    if command == "run" and rest and rest[0] and not rest[0].startswith("-"):
-        rest = ["--source", *rest]
     return [command, *rest]
-
-
-def _joined(words: list[str]) -> list[str]:
-    """Several files in the place of a source, as a shell makes them of photos/*.jpg, are one."""
-    start = words.index("--source") + 1 if "--source" in words else 0
-    files = list(itertools.takewhile(_is_file, words[start:]))
-    return [*words[:start], "|".join(files), *words[start + len(files) :]] if files else words
-
-
-def _is_file(word: str) -> bool:
-    return not word.startswith("-") and Path(word).exists()
 
 
 def _is_source(word: str) -> bool:
@@ -360,8 +394,7 @@ def _run(args: argparse.Namespace) -> int:
         return run_spread(config)
     from ..runtime.run import run_live
 
-    reload = partial(config_of, args) if args.config else None
-    return run_live(config, reload=reload, file=args.config)
+    return run_live(config, ConfigFile(args.config, flags_of(args)) if args.config else None)
 
 
 def _replay(args: argparse.Namespace) -> int:
@@ -389,9 +422,18 @@ def _archive(args: argparse.Namespace) -> int:
 
 def _check(config: Config, *, live: bool) -> int:
     from ..pipeline.handoff import Policy
-    from .check import check
+    from ..runtime.check import faults_of
 
-    return check(config, Policy.LATEST if live else Policy.LOSSLESS)
+    faults = faults_of(config, Policy.LATEST if live else Policy.LOSSLESS)
+    for fault in faults:
+        log.error("%s", fault)
+    if faults:
+        return ConfigError.exit_code
+    uris = [each.uri for each in parse_sources(config.sources)]
+    source = ", ".join(map(mask_credentials, uris or [config.source or ""]))
+    source = source or "the first camera, or sample:"
+    print(f"sound: {source}, {config.model or 'the default model'}, engine {config.engine}")
+    return 0
 
 
 def _bench(args: argparse.Namespace) -> int:

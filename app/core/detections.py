@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,6 +121,24 @@ class Detections:
         return _NOTHING
 
 
+def scaled(found: Detections, from_wh_px: tuple[int, int], to_wh_px: tuple[int, int]) -> Detections:
+    """The same in a picture of another size."""
+    if from_wh_px == to_wh_px or not len(found):
+        return found
+    factor: NDArray[np.float32] = np.divide(to_wh_px, from_wh_px, dtype=np.float32)
+    points, turned, masks = found.keypoints, found.polygons, found.masks
+    if masks is not None:
+        masks = masks.copy()
+        masks[:] = [each.scaled(float(factor[0]), float(factor[1])) for each in masks]
+    return replace(
+        found,
+        xyxy=found.xyxy * np.tile(factor, 2),
+        keypoints=None if points is None else np.multiply(points, factor, dtype=np.float32),
+        polygons=None if turned is None else np.multiply(turned, factor, dtype=np.float32),
+        masks=masks,
+    )
+
+
 def wrong_score(score: float) -> ModelError:
     """The fault of a network whose score is none."""
     return ModelError(
@@ -163,7 +181,8 @@ class Result:
     ``events`` and the rules that they ``fired`` are what this frame brought; ``zones`` names those
     that each detection's track is in, parallel to the detections; ``shapes`` are those zones and
     lines to be drawn, with their counts. Empty where nothing is tracked. ``hidden``: how many more
-    detections there are that filters hide, by reason (see filters.REASONS).
+    detections there are that filters hide, by reason (see filters.REASONS). ``lease``: by which a
+    fleet's node delivers it; a later holder of the camera has a higher one.
     """
 
     frame: Frame
@@ -175,6 +194,7 @@ class Result:
     zones: Sequence[tuple[str, ...]] = ()
     shapes: Sequence[DrawnShape] = ()
     hidden: Mapping[str, int] = field(default_factory=dict)
+    lease: int | None = None
 
 
 def label_of(labels: Sequence[str], class_id: int) -> str:

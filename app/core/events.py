@@ -27,6 +27,7 @@ class Event:
     ``direction`` is "in" or "out" of a crossing, "up" or "down" of a count. ``duration_s``: in
     view (gone), in the zone (leave, dwell). ``cause``: why a source is lost or has ended, with
     credentials masked. ``snapshot`` and ``clip`` are files below the folders of those outputs.
+    ``lease``: of the fleet's node that saw it.
     """
 
     type: EventType
@@ -49,6 +50,7 @@ class Event:
     cause: str | None = None
     snapshot: str | None = None
     clip: str | None = None
+    lease: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The object of the event's line, numbers rounded as in the lines of detections."""

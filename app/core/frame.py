@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal, NamedTuple
@@ -50,6 +51,7 @@ class Frame:
     its source among those of a run. ``colour`` concerns the YUV formats. ``pixel_aspect``: width of
     a stored pixel over its height as displayed; boxes and sizes are in stored pixels.
     ``stream_ns``: its time on the clock of its stream's packets, None where there are none.
+    ``regions``: xyxy of what moves in it, None where nobody has looked.
     ``still``: so many frames before it were left out as nothing moved in them, for ``still_ns``.
     """
 
@@ -64,6 +66,7 @@ class Frame:
     stream_ns: int | None = None
     still: int = 0
     still_ns: int = 0
+    regions: Sequence[Sequence[int]] | None = None
     _bgr: NDArray[np.uint8] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
@@ -89,6 +92,7 @@ class SourceInfo:
     frame_count: int | None = None  # a container's own word; may be wrong by one
     detail: str = ""  # for the log: codec, driver, pixel format
     name: str = ""  # among several sources of a run
+    stills: bool = False  # pictures, of which each may be looked at for as long as one likes
 
 
 def describe(info: SourceInfo) -> str:

@@ -46,6 +46,17 @@ class ObjectMask:
         fine = cv2.warpAffine(self.field, matrix, size, flags=flags, borderMode=edge)
         return np.asarray(fine) > 0
 
+    def scaled(self, sx: float, sy: float) -> ObjectMask:
+        """The same in a picture that is so many times as wide and high."""
+        left, top = round(self.x * sx), round(self.y * sy)
+        right, bottom = round((self.x + self.width) * sx), round((self.y + self.height) * sy)
+        ax, bx, ay, by = self.to_field
+        bx += ax * ((left + 0.5) / sx - 0.5 - self.x)
+        by += ay * ((top + 0.5) / sy - 0.5 - self.y)
+        size = (max(1, right - left), max(1, bottom - top))
+        to_field = (ax / sx, bx, ay / sy, by)
+        return ObjectMask(left, top, *size, self.field, to_field, self.outlined)
+
     @cached_property
     def outlines(self) -> list[NDArray[np.float32]]:
         """Outer outlines, each (P, 2) source pixels, along the edges of pixels; without holes."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from threading import Lock
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .detections import Result
 
 CODECS = ("h264", "hevc")  # that are recorded by copying
 MOST_BYTES = 64_000_000  # that wait for a slow recording; at 20 Mbit/s half a minute
@@ -32,15 +36,24 @@ class EncodedPacket(NamedTuple):
     captured_ns: int
 
 
-class PacketFan:
-    """What a source gives packets to: all taps that were made of it. Taps come before packets."""
+def as_it_is(result: Result) -> Result:
+    """Its frame is of the same stream."""
+    return result
 
-    def __init__(self) -> None:
+
+class PacketFan:
+    """What a source gives packets to: all taps that were made of it. Taps come before packets.
+
+    ``placed``: makes results those of this stream, where frames are taken from another one.
+    """
+
+    def __init__(self, placed: Callable[[Result], Result] = as_it_is) -> None:
         self._taps: list[PacketTap] = []
+        self._placed = placed
 
     def tap(self) -> PacketTap:
         """One more."""
-        self._taps.append(PacketTap())
+        self._taps.append(PacketTap(placed=self._placed))
         return self._taps[-1]
 
     def begin(self, head: StreamHead | None) -> None:
@@ -61,7 +74,10 @@ class PacketTap:
     frame: half a group of pictures cannot be shown.
     """
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(
+        self, most_bytes: int = MOST_BYTES, *, placed: Callable[[Result], Result] = as_it_is
+    ) -> None:
+        self.placed = placed
         self._lock, self._most_bytes = Lock(), most_bytes
         self._waiting: deque[StreamHead | EncodedPacket] = deque()
         self._bytes = self._dropped = 0

@@ -55,7 +55,8 @@ class OutputMeter:
             return OutputFigures(self.name, self._delivered, dropped, self.waiting, self.trouble)
 
 
-STALE_S = 2.0  # a rate that has seen nothing for so long is zero
+STALE_S = 2.0  # a rate that has seen nothing for so long, and longer than usual, is zero
+RECENT_NS = 5_000_000_000
 PERCENTILES = (50, 95, 99)  # those told of every age and stage
 NO_FIGURES = (float("nan"), float("nan"), float("nan"))
 
@@ -94,26 +95,35 @@ class RecentValues:
 
 
 class Rate:
-    """Events per second: (n − 1) / span over the latest ``window`` events, zero when stale."""
+    """Events per second over the latest ``window`` ticks within RECENT_NS, zero when stale.
+
+    Of the first tick only the time counts: (n − 1) / span.
+    """
 
     def __init__(self, window: int = 120) -> None:
-        self._times_ns: deque[int] = deque(maxlen=window)
+        self._ticks: deque[tuple[int, int]] = deque(maxlen=window)  # time, events
         self.count = 0
         self._first_ns = self._last_ns = 0
 
-    def tick(self, now_ns: int) -> None:
-        """One event happened."""
+    def tick(self, now_ns: int, count: int = 1) -> None:
+        """So many events happened since the last tick."""
         if not self.count:
             self._first_ns = now_ns
         self._last_ns = now_ns
-        self.count += 1
-        self._times_ns.append(now_ns)
+        self.count += count
+        self._ticks.append((now_ns, count))
+        while len(self._ticks) > 2 and self._ticks[0][0] < now_ns - RECENT_NS:
+            self._ticks.popleft()
 
     def recent(self, now_ns: int) -> float:
         """Over the window."""
-        if len(self._times_ns) < 2 or now_ns - self._last_ns > STALE_S * 1e9:
+        if len(self._ticks) < 2:
             return 0.0
-        return _rate(len(self._times_ns), self._times_ns[0], self._last_ns)
+        usual_ns = self._last_ns - self._ticks[-2][0]
+        if now_ns - self._last_ns > max(STALE_S * 1e9, 1.5 * usual_ns):
+            return 0.0
+        events = sum(count for _, count in self._ticks) - self._ticks[0][1] + 1
+        return _rate(events, self._ticks[0][0], self._last_ns)
 
     def overall(self) -> float:
         """From the first event to the last."""
@@ -175,8 +185,13 @@ class Meter:
 
     def lane(self) -> Meter:
         """A meter of one source among many: all that it takes counts here, too."""
-        self._lanes.append(Meter(self))
-        return self._lanes[-1]
+        lane = Meter(self)
+        self._lanes = [*self._lanes, lane]
+        return lane
+
+    def without(self, lane: Meter) -> None:
+        """That source is gone; what it has counted stays."""
+        self._lanes = [each for each in self._lanes if each is not lane]
 
     @property
     def status(self) -> SourceStatus:
@@ -194,22 +209,27 @@ class Meter:
     def state(self, state: str) -> None:
         self.state_changed(state, "")
 
-    def captured(self, read_ns: int) -> None:
-        """A frame came out of the source; ``read_ns`` is how long reading it took."""
+    def captured(self, read_ns: int, still: int = 0) -> None:
+        """A frame came out of the source, after ``still`` ones in which nothing moved.
+
+        ``read_ns`` is how long reading it took.
+        """
         now_ns = monotonic_ns()
         with self._lock:
-            self._captured.tick(now_ns)
+            self._captured.tick(now_ns, 1 + still)
+            if still:
+                self._dropped["still"] += still
             self._took({"read": read_ns})
         if self._total is not None:
-            self._total.captured(read_ns)
+            self._total.captured(read_ns, still)
 
-    def skipped(self, count: int, reason: str = "skipped") -> None:
-        """The source itself passed over frames: nobody read them in time, or nothing moved."""
+    def skipped(self, count: int) -> None:
+        """The source itself passed over frames: nobody read them in time."""
         with self._lock:
             self._skipped += count
-            self._dropped[reason] += count
+            self._dropped["skipped"] += count
         if self._total is not None:
-            self._total.skipped(count, reason)
+            self._total.skipped(count)
 
     def dropped(self, reason: str) -> None:
         """A captured frame will never be processed."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from html import escape
 from typing import Any
 
 from PyQt5.QtCore import QPointF, QRectF, Qt
 from PyQt5.QtGui import QColor, QIcon, QKeySequence, QPainter, QPen, QPixmap, QPolygonF
-from PyQt5.QtWidgets import QAction, QActionGroup, QMenuBar, QWidget
+from PyQt5.QtWidgets import QAction, QActionGroup, QMenu, QMenuBar, QWidget
 
 from . import texts
+from .languages import LANGUAGES
 
 SIDE = 20  # the drawings' own unit
 RED = QColor(232, 72, 72)
@@ -78,17 +80,32 @@ def _draw(painter: QPainter, colour: QColor, *, kind: str, numbers: list[float])
 
 
 DRAWN = ("boxes", "labels", "scores", "keypoints")
-CHECKABLE = {"record", "pause", "full_screen", "hud", "controls", "zones", "instruments", *DRAWN}
+SEVERAL = ("pause_all", "grid", "next", "previous")  # of no use with a single source
+CHECKABLE = {
+    "record",
+    "pause",
+    "loop",
+    "full_screen",
+    "hud",
+    "controls",
+    "zones",
+    "instruments",
+    *DRAWN,
+}
 _TWO_FACED = {"pause": ("pause", "play"), "record": ("record", "recording")}  # off, on
-_MENUS: tuple[tuple[str, str], ...] = (
-    (texts.MENU_FILE, "open_file open_folder open_url | snapshot record folder | quit"),
-    (texts.MENU_PLAY, "pause step step_back | back forward restart"),
+_BY_USER = {*_TWO_FACED, "loop"}
+_MENUS: tuple[tuple[str, str], ...] = (  # name of the title in texts, actions
+    ("MENU_FILE", "open_file open_folder open_url | snapshot record folder | quit"),
     (
-        texts.MENU_VIEW,
+        "MENU_PLAY",
+        "pause pause_all | step step_back back forward restart | slower faster loop",
+    ),
+    (
+        "MENU_VIEW",
         "fit one_to_one zoom_in zoom_out full_screen | boxes labels scores keypoints hud | "
         "controls zones instruments",
     ),
-    (texts.MENU_HELP, "shortcuts reset about"),
+    ("MENU_HELP", "shortcuts reset about"),
 )
 
 
@@ -113,13 +130,28 @@ class Actions:
     def __getitem__(self, name: str) -> QAction:
         return self._all[name]
 
+    def show_several(self, names: Sequence[str], show: Callable[[int], None]) -> QMenu | None:
+        """A menu of several sources, of which ``show`` gets the number; None for a single one."""
+        for name in SEVERAL:
+            self[name].setVisible(len(names) > 1)
+        if len(names) < 2:
+            return None
+        menu = QMenu(texts.MENU_SOURCES)
+        menu.addActions([self["grid"], self["next"], self["previous"]])
+        menu.addSeparator()
+        for number, name in enumerate(names):
+            action = menu.addAction(name.replace("&", "&&"), partial(show, number))
+            if action is not None and number < 9:
+                action.setShortcut(QKeySequence(f"Alt+{number + 1}"))
+        return menu
+
     def connect(self, handlers: dict[str, Callable[..., Any]]) -> None:
         """Connect each with its handler; those of checkable ones get whether they are checked.
 
-        Pause and record report what the user does, not what the run sets them to.
+        Those of _BY_USER report what the user does, not what the run sets them to.
         """
         for name, handler in handlers.items():
-            if name in _TWO_FACED:
+            if name in _BY_USER:
                 self[name].triggered.connect(handler)
             elif name in CHECKABLE:
                 self[name].toggled.connect(handler)
@@ -138,12 +170,15 @@ class Actions:
         if face in _DRAWINGS:
             action.setIcon(icon(face, self._ink))
 
-    def fill(self, bar: QMenuBar, choose_theme: Callable[[str], None]) -> QActionGroup:
-        """Fill the menu bar; returns the group of the theme actions."""
-        themes = QActionGroup(bar)
+    def fill(
+        self, bar: QMenuBar, choose_theme: Callable[[str], None], speak: Callable[[str], None]
+    ) -> tuple[QActionGroup, QActionGroup]:
+        """Fill the menu bar; returns the groups of the themes' and the languages' actions."""
+        themes, languages = QActionGroup(bar), QActionGroup(bar)
         themes.triggered.connect(lambda action: choose_theme(action.data()))
+        languages.triggered.connect(lambda action: speak(action.data()))
         for title, names in _MENUS:
-            menu = bar.addMenu(title)
+            menu = bar.addMenu(getattr(texts, title))
             assert menu is not None
             menu.setToolTipsVisible(True)
             for name in names.split():
@@ -151,15 +186,22 @@ class Actions:
                     menu.addSeparator()
                 else:
                     menu.addAction(self[name])
-            if title == texts.MENU_VIEW:
-                theme_menu = menu.addMenu(texts.MENU_THEME)
-                assert theme_menu is not None
-                for choice, text in texts.THEMES.items():
-                    action = QAction(text, themes)
-                    action.setCheckable(True)
-                    action.setData(choice)
-                theme_menu.addActions(themes.actions())
-        return themes
+            if title == "MENU_VIEW":
+                spoken = {"system": texts.SYSTEM_LANGUAGE, **LANGUAGES}
+                _add_choices(menu, texts.MENU_THEME, themes, texts.THEMES)
+                _add_choices(menu, texts.MENU_LANGUAGE, languages, spoken)
+        return themes, languages
+
+
+def _add_choices(menu: QMenu, title: str, group: QActionGroup, choices: Mapping[str, str]) -> None:
+    """A menu of these choices, of which one is ticked."""
+    made = menu.addMenu(title)
+    assert made is not None
+    for choice, text in choices.items():
+        action = QAction(text, group)
+        action.setCheckable(True)
+        action.setData(choice)
+    made.addActions(group.actions())
 
 
 def keys_text() -> str:

@@ -10,6 +10,7 @@ from PyQt5.QtCore import QSignalBlocker, QSize, Qt, QTimer, pyqtSignal
 from PyQt5.QtGui import QMouseEvent
 from PyQt5.QtWidgets import (
     QCheckBox,
+    QComboBox,
     QDoubleSpinBox,
     QGridLayout,
     QGroupBox,
@@ -29,6 +30,7 @@ from PyQt5.QtWidgets import (
 )
 
 from ..core.filters import MOST, Filters
+from ..core.frame import SourceInfo
 from ..core.text import printable
 from ..session.state import SourceState
 from . import texts
@@ -36,6 +38,7 @@ from .actions import DRAWN, Actions
 
 SETTLE_MS = 60  # a slider on its way asks at most so often
 MS = 1_000_000
+SPEEDS = (0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
 
 
 class Threshold(QWidget):
@@ -313,9 +316,14 @@ class _Bar(QSlider):
 
 
 class Timeline(QWidget):
-    """The position in a recording, hidden for other sources; ``moved`` emits the new one in ns."""
+    """The position in a recording, its speed and its loop; hidden for other sources.
+
+    ``moved`` emits the new position in ns; ``paced`` and ``looped`` what else is asked for.
+    """
 
     moved = pyqtSignal(object)  # an int: nanoseconds do not fit into Qt's own
+    paced = pyqtSignal(float)
+    looped = pyqtSignal(bool)
 
     def __init__(self) -> None:
         super().__init__()
@@ -325,11 +333,22 @@ class Timeline(QWidget):
         self.slider.setSingleStep(1000)
         self.slider.setPageStep(5000)
         self.slider.valueChanged.connect(lambda value: self.moved.emit(value * MS))
-        self.clock = QLabel()
+        self.clock, self.speed, self.loop = QLabel(), QComboBox(), QCheckBox(texts.LOOP)
+        for speed in SPEEDS:
+            self.speed.addItem(f"{speed:g} ×", speed)
+        self.speed.setToolTip(texts.SPEED_TIP)
+        self.speed.setAccessibleName(texts.SPEED_TIP)
+        self.speed.activated.connect(lambda row: self.paced.emit(SPEEDS[row]))
+        self.loop.setToolTip(texts.LOOP_TIP)
+        self.loop.clicked.connect(self.looped)
         row = QHBoxLayout(self)
         row.setContentsMargins(12, 4, 12, 4)
+        row.setSpacing(10)
         row.addWidget(self.slider, 1)
         row.addWidget(self.clock)
+        for each in (self.speed, self.loop):
+            each.setFocusPolicy(Qt.FocusPolicy.TabFocus)  # a click leaves the keys to the picture
+            row.addWidget(each)
         self.hide()
 
     def show_source(self, source: SourceState) -> None:
@@ -346,10 +365,23 @@ class Timeline(QWidget):
                 self.slider.setRange(0, duration_ns // MS)
                 self.slider.setValue(position_ns // MS)
         self.clock.setText(f"{clock(position_ns)} / {clock(duration_ns)}")
+        pictures = pictures_of(source)
+        if pictures is not None and pictures.fps and pictures.frame_count:
+            number = min(pictures.frame_count, round(position_ns / 1e9 * pictures.fps) + 1)
+            self.clock.setText(f"{number} / {pictures.frame_count}")
+        self.speed.setEnabled(source.paceable)
+        self.speed.setCurrentIndex(self.speed.findData(source.speed))
+        self.loop.setChecked(source.loop)
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """One line."""
-        return QSize(200, self.fontMetrics().height() + 12)
+        return QSize(200, self.speed.sizeHint().height() + 8)
+
+
+def pictures_of(source: SourceState) -> SourceInfo | None:
+    """Several pictures, of which each stays until the next is asked for; None: something else."""
+    info = source.info
+    return info if info is not None and info.stills and info.frame_count != 1 else None
 
 
 def clock(position_ns: int) -> str:

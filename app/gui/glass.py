@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PyQt5.QtCore import QRectF, Qt, QTimer
 from PyQt5.QtGui import QImage, QPainter, QPaintEvent
-from PyQt5.QtWidgets import QMainWindow, QWidget
+from PyQt5.QtWidgets import QWidget
 
 from ..core.detections import Result
 from .main_window import MainWindow
-from .ports import RunController, Settings
-from .window import run_in_window
+from .ports import RunController
+from .window import run_window
 
 SIDE_PX = 300  # logical; the code and a white border around it
 
@@ -79,12 +79,13 @@ def run_glass(
 
     ``result_painted`` hears each result once, when the view has painted it first (ns).
     """
+
+    def opened(window: MainWindow) -> None:
+        window.view.painted = lambda result: result_painted(result, monotonic_ns())
+        TimeCode(window, codes, period_ms, code_painted)
+
     with tempfile.TemporaryDirectory() as folder:
-
-        def make(ended: Callable[[], None]) -> QMainWindow:
-            window = MainWindow(controller, Settings(Path(folder, "settings")), ended)
-            window.view.painted = lambda result: result_painted(result, monotonic_ns())
-            TimeCode(window, codes, period_ms, code_painted)
-            return window
-
-        run_in_window(make, interrupted, lambda text: None)
+        settings_file = Path(folder, "settings")
+        run_window(
+            [controller], interrupted=interrupted, settings_file=settings_file, opened=opened
+        )

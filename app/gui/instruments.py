@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from time import monotonic
 from typing import Any
@@ -13,6 +13,8 @@ from PyQt5.QtCore import QRectF, QSize, Qt
 from PyQt5.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPaintEvent
 from PyQt5.QtWidgets import (
     QAbstractItemView,
+    QApplication,
+    QComboBox,
     QGridLayout,
     QHBoxLayout,
     QHeaderView,
@@ -29,6 +31,7 @@ from ..core.overlay import colour_of
 from ..core.text import printable
 from ..session.state import SessionState
 from . import texts
+from .controls import pictures_of
 from .objects import Row
 
 
@@ -97,217 +100,30 @@ Figure = tuple[str, str]  # what it is, what it says
 SPAN_S = 60.0
 Sample = Mapping[str, float | None]
 _COLOURS = ("#4aa3ff", "#ff9f1c", "#39db5e", "#ff5c8a", "#b282ff", "#26dcd6", "#ffdd40", "#d6b278")
-
-
-class Plot(QWidget):
-    """Curves over the last minute, and what they say now; what is not told is "unavailable"."""
-
-    def __init__(self, title: str, series: Sequence[str], pyqtgraph: Any) -> None:
-        super().__init__()
-        self.title = title
-        self._pyqtgraph = pyqtgraph
-        self._series: dict[str, deque[tuple[float, float]]] = {name: deque() for name in series}
-        self._latest: dict[str, float | None] = dict.fromkeys(series)
-        self._curves: dict[str, Any] = {}
-        self.legend = QLabel()
-        self.legend.setTextFormat(Qt.TextFormat.RichText)
-        # the words must not widen the window: what has no room is cut
-        self.legend.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        self._area = pyqtgraph.PlotWidget()
-        self._area.setMouseEnabled(x=False, y=False)
-        self._area.setMenuEnabled(False)
-        self._area.hideButtons()
-        self._area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self._area.setMinimumSize(120, 64)
-        self._area.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
-        axis, time = (self._area.getAxis(side) for side in ("left", "bottom"))
-        axis.setWidth(38)
-        axis.setStyle(showValues=False, tickLength=-4, maxTickLevel=0)
-        axis.setTickDensity(0.5)
-        time.setHeight(18)
-        time.setStyle(tickLength=-3, tickTextOffset=1)
-        time.setTicks([[(-at_s, f"−{at_s} s") for at_s in (45, 30, 15)]])
-        for each in (axis, time):
-            font = QFont(self.font())
-            font.setPointSizeF(0.8 * font.pointSizeF())
-            each.setTickFont(font)
-        self._area.showGrid(y=True, alpha=0.15)
-        self._area.setXRange(-SPAN_S, 0, padding=0)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(2)
-        column.addWidget(self.legend)
-        column.addWidget(self._area, 1)
-        self._write_legend()
-
-    def restyle(self, ground: QColor, ink: QColor) -> None:
-        """Follow the theme."""
-        self._area.setBackground(ground)
-        for side in ("left", "bottom"):
-            axis = self._area.getAxis(side)
-            axis.setPen(ink)
-            axis.setTextPen(ink)
-
-    def add(self, now_s: float, sample: Sample) -> None:
-        """Append one sample; a series without a value gets a gap, never a 0."""
-        if self.title == texts.PLOT_STAGES:
-            for name in sample:
-                self._series.setdefault(name, deque())
-        for name, points in self._series.items():
-            value = sample.get(name)
-            self._latest[name] = value
-            points.append((now_s, math.nan if value is None else value))
-            while now_s - points[0][0] > SPAN_S:
-                points.popleft()
-
-    def redraw(self, now_s: float) -> None:
-        """Draw the samples added since."""
-        self._write_legend()
-        if not self._area.isVisible():
-            return
-        top = 0.0
-        for place, (name, points) in enumerate(self._series.items()):
-            known = [value for _, value in points if not math.isnan(value)]
-            if not known:
-                continue
-            top = max(top, *known)
-            if name not in self._curves:
-                pen = self._pyqtgraph.mkPen(_COLOURS[place % len(_COLOURS)], width=2)
-                self._area.getAxis("left").setStyle(showValues=True)
-                self._curves[name] = self._area.plot(pen=pen, connect="finite")
-            self._curves[name].setData(
-                [at_s - now_s for at_s, _ in points], [value for _, value in points]
-            )
-        self._area.setYRange(0, _round_up(top), padding=0.06)
-
-    def _write_legend(self) -> None:
-        shown = [
-            f'<span style="color:{colour}">■</span> {name} <b>{value}</b>'
-            for colour, (name, value) in zip(cycle(_COLOURS), self._named())
-        ]
-        text = f"<b>{self.title}</b><br>" + " &nbsp; ".join(shown)
-        if text != self.legend.text():
-            self.legend.setText(text)
-            self.setAccessibleName(f"{self.title}: {self.spoken()}")
-            self.legend.setToolTip(self.spoken())  # the whole of it, where there is no room
-
-    def spoken(self) -> str:
-        """The latest figures in words."""
-        return ", ".join(f"{name} {value}" for name, value in self._named())
-
-    def _named(self) -> list[Figure]:
-        return [
-            (texts.SERIES.get(name, name), texts.UNAVAILABLE if value is None else _figure(value))
-            for name, value in self._latest.items()
-        ]
-
-
-def _figure(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
-
-
-def _round_up(value: float) -> float:
-    """The next 1, 2 or 5 times a power of ten, so that the axis stays calm."""
-    if value <= 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= value)
-
-
+MOST_SAMPLES = 1200  # of a whole run; then every second one goes
 SAMPLE_S = 0.25
 
-_PLOTS: dict[str, tuple[str, ...]] = {  # title: its series; stages name themselves
-    texts.PLOT_STAGES: (),
-    texts.PLOT_AGE: ("age_p50", "age_p95"),
-    texts.PLOT_FPS: ("fps", "capture_fps", "drops"),
-    texts.PLOT_LOAD: ("cpu", "gpu"),
-    texts.PLOT_MEMORY: ("memory", "gpu_memory"),
-    texts.PLOT_HEAT: ("temperature", "power"),
-}
 
-
-class Instruments(QWidget):
-    """Plots and table. It samples four times a second, and repaints one plot after another.
-
-    Samples are kept while it is hidden too: the plots begin with the last minute.
-    """
+class History:
+    """The samples of a source: all of the last minute, and evenly thinned ones of the whole run."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._row = QHBoxLayout(self)
-        self._row.setContentsMargins(10, 6, 10, 8)
-        self._row.setSpacing(10)
-        self._grid = QGridLayout()
-        self._pyqtgraph: Any = None
-        self._missing: list[tuple[str, Sequence[str]]] = []  # plots to be made, one a tick
-        self.plots: list[Plot] = []
-        self._history: deque[tuple[float, Sample, Sample]] = deque()  # time, sample, stages
-        self._colours = QColor("white"), QColor("gray")
-        self._turn = 0
-        self._next_s = 0.0
+        self.last_minute: deque[tuple[float, Sample]] = deque()
+        self.whole: list[tuple[float, Sample]] = []
+        self._every_s = SAMPLE_S
         self._drops: tuple[float, int] | None = None
-        self.table = CountsTable()
 
-    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Enough to read the plots; the view gets the rest."""
-        return QSize(900, 260)
-
-    def build(self) -> None:
-        """Get ready to make the plots, once they are wanted."""
-        if self._row.count():
-            return
-        try:
-            import pyqtgraph
-        except ImportError:
-            label = QLabel(texts.NO_PYQTGRAPH)
-            label.setWordWrap(True)
-            self._row.addWidget(label, 1)
-        else:
-            pyqtgraph.setConfigOptions(antialias=True)
-            self._grid.setSpacing(6)
-            self._row.addLayout(self._grid, 1)
-            self._pyqtgraph, self._missing = pyqtgraph, list(_PLOTS.items())
-        side = QVBoxLayout()
-        side.addWidget(QLabel(texts.IN_PICTURE))
-        side.addWidget(self.table, 1)
-        self._row.addLayout(side)
-
-    def restyle(self, *, ground: QColor, ink: QColor) -> None:
-        """Follow the theme."""
-        self._colours = ground, ink
-        for plot in self.plots:
-            plot.restyle(ground, ink)
-
-    def tick(self, state: SessionState) -> None:
-        """Take a sample when it is time; repaint one plot, or make one that is still missing."""
-        now_s = monotonic()
-        if now_s >= self._next_s:
-            self._next_s = now_s + SAMPLE_S
-            self._history.append((now_s, self._sample(state, now_s), state.figures.stages_ms))
-            while now_s - self._history[0][0] > SPAN_S:
-                self._history.popleft()
-            for plot in self.plots:
-                self._add_sample(plot, *self._history[-1])
-            self._turn = 0
-        if not self.isVisible():
-            return
-        if self._missing:
-            self._add_plot(*self._missing.pop(0))
-        elif self._turn < len(self.plots):
-            self.plots[self._turn].redraw(now_s)
-            self._turn += 1
-
-    def _add_plot(self, title: str, series: Sequence[str]) -> None:
-        plot = Plot(title, series, self._pyqtgraph)
-        plot.restyle(*self._colours)
-        self._grid.addWidget(plot, len(self.plots) // 3, len(self.plots) % 3)
-        self.plots.append(plot)
-        for known in self._history:
-            self._add_sample(plot, *known)
-        self._turn = 0
-
-    def _add_sample(self, plot: Plot, at_s: float, sample: Sample, stages_ms: Sample) -> None:
-        plot.add(at_s, stages_ms if plot.title == texts.PLOT_STAGES else sample)
+    def add(self, now_s: float, state: SessionState) -> None:
+        """Take one sample."""
+        sample = now_s, self._sample(state, now_s)
+        self.last_minute.append(sample)
+        while now_s - self.last_minute[0][0] > SPAN_S:
+            self.last_minute.popleft()
+        if not self.whole or now_s - self.whole[-1][0] >= 0.9 * self._every_s:
+            self.whole.append(sample)
+        if len(self.whole) > MOST_SAMPLES:
+            del self.whole[1::2]
+            self._every_s *= 2
 
     def _sample(self, state: SessionState, now_s: float) -> Sample:
         figures, machine = state.figures, state.machine
@@ -328,7 +144,241 @@ class Instruments(QWidget):
             "gpu_memory": machine.gpu_memory_mb,
             "temperature": machine.temperature_c,
             "power": machine.power_w,
+            **{f"{STAGE}{name}": value for name, value in figures.stages_ms.items()},
         }
+
+
+STAGE = "stage "  # before the name of a stage among a sample's
+
+
+def time_ticks(span_s: float) -> list[tuple[float, str]]:
+    """Up to four places of a time axis that ends now, with their labels."""
+    steps = [(15, 1, "s"), *((60 * n, 60, "min") for n in (1, 2, 3, 5, 10, 15, 30))]
+    steps += [(3600 * n, 3600, "h") for n in (1, 2, 3, 6, 12, 24, 48, 96, 192)]
+    step, unit, name = next((each for each in steps if span_s <= 4.5 * each[0]), steps[-1])
+    places = range(step, math.ceil(span_s), step)
+    return [(-at_s, f"−{at_s // unit} {name}") for at_s in places]
+
+
+class Plot(QWidget):
+    """Curves over a span, and what they say now; what is not told is "unavailable".
+
+    ``series``: of which values of a sample; none: of all its stages.
+    """
+
+    def __init__(self, title: str, series: Sequence[str], pyqtgraph: Any) -> None:
+        super().__init__()
+        self.title, self._series = title, tuple(series)
+        self._pyqtgraph = pyqtgraph
+        self._latest: dict[str, float | None] = dict.fromkeys(series)
+        self._curves: dict[str, Any] = {}
+        self._span_s = 0.0
+        self.legend = QLabel()
+        self.legend.setTextFormat(Qt.TextFormat.RichText)
+        # the words must not widen the window: what has no room is cut
+        self.legend.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self._area = pyqtgraph.PlotWidget()
+        self._area.setMouseEnabled(x=False, y=False)
+        self._area.setMenuEnabled(False)
+        self._area.hideButtons()
+        self._area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._area.setMinimumSize(120, 44)
+        self._area.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
+        axis, time = (self._area.getAxis(side) for side in ("left", "bottom"))
+        axis.setWidth(38)
+        axis.setStyle(showValues=False, tickLength=-4, maxTickLevel=0)
+        axis.setTickDensity(0.5)
+        time.setHeight(18)
+        time.setStyle(tickLength=-3, tickTextOffset=1)
+        for each in (axis, time):
+            font = QFont(self.font())
+            font.setPointSizeF(0.8 * font.pointSizeF())
+            each.setTickFont(font)
+        self._area.showGrid(y=True, alpha=0.15)
+        self._show_span(SPAN_S)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2)
+        column.addWidget(self.legend)
+        column.addWidget(self._area, 1)
+        self._write_legend()
+
+    def restyle(self, ground: QColor, ink: QColor) -> None:
+        """Follow the theme."""
+        self._area.setBackground(ground)
+        for side in ("left", "bottom"):
+            axis = self._area.getAxis(side)
+            axis.setPen(ink)
+            axis.setTextPen(ink)
+
+    def redraw(self, samples: Sequence[tuple[float, Sample]], *, now_s: float, whole: bool) -> None:
+        """Draw these samples; a series without a value gets a gap, never a 0."""
+        if not samples:
+            return
+        span_s = max(SPAN_S, now_s - samples[0][0]) if whole else SPAN_S
+        self._show_span(span_s)
+        names = self._series or tuple(
+            dict.fromkeys(name for _, each in samples for name in each if name.startswith(STAGE))
+        )
+        self._latest = {name: samples[-1][1].get(name) for name in names}
+        self._write_legend()
+        times = [at_s - now_s for at_s, _ in samples]
+        top = 0.0
+        for place, name in enumerate(names):
+            values = [each.get(name) for _, each in samples]
+            known = [value for value in values if value is not None]
+            if not known and name not in self._curves:
+                continue
+            top = max(top, *known, 0.0)
+            if name not in self._curves:
+                pen = self._pyqtgraph.mkPen(_COLOURS[place % len(_COLOURS)], width=2)
+                self._area.getAxis("left").setStyle(showValues=True)
+                self._curves[name] = self._area.plot(pen=pen, connect="finite")
+            drawn = [math.nan if value is None else value for value in values]
+            self._curves[name].setData(times, drawn)
+        for name in self._curves.keys() - set(names):
+            self._curves[name].setData([], [])
+        self._area.setYRange(0, _round_up(top), padding=0.06)
+
+    def _show_span(self, span_s: float) -> None:
+        if span_s != self._span_s:
+            self._span_s = span_s
+            self._area.getAxis("bottom").setTicks([time_ticks(span_s)])
+            self._area.setXRange(-span_s, 0, padding=0)
+
+    def _write_legend(self) -> None:
+        shown = [
+            f'<span style="color:{colour}">■</span> {name} <b>{value}</b>'
+            for colour, (name, value) in zip(cycle(_COLOURS), self._named())
+        ]
+        text = f"<b>{self.title}</b><br>" + " &nbsp; ".join(shown)
+        if text != self.legend.text():
+            self.legend.setText(text)
+            self.setAccessibleName(f"{self.title}: {self.spoken()}")
+            self.legend.setToolTip(self.spoken())  # the whole of it, where there is no room
+
+    def spoken(self) -> str:
+        """The latest figures in words."""
+        return ", ".join(f"{name} {value}" for name, value in self._named())
+
+    def _named(self) -> list[Figure]:
+        told = ((name.removeprefix(STAGE), value) for name, value in self._latest.items())
+        return [
+            (texts.SERIES.get(name, name), texts.UNAVAILABLE if value is None else _figure(value))
+            for name, value in told
+        ]
+
+
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _round_up(value: float) -> float:
+    """The next 1, 2 or 5 times a power of ten, so that the axis stays calm."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= value)
+
+
+class Instruments(QWidget):
+    """Plots and table. It samples four times a second, and repaints one plot after another.
+
+    Samples of all sources are kept while it is hidden too: the plots know the run from its start.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._row = QHBoxLayout(self)
+        self._row.setContentsMargins(10, 6, 10, 8)
+        self._row.setSpacing(10)
+        self._grid = QGridLayout()
+        self._pyqtgraph: Any = None
+        self._missing: list[tuple[str, Sequence[str]]] = []  # plots to be made, one a tick
+        self.plots: list[Plot] = []
+        self.histories: dict[str, History] = {}  # by the source's name
+        self._colours = QColor("white"), QColor("gray")
+        self._turn = self._stale = 0  # which plot is next, and how many show what is over
+        self._next_s = 0.0
+        self.table, self.span = CountsTable(), QComboBox()
+        self.span.addItems(texts.SPANS)
+        self.span.setAccessibleName(texts.SPAN_TIP)
+        self.span.setToolTip(texts.SPAN_TIP)
+        self.span.currentIndexChanged.connect(lambda: self.show_now())
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Enough to read the plots, and on a small screen less; the view gets the rest."""
+        screen = QApplication.primaryScreen()
+        high = 1080 if screen is None else screen.availableSize().height()
+        return QSize(900, 260 if high > 700 else 185)
+
+    def build(self) -> None:
+        """Get ready to make the plots, once they are wanted."""
+        if self._row.count():
+            return
+        try:
+            import pyqtgraph
+        except ImportError:
+            label = QLabel(texts.NO_PYQTGRAPH)
+            label.setWordWrap(True)
+            self._row.addWidget(label, 1)
+        else:
+            pyqtgraph.setConfigOptions(antialias=True)
+            self._grid.setSpacing(6)
+            self._row.addLayout(self._grid, 1)
+            plots = [(texts.PLOTS[name], series) for name, series in _PLOTS.items()]
+            self._pyqtgraph, self._missing = pyqtgraph, plots
+        side = QVBoxLayout()
+        side.addWidget(self.span)
+        side.addWidget(QLabel(texts.IN_PICTURE))
+        side.addWidget(self.table, 1)
+        self._row.addLayout(side)
+
+    def restyle(self, *, ground: QColor, ink: QColor) -> None:
+        """Follow the theme."""
+        self._colours = ground, ink
+        for plot in self.plots:
+            plot.restyle(ground, ink)
+
+    def show_now(self) -> None:
+        """Repaint all plots, one a tick; where ticks are slow, none is always the last."""
+        self._stale = len(self.plots)
+
+    def tick(self, states: Callable[[], Mapping[str, SessionState]], shown: str) -> None:
+        """Take samples when it is time; repaint a plot of ``shown``, or make one that is missing.
+
+        ``states`` tells how the sources are, by name.
+        """
+        now_s = monotonic()
+        if now_s >= self._next_s:
+            self._next_s = now_s + SAMPLE_S
+            for name, state in states().items():
+                self.histories.setdefault(name, History()).add(now_s, state)
+            self.show_now()
+        if not self.isVisible():
+            return
+        if self._missing:
+            plot = Plot(*self._missing.pop(0), self._pyqtgraph)
+            plot.restyle(*self._colours)
+            self._grid.addWidget(plot, len(self.plots) // 3, len(self.plots) % 3)
+            self.plots.append(plot)
+            self.show_now()
+        elif self._stale:
+            history, whole = self.histories[shown], self.span.currentIndex() == 1
+            newest = history.last_minute[-1]
+            samples = [*history.whole, newest] if whole else history.last_minute
+            self._turn, self._stale = (self._turn + 1) % len(self.plots), self._stale - 1
+            self.plots[self._turn].redraw(samples, now_s=now_s, whole=whole)
+
+
+_PLOTS: dict[str, Sequence[str]] = {  # name in texts.PLOTS: series; stages name themselves
+    "stages": (),
+    "age": ("age_p50", "age_p95"),
+    "fps": ("fps", "capture_fps", "drops"),
+    "load": ("cpu", "gpu"),
+    "memory": ("memory", "gpu_memory"),
+    "heat": ("temperature", "power"),
+}
 
 
 def _known(value: float) -> float | None:
@@ -337,7 +387,8 @@ def _known(value: float) -> float | None:
 
 _GROUND, _NAME, _VALUE = QColor(24, 24, 27), QColor(140, 142, 150), QColor(236, 236, 238)
 _ALERT = QColor(255, 120, 120)
-_GAP = 18.0
+_GAP = 18.0  # logical pixels between figures
+_LONG, _LEAST = 260.0, 120.0  # a figure that is as long may be cut down to so much
 
 
 class Hud(QWidget):
@@ -372,10 +423,11 @@ class Hud(QWidget):
             for badge in self.badges:
                 x = self._write(painter, badge, bold, _ALERT, x, end) + _GAP
             for name, value in self.figures:
+                told = QFontMetricsF(bold).horizontalAdvance(f"{name} {value}")
+                if x + (told if told < _LONG else _LEAST) > end:
+                    break  # a piece of a number tells nothing
                 x = self._write(painter, name, self.font(), _NAME, x, end) + 6
                 x = self._write(painter, value, bold, _VALUE, x, end) + _GAP
-                if x >= end:
-                    break
         finally:
             painter.end()
 
@@ -391,6 +443,12 @@ class Hud(QWidget):
         flags = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft
         painter.drawText(QRectF(x, 0, room, self.height()), flags, shown)
         return x + metrics.horizontalAdvance(shown)
+
+
+def badges_of(state: SessionState) -> list[str]:
+    """What is to be seen at once: that it records, or stands. Pictures stand always."""
+    paused = state.source.paused and pictures_of(state.source) is None
+    return [texts.RECORDING] * bool(state.recording_to) + [texts.PAUSED] * paused
 
 
 def figures_of(state: SessionState) -> list[Figure]:

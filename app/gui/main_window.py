@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from time import monotonic, monotonic_ns
+from time import monotonic
 from typing import Any
 
 from PyQt5.QtCore import Qt, QTimer
@@ -27,13 +27,14 @@ from ..session.state import SessionState
 from . import texts
 from .actions import DRAWN, Actions, keys_text
 from .controls import Controls, Timeline
-from .instruments import Hud, Instruments, counts_of, figures_of
-from .messages import Banners, ask_path, ask_url, hint, may_end, messages, roomy, show_text
+from .instruments import Hud, Instruments, badges_of, counts_of, figures_of
+from .messages import Banners, ask_path, ask_url, into_view, may_end, roomy, show_text
 from .ports import SAMPLE, RunController, Settings
 from .run_controls import RunControls
 from .theme import Theme
 from .toolbar import ToolBar, dropped_source
 from .view import STEP, ResultView
+from .wall import Wall
 from .zone_editor import ZoneEditor
 
 TICK_MS = 16  # about a screen's own rate
@@ -57,39 +58,57 @@ _ARROWS: dict[int, tuple[int, int]] = {
 
 
 class MainWindow(QMainWindow):
-    """Pulls newest result and state on its own clock, and asks the controller for all else.
+    """Pulls newest results and states on its own clock, and asks the controllers for all else.
 
-    ``ended`` is called once, when the window has closed.
+    There is a picture for each of ``controllers``; what a control does concerns the selected one.
+    ``ended`` is called once, when the window has closed; ``speak`` when another language is
+    wanted, which a new window speaks.
     """
 
     def __init__(
-        self, controller: RunController, settings: Settings, ended: Callable[[], None]
+        self,
+        controllers: Sequence[RunController],
+        settings: Settings,
+        ended: Callable[[], None],
+        speak: Callable[[str], None] = lambda language: None,
     ) -> None:
         super().__init__()
-        self.controller, self.settings, self._ended = controller, settings, ended
-        self._next_slow_s, self._result_ns = 0.0, 0
+        self.settings, self._ended, self._speak = settings, ended, speak
+        self._next_slow_s = 0.0
         self._docks_away = False  # in full screen, which leaves their switches as they are
-        self.view, self.hud, self.timeline = ResultView(texts.WAITING), Hud(), Timeline()
-        self.view.setAccessibleName(texts.VIEW_NAME)
+        self.wall, self.hud, self.timeline = Wall(controllers), Hud(), Timeline()
         self.actions_ = Actions(self)
-        self.run = RunControls(controller, settings, self.view)
-        self.banners = Banners(self.view, self.run.do)
-        self.tools = ToolBar(self, controller, settings, self.actions_)
+        self.run = RunControls(self.wall, settings)
+        # over a small picture among others there is no room for them
+        self._above, several = QWidget(), self.wall.several
+        over = self._above if several else self.view
+        self.banners = Banners(over, self.run.do, stretched=not several)
+        self.tools = ToolBar(self, self.controller, settings, self.actions_)
         self.controls, self.instruments = Controls(self.actions_), Instruments()
-        self.zones = ZoneEditor(controller, self.view)
+        self.zones = ZoneEditor(self.controller, self.view)
         self._arrange()
         self._connect()
         app = QApplication.instance()
         assert isinstance(app, QApplication)
         self.theme = Theme(app, self._restyle)
         self._restore()
-        controller.refresh()
+        self.controller.refresh()
         self._timer = QTimer(self)
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         # Besides painting, it gives Python a turn: that is when signals are handled.
         self._timer.timeout.connect(self.tick)
         self._timer.start(TICK_MS)
         self.view.setFocus()
+
+    @property
+    def view(self) -> ResultView:
+        """The picture of the selected source."""
+        return self.wall.tile.view
+
+    @property
+    def controller(self) -> RunController:
+        """Of the selected source."""
+        return self.wall.tile.controller
 
     def _arrange(self) -> None:
         self.setWindowTitle(texts.TITLE)
@@ -100,7 +119,9 @@ class MainWindow(QMainWindow):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
         centre.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        column.addWidget(self.view, 1)
+        column.addWidget(self._above)
+        self._above.setVisible(self.wall.several)
+        column.addWidget(self.wall, 1)
         column.addWidget(self.timeline)
         column.addWidget(self.hud)
         self.setCentralWidget(centre)
@@ -116,7 +137,14 @@ class MainWindow(QMainWindow):
         }
         bar = self.menuBar()
         assert bar is not None
-        self.themes = self.actions_.fill(bar, self.choose_theme)
+        self.themes, languages = self.actions_.fill(bar, self.choose_theme, self._choose_language)
+        for action in languages.actions():
+            action.setChecked(action.data() == self.settings.text("language", "system"))
+        names = [tile.name for tile in self.wall.tiles]
+        sources = self.actions_.show_several(names, self.show_alone)
+        if sources is not None:
+            sources.setParent(bar, sources.windowFlags())
+            bar.insertMenu(bar.actions()[-1], sources)
         self.resize(roomy(1200, 760))  # for a 16:9 picture and the controls
 
     def _add_dock(self, name: str, content: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
@@ -153,7 +181,11 @@ class MainWindow(QMainWindow):
                 "folder": lambda: ask_path(self, texts.SAVE_TITLE, self.run.save_to),
                 "quit": self._quit,
                 "pause": self.run.pause,
-                "step": self.controller.step,
+                "pause_all": self.run.pause_all,
+                "slower": lambda: self.run.change_speed(-1),
+                "faster": lambda: self.run.change_speed(1),
+                "loop": lambda on: self.controller.set_loop(on),
+                "step": lambda: self.controller.step(),
                 "step_back": self.run.step_back,
                 "back": lambda: self.run.move(-5),
                 "forward": lambda: self.run.move(5),
@@ -162,6 +194,9 @@ class MainWindow(QMainWindow):
                 "one_to_one": lambda: self.view.look(1.0),
                 "zoom_in": lambda: self.view.zoom_by(STEP),
                 "zoom_out": lambda: self.view.zoom_by(1 / STEP),
+                "grid": lambda: self.wall.show_alone(not self.wall.alone),
+                "next": lambda: self.wall.turn(1),
+                "previous": lambda: self.wall.turn(-1),
                 "full_screen": self._full_screen,
                 "hud": self.hud.setVisible,
                 "instruments": self._prepare_instruments,
@@ -169,13 +204,16 @@ class MainWindow(QMainWindow):
                 "shortcuts": lambda: show_text(self, texts.KEYS_TITLE, keys_text()),
                 "reset": self._ask_reset,
                 "about": lambda: show_text(self, texts.TITLE, about),
-                **{name: partial(self.view.set_drawn, name) for name in DRAWN},
+                **{name: partial(self._set_drawn, name) for name in DRAWN},
             }
         )
         self.tools.source.chosen.connect(self.show_source)
         self.tools.choice_made.connect(self.run.choose)
         self.zones.closed.connect(lambda: self.actions_["zones"].setChecked(False))
-        self.timeline.moved.connect(self.controller.seek)
+        self.wall.selected.connect(self._selected)
+        self.timeline.moved.connect(lambda to_ns: self.controller.seek(to_ns))
+        self.timeline.paced.connect(lambda speed: self.controller.set_speed(speed))
+        self.timeline.looped.connect(lambda on: self.controller.set_loop(on))
         self.controls.thresholds.connect(self.run.set_thresholds)
         self.controls.defaults.connect(self.run.default_thresholds)
         self.controls.hidden_changed.connect(self.run.hide)
@@ -186,11 +224,30 @@ class MainWindow(QMainWindow):
         self.banners.forget_notice()
         self.run.show_source(uri)
 
+    def show_alone(self, number: int) -> None:
+        """Select this source and show it alone."""
+        self.wall.select(number)
+        self.wall.show_alone(True)
+
+    def _selected(self) -> None:
+        """All controls are about another source from now on."""
+        self.zones.move_to(self.controller, self.view)
+        self.banners.forget_notice()
+        self.instruments.show_now()
+        self._next_slow_s = 0.0
+        self.tick()
+
+    def _set_drawn(self, name: str, on: bool) -> None:
+        for tile in self.wall.tiles:
+            tile.view.set_drawn(name, on)
+
     # --- what is remembered -----------------------------------------------------------------------
 
     def _restore(self) -> None:
         """Switches, docks, theme, size and place as they were left."""
-        self.restoreGeometry(self.settings.state("geometry"))
+        if self.restoreGeometry(self.settings.state("geometry")) and not self.isMaximized():
+            into_view(self)
+        self.restoreState(self.settings.state("docks"))
         self.choose_theme(self.settings.text("theme"))
         for name, setting in _REMEMBERED.items():
             action, on = self.actions_[name], self.settings.flag(setting)
@@ -198,9 +255,11 @@ class MainWindow(QMainWindow):
                 action.toggled.emit(on)  # for what follows it
             action.setChecked(on)
 
-    def _remember(self) -> None:
+    def remember(self) -> None:
+        """Write down switches, docks, size and place, for the next window."""
         if not self.isFullScreen():
             self.settings.set("geometry", self.saveGeometry())
+            self.settings.set("docks", self.saveState())
         for name, setting in _REMEMBERED.items():
             self.settings.set(setting, self.actions_[name].isChecked())
         self.settings.save()
@@ -226,16 +285,18 @@ class MainWindow(QMainWindow):
             action.setChecked(action.data() == choice)
         self.theme.choose(choice)
 
+    def _choose_language(self, language: str) -> None:
+        self.settings.set("language", language)
+        self._speak(language)
+
     # --- following the run ------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Show a new result at once, everything else four times a second; close after the end."""
+        """Show new results at once, everything else four times a second; close after the end."""
         state = self.controller.state()  # asked first, so that a last result is not missed
-        shown = self.controller.take()
-        if shown is not None:
-            self._result_ns = monotonic_ns()
-            self.view.set_result(*shown)
-            self.zones.follow()
+        for tile in self.wall.tiles:
+            if tile.take() and tile is self.wall.tile:
+                self.zones.follow()
         now_s = monotonic()
         if now_s >= self._next_slow_s or state.ended:
             self._next_slow_s = now_s + SLOW_S
@@ -243,26 +304,29 @@ class MainWindow(QMainWindow):
             self.run.follow(state)
             self._show_figures(state)
             self._show_controls(state)
-        self.instruments.tick(state)
+        self.instruments.tick(self._states, self.controller.name)
         if state.ended:
-            self.view.present_now()
-            self.view.repaint()
+            for tile in self.wall.tiles:
+                tile.view.present_now()
+                tile.view.repaint()
             self.close()
 
+    def _states(self) -> dict[str, SessionState]:
+        return {tile.name: tile.controller.state() for tile in self.wall.tiles}
+
     def _show_messages(self, state: SessionState) -> None:
-        now_ns = monotonic_ns()
-        said = messages(state, now_ns=now_ns, result_ns=self._result_ns)
-        self.banners.show_messages(said)
+        for tile in self.wall.tiles:
+            selected = tile is self.wall.tile
+            said = tile.show_state(state if selected else tile.controller.state())
+            if selected:
+                self.banners.show_messages(said)
         self.banners.show_notice(state.notice)
-        self.view.set_dimmed(said.dimmed)
-        self.view.set_hint(hint(state, now_ns))
         # the hint of the first run, for as long as nobody has chosen a source
         first = state.source.uri == SAMPLE and not self.settings.flag("hint_seen")
         self.banners.show_hint(texts.SAMPLE_HINT if first else "")
 
     def _show_figures(self, state: SessionState) -> None:
-        badges = [texts.RECORDING] * bool(state.recording_to) + [texts.PAUSED] * state.source.paused
-        self.hud.set_figures(figures_of(state), badges)
+        self.hud.set_figures(figures_of(state), badges_of(state))
         covers = state.machine.power_covers
         self.hud.setToolTip(texts.POWER_COVERS.format(covers=covers) if covers else "")
         if self.view.newest and self.docks["instruments"].isVisible():
@@ -277,12 +341,17 @@ class MainWindow(QMainWindow):
         self.tools.show_state(state, self.controller.catalogue())
         self.controls.show_thresholds(state.score, state.iou)
         self.controls.show_classes(state.labels, self.run.hidden)
-        self.controls.filters.show_table(self.controller.filters.read())
+        name = self.controller.name
+        self.controls.filters.show_table(self.controller.filters.read(name))
+        self.actions_["loop"].setChecked(state.source.loop)
+        self.actions_["loop"].setEnabled(state.source.recording)
+        for each in ("slower", "faster"):
+            self.actions_[each].setEnabled(state.source.paceable)
         self.actions_["pause"].setChecked(state.source.paused)
         self.actions_["record"].setChecked(bool(state.recording_to))
-        for name in ("back", "forward", "step_back"):
-            self.actions_[name].setEnabled(state.source.seekable)
-        title = f"{self.tools.source.text()} — {texts.TITLE}"
+        for each in ("back", "forward", "step_back"):
+            self.actions_[each].setEnabled(state.source.seekable)
+        title = f"{f'{name}: ' if name else ''}{self.tools.source.text()} — {texts.TITLE}"
         if title != self.windowTitle():
             self.setWindowTitle(title)
 
@@ -322,8 +391,8 @@ class MainWindow(QMainWindow):
         if key == Qt.Key.Key_Escape:
             if self.isFullScreen():
                 self.actions_["full_screen"].setChecked(False)
-            elif not self.zones.escape():
-                self.banners.dismiss_one()
+            elif not self.zones.escape() and not self.banners.dismiss_one():
+                self.wall.show_alone(False)
         elif key == Qt.Key.Key_Space and self.view.hasFocus():
             self.actions_["pause"].trigger()
         elif key in _ARROWS and self.view.hasFocus():
@@ -354,17 +423,24 @@ class MainWindow(QMainWindow):
             return
         if self._timer.isActive():
             self._timer.stop()
-            self._remember()
-            self.view.close_presenter()
+            self.remember()
+            for tile in self.wall.tiles:
+                tile.view.close_presenter()
             self._ended()
         super().closeEvent(event)
+
+    def leave(self) -> None:
+        """Close, and let the run go on with another window."""
+        self._ended = lambda: None
+        self.close()
+        self.deleteLater()
 
     def _quit(self) -> None:
         if self._may_end():
             self.close()
 
     def _may_end(self) -> bool:
-        recording = bool(self.controller.state().recording_to)
+        recording = any(state.recording_to for state in self._states().values())
         return may_end(self, outputs=self.controller.has_outputs, recording=recording)
 
     def createPopupMenu(self) -> QMenu | None:  # noqa: N802

@@ -82,17 +82,15 @@ def hint(state: SessionState, now_ns: int) -> str:
     return texts.WAITING
 
 
-_CLIP: tuple[Deed, str] = ("sample", texts.PLAY_CLIP)
-
-
 def _of_source(source: SourceState, now_ns: int) -> Message | None:
+    clip: tuple[Deed, str] = ("sample", texts.PLAY_CLIP)
     if source.phase == "failed":
-        return Message(source.error, "error", "reopen", texts.OPEN_AGAIN, _CLIP)
+        return Message(source.error, "error", "reopen", texts.OPEN_AGAIN, clip)
     if source.phase in ("reconnecting", "offline"):
         form = texts.LOST if source.phase == "reconnecting" else texts.OFFLINE
         since_ns = source.last_frame_ns or source.since_ns
         text = _since(form, since_ns, now_ns, error=source.error)
-        return Message(text, "error", "reopen", texts.TRY_NOW, _CLIP)
+        return Message(text, "error", "reopen", texts.TRY_NOW, clip)
     if source.phase == "stalled":
         text = _since(texts.SILENT, source.last_frame_ns, now_ns, label=source.label)
         return Message(text, "warning")
@@ -204,19 +202,26 @@ INFO_S, ALERT_S = 6.0, 30.0  # a notice leaves by itself after this
 
 
 class Banners:
-    """Source, engine, the latest notice and the hint of the first run."""
+    """Source, engine, the latest notice and the hint of the first run.
 
-    def __init__(self, over: QWidget, do: Callable[[Deed | None], None]) -> None:
+    ``stretched``: over all of ``over``, as a picture; else they are all that is in it.
+    """
+
+    def __init__(
+        self, over: QWidget, do: Callable[[Deed | None], None], *, stretched: bool = True
+    ) -> None:
         self.source, self.engine = Banner(over, do), Banner(over, do)
         self.notice, self.hint = Banner(over, do), Banner(over, do)
         self._number = 0
         self._until_s = 0.0
         column = QVBoxLayout(over)
-        column.setContentsMargins(14, 14, 14, 14)
+        margin = 14 if stretched else 2
+        column.setContentsMargins(margin, margin, margin, margin)
         column.setSpacing(8)
         for banner in (self.source, self.engine, self.notice):
             column.addWidget(banner)
-        column.addStretch(1)
+        if stretched:
+            column.addStretch(1)
         column.addWidget(self.hint, 0, Qt.AlignmentFlag.AlignBottom)
 
     def show_messages(self, said: Messages) -> None:
@@ -303,6 +308,20 @@ def roomy(width: int, height: int) -> QSize:
     screen = QApplication.primaryScreen()
     size = QSize(width, height)
     return size if screen is None else size.boundedTo(screen.availableSize() - QSize(8, 40))
+
+
+def into_view(window: QWidget) -> None:
+    """Move it, and make it smaller, so that it lies on a screen as a whole where it can."""
+    place = window.frameGeometry()
+    screen = QApplication.screenAt(place.center()) or QApplication.primaryScreen()
+    if screen is not None:
+        room = screen.availableGeometry()
+        window.resize(window.size().boundedTo(room.size()))
+        place = window.frameGeometry()
+        window.move(
+            max(room.left(), min(place.left(), room.right() + 1 - place.width())),
+            max(room.top(), min(place.top(), room.bottom() + 1 - place.height())),
+        )
 
 
 def show_text(parent: QWidget, title: str, text: str) -> None:

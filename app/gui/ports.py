@@ -10,14 +10,21 @@ from PyQt5.QtCore import QByteArray, QSettings, QStandardPaths
 
 from ..core.detections import Result
 from ..core.interfaces import LiveFilters, LiveShapes
-from ..core.stats import PipelineStats
 from ..session.state import Catalogue, Choice, SessionState
 
 SAMPLE = "sample:"  # the bundled clip
 
 
 class RunController(Protocol):
-    """Everything that a control can ask for. Every method returns at once, whatever is stuck."""
+    """A source of a run, and everything that a control can ask for.
+
+    What concerns the engine or the whole run is the same for all sources. Every method returns at
+    once, whatever is stuck.
+    """
+
+    @property
+    def name(self) -> str:
+        """Of the source among several; "" for the only one."""
 
     @property
     def given(self) -> frozenset[str]:
@@ -47,6 +54,12 @@ class RunController(Protocol):
 
     def seek(self, position_ns: int) -> None:
         """Move in a recording."""
+
+    def set_speed(self, speed: float) -> None:
+        """Play a recording so many times as fast."""
+
+    def set_loop(self, loop: bool) -> None:
+        """Whether a recording begins again at its end."""
 
     def choose(self, choice: Choice) -> None:
         """Change model and engine; the running one goes on until the new one is up."""
@@ -82,24 +95,6 @@ class RunController(Protocol):
 
     def refresh(self) -> None:
         """Look again what there is."""
-
-
-class MultiViewController(Protocol):
-    """A run of several sources, as the wall of their pictures sees it; every method is quick."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Of the sources, in order."""
-
-    @property
-    def has_outputs(self) -> bool:
-        """Whether something is written or sent that would end with the window."""
-
-    def take(self, name: str) -> tuple[Result, Sequence[str]] | None:
-        """The newest result of a source and its labels, once."""
-
-    def stats(self) -> Sequence[PipelineStats]:
-        """Of each source, in order."""
 
 
 RECENT = 8

@@ -15,24 +15,36 @@ from PyQt5.QtGui import QDesktopServices
 from ..core.errors import ConfigError
 from ..session.state import Choice, SessionState
 from . import texts
-from .controls import FilterBox
+from .controls import SPEEDS, FilterBox, pictures_of
 from .messages import Banners, Deed
 from .ports import SAMPLE, RunController, Settings
 from .view import ResultView
+from .wall import Wall
 
 
 class RunControls:
-    """Turns the user's requests into calls of the controller; GUI thread only, no call blocks."""
+    """Turns the user's requests into calls of the controllers; GUI thread only, no call blocks.
 
-    def __init__(self, controller: RunController, settings: Settings, view: ResultView) -> None:
-        self._controller, self._settings, self._view = controller, settings, view
+    They are about the selected source, but for what says otherwise.
+    """
+
+    def __init__(self, wall: Wall, settings: Settings) -> None:
+        self._wall, self._settings = wall, settings
         self.hidden: frozenset[str] = frozenset()  # of this model
         self._model_name = ""
         self._new_uri = ""  # remembered once it has opened
         self._new_choice: Choice | None = None
         model, engine = settings.text("model"), settings.text("engine")
-        if (model or engine) and not controller.given & {"model", "engine"}:
-            controller.choose(Choice(model or None, engine or "auto"))
+        if (model or engine) and not self._controller.given & {"model", "engine"}:
+            self._controller.choose(Choice(model or None, engine or "auto"))
+
+    @property
+    def _controller(self) -> RunController:
+        return self._wall.tile.controller
+
+    @property
+    def _view(self) -> ResultView:
+        return self._wall.tile.view
 
     def follow(self, state: SessionState) -> None:
         """Apply a new model's remembered thresholds; remember choices that took effect."""
@@ -64,12 +76,12 @@ class RunControls:
         visible = replace(result, detections=result.detections.without(labels, self.hidden))
         model = self._controller.state().model_name
         name = re.sub(r"[^\w.-]+", "_", model)
-        stem = self._settings.folder("pictures") / f"kestrel_{_stamp()}_{name}"
+        stem = self._settings.folder("pictures") / f"kestrel_{self._stamp()}_{name}"
         self._controller.snapshot(str(stem), (visible, labels), model)
 
     def record(self, on: bool) -> None:
         """Begin or end a recording."""
-        path = self._settings.folder("videos") / f"kestrel_{_stamp()}.mp4"
+        path = self._settings.folder("videos") / f"kestrel_{self._stamp()}.mp4"
         self._controller.record(str(path) if on else "")
 
     def save_to(self, folder: str) -> None:
@@ -84,6 +96,21 @@ class RunControls:
         if ended:
             self.restart()
 
+    def pause_all(self) -> None:
+        """Pause all sources; if they are, let all go on."""
+        controllers = [tile.controller for tile in self._wall.tiles]
+        on = not all(each.state().source.paused for each in controllers)
+        for each in controllers:
+            each.pause(on)
+
+    def change_speed(self, by: int) -> None:
+        """Play a recording faster or slower, by so many of SPEEDS."""
+        source = self._controller.state().source
+        if source.paceable:
+            nearest = min(SPEEDS, key=lambda speed: abs(speed - source.speed))
+            at = SPEEDS.index(nearest) + by
+            self._controller.set_speed(SPEEDS[min(max(at, 0), len(SPEEDS) - 1)])
+
     def step_back(self) -> None:
         """Pause, and show the frame before in a recording."""
         source, shown = self._controller.state().source, self._view.newest
@@ -95,10 +122,13 @@ class RunControls:
             self._controller.seek(max(0, at_ns - round(0.6e9 / (fps or 30))))
 
     def move(self, seconds: float) -> None:
-        """Skip back or forward in a recording."""
+        """Skip back or forward in a recording; among pictures so many of them."""
         source = self._controller.state().source
         if source.seekable:
-            self._controller.seek(max(0, (source.position_ns or 0) + round(seconds * 1e9)))
+            pictures = pictures_of(source)
+            unit_s = 1 / pictures.fps if pictures is not None and pictures.fps else 1.0
+            to_ns = (source.position_ns or 0) + round(seconds * unit_s * 1e9)
+            self._controller.seek(max(0, min(to_ns, source.duration_ns or to_ns)))
 
     def restart(self) -> None:
         """Play a recording from its start; reopen any other source."""
@@ -137,18 +167,19 @@ class RunControls:
 
     def _hide(self, hidden: frozenset[str]) -> None:
         self.hidden = hidden
-        self._view.set_hidden(hidden)
-        self._controller.hide(hidden)
+        for tile in self._wall.tiles:
+            tile.view.set_hidden(hidden)
+            tile.controller.hide(hidden)
 
     def filter(self, box: FilterBox, table: Mapping[str, Any]) -> None:
         """Report by these filters from the next frame on, or say why not."""
         try:
-            self._controller.filters.write(table)
+            self._controller.filters.write(table, self._controller.name)
         except ConfigError as fault:
             box.show_fault(str(fault))
         else:
             box.show_fault("")
-            box.show_table(self._controller.filters.read())
+            box.show_table(self._controller.filters.read(self._controller.name))
 
     def do(self, deed: Deed | None) -> None:
         """Carry out what a banner's button offers."""
@@ -180,6 +211,8 @@ class RunControls:
         if 0.001 <= score <= 1 and 0 <= iou <= 1 and (score, iou) != (state.score, state.iou):
             self._controller.set_thresholds(score, iou)
 
-
-def _stamp() -> str:
-    return datetime.now().strftime("%Y%m%d_%H%M%S_%f")[:-3]
+    def _stamp(self) -> str:
+        """Time and, among several, source; for names of files."""
+        source = re.sub(r"[^\w.-]+", "_", self._controller.name)
+        stamp = datetime.now().strftime("%Y%m%d_%H%M%S_%f")[:-3]
+        return f"{stamp}_{source}" if source else stamp

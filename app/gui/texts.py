@@ -1,6 +1,9 @@
-"""Every English text of the window, in one place."""
+"""Every English text of the window, in one place, and their translation as a whole."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
 
 TITLE = "Kestrel"
 UNAVAILABLE = "unavailable"
@@ -23,6 +26,7 @@ TRY_NOW = "Retry"
 OPEN_AGAIN = "Reopen"
 PLAY_CLIP = "Play sample clip"
 SHOW_IN_FOLDER = "Show in folder"
+CLASS_COUNT, TO_FETCH = "{count} classes", "to be downloaded"
 REFUSED = "Cannot run here: {why}"
 STUCK = (
     "Frames arrive, but there have been no results since {clock} ({seconds} s): the model or an "
@@ -48,6 +52,14 @@ POWER_COVERS = "Power draw of: {covers}; idle power included"
 RECORDING = "● REC"
 PAUSED = "Paused"
 NO_FIGURE = "–"
+PHASES = {  # of a source among several that does not play
+    "opening": "opening",
+    "reconnecting": "connection lost",
+    "offline": "offline",
+    "stalled": "no frames",
+    "failed": "failed",
+    "ended": "ended",
+}
 
 # menus and actions: text, shortcuts, tooltip
 ACTIONS: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -63,15 +75,22 @@ ACTIONS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "folder": ("Save &location…", (), "Choose the folder for snapshots and recordings"),
     "quit": ("&Quit", ("Q", "Ctrl+Q"), "Close the window and stop"),
     "pause": ("&Pause", ("P",), "Pause or resume (Space while the video has the focus)"),
+    "pause_all": ("Pause &all", ("Shift+P",), "Pause or resume all sources"),
+    "slower": ("Slo&wer", ("[",), "Play a recording more slowly, down to a quarter of its speed"),
+    "faster": ("Fas&ter", ("]",), "Play a recording faster, up to four times its speed"),
+    "loop": ("&Loop", ("Shift+L",), "Begin a recording again at its end"),
     "step": ("&Step one frame", (".",), "Pause, and show the next frame"),
     "step_back": ("Step back", (",",), "Pause, and show the frame before (recordings)"),
-    "back": ("5 s &back", ("Shift+Left",), "Skip back in a recording"),
-    "forward": ("5 s &forward", ("Shift+Right",), "Skip forward in a recording"),
+    "back": ("5 s &back", ("Shift+Left",), "Skip back in a recording, or by five pictures"),
+    "forward": ("5 s &forward", ("Shift+Right",), "Skip forward, or by five pictures"),
     "restart": ("&Restart", ("Home",), "Play a recording from the start; reconnect a camera"),
     "fit": ("&Fit to window", ("F", "Ctrl+0"), "Show the whole frame (double-click for 100 %)"),
     "one_to_one": ("&Actual size", ("1", "Ctrl+1"), "100 %: one screen pixel per frame pixel"),
     "zoom_in": ("Zoom &in", ("+", "=", "Ctrl++"), "Zoom in (mouse wheel)"),
     "zoom_out": ("Zoom &out", ("-", "Ctrl+-"), "Zoom out (mouse wheel)"),
+    "grid": ("&All sources", ("G",), "Show all sources, or the selected one alone (double-click)"),
+    "next": ("Ne&xt source", ("Ctrl+PgDown",), "Select the next source"),
+    "previous": ("Pre&vious source", ("Ctrl+PgUp",), "Select the source before"),
     "full_screen": ("Full &screen", ("F11",), "Enter or leave full screen (Esc)"),
     "boxes": ("&Boxes", ("B",), "Show bounding boxes"),
     "labels": ("&Labels", ("L",), "Show class names"),
@@ -86,18 +105,22 @@ ACTIONS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "about": ("&About Kestrel", (), "Version and licence"),
 }
 MENU_FILE, MENU_VIEW, MENU_PLAY, MENU_HELP = "&File", "&View", "&Playback", "&Help"
-MENU_THEME = "The&me"
+MENU_SOURCES = "&Sources"
+MENU_THEME, MENU_LANGUAGE = "The&me", "Lan&guage"
+SYSTEM_LANGUAGE = "&System default"
 THEMES = {"system": "&System default", "dark": "&Dark", "light": "&Light"}
 KEYS_TITLE = "Keyboard shortcuts"
 KEYS_VIEW = (
-    ("Space", "Pause, resume, play again at the end (while the video has the focus)"),
-    ("Arrows", "Pan a zoomed frame; otherwise skip 1 s in a recording"),
+    ("Space", "Pause, resume, play again at the end; among pictures a slideshow"),
+    ("Arrows", "Pan a zoomed frame; otherwise skip 1 s in a recording, or to the next picture"),
+    ("Alt+1 … Alt+9", "Show one of several sources alone"),
     ("Tab", "Move between controls"),
     ("Esc", "Leave full screen, dismiss a message; it never ends the run"),
 )
 ABOUT = (
     "<b>Kestrel {version}</b><br>Real-time object detection for edge devices.<br>"
-    "Apache-2.0. Nothing leaves this machine unless you ask for it."
+    "Apache-2.0. Nothing leaves this machine unless you ask for it.<br>"
+    "German, Spanish and Chinese are machine translations."
 )
 END_OUTPUTS = "Outputs of this run are being written or sent. Stop them and close the window?"
 END_RECORDING = "A recording is running. Finish it and close the window?"
@@ -187,18 +210,24 @@ SAVE_ZONES_TITLE = "File for zones and lines"
 TIMELINE_NAME = "Position in the recording"
 TIMELINE_TIP = "Drag to seek"
 TIMELINE_FIXED = "This source does not support seeking"
+SPEED_TIP = "Playback speed"
+LOOP, LOOP_TIP = "Loop", "Begin again at the end"
 
 # statistics dock
 NO_PYQTGRAPH = "The plots need pyqtgraph: pip install 'pyqtgraph>=0.13.7,<0.15'"
 IN_PICTURE = "Current frame"
 TABLE_HEAD = ("Class", "Count", "Best")
 OBJECTS_HEAD = ("Object", "In view", "Zones")
-PLOT_STAGES = "Stage times (ms)"
-PLOT_AGE = "Frame age (ms)"
-PLOT_FPS = "Frame rate and drops (1/s)"
-PLOT_LOAD = "Load (%)"
-PLOT_MEMORY = "Memory (MB)"
-PLOT_HEAT = "Temperature and power"
+PLOTS = {
+    "stages": "Stage times (ms)",
+    "age": "Frame age (ms)",
+    "fps": "Frame rate and drops (1/s)",
+    "load": "Load (%)",
+    "memory": "Memory (MB)",
+    "heat": "Temperature and power",
+}
+SPANS = ("Last minute", "Whole run")
+SPAN_TIP = "Time that the plots show"
 SERIES = {
     "preprocess": "pre",
     "postprocess": "post",
@@ -214,3 +243,39 @@ SERIES = {
     "temperature": "°C",
     "power": "W",
 }
+
+
+# --- translation ----------------------------------------------------------------------------------
+
+_ENGLISH = {name: value for name, value in globals().items() if name.isupper() and name[0] != "_"}
+_AS_THEY_ARE = {TITLE, *(key for _, keys, _ in ACTIONS.values() for key in keys)}
+
+
+def _is_said(text: str) -> bool:
+    """Whether it is a text for people, and neither a name, a key nor a mere sign."""
+    return text not in _AS_THEY_ARE and any(map(str.isalpha, text))
+
+
+def _told(value: Any, tr: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return tr(value) if _is_said(value) else value
+    if isinstance(value, dict):
+        return {key: _told(each, tr) for key, each in value.items()}
+    return tuple(_told(each, tr) for each in value)
+
+
+def english() -> Iterator[str]:
+    """Every text that a catalogue translates, in the order of this file."""
+    found: dict[str, None] = {}
+
+    def note(text: str) -> str:
+        found[text] = None
+        return text
+
+    _told(_ENGLISH, note)
+    yield from found
+
+
+def translate(tr: Callable[[str], str]) -> None:
+    """Replace all texts of this module by their translations; windows that are open keep theirs."""
+    globals().update(_told(_ENGLISH, tr))

@@ -12,6 +12,7 @@ from PyQt5.QtGui import (
     QKeySequence,
     QPainter,
     QPalette,
+    QResizeEvent,
     QStandardItemModel,
 )
 from PyQt5.QtWidgets import (
@@ -38,6 +39,7 @@ from .ports import SAMPLE, RunController, Settings
 
 PATTERN = "pattern:?size=1280x720&fps=30&boxes=4"
 _LONGEST = 34
+ROOMY_PX = 1100  # of the toolbar, for titles of the pickers
 PAD, WIDEST = 6, 600  # of the lists of models and engines, logical pixels
 
 
@@ -145,6 +147,7 @@ class ToolBar(QToolBar):
         self.setObjectName("tools")
         self.setMovable(False)
         self.setIconSize(QSize(20, 20))
+        self._titles: list[QAction | None] = []
         self.source = SourceButton(controller, settings, actions)
         self.model = _Picker(texts.MODEL, texts.MODEL_TIP, 150)
         self.engine = _Picker(texts.ENGINE, texts.ENGINE_TIP, 90)
@@ -155,7 +158,7 @@ class ToolBar(QToolBar):
         ):
             title = QLabel(label)
             title.setBuddy(picker)
-            self.addWidget(title)
+            self._titles.append(self.addWidget(title))
             self.addWidget(picker)
         # a label's own key only moves the focus to the button
         key = QShortcut(QKeySequence("Alt+S"), parent)
@@ -174,6 +177,13 @@ class ToolBar(QToolBar):
                     button.setAccessibleName(actions[name].iconText())
         for picker in (self.model, self.engine):
             picker.activated.connect(self._chosen)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Leave out what the pickers are called where there is no room for all tools."""
+        super().resizeEvent(event)
+        for title in self._titles:
+            if title is not None:
+                title.setVisible(self.width() >= ROOMY_PX)
 
     def restyle(self, ink: QColor) -> None:
         """Follow the theme; the style's own extension arrow is black on black."""
@@ -270,7 +280,7 @@ class _Picker(QComboBox):
             model = self.model()
             for row, offer in enumerate(offers):
                 self.addItem(offer.title, offer.value)
-                told = texts.REFUSED.format(why=offer.refused) if offer.refused else offer.detail
+                told = _told(offer)
                 self.setItemData(row, told, DETAIL)
                 self.setItemData(row, told, Qt.ItemDataRole.ToolTipRole)
                 item = model.item(row) if isinstance(model, QStandardItemModel) else None
@@ -281,3 +291,12 @@ class _Picker(QComboBox):
         row = self.findData(value)
         if row >= 0 and row != self.currentIndex():
             self.setCurrentIndex(row)
+
+
+def _told(offer: Offer) -> str:
+    """What is to be known before it is chosen."""
+    if offer.refused:
+        return texts.REFUSED.format(why=offer.refused)
+    classes = [texts.CLASS_COUNT.format(count=offer.classes)] if offer.classes else []
+    parts = [*classes, offer.detail, texts.TO_FETCH if offer.to_fetch else ""]
+    return " · ".join(part for part in parts if part)

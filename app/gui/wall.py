@@ -1,171 +1,148 @@
-"""The window of several sources at once: a tile for each, in a grid."""
+"""The pictures of all sources: one alone fills the window, several stand in a grid."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
-from time import monotonic
-from typing import Any
+from time import monotonic_ns
 
-from PyQt5.QtCore import QEvent, QObject, Qt, QTimer, pyqtSignal
-from PyQt5.QtGui import QCloseEvent, QKeyEvent, QKeySequence, QPalette
-from PyQt5.QtWidgets import QApplication, QGridLayout, QMainWindow, QShortcut, QVBoxLayout, QWidget
+from PyQt5.QtCore import QEvent, QObject, pyqtSignal
+from PyQt5.QtGui import QPainter, QPaintEvent, QPalette
+from PyQt5.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
-from ..core.states import WORKING
-from ..core.stats import PipelineStats
+from ..session.state import SessionState
 from . import texts
-from .instruments import Hud, speed_figures
-from .messages import may_end, roomy
-from .ports import MultiViewController
-from .theme import Theme
+from .instruments import Hud, badges_of, speed_figures
+from .messages import Messages, hint, messages
+from .ports import RunController
 from .view import BACKDROP, ResultView
 
-TICK_MS = 33
-SLOW_S = 0.25  # figures: slow enough to be read
-_TOGGLES = {"B": "boxes", "L": "labels", "K": "keypoints"}
+EDGE_PX = 2  # around the picture of the selected source
 
 
 class Tile(QWidget):
-    """One source: its newest result, and a line of figures under it."""
+    """One source: its picture and, where it has a name among others, a line of figures under it."""
 
-    chosen = pyqtSignal()
+    chosen = pyqtSignal()  # it was clicked, or has got the focus
+    opened = pyqtSignal()  # it was clicked twice
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, controller: RunController) -> None:
         super().__init__()
-        self.name = name
-        self.view, self.line = ResultView(texts.OPENING.format(label=name)), Hud()
-        self.view.setMinimumSize(96, 54)
-        self.view.setAccessibleName(f"{texts.VIEW_NAME}: {name}")
-        self.view.installEventFilter(self)
+        self.controller, self.name = controller, controller.name
+        self._result_ns = 0  # when the newest result came; 0 before the first
+        self._selected = False
+        self.view, self.line = ResultView(texts.WAITING), Hud()
+        self.view.setAccessibleName(
+            f"{texts.VIEW_NAME}: {self.name}" if self.name else texts.VIEW_NAME
+        )
         column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
         column.addWidget(self.view, 1)
-        column.addWidget(self.line)
+        edge_px = EDGE_PX if self.name else 0
+        column.setContentsMargins(edge_px, edge_px, edge_px, edge_px)
+        if self.name:
+            self.view.setMinimumSize(96, 54)
+            self.view.installEventFilter(self)
+            column.addWidget(self.line)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
-        """Take a double click as the choice of this tile, before the view zooms on it."""
-        if event is not None and event.type() == QEvent.Type.MouseButtonDblClick:
+        """Tell of clicks. A double one goes to this tile, before the view zooms on it."""
+        kind = None if event is None else event.type()
+        if kind in (QEvent.Type.MouseButtonPress, QEvent.Type.FocusIn):
             self.chosen.emit()
+        elif kind == QEvent.Type.MouseButtonDblClick:
+            self.opened.emit()
             return True
         return super().eventFilter(watched, event)
 
-    def show_stats(self, stats: PipelineStats) -> None:
-        """Show the figures, and dim the frame of a source that is not live."""
-        works = stats.state in WORKING
-        self.view.set_dimmed(not works)
-        hint = f"{self.name}: {stats.status.text}"
-        self.view.set_hint(hint)
-        named = [("", self.name)] if works else []
-        figures = speed_figures(stats.fps, stats.age_ms[:2], stats.dropped)
-        self.line.set_figures([*named, *figures], [] if works else [hint])
+    def select(self, on: bool) -> None:
+        """Draw an edge around it, or none."""
+        self._selected = on
+        self.update()
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Paint the edge."""
+        painter = QPainter(self)
+        highlight = self.palette().color(QPalette.ColorRole.Highlight)
+        painter.fillRect(self.rect(), highlight if self._selected else BACKDROP)
+        painter.end()
+
+    def take(self) -> bool:
+        """Show the newest result; False if there is none since the last time."""
+        shown = self.controller.take()
+        if shown is None:
+            return False
+        self._result_ns = monotonic_ns()
+        self.view.set_result(*shown)
+        return True
+
+    def show_state(self, state: SessionState) -> Messages:
+        """Show how the source is; returns what is to be told at length."""
+        now_ns = monotonic_ns()
+        said = messages(state, now_ns=now_ns, result_ns=self._result_ns)
+        self.view.set_dimmed(said.dimmed)
+        words = hint(state, now_ns)
+        if self.name:
+            now, source = state.figures, state.source
+            phase = texts.PHASES.get(source.phase, "")
+            title = f"{self.name}: {phase}" if phase else self.name
+            alarm = said.dimmed and bool(phase)
+            figures = speed_figures(now.fps, (now.age_p50_ms, now.age_p95_ms), now.dropped)
+            named = [] if alarm else [("", title)]
+            self.line.set_figures([*named, *figures], [title] * alarm + badges_of(state))
+            words = f"{self.name}\n{words or source.error or state.failure}"
+        self.view.set_hint(words)
+        return said
 
 
-class Wall(QMainWindow):
-    """All sources in a grid; one of them alone after a double click or its digit.
+class Wall(QWidget):
+    """A tile for each source, one of which is selected; ``alone``: only that one is shown."""
 
-    Like the other window it only pulls: the newest result of each source, on its own clock.
-    ``ended`` is called once, when it has closed.
-    """
+    selected = pyqtSignal()
 
-    def __init__(self, controller: MultiViewController, ended: Callable[[], None]) -> None:
+    def __init__(self, controllers: Sequence[RunController]) -> None:
         super().__init__()
-        self._controller, self._ended = controller, ended
-        self._alone: Tile | None = None
-        self._next_slow_s = 0.0
-        self.setWindowTitle(f"{', '.join(controller.names)} — {texts.TITLE}")
-        centre = QWidget()
-        ground = QPalette()
-        ground.setColor(QPalette.ColorRole.Window, BACKDROP)
-        centre.setPalette(ground)
-        centre.setAutoFillBackground(True)
-        self._grid = QGridLayout(centre)
-        self._grid.setContentsMargins(2, 2, 2, 2)
-        self._grid.setSpacing(2)
-        self.setCentralWidget(centre)
-        self.tiles = [Tile(name) for name in controller.names]
+        self.tiles = [Tile(controller) for controller in controllers]
+        self.alone = False
+        self._at = 0
         columns = math.ceil(math.sqrt(len(self.tiles)))
+        self.grid = QGridLayout(self)
+        self.grid.setContentsMargins(0, 0, 0, 0)
+        self.grid.setSpacing(0)
         for number, tile in enumerate(self.tiles):
-            self._grid.addWidget(tile, number // columns, number % columns)
-            tile.chosen.connect(partial(self.show_alone, tile))
-        self._add_keys()
-        app = QApplication.instance()
-        assert isinstance(app, QApplication)
-        self.theme = Theme(app, lambda: None)
-        self.resize(roomy(1200, 760))
-        self._timer = QTimer(self)
-        self._timer.timeout.connect(self.tick)
-        self._timer.start(TICK_MS)
+            self.grid.addWidget(tile, number // columns, number % columns)
+            tile.chosen.connect(partial(self.select, number))
+            tile.opened.connect(lambda: self.show_alone(not self.alone))
+        self.tile.select(self.several)
 
-    def _add_keys(self) -> None:
-        keys: dict[str, Callable[[], Any]] = {
-            **{"Q": self._quit, "Ctrl+Q": self._quit, "F11": self._full_screen, "0": self.show_all},
-            **{key: partial(self._toggle, option) for key, option in _TOGGLES.items()},
-            **{str(n): partial(self.show_alone, t) for n, t in enumerate(self.tiles[:9], 1)},
-        }
-        for key, do in keys.items():
-            QShortcut(QKeySequence(key), self).activated.connect(do)
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one source."""
+        return len(self.tiles) > 1
 
-    def show_alone(self, tile: Tile) -> None:
-        """Show only this tile; all tiles if it is alone already."""
-        if self._alone is tile:
-            self.show_all()
+    @property
+    def tile(self) -> Tile:
+        """The selected one."""
+        return self.tiles[self._at]
+
+    def select(self, number: int) -> None:
+        """Let all controls work on this source."""
+        if number == self._at:
             return
-        self._alone = tile
-        for each in self.tiles:
-            each.setVisible(each is tile)
+        self.tile.select(False)
+        self._at = number
+        self.tile.select(True)
+        self.show_alone(self.alone)
+        self.tile.view.setFocus()
+        self.selected.emit()
 
-    def show_all(self) -> None:
-        """Show all tiles in the grid."""
-        self._alone = None
-        for each in self.tiles:
-            each.setVisible(True)
+    def turn(self, by: int) -> None:
+        """Select the source so many places on."""
+        self.select((self._at + by) % len(self.tiles))
 
-    def tick(self) -> None:
-        """Show new results at once, figures every SLOW_S."""
+    def show_alone(self, on: bool) -> None:
+        """Show the selected source alone, or all of them."""
+        self.alone = on
         for tile in self.tiles:
-            shown = self._controller.take(tile.name)
-            if shown is not None:
-                tile.view.set_result(*shown)
-        now_s = monotonic()
-        if now_s >= self._next_slow_s:
-            self._next_slow_s = now_s + SLOW_S
-            for tile, stats in zip(self.tiles, self._controller.stats(), strict=True):
-                tile.show_stats(stats)
-
-    def _toggle(self, option: str) -> None:
-        on = not getattr(self.tiles[0].view.options, option)
-        for tile in self.tiles:
-            tile.view.set_drawn(option, on)
-
-    def _quit(self) -> None:
-        if self._may_end():
-            self.close()
-
-    def _may_end(self) -> bool:
-        return may_end(self, outputs=self._controller.has_outputs, recording=False)
-
-    def _full_screen(self) -> None:
-        self.showNormal() if self.isFullScreen() else self.showFullScreen()
-
-    def keyPressEvent(self, event: QKeyEvent | None) -> None:  # noqa: N802 - Qt's name
-        """Escape leaves full screen, then a single tile."""
-        if event is None or event.key() != Qt.Key.Key_Escape:
-            super().keyPressEvent(event)
-        elif self.isFullScreen():
-            self.showNormal()
-        else:
-            self.show_all()
-
-    def closeEvent(self, event: QCloseEvent | None) -> None:  # noqa: N802
-        """End the run with the window; ask first where the user's click ends outputs."""
-        if event is not None and event.spontaneous() and not self._may_end():
-            event.ignore()
-            return
-        if self._timer.isActive():
-            self._timer.stop()
-            for tile in self.tiles:
-                tile.view.close_presenter()
-            self._ended()
-        super().closeEvent(event)
+            tile.setVisible(tile is self.tile or not on)

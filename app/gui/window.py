@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -19,9 +19,8 @@ from ..core.errors import ConfigError
 from ..ops.display import find_display
 
 if TYPE_CHECKING:
-    from PyQt5.QtWidgets import QMainWindow
-
-    from .ports import MultiViewController, RunController
+    from .main_window import MainWindow
+    from .ports import RunController
 
 log = logging.getLogger(__name__)
 
@@ -29,55 +28,23 @@ TICK_MS = 16
 
 
 def run_window(
-    controller: RunController,
+    controllers: Sequence[RunController],
     *,
     interrupted: Callable[[], bool] = lambda: False,
     settings_file: Path | None = None,
     on_display_lost: Callable[[str], None] = lambda text: None,
+    language: str = "system",
+    opened: Callable[[MainWindow], None] = lambda window: None,
 ) -> None:
     """Show the window until the user closes it or the run has ended; main thread only.
 
+    ``controllers``: of each source of the run. ``language``: one of ``languages.LANGUAGES``, or
+    "system": what the user has chosen before, else his desktop's.
     ``interrupted`` is asked at every tick and closes the window too, as does Ctrl-C where nobody
     else handles it. An exception in here or in a slot is raised again once the window is gone.
-    ``settings_file`` takes the place of the user's own. ``on_display_lost``: see heard_qt. Raises
-    ConfigError where no window can be opened.
+    ``settings_file`` takes the place of the user's own. ``on_display_lost``: see heard_qt.
+    ``opened`` gets each window when it is shown. Raises ConfigError where no window can be opened.
     """
-
-    def make(ended: Callable[[], None]) -> QMainWindow:
-        from .main_window import MainWindow
-        from .ports import Settings
-
-        with contextlib.suppress(ImportError):
-            # Half a second that nobody notices while the engine is being built, and that would
-            # otherwise hold the window up when the plots are opened.
-            import pyqtgraph  # noqa: F401
-        return MainWindow(controller, Settings(settings_file), ended)
-
-    run_in_window(make, interrupted, on_display_lost)
-
-
-def run_wall(
-    controller: MultiViewController,
-    *,
-    interrupted: Callable[[], bool] = lambda: False,
-    on_display_lost: Callable[[str], None] = lambda text: None,
-) -> None:
-    """As ``run_window``, with a picture for each of several sources."""
-
-    def make(ended: Callable[[], None]) -> QMainWindow:
-        from .wall import Wall
-
-        return Wall(controller, ended)
-
-    run_in_window(make, interrupted, on_display_lost)
-
-
-def run_in_window(
-    make: Callable[[Callable[[], None]], QMainWindow],
-    interrupted: Callable[[], bool],
-    on_display_lost: Callable[[str], None],
-) -> None:
-    """See ``run_window``; ``make`` makes the window, which calls what it is given at its end."""
     prepare_qt()
     from PyQt5.QtCore import Qt, QTimer
     from PyQt5.QtWidgets import QApplication
@@ -115,24 +82,56 @@ def run_in_window(
         if default and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, on_interrupt)
         before, sys.excepthook = sys.excepthook, on_exception
-        window = make(QApplication.quit)
-        watch = QTimer(window)
+        with contextlib.suppress(ImportError):
+            # Half a second that nobody notices while the engine is being built, and that would
+            # otherwise hold the window up when the plots are opened.
+            import pyqtgraph  # noqa: F401
+        from .languages import speak
+        from .main_window import MainWindow
+        from .ports import Settings
+
+        settings, windows = Settings(settings_file), list[MainWindow]()
+
+        def open_window(wanted: str) -> None:
+            """A new one in this language, in the place of one that speaks another."""
+            for window in windows:
+                window.remember()
+            speak(wanted)
+            window = MainWindow(controllers, settings, QApplication.quit, speak_anew)
+            window.show()
+            window.activateWindow()
+            opened(window)
+            while windows:
+                windows.pop().leave()
+            windows.append(window)
+
+        def speak_anew(wanted: str) -> None:
+            # once the menu in which it was chosen has closed
+            QTimer.singleShot(0, lambda: open_window(wanted))
+
+        def close_windows() -> None:
+            """No name of a window outlives this: it goes before the application."""
+            while windows:
+                window = windows.pop()
+                window.close()  # its clock stops with it
+                window.deleteLater()
+
+        watch = QTimer(app)
         watch.timeout.connect(look)
         watch.start(TICK_MS)
         try:
-            window.show()
-            window.activateWindow()
+            chosen = settings.text("language", "system")
+            open_window(chosen if language == "system" else language)
             if not faults:
                 QApplication.exec_()
         finally:
             watch.stop()
-            window.close()  # its clock stops with it
+            close_windows()
             sys.excepthook = before
             if signal.getsignal(signal.SIGINT) is on_interrupt:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
-            window.deleteLater()
             QApplication.processEvents()
-            del window, watch  # before the application, which may go with this function
+            del watch  # before the application, which may go with this function
         for fault in faults:
             raise fault
 

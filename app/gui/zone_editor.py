@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from PyQt5.QtCore import QEvent, QObject, QPoint, QSignalBlocker, QSize, Qt, pyqtSignal
 from PyQt5.QtGui import QColor, QIcon, QKeyEvent, QMouseEvent, QPainter, QPixmap
@@ -106,6 +107,13 @@ class ZoneEditor(QWidget):
 
     # -- open and closed ---------------------------------------------------------------------------
 
+    def move_to(self, controller: RunController, view: ResultView) -> None:
+        """Go on with another source."""
+        wanted = self._wanted
+        self.set_open(False)
+        self._controller, self._view = controller, view
+        self.set_open(wanted)
+
     def set_open(self, on: bool) -> None:
         """Begin with what the run has, once there is a picture, or leave it as it is now."""
         self._wanted, self.edit, self._pointer = on, None, None
@@ -121,10 +129,13 @@ class ZoneEditor(QWidget):
         """Whether there is a picture to draw on; cheap."""
         newest = self._view.newest
         if self._wanted and self.edit is None and newest is not None:
-            self.edit = ZoneEdit(self._controller.shapes.read(), newest[0].frame.wh_px)
+            self.edit = ZoneEdit(self._tables(), newest[0].frame.wh_px)
             self._view.layer = self._paint
             self._view.installEventFilter(self)
             self._show()
+
+    def _tables(self) -> dict[str, list[dict[str, Any]]]:
+        return self._controller.shapes.read(self._controller.name)
 
     def escape(self) -> bool:
         """Give up what is being drawn, else close the panel; False if it is closed."""
@@ -333,7 +344,7 @@ class ZoneEditor(QWidget):
         """Let it take effect."""
         assert self.edit is not None
         try:
-            self._controller.shapes.write(self.edit.tables())
+            self._controller.shapes.write(self.edit.tables(), self._controller.name)
         except ConfigError as error:
             self.failed.setText(str(error))
         else:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from time import perf_counter_ns
 from types import TracebackType
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from ..core.interfaces import Answer, Backend, BackendFactory, EngineKind, Slot,
 from ..models.manifest import ModelSpec
 
 Tile = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels of the frame
+Parts = Sequence[tuple[Tile, Detections]]
 MOST = 8  # parts along a side
 AUTO_MOST = 4  # the same where the frame's size decides
 SHRUNK = 2.0  # "auto": a part is shrunk to no less than half its size
@@ -57,6 +59,18 @@ class SliceGrid:
     def pieces(self) -> int:
         """Parts at most, and the whole frame."""
         return (self.columns or AUTO_MOST) * (self.rows or AUTO_MOST) + 1
+
+    @property
+    def text(self) -> str:
+        """For the log."""
+        return f"slices {self.columns}x{self.rows}" if self.columns else "slices auto"
+
+    def plan(self, frame: Frame, input_wh: tuple[int, int]) -> tuple[bool, list[Tile]]:
+        """The whole frame, and its parts."""
+        return True, self.tiles(frame.wh_px, input_wh)
+
+    def found(self, frame: Frame, found: Detections, parts: Parts, *, whole: bool) -> None:
+        """Nothing is learned from it."""
 
     def tiles(self, wh_px: tuple[int, int], input_wh: tuple[int, int]) -> list[Tile]:
         """The parts of a frame for a network's input; none where one would be the whole frame.
@@ -125,6 +139,20 @@ def merged_pieces(parts: Sequence[Detections], iou: float) -> Detections:
     return found if kept.all() else found[kept]
 
 
+class Plan(Protocol):
+    """Which parts of frames are looked at; the pipeline thread's alone."""
+
+    @property
+    def text(self) -> str:
+        """For the log."""
+
+    def plan(self, frame: Frame, input_wh: tuple[int, int]) -> tuple[bool, list[Tile]]:
+        """Whether the whole frame, and which parts; at least one of them."""
+
+    def found(self, frame: Frame, found: Detections, parts: Parts, *, whole: bool) -> None:
+        """What came of it, and of the parts in their own pixels."""
+
+
 class SlicedBackend:
     """A ``Backend`` whose slots do a frame's pieces; a context manager for the pipeline thread.
 
@@ -134,7 +162,7 @@ class SlicedBackend:
     def __init__(
         self,
         inner: BackendFactory,
-        grid: SliceGrid,
+        grid: Plan,
         spec: ModelSpec,
         *,
         wake: Callable[[], None],
@@ -178,9 +206,7 @@ class SlicedBackend:
     @property
     def description(self) -> str:
         """See interfaces.Backend."""
-        grid = self._grid
-        parts = f"{grid.columns}x{grid.rows}" if grid.columns else "auto"
-        return f"{self._backend.description}, slices {parts}"
+        return f"{self._backend.description}, {self._grid.text}"
 
     @property
     def remarks(self) -> Sequence[str]:
@@ -193,21 +219,23 @@ class SlicedSlot:
 
     capacity = 1
 
-    def __init__(self, inner: Slot, grid: SliceGrid, spec: ModelSpec) -> None:
+    def __init__(self, inner: Slot, grid: Plan, spec: ModelSpec) -> None:
         self._inner, self._grid, self._spec = inner, grid, spec
         self.iou = 0.5
         self._waiting: list[Frame] = []
         self._answers: list[Answer] = []
         self._tiles: list[Tile] = []
-        self._wh_px = (0, 0)
+        self._frame: Frame | None = None
+        self._whole = True
 
     def enqueue(self, frames: Sequence[Frame]) -> None:
         """See interfaces.Slot. The known picture of the self-test (index -1) is not sliced."""
         (frame,) = frames
-        self._wh_px = frame.wh_px
-        known = frame.index < 0
-        self._tiles = [] if known else self._grid.tiles(frame.wh_px, self._spec.input.size_wh)
-        self._waiting = [frame, *(cropped(frame, *tile) for tile in self._tiles)]
+        self._frame, self._whole, self._tiles = frame, True, []
+        if frame.index >= 0:
+            self._whole, self._tiles = self._grid.plan(frame, self._spec.input.size_wh)
+        parts = [cropped(frame, *tile) for tile in self._tiles]
+        self._waiting = [frame, *parts] if self._whole else parts
         self._next()
 
     def _next(self) -> None:
@@ -235,19 +263,27 @@ class SlicedSlot:
                 self._next()
         finally:
             answers, self._answers, self._waiting = self._answers, [], []
-        found, stages = answers[0][0], dict(answers[0][1])
+        frame, self._frame = self._frame, None
+        assert frame is not None, "nothing was enqueued"
+        stages = dict(answers[0][1])
+        of_parts = answers[1:] if self._whole else answers
+        found = answers[0][0] if self._whole else Detections.empty()
         if not self._tiles:
+            if frame.index >= 0:
+                self._grid.found(frame, found, (), whole=True)
             return [(found, stages)]
         for _, times in answers[1:]:
             for name, spent_ns in times.items():
                 stages[name] = stages.get(name, 0) + spent_ns
         start_ns = perf_counter_ns()
         parts = [found]
-        for tile, (part, _) in zip(self._tiles, answers[1:], strict=True):
+        for tile, (part, _) in zip(self._tiles, of_parts, strict=True):
             if len(part):
-                whole = whole_in(part, tile, self._wh_px, self._margin(tile))
+                whole = whole_in(part, tile, frame.wh_px, self._margin(tile))
                 parts.append(moved(part[whole], tile[0], tile[1]))
         found = merged_pieces(parts, self.iou)
+        seen = [(tile, part) for tile, (part, _) in zip(self._tiles, of_parts, strict=True)]
+        self._grid.found(frame, found, seen, whole=self._whole)
         stages["postprocess"] = stages.get("postprocess", 0) + perf_counter_ns() - start_ns
         return [(found, stages)]
 

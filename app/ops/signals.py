@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
@@ -19,22 +20,28 @@ from typing import Any
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+ONE_STOP_S = 0.5  # `timeout` and some supervisors signal the process and then its whole group
+
+
 class Heard:
     """What has been asked for by signals so far; the second stop ends the process at once.
 
-    A SIGHUP does not: of a terminal that has gone both the kernel and the shell tell.
+    A SIGHUP does not: of a terminal that has gone both the kernel and the shell tell. Nor does one
+    that comes within ``ONE_STOP_S`` of the first: it is the same stop.
     """
 
     def __init__(self, *, interrupts: bool = False) -> None:
         self.stop = self.hang_up = False
         self._interrupts = interrupts
+        self._since = 0.0
 
     def on_stop(self, number: int, frame: FrameType | None) -> None:
-        if self.stop and number == signal.SIGHUP:
+        now = time.monotonic()
+        if self.stop and (number == signal.SIGHUP or now - self._since < ONE_STOP_S):
             return
         if self.stop:
             os._exit(128 + number)
-        self.stop = True
+        self.stop, self._since = True, now
         if self._interrupts:
             raise KeyboardInterrupt
 

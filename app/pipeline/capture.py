@@ -15,17 +15,18 @@ from time import monotonic, monotonic_ns
 
 from ..core.credentials import mask_text
 from ..core.errors import SourceEnded, SourceError
-from ..core.filters import DetectionFilter
+from ..core.filters import BaseThresholds, DetectionFilter
 from ..core.frame import Frame, SourceInfo, describe
 from ..core.interfaces import Analyser, FrameSource, Sink, TellsItsState
 from ..core.states import WORKING, SourceStatus
 from ..core.stats import Meter
 from .handoff import Handoff, Note, Policy, SingleWaiterCondition, note_nothing
 from .privacy import Privacy
-from .sink_group import OnFault, SinkGroup
+from .sink_group import Lease, OnFault, SinkGroup
 
 log = logging.getLogger(__name__)
 
+OnFail = Callable[[BaseException], None]
 
 READ_S = 0.1  # how soon a stop or a command is noticed while nothing comes
 SLEPT_S = 2.0  # no look at the clock for so long: the process was stopped, not the source
@@ -38,7 +39,7 @@ class StreamSpec:
 
     ``source`` None: it is swapped in while the run goes on. ``analyser``: follows its objects.
     ``privacy``: what nobody is to see of it.
-    ``filter``: which detections it and the sinks get.
+    ``filter``: which detections it and the sinks get. ``lease``: see SinkGroup.
     """
 
     source: FrameSource | None
@@ -48,6 +49,7 @@ class StreamSpec:
     analyser: Analyser | None = None
     privacy: Privacy | None = None
     filter: DetectionFilter | None = None
+    lease: Lease | None = None
 
 
 class SourceWorker(threading.Thread):
@@ -154,7 +156,10 @@ class SourceStream:
             filter=spec.filter,
             status=lambda: self.status,
             privacy=spec.privacy,
+            lease=spec.lease,
+            on_fenced=lambda: meter.dropped("fenced"),
         )
+        self.leaves = threading.Event()  # it is taken out of the run
         self._privacy = spec.privacy
         self.error: BaseException | None = None
         self.handoff = Handoff(policy, on_drop=meter.dropped, note=spec.note, gate=gate)
@@ -246,10 +251,9 @@ class SourceStream:
                 frame = replace(frame, index=frame.index + self._offset, lane=self.number)
             if self._privacy is not None:
                 frame = self._privacy.hide_areas(frame)
-            self.meter.captured(read_ns)
             missing = 0 if self._next_index is None else frame.index - self._next_index
-            if (still := min(missing, frame.still)) > 0:
-                self.meter.skipped(still, "still")
+            still = max(0, min(missing, frame.still))
+            self.meter.captured(read_ns, still)
             if missing > still:
                 self.meter.skipped(missing - still)
             self._next_index = frame.index + 1
@@ -298,28 +302,75 @@ class SourceGroup:
         meter: Meter,
         stall_s: float,
         on_fault: OnFault | None = None,
+        grows: bool = False,
     ) -> None:
-        self._stall_s = stall_s
+        self._stall_s, self._total, self._on_fault = stall_s, meter, on_fault
         self.error: BaseException | None = None
         self._gate, self._opened = SingleWaiterCondition(), threading.Event()
         self.wake = self._gate.wake  # a slot has become ready, or a stop was asked for; any thread
-        alone = len(specs) == 1
-        self.streams = [
-            SourceStream(
-                spec,
-                number,
-                policy,
-                gate=self._gate,
-                meter=meter if alone else meter.lane(),
-                total=meter,
-                on_open=self._opened.set,
-                on_error=self._source_failed,
-                on_fault=on_fault,
-            )
+        self._policy, self._lock = policy, threading.Lock()
+        self._grows = grows
+        alone = len(specs) == 1 and not grows
+        # both are replaced, never changed: any thread may go through them
+        self.by_number: dict[int, SourceStream] = {
+            number: self._stream(spec, number, meter if alone else meter.lane())
             for number, spec in enumerate(specs)
-        ]
+        }
+        self.streams = list(self.by_number.values())
+        self._next = len(specs)
         self._turn = -1
         self._watched_ns = self._watch_from_ns = monotonic_ns()
+
+    def _stream(self, spec: StreamSpec, number: int, meter: Meter) -> SourceStream:
+        return SourceStream(
+            spec,
+            number,
+            self._policy,
+            gate=self._gate,
+            meter=meter,
+            total=self._total,
+            on_open=self._opened.set,
+            on_error=self._source_failed,
+            on_fault=self._on_fault,
+        )
+
+    def add(self, spec: StreamSpec, *, owner: int | None, base: BaseThresholds) -> SourceStream:
+        """Start another source while the run goes on; any thread.
+
+        ``owner``: the thread that feeds its sinks; ``base``: thresholds of what its filter leaves.
+        """
+        with self._lock:
+            stream = self._stream(spec, self._next, self._total.lane())
+            stream.sinks.claim(owner)
+            stream.sinks.filter.base = base
+            self._next += 1
+            self._set({**self.by_number, stream.number: stream})
+        if stream.worker is not None:
+            stream.worker.start()
+        return stream
+
+    def leave(self, stream: SourceStream) -> None:
+        """End a source that was added; ``retire`` closes its sinks. Any thread, returns at once."""
+        stream.stop()
+        stream.handoff.abandon("released")
+        stream.leaves.set()
+        self.wake()
+
+    def retire(self, under_way: set[int], fail: OnFail) -> None:
+        """Close the sinks of sources that leave, and whose frames have all been delivered.
+
+        On the thread that feeds them.
+        """
+        for stream in [each for each in self.streams if each.leaves.is_set()]:
+            if stream.number in under_way:
+                continue
+            stream.sinks.close(fail)
+            with self._lock:
+                self._set({n: each for n, each in self.by_number.items() if each is not stream})
+            self._total.without(stream.meter)
+
+    def _set(self, by_number: dict[int, SourceStream]) -> None:
+        self.by_number, self.streams = by_number, list(by_number.values())
 
     def start(self) -> None:
         """Open all sources, each on its own thread; one that was swapped in is at work already."""
@@ -339,10 +390,10 @@ class SourceGroup:
 
     def take(self) -> Frame | None:
         """The next frame of the source whose turn it is, or None; never waits."""
-        count = len(self.streams)
-        for _ in range(count):
-            self._turn = (self._turn + 1) % count
-            frame = self.streams[self._turn].handoff.take()
+        streams = self.streams
+        for _ in streams:
+            self._turn = (self._turn + 1) % len(streams)
+            frame = streams[self._turn].handoff.take()
             if frame is not None:
                 return frame
         return None
@@ -361,7 +412,7 @@ class SourceGroup:
 
     def _stirs(self, frames: int) -> bool:
         """With the lock held."""
-        if len(self.streams) == 1:
+        if len(self.by_number) == 1 and not self._grows:
             return self.streams[0].handoff.stirs
         waiting = sum(stream.handoff.first is not None for stream in self.streams)
         flowing = sum(stream.flows for stream in self.streams)
@@ -408,8 +459,9 @@ class SourceGroup:
                 )
 
     def _source_failed(self, stream: SourceStream, error: BaseException) -> None:
-        self.error = self.error or error
-        if len(self.streams) > 1:
+        if not self._grows:  # there it is no end of the run
+            self.error = self.error or error
+        if len(self.streams) > 1 or self._grows:
             log.error("source %s has failed, the others go on: %s", stream.name, error)
 
     def join(self, timeout_s: float) -> None:

@@ -13,10 +13,10 @@ from ..core.errors import ReaderGone
 from ..core.filters import BaseThresholds
 from ..core.interfaces import GPU_ENGINES, Backend, BackendFactory, Canary, EngineKind, Tunable
 from ..core.stats import Meter
-from .capture import SourceGroup
+from .capture import SourceGroup, SourceStream, StreamSpec
 from .degrade import DegradationPolicy
 from .loop import WAIT_S, Loop
-from .sink_group import Superseded
+from .sink_group import SinkGroup, Superseded
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,6 @@ class EngineGroup:
         stays: bool,
     ) -> None:
         self._sources, self._meter = sources, meter
-        self._sinks = [stream.sinks for stream in sources.streams]
         self._stopped, self._on_over, self._fail = stopped, on_over, fail
         self._max_age_ms, self._max_frames, self._stays = max_age_ms, max_frames, stays
         self._lock = threading.Lock()
@@ -102,6 +101,10 @@ class EngineGroup:
         self._refiltered = False  # since the engines were configured
         self.current: EngineWorker | None = None
         self.last: EngineWorker | None = None  # that had a turn
+
+    @property
+    def _sinks(self) -> list[SinkGroup]:
+        return [stream.sinks for stream in self._sources.streams]
 
     @property
     def taken(self) -> int:
@@ -132,6 +135,16 @@ class EngineGroup:
             self._next = worker
             worker.start()
         return worker
+
+    def add(self, spec: StreamSpec) -> SourceStream:
+        """Another source; whichever engine computes then feeds its sinks, too. Any thread."""
+        with self._lock:
+            owner, base = self.current, self._sinks[0].filter.base
+            stream = self._sources.add(
+                spec, owner=None if owner is None else owner.ident, base=base
+            )
+        self.refilter()  # the engine reports what its filter needs
+        return stream
 
     def cancel(self) -> None:
         """Give up what is being built; the present engine goes on."""
@@ -306,6 +319,7 @@ class EngineGroup:
             max_frames=None if self._max_frames is None else self._max_frames - self.taken,
             canary=spec.canary,
             ladder=worker.policy,
+            fail=self._fail,
         )
 
     def _is_over(self) -> bool:
@@ -315,6 +329,7 @@ class EngineGroup:
         while not self._sources.wait_open(WAIT_S):
             if self._stopped() or self._sources.drained() or self._successor() is not None:
                 return self._sources.wait_open(0)
+            self._sources.retire(set(), self._fail)
         return True
 
     def _ended(self, worker: EngineWorker, is_over: bool) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..core.detections import Result
 from ..core.frame import Frame
 from ..core.interfaces import Canary, Slot
-from .capture import SourceGroup
+from .capture import OnFail, SourceGroup, SourceStream
 from .degrade import DegradationPolicy
 from .handoff import is_stale
 
@@ -76,14 +76,11 @@ class Loop:
         max_frames: int | None,
         canary: Canary | None,
         ladder: DegradationPolicy | None,
+        fail: OnFail,
     ) -> None:
         self._intake, self._labels, self._stopped = intake, labels, stopped
-        self._sinks = [stream.sinks for stream in intake.streams]
-        self._notes = [stream.note for stream in intake.streams]
-        self._meters = [stream.meter for stream in intake.streams]
-        self._analysed = [each for each in intake.streams if each.sinks.analyser is not None]
         self._max_age_ns, self._max_frames = max_age_ns, max_frames
-        self._canary, self._ladder = canary, ladder
+        self._canary, self._ladder, self._fail = canary, ladder, fail
         self._batcher = DynamicBatcher(1, budget_ns=max_age_ns)
         self.taken = 0
 
@@ -93,9 +90,9 @@ class Loop:
 
     def open_sinks(self) -> None:
         """Of those sources that have opened meanwhile."""
-        for sinks, stream in zip(self._sinks, self._intake.streams, strict=True):
-            if stream.info is not None and not sinks.is_open:
-                sinks.open(stream.info, self._labels)
+        for stream in self._intake.streams:
+            if stream.info is not None and not stream.sinks.is_open:
+                stream.sinks.open(stream.info, self._labels)
 
     def run(self, slots: Sequence[Slot]) -> None:
         """Keep every slot busy, deliver in order, until the sources are drained or a stop."""
@@ -108,7 +105,7 @@ class Loop:
             for _, frames, _ in busy:  # an error or a reader that left: never to reach the sinks
                 for frame in frames:
                     if frame.index >= 0:
-                        self._meters[frame.lane].dropped("stopped")
+                        self._of(frame).meter.dropped("stopped")
 
     def _keep_busy(self, idle: deque[Slot], busy: deque[_Work]) -> None:
         while True:
@@ -138,14 +135,19 @@ class Loop:
                 until=busy[0].slot.ready if busy else self._stopped,
                 timeout_s=hold_ns / 1e9 if hold_ns else WAIT_S,
             )
-            if self._analysed:
-                self._follow({frame.lane for work in busy for frame in work.frames})
+            under_way = {frame.lane for work in busy for frame in work.frames}
+            self._follow(under_way)
+            self._intake.retire(under_way, self._fail)
+
+    def _of(self, frame: Frame) -> SourceStream:
+        return self._intake.by_number[frame.lane]
 
     def _follow(self, under_way: set[int]) -> None:
         """Tell the analysers how their sources are."""
-        for stream in self._analysed:
-            seen_all = stream.number not in under_way and stream.handoff.first is None
-            stream.sinks.follow(seen_all=seen_all)
+        for stream in self._intake.streams:
+            if stream.sinks.analyser is not None:
+                seen_all = stream.number not in under_way and stream.handoff.first is None
+                stream.sinks.follow(seen_all=seen_all)
 
     def _hold_ns(self) -> int:
         """How long to wait for more frames; 0: as many as there are will do."""
@@ -181,7 +183,7 @@ class Loop:
         frame = self._intake.take()
         if frame is None:
             return None
-        meter, note = self._meters[frame.lane], self._notes[frame.lane]
+        meter, note = self._of(frame).meter, self._of(frame).note
         if self._ladder and frame.index >= 0 and not self._ladder.wants(frame.lane):
             meter.dropped("ladder")
             return None
@@ -205,14 +207,14 @@ class Loop:
                 self._canary.judge(detections)
                 continue
             result = Result(frame, detections, monotonic_ns() - frame.captured_ns, stages_ns)
-            self._meters[frame.lane].processed(result.age_ns, stages_ns)
+            self._of(frame).meter.processed(result.age_ns, stages_ns)
             if self._ladder:
                 self._ladder.took(result.age_ns)
             results.append(result)
         return results
 
     def _emit(self, result: Result) -> None:
-        sinks = self._sinks[result.frame.lane]
+        sinks = self._of(result.frame).sinks
         if not sinks.is_open:
             self.open_sinks()
         sinks.emit(result)

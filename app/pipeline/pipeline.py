@@ -21,7 +21,7 @@ from ..core.frame import SourceInfo
 from ..core.interfaces import Analyser, BackendFactory, Canary, EngineKind, FrameSource, Sink
 from ..core.states import WORKING, SourceStatus
 from ..core.stats import Meter, PipelineStats
-from .capture import SourceGroup, StreamSpec
+from .capture import SourceGroup, SourceStream, StreamSpec
 from .degrade import DegradationPolicy
 from .engine import JOIN_S, EngineGroup, EngineSpec, EngineWorker
 from .handoff import Note, Policy, note_nothing
@@ -39,7 +39,8 @@ class Pipeline:
     ``swap_source`` and ``swap_engine`` change what runs, ``tune`` its limits; from any thread.
     ``source`` and ``make_backend`` may be None, and are then swapped in. With ``stays`` the run
     goes on when an engine fails, and waits for another. ``on_fault`` hears of the faults of sinks,
-    which then are no end of the run. ``thresholds``: see EngineSpec; ``filter`` is the source's.
+    which then are no end of the run. ``grows``: sources are added. ``thresholds``: see EngineSpec;
+    ``filter`` is the source's.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Pipeline:
         make_ladder: Callable[[Callable[[str], None]], DegradationPolicy] | None = None,
         stays: bool = False,
         on_fault: OnFault | None = None,
+        grows: bool = False,
     ) -> None:
         self.labels, self._max_frames = labels, max_frames
         self._first = (
@@ -77,9 +79,8 @@ class Pipeline:
         self._error_lock = threading.Lock()
         specs = [StreamSpec(source, sinks, name, note, analyser, privacy, filter), *more]
         self._sources = SourceGroup(
-            specs, policy, meter=self._meter, stall_s=stall_s, on_fault=on_fault
+            specs, policy, meter=self._meter, stall_s=stall_s, on_fault=on_fault, grows=grows
         )
-        self._streams = self._sources.streams
         self._engines = engines = EngineGroup(
             self._sources,
             self._meter,
@@ -107,6 +108,25 @@ class Pipeline:
         self._stop.set()
         self._sources.stop()
 
+    @property
+    def _streams(self) -> list[SourceStream]:
+        return self._sources.streams
+
+    def add(self, spec: StreamSpec) -> SourceStream:
+        """Start another source while the run goes on, beside the first one. Any thread."""
+        return self._engines.add(spec)
+
+    def remove(self, stream: SourceStream) -> None:
+        """End a source that was added; what it gave is delivered, then its sinks are closed.
+
+        Returns at once; ``has`` says when it is done. Any thread.
+        """
+        self._sources.leave(stream)
+
+    def has(self, stream: SourceStream) -> bool:
+        """Whether it is part of the run, with open sinks."""
+        return stream in self._streams
+
     def finish(self) -> None:
         """No more frames will come: what waits is delivered, and then the run is over."""
         self._sources.finish()
@@ -114,13 +134,22 @@ class Pipeline:
             self.stop()
             self._done.set()
 
-    def swap_source(self, uri: str, make: Callable[[], Opening], *, loop: bool = False) -> None:
+    def swap_source(
+        self,
+        uri: str,
+        make: Callable[[], Opening],
+        *,
+        loop: bool = False,
+        browse: bool = False,
+        number: int = 0,
+    ) -> None:
         """Play this source from now on; the one before is closed, or left behind where it hangs.
 
         ``make`` is called on its thread, anew each time that it is opened. ``loop``: a recording
-        begins again at its end. Results carry on; sinks are told with the first of the new source.
+        begins again at its end; ``browse``: see SourcePlayer. ``number``: of the stream. Results
+        carry on; sinks are told with the first of the new source.
         """
-        stream = self._streams[0]
+        stream = self._streams[number]
         stream.swap(
             lambda before: SourcePlayer(
                 stream,
@@ -129,13 +158,13 @@ class Pipeline:
                 is_wanted=lambda: self.engine is not None,
                 before=before,
                 loop=loop,
+                browse=browse,
             )
         )
 
-    @property
-    def source(self) -> SourcePlayer | None:
-        """What is played, where a source was swapped in."""
-        worker = self._streams[0].worker
+    def player(self, number: int = 0) -> SourcePlayer | None:
+        """What is played in this stream, where a source was swapped in."""
+        worker = self._streams[number].worker
         return worker if isinstance(worker, SourcePlayer) else None
 
     @property
@@ -143,9 +172,9 @@ class Pipeline:
         """What computes; None while none does."""
         return self._engines.current
 
-    def info_of(self, index: int) -> SourceInfo | None:
-        """The source that this frame of the first stream is from; any thread."""
-        return self._streams[0].info_of(index)
+    def info_of(self, index: int, number: int = 0) -> SourceInfo | None:
+        """The source that this frame of a stream is from; any thread."""
+        return self._streams[number].info_of(index)
 
     def fail(self, error: BaseException) -> None:
         """Keep the first error and stop."""
@@ -197,13 +226,9 @@ class Pipeline:
         cause = self._engines.building if state == "building" else taken.cause
         return replace(taken, state=state, cause=cause, sources=sources)
 
-    def counts(self) -> PipelineStats:
-        """The same without percentiles, at a fraction of the cost; any thread."""
-        return self._meter.counts()
-
-    def lane_stats(self) -> list[PipelineStats]:
-        """Of each source, in order; stages are those of all together. Any thread."""
-        return [stream.meter.snapshot() for stream in self._streams]
+    def counts(self, number: int | None = None) -> PipelineStats:
+        """Of all, or of one stream, without percentiles, at a fraction of the cost; any thread."""
+        return (self._meter if number is None else self._streams[number].meter).counts()
 
     def wait(self, timeout_s: float = 0.1) -> bool:
         """Wait a little for the end; True when it has come. Watches for reads that never return."""

@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 from ..core.errors import KestrelError, SourceEnded, SourceError
 from ..core.frame import Frame, SourceInfo
-from ..core.interfaces import FrameSource, Seekable
+from ..core.interfaces import FrameSource, Paceable, Seekable
 from ..core.states import LOST, State, goes_on
 from .capture import READ_S, SourceStream, SourceWorker
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0  # how often a recording that stands at its end looks up unasked
+SLIDE_S = 3.0  # for which a picture of a folder is shown at the speed 1
 HAND_OVER_S = 2.0  # for the source before to be closed; a driver that hangs may take longer
 
 
@@ -35,6 +36,9 @@ class SourceState:
     position_ns: int | None = None  # in the recording
     duration_ns: int | None = None
     paused: bool = False
+    paceable: bool = False
+    speed: float = 1.0
+    loop: bool = False  # a recording begins again at its end
     error: str = ""  # why it is lost or has failed
     last_frame_ns: int = 0
 
@@ -55,6 +59,8 @@ class SourcePlayer(SourceWorker):
     itself how it is (``SourceListener``); any other one is over with its first fault. A driver that
     never returns holds up this thread alone: whoever wants another source starts another player,
     which waits for the one ``before`` a little, as that may hold the very camera that is wanted.
+    ``browse``: among several pictures it pauses at the first; once it goes on, each is shown for
+    ``SLIDE_S``.
     """
 
     def __init__(
@@ -66,19 +72,21 @@ class SourcePlayer(SourceWorker):
         is_wanted: Callable[[], bool],
         before: threading.Thread | None = None,
         loop: bool = False,
+        browse: bool = False,
     ) -> None:
         super().__init__(stream)
         self._make, self._is_wanted = make, is_wanted
-        self._loop, self._before = loop, before
+        self._browse, self._before = browse, before
         self._wake = threading.Condition()
         self._steps = 0
         self._seek_ns: int | None = None
         self._came = False  # a frame of this opening
         self._given: Frame | None = None  # the last one
         self._again = False  # it is to be given once more
+        self._pace_anew = False
         self.has_opened = False
         self.fault: KestrelError | None = None  # what ended it
-        self.state = SourceState(uri=uri, since_ns=monotonic_ns())
+        self.state = SourceState(uri=uri, since_ns=monotonic_ns(), loop=loop)
 
     def leave(self) -> None:
         """Close the source and end; returns at once."""
@@ -107,6 +115,18 @@ class SourcePlayer(SourceWorker):
         with self._wake:
             self._seek_ns = max(0, position_ns)
             self._steps = 1 if self.state.paused else 0
+            self._wake.notify_all()
+
+    def set_speed(self, speed: float) -> None:
+        """Play a recording so many times as fast."""
+        with self._wake:
+            self._note(speed=speed)
+            self._pace_anew = True
+
+    def set_loop(self, loop: bool) -> None:
+        """Whether a recording begins again at its end; it does at once where it stands there."""
+        with self._wake:
+            self._note(loop=loop)
             self._wake.notify_all()
 
     def show_again(self) -> None:
@@ -164,12 +184,16 @@ class SourcePlayer(SourceWorker):
                 source.close()
 
     def _opened(self, source: FrameSource, info: SourceInfo) -> None:
-        self.has_opened = True
+        if self._browse and info.stills and info.frame_count != 1 and not self.has_opened:
+            self.pause(True)
+            self._steps = 1
+        self.has_opened = self._pace_anew = True
         duration_ns = None
         if self.state.recording and info.frame_count and info.fps:
             duration_ns = round(info.frame_count * 1e9 / info.fps)
         seekable = duration_ns is not None and isinstance(source, Seekable) and source.can_seek
-        self._note(info=info, duration_ns=duration_ns, seekable=seekable)
+        paceable = self.state.recording and isinstance(source, Paceable)
+        self._note(info=info, duration_ns=duration_ns, seekable=seekable, paceable=paceable)
         self._stream.opened(self, info)
 
     def _pass_on(self, source: FrameSource, info: SourceInfo) -> SourceInfo:
@@ -185,6 +209,8 @@ class SourcePlayer(SourceWorker):
         if seek_ns is not None and isinstance(source, Seekable) and source.can_seek:
             source.seek(seek_ns)
             self._stream.renumber()
+        if self._pace_anew or (self._steps and self.state.recording):
+            self._pace(source, info)
         frame, read_ns = self._read(source)
         if frame is None or self.is_left:
             return info
@@ -202,6 +228,13 @@ class SourcePlayer(SourceWorker):
         else:
             self._stream.renumber()
         return info
+
+    def _pace(self, source: FrameSource, info: SourceInfo) -> None:
+        """At the speed asked for; a step is due at once."""
+        self._pace_anew = False
+        if isinstance(source, Paceable):
+            slide = 1 / (SLIDE_S * info.fps) if self._browse and info.stills and info.fps else 1.0
+            source.speed = self.state.speed * slide
 
     def _may_go_on(self) -> bool:
         going = not self.state.paused or bool(self._steps) or self._seek_ns is not None
@@ -231,14 +264,17 @@ class SourcePlayer(SourceWorker):
 
     def _at_the_end(self) -> None:
         """Begin again, or stand still until somebody moves in the recording."""
-        if self._loop and not self.is_left:
+        if not self._is_over():
             return
         self._enter("ended", position_ns=self.state.duration_ns)
-        while not self.is_left and self._seek_ns is None:
+        while self._is_over():
             self._give_again()
             with self._wake:
-                if not (self.is_left or self._again) and self._seek_ns is None:
+                if self._is_over() and not self._again:
                     self._wake.wait(LOOK_S)
+
+    def _is_over(self) -> bool:
+        return not (self.is_left or self.state.loop) and self._seek_ns is None
 
     def _fault(self, text: str) -> None:
         if not self.is_left:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from threading import Lock, get_ident
 from time import monotonic_ns
 
@@ -19,6 +20,7 @@ from .privacy import Privacy
 
 CLAIM_S = 0.1  # a sink that holds its results for longer is stuck
 OnFault = Callable[[KestrelError], None]
+Lease = Callable[[], int | None]
 
 
 class Superseded(Exception):
@@ -33,6 +35,8 @@ class SinkGroup:
     sink is closed instead, the fault is kept in ``faults`` and told, and the others go on.
     ``privacy`` hides faces first, ``filter`` comes next. ``analyser`` sees each result before the
     sinks, and they see what it makes of it; at the end it hears the source's ``status``.
+    ``lease`` gives the number by which a fleet's node may deliver, which goes with all results and
+    events; while it gives None nothing is delivered, and ``on_fenced`` is called.
     """
 
     def __init__(
@@ -46,7 +50,10 @@ class SinkGroup:
         filter: DetectionFilter | None = None,
         status: Callable[[], SourceStatus] = SourceStatus,
         privacy: Privacy | None = None,
+        lease: Lease | None = None,
+        on_fenced: Callable[[], None] = lambda: None,
     ) -> None:
+        self._lease, self._on_fenced = lease, on_fenced
         self.analyser, self._status, self._privacy = analyser, status, privacy
         self.filter = filter or DetectionFilter()
         self._sinks, self._meter, self._info_of = list(sinks), meter, info_of
@@ -120,9 +127,16 @@ class SinkGroup:
         if self._privacy is not None:
             result = self._privacy.hide_faces(result, self._labels)
         result = self.filter(result)
+        number = None if self._lease is None else self._lease()
+        if self._lease is not None and number is None:
+            self._on_fenced()
+            return
         if self.analyser is not None:
             self._check_owner()
             result = self.analyser.update(result)
+        if number is not None:
+            events, fired = _leased(number, result.events, result.fired)
+            result = replace(result, lease=number, events=events, fired=fired)
         self._each(lambda sink: sink.emit(result))
         self._meter.emitted(monotonic_ns() - started_ns)
 
@@ -134,7 +148,7 @@ class SinkGroup:
         status = self._status()
         if self.analyser is not None and self.is_open and (seen_all or status.state not in OVER):
             self._check_owner()
-            events, fired = self.analyser.follow(status)
+            events, fired = self._allowed(*self.analyser.follow(status))
             if events or fired:
                 self._each(lambda sink: _tell(sink, events, fired))
 
@@ -145,7 +159,7 @@ class SinkGroup:
             events: Sequence[Event] = ()
             fired: Sequence[Fired] = ()
             if self.analyser is not None and self._open:
-                events, fired = self.analyser.end(self._status())
+                events, fired = self._allowed(*self.analyser.end(self._status()))
             while self._open:
                 sink = self._open.pop()
                 try:
@@ -159,6 +173,12 @@ class SinkGroup:
                     else:
                         self.faults.append(error)
                         self._on_fault(error)
+
+    def _allowed(self, events: Sequence[Event], fired: Sequence[Fired]) -> Happened:
+        if self._lease is None or not (events or fired):
+            return events, fired
+        number = self._lease()
+        return ((), ()) if number is None else _leased(number, events, fired)
 
     def _check_owner(self) -> None:
         if self._owner is not None and self._owner != get_ident():
@@ -179,6 +199,17 @@ class SinkGroup:
                         sink.close()
                     self.faults.append(error)
                     self._on_fault(error)
+
+
+Happened = tuple[Sequence[Event], Sequence[Fired]]
+
+
+def _leased(number: int, events: Sequence[Event], fired: Sequence[Fired]) -> Happened:
+    """The same with the number of the lease."""
+    return (
+        [replace(event, lease=number) for event in events],
+        [each._replace(event=replace(each.event, lease=number)) for each in fired],
+    )
 
 
 def _tell(sink: Sink, events: Sequence[Event], fired: Sequence[Fired]) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..cuda.native.engine import GpuEngine
     from ..inference.auto import EngineChoice
     from ..inference.onnxruntime import OpenNetwork
+    from ..inference.regions import Regions
     from ..inference.slices import SliceGrid
 
 log = logging.getLogger(__name__)
@@ -60,8 +61,12 @@ def backend_factory(config: Config, model: Model, policy: Policy) -> BackendFact
     return lambda wake: SlicedBackend(engine, grid, model.spec, wake=wake, iou=iou)
 
 
-def slices_of(config: Config) -> SliceGrid | None:
+def slices_of(config: Config) -> SliceGrid | Regions | None:
     """How frames are sliced; None where they are not."""
+    if config.motion.regions:
+        from ..inference.regions import Regions
+
+        return Regions(config.motion.floor_s)
     if config.slices is None:
         return None
     from ..inference.slices import SliceGrid
@@ -101,6 +106,32 @@ def without_gpu() -> str | None:
     if importlib.util.find_spec("pycuda") is None:
         return "PyCUDA is missing for the GPU that is there (scripts/setup on a CUDA toolkit)"
     return None
+
+
+def why_no_engine(engine: str) -> str | None:
+    """Why this machine cannot run it, in one line; None where nothing speaks against it."""
+    if engine == "openvino":
+        from ..inference.openvino import openvino_version
+
+        missing = "OpenVINO is not installed (pip install -r requirements-openvino.txt)"
+        return missing if openvino_version() is None else None
+    if engine not in GPU_ENGINES:
+        return None
+    if reason := without_gpu():
+        return reason
+    from ..cuda.context import find_gpu
+
+    try:
+        find_gpu()
+    except DeviceError as fault:
+        return str(fault)
+    if engine == "tensorrt":
+        from ..cuda.tensorrt_build import missing_tensorrt
+
+        return missing_tensorrt()
+    from ..cuda.ort_providers import missing_provider
+
+    return missing_provider(engine) if engine in ("ort-cuda", "ort-tensorrt") else None
 
 
 def choose_from(

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from ..analytics.tables import one_of, read_table
 from ..config import ClipOptions, Config, NamedSource, RecordOptions, parse_sources
+from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError
 from ..core.interfaces import GPU_ENGINES, FrameSource
 from ..core.packets import PacketFan
+from ..core.stats import OutputMeter
 from ..pipeline.handoff import Policy
 from ..pipeline.privacy import FACE, Privacy, PrivateArea
 from ..sources.base import SourceOptions, first_camera
 from ..sources.reconnect import Endurance
-from ..sources.uri import make_source
+from ..sources.substream import Substream, refuse_unrecordable
+from ..sources.uri import is_recording, make_source
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ def source_options(config: Config, *, gated: bool = False) -> SourceOptions:
     """What the configuration says of all sources; ``gated``: only what moves, unless it says so."""
     if config.motion.on is not None:
         gated = config.motion.on
+    gated = gated or config.motion.regions
     if gated:
         _check_pause(config)
     return SourceOptions(
@@ -99,7 +103,7 @@ def make_inputs(config: Config, policy: Policy) -> list[NamedInput]:
 def config_of_source(config: Config, named: NamedSource) -> Config:
     """For this one alone."""
     masks = tuple(row for row in config.mask if row.get("source", named.name) == named.name)
-    return replace(config, source=named.uri, sources=(), mask=masks)
+    return replace(config, source=named.uri, sources=(), record_sources=(), mask=masks)
 
 
 def packets_for(config: Config, policy: Policy, name: str = "") -> PacketFan | None:
@@ -109,6 +113,8 @@ def packets_for(config: Config, policy: Policy, name: str = "") -> PacketFan | N
     """
     outputs = (config.record, config.clips)
     wanted = any(each.path is not None and copies(each, policy) for each in outputs)
+    if policy is Policy.LATEST and config.record_source(name) is not None:
+        return None  # that of the substream is copied
     if wanted and privacy_of(config, name) is not None:
         log.info(
             "recordings%s are encoded anew, as [[privacy]] or blur_faces hides parts of them",
@@ -116,6 +122,46 @@ def packets_for(config: Config, policy: Policy, name: str = "") -> PacketFan | N
         )
         return None
     return PacketFan() if wanted else None
+
+
+def make_substream(
+    config: Config, policy: Policy, name: str, meter: Callable[[], OutputMeter]
+) -> Substream | None:
+    """What is recorded of the source with this name, where that is another stream of it.
+
+    Raises ConfigError where its packets would not do.
+    """
+    uri = config.record_source(name)
+    if uri is None or policy is not Policy.LATEST:
+        return None
+    outputs = [each for each in (config.record, config.clips) if each.path is not None]
+    if any(each.burn_in for each in outputs):
+        raise ConfigError("record_sources are copied as they are; leave burn_in out, or them")
+    if privacy_of(config, name) is not None:
+        raise ConfigError(
+            "record_sources would show what [[privacy]] or blur_faces hides; leave one of them out"
+        )
+    if not (outputs or config.events.snapshots):
+        log.warning("record_sources has no use without --record, --clips, --snapshots or --store")
+        return None
+    refuse_unrecordable(uri)
+    looked_at = dict(parse_sources(config.sources)).get(name, config.source or "")
+    endurance = replace(endurance_of(config) or Endurance(), freeze_s=None, black_s=None, wait=True)
+    options = replace(source_options(config), motion=None, packets_only=True)
+    return Substream(
+        lambda taps: make_source(
+            uri,
+            realtime=True,
+            isolate=config.isolate,
+            options=options,
+            endurance=endurance if config.reconnect else None,
+            packets=taps,
+        ),
+        meter(),
+        label=mask_credentials(uri),
+        recorded=is_recording(uri) and bool(looked_at) and is_recording(looked_at),
+        pictures=config.events.snapshots is not None,
+    )
 
 
 def privacy_of(config: Config, name: str = "") -> Privacy | None:
@@ -154,7 +200,7 @@ def copies(options: RecordOptions | ClipOptions, policy: Policy) -> bool:
 def make_input(config: Config, policy: Policy, packets: PacketFan | None = None) -> FrameSource:
     """The source, not opened yet; a live one comes back, unless the configuration forbids it."""
     gated = policy is Policy.LATEST and config.unattended
-    if gated and config.motion.on is None:
+    if gated and config.motion.on is None and not config.motion.regions:
         log.info("only frames in which something moves are inferred (--no-motion: all)")
     return make_source(
         choose_source(config),

@@ -46,9 +46,13 @@ def shares_of(
 def tables_of(config: Config, share: Sequence[NamedSource]) -> dict[str, Any]:
     """Zones, lines, masks, rules and filters without those of sources that are not in the share."""
     known = {None, *(each.name for each in share)}
+    recorded = ((each.name, config.record_source(each.name)) for each in share)
     return {
-        key: tuple(row for row in getattr(config, key) if row.get("source") in known)
-        for key in ("zone", "line", "mask", "rule", "filter")
+        "record_sources": tuple(f"{name}={uri}" for name, uri in recorded if uri),
+        **{
+            key: tuple(row for row in getattr(config, key) if row.get("source") in known)
+            for key in ("zone", "line", "mask", "rule", "filter")
+        },
     }
 
 

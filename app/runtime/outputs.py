@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..config import SETTINGS, ClipOptions, Config, RecordOptions, parse_sources
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, exhausted
-from ..core.interfaces import LiveFilters, LiveShapes, Sink
+from ..core.interfaces import LiveFilters, LiveSettings, LiveShapes, Sink
 from ..core.package import pip_install
 from ..core.packets import PacketFan, PacketTap
 from ..core.states import SourceStatus
@@ -29,7 +29,7 @@ from ..sinks.json_lines import JsonLinesSink, LinesFile, exists, holds_something
 from ..sinks.objects import ObjectTally
 from ..sinks.store import EventStore
 from ..sinks.video import VideoFileSink
-from .inputs import copies
+from .inputs import copies, make_substream
 from .tracking import counted_labels, ruled_actions, shape_names
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..sinks.mqtt import MqttPublisher
     from ..sinks.notify import AppriseNotifier
     from ..sinks.webhook import Webhook
+    from ..sources.substream import Substream
 
 log = logging.getLogger(__name__)
 
@@ -90,13 +91,14 @@ class _Service(Protocol):
 
 
 class Outputs:
-    """All outputs of a run. ``sinks`` go into the pipeline; ``running`` goes around it.
+    """All outputs of a run. Those ``of`` a source go into the pipeline; ``running`` goes around it.
 
     ``names``: of its sources, "" for a single one. What is written apart for each of several gets
     a folder or topic of its name. ``stats``, ``engine`` and ``status`` (of a source, by name; must
     be cheap) are asked later, from other threads: they may speak of a pipeline that is made of
     these very sinks. ``packets``: by name, of sources that give them. ``shapes``: what the page
-    lets people draw. ``filters``: what may be changed over HTTP.
+    lets people draw. ``filters``, ``settings``: what may be changed over HTTP. ``append``: lines
+    are added to files that are there.
     """
 
     def __init__(
@@ -111,41 +113,56 @@ class Outputs:
         packets: Mapping[str, PacketFan | None] | None = None,
         shapes: LiveShapes | None = None,
         filters: LiveFilters | None = None,
+        settings: LiveSettings | None = None,
+        append: bool = False,
     ) -> None:
-        self._packets, self._shapes = packets or {}, shapes
-        self._filters = filters
+        self._packets, self._shapes = dict(packets or {}), shapes
+        self._filters, self._settings = filters, settings
         self._config, self._policy, self._names = config, policy, names
         self._stats, self._engine = stats, engine
         self._status = status or (lambda name: stats().sources.get(name, stats()).status)
         self.meters: list[OutputMeter] = []
         self._tallies: dict[str, ObjectTally] = {}
         self._services: list[_Service] = []
-        self._lines = (
-            None if config.json is None else LinesFile(config.json, overwrite=config.overwrite)
+        self._lines, self._events = (
+            None if path is None else LinesFile(path, overwrite=config.overwrite, append=append)
+            for path in (config.json, config.events.path)
         )
-        self._events = (
-            None
-            if config.events.path is None
-            else LinesFile(config.events.path, overwrite=config.overwrite)
-        )
+        self._substreams = {name: self._substream(name) for name in names}
         self._webhook = None if config.webhook.url is None else self._make_webhook()
         self._notifier = None if config.notify.url is None else self._make_notifier()
         self._store = None if config.store.path is None else self._make_store()
         http = config.http.address
         self._http = None if http is None else self._make_http(http)
-        self._sinks = {name: self._sinks_of(name) for name in names}
-
-    @property
-    def sinks(self) -> list[Sink]:
-        """Of the first source."""
-        return self.of(self._names[0])
+        self._sinks = {name: self._sinks_of(name, config) for name in names}
+        self._own: dict[str, list[_Service]] = {}  # of sources that were added
 
     def of(self, name: str) -> list[Sink]:
         """Of the source with this name."""
         return self._sinks[name]
 
-    def _sinks_of(self, name: str) -> list[Sink]:
-        config, sinks = self._config, list[Sink]()
+    def add(self, name: str, config: Config, packets: PacketFan | None) -> list[Sink]:
+        """Of another source while the run goes on; ``config`` has its tables."""
+        before = len(self._services)
+        self._packets[name] = packets
+        self._sinks[name] = self._sinks_of(name, config)
+        self._own[name] = self._services[before:]
+        for service in self._own[name]:
+            service.start()
+        return self._sinks[name]
+
+    def drop(self, name: str) -> None:
+        """End what was there for this source alone."""
+        for service in self._own.pop(name, ()):
+            service.stop()
+            self._services.remove(service)
+        for each in (self._sinks, self._tallies, self._packets):
+            each.pop(name, None)
+        if self._store is not None:
+            self._store.forget(name)
+
+    def _sinks_of(self, name: str, config: Config) -> list[Sink]:
+        sinks = list[Sink]()
         listeners: dict[str, Listener] = {}
         if self._lines is not None:
             sinks.append(JsonLinesSink(self._lines))
@@ -168,7 +185,7 @@ class Outputs:
             self._tallies[name] = ObjectTally(*shape_names(config, name))
             sinks.append(self._tallies[name])
         if config.mqtt.url is not None:
-            publisher = self._mqtt(config.mqtt.url, name)
+            publisher = self._mqtt(config.mqtt.url, name, config)
             sinks.append(publisher)
             listeners["mqtt"] = publisher.notice
         if self._http is not None:
@@ -211,6 +228,14 @@ class Outputs:
         self.meters.append(OutputMeter(f"{output}-{source}" if source else output))
         return self.meters[-1]
 
+    def _substream(self, name: str) -> Substream | None:
+        made = make_substream(
+            self._config, self._policy, name, lambda: self._meter("record-source", name)
+        )
+        if made is not None:
+            self._services.append(made)
+        return made
+
     def _recording(self, name: str) -> Sink:
         options = self._config.record
         assert options.path is not None
@@ -242,7 +267,8 @@ class Outputs:
         return self._beside(SegmentsSink(options, meter, tap=tap, make=make), meter)
 
     def _tap(self, options: RecordOptions | ClipOptions, name: str) -> PacketTap | None:
-        fan = self._packets.get(name)
+        substream = self._substreams[name]
+        fan = self._packets.get(name) if substream is None else substream.fan
         return fan.tap() if fan is not None and copies(options, self._policy) else None
 
     def _clips(self, name: str, listeners: dict[str, Listener]) -> Sink:
@@ -268,7 +294,8 @@ class Outputs:
         from ..sinks.snapshots import SnapshotSink
 
         waits = self._policy is Policy.LOSSLESS
-        return SnapshotSink(self._config.events, self._meter("snapshots", name), waits=waits)
+        meter, beside = self._meter("snapshots", name), self._substreams[name]
+        return SnapshotSink(self._config.events, meter, waits=waits, beside=beside)
 
     def _make_notifier(self) -> AppriseNotifier:
         _need("apprise", "--notify", "notify")
@@ -302,7 +329,7 @@ class Outputs:
         self._services.append(webhook)
         return webhook
 
-    def _mqtt(self, url: str, name: str) -> MqttPublisher:
+    def _mqtt(self, url: str, name: str, config: Config) -> MqttPublisher:
         _need("paho.mqtt.client", "--mqtt")
         from ..sinks.mqtt import MqttPublisher, parse_address
 
@@ -310,7 +337,7 @@ class Outputs:
             stats = self._stats()
             return instruments(stats.sources.get(name, stats), self.meters)
 
-        address, options, meter = parse_address(url), self._config.mqtt, self._meter("mqtt", name)
+        address, options, meter = parse_address(url), config.mqtt, self._meter("mqtt", name)
         if name:
             address = replace(address, prefix=f"{address.prefix}/{name}")
             options = options.apart(name)
@@ -327,35 +354,24 @@ class Outputs:
             meter,
             figures=figures,
             retained=retained,
-            **self._home_assistant(address.prefix, name) if options.home_assistant else {},
+            **_home_assistant(config, address.prefix, name) if options.home_assistant else {},
         )
         self._services.append(publisher)
         return publisher
 
-    def _home_assistant(self, prefix: str, name: str) -> dict[str, Any]:
-        from ..sinks.home_assistant import discovery
-
-        config = self._config
-        zones, lines = shape_names(config, name)
-        end, message = discovery(
-            prefix, name=name or prefix, zones=zones, lines=lines, labels=counted_labels(config)
-        )
-        folder = config.events.snapshots
-        return {
-            "announced": {f"{config.mqtt.discovery_prefix}/{end}": message},
-            "snapshots": None if folder is None else Path(folder),
-        }
-
     def _make_http(self, text: str) -> HttpService:
         for module in ("aiohttp", "prometheus_client"):
             _need(module, "--http")
-        from ..sinks.http.server import HttpService, parse_address
+        from ..sinks.http.guard import parse_address
+        from ..sinks.http.server import HttpService
+        from ..sinks.http.users import UserFile
 
         options = self._config.http
         address = parse_address(
             text,
             _secret(options.token or os.environ.get("KESTREL_HTTP_TOKEN"), options.token_file),
             view_token=_secret(options.view_token, options.view_token_file),
+            users=None if options.users is None else UserFile(Path(options.users)),
         )
         service = HttpService(
             address,
@@ -368,6 +384,7 @@ class Outputs:
             tallies=self._tallies,
             shapes=self._shapes,
             filters=self._filters,
+            settings=self._settings,
             store=self._store,
         )
         self._services.insert(0, service)  # up first, down last: it tells of the others
@@ -390,6 +407,20 @@ def boxes_beside(config: Config, policy: Policy) -> Path | None:
 def is_folder(path: str) -> bool:
     """Whether recordings rotate in a folder: one that exists, or a name that ends in a slash."""
     return path.endswith(os.sep) or Path(path).is_dir()
+
+
+def _home_assistant(config: Config, prefix: str, name: str) -> dict[str, Any]:
+    from ..sinks.home_assistant import discovery
+
+    zones, lines = shape_names(config, name)
+    end, message = discovery(
+        prefix, name=name or prefix, zones=zones, lines=lines, labels=counted_labels(config)
+    )
+    folder = config.events.snapshots
+    return {
+        "announced": {f"{config.mqtt.discovery_prefix}/{end}": message},
+        "snapshots": None if folder is None else Path(folder),
+    }
 
 
 def _need(module: str, flag: str, extra: str = "outputs") -> None:
@@ -427,6 +458,7 @@ def refuse_own_inputs(config: Config, model: Model | None, policy: Policy) -> No
         inputs={
             "the source": config.source,
             **{f"source {each.name}": each.uri for each in parse_sources(config.sources)},
+            **{f"record source {i}": uri for i, uri in enumerate(config.record_sources, 1)},
             "--expect": config.expect,
             "the trace": config.trace if policy is Policy.LOSSLESS else None,
             "the model": str(model.weights) if model else None,

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..config import Config
+from ..config import Config, ConfigFile, NamedSource, parse_sources
 from ..core.credentials import mask_credentials
-from ..core.detections import Result
 from ..core.errors import ConfigError
 from ..core.schemes import scheme_of
-from ..core.stats import PipelineStats
 from ..models.manifest import Model
 from ..models.store import list_models, locate
 from ..ops.flight import RecordedDropsSource, read_trace
 from ..ops.systemd import Notifier, Supervised
 from ..pipeline.handoff import Policy
-from ..pipeline.pipeline import Pipeline
 from ..session.engine_switch import Prepared
-from ..sinks.adapters import ResultMailbox
+from ..sinks.adapters import Shared
 from ..sinks.console import ProgressSink
 from ..sinks.golden import GoldenSink
 from .build import RunPlan, Summary, build
@@ -34,28 +28,25 @@ from .engines import choose_model, thresholds
 from .filters import RunFilters, check_filters
 from .inputs import NamedInput, check_privacy, choose_source, make_input, make_inputs, packets_for
 from .multi_gpu import refuse_unspreadable
-from .outputs import Outputs, has_outputs, refuse_own_inputs
+from .outputs import Outputs, refuse_own_inputs
 from .service import Reloader, make_canary, make_recorder
+from .settings import RunSettings
 from .tracking import check_tracking
 from .zones import RunShapes
 
 log = logging.getLogger(__name__)
 
 
-def run_live(
-    config: Config, *, reload: Callable[[], Config] | None = None, file: Path | None = None
-) -> int:
+def run_live(config: Config, file: ConfigFile | None = None) -> int:
     """Newest frame wins; a window if there is a display, else headless.
 
-    ``reload`` reads the configuration again, on SIGHUP; ``file`` is where it is from.
+    ``file``: where the configuration is from.
     """
     refuse_unfit(config, Policy.LATEST)
-    windowed = wants_window(config)
-    if windowed and not config.sources:
-        return run_windowed(config, reload=reload, file=file)
+    if wants_window(config):
+        return run_windowed(config, file)
     inputs, model = make_inputs(config, Policy.LATEST), choose_model(config)
     names, supervised = [each.name for each in inputs], Supervised(Notifier())
-    screens = {name: ResultMailbox() for name in names} if windowed else {}
     run = build(
         RunPlan(
             config=config,
@@ -65,13 +56,10 @@ def run_live(
             supervised=supervised,
             canary=make_canary(config, model, supervised.inferred),
             recorders=[make_recorder(config, model.spec.name, name) for name in names],
-            screens=screens,
-            reads_again=reload,
             file=file,
         )
     )
-    wall = WallController(run.pipeline, screens, has_outputs=has_outputs(config))
-    run.report(run.finish(beside=wall.show if windowed else None))
+    run.report(run.finish())
     return 0
 
 
@@ -125,59 +113,79 @@ def refuse_unfit(config: Config, policy: Policy) -> None:
         raise ConfigError(f"replay is for recordings; use run --source {uri}")
 
 
-def run_windowed(
-    config: Config, *, reload: Callable[[], Config] | None = None, file: Path | None = None
-) -> int:
+def run_windowed(config: Config, file: ConfigFile | None = None) -> int:
     """Until the window is closed, or the run has ended; with all that a headless run has."""
     from ..analytics.stage import Clock
-    from .window import WindowController, run_desktop
+    from .window import WindowController, WindowSource, run_desktop
 
-    uri = choose_source(config)
+    named = parse_sources(config.sources) or [NamedSource("", choose_source(config))]
+    names = [each.name for each in named]
     if config.model is not None:
         model: Model | None = locate(config.model)
     else:
         model = next((each for each in list_models() if each.spec.default), None)
     refuse_own_inputs(config, model, Policy.LATEST)
-    summary, supervised = Summary(), Supervised(Notifier())
-    recorder = make_recorder(config, model.spec.name if model else "")
-    packets = packets_for(config, Policy.LATEST)
-    shapes = RunShapes(config, Policy.LATEST, file=file, always=True)
-    filters = RunFilters(config, lambda: controller.session.pipeline.refilter())
+    summary, supervised = Summary(names), Supervised(Notifier())
+    model_name = model.spec.name if model else ""
+    recorders = {name: make_recorder(config, model_name, name) for name in names}
+    packets = {name: packets_for(config, Policy.LATEST, name) for name in names}
+    shapes = RunShapes(config, Policy.LATEST, file=file and file.path, always=True)
+    filters = RunFilters(config, lambda: controller.session.refilter())
     outputs = Outputs(
         config,
         Policy.LATEST,
         shapes=shapes,
         filters=filters,
+        settings=(settings := RunSettings(file, shapes)),
         stats=lambda: controller.session.stats(),
         engine=lambda: controller.session.state().engine_text,
-        packets={"": packets},
-        status=lambda name: controller.session.pipeline.status(),
+        names=names,
+        packets=packets,
+        status=lambda name: controller.session.pipeline.status(name),
     )
+    # supervised counts once every output has taken it
+    energy, last = Shared(summary.energy), Shared(supervised)
+    sources = [
+        WindowSource(
+            each.uri,
+            each.name,
+            [summary.seen[each.name], energy, recorder, *outputs.of(each.name), last],
+            recorder.note,
+            packets[each.name],
+            Clock(recorder.wall_offset_ns),
+        )
+        for each, recorder in zip(named, recorders.values(), strict=True)
+    ]
     controller = WindowController(
         config,
+        sources,
         prepare=partial(prepare_engine, supervised=supervised),
-        sinks=[*summary.seen.values(), summary.energy, recorder],
-        outputs=[*outputs.sinks, supervised],  # which counts once every output has taken it
-        note=recorder.note,
         power=summary.energy.reading,
-        packets=packets,
         shapes=shapes,
         filters=filters,
-        clock=Clock(recorder.wall_offset_ns),
     )
     session = controller.session
     supervised.watch(session.stats)
-    recorder.watch(session.run_state)
-    reloader = None
-    if reload is not None and model is not None:
-        reloader = Reloader(config, reload, session, model.spec, supervised, filters=filters)
+    for recorder in recorders.values():
+        recorder.watch(session.run_state)
+    reload = None
+    if model is not None:
+        settings.reloader = Reloader(
+            config, session, model.spec, supervised, filters=filters, shapes=shapes
+        )
+        reload = file and partial(settings.reloader.read_again, file)
     with ExitStack() as around:
-        parts: tuple[AbstractContextManager[Any], ...] = (outputs.running(), recorder, supervised)
+        parts: tuple[AbstractContextManager[Any], ...] = (
+            outputs.running(),
+            *recorders.values(),
+            supervised,
+        )
         for each in parts:
             around.enter_context(each)
-        stopped = run_desktop(controller, config, uri, reload=reloader, end_rest=around.close)
+        stopped = run_desktop(controller, config, reload=reload, end_rest=around.close)
         if session.error is not None:
-            recorder.error(session.error)
+            for recorder in recorders.values():
+                recorder.error(session.error)
     log.debug("stopped by a signal" if stopped else "window closed")
     if session.has_run():
         summary.report(
@@ -231,41 +239,3 @@ def wants_window(config: Config) -> bool:
         log.info("headless, as no window can be opened: %s", error)
         return False
     return True
-
-
-class WallController:
-    """Several sources as the wall of their pictures sees them (``gui.ports.MultiViewController``).
-
-    ``screens``: the newest result of each, by name. ``has_outputs``: see gui.ports.
-    """
-
-    def __init__(
-        self, pipeline: Pipeline, screens: Mapping[str, ResultMailbox], *, has_outputs: bool
-    ) -> None:
-        self._pipeline, self.names, self._screens = pipeline, list(screens), screens
-        self.has_outputs = has_outputs
-
-    def take(self, name: str) -> tuple[Result, Sequence[str]] | None:
-        """See gui.ports."""
-        return self._screens[name].take_labelled()
-
-    def stats(self) -> Sequence[PipelineStats]:
-        """See gui.ports."""
-        return self._pipeline.lane_stats()
-
-    def show(self, goes_on: Callable[[], bool]) -> None:
-        """The window, until it is closed or the run has ended."""
-        from ..gui.window import run_wall
-
-        run_wall(self, interrupted=lambda: not goes_on(), on_display_lost=self._display_lost)
-
-    def _display_lost(self, told: str) -> None:
-        """Qt knows no way back: the run ends in order, and the process here."""
-        log.error("%s The run ends with it; use --headless for one that needs no display", told)
-        self._pipeline.stop()
-        try:
-            self._pipeline.join()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(ConfigError.exit_code)

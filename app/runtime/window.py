@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import ENGINES, Config
+from ..config import ENGINES, Config, NamedSource
 from ..core.credentials import mask_credentials
 from ..core.detections import Result
 from ..core.errors import ConfigError
@@ -26,12 +27,13 @@ from ..models.manifest import Model
 from ..models.store import list_models, locate, weights_bytes, why_not_here
 from ..ops.power import PowerReading
 from ..ops.signals import noting
+from ..pipeline.capture import StreamSpec
 from ..pipeline.handoff import Note, Policy, note_nothing
 from ..pipeline.player import Opening
 from ..session.engine_switch import Prepared
 from ..session.figures import no_power
 from ..session.recording import RecordingSink
-from ..session.session import Session
+from ..session.session import Session, SessionSource
 from ..session.state import Catalogue, Choice, Offer, SessionState, Tell
 from ..sinks.adapters import ResultMailbox
 from ..sinks.drawing import draw_result
@@ -39,8 +41,9 @@ from ..sinks.json_lines import ResultEncoder, cure, quoted
 from ..sinks.video import VideoFileSink
 from ..sources.camera import list_cameras
 from ..sources.uri import is_recording, make_source
+from .engines import why_no_engine
 from .filters import RunFilters
-from .inputs import endurance_of, privacy_of, source_options
+from .inputs import config_of_source, endurance_of, privacy_of, source_options
 from .outputs import has_outputs
 from .zones import RunShapes
 
@@ -105,50 +108,55 @@ CLOSE_S = 1.5  # of the 2 s within which everything has ended after the window i
 SAMPLE = "sample:"
 
 
+class WindowSource(NamedTuple):
+    """A source of a run with a window: its name among others, its URI, and who takes its results.
+
+    ``note`` hears what becomes of each frame; ``packets``: for outputs that copy those of the
+    source; ``clock``: of the times of events. ``make``: in place of what the URI means.
+    """
+
+    uri: str
+    name: str = ""
+    sinks: Sequence[Sink] = ()
+    note: Note = note_nothing
+    packets: PacketFan | None = None
+    clock: Clock | None = None
+    make: Callable[[], FrameSource] | None = None
+
+
 class WindowController:
-    """A run as the window sees it (``gui.ports.RunController``): every method returns at once.
+    """A run as its window sees it; ``views`` are its sources, as ``gui.ports`` wants them.
 
     ``prepare`` finds the model of a configuration and how to run it; it may take its time.
-    ``outputs`` are those of the command line; ``sinks`` are others that get every result, and are
-    opened once; ``note`` and ``power`` see Session.
-    ``packets``: for outputs that copy those of the source.
-    ``loop``: every recording begins again at its end, not only the bundled clip. ``shapes``,
-    ``filters``: zones and lines, and which detections are reported; both may be changed.
-    ``clock``: of the times of events. ``open_source``: in place of what the URI names.
+    ``power``: see Session. ``loop``: every recording begins again at its end, not only the bundled
+    clip. ``shapes``, ``filters``: zones and lines, and which detections are reported; both may be
+    changed.
     """
 
     def __init__(
         self,
         config: Config,
+        sources: Sequence[WindowSource],
         *,
         prepare: Callable[[Config], Prepared],
-        sinks: Sequence[Sink] = (),
-        outputs: Sequence[Sink] = (),
-        note: Note = note_nothing,
         power: Callable[[], PowerReading] = no_power,
         loop: bool = False,
-        packets: PacketFan | None = None,
         shapes: RunShapes | None = None,
         filters: RunFilters | None = None,
-        clock: Clock | None = None,
-        open_source: Callable[[], FrameSource] | None = None,
     ) -> None:
-        self._config, self._packets = config, packets
-        self._open_source = open_source
+        self.sources = sources
         self.shapes = shapes or RunShapes(config, Policy.LATEST, always=True)
         self.filters = filters or RunFilters(config, lambda: self.session.refilter())
-        # a run with an output or a limit is a job: it ends with its recording, and what the window
+        # a run with an output or a limit is a job: it ends with its recordings, and what the window
         # remembers changes nothing in it
         self.has_outputs = has_outputs(config)
-        self._stays = stays = not (self.has_outputs or config.max_frames)
+        stays = not (self.has_outputs or config.max_frames)
         names = ("model", "engine", "score", "iou")
         default = Config()
         self.given = frozenset(
             name for name in names if not stays or getattr(config, name) != getattr(default, name)
         )
-        self._latest = ResultMailbox()
-        self._recording = RecordingSink(VideoFileSink, self._tell)
-        self._snapshots = Snapshots(self._tell)
+        self.snapshots = Snapshots(self.tell)
 
         def prepare_choice(choice: Choice, score: float | None, iou: float | None) -> Prepared:
             changes: dict[str, Any] = {"model": choice.model, "engine": choice.engine}
@@ -156,42 +164,36 @@ class WindowController:
                 changes["precision"] = "auto"
             return prepare(replace(config, score=score, iou=iou, **changes))
 
+        opens = [partial(_open, config, each, stays) for each in sources]
+        self.views = [SourceView(self, number) for number in range(len(sources))]
         self.session = Session(
-            self._open,
+            [
+                SessionSource(
+                    make,
+                    StreamSpec(
+                        None,
+                        [view.latest, *each.sinks],
+                        each.name,
+                        each.note,
+                        self.shapes.analyser(each.name, clock=each.clock),
+                        privacy_of(config, each.name),
+                        self.filters.make(each.name),
+                    ),
+                    view.recording,
+                )
+                for make, view, each in zip(opens, self.views, sources, strict=True)
+            ],
             prepare_choice,
             choice=Choice(config.model, config.engine),
             config=config,
-            sinks=[self._latest, *sinks, *outputs],
-            recording=self._recording,
             stay=stays,
             loops=lambda uri: loop or (stays and uri == SAMPLE),
-            note=note,
             power=power,
-            analyser=self.shapes.analyser(clock=clock),
-            privacy=privacy_of(config),
-            filter=self.filters.make(),
         )
-        self.state: Callable[[], SessionState] = self.session.state
-        self.take: Callable[[], tuple[Result, Sequence[str]] | None] = self._latest.take_labelled
-        sources = self.session.sources
-        self.show_source, self.reopen = sources.show, sources.reopen
-        self.pause, self.step, self.seek = sources.pause, sources.step, sources.seek
-        self.choose, self.cancel = self.session.choose, self.session.cancel
-        self.set_thresholds = self.session.set_thresholds
-        self.record = self._recording.switch
         self._catalogue = Catalogue(engines=tuple(Offer(name, name) for name in ENGINES))
         self._looking: threading.Thread | None = None
-
-    def hide(self, labels: frozenset[str]) -> None:
-        """See gui.ports."""
-        self._recording.hidden = labels
-
-    def snapshot(self, stem: str, shown: tuple[Result, Sequence[str]], model: str) -> None:
-        """See gui.ports."""
-        result, labels = shown
-        source = self.session.info_of(result.frame.index)
-        assert source is not None, "a result has a source"
-        self._snapshots.save(Snapshot(Path(stem), result, labels, source, model))
+        for view in self.views:
+            view.connect()
 
     def save_shapes(self, path: str) -> None:
         """See gui.ports; on a thread, as a disk may be slow."""
@@ -200,9 +202,9 @@ class WindowController:
             try:
                 file = self.shapes.save(Path(path) if path else None)
             except ConfigError as error:
-                self._tell(str(error), "error")
+                self.tell(str(error), "error")
             else:
-                self._tell(f"Saved zones and lines in {file}", "info")
+                self.tell(f"Saved zones and lines in {file}", "info")
 
         threading.Thread(target=save, name="zones", daemon=True).start()
 
@@ -219,34 +221,79 @@ class WindowController:
     def _look(self) -> None:
         models = tuple(_model_offer(model) for model in list_models())
         self._catalogue = replace(self._catalogue, models=models)
+        engines = (Offer(name, name, refused=why_no_engine(name) or "") for name in ENGINES)
+        self._catalogue = replace(self._catalogue, engines=tuple(engines))
         self._catalogue = replace(self._catalogue, cameras=_camera_offers())
 
-    def _open(self, uri: str) -> Opening:
-        if self._open_source is not None:
-            return Opening(self._open_source(), mask_credentials(uri), False)
-        config = self._config
-        endurance = endurance_of(config)
-        if endurance is not None and self._stays:
-            # at a desk somebody reads the banner, plugs the camera in or chooses another source
-            endurance = replace(endurance, wait=True)
-        source = make_source(
-            uri,
-            realtime=True,
-            isolate=config.isolate if uri == config.source else None,
-            options=source_options(config),
-            endurance=endurance,
-            packets=self._packets,
-        )
-        return Opening(source, mask_credentials(uri), is_recording(uri))
-
-    def _tell(self, text: str, severity: Any, path: str = "") -> None:
+    def tell(self, text: str, severity: Any, path: str = "") -> None:
+        """Put a notice up; any thread."""
         self.session.tell(text, severity, path)
+
+
+class SourceView:
+    """A source of a run, and what all of its window may ask for (``gui.ports.RunController``).
+
+    Every method returns at once.
+    """
+
+    def __init__(self, run: WindowController, number: int) -> None:
+        self._run, self._number = run, number
+        self.name = run.sources[number].name
+        self.latest = ResultMailbox()
+        self.recording = RecordingSink(VideoFileSink, run.tell)
+        self.given, self.has_outputs = run.given, run.has_outputs
+        self.shapes, self.filters = run.shapes, run.filters
+        self.save_shapes, self.catalogue = run.save_shapes, run.catalogue
+        self.refresh = run.refresh
+        self.take: Callable[[], tuple[Result, Sequence[str]] | None] = self.latest.take_labelled
+        self.record = self.recording.switch
+
+    def connect(self) -> None:
+        """Once there is a session."""
+        session, source = self._run.session, self._run.session.sources[self._number]
+        self.state: Callable[[], SessionState] = partial(session.state, self._number)
+        self.show_source, self.reopen = source.show, source.reopen
+        self.pause, self.step, self.seek = source.pause, source.step, source.seek
+        self.set_speed, self.set_loop = source.set_speed, source.set_loop
+        self.choose, self.cancel = session.choose, session.cancel
+        self.set_thresholds = session.set_thresholds
+
+    def hide(self, labels: frozenset[str]) -> None:
+        """See gui.ports."""
+        self.recording.hidden = labels
+
+    def snapshot(self, stem: str, shown: tuple[Result, Sequence[str]], model: str) -> None:
+        """See gui.ports."""
+        result, labels = shown
+        source = self._run.session.pipeline.info_of(result.frame.index, self._number)
+        assert source is not None, "a result has a source"
+        self._run.snapshots.save(Snapshot(Path(stem), result, labels, source, model))
+
+
+def _open(config: Config, own: WindowSource, stays: bool, uri: str) -> Opening:
+    """What ``uri`` means in the place of this source."""
+    if own.make is not None:
+        return Opening(own.make(), mask_credentials(uri), False)
+    endurance = endurance_of(config)
+    if endurance is not None and (stays or own.name):
+        # at a desk somebody reads the banner, plugs the camera in or chooses another source; and
+        # of several sources one that is not there yet holds up no other
+        endurance = replace(endurance, wait=True)
+    masked = config_of_source(config, NamedSource(own.name, uri))
+    source = make_source(
+        uri,
+        realtime=True,
+        isolate=config.isolate if uri == own.uri else None,
+        options=source_options(masked),
+        endurance=endurance,
+        packets=own.packets,
+    )
+    return Opening(source, mask_credentials(uri), is_recording(uri))
 
 
 def run_desktop(
     controller: WindowController,
     config: Config,
-    uri: str,
     *,
     reload: Callable[[], None] | None = None,
     end_rest: Callable[[], None] = lambda: None,
@@ -260,7 +307,9 @@ def run_desktop(
     """
     from ..gui.window import run_window
 
-    make_source(uri, realtime=True)
+    uris = [each.uri for each in controller.sources]
+    for uri in uris:
+        make_source(uri, realtime=True)
     if config.model is not None:
         locate(config.model)
     with noting(hang_ups=reload is not None) as heard:
@@ -286,9 +335,14 @@ def run_desktop(
                 sys.stderr.flush()
                 os._exit(ConfigError.exit_code)
 
-        controller.session.start(uri)
+        controller.session.start(*uris)
         try:
-            run_window(controller, interrupted=interrupted, on_display_lost=on_display_lost)
+            run_window(
+                controller.views,
+                interrupted=interrupted,
+                on_display_lost=on_display_lost,
+                language=config.language,
+            )
         finally:
             end()
         return heard.stop
@@ -296,18 +350,23 @@ def run_desktop(
 
 def _model_offer(model: Model) -> Offer:
     spec = model.spec
-    classes = spec.labels[0] if len(spec.labels) == 1 else f"{len(spec.labels)} classes"
-    width, height = spec.input.size_wh
-    facts = [f"{classes}, {width} × {height}"]
+    count, (width, height) = len(spec.labels), spec.input.size_wh
+    facts = [*spec.labels] if count == 1 else []
+    facts.append(f"{width} × {height}")
     if (size := weights_bytes(model)) is not None:
         facts.append(f"{size / 1e6:.1f} MB")
     if precision := spec.accuracy.get("coco_ap"):
         facts.append(f"COCO AP {precision}")
     facts += [spec.licence] * bool(spec.licence)
     refused = why_not_here(model)
-    if not refused and not model.weights.is_file():
-        facts.append("to be downloaded")
-    return Offer(spec.name, model.ref, " · ".join(facts), refused or "")
+    return Offer(
+        spec.name,
+        model.ref,
+        " · ".join(facts),
+        classes=count if count > 1 else 0,
+        to_fetch=not refused and not model.weights.is_file(),
+        refused=refused or "",
+    )
 
 
 def _camera_offers() -> tuple[Offer, ...]:

@@ -9,21 +9,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import monotonic
 
 from ..config import Config
 from ..core.errors import KestrelError, SourceError
-from ..core.filters import DetectionFilter
-from ..core.frame import SourceInfo
-from ..core.interfaces import Analyser, Sink
 from ..core.package import NAME
 from ..core.stats import PipelineStats
 from ..ops.power import PowerReading
-from ..pipeline.handoff import Note, Policy, note_nothing
+from ..pipeline.capture import StreamSpec
+from ..pipeline.handoff import Policy
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.player import Opening
-from ..pipeline.privacy import Privacy
 from .engine_switch import EngineSwitch, Prepare
 from .figures import MachineGauge, RollingLatency, no_power
 from .recording import RecordingSink
@@ -38,62 +35,83 @@ MACHINE_S = 1.0
 CLOSE_S = 0.5  # for the source to be closed at the end
 
 
+@dataclass(frozen=True, slots=True)
+class SessionSource:
+    """One source of a session: how it is found by its URI, which may take long, and its stream.
+
+    The sinks of ``stream`` get every result; the fault of one closes it, is told, and is the
+    session's ``error`` at the end.
+    """
+
+    make: Callable[[str], Opening]
+    stream: StreamSpec
+    recording: RecordingSink
+
+
 class Session:
     """``start``, then anything, then ``stop`` and ``join``.
 
-    ``make`` finds a source by its URI, ``prepare`` a model and its engine; both may take long.
-    ``stay``: a recording's end is not the end of the run. ``sinks`` get every result; the fault of
-    one closes it, is told, and is the ``error`` at the end. ``loops`` says whether a recording
-    begins again; ``note`` hears what becomes of each frame; ``power`` tells what the machine draws;
-    ``analyser`` follows objects, of those that ``filter`` leaves; ``privacy`` hides what nobody is
-    to see.
+    ``prepare`` finds a model and its engine, which may take long. ``stay``: the end of recordings
+    is not the end of the run, and folders of pictures are for browsing. ``loops`` says whether a
+    recording begins again; ``power`` tells what the machine draws. ``sources``: what may be asked
+    of each.
     """
 
     def __init__(
         self,
-        make: Callable[[str], Opening],
+        sources: Sequence[SessionSource],
         prepare: Prepare,
         *,
         choice: Choice,
         config: Config,
-        sinks: Sequence[Sink],
-        recording: RecordingSink,
         stay: bool,
         loops: Callable[[str], bool] = lambda uri: False,
-        note: Note = note_nothing,
         power: Callable[[], PowerReading] = no_power,
-        analyser: Analyser | None = None,
-        privacy: Privacy | None = None,
-        filter: DetectionFilter | None = None,
     ) -> None:
-        self._recording, self._stay, self._power = recording, stay, power
+        self._stay, self._power = stay, power
+        self._recordings = [each.recording for each in sources]
         self._store = store = StateStore(SessionState(score=config.score, iou=config.iou))
-        self._latency = RollingLatency()
+        self._latencies = [RollingLatency() for _ in sources]
+        self._figures = [Figures()] * len(sources)
+        first, *more = [
+            replace(each.stream, sinks=[latency, each.recording, *each.stream.sinks])
+            for each, latency in zip(sources, self._latencies, strict=True)
+        ]
         self.pipeline = Pipeline(
             None,
             None,
-            [self._latency, recording, *sinks],
+            first.sinks,
             policy=Policy.LATEST,
+            name=first.name,
+            more=more,
             max_age_ms=config.max_age_ms,
             max_frames=config.max_frames,
             stall_s=config.read_timeout_s * 1.5,
-            note=note,
-            analyser=analyser,
-            privacy=privacy,
-            filter=filter,
+            note=first.note,
+            analyser=first.analyser,
+            privacy=first.privacy,
+            filter=first.filter,
             stays=True,
             on_fault=self._sink_failed,
         )
-        self.sources = SourceSwitcher(
-            self.pipeline, make, tell=lambda text: store.tell(text, "error"), loops=loops
-        )
+        self.sources = [
+            SourceSwitcher(
+                self.pipeline,
+                each.make,
+                tell=lambda text: store.tell(text, "error"),
+                loops=loops,
+                browse=stay,
+                number=number,
+            )
+            for number, each in enumerate(sources)
+        ]
         self._engines = EngineSwitch(
             self.pipeline,
             prepare,
             first=choice,
             config=config,
             store=store,
-            show_again=self.sources.show_again,
+            show_again=self._show_again,
         )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="session", daemon=True)
@@ -102,9 +120,10 @@ class Session:
         self.set_thresholds = self._engines.set_thresholds
         self.tell = store.tell
 
-    def start(self, uri: str) -> None:
-        """Open the source and build the engine, beside each other."""
-        self.sources.show(uri)
+    def start(self, *uris: str) -> None:
+        """Open each source and build the engine, beside each other."""
+        for source, uri in zip(self.sources, uris, strict=True):
+            source.show(uri)
         self._thread.start()
 
     def stop(self) -> None:
@@ -127,17 +146,23 @@ class Session:
         """What the engine chose and measured, for the report at the end."""
         return self.pipeline.backend_remarks
 
-    def state(self) -> SessionState:
-        """Everything at this moment; any thread, never waits."""
-        wanted = self._recording.wanted
-        return replace(self._store.state, source=self.sources.state, recording_to=wanted)
+    def state(self, number: int = 0) -> SessionState:
+        """Everything at this moment, as one of the sources sees it; any thread, never waits."""
+        return replace(
+            self._store.state,
+            source=self.sources[number].state,
+            recording_to=self._recordings[number].wanted,
+            figures=self._figures[number],
+        )
 
     def run_state(self) -> str:
         """In the words of a pipeline's state; any thread."""
         state = self._store.state
         if state.failure:
             return "failed"
-        return "building" if state.running is None else self.sources.state.phase
+        if state.running is None:
+            return "building"
+        return self.sources[0].state.phase if len(self.sources) == 1 else self.pipeline.state
 
     def stats(self) -> PipelineStats:
         """Figures of the whole run, over all its sources and engines; any thread."""
@@ -146,10 +171,6 @@ class Session:
     def has_run(self) -> bool:
         """Whether an engine ever came up."""
         return self._store.state.running is not None
-
-    def info_of(self, index: int) -> SourceInfo | None:
-        """The source that this frame is from; any thread."""
-        return self.pipeline.info_of(index)
 
     def tune(self, *, score: float, iou: float, max_age_ms: float | None) -> bool:
         """Other limits from the next frame on; any thread. False: no engine runs yet."""
@@ -160,7 +181,11 @@ class Session:
     def refilter(self) -> None:
         """The filter was changed; any thread."""
         self.pipeline.refilter()
-        self.sources.show_again()
+        self._show_again()
+
+    def _show_again(self) -> None:
+        for source in self.sources:
+            source.show_again()
 
     def _run(self) -> None:
         handler = LastWord(self._store)
@@ -171,13 +196,15 @@ class Session:
             self.pipeline.start()
             while not (self._stop.wait(TICK_S) or self.pipeline.wait(0)):
                 self._engines.follow()
-                self.sources.return_if_failed()
-                self._recording.follow()
+                for source in self.sources:
+                    source.return_if_failed()
+                for recording in self._recordings:
+                    recording.follow()
                 self._watch_end()
                 now_s = monotonic()
                 if now_s >= next_figures_s:
                     next_figures_s = now_s + FIGURES_S
-                    self._store.note(figures=self._figures())
+                    self._figures = [self._read_figures(n) for n in range(len(self.sources))]
                 if now_s >= next_machine_s:
                     next_machine_s = now_s + MACHINE_S
                     self._store.note(machine=gauge.read())
@@ -188,16 +215,17 @@ class Session:
             logging.getLogger(NAME).removeHandler(handler)
             self._end()
 
-    def _figures(self) -> Figures:
-        """What the window shows; cheap."""
-        counts, runs = self.pipeline.counts(), self.pipeline.engine is not None
-        p50, p95 = self._latency.ages_ms()
+    def _read_figures(self, number: int) -> Figures:
+        """What the window shows of a source; cheap."""
+        counts, runs = self.pipeline.counts(number), self.pipeline.engine is not None
+        latency = self._latencies[number]
+        p50, p95 = latency.ages_ms()
         return Figures(
             fps=counts.fps if runs else 0.0,
             capture_fps=counts.capture_fps if runs else 0.0,
             age_p50_ms=p50,
             age_p95_ms=p95,
-            stages_ms=self._latency.stages_ms(),
+            stages_ms=latency.stages_ms(),
             captured=counts.captured,
             processed=counts.processed,
             dropped=counts.dropped,
@@ -207,14 +235,14 @@ class Session:
         self.tell(" ".join(str(error).split()), "error")
 
     def _watch_end(self) -> None:
-        """Without ``stay`` the run is over when its recording is."""
-        source = self.sources.state
-        if self._stay or source.phase not in ("ended", "failed"):
+        """Without ``stay`` the run is over when all its recordings are."""
+        states = [source.state for source in self.sources]
+        if self._stay or not all(state.phase in ("ended", "failed") for state in states):
             return
-        if source.phase == "failed":
-            player = self.pipeline.source
-            fault = None if player is None else player.fault
-            self._error = self._error or fault or SourceError(source.error)
+        for source, state in zip(self.sources, states, strict=True):
+            if state.phase == "failed":
+                fault = None if source.player is None else source.player.fault
+                self._error = self._error or fault or SourceError(state.error)
         self.pipeline.finish()
 
     def _end(self) -> None:

@@ -12,10 +12,11 @@ from .state import SourceState
 
 
 class SourceSwitcher:
-    """One source at a time. All methods return at once and may be called from any thread.
+    """One source of a stream at a time. All methods return at once and may be called from anywhere.
 
     ``make`` finds a source by its URI, on the source's own thread. ``loops``: whether a recording
-    begins again at its end. ``tell`` gets a line for people.
+    begins again at its end. ``browse``: see SourcePlayer. ``tell`` gets a line for people.
+    ``number``: of the stream.
     """
 
     def __init__(
@@ -25,34 +26,41 @@ class SourceSwitcher:
         *,
         tell: Callable[[str], None],
         loops: Callable[[str], bool] = lambda uri: False,
+        browse: bool = False,
+        number: int = 0,
     ) -> None:
         self._pipeline, self._make, self._tell, self._loops = pipeline, make, tell, loops
+        self._browse, self._number = browse, number
         self._lock = threading.Lock()
         self._before: str | None = None  # what ran before, to return to
 
     @property
+    def player(self) -> SourcePlayer | None:
+        """What plays it; None before the first."""
+        return self._pipeline.player(self._number)
+
+    @property
     def state(self) -> SourceState:
         """The source at this moment."""
-        player = self._pipeline.source
+        player = self.player
         return SourceState() if player is None else player.state
 
     def show(self, uri: str) -> None:
         """Change to this source. If it cannot be opened at all, the one before comes back."""
         with self._lock:
-            player = self._pipeline.source
+            player = self.player
             if player is not None and player.has_opened:
                 self._before = player.state.uri
             self._play(uri)
 
     def reopen(self) -> None:
         """Open the same source anew: after its end or fault, or while it is lost."""
-        if self._pipeline.source is not None:
-            self.show(self._pipeline.source.state.uri)
+        self._ask(lambda player: self.show(player.state.uri))
 
     def return_if_failed(self) -> None:
         """Go back to the source before if the present one never opened and will not."""
         with self._lock:
-            player, before = self._pipeline.source, self._before
+            player, before = self.player, self._before
             if player is None or before is None or player.has_opened:
                 return
             state = player.state
@@ -73,13 +81,28 @@ class SourceSwitcher:
         """Move in a recording."""
         self._ask(lambda player: player.seek(position_ns))
 
+    def set_speed(self, speed: float) -> None:
+        """Play a recording so many times as fast; another source begins at 1."""
+        self._ask(lambda player: player.set_speed(speed))
+
+    def set_loop(self, loop: bool) -> None:
+        """Whether this recording begins again at its end."""
+        self._ask(lambda player: player.set_loop(loop))
+
     def show_again(self) -> None:
         """Give the frame that stands, if one does, to the engine once more."""
         self._ask(lambda player: player.show_again())
 
     def _play(self, uri: str) -> None:
-        self._pipeline.swap_source(uri, lambda: self._make(uri), loop=self._loops(uri))
+        self._pipeline.swap_source(
+            uri,
+            lambda: self._make(uri),
+            loop=self._loops(uri),
+            browse=self._browse,
+            number=self._number,
+        )
 
     def _ask(self, command: Callable[[SourcePlayer], None]) -> None:
-        if self._pipeline.source is not None:
-            command(self._pipeline.source)
+        player = self.player
+        if player is not None:
+            command(player)

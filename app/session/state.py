@@ -22,6 +22,8 @@ class Offer:
     detail: str = ""
     refused: str = ""  # why it cannot be chosen on this machine
     more: tuple[Offer, ...] = ()  # finer choices of the same thing, such as a camera's formats
+    classes: int = 0  # of a model that knows several
+    to_fetch: bool = False  # a model whose weights are not on this machine
 
 
 @dataclass(frozen=True, slots=True)

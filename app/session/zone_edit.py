@@ -1,7 +1,8 @@
 """Zones and lines while they are drawn and edited, with undo; knows neither Qt nor a browser.
 
-The page follows the same rules in its own script (app/sinks/http/zones.js). Points are parts of the
-frame, 0..1 in both directions; ``reach`` is how much of the frame the pointer may miss by.
+The page follows the same rules in its own script (app/sinks/http/static/zones.js). Points are
+parts of the frame, 0..1 in both directions; ``reach`` is how much of the frame the pointer may
+miss by.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,6 +133,7 @@ class AgeSink:
         return np.array(ages_ms)
 
 
+IDLE_S = 1.0
 CLOSE_S = 1.5  # less than the pipeline waits for its sinks
 
 
@@ -141,6 +142,14 @@ class Change(NamedTuple):
 
     source: SourceInfo
     labels: Sequence[str]
+
+
+@runtime_checkable
+class Idles(Protocol):
+    """A sink to which more comes than results."""
+
+    def idle(self) -> None:
+        """No result has come for IDLE_S."""
 
 
 class QueuedSink:
@@ -206,7 +215,14 @@ class QueuedSink:
 
     def _run(self) -> None:
         try:
-            while (result := self._next()) is not None:
+            while True:
+                result = self._next()
+                if result is None:
+                    if self._closing and not self._queue:
+                        break
+                    if isinstance(self._sink, Idles):
+                        self._sink.idle()
+                    continue
                 if isinstance(result, Change):
                     self._follow(result)
                     continue
@@ -231,7 +247,8 @@ class QueuedSink:
 
     def _next(self) -> Result | Change | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._closing)
+            idle_s = IDLE_S if isinstance(self._sink, Idles) else None
+            self._changed.wait_for(lambda: self._queue or self._closing, idle_s)
             result = self._queue.popleft() if self._queue else None
             self._meter.waiting = len(self._queue)
             return result
@@ -251,6 +268,11 @@ class Shared:
         self._users += 1
         if self._users == 1:
             self._sink.open(source, labels)
+
+    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
+        """See interfaces.Updatable."""
+        if isinstance(self._sink, Updatable):
+            self._sink.update(source, labels)
 
     def emit(self, result: Result) -> None:
         """See interfaces.Sink."""

@@ -52,6 +52,7 @@ class ResultEncoder:
         media = "null" if frame.media_ns is None else str(round(frame.media_ns / 1e6, 3))
         width, height = frame.wh_px
         hidden = f', "hidden": {json.dumps(result.hidden)}' if result.hidden else ""
+        lease = "" if result.lease is None else f', "lease": {result.lease}'
         names = ""  # of keypoints, once a line
         if result.detections.point_names:
             names = f', "keypoint_names": {quoted(result.detections.point_names)}'
@@ -59,7 +60,7 @@ class ResultEncoder:
             f'{{{self._source}, "frame": {frame.index}, "media_ms": {media}, '
             f'"time": "{self.time(frame.captured_ns)}", '
             f'"age_ms": {round(result.age_ns / 1e6, 2)}, "size": [{width}, {height}], '
-            f'"detections": [{self._detections(result)}]{names}{hidden}}}'
+            f'"detections": [{self._detections(result)}]{names}{hidden}{lease}}}'
         )
 
     def time(self, captured_ns: int) -> str:
@@ -223,12 +224,12 @@ class LinesFile:
 
     Each line is one write past all buffers: a reader sees it at once, a crash loses none, and for
     a few hundred bytes a frame that costs less than keeping a buffer fresh would. Opened as often
-    as it has users, and closed with the last of them.
+    as it has users, and closed with the last of them. ``append``: what is there stays.
     """
 
-    def __init__(self, target: str, *, overwrite: bool = True) -> None:
+    def __init__(self, target: str, *, overwrite: bool = True, append: bool = False) -> None:
         self._path = None if target == STDOUT else Path(target)
-        self._overwrite = overwrite
+        self._overwrite, self._append = overwrite or append, append
         self._out: io.FileIO | None = None
         self._users = 0
 
@@ -238,8 +239,10 @@ class LinesFile:
             self._out = (
                 _open_stdout()
                 if self._path is None
-                else open_output(self._path, truncate=True, overwrite=self._overwrite)
+                else open_output(self._path, truncate=not self._append, overwrite=self._overwrite)
             )
+            if self._append and self._out.seekable():
+                self._out.seek(0, os.SEEK_END)
         self._users += 1
 
     def write(self, text: str) -> None:

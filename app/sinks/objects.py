@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..core.errors import ConfigError
 from ..core.events import Event, Fired
 from .events import EventsOnlySink
 
@@ -44,11 +45,12 @@ class ObjectCounts:
 class ObjectTally(EventsOnlySink):
     """A sink that counts by events alone. ``zones`` and ``lines`` are told from the start, as 0.
 
+    Raises ConfigError for two zones, or two lines, whose topics would be one.
     Any thread may ask. Objects of labels that ``[events] labels`` leaves out are not in view.
     """
 
     def __init__(self, zones: Iterable[str] = (), lines: Iterable[str] = ()) -> None:
-        self._zones, self._lines = list(zones), list(lines)
+        self._zones, self._lines = _topics_apart("zone", zones), _topics_apart("line", lines)
         self._lock = threading.Lock()
         self._labels: set[str] = set()
         self._in_view: dict[int, str] = {}
@@ -119,3 +121,15 @@ class ObjectTally(EventsOnlySink):
 def topic_part(name: str) -> str:
     """The name of a zone or line as one level of a topic."""
     return "".join("_" if c in "+#/\0" else c for c in name) or "_"
+
+
+def _topics_apart(kind: str, names: Iterable[str]) -> list[str]:
+    by_topic: dict[str, str] = {}
+    for name in names:
+        if by_topic.setdefault(topic_part(name), name) != name:
+            other = by_topic[topic_part(name)]
+            raise ConfigError(
+                f"the {kind}s {other!r} and {name!r} share the topic {topic_part(name)!r}, as +, # "
+                "and / become _: rename one"
+            )
+    return list(by_topic.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 # A fragment ends at a key frame, or after a second: so much is lost when the process dies.
 FRAGMENT_US = 1_000_000
+MOST_EARLY = 32  # results that wait for their packets
 
 
 class Uncopyable(SinkError):
@@ -215,6 +217,7 @@ class CopyRecorder:
         self._files: list[CopiedFile] = []  # the present one last
         self._ended = True  # no file takes packets
         self._begins = False  # a new stream, with its first key frame
+        self._early: deque[Result] = deque(maxlen=MOST_EARLY)
         self.files = 0  # that were begun
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
@@ -259,16 +262,24 @@ class CopyRecorder:
         except SinkError:
             self._ended = True
             raise
+        while self._early and self._files[-1].holds(self._early[0].frame.stream_ns or 0):
+            self._note(self._early.popleft())
 
     def note(self, result: Result) -> None:
-        """Its line into the file that its frame is in; raises SinkError."""
-        stream_ns = result.frame.stream_ns
-        if stream_ns is None:
-            return
+        """Its line into the file that its frame is in; raises SinkError.
+
+        That of a frame whose packet is still to come waits for it: it is of another stream.
+        """
+        if result.frame.stream_ns is not None and not self._note(result) and not self._ended:
+            self._early.append(result)
+
+    def _note(self, result: Result) -> bool:
+        stream_ns = result.frame.stream_ns or 0
         for file in reversed(self._files):
             if file.holds(stream_ns):
                 file.note(result, stream_ns)
-                return
+                return True
+        return False
 
     def end(self) -> None:
         """End the present file; what comes goes into the next."""
@@ -346,12 +357,17 @@ class CopyingFileSink:
             self._encoded.open(*self._names)
         if self._copies:
             try:
-                self._copy.note(result)
+                self._copy.note(self._tap.placed(result))
             except SinkError:
                 self._fail()
                 raise
         else:
             self._encoded.emit(result)
+
+    def idle(self) -> None:
+        """See adapters.Idles."""
+        if self._copies and not self._failed:
+            self._drain()
 
     def close(self) -> None:
         """Write what is left; raises SinkError if that fails."""

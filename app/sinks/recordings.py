@@ -136,7 +136,7 @@ class SegmentsSink(_Recorder):
         try:
             if copies:
                 self._end_file()  # of a source that gave none before
-                self._copy.note(result)
+                self._copy.note(self._tap.placed(result))
                 return
             if self._file is not None and self._is_full(now_s):
                 self._end()
@@ -149,6 +149,10 @@ class SegmentsSink(_Recorder):
             self._file.emit(result)
         except SinkError as error:
             self._fail(error, now_s)
+
+    def idle(self) -> None:
+        """See adapters.Idles."""
+        self._take_packets(self._clock_s())
 
     def close(self) -> None:
         """End the present file."""

@@ -150,11 +150,13 @@ class PacketRing:
             self._keep(item)
             if self._clip is not None:
                 self._waiting.append(item)
-        bare = replace(result, frame=replace(result.frame, pixels=_NO_PIXELS, format="bgr8"))
+        bare = self._tap.placed(result)
+        if bare is result:  # else it has no pixels by now
+            bare = replace(result, frame=replace(result.frame, pixels=_NO_PIXELS, format="bgr8"))
         self._results.append(bare)
         if self._clip is not None:
             self._unnoted.append(bare)
-        return _time_ns(result)
+        return _time_ns(bare)
 
     def shorten(self, now_ns: int) -> None:
         """See Ring."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -47,6 +47,8 @@ class _Best:
     value: float = 0.0  # score × area × sharpness of the picture
     jpeg: NDArray[np.uint8] | None = None
     name: str = ""  # of its file, once an event has told it
+    # its box in parts of the picture, and the time of that in the recorded stream
+    beside: tuple[NDArray[np.float64], int] | None = None
     unwritten: bool = False
     written_s: float = 0.0
 
@@ -60,6 +62,16 @@ class _Job(NamedTuple):
     gone: list[int]
 
 
+class PicturesBeside(Protocol):
+    """Another stream of the same camera, of which pictures are taken."""
+
+    def place(self, frame: Frame) -> int | None:
+        """The time in it of a frame of the stream looked at; None while unknown."""
+
+    def picture(self, at_ns: int) -> Frame | None:
+        """Its frame of this time; None where that is not there."""
+
+
 class SnapshotSink:
     """Keeps for each track the crop with the highest score × area × sharpness.
 
@@ -67,10 +79,19 @@ class SnapshotSink:
     of its own, in a replay (``waits``) at once. Where that thread is behind, a crop is left for a
     later frame. A track's file is written when an event names it, and again when there is a better
     picture, at most once a second; sharpness is the standard deviation of the crop's Laplacian.
+    With ``beside`` the picture that is written is taken of that stream, at the same moment.
     """
 
-    def __init__(self, options: EventOptions, meter: OutputMeter, *, waits: bool) -> None:
+    def __init__(
+        self,
+        options: EventOptions,
+        meter: OutputMeter,
+        *,
+        waits: bool,
+        beside: PicturesBeside | None = None,
+    ) -> None:
         assert options.snapshots is not None
+        self._beside = beside
         self._root, self._options, self._meter = Path(options.snapshots), options, meter
         self._waits = waits
         self._gates: OrderedDict[int, float] = OrderedDict()  # score × area of the last crop
@@ -78,7 +99,7 @@ class SnapshotSink:
         self._jobs: deque[_Job] = deque()
         self._frames = 0  # among the jobs
         self._changed = threading.Condition()
-        self._closing = False
+        self._closing, self._until_s = False, 0.0
         self._thread: threading.Thread | None = None
         self._enforced_s = float("-inf")
 
@@ -130,6 +151,7 @@ class SnapshotSink:
         """Write what is not written yet; bounded."""
         thread, self._thread = self._thread, None
         if thread is not None:
+            self._until_s = time.monotonic() + STOP_S / 3
             with self._changed:
                 self._closing = True
                 self._changed.notify()
@@ -195,6 +217,12 @@ class SnapshotSink:
                 picture = bounded(crop)
                 jpeg = encode_jpeg(picture, QUALITY)
                 best.jpeg = with_box(jpeg, _within(box, pixels, picture))
+                at_ns = None
+                if self._beside is not None and job.frame is not None:
+                    at_ns = self._beside.place(job.frame)
+                height, width = pixels.shape[:2]
+                parts = np.array(box) / (width, height, width, height)
+                best.beside = None if at_ns is None else (parts, at_ns)
         for track_id, name in job.names:
             best = self._tracks.setdefault(track_id, _Best())
             best.name = best.name or name
@@ -227,6 +255,7 @@ class SnapshotSink:
         """Whole or not at all: who hears of the event may read the file at any time."""
         if not best.name or not best.unwritten or best.jpeg is None:
             return
+        self._take_beside(best)
         path = self._root / best.name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -245,6 +274,23 @@ class SnapshotSink:
         best.unwritten, best.written_s = False, time.monotonic()
         if best.written_s - self._enforced_s > ENFORCE_S:
             self._enforce()
+
+    def _take_beside(self, best: _Best) -> None:
+        """The same moment of the recorded stream, if it has it."""
+        late = self._closing and time.monotonic() > self._until_s
+        if self._beside is None or best.beside is None or late:
+            return
+        (parts, at_ns), best.beside = best.beside, None
+        frame = self._beside.picture(at_ns)
+        if frame is None:
+            log.debug("%s is of the stream looked at; the recorded one lacks it", best.name)
+            return
+        pixels = bgr_pixels(frame)
+        height, width = pixels.shape[:2]
+        box = (parts * (width, height, width, height)).tolist()
+        if (crop := crop_of(pixels, box)) is not None:
+            picture = bounded(crop)
+            best.jpeg = with_box(encode_jpeg(picture, QUALITY), _within(box, pixels, picture))
 
     def _enforce(self) -> None:
         """The oldest go until the rest keeps within age and size."""

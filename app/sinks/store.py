@@ -68,10 +68,12 @@ class _Memory:
     states: dict[str, tuple[str, int]] = field(default_factory=dict)  # the last, and from when
     figures: dict[str, PipelineStats] = field(default_factory=dict)  # as they were last noted
     ages: dict[str, Counter[int]] = field(default_factory=dict)  # since then
+    leases: dict[str, int] = field(default_factory=dict)  # the highest of each camera
 
     def copy(self) -> _Memory:
         ages = {name: each.copy() for name, each in self.ages.items()}
-        return _Memory(self.objects.copy(), self.states.copy(), self.figures.copy(), ages)
+        states, figures, leases = self.states.copy(), self.figures.copy(), self.leases.copy()
+        return _Memory(self.objects.copy(), states, figures, ages, leases)
 
 
 class EventStore:
@@ -81,6 +83,7 @@ class EventStore:
     in a replay, whose clock is not the wall's. There (``waits``) a full queue makes the pipeline
     wait, else the event is dropped and counted. What the disk refuses is tried again; meanwhile
     the queue fills. A batch is written whole or not at all, also when the process is killed.
+    An event under an older lease than the camera's newest is refused and counted.
     """
 
     def __init__(
@@ -110,8 +113,12 @@ class EventStore:
 
     def sink(self, name: str, camera: str) -> StoreSink:
         """For the source ``name``; ``camera``: what it is called until it is open."""
-        self._sinks[name] = StoreSink(self, camera)
+        self._sinks = {**self._sinks, name: StoreSink(self, camera)}  # another thread goes through
         return self._sinks[name]
+
+    def forget(self, name: str) -> None:
+        """That source is no longer part of the run."""
+        self._sinks = {each: sink for each, sink in self._sinks.items() if each != name}
 
     def start(self) -> None:
         """Claim and open the store; raises SinkError with the cure."""
@@ -252,7 +259,20 @@ class EventStore:
                 self._db.execute("ROLLBACK")
             raise
 
+    def _is_fenced(self, camera: str, lease: int) -> bool:
+        """Whether another node has had the camera since."""
+        key, newest = f"lease:{camera}", self._memory.leases.get(camera)
+        if newest is None:
+            newest = int(self._files.meta(key) or 0)
+        if lease > newest:
+            self._files.set_meta(key, str(lease))
+        self._memory.leases[camera] = max(lease, newest)
+        return lease < newest
+
     def _write(self, camera: str, event: Event) -> None:
+        if event.lease is not None and self._is_fenced(camera, event.lease):
+            self._meter.dropped("older lease")
+            return
         time_ms = epoch_ms(event.time)
         first, subject = False, None
         if event.track_id is not None:

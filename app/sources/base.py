@@ -172,6 +172,16 @@ class Paced:
         self._sleep = sleep
         self._held: Frame | None = None
         self._origin_ns: int | None = None  # the moment at which position 0 was, or would be, due
+        self._speed = 1.0
+
+    @property
+    def speed(self) -> float:
+        """See interfaces.Paceable."""
+        return self._speed
+
+    @speed.setter
+    def speed(self, speed: float) -> None:
+        self._speed, self._origin_ns = speed, None
 
     def open(self) -> SourceInfo:
         """Open the recording; it counts as live from here on."""
@@ -189,9 +199,10 @@ class Paced:
             self._held = None
             return frame
         now_ns = self._now_ns()
-        if self._origin_ns is None or now_ns - self._origin_ns - frame.media_ns > MAX_LATE_NS:
-            self._origin_ns = now_ns - frame.media_ns
-        due_ns = self._origin_ns + frame.media_ns
+        place_ns = round(frame.media_ns / self._speed)
+        if self._origin_ns is None or now_ns - self._origin_ns - place_ns > MAX_LATE_NS:
+            self._origin_ns = now_ns - place_ns
+        due_ns = self._origin_ns + place_ns
         if due_ns > now_ns:
             self._sleep(max(0, min(due_ns, deadline_ns) - now_ns) / 1e9)
             if due_ns > deadline_ns:
@@ -233,6 +244,8 @@ class SourceOptions:
     ca_file: str | None = None  # authorities to trust; None: the system's
     tls_insecure: bool = False  # trust anybody
     poll_s: float = 1.0  # between two requests for a still picture
+    decode: str = "cpu"  # one of hardware.HOWS
+    packets_only: bool = False  # nothing is decoded: a frame without a picture tells of each packet
     playlist: bool = False  # what the address gives is HLS, whatever its name
     motion: MotionOptions | None = None  # None: all frames are given
     # polygons in which motion does not count, in parts of the frame, or (True) in pixels

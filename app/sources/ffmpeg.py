@@ -11,6 +11,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+import numpy as np
+
 from ..core.errors import SourceEnded, SourceError
 from ..core.frame import Frame, SourceInfo
 from ..core.schemes import scheme_of
@@ -24,6 +26,7 @@ from .diagnose import (
     unreachable,
     unreadable_file,
 )
+from .hardware import ChosenDecoder
 from .idle import IdleDecoder
 from .packets import Copier, TakesPackets, stream_ns
 from .protocols import open_network
@@ -34,6 +37,9 @@ log = logging.getLogger(__name__)
 FAILURES_THAT_END = 64
 RATE_PICTURES = 3  # tell the rate where nothing else does
 STEP_BACK_NS = 2_000_000_000  # a key frame that is shown too late: look for one before it
+
+
+_NO_PICTURE = np.zeros((2, 2, 3), np.uint8)
 
 
 class _Decoded(NamedTuple):
@@ -91,6 +97,8 @@ class FfmpegSource:
         """The next frame. FFmpeg bounds its wait itself, by ``read_timeout_s``."""
         if self._ended:
             raise SourceEnded
+        if self._options.packets_only:
+            return self._beat()
         if self._waiting:
             decoded = self._waiting.pop(0)
         else:
@@ -118,10 +126,24 @@ class FfmpegSource:
         self._tell_change(frame)
         return frame
 
+    def _beat(self) -> Frame | None:
+        """A frame without a picture for the next packet, which the tap has got."""
+        packet = next(self._beats, None)
+        if packet is None:
+            self._finish()
+        if not packet.size:
+            return None
+        time_ns = None if packet.dts is None else round(packet.dts * packet.time_base * 10**9)
+        self._media_ns = self._clock.place(time_ns)
+        media_ns = None if self._info.live else self._media_ns
+        self._index += 1
+        return Frame(_NO_PICTURE, self._index - 1, time.monotonic_ns(), media_ns)
+
     @property
     def can_rest(self) -> bool:
-        """See motion_gate.Rests: not where the order of pictures is only known by their count."""
-        return self._clock.trusted and not self._options.deinterlace
+        """See motion_gate.Rests: not where only their count orders pictures, nor with hardware."""
+        plain = not isinstance(self._codec, ChosenDecoder) or self._codec.is_plain
+        return plain and self._clock.trusted and not self._options.deinterlace
 
     @property
     def resting(self) -> bool:
@@ -207,10 +229,12 @@ class FfmpegSource:
         self._copier = None if self._tap is None else Copier(stream, self._tap)
         self._aspect: Fraction | None = stream.sample_aspect_ratio
         motion = self._options.motion
-        self._idle = IdleDecoder(
-            stream, self._decode, wake_s=0.0 if motion is None else motion.wake_s
-        )
-        self._frames = self._decode_all()
+        codec = self._codec = stream.codec_context
+        if self._options.decode != "cpu" and not self._options.packets_only:
+            codec = self._codec = ChosenDecoder(codec, self._options.decode, label=self._label)
+        wake_s = 0.0 if motion is None else motion.wake_s
+        self._idle = IdleDecoder(stream, codec, self._decode, wake_s=wake_s)
+        self._frames, self._beats = self._decode_all(), self._packets()
 
     def _ffmpeg_options(self) -> dict[str, str]:
         options = {"max_pixels": str(self._options.max_pixels)}
@@ -312,7 +336,7 @@ class FfmpegSource:
     def _decode(self, packet: Any) -> list[Any]:
         av = load_av()
         try:
-            frames: list[Any] = packet.decode()
+            frames: list[Any] = self._codec.decode(packet)
         except av.error.EOFError:
             return []
         except (av.error.MemoryError, MemoryError) as error:
@@ -396,6 +420,7 @@ class FfmpegSource:
         except load_av().error.FFmpegError:
             return False
         clock.jump()
+        self._codec.flush_buffers()
         self._idle.reset()
         if self._copier is not None:
             self._copier.begin()

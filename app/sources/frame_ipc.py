@@ -146,7 +146,7 @@ PR_SET_PDEATHSIG = 1
 # of a frame, besides its pixels
 FIELDS = (
     *("index", "captured_ns", "media_ns", "format", "colour", "pixel_aspect", "stream_ns"),
-    *("still", "still_ns"),
+    *("still", "still_ns", "regions"),
 )
 
 
@@ -164,6 +164,7 @@ class PlainFrame:
     stream_ns: int | None = None
     still: int = 0
     still_ns: int = 0
+    regions: None = None
 
 
 class ChildSource(Protocol):

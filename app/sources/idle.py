@@ -27,9 +27,11 @@ class IdleDecoder:
     ``live``: there is no way back later, so that a packet of unusual size is worth a look at once.
     """
 
-    def __init__(self, stream: Any, decode: Callable[[Any], list[Any]], *, wake_s: float) -> None:
-        """``wake_s``: the longest time between two looks."""
-        self._codec, self._time_base = stream.codec_context, stream.time_base
+    def __init__(
+        self, stream: Any, codec: Any, decode: Callable[[Any], list[Any]], *, wake_s: float
+    ) -> None:
+        """``codec`` is emptied, ``decode`` uses it; ``wake_s``: the longest between two looks."""
+        self._codec, self._time_base = codec, stream.time_base
         self._decode, self._wake_s = decode, wake_s
         self.live = False
         self.resting = self.looked = False

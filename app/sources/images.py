@@ -260,7 +260,8 @@ class FolderSource:
             detail = "pictures"
         if self._loop:
             detail, frames = f"{detail}, again and again", None
-        return SourceInfo(self._label, False, wh_px, fps, frames, detail)
+        stills = not clips and self._clip_info is None
+        return SourceInfo(self._label, False, wh_px, fps, frames, detail, stills=stills)
 
     def _begin(self) -> NDArray[np.uint8] | None:
         """The next file's pixels; None for a clip, which is opened, and for a bad one."""

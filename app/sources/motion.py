@@ -17,6 +17,7 @@ from ..core.frame import PLANAR, Frame
 from .base import load_cv2
 
 COLUMNS, CELL_PX = 160, 4  # of the small picture at most; of a cell at least
+FINE_COLUMNS = 320  # where small things count
 ROWS_OF_A_CELL = 3  # of the picture that are looked at
 SCENE_S = 2.0  # time constant of what the scene looks like: what stands still is soon part of it
 WAVER_S = 60.0  # of how much a cell wavers by itself: a passer-by leaves little in it
@@ -31,10 +32,14 @@ BACK_NS = 5_000_000_000  # a time that runs back further is another recording
 
 
 class MotionDetector:
-    """Whether something moves, frame by frame. Not thread-safe. ``still``: see SourceOptions."""
+    """Whether something moves, frame by frame. Not thread-safe. ``still``: see SourceOptions.
 
-    def __init__(self, still: StillAreas = ()) -> None:
-        self._still = still
+    ``where``: xyxy in pixels of the last frame, of each thing that moves; None: all of it may.
+    """
+
+    def __init__(self, still: StillAreas = (), *, columns: int = COLUMNS) -> None:
+        self._still, self._columns = still, columns
+        self.where: tuple[tuple[int, ...], ...] | None = None
         self._counts: NDArray[np.uint8] | None = None  # 1: cells in which motion counts
         self._scene: NDArray[np.float32] | None = None
         self._waver: NDArray[np.float32] | None = None
@@ -47,7 +52,7 @@ class MotionDetector:
         is learned from it yet.
         """
         cv2 = load_cv2()
-        cells = small_luma(frame)
+        cells = small_luma(frame, self._columns)
         time_ns = frame.time_ns
         scene, waver = self._scene, self._waver
         if scene is None or waver is None or scene.shape != cells.shape:
@@ -67,7 +72,11 @@ class MotionDetector:
         small = difference > limit
         large = difference > np.minimum(limit, MOST_DIFFERENCE)
         elsewhere = int(np.count_nonzero(large)) > ELSEWHERE * cells.size
-        moves = elsewhere or _touch(small, SMALL) or _touch(large, LARGE)
+        things = [*_touch(small, SMALL), *_touch(large, LARGE)]
+        moves = elsewhere or bool(things)
+        scale = np.tile(np.divide(frame.wh_px, cells.shape[::-1]), 2)
+        boxes = [np.rint(box * scale).astype(int).tolist() for box in things]
+        self.where = None if elsewhere else tuple(map(tuple, boxes))
         if moves and again:
             return True
         self._time_ns = max(time_ns, self._time_ns)
@@ -81,6 +90,7 @@ class MotionDetector:
         return moves
 
     def _begin(self, cells: NDArray[np.float32], time_ns: int) -> None:
+        self.where = None
         self._scene, self._waver = cells, np.full(cells.shape, 1.5, np.float32)
         self._time_ns = self._first_ns = time_ns
 
@@ -95,11 +105,11 @@ class MotionDetector:
             load_cv2().fillPoly(self._counts, [corners], 0)
 
 
-def small_luma(frame: Frame) -> NDArray[np.float32]:
-    """(rows, COLUMNS) or less: the mean luma of each cell."""
+def small_luma(frame: Frame, most: int = COLUMNS) -> NDArray[np.float32]:
+    """(rows, ``most``) or less: the mean luma of each cell."""
     cv2 = load_cv2()
     width_px, height_px = frame.wh_px
-    columns = max(1, min(COLUMNS, width_px // CELL_PX))
+    columns = max(1, min(most, width_px // CELL_PX))
     rows = max(1, round(height_px * columns / width_px))
     step = max(1, height_px // (rows * ROWS_OF_A_CELL))
     pixels = frame.pixels[:height_px:step]
@@ -113,9 +123,11 @@ def small_luma(frame: Frame) -> NDArray[np.float32]:
     return np.asarray(cells, np.float32)
 
 
-def _touch(cells: NDArray[np.bool_], least: int) -> bool:
-    """Whether so many of these cells touch each other."""
+def _touch(cells: NDArray[np.bool_], least: int) -> NDArray[np.int32]:
+    """(N, 4) xyxy of where so many of these cells touch each other."""
     if np.count_nonzero(cells) < least:
-        return False
+        return np.zeros((0, 4), np.int32)
     found = load_cv2().connectedComponentsWithStats(cells.view(np.uint8), connectivity=8)
-    return bool(found[2][1:, 4].max() >= least)  # 4: CC_STAT_AREA; row 0 is all the rest
+    boxes = found[2][1:]  # row 0 is all the rest; x, y, width, height, cells
+    boxes = boxes[boxes[:, 4] >= least, :4]
+    return np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), axis=1)

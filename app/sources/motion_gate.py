@@ -7,9 +7,10 @@ from time import monotonic
 from typing import Protocol, runtime_checkable
 
 from ..config import MotionOptions
+from ..core.errors import SourceEnded
 from ..core.frame import Frame, SourceInfo
 from ..core.interfaces import FrameSource, Seekable
-from .motion import BACK_NS, MotionDetector, StillAreas
+from .motion import BACK_NS, COLUMNS, FINE_COLUMNS, MotionDetector, StillAreas
 
 EARLY = 0.9  # a frame is due that much before its time: the next may be far
 
@@ -42,7 +43,8 @@ class MotionGate:
 
     A frame passes while something moves and for ``hold_s`` afterwards, else one every ``floor_s``.
     A source that can, rests meanwhile. When it is woken, the frames since the last look are given
-    in a recording; in a live run they would be late, and those from now on are.
+    in a recording; in a live run they would be late, and those from now on are. The last frame of a
+    recording passes, so that all before it are counted.
     """
 
     def __init__(self, inner: FrameSource, options: MotionOptions, still: StillAreas = ()) -> None:
@@ -50,31 +52,43 @@ class MotionGate:
         self._floor_ns = round(options.floor_s * EARLY * 1e9)
         self._hold_ns, self._rests_too = round(options.hold_s * 1e9), options.wake_s > 0
         self._still = still
-        self._detector = MotionDetector(still)
+        self._regions = options.regions
+        self._detector = self._new_detector()
         self._rests: Rests | None = None
         self._live = False
         self._left_out = False  # a frame since the last one given
         self._given: tuple[int, int] | None = None  # index and time of that
+        self._last: Frame | None = None  # left out, and none given since
+        self._ended = False
         self._until_ns = self._seen_ns = 0
 
     def open(self) -> SourceInfo:
         """See FrameSource."""
         info = self.inner.open()
         self._live = info.live
-        if self._rests_too and isinstance(self.inner, Rests) and self.inner.can_rest:
+        if self._rests_too and isinstance(self.inner, Rests):
             self._rests = self.inner
         return info
 
     def read(self, timeout_s: float) -> Frame | None:
         """The next frame that is worth an inference, None where there is none in time."""
         until_s = monotonic() + timeout_s
-        while (frame := self.inner.read(max(0.0, until_s - monotonic()))) is not None:
-            if self._passes(frame):
+        while (frame := self._next(max(0.0, until_s - monotonic()))) is not None:
+            if self._ended or self._passes(frame):
                 return self._pass_on(frame)
-            self._left_out = True
+            self._left_out, self._last = True, frame
             if monotonic() >= until_s:
                 break
         return None
+
+    def _next(self, timeout_s: float) -> Frame | None:
+        try:
+            return self.inner.read(timeout_s)
+        except SourceEnded:
+            last, self._last, self._ended = self._last, None, True
+            if last is None:
+                raise
+            return last
 
     @property
     def can_seek(self) -> bool:
@@ -85,7 +99,11 @@ class MotionGate:
         """Go on from there; the first frame passes."""
         if isinstance(self.inner, Seekable):
             self.inner.seek(media_ns)
-        self._detector, self._given, self._left_out = MotionDetector(self._still), None, False
+        self._detector, self._given, self._left_out = self._new_detector(), None, False
+        self._last, self._ended = None, False
+
+    def _new_detector(self) -> MotionDetector:
+        return MotionDetector(self._still, columns=FINE_COLUMNS if self._regions else COLUMNS)
 
     def close(self) -> None:
         """See FrameSource."""
@@ -112,8 +130,10 @@ class MotionGate:
         return now_ns - self._given[1] >= self._floor_ns
 
     def _pass_on(self, frame: Frame) -> Frame:
+        if self._regions:
+            frame = replace(frame, regions=self._detector.where)
         before, self._given = self._given, (frame.index, frame.time_ns)
-        left_out, self._left_out = self._left_out, False
+        left_out, self._left_out, self._last = self._left_out, False, None
         if not left_out or before is None:
             return frame
         still = max(0, frame.index - before[0] - 1)

@@ -23,6 +23,7 @@ from .chaos import ChaosSource, Schedule
 from .diagnose import REFUSED, missing_file, missing_sample, port_fault
 from .ffmpeg import FfmpegSource
 from .gstreamer import csi_pipeline, gst_command
+from .hardware import HOWS, JETSON, Preferred, jetson_pipeline
 from .http_pictures import HttpSource
 from .images import FolderSource, absolute, find, is_there as _is_there, split_loop
 from .motion_gate import MotionGate
@@ -104,13 +105,21 @@ def _transport(text: str, name: str) -> RtspTransport:
     raise ConfigError(f"{name} must be auto, tcp or udp, is {text!r}")
 
 
-def deinterlace(uri: str, options: SourceOptions) -> tuple[str, SourceOptions]:
-    """Take ``deinterlace=1`` out of the address of a stream or the name of a recording."""
-    match = re.search(r"(?<=[?&])deinterlace=([^&#]*)&?", uri)
-    if match is None or _is_there(Path(uri)):
-        return uri, options
-    rest = (uri[: match.start()] + uri[match.end() :]).rstrip("?&")
-    return rest, replace(options, deinterlace=_switch(match[1], "deinterlace"))
+def decoding(uri: str, options: SourceOptions) -> tuple[str, SourceOptions]:
+    """Take ``deinterlace=1``, ``decode=HOW`` out of a stream's address or a recording's name."""
+    given: dict[str, Any] = {}
+    while match := re.search(r"(?<=[?&])(deinterlace|decode)=([^&#]*)&?", uri):
+        if not given and _is_there(Path(uri)):
+            break
+        given[match[1]] = {"deinterlace": _switch, "decode": _decoder}[match[1]](match[2], match[1])
+        uri = (uri[: match.start()] + uri[match.end() :]).rstrip("?&")
+    return uri, replace(options, **given) if given else options
+
+
+def _decoder(text: str, name: str) -> str:
+    if text not in HOWS:
+        raise ConfigError(f"{name} must be one of {', '.join(HOWS)}, is {text!r}")
+    return text
 
 
 def camera_mode(rest: str, *, raw: bool) -> tuple[int | str, CameraMode]:
@@ -330,7 +339,9 @@ def _once(
     packets: TakesPackets | None,
 ) -> FrameSource:
     """The source itself, whose fault is its end."""
-    uri, options = deinterlace(uri, options)
+    uri, options = decoding(uri, options)
+    if options.decode == JETSON:
+        return _gated(_on_jetson(uri, label, options), options)
     scheme, rest = _split(uri)
     if scheme == "pattern":
         return _gated(PatternSource(pattern_options(rest), label=label, live=realtime), options)
@@ -366,6 +377,29 @@ def _once(
     elif not isinstance(source, FolderSource):  # pictures of which each is looked at
         source = _gated(source, options)
     return Paced(source) if realtime and scheme != "camera" else source
+
+
+def _on_jetson(uri: str, label: str, options: SourceOptions) -> FrameSource:
+    """By GStreamer, for RTSP and files; else as ever."""
+    scheme, rest = _split(uri)
+    if scheme not in ("rtsp", "rtsps", "file"):
+        raise ConfigError(f"decode={JETSON} is for rtsp:// and files; leave it out of {label}")
+    remote, plain = scheme != "file", replace(options, decode="cpu", motion=None)
+    where, plain = network_address(uri, plain) if remote else (absolute(rest), plain)
+
+    def hardware(place: str) -> FrameSource:
+        pipeline = jetson_pipeline(place)
+        return IsolatedSource(pipeline, label=label, options=plain, command=gst_command)
+
+    return Preferred(
+        hardware(where),
+        IsolatedSource(where, label=label, options=plain)
+        if remote
+        else FfmpegSource(where, label=label, remote=False, options=plain),
+        label=label,
+        proof=hardware(str(SAMPLE_PATH)),
+        known=FfmpegSource(str(SAMPLE_PATH), label="sample:", remote=False, options=plain),
+    )
 
 
 def _gated(source: FrameSource, options: SourceOptions) -> FrameSource:

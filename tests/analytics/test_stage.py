@@ -18,6 +18,7 @@ from app.core.errors import ConfigError
 from app.core.events import Event, Fired
 from app.core.frame import Frame, SourceInfo
 from app.core.states import SourceStatus
+from app.options import TrackOptions
 from tests.analytics.kit import LABELS, WH, detections, person
 
 CAMERA, OTHER = SourceInfo("rtsp://door", live=True), SourceInfo("rtsp://yard", live=True)
@@ -86,6 +87,13 @@ def test_a_source_that_comes_back_keeps_its_tracks() -> None:
     ids = see(made, range(8, 9))[0].detections.track_ids
     assert ids is not None and ids.tolist() == [1]
     assert told(made.end(LIVE)) == ["gone", "ended"]
+
+
+def test_the_end_has_not_the_cause_of_an_earlier_return() -> None:
+    made = stage()
+    see(made, range(4))
+    events, _ = made.end(SourceStatus("live", cause="again after 2.3 s, at attempt 1"))
+    assert events[-1].type == "ended" and events[-1].cause == "stopped"
 
 
 def test_a_camera_that_was_never_there_is_lost_and_comes() -> None:
@@ -232,3 +240,21 @@ def test_what_does_not_fit_the_model_or_comes_before_it_is_refused() -> None:
         made.check(AnalyticsOptions(zones=(replace(DOOR, labels=("perso",)),)))
     with pytest.raises(ConfigError, match="try again"):
         AnalyticsStage(AnalyticsOptions(), replay=False).check(AnalyticsOptions())
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_an_object_keeps_its_id_while_the_camera_swings(follows: bool) -> None:
+    import cv2
+
+    noise = np.random.default_rng(0).integers(0, 256, (160, 400), np.uint8)
+    wide = cv2.cvtColor(cv2.resize(noise, (WH[0] * 3, WH[1])), cv2.COLOR_GRAY2BGR)
+    options = AnalyticsOptions(track=TrackOptions(camera_motion=follows))
+    made, ids = stage(options), set()
+    for i in range(16):
+        left = 100 * (i % 4 if i % 8 < 4 else 4 - i % 4)  # to and fro, faster than anybody walks
+        seen = result(i, detections([person(800 - left, 600)]))
+        pixels = np.ascontiguousarray(wide[:, left : left + WH[0]])
+        found = made.update(replace(seen, frame=replace(seen.frame, pixels=pixels))).detections
+        assert found.track_ids is not None
+        ids |= set(found.track_ids.tolist())
+    assert (len(ids - {-1}) == 1) is follows

@@ -526,7 +526,7 @@ def test_what_is_misspelt_is_answered_with_what_was_meant(
     assert ended.value.code == 2 and f"did you mean {meant}?" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [[], ["run"]])
+@pytest.mark.parametrize("words", [[], ["run"], ["run", "--score", "0.4"]])
 def test_a_bare_source_is_run(
     words: list[str], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,26 @@ def test_a_rate_is_zero_when_stale_and_before_two_events() -> None:
     assert rate.recent(10 * SECOND) == 0
 
 
+def test_a_rate_follows_within_seconds_and_counts_what_was_left_out() -> None:
+    captured = Rate()
+    for i in range(100):
+        captured.tick(i * SECOND // 20)
+    for i in range(5, 14):  # at rest: one frame a second is given, 19 are left out before it
+        captured.tick(i * SECOND, 20)
+    assert captured.recent(13 * SECOND) == pytest.approx(20)
+    processed = Rate()
+    for i in range(100):
+        processed.tick(i * SECOND // 20)
+    for i in range(5, 14):
+        processed.tick(i * SECOND)
+    assert processed.recent(13 * SECOND) == pytest.approx(1)
+    slow = Rate()
+    for i in range(4):
+        slow.tick(i * 10 * SECOND)
+    assert slow.recent(40 * SECOND) == pytest.approx(0.1)
+    assert slow.recent(46 * SECOND) == 0
+
+
 def test_a_snapshot_before_the_first_frame() -> None:
     stats = Meter().snapshot()
     assert stats.captured == stats.processed == 0 and stats.fps == 0

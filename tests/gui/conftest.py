@@ -38,13 +38,13 @@ def settings(tmp_path: Path):
 
 @pytest.fixture
 def open_window(qtbot, settings) -> Iterator[Callable]:
-    """``open_window(controller)``: a real window off screen, closed again at the end."""
+    """``open_window(CONTROLLERS…)``: a real window off screen, closed again at the end."""
     from app.gui.main_window import MainWindow
 
     opened = []
 
-    def make(controller, kept=None):
-        window = MainWindow(controller, kept or settings, ended=lambda: None)
+    def make(*controllers, kept=None):
+        window = MainWindow(controllers, kept or settings, ended=lambda: None)
         opened.append(window)
         window.show()
         window.tick()

@@ -21,6 +21,7 @@ RUNNING = SessionState(
         info=CLIP_INFO,
         recording=True,
         seekable=True,
+        paceable=True,
         position_ns=2_000_000_000,
         duration_ns=10_000_000_000,
     ),
@@ -82,8 +83,13 @@ class FakeFilters:
 class FakeController:
     """Notes what it is asked for, and does of it what shows at once."""
 
-    def __init__(self, state: SessionState = RUNNING, given: frozenset[str] = frozenset()) -> None:
-        self.now, self.given = state, given
+    def __init__(
+        self,
+        state: SessionState = RUNNING,
+        given: frozenset[str] = frozenset(),
+        name: str = "",
+    ) -> None:
+        self.now, self.given, self.name = state, given, name
         self.asked: list[tuple] = []
         self.has_outputs = False
         self.latest = ResultMailbox()
@@ -126,6 +132,14 @@ class FakeController:
 
     def seek(self, position_ns: int) -> None:
         self.asked.append(("seek", position_ns))
+
+    def set_speed(self, speed: float) -> None:
+        self.asked.append(("set_speed", speed))
+        self.set_source(speed=speed)
+
+    def set_loop(self, loop: bool) -> None:
+        self.asked.append(("set_loop", loop))
+        self.set_source(loop=loop)
 
     def choose(self, choice: Choice) -> None:
         self.asked.append(("choose", choice))

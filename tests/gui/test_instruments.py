@@ -42,9 +42,13 @@ def shown(qtbot, monkeypatch: pytest.MonkeyPatch):
     widget.show()
     widget._next_s = float("inf")  # the plots are made first, without a sample
     for _ in range(6):
-        widget.tick(STATE)
+        tick(widget)
     widget._next_s = 0.0
     return widget
+
+
+def tick(widget, state=STATE) -> None:
+    widget.tick(lambda: {"": state}, "")
 
 
 def plot(widget, title: str):
@@ -54,24 +58,25 @@ def plot(widget, title: str):
 
 def fill(widget, state=STATE, times: int = 3) -> None:
     for _ in range(times):
-        widget.tick(state)
+        tick(widget, state)
+        samples = widget.histories[""].last_minute
         for each in widget.plots:
-            each.redraw(module.monotonic())
+            each.redraw(samples, now_s=module.monotonic(), whole=False)
 
 
 def test_figures_are_in_the_plots(shown) -> None:
     fill(shown)
-    assert plot(shown, texts.PLOT_AGE).spoken() == "p50 7.0, p95 12.0"
-    assert plot(shown, texts.PLOT_STAGES).spoken() == "pre 0.5, network 5.0"
-    assert "FPS 25.0, capture 30.0, drops 0.0" in plot(shown, texts.PLOT_FPS).spoken()
-    curve = plot(shown, texts.PLOT_AGE)._curves["age_p95"]
+    assert plot(shown, texts.PLOTS["age"]).spoken() == "p50 7.0, p95 12.0"
+    assert plot(shown, texts.PLOTS["stages"]).spoken() == "pre 0.5, network 5.0"
+    assert "FPS 25.0, capture 30.0, drops 0.0" in plot(shown, texts.PLOTS["fps"]).spoken()
+    curve = plot(shown, texts.PLOTS["age"])._curves["age_p95"]
     assert curve.getData()[1].tolist() == [12.0] * 3
 
 
 def test_what_the_machine_does_not_tell_is_unavailable_and_never_zero(shown) -> None:
     fill(shown)
-    assert plot(shown, texts.PLOT_LOAD).spoken() == "CPU 55.0, GPU unavailable"
-    heat = plot(shown, texts.PLOT_HEAT)
+    assert plot(shown, texts.PLOTS["load"]).spoken() == "CPU 55.0, GPU unavailable"
+    heat = plot(shown, texts.PLOTS["heat"])
     assert heat.spoken() == "°C unavailable, W unavailable"
     assert heat._curves == {}, "a curve was drawn for what is not known"
     assert "unavailable" in heat.legend.text()
@@ -81,7 +86,7 @@ def test_gap_stays_a_gap(shown) -> None:
     fill(shown, times=1)
     fill(shown, replace(STATE, figures=replace(STATE.figures, age_p50_ms=float("nan"))), times=1)
     fill(shown, times=1)
-    values = plot(shown, texts.PLOT_AGE)._curves["age_p50"].getData()[1]
+    values = plot(shown, texts.PLOTS["age"])._curves["age_p50"].getData()[1]
     assert np.isnan(values[1]) and values[0] == values[2] == 7.0
 
 
@@ -92,7 +97,7 @@ def test_drops_are_a_rate(shown, monkeypatch: pytest.MonkeyPatch) -> None:
     clock[0] += 2.0
     more = replace(STATE.figures, dropped={"replaced": 14, "stale": 2})
     fill(shown, replace(STATE, figures=more), times=1)
-    assert "drops 3.0" in plot(shown, texts.PLOT_FPS).spoken()
+    assert "drops 3.0" in plot(shown, texts.PLOTS["fps"]).spoken()
 
 
 def test_plots_that_are_opened_late_begin_with_what_was_before(
@@ -103,7 +108,7 @@ def test_plots_that_are_opened_late_begin_with_what_was_before(
     widget = Instruments()
     qtbot.addWidget(widget)
     for _ in range(5):
-        widget.tick(STATE)
+        tick(widget)
     assert not widget.plots
     widget.build()
     widget.resize(1100, 260)
@@ -111,26 +116,71 @@ def test_plots_that_are_opened_late_begin_with_what_was_before(
     fill(widget, times=7)
     QApplication.processEvents()  # the layout shows them
     fill(widget, times=13)
-    points = plot(widget, texts.PLOT_AGE)._curves["age_p50"].getData()[1]
+    points = plot(widget, texts.PLOTS["age"])._curves["age_p50"].getData()[1]
     assert len(points) >= 20, "the samples of before are there too"
 
 
 def test_memory_of_a_long_run_is_bounded(shown, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(module, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(module, "SAMPLE_S", 1.0)
     for _ in range(400):
         clock[0] += 1.0
-        shown.tick(STATE)
-    assert all(len(points) <= 61 for each in shown.plots for points in each._series.values())
+        tick(shown)
+    history = shown.histories[""]
+    assert len(history.last_minute) <= 61 and history.whole[0][0] == 1.0
+    monkeypatch.setattr(module, "MOST_SAMPLES", 50)
+    for _ in range(400):
+        clock[0] += 1.0
+        tick(shown)
+    times = [at_s for at_s, _ in history.whole]
+    assert times[0] == 1.0 and times[-1] > 760 and len(times) <= 50
+    gaps = np.diff(times)
+    assert gaps.max() <= 2 * gaps.min() + 1, "old samples are as dense as new ones"
+
+
+def test_the_whole_run_is_shown_from_its_start(shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(module, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(module, "SAMPLE_S", 0.5)
+    for _ in range(300):
+        clock[0] += 1.0
+        tick(shown)
+    for _ in range(6):
+        tick(shown)
+    curve = plot(shown, texts.PLOTS["age"])._curves["age_p50"]
+    assert curve.getData()[0].min() >= -60
+    shown.span.setCurrentIndex(1)
+    for _ in range(6):
+        tick(shown)
+    assert curve.getData()[0].min() == -299
+
+
+@pytest.mark.parametrize("span_s", [60, 61, 300, 3599, 86_400, 1e6])
+def test_time_axes_have_a_few_ticks(span_s: float) -> None:
+    ticks = module.time_ticks(span_s)
+    assert 2 <= len(ticks) <= 4 and all(-span_s < at_s < 0 for at_s, _ in ticks)
+
+
+def test_every_plot_is_painted_however_slow_ticks_are(shown, monkeypatch) -> None:
+    """On a busy machine a sample is due at every tick."""
+    drawn = set()
+    for each in shown.plots:
+        title = each.title
+        monkeypatch.setattr(each, "redraw", lambda *args, title=title, **how: drawn.add(title))
+    for _ in range(6):
+        tick(shown)
+    assert drawn == set(texts.PLOTS.values())
 
 
 def test_one_plot_a_tick(shown, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     monkeypatch.setattr(module, "SAMPLE_S", 100.0)
     for each in shown.plots:
-        monkeypatch.setattr(each, "redraw", lambda now_s, title=each.title: drawn.append(title))
+        title = each.title
+        monkeypatch.setattr(each, "redraw", lambda *args, title=title, **how: drawn.append(title))
     for _ in range(4):
-        shown.tick(STATE)
+        tick(shown)
     assert len(drawn) == 4 and len(set(drawn)) == 4
 
 

@@ -39,7 +39,7 @@ class Run(FakeController):
         self.set(ended=True)
 
     def show(self, settings: Path) -> None:
-        run_window(self, interrupted=lambda: self.interrupted, settings_file=settings)
+        run_window([self], interrupted=lambda: self.interrupted, settings_file=settings)
 
 
 @pytest.fixture
@@ -278,7 +278,7 @@ class OwnController(FakeController):
     def state(self):
         print("up", flush=True)
         return super().state()
-run_window(OwnController(), interrupted=stopped.is_set, settings_file=Path(sys.argv[2]))
+run_window([OwnController()], interrupted=stopped.is_set, settings_file=Path(sys.argv[2]))
 print("returned")
 """
 

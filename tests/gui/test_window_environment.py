@@ -37,7 +37,7 @@ class OwnController(FakeController):
         return super().state()
 controller = OwnController()
 controller.latest.emit(result())
-run_window(controller, settings_file=Path(sys.argv[2]))
+run_window([controller], settings_file=Path(sys.argv[2]))
 print("platform", *seen)
 """
 

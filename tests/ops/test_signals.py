@@ -80,13 +80,15 @@ def test_nohup_is_respected() -> None:
 
 def test_the_second_stop_ends_the_process_at_once() -> None:
     text = (
-        "import os, signal; from app.ops.signals import noting\n"
-        "with noting() as heard:\n"
-        "    os.kill(os.getpid(), signal.SIGTERM); assert heard.stop\n"
-        "    os.kill(os.getpid(), signal.SIGTERM); print('still here', flush=True)\n"
+        "import os, signal, time; from app.ops import signals\n"
+        "signals.time = type('Clock', (), {'monotonic': lambda: now})\n"
+        "with signals.noting() as heard:\n"
+        "    now = 10.0; os.kill(os.getpid(), signal.SIGTERM); assert heard.stop\n"
+        "    now = 10.1; os.kill(os.getpid(), signal.SIGTERM); print('one stop', flush=True)\n"
+        "    now = 11.0; os.kill(os.getpid(), signal.SIGTERM); print('still here', flush=True)\n"
     )
     done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, check=False)
-    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, b"")
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, b"one stop\n")
 
 
 @pytest.mark.parametrize("forgotten", [True, False])

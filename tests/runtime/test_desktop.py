@@ -13,13 +13,16 @@ pytest.importorskip("PyQt5.QtWidgets", reason="PyQt5 is not installed")
 
 from app.config import Config
 from app.core.errors import ConfigError, ModelError, SourceError
-from app.runtime.window import WindowController, run_desktop
+from app.core.interfaces import GPU_ENGINES
+from app.runtime.engines import why_no_engine, without_gpu
+from app.runtime.window import WindowController, WindowSource, run_desktop
 from app.session.engine_switch import Prepared
 from app.session.state import Choice
 from tests.fakes import FakeBackend, FakeSink
 from tests.session.kit import until
 
 PATTERN = "pattern:?fps=50&size=64x48"
+ONE = [WindowSource(PATTERN)]
 
 
 @pytest.fixture(autouse=True)
@@ -35,10 +38,11 @@ def prepared(make=FakeBackend):
 class Counting(WindowController):
     """Counts the window's looks, and closes it so many seconds after the first."""
 
-    def __init__(self, *args, close_after_s: float, **more) -> None:
-        super().__init__(*args, **more)
+    def __init__(self, config: Config, *, close_after_s: float, sinks=(), **more) -> None:
+        super().__init__(config, [WindowSource(PATTERN, sinks=sinks)], **more)
         self.looks: list[float] = []
-        inner = self.state
+        (self.view,) = self.views
+        inner = self.view.state
 
         def state():
             self.looks.append(time.monotonic())
@@ -49,12 +53,12 @@ class Counting(WindowController):
                 now = replace(now, ended=True)
             return now
 
-        self.state = state
+        self.view.state = state
 
 
-def show(controller: Counting, config: Config, uri: str = PATTERN) -> float:
+def show(controller: Counting, config: Config) -> float:
     """Seconds from the window's closing to the end of everything."""
-    run_desktop(controller, config, uri)
+    run_desktop(controller, config)
     return time.monotonic() - controller.looks[-1]
 
 
@@ -77,7 +81,7 @@ def test_window_lives_while_something_is_stuck_and_closes_in_time(stuck: str) ->
     controller = Counting(
         config,
         prepare=fetch if stuck == "fetch" else prepared(never if stuck == "model" else FakeBackend),
-        outputs=[StuckSink()] if stuck == "output" else [],
+        sinks=[StuckSink()] if stuck == "output" else [],
         close_after_s=2.0,
     )
     try:
@@ -92,16 +96,17 @@ def test_snapshot_of_a_run(tmp_path: Path) -> None:
     config = Config()
     controller = Counting(config, prepare=prepared(), close_after_s=60.0)
     controller.session.start(PATTERN)
+    view = controller.view
     try:
         shown = []
-        until(lambda: shown.append(controller.take()) or shown[-1])
-        controller.snapshot(str(tmp_path / "x"), shown[-1], "small")
-        until(lambda: controller.state().notice is not None)
+        until(lambda: shown.append(view.take()) or shown[-1])
+        view.snapshot(str(tmp_path / "x"), shown[-1], "small")
+        until(lambda: view.state().notice is not None)
         assert (tmp_path / "x.json").is_file()
-        controller.record(str(tmp_path / "x.mp4"))
+        view.record(str(tmp_path / "x.mp4"))
         until(lambda: (tmp_path / "x.mp4").is_file())
-        controller.record("")
-        until(lambda: "Recorded" in controller.state().notice.text)
+        view.record("")
+        until(lambda: "Recorded" in view.state().notice.text)
     finally:
         controller.session.stop()
         assert controller.session.join(10)
@@ -115,12 +120,13 @@ def test_a_precision_goes_with_the_engine_that_it_was_asked_for() -> None:
         asked.append((config.engine, config.precision))
         return prepared()(config)
 
-    controller = WindowController(Config(engine="openvino", precision="bf16"), prepare=note)
+    controller = WindowController(Config(engine="openvino", precision="bf16"), ONE, prepare=note)
+    (view,) = controller.views
     controller.session.start(PATTERN)
     try:
         for engine in ("cpu", "openvino"):
-            until(lambda: controller.state().running is not None)
-            controller.choose(Choice(None, engine))
+            until(lambda: view.state().running is not None)
+            view.choose(Choice(None, engine))
             until(lambda engine=engine: asked[-1][0] == engine)
     finally:
         controller.session.stop()
@@ -130,28 +136,80 @@ def test_a_precision_goes_with_the_engine_that_it_was_asked_for() -> None:
 
 
 def test_catalogue_comes_from_the_shelf_and_the_machine() -> None:
-    controller = WindowController(Config(), prepare=prepared())
+    controller = WindowController(Config(), ONE, prepare=prepared())
     assert [offer.value for offer in controller.catalogue().engines][:2] == ["auto", "cpu"]
     controller.refresh()
-    until(lambda: controller.catalogue().models)
-    assert "kestrel" in {offer.title for offer in controller.catalogue().models}
+    until(lambda: controller.catalogue().cameras or not controller._looking.is_alive())
+    catalogue = controller.catalogue()
+    assert "kestrel" in {offer.title for offer in catalogue.models}
+    refused = {offer.value: offer.refused for offer in catalogue.engines}
+    assert refused["auto"] == refused["cpu"] == ""
+    assert all(refused[name] == (why_no_engine(name) or "") for name in refused)
+    if without_gpu():
+        assert all(refused[name] for name in GPU_ENGINES)
+
+
+def test_several_sources_play_in_one_run_each_on_its_own(tmp_path: Path) -> None:
+    """Paused, filtered and recorded apart; the model is that of all."""
+    sources = [WindowSource(PATTERN, name) for name in ("front", "yard")]
+    controller = WindowController(Config(), sources, prepare=prepared())
+    front, yard = controller.views
+    controller.session.start(PATTERN, PATTERN)
+    try:
+        for view in (front, yard):
+            until(view.take)
+        front.pause(True)
+        until(lambda: front.state().source.paused)
+        time.sleep(0.2)
+        front.take()
+        assert until(yard.take) is None and not yard.state().source.paused
+        assert front.take() is None
+        yard.record(str(tmp_path / "yard.mp4"))
+        assert yard.state().recording_to and not front.state().recording_to
+        until(lambda: (tmp_path / "yard.mp4").is_file())
+        front.filters.write({"max_detections": 3}, "front")
+        assert yard.filters.read("yard")["max_detections"] != 3
+        until(lambda: yard.state().figures.processed > front.state().figures.processed > 0)
+        stats = controller.session.stats()
+        assert set(stats.sources) == {"front", "yard"}
+    finally:
+        controller.session.stop()
+        assert controller.session.join(10)
+
+
+def test_a_run_of_several_recordings_ends_with_the_last(tmp_path: Path) -> None:
+    sources = [
+        WindowSource(f"pattern:?fps=100&size=64x48&frames={count}", name)
+        for count, name in ((3, "short"), (40, "long"))
+    ]
+    kept = FakeSink()
+    sources[1] = sources[1]._replace(sinks=[kept])
+    controller = WindowController(
+        Config(max_frames=10_000), sources, prepare=prepared()
+    )  # a job, which has an end
+    controller.session.start(*(each.uri for each in sources))
+    until(lambda: controller.views[0].state().ended)
+    assert controller.session.join(10) and controller.session.error is None
+    assert kept.frames[-1] > 30, "it ended with the short one"
 
 
 def test_what_no_window_can_cure_is_told_before_one_opens(tmp_path: Path) -> None:
     config = Config()
-    controller = WindowController(config, prepare=prepared())
+    missing = [WindowSource(str(tmp_path / "nothing.mp4"))]
+    controller = WindowController(config, missing, prepare=prepared())
     with pytest.raises(SourceError, match=r"nothing\.mp4"):
-        run_desktop(controller, config, str(tmp_path / "nothing.mp4"))
+        run_desktop(controller, config)
     config = Config(model="nonsense")
     with pytest.raises(ModelError, match="nonsense"):
-        run_desktop(WindowController(config, prepare=prepared()), config, PATTERN)
+        run_desktop(WindowController(config, ONE, prepare=prepared()), config)
 
 
 def test_given_flags_win_over_what_is_remembered() -> None:
-    assert WindowController(Config(), prepare=prepared()).given == frozenset()
-    given = WindowController(Config(model="m", engine="cpu", score=0.5), prepare=prepared()).given
+    assert WindowController(Config(), ONE, prepare=prepared()).given == frozenset()
+    config = Config(model="m", engine="cpu", score=0.5)
+    given = WindowController(config, ONE, prepare=prepared()).given
     assert given == {"model", "engine", "score"}
-    job = WindowController(Config(json="out.jsonl"), prepare=prepared()).given
+    job = WindowController(Config(json="out.jsonl"), ONE, prepare=prepared()).given
     assert job == {"model", "engine", "score", "iou"}, "what is remembered changes a job"
 
 
@@ -177,7 +235,7 @@ def test_slow_painting_makes_no_result_older(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(ResultView, "paintEvent", slow)
     kept = FakeSink()
     config = Config()
-    controller = Counting(config, prepare=prepared(), outputs=[kept], close_after_s=4.0)
+    controller = Counting(config, prepare=prepared(), sinks=[kept], close_after_s=4.0)
     show(controller, config)
     stats = controller.session.stats()
     assert len(paints) >= 2 and stats.processed > len(paints), "results wait for the paint"

@@ -12,9 +12,10 @@ import pytest
 from app.config import Config
 from app.core.errors import DeviceError, ModelError, ReaderGone, SinkError
 from app.core.frame import Frame
+from app.pipeline.capture import StreamSpec
 from app.session.engine_switch import Prepared
 from app.session.recording import RecordingSink
-from app.session.session import Session
+from app.session.session import Session, SessionSource
 from app.session.state import Choice
 from tests.fakes import FakeBackend, FakeSink
 from tests.session.kit import Shop, ToldSource, until
@@ -43,13 +44,13 @@ class Bench:
         self.prepare_error: dict[str | None, Exception] = {}
         self.gate: dict[str | None, threading.Event] = {}
         self.canary: Canary | None = None
+        self.recording = RecordingSink(lambda path: FakeSink(), lambda text, how, path: None)
+        stream = StreamSpec(None, [self.shown, *kept])
         self.session = Session(
-            self.shop,
+            [SessionSource(self.shop, stream, self.recording)],
             self.prepare,
             choice=Choice(),
             config=config or Config(),
-            sinks=[self.shown, *kept],
-            recording=RecordingSink(lambda path: FakeSink(), lambda text, how, path: None),
             stay=stay,
         )
 
@@ -258,7 +259,7 @@ def test_outputs_of_the_command_line_are_opened_once(benches) -> None:
     bench.session.choose(Choice("large", "auto"))
     until(lambda: bench.state.running == Choice("large", "auto"))
     bench.flow(1)
-    bench.session.sources.show("other")
+    bench.session.sources[0].show("other")
     bench.flow(1, bench.other)
     assert output.frames == [0, 1, 2, 3] and output.closed == 0
     assert opened == ["cam large-label", "other large-label"]
@@ -328,7 +329,7 @@ def test_recording_follows_its_switch_and_survives_a_change_of_model(benches, tm
         files[-1].update = lambda source, labels: None
         return files[-1]
 
-    recording = bench.session._recording
+    recording = bench.recording
     recording._make, recording._tell = make, lambda text, how, path: said.append(text)
     bench.start()
     bench.flow(1)
@@ -424,7 +425,7 @@ def test_frame_that_stands_is_seen_anew_after_a_change(benches, held: str, chang
     bench.start()
     bench.flow(2)
     if held == "paused":
-        bench.session.sources.pause(True)
+        bench.session.sources[0].pause(True)
     else:
         bench.flow(1)
         bench.source.let(1)
@@ -442,7 +443,7 @@ def test_frame_that_stands_is_seen_anew_after_a_change(benches, held: str, chang
     if change == "model":
         assert bench.state.model_name == "large"
     if held == "paused":
-        bench.session.sources.pause(False)
+        bench.session.sources[0].pause(False)
         bench.flow(1)
         assert bench.shown.frames == list(range(before + 2))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -298,3 +299,82 @@ def test_gaps_that_the_source_leaves_stay_gaps(made) -> None:
     source.next = 5
     source.let(1)
     assert reader.next()[0] == 5
+
+
+class PacedSource(ToldSource):
+    """Notes the speeds that it is set to."""
+
+    def __init__(self, uri: str, *, count: int, stills: bool = False) -> None:
+        super().__init__(uri, count=count, seekable=True)
+        self.speeds: list[float] = []
+        self._stills = stills
+
+    @property
+    def speed(self) -> float:
+        return self.speeds[-1] if self.speeds else 1.0
+
+    @speed.setter
+    def speed(self, speed: float) -> None:
+        self.speeds.append(speed)
+
+    def open(self):
+        return replace(super().open(), stills=self._stills)
+
+
+def recorded(source: ToldSource, **options) -> Switch:
+    shop = Shop(**{source.uri: source})
+    shop.recordings.add(source.uri)
+    return Switch(shop, **options)
+
+
+def test_speed_and_loop_of_a_recording_may_be_changed() -> None:
+    source = PacedSource("clip", count=2)
+    switch = recorded(source)
+    reader = switch.look()
+    switch.show("clip")
+    until(lambda: switch.state.paceable)
+    switch.set_speed(4.0)
+    until(lambda: source.speed == 4.0)
+    assert switch.state.speed == 4.0
+    for number in (1, 2):
+        source.let(1)
+        assert reader.next()[1] == number
+    until(lambda: switch.state.phase == "ended")
+    switch.set_loop(True)
+    source.let(1)
+    assert reader.next()[1] == 1
+    assert switch.state.loop and source.opened == 2 and source.speed == 4.0
+    switch.pipeline.stop()
+    switch.pipeline.join()
+
+
+def test_pictures_to_be_browsed_stay_until_the_next_is_asked_for() -> None:
+    source = PacedSource("album", count=3, stills=True)
+    switch = recorded(source, browse=True)
+    reader = switch.look()
+    switch.show("album")
+    source.let(3)
+    assert reader.next()[1] == 1 and switch.state.paused and reader.take() == []
+    switch.step()
+    assert reader.next()[1] == 2 and reader.take() == []
+    switch.seek(0)
+    assert reader.next()[1] == 1 and reader.take() == []
+    source.let(5)
+    switch.pause(False)  # a slideshow
+    until(lambda: switch.state.phase == "ended")
+    assert 0 < source.speeds[-1] < 0.1, "each picture stays for seconds"
+    switch.pipeline.stop()
+    switch.pipeline.join()
+
+
+def test_pictures_of_a_job_and_a_single_one_are_not_held() -> None:
+    for browse, count in ((False, 2), (True, 1)):
+        source = PacedSource("album", count=count, stills=True)
+        switch = recorded(source, browse=browse)
+        switch.look()
+        switch.show("album")
+        source.let(count)
+        until(lambda switch=switch: switch.state.phase == "ended")
+        assert not switch.state.paused
+        switch.pipeline.stop()
+        switch.pipeline.join()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from app.core.errors import ConfigError
 from app.sinks.objects import MOST_LABELS, ObjectTally
 from tests.sinks.kit import event
 
@@ -40,3 +43,9 @@ def test_labels_are_bounded() -> None:
 
 def test_a_name_is_one_level_of_a_topic() -> None:
     assert "zones/a_b_c" in ObjectTally(["a/b#c"]).retained()
+
+
+@pytest.mark.parametrize("kind", ["zones", "lines"])
+def test_two_names_on_one_topic_are_refused(kind: str) -> None:
+    with pytest.raises(ConfigError, match="rename one"):
+        ObjectTally(**{kind: ["a+b", "a/b"]})

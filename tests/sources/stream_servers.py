@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from clip_maker import FPS, SIZE_WH_PX, picture
+from clip_maker import FPS, picture
 
 
 @contextlib.contextmanager
@@ -100,22 +100,36 @@ def http_server(jpegs: list[bytes], clip: Path, *, then: str = "loop") -> Iterat
 
 
 class RtspServer:
-    """Just enough of RTSP (RFC 2326) to play H.264 (RFC 6184) to one client, over its TCP."""
+    """Just enough of RTSP (RFC 2326) to play H.264 (RFC 6184) to one client, over its TCP.
 
-    def __init__(self, *, user_password: str = "", frames: int = 100_000) -> None:
+    ``show``: the picture of each of 40 frames, which are repeated. ``epoch_s``: when frame 0 was,
+    so that several show the same at once; a client then begins with the next key frame.
+    """
+
+    def __init__(
+        self,
+        *,
+        user_password: str = "",
+        frames: int = 100_000,
+        show: Callable = picture,
+        epoch_s: float | None = None,
+        port: int = 0,
+    ) -> None:
         av = pytest.importorskip("av")
+        self._epoch_s = epoch_s
+        height, width = show(0).shape[:2]
         self._credentials = base64.b64encode(user_password.encode()).decode()
         self._frames = frames
         codec = av.CodecContext.create("libx264", "w")
-        codec.width, codec.height = SIZE_WH_PX
+        codec.width, codec.height = width, height
         codec.pix_fmt, codec.framerate = "yuv420p", FPS
         codec.options = {"tune": "zerolatency", "g": "10"}
         self._access_units = []
         for index in range(40):
-            frame = av.VideoFrame.from_ndarray(picture(index), format="bgr24")
+            frame = av.VideoFrame.from_ndarray(show(index), format="bgr24")
             self._access_units += [bytes(packet) for packet in codec.encode(frame)]
         self._stop = threading.Event()
-        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server = socket.create_server(("127.0.0.1", port))
         self.port = self._server.getsockname()[1]
         self.transports: list[str] = []  # asked for by clients
         self.saw_teardown = threading.Event()
@@ -155,7 +169,13 @@ class RtspServer:
                     verb = self._answer(connection, request.decode("latin-1"))
                     playing = playing or verb == "PLAY"
                     if playing:
-                        connection.settimeout(1 / FPS)
+                        connection.settimeout(1 / FPS if self._epoch_s is None else 0.002)
+                if playing and self._epoch_s is not None:
+                    now = int((time.monotonic() - self._epoch_s) * FPS)
+                    if not sent:
+                        sent = -(-now // 10) * 10
+                    if now < sent:
+                        continue
                 if playing:
                     if sent == self._frames:
                         return

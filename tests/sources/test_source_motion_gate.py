@@ -63,6 +63,7 @@ def test_what_moves_passes_whole_and_the_rest_is_counted(film, read_all, isolate
         assert (frame.pixels == same.pixels).all()
     indexes = [frame.index for frame in given]
     assert indexes == sorted(set(indexes))
+    assert indexes[-1] == FRAMES - 1, "the last one is given, so that all before it are counted"
     assert [f.still for f in given[1:]] == [b - a - 1 for a, b in itertools.pairwise(indexes)]
     assert all((frame.still > 0) == (frame.still_ns > 0) for frame in given)
 
@@ -131,3 +132,16 @@ def test_motion_in_a_masked_area_does_not_count() -> None:
     for i in range(MOVES.stop):
         frame = Frame(picture(i), i, 0, round(i / FPS * 1e9), "gray8")
         assert detector.moves(frame) is (i == 0)
+
+
+def test_where_it_moves_is_told_with_the_frame(film, read_all) -> None:
+    source = make_source(str(film), realtime=False, isolate=True, options=options(regions=True))
+    for frame in read_all(source):
+        if frame.index in MOVES[3:-6]:
+            left = 10 * (frame.index - MOVES.start)
+            assert frame.regions, "something moves"
+            x0, y0, x1, y1 = np.array(frame.regions).reshape(-1, 4).T
+            assert x0.min() <= left + 4 and x1.max() >= left + 20
+            assert y0.min() <= 64 and y1.max() >= 116
+        elif frame.index == 0:
+            assert frame.regions is None

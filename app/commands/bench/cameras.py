@@ -7,7 +7,8 @@ place, so that not all move at once. The number is doubled until it is too many,
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isnan
@@ -35,6 +36,7 @@ from .. import Destination, columns, figure, header
 log = logging.getLogger(__name__)
 
 LOST = 0.01  # of the frames: more is too many cameras
+QUIET = ("pipeline", "runtime", "inference")
 WARM_UP_S, LOOK_S = 2.0, 0.05
 MODES: dict[str, MotionOptions] = {
     "all frames": MotionOptions(on=False),
@@ -118,12 +120,13 @@ def run_cameras(config: Config, destination: Destination, *, age_ms: float, seco
         raise ConfigError("bench --cameras plays a recording as cameras; name one with --source")
     model = choose_model(config)
     rows = {}
-    for mode, motion in MODES.items():
-        plan = replace(config, motion=motion)
-        rows[mode] = most(
-            lambda n, plan=plan: _trial(plan, model, source, n, seconds),  # type: ignore[misc]
-            age_ms=age_ms,
-        )
+    with _quiet():
+        for mode, motion in MODES.items():
+            plan = replace(config, motion=motion)
+            rows[mode] = most(
+                lambda n, plan=plan: _trial(plan, model, source, n, seconds),  # type: ignore[misc]
+                age_ms=age_ms,
+            )
     report = {
         **header("cameras"),
         "model": model.spec.name,
@@ -133,6 +136,22 @@ def run_cameras(config: Config, destination: Destination, *, age_ms: float, seco
         "modes": {mode: held and held.figures() for mode, held in rows.items()},
     }
     return destination.give(report, _table(report))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Runs say no more than what is wrong: else each tells its engine and every source."""
+    rooms = [logging.getLogger(f"{log.name.partition('.')[0]}.{room}") for room in QUIET]
+    if log.isEnabledFor(logging.DEBUG):
+        rooms.clear()
+    levels = [each.level for each in rooms]
+    try:
+        for each in rooms:
+            each.setLevel(logging.WARNING)
+        yield
+    finally:
+        for each, level in zip(rooms, levels, strict=True):
+            each.setLevel(level)
 
 
 def most(trial: Callable[[int], Trial], *, age_ms: float) -> Trial | None:

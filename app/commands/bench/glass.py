@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -26,7 +27,7 @@ from ...core.frame import bgr_pixels
 from ...core.stats import PERCENTILES, percentiles
 from ...runtime.outputs import without_outputs
 from ...runtime.run import prepare_engine
-from ...runtime.window import CLOSE_S, WindowController
+from ...runtime.window import CLOSE_S, WindowController, WindowSource
 from ...sources.screen import watch_screen
 from .. import Destination, columns, figure, header
 
@@ -94,18 +95,16 @@ def run_glass_bench(config: Config, destination: Destination, *, seconds: float)
         painted.append(Painted.of(result, painted_ns))
 
     source = config.source or f"screen {display}"
-    controller = WindowController(
-        without_outputs(config),
-        prepare=prepare_engine,
-        open_source=None if config.source else lambda: watch_screen(display, GRAB_WH_PX, GRAB_FPS),
-    )
+    grab = partial(watch_screen, display, GRAB_WH_PX, GRAB_FPS)
+    watching = WindowSource(source, make=None if config.source else grab)
+    controller = WindowController(without_outputs(config), [watching], prepare=prepare_engine)
     session = controller.session
     session.start(source)
     try:
         from ...gui.glass import run_glass
 
         run_glass(
-            controller,
+            controller.views[0],
             codes,
             period_ms=PERIOD_MS,
             code_painted=lambda number, at_ns: shown_ns.append((number, at_ns)),

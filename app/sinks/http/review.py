@@ -1,16 +1,14 @@
-"""The review page and the API of the event store: events, their files, seen and deleted."""
+"""The API of the event store, for the review page: events, their files, seen and deleted."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
-import secrets
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -18,9 +16,8 @@ from aiohttp import web
 from ...core.errors import SinkError
 from ..store import EventStore, epoch_ms
 from ..store_read import MOST, EventQuery, StoreReader
+from .guard import OWN
 
-_PAGE = Path(__file__).with_name("review.html")
-HEADER = "X-Kestrel"  # a page of another origin cannot send it without being allowed to
 CHANGE_S, BODY_S = 10.0, 10.0
 MOST_SLOTS = 2000  # of a timeline
 _FILES = {
@@ -37,11 +34,9 @@ class Review:
     def __init__(self, store: EventStore) -> None:
         self._store, self._reader = store, StoreReader(store.folder)
         self._executor = ThreadPoolExecutor(2, "http-store")
-        self._page = _PAGE.read_text(encoding="utf-8")
 
     def add_to(self, app: web.Application) -> None:
         """The paths; which events there are is told only to who may see the live page."""
-        app.router.add_get("/review", self.page)
         app.router.add_get(_BASE, _told(self.events))
         app.router.add_get("/api/v1/choices", _told(self.choices))
         app.router.add_get("/api/v1/timeline", _told(self.timeline))
@@ -49,20 +44,6 @@ class Review:
         app.router.add_patch(f"{_BASE}/{{id}}", _told(self.mark))
         app.router.add_delete(f"{_BASE}/{{id}}", _told(self.delete))
         app.router.add_get(f"{_BASE}/{{id}}/{{file}}", _told(self.file))
-
-    async def page(self, request: web.Request) -> web.Response:
-        """The page, complete in itself."""
-        nonce = secrets.token_urlsafe(16)
-        policy = (
-            "default-src 'none'; img-src 'self' data:; media-src 'self'; connect-src 'self'; "
-            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-            f"style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'"
-        )
-        return web.Response(
-            text=self._page.replace("__NONCE__", nonce),
-            content_type="text/html",
-            headers={"Content-Security-Policy": policy},
-        )
 
     async def events(self, request: web.Request) -> web.Response:
         """A page of events, newest first; ``next`` is ``after`` of the following page."""
@@ -216,8 +197,8 @@ def _flag(request: web.Request, name: str) -> bool:
 
 def _own(request: web.Request) -> None:
     """Refuse a change that a page of somebody else may have sent with the owner's cookie."""
-    if HEADER not in request.headers:
-        raise web.HTTPForbidden(reason=f"changes need the header {HEADER}: 1")
+    if OWN not in request.headers:
+        raise web.HTTPForbidden(reason=f"changes need the header {OWN}: 1")
 
 
 def _bad(reason: str) -> web.HTTPBadRequest:

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from time import monotonic_ns
 from typing import Any
 
 from aiohttp import web
 
 from ...core.detections import Result
-from ...core.filters import REASONS
 from ...core.frame import SourceInfo, bgr_pixels
-from ...core.overlay import COCO17, PALETTE, SCREEN, SURE, TINT, bones_of
 from ...core.states import WORKING, SourceStatus
 from ...core.stats import OutputMeter
 from ..drawing import draw_result
@@ -111,9 +107,9 @@ class ResultFeed:
         self._meter, self._quality = meter, jpeg_quality
         self._loop: asyncio.AbstractEventLoop | None = None
         self._line = ResultEncoder()
-        self._labels: Sequence[str] = ()
+        self.labels: Sequence[str] = ()
         self.source = ""
-        self._latest: Result | None = None
+        self.latest: Result | None = None
         self.last_ns: int | None = None  # when the last inference had completed
         self._pending: deque[str] = deque(maxlen=QUEUE)
         self._announced = False
@@ -129,11 +125,11 @@ class ResultFeed:
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Take the names."""
         self._line.open(source, labels)
-        self.source, self._labels = source.uri, labels
+        self.source, self.labels = source.uri, labels
 
     def emit(self, result: Result) -> None:
         """Keep the newest; format and wake only where somebody looks. Never waits."""
-        self._latest, self.last_ns = result, monotonic_ns()
+        self.latest, self.last_ns = result, monotonic_ns()
         loop = self._loop
         if loop is None or not (self._subscribers or self._watchers):
             return
@@ -159,7 +155,7 @@ class ResultFeed:
     def detach(self) -> None:
         """No more clients; lets go of the last frame."""
         self._loop = None
-        self._latest = None
+        self.latest = None
         self._encoded.clear()
         self._encoder.shutdown(wait=False)
 
@@ -199,7 +195,7 @@ class ResultFeed:
     async def picture(self, *, overlay: bool) -> JpegFrame | None:
         """The newest frame; None before the first. Encoded once for all who ask."""
         async with self._encoding[overlay]:
-            result = self._latest
+            result = self.latest
             if result is None or self._loop is None:
                 return None
             held = self._encoded.get(overlay)
@@ -214,7 +210,7 @@ class ResultFeed:
 
     async def newer(self, than: JpegFrame | None, timeout_s: float) -> bool:
         """Wait for a frame after ``than``; False after ``timeout_s``."""
-        latest = self._latest
+        latest = self.latest
         if latest is not None and (than is None or latest.frame.index != than.index):
             return True
         try:
@@ -234,7 +230,7 @@ class ResultFeed:
         pixels = bgr_pixels(result.frame)
         if overlay:
             pixels = pixels.copy()
-            draw_result(pixels, result, self._labels)
+            draw_result(pixels, result, self.labels)
         return JpegFrame(result.frame.index, encode_jpeg(pixels, self._quality).tobytes())
 
 
@@ -242,7 +238,6 @@ STREAMS = 16  # open at a time
 WRITE_S = 10.0  # a client that takes nothing for so long is let go
 QUIET_S = 15.0  # then a comment shows that the connection is alive
 _BOUNDARY = "kestrel-frame"
-_HERE = Path(__file__).parent
 
 
 class Routes:
@@ -256,40 +251,18 @@ class Routes:
         health: Callable[[], Health],
         instruments: Callable[[str], Mapping[str, Any]],
         stream_fps: float,
-        reviews: bool = False,
     ) -> None:
         self._feeds, self._metrics = feeds, metrics
         self._health, self._instruments = health, instruments
         self._pause_s = 1 / stream_fps
-        people = {"people": COCO17, "bones": bones_of(COCO17), "sure": SURE, "tint": TINT}
-        style = json.dumps({"palette": PALETTE, "hidden": REASONS, **people, **asdict(SCREEN)})
-        page, zones = ((_HERE / n).read_text(encoding="utf-8") for n in ("page.html", "zones.js"))
-        link = '<a data-path="/review">review</a>' * reviews
-        page = page.replace("__REVIEW__", link)
-        self._page = page.replace("__STYLE__", style).replace("__ZONES__", zones)
 
     def add_to(self, app: web.Application) -> None:
         """These paths answer GET and HEAD; there are no files behind them."""
-        app.router.add_get("/", self.page)
         app.router.add_get("/snapshot.jpg", self.snapshot)
         app.router.add_get("/stream.mjpg", self.stream, allow_head=False)
         app.router.add_get("/detections", self.detections, allow_head=False)
         app.router.add_get("/healthz", self.healthz)
         app.router.add_get("/metrics", self.metrics)
-
-    async def page(self, request: web.Request) -> web.Response:
-        """The live page, complete in itself."""
-        nonce = secrets.token_urlsafe(16)
-        policy = (
-            "default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
-            f"form-action 'none'; frame-ancestors 'none'; style-src 'nonce-{nonce}'; "
-            f"script-src 'nonce-{nonce}'"
-        )
-        return web.Response(
-            text=self._page.replace("__NONCE__", nonce),
-            content_type="text/html",
-            headers={"Content-Security-Policy": policy},
-        )
 
     async def snapshot(self, request: web.Request) -> web.Response:
         """The newest frame; with ``?overlay=1`` everything is drawn in."""

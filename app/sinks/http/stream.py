@@ -42,6 +42,7 @@ class EventFeed(EventsOnlySink):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
         self.clients = 0
+        self.last: dict[str, dict[str, object]] = {}  # the newest of each source, as JSON
 
     # -- pipeline thread --------------------------------------------------------------------------
 
@@ -50,7 +51,8 @@ class EventFeed(EventsOnlySink):
         with self._lock:
             for event in events:
                 self._count += 1
-                text = f"id: {event.id}\ndata: {quoted(event.as_json())}\n\n"
+                told = self.last[event.name or ""] = event.as_json()
+                text = f"id: {event.id}\ndata: {quoted(told)}\n\n"
                 self._kept.append(_KeptEvent(self._count, event.id, event.name, text))
         loop = self._loop
         if loop is not None and self.clients:

@@ -49,7 +49,10 @@ class Page:
                 return result
 
     async def evaluate(self, expression: str) -> Any:
-        told = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        """Its value, also that of a promise."""
+        told = await self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         return told["result"].get("value")
 
     async def until(self, expression: str, timeout_s: float = 30) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from app.core.overlay import TINT
 from tests.sinks.http.chromium import find_chromium, open_page
-from tests.sinks.http.kit import Site, shapes, site
+from tests.sinks.http.kit import Site, filters, shapes, site
 from tests.sinks.kit import TASKS, gray, of_task
 
 pytestmark = pytest.mark.skipif(
@@ -61,7 +61,7 @@ def show(made: Site, url: str, picture: Path, width: int) -> dict:
 
 @pytest.mark.parametrize("width", [1360, 400])
 def test_the_page_shows_picture_boxes_and_figures(tmp_path: Path, width: int) -> None:
-    with site("127.0.0.1:0", "the-right-token", shapes=shapes()) as made:
+    with site("127.0.0.1:0", "the-right-token", shapes=shapes(), filters=filters()) as made:
         picture = tmp_path / "page.png"
         told = show(made, f"{made.service.url}?token=the-right-token", picture, width)
     assert told["errors"] == []
@@ -89,7 +89,7 @@ def test_masks_skeletons_and_turned_boxes_are_drawn(task: str) -> None:
             return colours
 
     stop = threading.Event()
-    with site("127.0.0.1:0") as made:
+    with site("127.0.0.1:0", filters=filters()) as made:
         made.found, made.picture = detections, lambda index: gray()
 
         def feed() -> None:

@@ -27,7 +27,7 @@ OWN = {**TOKEN, "X-Kestrel": "1"}
 
 
 @contextlib.contextmanager
-def reviewed(folder: Path, *events) -> Iterator[Site]:
+def reviewed(folder: Path, *events, **options) -> Iterator[Site]:
     """A server over a store with these events."""
     meter = OutputMeter("store")
     folders = {"snapshot": folder / "snapshots", "clip": folder / "clips"}
@@ -36,7 +36,7 @@ def reviewed(folder: Path, *events) -> Iterator[Site]:
     try:
         store.offer("camera:0", events)
         until(lambda: meter.figures().delivered == len(events))
-        with site("127.0.0.1:0", "the-right-token", store=store) as made:
+        with site("127.0.0.1:0", "the-right-token", store=store, **options) as made:
             yield made
     finally:
         store.stop()
@@ -130,7 +130,14 @@ def test_the_page_in_a_browser(tmp_path: Path, width: int) -> None:
             await page.until("document.querySelectorAll('#cards li').length === 1")
             made.service.events.happened([replace(event("appear", 3), label="dog")], [])
             await page.until("document.querySelector('#cards li.fresh') !== null")
+            hours = "[...document.querySelectorAll('#hours button')].map(each => each.ariaLabel)"
+            assert any("events: 2" in each for each in await page.evaluate(hours))
             await page.screenshot(tmp_path / "page.png")
+            await page.call("Page.navigate", url=f"{made.service.url}review?event={two.id}")
+            await page.until("document.querySelector('#detail')?.open === true")
+            assert await page.evaluate("document.querySelector('#title').textContent") == (
+                "dog appeared"
+            )
             assert page.errors == []
 
     with reviewed(tmp_path, one, two) as made:

@@ -121,6 +121,12 @@ async def _mouse(page: Page, kind: str, x: float, y: float, *, clicks: int = 1) 
     )
 
 
+async def _press(page: Page, key: str) -> None:
+    more = {"text": "\r", "windowsVirtualKeyCode": 13} if key == "Enter" else {}
+    await page.call("Input.dispatchKeyEvent", type="keyDown", key=key, **more)
+    await page.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+
 class Hand:
     """A mouse over the picture of the page; places are parts of the frame."""
 
@@ -176,7 +182,7 @@ def test_a_zone_is_drawn_dragged_saved_and_its_event_comes(
 
 async def _draw(url: str, file: Path, told: Path, folder: Path) -> None:
     async with open_page(url) as page:
-        await page.until("shown !== null && !$('editZones').classList.contains('hidden')")
+        await page.until("shown !== null && !$('editZones').hidden")
         await page.evaluate("$('editZones').click(); $('zoneNew').click()")
         hand = Hand(page)
         for point in ((0.02, 0.02), (0.98, 0.02), (0.98, 0.5), (0.02, 0.5), (0.02, 0.02)):
@@ -193,6 +199,14 @@ async def _draw(url: str, file: Path, told: Path, folder: Path) -> None:
         await page.until("shapes.length === 1 && shapes[0].name === 'everything'")
         await page.evaluate("chosen = 0; panel(); $('zoneSave').click()")
         await page.until("$('zoneSaid').textContent.includes('shop.toml')")
+        await page.evaluate("$('zoneNew').focus()")
+        await _press(page, "Enter")  # without a pointer
+        await page.until("shapes.length === 2 && document.activeElement === view")
+        for key in ("c", "ArrowLeft", "ArrowUp"):
+            await _press(page, key)
+        await page.until("!failed && shapes[1].points[0].join() === '0.34,0.34'")
+        await page.evaluate("$('zoneDelete').click()")
+        await page.until("shapes.length === 1")
         await page.screenshot(folder / "zones.png")
         if keep := os.environ.get("KESTREL_SCREENSHOTS"):
             await page.screenshot(Path(keep, "page.png"))

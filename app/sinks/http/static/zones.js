@@ -1,3 +1,4 @@
+"use strict";
 // -- zones and lines: drawn, dragged, named and saved. The rules of app/session/zone_edit.py ---------
 const MOST = { zone: 100, line: 2 }, LEAST = { zone: 3, line: 2 };
 let editing = false, shapes = [], chosen = null, draft = null, grip = null, before = null, file = null;
@@ -75,17 +76,12 @@ function take(told) {
   return ["zone", "line"].flatMap(kind => told[kind].map(row => ({ kind, name: row.name, colour: row.colour || "", row,
     points: row.points.map(p => tidy(row.units === "pixels" ? [p[0] / size[0], p[1] / size[1]] : p)) })));
 }
-async function ask(method, body) {
-  const answer = await fetch(url("/api/v1/zones"), { method, cache: "no-store", ...(body && { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } }) });
-  const told = await answer.json().catch(() => ({ error: `${answer.status} ${answer.statusText}` }));
-  if (!answer.ok || told.fixed) throw new Error(told.error || "this run has no zones that can be changed");
-  return told;
-}
+async function askZones(method, json) { return ask(url("/api/v1/zones"), { method, ...(json && { json }) }); }
 let sending = Promise.resolve();
 function send(save = false) {   // one after the other: the last one wins
   const body = { zone: rows("zone"), line: rows("line"), ...(save && { save }) };
-  sending = sending.then(() => ask("PUT", body)).then(
-    told => { failed = ""; file = told.file; $("zoneSaid").textContent = save ? `Saved in ${file}` : ""; },
+  sending = sending.then(() => askZones("PUT", body)).then(
+    told => { failed = ""; file = told.file; $("zoneSaid").textContent = save ? t("zones.saved", { file }) : ""; },
     error => { failed = error.message; $("zoneSaid").textContent = ""; }).then(panel);
   panel(); draw();
 }
@@ -105,7 +101,7 @@ function drawZones(x0, y0, w, h, ratio) {
     if (s.kind === "line") arrow(s.points.map(place), tone, ratio);
     if (mine) {
       if (s.kind === "zone" && s.points.length < MOST.zone) middles(s.points).forEach(p => dot(p, "rgb(255 255 255 / .55)", STYLE.handle * .6));
-      s.points.forEach(p => dot(p, tone, STYLE.handle));
+      s.points.forEach((p, k) => dot(p, corner !== null && corner % s.points.length === k ? "#fff" : tone, STYLE.handle));
     }
     const [x, y] = place(s.points[0]), height = (1.3 * STYLE.text + 2 * STYLE.pad_y) * ratio, width = pen.measureText(s.name).width + 2 * STYLE.pad_x * ratio;
     const left = Math.max(x0, Math.min(x + 8 * ratio, x0 + w - width)), top = Math.max(y0, y - height - 8 * ratio);
@@ -128,34 +124,31 @@ function arrow([a, b], tone, ratio) {   // at the middle, towards the side where
 
 // -- the panel --------------------------------------------------------------------------------------
 function panel() {
-  $("zones").classList.toggle("hidden", !editing);
-  $("editZones").setAttribute("aria-pressed", editing);
+  view.tabIndex = editing ? 0 : -1;
   view.style.touchAction = editing ? "none" : "";
   view.style.cursor = !editing ? "" : draft ? "crosshair" : "default";
   if (!editing) return;
   const s = chosen === null ? null : shapes[chosen];
   $("zoneList").replaceChildren(...shapes.map((each, i) => {
-    const item = document.createElement("button"), dot = document.createElement("i");
-    item.type = "button"; dot.style.background = css(rgb(each.colour));
-    item.append(dot, each.name); if (i === chosen) item.setAttribute("aria-current", "true");
+    const dot = make("i"), item = make("button", { type: "button" }, dot, each.name);
+    dot.style.background = css(rgb(each.colour)); if (i === chosen) item.setAttribute("aria-current", "true");
     item.onclick = () => { chosen = i; draft = null; panel(); draw(); };
     return item;
   }));
-  $("zoneOne").classList.toggle("hidden", !s);
+  $("zoneOne").hidden = !s;
   if (s && document.activeElement !== $("zoneName")) $("zoneName").value = s.name;
-  if (s) { $("zoneColour").value = s.colour || "#ffffff"; $("zoneTurn").classList.toggle("hidden", s.kind !== "line"); }
+  if (s) { $("zoneColour").value = s.colour || "#ffffff"; $("zoneTurn").hidden = s.kind !== "line"; }
   $("zoneUndo").disabled = !done.length && !draft; $("zoneRedo").disabled = !undone.length;
   $("zoneSave").disabled = !file;
-  $("zoneSave").title = file ? `Write into ${file}` : "This run has no file to keep zones in; start it with --config FILE";
-  $("zoneHint").textContent = !draft ? (s ? "Drag a point; drag the middle of an edge to add one; double-click a point to remove it." : "Draw a zone or a line, or click one to change it.")
-    : draft.kind === "line" ? "Click where the line begins and where it ends. In is the side that the arrow points to." : "Click the corners; the first one again, or a double click, closes the zone.";
+  $("zoneSave").title = t(file ? "zones.into" : "zones.nofile", { file });
+  $("zoneHint").textContent = t(`zones.hint.${draft ? draft.kind : s ? "one" : "none"}`);
   $("zoneFailed").textContent = failed;
 }
-async function load() { shapes = take(await ask("GET")); done = []; undone = []; draw(); }
+async function loadZones() { shapes = take(await askZones("GET")); done = []; undone = []; draw(); }
 async function edit(on) {
   editing = on; draft = grip = null; chosen = null; failed = "";
   if (on && shown) {
-    try { await load(); } catch (error) { failed = error.message; }
+    try { await loadZones(); } catch (error) { failed = error.message; }
   }
   panel(); draw();
 }
@@ -194,8 +187,8 @@ view.addEventListener("pointermove", event => {
 });
 view.addEventListener("pointerup", () => {
   if (!grip) return;
-  const after = shapes; shapes = before; grip = null;
-  const same = JSON.stringify(after.map(s => s.points)) === JSON.stringify(before.map(s => s.points));
+  const after = shapes, held = before; shapes = before; before = grip = null;
+  const same = JSON.stringify(after.map(s => s.points)) === JSON.stringify(held.map(s => s.points));
   same ? draw() : change(after);
 });
 view.addEventListener("dblclick", event => {
@@ -209,14 +202,33 @@ view.addEventListener("dblclick", event => {
 addEventListener("keydown", event => {
   if (!editing || event.target.tagName === "INPUT") return;
   const key = event.key.toLowerCase();
-  if (key === "escape") { if (draft) { draft = null; panel(); draw(); } else edit(false); }
+  if (key === "escape") { if (draft) { draft = null; panel(); draw(); } else choose(tabs[0], true); }
   else if (key === "enter" && draft) { finish(); panel(); draw(); }
   else if ((key === "delete" || key === "backspace") && chosen !== null) change(shapes.filter((_, i) => i !== chosen), null);
   else if ((event.ctrlKey || event.metaKey) && key === "z") { event.preventDefault(); event.shiftKey ? step(undone, done) : undo(); }
   else if ((event.ctrlKey || event.metaKey) && key === "y") { event.preventDefault(); step(undone, done); }
 });
-$("editZones").onclick = () => edit(!editing);
-for (const kind of ["zone", "line"]) $(kind === "zone" ? "zoneNew" : "lineNew").onclick = () => { draft = { kind, points: [] }; hover = null; chosen = null; panel(); draw(); };
+// Without a pointer a new one lies in the middle; arrow keys move it, or the corner that C has chosen.
+const MIDDLE = { zone: [[.35, .35], [.65, .35], [.65, .65], [.35, .65]], line: [[.5, .7], [.5, .3]] };
+let corner = null, resting;
+for (const kind of ["zone", "line"]) $(kind === "zone" ? "zoneNew" : "lineNew").onclick = event => {
+  draft = { kind, points: [] }; hover = null; chosen = null;
+  if (event.isTrusted && !event.detail) { draft.points = MIDDLE[kind]; finish(); view.focus(); }
+  panel(); draw();
+};
+view.addEventListener("keydown", event => {
+  const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+  if (!editing || chosen === null) return;
+  const { points } = shapes[chosen], moves = i => corner === null || corner % points.length === i;
+  if (event.key.toLowerCase() === "c") corner = corner === null ? 0 : corner + 1 < points.length ? corner + 1 : null;
+  if (!way) { draw(); return; }
+  event.preventDefault();
+  const moved = points.map(([x, y], i) => moves(i) ? [x + way[0] / 100, y + way[1] / 100] : [x, y]);
+  if (moved.some(p => p.some(v => v < 0 || v > 1))) return;
+  before ??= shapes; shapes = put(chosen, { points: moved.map(tidy), moved: true }); draw();
+  clearTimeout(resting);
+  resting = setTimeout(() => { const after = shapes; shapes = before; before = null; change(after); }, 300);
+});
 $("zoneName").onchange = () => {
   const name = $("zoneName").value.trim(), s = shapes[chosen];
   if (name && !shapes.some(each => each.kind === s.kind && each.name === name)) change(put(chosen, { name }));
@@ -228,4 +240,4 @@ $("zoneDelete").onclick = () => change(shapes.filter((_, i) => i !== chosen), nu
 $("zoneUndo").onclick = undo;
 $("zoneRedo").onclick = () => step(undone, done);
 $("zoneSave").onclick = () => send(true);
-$("zoneDone").onclick = () => edit(false);
+$("zoneDone").onclick = () => choose(tabs[0], true);

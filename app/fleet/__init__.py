@@ -1,0 +1,1 @@
+"""Many machines: cameras shared out over nodes that meet at one NATS server."""

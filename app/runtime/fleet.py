@@ -1,0 +1,246 @@
+"""A node of a fleet: one pipeline whose cameras come and go as leases do.
+
+One process and one engine for all cameras of a node, not a process for each: a camera that is taken
+over is live as soon as its source is open, without a second's start of an interpreter and of a
+model, and the memory of both is paid once. What a node may not deliver is stopped in one place, by
+the number of the lease that each result gets on its way to the sinks.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..config import Config
+from ..core.errors import ConfigError, KestrelError, SinkError
+from ..core.states import WORKING
+from ..fleet.assignment import Node
+from ..fleet.connection import Credentials
+from ..fleet.node import LEAVE_S, FleetNode, Wanted, as_told, boot_clock
+from ..models.cache import cache_dir
+from ..ops.signals import noting
+from ..pipeline.capture import SourceStream, StreamSpec
+from ..pipeline.handoff import Policy
+from ..pipeline.pipeline import Pipeline
+from .degradation import with_ladder
+from .engines import choose_model, thresholds
+from .filters import RunFilters, check_filters
+from .inputs import check_privacy, make_inputs, privacy_of
+from .outputs import Outputs
+from .tracking import check_tracking
+from .zones import RunShapes
+
+log = logging.getLogger(__name__)
+
+LEAST_FREE = 16_000_000  # bytes: a disk with less is taken for full, before an event is lost
+FULL_S = 1.0  # between two looks at the disks
+PAUSE_S = 20.0  # after a fault of an output
+TABLES = {  # of a camera's table, and what they are in a configuration
+    **{"zones": "zone", "lines": "line", "masks": "mask", "rules": "rule"},
+    **{"filters": "filter", "privacy": "privacy"},
+}
+
+
+def config_of_camera(config: Config, name: str, table: Mapping[str, Any]) -> Config:
+    """The node's configuration with this one camera; raises ConfigError."""
+    uri = table.get("uri")
+    if not isinstance(uri, str) or not uri:
+        raise ConfigError(f"camera {name} has no uri; add one with `kestrel fleet add {name}=URI`")
+    own: dict[str, Any] = {key: tuple(table[word]) for word, key in TABLES.items() if word in table}
+    return replace(config, sources=(f"{name}={uri}",), **own)
+
+
+class FleetRun:
+    """See fleet.node.Runner. The pipeline of a node; ``apply`` on one thread."""
+
+    def __init__(self, config: Config, *, lease: Callable[[str], int | None]) -> None:
+        self._config, self._lease = config, lease
+        self._model = model = choose_model(config)
+        make_backend, make_ladder = with_ladder(config, model, Policy.LATEST)
+        self._streams: dict[str, tuple[SourceStream, Mapping[str, Any]]] = {}
+        self._ending: dict[str, SourceStream] = {}
+        self._unable: dict[str, float] = {}  # cameras whose table is wrong, and until when
+        self._fault, self._fault_until, self._disk_s = "", 0.0, float("-inf")
+        self._full = ""
+        self.outputs = Outputs(
+            config,
+            Policy.LATEST,
+            stats=lambda: self.pipeline.stats(),
+            engine=lambda: self.pipeline.backend_description,
+            status=lambda name: self.pipeline.status(name),
+            names=(),
+            append=True,
+        )
+        self.pipeline = Pipeline(
+            None,  # the first stream has no source: it keeps the run going without cameras
+            make_backend,
+            (),
+            policy=Policy.LATEST,
+            labels=model.spec.labels,
+            thresholds=thresholds(config, model.spec),
+            max_age_ms=config.max_age_ms,
+            stall_s=config.read_timeout_s * 1.5,
+            make_ladder=make_ladder,
+            on_fault=self._sink_failed,
+            grows=True,
+        )
+
+    def apply(self, wanted: Mapping[str, Wanted]) -> None:
+        """Open what is wanted and close what is not."""
+        for name, stream in list(self._ending.items()):
+            if not self.pipeline.has(stream):
+                del self._ending[name]
+                self.outputs.drop(name)
+        for name, (stream, table) in list(self._streams.items()):
+            failed = stream.error is not None
+            if failed:
+                self._unable[name] = time.monotonic() + PAUSE_S
+            if failed or name not in wanted or wanted[name].table != table:
+                self.pipeline.remove(stream)
+                del self._streams[name]
+                self._ending[name] = stream
+        for name, each in wanted.items():
+            if name in self._streams or name in self._ending:
+                continue
+            if time.monotonic() < self._unable.get(name, 0):
+                continue
+            try:
+                self._streams[name] = self._start(name, each.table), each.table
+            except KestrelError as fault:
+                log.error("camera %s cannot run: %s", name, fault)
+                self.outputs.drop(name)
+                self._unable[name] = time.monotonic() + PAUSE_S
+
+    def _start(self, name: str, table: Mapping[str, Any]) -> SourceStream:
+        own, spec = config_of_camera(self._config, name, table), self._model.spec
+        check_tracking(own, spec.labels)
+        check_privacy(own, spec.labels)
+        check_filters(own, spec.labels, spec.name)
+        made = make_inputs(own, Policy.LATEST)[0]
+        return self.pipeline.add(
+            StreamSpec(
+                made.source,
+                self.outputs.add(name, own, made.packets),
+                name,
+                analyser=RunShapes(own, Policy.LATEST).analyser(name),
+                privacy=privacy_of(own, name),
+                filter=RunFilters(own, self.pipeline.refilter).make(name),
+                lease=lambda: self._lease(name),
+            )
+        )
+
+    def is_ready(self, camera: str) -> bool:
+        """See fleet.node.Runner."""
+        running = self._streams.get(camera)
+        return running is not None and running[0].meter.state in WORKING
+
+    def is_stopped(self, camera: str) -> bool:
+        """See fleet.node.Runner."""
+        stream = self._ending.get(camera)
+        return camera not in self._streams and (stream is None or not self.pipeline.has(stream))
+
+    def fault(self) -> str:
+        """See fleet.node.Runner."""
+        now_s = time.monotonic()
+        if now_s - self._disk_s >= FULL_S:
+            self._disk_s = now_s
+            self._full = self._find_full()
+        return self._full or (self._fault if now_s < self._fault_until else "")
+
+    def _find_full(self) -> str:
+        config = self._config
+        paths = (config.json, config.events.path, config.store.path, config.record.path)
+        for text in (*paths, config.clips.path, config.events.snapshots):
+            if text not in (None, "-"):
+                folder = Path(str(text)).absolute()
+                while not folder.is_dir():
+                    folder = folder.parent
+                if shutil.disk_usage(folder).free < LEAST_FREE:
+                    return f"the disk of {folder} is full"
+        return ""
+
+    def _sink_failed(self, fault: KestrelError) -> None:
+        log.error("an output has failed, this node gives its cameras up: %s", fault)
+        full = isinstance(fault, SinkError) and fault.disk_full
+        self._fault = "the disk is full" if full else "an output has failed"
+        self._fault_until = time.monotonic() + PAUSE_S
+
+    def status(self) -> Mapping[str, Any]:
+        """See fleet.node.Runner."""
+        cameras = {}
+        for name, (stream, _) in list(self._streams.items()):
+            stats = stream.meter.snapshot()
+            cameras[name] = {
+                "state": stats.status.state,
+                "fps": round(stats.fps, 1),
+                "age_ms": round(stats.age_ms[1]) if stats.processed else None,
+                "dropped": sum(stats.dropped.values()),
+            }
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return {
+            "cameras": cameras,
+            "engine": self.pipeline.backend_description,
+            "cpu_s": round(used.ru_utime + used.ru_stime, 1),
+            "memory_mb": used.ru_maxrss // 1000,
+            "fault": self.fault(),
+        }
+
+
+def refuse_unfit(config: Config) -> None:
+    """Raise ConfigError for what a node of a fleet does not have."""
+    if config.source is not None or config.sources:
+        raise ConfigError(
+            "a node's cameras are the fleet's: leave --source out, and add them with "
+            "`kestrel fleet add NAME=URI`"
+        )
+    for flag, value in (
+        ("--http", config.http.address),
+        ("--devices", config.devices or None),
+        ("--trace", config.trace),
+        ("--max-frames", config.max_frames),
+        ("--window", config.window or None),
+    ):
+        if value is not None:
+            raise ConfigError(f"{flag} is not for a node of a fleet; leave it out")
+
+
+def run_node(
+    config: Config,
+    node: Node,
+    *,
+    url: str,
+    credentials: Credentials | None,
+    clock: Callable[[], float] = boot_clock,
+) -> int:
+    """Be a node until a signal comes; ``clock``: see FleetNode."""
+    refuse_unfit(config)
+    run = FleetRun(config, lease=lambda camera: agent.lease(camera))
+    kept = cache_dir("fleet") / f"{node.name}.json"
+    agent = FleetNode(node, run, url=url, credentials=credentials, kept=kept, clock=clock)
+    pipeline = run.pipeline
+    with noting() as heard, run.outputs.running():
+        pipeline.start()
+        agent.start()
+        while agent.is_alive() and not pipeline.wait(0):
+            if heard.stop:
+                agent.stop()
+            agent.changed.wait(0.02)
+            agent.changed.clear()
+            run.apply(agent.wanted)
+        agent.stop()
+        run.apply({})
+        agent.join(LEAVE_S)
+        pipeline.stop()
+        try:
+            pipeline.join()
+        finally:
+            run.apply({})
+    if agent.error is not None:
+        raise as_told(agent.error) from agent.error
+    return 0

@@ -1,0 +1,86 @@
+"""The pages for people, and the scripts, styles and texts that they are made of.
+
+Pages hold no script and no style of their own, so that one strict policy binds them all. Each file
+is read once; its address names its contents, so that a browser asks for it once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from aiohttp import web
+
+from ...core.overlay import COCO17, PALETTE, SCREEN, SURE, TINT, bones_of
+
+HERE = Path(__file__).with_name("static")
+LANGUAGES = ("en", "de", "es", "zh")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+_TYPES = {".css": "text/css", ".js": "text/javascript"}
+
+
+class Pages:
+    """``/`` is the grid of ``cameras``, or the view of the only one; ``?source=NAME`` that of one.
+
+    ``links``: the other pages that there are, such as ``/review``, each with a file of its name.
+    """
+
+    def __init__(self, cameras: Sequence[str], links: Sequence[str] = ()) -> None:
+        self._several, self._links = len(cameras) > 1, tuple(links)
+        self._files = {p.name: p.read_bytes() for p in HERE.iterdir() if p.suffix in _TYPES}
+        texts = {each: json.loads((HERE / f"{each}.json").read_bytes()) for each in LANGUAGES}
+        people = {"people": COCO17, "bones": bones_of(COCO17), "sure": SURE, "tint": TINT}
+        style = {"palette": PALETTE, **people, **asdict(SCREEN)}
+        constants = {"TEXTS": texts, "STYLE": style, "LINKS": ["/", *links]}
+        first = '"use strict";' + "".join(
+            f"const {name} = {json.dumps(v)};" for name, v in constants.items()
+        )
+        self._files["common.js"] = first.encode() + self._files["common.js"]
+        self._pages = {path.stem: self._named(path) for path in HERE.glob("*.html")}
+
+    def _named(self, path: Path) -> str:
+        """The page, with addresses of files that change with their contents."""
+
+        def versioned(match: re.Match[str]) -> str:
+            tag = hashlib.sha256(self._files[match[1]]).hexdigest()[:12]
+            return f'"/static/{match[1]}?v={tag}"'
+
+        return re.sub(r'"/static/([\w.]+)"', versioned, path.read_text(encoding="utf-8"))
+
+    def add_to(self, app: web.Application) -> None:
+        """The paths; no other file can be asked for."""
+        for path in ("/", *self._links):
+            app.router.add_get(path, self.page)
+        for name in self._files:
+            app.router.add_get(f"/static/{name}", self.file)
+
+    async def page(self, request: web.Request) -> web.Response:
+        """One page, in the language that its script chooses."""
+        name = request.path.strip("/")
+        if not name:
+            name = "grid" if self._several and "source" not in request.query else "camera"
+        return web.Response(
+            text=self._pages[name],
+            content_type="text/html",
+            headers={"Content-Security-Policy": POLICY},
+        )
+
+    async def file(self, request: web.Request) -> web.Response:
+        """A script or a style; kept by the browser where its address names the contents."""
+        name = Path(request.path).name
+        known = "v" in request.query
+        kept = {"Cache-Control": "private, max-age=31536000, immutable"} if known else {}
+        return web.Response(
+            body=self._files[name],
+            content_type=_TYPES[Path(name).suffix],
+            charset="utf-8",
+            headers=kept,
+        )

@@ -110,11 +110,18 @@ def without_gpu() -> str | None:
 
 def why_no_engine(engine: str) -> str | None:
     """Why this machine cannot run it, in one line; None where nothing speaks against it."""
-    if engine == "openvino":
-        from ..inference.openvino import openvino_version
+    family, _, device = engine.partition(":")
+    if family == "openvino":
+        from ..inference.openvino import need_device, openvino_version
 
-        missing = "OpenVINO is not installed (pip install -r requirements-openvino.txt)"
-        return missing if openvino_version() is None else None
+        if openvino_version() is None:
+            return "OpenVINO is not installed (pip install -r requirements-openvino.txt)"
+        try:
+            if device:
+                need_device(device)
+        except KestrelError as fault:
+            return str(fault)
+        return None
     if engine not in GPU_ENGINES:
         return None
     if reason := without_gpu():

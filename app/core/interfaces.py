@@ -68,7 +68,8 @@ class TellsItsState(Protocol):
         """Tell this one from now on; called before ``open``."""
 
 
-Answer = tuple[Detections, Mapping[str, int]]  # in source pixels; stage times in ns
+# in source pixels; stage times in ns, none of a frame that was not timed
+Answer = tuple[Detections, Mapping[str, int]]
 
 
 class Slot(Protocol):

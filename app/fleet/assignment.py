@@ -74,20 +74,22 @@ def assign(cameras: Sequence[Camera], nodes: Sequence[Node]) -> dict[str, str]:
     capacity = np.array([node.capacity for node in ordered])
     score = capacity / _distance(tuple(camera.name for camera in cameras), names)
     stays = np.array([not node.drained for node in ordered])
-    sets: dict[tuple[frozenset[str], str], NDArray[np.bool_]] = {}
     room = [max(1, int(node.capacity)) for node in ordered]
     held: list[list[tuple[float, int]]] = [[] for _ in ordered]  # heaps, the lowest score first
-    orders: list[list[int]] = []
-    left: list[int] = []
+    orders: list[list[int]] = [[] for _ in cameras]
+    alike: dict[tuple[frozenset[str], str], list[int]] = {}
     for i, camera in enumerate(cameras):
-        key = camera.labels, camera.only
-        if key not in sets:
-            fit = [camera.labels <= n.labels and camera.only in ("", n.name) for n in ordered]
-            sets[key] = stays & np.array(fit)
-        may = sets[key].nonzero()[0]
-        if camera.node in at and sets[key][at[camera.node]]:
-            score[i, at[camera.node]] = np.inf
-        orders.append(may[np.argsort(-score[i, may], kind="stable")].tolist())
+        alike.setdefault((camera.labels, camera.only), []).append(i)
+    for (labels, only), rows in alike.items():
+        fit = [labels <= node.labels and only in ("", node.name) for node in ordered]
+        may = (stays & np.array(fit)).nonzero()[0]
+        for i in rows:
+            if (chosen := at.get(cameras[i].node)) is not None and chosen in may:
+                score[i, chosen] = np.inf
+        best = np.argsort(-score[np.ix_(rows, may)], axis=1, kind="stable")
+        for i, order in zip(rows, may[best].tolist(), strict=True):
+            orders[i] = order
+    left: list[int] = []
     nexts = [0] * len(cameras)
     waiting = list(range(len(cameras)))
     while waiting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import logging
@@ -24,6 +25,8 @@ from ..core.credentials import mask_text
 from ..core.errors import ConfigError, SourceError
 
 log = logging.getLogger(__name__)
+# nats-py's end of a TLS connection is no news: "returning true from eof_received() has no effect"
+logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 # Buckets (key-value). Keys are names of nodes and cameras.
 MEMBERS = "kestrel_members"  # a node's session; an entry lives for the bucket's TTL
@@ -40,6 +43,7 @@ NODE_SUBJECT = "kestrel.node"  # kestrel.node.NODE: requests of one node to anot
 
 SERVER_NAME = "kestrel-fleet"  # in the certificate, whatever the server's address is
 TIMEOUT_S = 1.0  # of a request to JetStream
+OPEN_S = 8.0
 RECONNECT_S = 0.3
 PING_S = 1  # a server that is silent for two of these is left
 
@@ -128,25 +132,26 @@ async def connect(
 
     client = Client()
     inbox = "_INBOX" if credentials is None else f"_INBOX_{credentials.user}"
+    opening = client.connect(
+        [url],
+        name=name,
+        user=None if credentials is None else credentials.user,
+        password=None if credentials is None else credentials.password,
+        tls=trust,
+        tls_hostname=SERVER_NAME if credentials is not None and credentials.ca else None,
+        inbox_prefix=inbox,
+        connect_timeout=2,
+        reconnect_time_wait=RECONNECT_S,  # type: ignore[arg-type]  # seconds, as the code has
+        max_reconnect_attempts=3,
+        ping_interval=PING_S,
+        max_outstanding_pings=2,
+        disconnected_cb=lost,
+        reconnected_cb=back,
+        error_cb=fault,
+    )
     try:
-        await client.connect(
-            [url],
-            name=name,
-            user=None if credentials is None else credentials.user,
-            password=None if credentials is None else credentials.password,
-            tls=trust,
-            tls_hostname=SERVER_NAME if credentials is not None and credentials.ca else None,
-            inbox_prefix=inbox,
-            connect_timeout=2,
-            reconnect_time_wait=RECONNECT_S,  # type: ignore[arg-type]  # seconds, as the code has
-            max_reconnect_attempts=3,
-            ping_interval=PING_S,
-            max_outstanding_pings=2,
-            disconnected_cb=lost,
-            reconnected_cb=back,
-            error_cb=fault,
-        )
-    except (nats.errors.Error, OSError, ssl.SSLError) as error:
+        await asyncio.wait_for(opening, OPEN_S)  # it never returns where TLS is refused
+    except (nats.errors.Error, OSError, ssl.SSLError, asyncio.TimeoutError) as error:
         raise SourceError(
             f"cannot reach the fleet at {mask_text(url)}: {type(error).__name__}: "
             f"{mask_text(str(error))}; is `kestrel fleet serve` running there, and the token its "

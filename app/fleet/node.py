@@ -25,13 +25,12 @@ from .connection import (
     LEASES,
     MEMBERS,
     NODE_SUBJECT,
-    NODES,
     Credentials,
     Link,
-    bucket,
     connect,
 )
 from .leases import STOP_S, TTL_S, Ask, LeaseKeeper, Look, Operation, Value, Write
+from .server import make_buckets
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +147,7 @@ class FleetNode(threading.Thread):
     async def _connect(self, *, patient: bool) -> Link | None:
         told = False
         while not self._stopping.is_set():
+            self._publish()  # cameras of its own need no server
             try:
                 return await connect(
                     self._url,
@@ -161,14 +161,11 @@ class FleetNode(threading.Thread):
                 if not told:
                     log.warning("%s; running cameras that are this node's alone", fault)
                 told = True
-                self._publish()
                 await asyncio.sleep(1.0)
         return None
 
     async def _serve(self, link: Link) -> None:
-        for name, ttl_s in ((MEMBERS, TTL_S), (LEASES, None), (CAMERAS, None), (NODES, None)):
-            history = 10 if name == CAMERAS else 1
-            self._buckets[name] = await bucket(link.js, name, ttl_s=ttl_s, history=history)
+        self._buckets = await make_buckets(link)
         status = await self._buckets[MEMBERS].status()
         self.keeper.ttl_s = status.ttl or TTL_S
         me = f"{NODE_SUBJECT}.{self.name_of_node}"
@@ -287,13 +284,13 @@ class FleetNode(threading.Thread):
         self._heard_self = self._clock()
         for task in [each for each in self._tasks if each.get_name().startswith("watch ")]:
             task.cancel()
+        ready = {name: asyncio.Event() for name in self._buckets}
         for name, kv in self._buckets.items():
-            ready = asyncio.Event()
-            task = asyncio.create_task(self._watch(name, kv, ready), name=f"watch {name}")
+            task = asyncio.create_task(self._watch(name, kv, ready[name]), name=f"watch {name}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(ready.wait(), 2.0)
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*(each.wait() for each in ready.values())), 2.0)
 
     async def _watch(self, name: str, kv: KeyValue, ready: asyncio.Event) -> None:
         """All keys as they are, then each change; begun anew whatever happens."""

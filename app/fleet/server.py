@@ -14,6 +14,8 @@ from pathlib import Path
 from time import monotonic, sleep
 from urllib.parse import urlsplit
 
+from nats.js.kv import KeyValue
+
 from ..core.errors import ConfigError, SourceError
 from ..core.package import pip_install
 from .connection import CAMERAS, LEASES, MEMBERS, NODES, Credentials, Link, bucket, connect
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 
 PORT = 4222
 START_S = 10.0
+EXPIRY_S = 0.25  # that an entry outlives its TTL on the server, as measured
 TOKENS, ADMIN_TOKEN = "tokens.json", "admin.token"
 
 
@@ -130,12 +133,14 @@ class FleetServer:
             (self.folder / "server.pid").unlink()
 
 
-async def make_buckets(link: Link, *, ttl_s: float = TTL_S) -> None:
-    """What a fleet keeps on its server, where it is not there yet."""
-    await bucket(link.js, MEMBERS, ttl_s=ttl_s)
-    await bucket(link.js, LEASES)
-    await bucket(link.js, CAMERAS, history=10)
-    await bucket(link.js, NODES)
+async def make_buckets(link: Link, *, ttl_s: float = TTL_S) -> dict[str, KeyValue]:
+    """What a fleet keeps on its server, by name, made where it is not there yet."""
+    return {
+        MEMBERS: await bucket(link.js, MEMBERS, ttl_s=ttl_s - EXPIRY_S),
+        LEASES: await bucket(link.js, LEASES),
+        CAMERAS: await bucket(link.js, CAMERAS, history=10),
+        NODES: await bucket(link.js, NODES),
+    }
 
 
 def write_configuration(folder: Path, listen: str, secrets: Secrets | None) -> Path:

@@ -19,7 +19,6 @@ from typing import Any
 
 from ..config import Config
 from ..core.errors import ConfigError, KestrelError, SinkError
-from ..core.states import WORKING
 from ..fleet.assignment import Node
 from ..fleet.connection import Credentials
 from ..fleet.node import LEAVE_S, FleetNode, Wanted, as_told, boot_clock
@@ -138,7 +137,7 @@ class FleetRun:
     def is_ready(self, camera: str) -> bool:
         """See fleet.node.Runner."""
         running = self._streams.get(camera)
-        return running is not None and running[0].meter.state in WORKING
+        return running is not None and running[0].meter.counts().processed > 0
 
     def is_stopped(self, camera: str) -> bool:
         """See fleet.node.Runner."""

@@ -46,8 +46,8 @@ def _sustained(backend: Any, pictures: list[Pixels], count: int) -> tuple[float,
     start_s = perf_counter()
     for turn in range(uses + len(slots)):
         slot = slots[turn % len(slots)]
-        if turn >= len(slots):
-            stages.append(slot.collect()[0][1])
+        if turn >= len(slots) and (times := slot.collect()[0][1]):  # some of the frames are timed
+            stages.append(times)
         if turn < uses:
             some = [pictures[(turn * size + i) % len(pictures)] for i in range(size)]
             slot.enqueue([Frame(pixels, turn, 0) for pixels in some])

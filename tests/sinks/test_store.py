@@ -314,3 +314,16 @@ def test_snapshots_and_clips_go_below_the_store_unless_named(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="LABEL=HOURS"):
         make_config({"store": "s", "store.keep_labels": ["dog"]})
     assert json.dumps(config.store.hours_of()) == "{}"
+
+
+def test_an_event_under_an_older_lease_is_refused(tmp_path: Path) -> None:
+    """Whoever had the camera before tells nothing more, also to a store that was opened anew."""
+    meter = OutputMeter("store")
+    store = made(tmp_path, meter=meter)
+    told(store, *(event("appear", track, lease=lease) for track, lease in enumerate((5, 9, 5))))
+    store.stop()
+    store = made(tmp_path, meter=meter)
+    told(store, event("appear", 7, lease=8), event("appear", 8, lease=9))
+    store.stop()
+    assert sorted(each["lease"] for each in kept(tmp_path)) == [5, 9, 9]
+    assert meter.figures().dropped == {"older lease": 2}

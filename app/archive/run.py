@@ -104,6 +104,11 @@ def _prepared(config: Config, plan: ArchivePlan, *, fetch: bool) -> tuple[list[C
     """The clips and the model; raises KestrelError for what could not run."""
     if config.source is not None or config.sources:
         raise ConfigError("an archive is of the clips that it names; leave source out")
+    if config.track.camera_motion:
+        raise ConfigError(
+            "camera_motion of [track] looks at pictures, and an archive tracks without them: leave "
+            "it out, or replay the clips one by one"
+        )
     if not 1 <= plan.part_s <= 86_400:
         raise ConfigError(f"--part-s is {plan.part_s:g}; it must lie between 1 and 86400")
     if plan.gpu_share is not None and not 0 <= plan.gpu_share <= 1:

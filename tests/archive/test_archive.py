@@ -239,6 +239,9 @@ def test_check_says_what_is_wrong_and_runs_nothing(
     assert "6 clips" in capfd.readouterr().out
     assert main([*words, "--check", "--part-s", "0.1"]) == 2
     assert main([*words, "--check", "--cluster", "ray://host"]) == 2
+    moving = tmp_path / "moving.toml"
+    moving.write_text("[track]\ncamera_motion = true\n")
+    assert main([*words, "--check", "--config", str(moving)]) == 2
     assert not (tmp_path / "out").exists()
 
 

@@ -223,6 +223,8 @@ def make_parser(command: str) -> argparse.ArgumentParser:
     what.add_argument("--startup", action="store_true", help=text)
     text = "how many cameras like the recording it holds: all frames, with the motion gate"
     what.add_argument("--cameras", action="store_true", help=text)
+    text = "from a change on the screen to its picture in the window, and where that time goes"
+    what.add_argument("--glass", action="store_true", help=text)
     text = "with --cameras: how old a frame may be when its boxes are ready (p99)"
     bench.add_argument("--age-ms", type=float, default=400.0, help=text)
     pair, text = ("A.json", "B.json"), "two reports, side by side"
@@ -456,6 +458,10 @@ def _bench(args: argparse.Namespace) -> int:
         from .bench.cameras import run_cameras
 
         return run_cameras(config, destination, age_ms=args.age_ms, seconds=args.seconds)
+    if args.glass:
+        from .bench.glass import run_glass_bench
+
+        return run_glass_bench(config, destination, seconds=args.seconds)
     from .bench import run_bench
 
     return run_bench(config, destination, seconds=args.seconds)

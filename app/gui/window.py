@@ -19,6 +19,7 @@ from ..core.errors import ConfigError
 from ..ops.display import find_display
 
 if TYPE_CHECKING:
+    from .main_window import MainWindow
     from .ports import RunController
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def run_window(
     settings_file: Path | None = None,
     on_display_lost: Callable[[str], None] = lambda text: None,
     language: str = "system",
+    opened: Callable[[MainWindow], None] = lambda window: None,
 ) -> None:
     """Show the window until the user closes it or the run has ended; main thread only.
 
@@ -40,8 +42,8 @@ def run_window(
     "system": what the user has chosen before, else his desktop's.
     ``interrupted`` is asked at every tick and closes the window too, as does Ctrl-C where nobody
     else handles it. An exception in here or in a slot is raised again once the window is gone.
-    ``settings_file`` takes the place of the user's own. ``on_display_lost``: see heard_qt. Raises
-    ConfigError where no window can be opened.
+    ``settings_file`` takes the place of the user's own. ``on_display_lost``: see heard_qt.
+    ``opened`` gets each window when it is shown. Raises ConfigError where no window can be opened.
     """
     prepare_qt()
     from PyQt5.QtCore import Qt, QTimer
@@ -98,6 +100,7 @@ def run_window(
             window = MainWindow(controllers, settings, QApplication.quit, speak_anew)
             window.show()
             window.activateWindow()
+            opened(window)
             while windows:
                 windows.pop().leave()
             windows.append(window)

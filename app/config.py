@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -38,20 +37,17 @@ from .options import (
     WebhookOptions as WebhookOptions,
     check_types,
     check_values as check_values,
+    fill_store,
     key as key,
     nearest as nearest,
     parse_sources as parse_sources,
+    parse_toml as parse_toml,
     split_streams,
     subtable as subtable,
 )
 from .pipeline.degrade import parse_ladder
 
 log = logging.getLogger(__name__)
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 Engine = Literal["auto", EngineKind]
@@ -432,7 +428,7 @@ def make_config(
             tables[table][name or fields(TABLES[table])[0].name] = value
         else:
             values[flag] = tuple(value) if isinstance(value, list) else value
-    _fill_store(tables)
+    fill_store(tables)
     made = {name: TABLES[name](**given) for name, given in tables.items() if given}
     return Config(**values, **made)
 
@@ -447,29 +443,6 @@ def _split_scores(values: Mapping[str, Any]) -> dict[str, Any]:
         if pairs:
             values["class_scores"] = [*values.get("class_scores", ()), *pairs]
     return values
-
-
-def _fill_store(tables: dict[str, dict[str, Any]]) -> None:
-    """Snapshots and clips are below the store's folder, and go when it says so.
-
-    Their own limits are those of the store, and so only remove files that no event knows.
-    """
-    if not tables["store"].get("path"):
-        return
-    options = StoreOptions(**tables["store"])
-    hours = max([options.keep_hours, *options.hours_of().values()])
-    events, clips, folder = tables["events"], tables["clips"], Path(str(options.path))
-    if not events.get("snapshots"):
-        limits = {"snapshots_mb": options.budget_mb, "snapshots_hours": hours}
-        events.update(snapshots=str(folder / "snapshots"), **limits)
-    if not clips.get("path"):
-        clips.update(path=str(folder / "clips"), budget_mb=options.budget_mb, keep_hours=hours)
-
-
-def parse_toml(text: str) -> dict[str, Any]:
-    """The values of a TOML text. Raises ValueError, or RecursionError."""
-    data: dict[str, Any] = tomllib.loads(text)
-    return data
 
 
 class ConfigFile(NamedTuple):
@@ -494,7 +467,7 @@ def read_config_file(path: Path, text: str | None = None) -> dict[str, Any]:
         raise ConfigError(f"cannot read --config {path}: {error.strerror}") from error
     except RecursionError as error:
         raise ConfigError(f"--config {path} is nested too deeply") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"--config {path} is not valid TOML: {error}") from error
     for name, kind in TABLES.items():
         if isinstance(data.get(name), str | bool):  # as the flag of the same name

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .core.credentials import mask_credentials
 from .core.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -470,3 +477,26 @@ def check_types(data: Mapping[str, Any], kind: type, where: str) -> None:
             fits = fits and (wanted == "bool" or not isinstance(value, bool))
         if not fits:
             raise ConfigError(f"{where}{name} must be a {wanted}, is {value!r}")
+
+
+def fill_store(tables: dict[str, dict[str, Any]]) -> None:
+    """Snapshots and clips are below the store's folder, and go when it says so.
+
+    Their own limits are those of the store, and so only remove files that no event knows.
+    """
+    if not tables["store"].get("path"):
+        return
+    options = StoreOptions(**tables["store"])
+    hours = max([options.keep_hours, *options.hours_of().values()])
+    events, clips, folder = tables["events"], tables["clips"], Path(str(options.path))
+    if not events.get("snapshots"):
+        limits = {"snapshots_mb": options.budget_mb, "snapshots_hours": hours}
+        events.update(snapshots=str(folder / "snapshots"), **limits)
+    if not clips.get("path"):
+        clips.update(path=str(folder / "clips"), budget_mb=options.budget_mb, keep_hours=hours)
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The values of a TOML text. Raises ValueError, or RecursionError."""
+    data: dict[str, Any] = tomllib.loads(text)
+    return data

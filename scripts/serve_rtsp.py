@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("clip", nargs="?", help="H.264 in MP4 (default: a moving ball, live)")
     parser.add_argument("--port", type=int, default=8554)
     parser.add_argument("--address", default="127.0.0.1", help="where to listen")
+    parser.add_argument("--private", action="store_true", help="a stream for each reader")
     args = parser.parse_args()
     import gi
 
@@ -37,7 +38,8 @@ def main() -> int:
     server = GstRtspServer.RTSPServer(address=args.address, service=str(args.port))
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_launch(f"( {CLIP.format(args.clip) if args.clip else PICTURE} )")
-    factory.set_shared(True)
+    # shared, a reader that is cut off would hold up all others
+    factory.set_shared(not args.private)
     server.get_mount_points().add_factory("/x", factory)
     if not server.attach(None):
         sys.stderr.write(f"cannot listen on port {args.port}: is another server there?\n")

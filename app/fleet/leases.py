@@ -31,7 +31,7 @@ SETTLE_S = 1.0  # a new session, or server, is given so long to show who is ther
 CALM_S = 1.0  # the plan has stood so long before anything moves for it
 MOVE_S = 10.0  # a camera that cannot be opened in this time is not moved
 AVOID_S = 60.0  # and not tried again for so long
-STOP_S = 1.0  # for the last events of a camera that is given up
+STOP_S = 2.0  # for the last events of a camera that is given up
 LOOK_S = 0.1  # between two questions whether a silent node is gone
 _NODE = "node."  # before a node's name in its key
 LOCK = "lock.move"  # held by the node that moves a camera: one at a time in the fleet
@@ -414,7 +414,9 @@ class LeaseKeeper:
             self._avoid[camera.name], self._move = now + AVOID_S, None
         elif now - lock.seen > self.ttl_s / RENEWALS:
             return [Write(MEMBERS, LOCK, self._lock(camera.name), lock.revision, now)]
-        elif now - move.asked > 2 * STOP_S and (camera.readers < 2 or self._is_ready(camera.name)):
+        elif now - move.asked > STOP_S + SETTLE_S and (
+            camera.readers < 2 or self._is_ready(camera.name)
+        ):
             move.asked = now
             return [Ask(str(claim.value["node"]), camera.name, claim.revision, self.session)]
         return []

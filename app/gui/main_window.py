@@ -232,7 +232,6 @@ class MainWindow(QMainWindow):
     def _selected(self) -> None:
         """All controls are about another source from now on."""
         self.zones.move_to(self.controller, self.view)
-        self.banners.forget_notice()
         self.instruments.show_now()
         self._next_slow_s = 0.0
         self.tick()

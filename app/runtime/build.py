@@ -183,7 +183,7 @@ def build(plan: RunPlan) -> BuiltRun:
     summary = Summary(names) if plan.reports else None
     shapes = RunShapes(config, plan.policy, file=plan.file and plan.file.path)
     filters = RunFilters(config, lambda: pipeline.refilter())
-    settings = None if plan.supervised is None else RunSettings(plan.file, shapes)
+    settings = None if plan.supervised is None else RunSettings(plan.file, config, shapes)
     outputs = Outputs(
         config,
         plan.policy,

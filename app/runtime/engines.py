@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 # a driver makes one of these: desktop and server, Jetson, Jetson (newer), WSL
 GPU_NODES = ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/dxg")
+INTEL_NODES = {"GPU": "/dev/dri", "NPU": "/dev/accel"}
 # the last one's error is told when none opens
 ENGINES_TRIED: tuple[EngineKind, ...] = (
     *("tensorrt", "ort-tensorrt", "cuda", "ort-cuda", "openvino", "cpu"),
@@ -116,9 +117,11 @@ def why_no_engine(engine: str) -> str | None:
 
         if openvino_version() is None:
             return "OpenVINO is not installed (pip install -r requirements-openvino.txt)"
+        if device and not Path(INTEL_NODES[device]).exists():
+            return f"there is no Intel {device} ({INTEL_NODES[device]} is missing)"
         try:
             if device:
-                need_device(device)
+                need_device(device)  # imports OpenVINO, which takes a while
         except KestrelError as fault:
             return str(fault)
         return None

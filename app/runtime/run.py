@@ -136,7 +136,7 @@ def run_windowed(config: Config, file: ConfigFile | None = None) -> int:
         Policy.LATEST,
         shapes=shapes,
         filters=filters,
-        settings=(settings := RunSettings(file, shapes)),
+        settings=(settings := RunSettings(file, config, shapes)),
         stats=lambda: controller.session.stats(),
         engine=lambda: controller.session.state().engine_text,
         names=names,

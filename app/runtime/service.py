@@ -61,11 +61,8 @@ def known_boxes(model: Model, pixels: NDArray[np.uint8]) -> Sequence[KnownAnswer
     So an engine that is wrong from its first frame on is noticed too, whichever the model. None,
     with a warning, where the CPU cannot run it: then the first answer is what it is held to.
     """
-    reference = Config(engine="cpu", workers=1)
     try:
-        with backend_factory(reference, model, Policy.LATEST)(lambda: None) as backend:
-            backend.slots[0].enqueue([Frame(pixels, -1, 0)])
-            found = answers(backend.slots[0].collect()[0][0])
+        found = boxes_on(Config(engine="cpu", workers=1), model, pixels)
     except KestrelError as fault:
         log.warning("canary: no reference, its first answer is taken for right: %s", fault)
         return None
@@ -77,6 +74,13 @@ def known_boxes(model: Model, pixels: NDArray[np.uint8]) -> Sequence[KnownAnswer
         )
     log.info("canary: the known picture gives %d boxes; it must go on to do so", len(found))
     return found
+
+
+def boxes_on(config: Config, model: Model, pixels: NDArray[np.uint8]) -> list[KnownAnswer]:
+    """What the model finds in one picture on the engine of ``config``. Raises KestrelError."""
+    with backend_factory(config, model, Policy.LATEST)(lambda: None) as backend:
+        backend.slots[0].enqueue([Frame(pixels, -1, 0)])
+        return answers(backend.slots[0].collect()[0][0])
 
 
 def known_pixels() -> NDArray[np.uint8]:

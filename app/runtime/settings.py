@@ -59,13 +59,13 @@ OPEN = {each.path: each for each in SETTINGS if _is_open(each)}
 class RunSettings:
     """See core.interfaces.LiveSettings. ``file``: where the run's configuration is from.
 
-    ``reloader`` takes changes up; it is set once the run is built.
+    ``config``: what it began with. ``reloader`` takes changes up; it is set once the run is built.
     """
 
     reloader: Reloader | None = None
 
-    def __init__(self, file: ConfigFile | None, shapes: RunShapes) -> None:
-        self._file, self._shapes = file, shapes
+    def __init__(self, file: ConfigFile | None, config: Config, shapes: RunShapes) -> None:
+        self._file, self._config_at_start, self._shapes = file, config, shapes
         self._lock = threading.Lock()
 
     @property
@@ -158,9 +158,9 @@ class RunSettings:
     # -- the run -----------------------------------------------------------------------------------
 
     def _running(self) -> Config:
-        assert self.reloader is not None, "the run is built"
         shapes: dict[str, Any] = {kind: tuple(self._shapes.rows(kind)) for kind in KINDS}
-        return replace(self.reloader.config, **shapes)
+        config = self._config_at_start if self.reloader is None else self.reloader.config
+        return replace(config, **shapes)
 
     def _waiting(self, text: str, config: Config, running: Config) -> list[str]:
         """What the file says otherwise than the run does."""
@@ -175,7 +175,8 @@ class RunSettings:
 
     def _take_up(self, text: str, wanted: Collection[str]) -> None:
         """What was written and can be in force at once; what cannot be is told by ``read``."""
-        assert self.reloader is not None
+        if self.reloader is None:  # a window that has found no model
+            return
         config, running = self._config(text), self._running()
         names = {OPEN[path].table or path for path in wanted}
         try:
@@ -215,12 +216,12 @@ class RunSettings:
     def _faults(self, text: str) -> list[str]:
         from .check import faults_of
 
-        assert self._file is not None and self.reloader is not None
+        assert self._file is not None
         try:
             config = self._file.read(text)
         except ConfigError as error:
             return [str(error).removeprefix(f"--config {self._file.path}: ")]
-        found: list[KestrelError] = faults_of(config, Policy.LATEST, running=self.reloader.config)
+        found: list[KestrelError] = faults_of(config, Policy.LATEST, running=self._running())
         return [str(each) for each in found]
 
 
@@ -296,16 +297,37 @@ def _words(path: str, value: Any) -> str:
 
 
 def _unmasked(wanted: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """With what was hidden, and came back so, as it is in the file."""
+    """With what was hidden, and came back so, as it is in the file; raises SettingsRefused."""
+    texts = [before.get("source"), *(before.get("sources") or ())]
+    uris = [_named(text)[1] for text in texts if isinstance(text, str)]
+    known = {mask_credentials(uri): uri for uri in uris}
+
+    def whole(text: Any) -> Any:
+        if not isinstance(text, str):
+            return text
+        name, uri = _named(text)
+        return name + known.get(uri, uri)
+
     made = dict(wanted)
     for path, value in wanted.items():
-        held = before.get(path)
-        if path == "sources" and isinstance(value, list):
-            by_mask = {mask_credentials(each): each for each in held or () if isinstance(each, str)}
-            made[path] = [by_mask.get(e, e) if isinstance(e, str) else e for e in value]
-        elif held is not None and value == _shown(path, held):
-            made[path] = held
+        if path == "source":
+            made[path] = whole(value)
+        elif path == "sources" and isinstance(value, list):
+            made[path] = [whole(each) for each in value]
+        elif path in OPEN and OPEN[path].key.secret and value == HIDDEN:
+            made[path] = before.get(path, HIDDEN)
+        shows = path in ("source", "sources") or OPEN[path].key.secret
+        if shows and HIDDEN in str(made[path]):
+            why = f"it holds {HIDDEN} in place of what is not shown"
+            raise SettingsRefused("wrong", SettingFault(path, why, "write it whole"))
     return made
+
+
+def _named(text: str) -> tuple[str, str]:
+    """``NAME=`` and the URI of a source; "" where it has no name."""
+    name = re.match(r"(?:[A-Za-z0-9][A-Za-z0-9_-]{0,31}=)?", text)
+    assert name is not None
+    return name[0], text[name.end() :]
 
 
 def _flat(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from PyQt5.QtWidgets import QApplication, QDialogButtonBox, QMainWindow, QMessag
 
 from app.config import SETTINGS, Config
 from app.gui import texts
-from app.gui.languages import LANGUAGES, Catalogue, speak, spoken
+from app.gui.languages import LANGUAGES, TextCatalogue, speak, spoken
 from app.gui.window import run_window
 from app.session.state import Offer
 from tests.gui.kit import FakeController
@@ -28,7 +28,7 @@ def english_again() -> Iterator[None]:
 @pytest.mark.parametrize("language", OTHERS)
 def test_every_catalogue_has_every_text(language: str) -> None:
     """``python -m scripts.update_translations`` adds what is missing, to be translated."""
-    known, wanted = Catalogue(language).texts, set(texts.english())
+    known, wanted = TextCatalogue(language).texts, set(texts.english())
     assert {text for text in wanted if not known.get(text)} == set()
     assert known.keys() <= wanted, "of texts that are gone"
     for source, told in known.items():
@@ -45,6 +45,28 @@ def test_no_menu_has_one_letter_twice(language: str, open_window) -> None:
         marked = [re.search("&([^&])", action.text()) for action in menu.actions()]
         letters = [found[1].lower() for found in marked if found is not None]
         assert len(letters) == len(set(letters)), [action.text() for action in menu.actions()]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_window_fits_a_small_screen(language: str, count: int, open_window) -> None:
+    """1024 × 600, with a frame around it, and all docks open."""
+    speak(language)
+    window = open_window(*(FakeController(name=f"source {n}" * (count > 1)) for n in range(count)))
+    for name in ("controls", "zones", "instruments"):
+        window.actions_[name].setChecked(True)
+    for _ in range(8):  # the plots are made one by one
+        window.tick()
+    QApplication.processEvents()
+    least = window.minimumSizeHint()
+    assert least.width() <= 1016 and least.height() <= 560, (least.width(), least.height())
+
+
+def test_many_sources_fit_a_small_screen(open_window) -> None:
+    window = open_window(*(FakeController(name=str(n)) for n in range(36)))
+    QApplication.processEvents()
+    least = window.minimumSizeHint()
+    assert least.width() <= 1016 and least.height() <= 560, (least.width(), least.height())
 
 
 def test_a_german_window_speaks_german(open_window) -> None:

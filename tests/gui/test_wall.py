@@ -208,6 +208,16 @@ def test_q_closes_it_and_outputs_are_asked_about_before(
     assert not window.isVisible()
 
 
+def test_a_single_source_with_a_name_is_a_single_one(open_window) -> None:
+    controller = FakeController(name="front")
+    window = open_window(controller)
+    give(controller, 1)
+    window.tick()
+    window.view.present_now()
+    QTest.mouseDClick(window.view, Qt.MouseButton.LeftButton)
+    assert window.view.zoom == 1.0 and not window.wall.tile.line.isVisible()
+
+
 def test_a_single_source_has_no_menu_of_sources(open_window) -> None:
     window = open_window(FakeController())
     titles = [action.text() for action in window.menuBar().actions()]

@@ -149,6 +149,15 @@ def test_catalogue_comes_from_the_shelf_and_the_machine() -> None:
         assert all(refused[name] for name in GPU_ENGINES)
 
 
+def test_an_engine_of_intel_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.inference.openvino.openvino_version", lambda: None)
+    assert "pip install" in (why_no_engine("openvino") or "")
+    monkeypatch.setattr("app.inference.openvino.openvino_version", lambda: "2026.1")
+    assert why_no_engine("openvino") is None
+    monkeypatch.setattr("app.runtime.engines.INTEL_NODES", {"NPU": "/nowhere/accel"})
+    assert "/nowhere/accel" in (why_no_engine("openvino:NPU") or "")
+
+
 def test_several_sources_play_in_one_run_each_on_its_own(tmp_path: Path) -> None:
     """Paused, filtered and recorded apart; the model is that of all."""
     sources = [WindowSource(PATTERN, name) for name in ("front", "yard")]
@@ -211,6 +220,21 @@ def test_given_flags_win_over_what_is_remembered() -> None:
     assert given == {"model", "engine", "score"}
     job = WindowController(Config(json="out.jsonl"), ONE, prepare=prepared()).given
     assert job == {"model", "engine", "score", "iou"}, "what is remembered changes a job"
+
+
+def test_one_of_several_recordings_that_fails_is_the_end_of_that_alone(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    kept = FakeSink()
+    sources = [
+        WindowSource(str(broken), "broken"),
+        WindowSource("pattern:?fps=100&size=64x48&frames=30", "whole", sinks=[kept]),
+    ]
+    controller = WindowController(Config(max_frames=10_000), sources, prepare=prepared())
+    controller.session.start(*(each.uri for each in sources))
+    until(lambda: controller.views[0].state().ended)
+    assert controller.session.join(10) and len(kept.frames) > 5
+    assert isinstance(controller.session.error, SourceError)
 
 
 def test_headless_and_window_exclude_each_other() -> None:

@@ -177,6 +177,15 @@ def test_secrets_are_never_shown_and_stay_when_they_come_back_hidden(made: Made)
     assert "hush" not in run.settings.write({"mqtt": {"url": "mqtt://u:hush2@b/k"}}, None).told
 
 
+def test_a_camera_that_is_renamed_or_moved_keeps_its_hidden_password(made: Made) -> None:
+    run = made(FILE + '[mqtt]\nurl = "mqtt://u:hush@broker/k"\n')
+    shown = run.settings.read()["values"]["source"]
+    run.settings.write({"source": None, "sources": [f"door={shown}", "yard=pattern:"]}, None)
+    assert "door=rtsp://anna:secret@camera.local/1" in run.path.read_text()
+    assert "sources" in refused(run, {"sources": ["door=rtsp://***@elsewhere/1"]})
+    assert "webhook.url" in refused(run, {"webhook": {"url": "***"}})
+
+
 def test_an_edit_of_somebody_else_is_not_overwritten(made: Made) -> None:
     run = made()
     etag = run.settings.read()["etag"]
@@ -198,7 +207,7 @@ def test_a_file_that_cannot_be_read_is_told(made: Made) -> None:
 
 def test_a_run_without_a_file_says_so(made: Made) -> None:
     run = made()
-    bare = RunSettings(None, run.shapes)
+    bare = RunSettings(None, run.reloader.config, run.shapes)
     bare.reloader = run.reloader
     assert bare.read()["file"] is None and bare.read()["in_force"]["score"] == 0.4
     with pytest.raises(SettingsRefused) as told:

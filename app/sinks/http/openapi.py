@@ -67,7 +67,7 @@ _SCHEMAS: dict[str, Schema] = {
     ),
     "Cameras": _object(
         {"cameras": {"type": "array", "items": _object({}, more=True)}, "troubles": _TEXTS},
-        needs="cameras troubles",
+        needs="cameras",
     ),
     "Labels": _object({"labels": _TEXTS}, needs="labels"),
     "Zones": _object(
@@ -119,6 +119,8 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "object": _query("object", _FLAG, description="1: all events of its object"),
     "download": _query("download", _FLAG),
     "id": {"name": "id", "in": "path", "required": True, "schema": _TEXT},
+    "of": {"name": "camera", "in": "path", "required": True, "schema": _TEXT},
+    **{name: _query(name, _TEXT) for name in ("node", "file")},
     "own": {
         "name": "X-Kestrel",
         "in": "header",
@@ -172,6 +174,10 @@ get /api/v1/events/{{id}} | Event | id | | 404 503 | One event with its object's
 patch /api/v1/events/{{id}} | Changed | id object own | Mark | 400 404 503 | It was seen, or not
 delete /api/v1/events/{{id}} | Changed | id object own | | 404 503 | Delete it with its files
 get /api/v1/events/{{id}}/snapshot.jpg | image/jpeg | id download | | 404 503 | Its picture
+get /api/v1/fleet | Cameras | | | | All cameras of the fleet: state, node, counts, last event
+get /api/v1/fleet/{{camera}}/events | Events | of | | | Its last events, newest first
+get /api/v1/fleet/{{camera}}/picture.jpg | image/jpeg | of | | 503 | Its newest frame, with boxes
+get /api/v1/fleet/{{camera}}/snapshot.jpg | image/jpeg | of node file | | 503 | Of an event
 get /api/v1/events/{{id}}/clip.mp4 | video/mp4 | id download | | 404 503 | Its video
 """
 

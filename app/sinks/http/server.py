@@ -26,6 +26,7 @@ from ..objects import ObjectTally
 from ..store import EventStore
 from .cameras import Cameras
 from .filters import FilterRoutes
+from .fleet import FleetRoutes, FleetSource
 from .guard import SILENT_S, Guard, ListenAddress
 from .metrics import Metrics
 from .openapi import OpenApi
@@ -66,7 +67,9 @@ class HttpService:
         filters: LiveFilters | None = None,
         settings: LiveSettings | None = None,
         store: EventStore | None = None,
+        fleet: FleetSource | None = None,
     ) -> None:
+        """Without ``names`` there is the page of the ``fleet`` alone."""
         self._address, self._options, self._outputs = address, options, outputs
         self._stats, self._engine = _Held(stats), engine
         self._feeds = {name: ResultFeed(meter, jpeg_quality=options.jpeg_quality) for name in names}
@@ -74,6 +77,7 @@ class HttpService:
         self._shapes, self._filters, self._settings = shapes, filters, settings
         self._tallies = {} if tallies is None else tallies
         self._review = None if store is None else Review(store)
+        self._fleet = None if fleet is None else FleetRoutes(fleet)
         self._began_s = monotonic()
         self._tls = server_context(options.cert_file, options.key_file)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
@@ -155,18 +159,22 @@ class HttpService:
         self._loop.set_exception_handler(lambda _, what: guard.tell("", _fault_in(what)))
         app = web.Application(middlewares=[guard.middleware()], client_max_size=MAX_REQUEST_BYTES)
         guard.add_to(app)
-        routes.add_to(app)
-        ZoneRoutes(self._shapes, routes.name_of).add_to(app)
+        if self._feeds:
+            routes.add_to(app)
+            ZoneRoutes(self._shapes, routes.name_of).add_to(app)
+            Cameras(
+                self._feeds, self.events, instruments=self._instruments, name_of=routes.name_of
+            ).add_to(app)
+        else:
+            app.router.add_get("/healthz", _is_up)
+        if self._fleet is not None:
+            self._fleet.add_to(app)
         if self._filters is not None:
             FilterRoutes(self._filters, routes.name_of).add_to(app)
         SettingsRoutes(self._settings).add_to(app)
         app.router.add_get("/events", self.events.events, allow_head=False)
-        links = ["/review"] * (self._review is not None)
-        links += ["/settings"] * (self._settings is not None)
-        Pages(list(self._feeds), links).add_to(app)
-        Cameras(
-            self._feeds, self.events, instruments=self._instruments, name_of=routes.name_of
-        ).add_to(app)
+        others = {"/fleet": self._fleet, "/review": self._review, "/settings": self._settings}
+        Pages(list(self._feeds), [path for path, part in others.items() if part]).add_to(app)
         if self._review is not None:
             self._review.add_to(app)
         OpenApi(None if self._settings is None else self._settings.schema).add_to(app)
@@ -259,6 +267,10 @@ class HttpService:
             outputs=self._outputs,
             sources={name: each.status for name, each in stats.sources.items()},
         )
+
+
+async def _is_up(request: web.Request) -> web.Response:
+    return web.json_response({"status": "ok", "reasons": [], "warnings": []})
 
 
 def server_context(cert_file: str | None, key_file: str | None) -> ssl.SSLContext | None:

@@ -67,7 +67,7 @@ def run_of(path: Path, *, up: bool = True, **flags: Any) -> SimpleNamespace:
     stage.open(CAMERA, spec.labels)
     kept = RunFilters(config, lambda: None)
     kept.make().labels = spec.labels
-    settings, supervised = RunSettings(file, live), Supervised(Notifier({}))
+    settings, supervised = RunSettings(file, config, live), Supervised(Notifier({}))
     settings.reloader = Reloader(config, limits, spec, supervised, filters=kept, shapes=live)
     return SimpleNamespace(
         settings=settings,

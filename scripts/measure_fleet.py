@@ -358,7 +358,8 @@ def main() -> int:
         if not wait_for(lambda: (folder / f"n{args.nodes - 1}.token").exists(), 20):
             raise SystemExit((folder / "serve.log").read_text())
         model = make_model(folder)
-        nodes += [Node(i, folder, frames, model) for i in range(args.nodes)]
+        for i in range(args.nodes):
+            nodes.append(Node(i, folder, frames, model))
         for node in nodes:
             node.start()
         for name, uri in cameras(args.cameras, rtsp).items():

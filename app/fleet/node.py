@@ -190,7 +190,7 @@ class FleetNode(threading.Thread):
             for operation in self.keeper.tick(self._clock()):
                 self._task(self._execute(link, operation))
             self._publish()
-            await self._check_hearing()
+            self._check_hearing()
             assert self._awake is not None
             self._awake.clear()
             with suppress(asyncio.TimeoutError):
@@ -356,12 +356,13 @@ class FleetNode(threading.Thread):
             self._runs[name] = {key: table[key] for key in table if key not in PLACE}
         self.keeper.set_camera(name, camera)
 
-    async def _check_hearing(self) -> None:
+    def _check_hearing(self) -> None:
         """A watch may end without a word; then this node does not hear of its own renewals."""
         now = self._clock()
         if now < self.keeper.deadline and now - self._heard_self > DEAF_S:
             log.debug("fleet: the watch is deaf, made anew")
-            await self._watch_all()
+            self._heard_self = now
+            self._task(self._watch_all())  # beside: renewals do not wait for it
 
     async def _asked(self, message: Msg) -> None:
         with suppress(ValueError, KeyError, TypeError):

@@ -124,7 +124,7 @@ def login_page(
     language = next((each for each in asked if each in LANGUAGES), LANGUAGES[0])
     texts = json.loads((HERE / f"{language}.json").read_bytes())
     text = text.replace('lang="en"', f'lang="{language}"').replace(
-        "<title>", f"<title>{html.escape(texts['page.login'])} · "
+        "<title>", f"<title>{html.escape(texts['login.go'])} · "
     )
     text = re.sub(r'data-t="([\w.]+)">', lambda m: f">{html.escape(texts[m[1]])}", text)
     told = html.escape(texts[f"login.{fault}"]) if fault else ""

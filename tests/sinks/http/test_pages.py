@@ -26,11 +26,11 @@ from tests.sinks.kit import event
 TEXTS = {code: json.loads((HERE / f"{code}.json").read_text()) for code in LANGUAGES}
 SOURCES = "\n".join(p.read_text() for p in HERE.iterdir() if p.suffix in (".html", ".js"))
 DYNAMIC = {  # families of keys that are put together in the page, and what they end in
-    "state.": [*STATES, "building"],
+    "state.": [*STATES, "building", "silent"],
     "type.": get_args(EventType),
     "hidden.": REASONS,
     "direction.": ["in", "out", "up", "down"],
-    "page.": ["live", "review", "settings", "login"],
+    "page.": ["live", "review", "settings", "login", "fleet"],
     "zones.hint.": ["none", "one", "zone", "line"],
     "all.": ["source", "label", "zone", "line", "type"],
     "fact.": [

@@ -44,7 +44,7 @@ def run_window(
     ConfigError where no window can be opened.
     """
     prepare_qt()
-    from PyQt5.QtCore import Qt, QTimer
+    from PyQt5.QtCore import QEvent, Qt, QTimer
     from PyQt5.QtWidgets import QApplication
 
     from . import texts
@@ -128,6 +128,8 @@ def run_window(
             if signal.getsignal(signal.SIGINT) is on_interrupt:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
             QApplication.processEvents()
+            # here and now: what Python would delete later, it might delete on another thread
+            QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
             del watch  # before the application, which may go with this function
         for fault in faults:
             raise fault

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TICK_MS = 16
+_kept: list[Any] = []  # the application: what Qt keeps of one does not outlive it safely
 
 
 def run_window(
@@ -73,6 +74,7 @@ def run_window(
             QApplication.setAttribute(Qt.ApplicationAttribute.AA_EnableHighDpiScaling)
             QApplication.setAttribute(Qt.ApplicationAttribute.AA_UseHighDpiPixmaps)
             app = QApplication([texts.TITLE])
+            _kept.append(app)
         QApplication.setApplicationName("kestrel")
         QApplication.setApplicationDisplayName(texts.TITLE)
         # Ctrl-C as an exception could strike where Python can only ignore it; so it is a note

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TICK_MS = 16
+_kept: list[Any] = []  # the application: what Qt keeps of one does not outlive it safely
 
 
 def run_window(
@@ -46,7 +47,7 @@ def run_window(
     ``opened`` gets each window when it is shown. Raises ConfigError where no window can be opened.
     """
     prepare_qt()
-    from PyQt5.QtCore import Qt, QTimer
+    from PyQt5.QtCore import QEvent, Qt, QTimer
     from PyQt5.QtWidgets import QApplication
 
     from . import texts
@@ -75,6 +76,7 @@ def run_window(
             QApplication.setAttribute(Qt.ApplicationAttribute.AA_EnableHighDpiScaling)
             QApplication.setAttribute(Qt.ApplicationAttribute.AA_UseHighDpiPixmaps)
             app = QApplication([texts.TITLE])
+            _kept.append(app)
         QApplication.setApplicationName("kestrel")
         QApplication.setApplicationDisplayName(texts.TITLE)
         # Ctrl-C as an exception could strike where Python can only ignore it; so it is a note
@@ -131,6 +133,8 @@ def run_window(
             if signal.getsignal(signal.SIGINT) is on_interrupt:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
             QApplication.processEvents()
+            # here and now: what Python would delete later, it might delete on another thread
+            QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
             del watch  # before the application, which may go with this function
         for fault in faults:
             raise fault

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -38,20 +37,17 @@ from .options import (
     WebhookOptions as WebhookOptions,
     check_types,
     check_values as check_values,
+    fill_store,
     key as key,
     nearest as nearest,
     parse_sources as parse_sources,
+    parse_toml as parse_toml,
     split_streams,
     subtable as subtable,
 )
 from .pipeline.degrade import parse_ladder
 
 log = logging.getLogger(__name__)
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 Engine = Literal["auto", EngineKind]
@@ -269,14 +265,16 @@ class Config:
     track: TrackOptions = subtable(TrackOptions)
     motion: MotionOptions = subtable(MotionOptions)
     events: EventOptions = subtable(EventOptions)
-    zone: tuple[Table, ...] = key((), "polygons that tracks enter and leave", on="")
-    line: tuple[Table, ...] = key((), "directed lines that tracks cross", on="")
-    mask: tuple[Table, ...] = key((), "where nothing is looked at, or nothing else", on="")
+    zone: tuple[Table, ...] = key((), "polygons that tracks enter and leave", on="", reload=True)
+    line: tuple[Table, ...] = key((), "directed lines that tracks cross", on="", reload=True)
+    mask: tuple[Table, ...] = key(
+        (), "where nothing is looked at, or nothing else", on="", reload=True
+    )
     privacy: tuple[Table, ...] = key((), "polygons that are hidden in every picture", on="")
     blur_faces: bool = key(
         False, "pixelate faces in all pictures that leave the network, as far as they are found"
     )
-    rule: tuple[Table, ...] = key((), "which events call for an action", on="")
+    rule: tuple[Table, ...] = key((), "which events call for an action", on="", reload=True)
     filter: tuple[Table, ...] = key(
         (),
         "for one source: score, class_scores, classes, min_box, max_box, max_detections, "
@@ -402,16 +400,18 @@ SETTINGS: tuple[Setting, ...] = (
     *_settings(Config),
     *(each for name, kind in TABLES.items() for each in _settings(kind, name)),
 )
-RELOADED = tuple(each.path for each in SETTINGS if each.key.reload)
 
 
-def make_config(flags: Mapping[str, Any], file: Path | None = None) -> Config:
+def make_config(
+    flags: Mapping[str, Any], file: Path | None = None, text: str | None = None
+) -> Config:
     """Merge what was given on the command line over the file over the defaults.
 
-    A flag named ``table.key`` sets one key of a table; a table's plain name stands for its first.
+    ``text``: what the file is to hold, in place of what it does. A flag named ``table.key`` sets
+    one key of a table; a table's plain name stands for its first.
     ``sources`` of one without a name is ``source``; either replaces all sources of the file.
     """
-    values = read_config_file(file) if file else {}
+    values = read_config_file(file, text) if file else {}
     flags = _split_scores(flags)
     if len(given := flags.get("sources", ())) == 1:
         there = os.path.exists(given[0])  # noqa: PTH110 - Path.exists raises for a long address
@@ -428,7 +428,7 @@ def make_config(flags: Mapping[str, Any], file: Path | None = None) -> Config:
             tables[table][name or fields(TABLES[table])[0].name] = value
         else:
             values[flag] = tuple(value) if isinstance(value, list) else value
-    _fill_store(tables)
+    fill_store(tables)
     made = {name: TABLES[name](**given) for name, given in tables.items() if given}
     return Config(**values, **made)
 
@@ -445,32 +445,29 @@ def _split_scores(values: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _fill_store(tables: dict[str, dict[str, Any]]) -> None:
-    """Snapshots and clips are below the store's folder, and go when it says so.
+class ConfigFile(NamedTuple):
+    """Where a run's configuration is from: read again on SIGHUP, changed by the settings page."""
 
-    Their own limits are those of the store, and so only remove files that no event knows.
+    path: Path
+    flags: Mapping[str, Any]  # of the command line, over the file
+
+    def read(self, text: str | None = None) -> Config:
+        """As it is now, or as it would be with this text in the file; raises ConfigError."""
+        return make_config(dict(self.flags), self.path, text)
+
+
+def read_config_file(path: Path, text: str | None = None) -> dict[str, Any]:
+    """The settings of a TOML file, or of this text for one.
+
+    Raises ConfigError naming the file and the key.
     """
-    if not tables["store"].get("path"):
-        return
-    options = StoreOptions(**tables["store"])
-    hours = max([options.keep_hours, *options.hours_of().values()])
-    events, clips, folder = tables["events"], tables["clips"], Path(str(options.path))
-    if not events.get("snapshots"):
-        limits = {"snapshots_mb": options.budget_mb, "snapshots_hours": hours}
-        events.update(snapshots=str(folder / "snapshots"), **limits)
-    if not clips.get("path"):
-        clips.update(path=str(folder / "clips"), budget_mb=options.budget_mb, keep_hours=hours)
-
-
-def read_config_file(path: Path) -> dict[str, Any]:
-    """The settings of a TOML file; raises ConfigError naming the file and the key."""
     try:
-        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = parse_toml(path.read_text(encoding="utf-8") if text is None else text)
     except OSError as error:
         raise ConfigError(f"cannot read --config {path}: {error.strerror}") from error
     except RecursionError as error:
         raise ConfigError(f"--config {path} is nested too deeply") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"--config {path} is not valid TOML: {error}") from error
     for name, kind in TABLES.items():
         if isinstance(data.get(name), str | bool):  # as the flag of the same name

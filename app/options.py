@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .core.credentials import mask_credentials
 from .core.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +30,8 @@ class Key:
     ``limits``: lowest and highest value. ``choices``: the only values. ``flag``: its name where it
     does not follow from the key. ``commands``: those that take the flag. ``helps``: the help of a
     command's flag where it differs. ``reload``: whether SIGHUP takes up a new value. ``writes``: it
-    names a file that a run writes, which must be neither an input nor another output.
+    names a file that a run writes, which must be neither an input nor another output. ``secret``:
+    it may hold a password, so that nothing shows it.
     """
 
     help: str
@@ -35,6 +43,7 @@ class Key:
     helps: Mapping[str, str] = field(default_factory=dict)
     reload: bool = False
     writes: bool = False
+    secret: bool = False
 
     def check(self, name: str, value: object) -> None:
         """Raise ConfigError for a value beyond the limits or the choices; None is "not set".
@@ -65,7 +74,7 @@ def key(
 
     ``on``: the commands that take its flag; ``secret``: left out of the text of a Config.
     """
-    declared = Key(help=text, commands=tuple(on.split()), **more)
+    declared = Key(help=text, commands=tuple(on.split()), secret=secret, **more)
     kind = "default_factory" if callable(default) else "default"
     made: Any = {kind: default}
     return field(**made, repr=not secret, metadata={"key": declared})
@@ -235,6 +244,9 @@ class HttpOptions:
         None, "another one, with which nothing can be changed", metavar="TOKEN", secret=True
     )
     view_token_file: str | None = key(None, "file with that", metavar="FILE")
+    users: str | None = key(
+        None, "file of people with passwords, made by `kestrel users add`", metavar="FILE"
+    )
     cert_file: str | None = key(None, "certificate; with key_file: HTTPS", metavar="FILE")
     key_file: str | None = key(None, "private key of the certificate", metavar="FILE")
     jpeg_quality: int = key(80, "of the stream's pictures", limits=(10, 100))
@@ -465,3 +477,26 @@ def check_types(data: Mapping[str, Any], kind: type, where: str) -> None:
             fits = fits and (wanted == "bool" or not isinstance(value, bool))
         if not fits:
             raise ConfigError(f"{where}{name} must be a {wanted}, is {value!r}")
+
+
+def fill_store(tables: dict[str, dict[str, Any]]) -> None:
+    """Snapshots and clips are below the store's folder, and go when it says so.
+
+    Their own limits are those of the store, and so only remove files that no event knows.
+    """
+    if not tables["store"].get("path"):
+        return
+    options = StoreOptions(**tables["store"])
+    hours = max([options.keep_hours, *options.hours_of().values()])
+    events, clips, folder = tables["events"], tables["clips"], Path(str(options.path))
+    if not events.get("snapshots"):
+        limits = {"snapshots_mb": options.budget_mb, "snapshots_hours": hours}
+        events.update(snapshots=str(folder / "snapshots"), **limits)
+    if not clips.get("path"):
+        clips.update(path=str(folder / "clips"), budget_mb=options.budget_mb, keep_hours=hours)
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The values of a TOML text. Raises ValueError, or RecursionError."""
+    data: dict[str, Any] = tomllib.loads(text)
+    return data

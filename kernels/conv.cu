@@ -1,23 +1,25 @@
 // Convolutions, up to MOST of one kind in a launch: each one matrix product (implicit GEMM).
 //
 // Purpose    y = act(x * w + bias [+ added]), or act(x * w + bias) + added (`late`); `fused`: of a 1 x 1
-//            one whose x goes through a depthwise convolution first, computed where it is needed
+//            one whose x goes through a depthwise 3 x 3 one first, computed where it is needed
 // Types      x and w float, or half with -DHALF_IN: then the products are of the tensor cores (WMMA),
-//            summed in float; y, `also` and `added` float, or half with -DHALF_OUT
+//            summed in float, but the three of a row of a depthwise 3 x 3 window in half;
+//            y, `also` and `added` float, or half with -DHALF_OUT
 // Layout     a pixel of x lies `x_pixel` after its neighbour, rows without gaps, channels `x_step`,
 //            frames `x_frame` apart; so for y, `added` (or null), and `also` (or null): y again, each
 //            pixel repeated over `also_h` x `also_w`
 //            w: (out, kh, kw, in), rows `w_step` apart (a multiple of 32), filled up with zeros;
 //            depthwise and `first_w`: (kh, kw, channels); bias: float, (out)
 //            -DEIGHT: x_step 1, and in, x_pixel, x_frame multiples of 8; `wide`: so are out and all of
-//            y, `added` and `also`
+//            y, `added` and `also`, always so for depthwise ones; `first_w`: (channels / 8, 3, 3, 8),
+//            and in at least 16
 // Convention output pixel (oy, ox) sees input (oy * stride - pad + k * dilation); outside is 0
 // Ring       in half precision three stages of K values: while one is multiplied, the next two are on
 //            their way (asynchronous copies of 16 bytes from sm_80 on)
 // Grid       x: the blocks of each convolution after those of the one before it (`first`)
 //            dense_MxN, fused_MxN: a block for N output pixels, M output channels of a group; of all
 //            pixels, then channels, groups, frames; block 256 where M = N = 64 in float, else 128
-//            depthwise: a block for 256 values of y; block 256
+//            depthwise: a block for 256 values of y, with EIGHT for 8 times as many; block 256
 // Twin       tests/cuda/step_twins.py: convolved
 
 #if defined(HALF_IN) || defined(HALF_OUT)
@@ -131,6 +133,7 @@ union Eight {
     __device__ Eight() : piece(make_uint4(0, 0, 0, 0)) {}
     __device__ explicit Eight(const __half* from) : piece(*reinterpret_cast<const uint4*>(from)) {}
     __device__ void to(__half* place) const { *reinterpret_cast<uint4*>(place) = piece; }
+    __device__ __half2 pair(int k) const { return __halves2half2(values[2 * k], values[2 * k + 1]); }
 };
 #endif
 
@@ -284,25 +287,84 @@ __device__ inline void arrived() {
 #endif
 }
 
-// 8 channels of a pixel after the depthwise convolution.
-__device__ inline Eight depthwise8(const Conv& c, const Window& window, const __half* x, int channel) {
-    float sums[8];
-#pragma unroll
-    for (int k = 0; k < 8; ++k) sums[k] = c.first_bias[channel + k];
-    for (int i = 0; i < c.kh; ++i)
-        for (int j = 0; j < c.kw; ++j) {
-            int at = window.at(c, i, j);
-            if (at < 0) continue;
-            Eight v(x + at + channel), w(c.first_w + (i * c.kw + j) * c.in_c + channel);
-#pragma unroll
-            for (int k = 0; k < 8; ++k) sums[k] += number(v.values[k]) * number(w.values[k]);
-        }
-    Eight v;
-#pragma unroll
-    for (int k = 0; k < 8; ++k)
-        put(v.values + k, activate(sums[k], c.first_kind, c.first_p, c.first_q));
-    return v;
+#ifdef EIGHT
+// Good to some millionths, and quicker than SILU above, which cares for the tiniest numbers too.
+__device__ inline float quick_silu(float v) {
+#ifdef CUDASIM
+    return v / (1.0f + expf(-v));
+#else
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(v * -1.44269504f));
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(power + 1.0f));
+    return v * power;
+#endif
 }
+
+// The activations that follow a depthwise convolution (BEFORE in app/cuda/native/fuse.py); which one
+// it is, is asked once for all values.
+template <int COUNT>
+__device__ inline void activate_all(float (&v)[COUNT], int kind, float p, float q) {
+#pragma unroll
+    for (int k = 0; kind == SILU && k < COUNT; ++k) v[k] = quick_silu(v[k]);
+#pragma unroll
+    for (int k = 0; kind == HARDSILU && k < COUNT; ++k) v[k] *= __saturatef(v[k] * p + q);
+#pragma unroll
+    for (int k = 0; kind == CLIP && k < COUNT; ++k) v[k] = v[k] < p ? p : v[k] > q ? q : v[k];
+}
+
+// The 3 x 3 taps that an output pixel sees: where the first lies, and a bit for each that is inside.
+struct Taps {
+    const __half* first;
+    unsigned inside = 0;
+    __device__ Taps(const Conv& c, const __half* x, int pixel) : first(x) {
+        Window window(c, pixel);
+        for (int k = 0; k < 9; ++k)
+            inside |= (window.at(c, k / 3, k % 3) >= 0 ? 1u : 0u) << k;
+        if (inside) first += (window.top * c.in_w + window.left) * c.x_pixel;
+    }
+};
+
+// EIGHTS times 8 channels of a pixel after the depthwise convolution. What there is to find out of a
+// tap is found out once for all of them. Beyond the last channels there are these once more: their
+// weights in what follows are zeros.
+template <int EIGHTS>
+__device__ inline void depthwise_part(const Conv& c, const Taps& taps, int channel, Eight* found) {
+    int first = min(channel, c.in_c - EIGHTS * 8);
+    const __half *x = taps.first + first, *w = c.first_w + first * 9;
+    int down = c.dilation_h * c.in_w * c.x_pixel, right = c.dilation_w * c.x_pixel;
+    float sums[EIGHTS * 8];
+#pragma unroll
+    for (int k = 0; k < EIGHTS * 8; k += 4)
+        *reinterpret_cast<float4*>(sums + k) =
+            *reinterpret_cast<const float4*>(c.first_bias + first + k);
+#pragma unroll
+    for (int ty = 0; ty < 3; ++ty) {
+        __half2 row[EIGHTS * 4];
+#pragma unroll
+        for (int k = 0; k < EIGHTS * 4; ++k) row[k] = __floats2half2_rn(0, 0);
+#pragma unroll
+        for (int tx = 0; tx < 3; ++tx) {
+            if (!(taps.inside >> (ty * 3 + tx) & 1)) continue;
+#pragma unroll
+            for (int i = 0; i < EIGHTS; ++i) {
+                Eight v(x + ty * down + tx * right + i * 8), weights(w + (i * 9 + ty * 3 + tx) * 8);
+#pragma unroll
+                for (int k = 0; k < 4; ++k)
+                    row[i * 4 + k] = __hfma2(v.pair(k), weights.pair(k), row[i * 4 + k]);
+            }
+        }
+#pragma unroll
+        for (int k = 0; k < EIGHTS * 4; ++k) {
+            float2 pair = __half22float2(row[k]);
+            sums[2 * k] += pair.x, sums[2 * k + 1] += pair.y;
+        }
+    }
+    activate_all(sums, c.first_kind, c.first_p, c.first_q);
+#pragma unroll
+    for (int k = 0; k < EIGHTS * 8; ++k) put(found[k / 8].values + k % 8, sums[k]);
+    if (channel == first + 8) found[0] = found[EIGHTS - 1];
+}
+#endif
 
 // Four warps, each WARP_M x WARP_N of the block's M x N; K values of each sum at a time.
 template <int M, int N, bool FUSED>
@@ -332,6 +394,9 @@ __device__ void convolve(const Group& g) {
     Window windows[LINES];
 #pragma unroll
     for (int i = 0; i < LINES; ++i) windows[i] = Window(c, part.first_n + i * 32 + line);
+    // of a fused one each thread computes some eighths of one pixel
+    int pixel = t / (4 / LINES), channel = t % (4 / LINES) * LINES * 8;
+    Taps taps(c, x, part.first_n + pixel);
 #else
     Gather<FUSED, 128 / N> gather(c, x, part.first_n + t % N, t / N);
 #endif
@@ -344,18 +409,20 @@ __device__ void convolve(const Group& g) {
                               part.first_m + m < c.out_c);
         }
 #ifdef EIGHT
+        if constexpr (FUSED) {
+            Eight found[LINES];
+            depthwise_part<LINES>(c, taps, k0 + channel, found);
 #pragma unroll
-        for (int i = 0; i < LINES; ++i) {
-            __half* to = b + (i * 32 + line) * STEP + eighth;
-            if (FUSED) {
-                bool real = !cursor.ty && !cursor.tx;
-                (real ? depthwise8(c, windows[i], x, cursor.channel) : Eight()).to(to);
-            } else {
+            for (int i = 0; i < LINES; ++i) found[i].to(b + pixel * STEP + channel + i * 8);
+        } else {
+#pragma unroll
+            for (int i = 0; i < LINES; ++i) {
                 int at = cursor.ty < c.kh ? windows[i].at(c, cursor.ty, cursor.tx) : -1;
-                copy16(to, x + (at < 0 ? 0 : at + cursor.channel), at >= 0);
+                copy16(b + (i * 32 + line) * STEP + eighth, x + (at < 0 ? 0 : at + cursor.channel),
+                       at >= 0);
             }
+            cursor.advance(c, K);
         }
-        cursor.advance(c, K);
 #else
 #pragma unroll 4
         for (int k = t / N; k < K; k += 128 / N) b[t % N * STEP + k] = gather.next();
@@ -443,9 +510,14 @@ __device__ void convolve(const Group& g) {
 #endif
 
 // bounds that leave 128 registers: with fewer, which ptxas chooses otherwise, it spills
+#ifdef HALF_IN
+enum { LARGE = 128 };
+#else
+enum { LARGE = 256 };
+#endif
 #define G const __grid_constant__ Group g
-extern "C" __global__ void __launch_bounds__(256, 2) dense_64x64(G) { convolve<64, 64, false>(g); }
-extern "C" __global__ void __launch_bounds__(256, 2) fused_64x64(G) { convolve<64, 64, true>(g); }
+extern "C" __global__ void __launch_bounds__(LARGE, 512 / LARGE) dense_64x64(G) { convolve<64, 64, false>(g); }
+extern "C" __global__ void __launch_bounds__(LARGE, 512 / LARGE) fused_64x64(G) { convolve<64, 64, true>(g); }
 extern "C" __global__ void __launch_bounds__(128, 4) dense_32x64(G) { convolve<32, 64, false>(g); }
 extern "C" __global__ void __launch_bounds__(128, 4) fused_32x64(G) { convolve<32, 64, true>(g); }
 extern "C" __global__ void __launch_bounds__(128, 4) dense_32x32(G) { convolve<32, 32, false>(g); }
@@ -453,6 +525,32 @@ extern "C" __global__ void __launch_bounds__(128, 4) fused_32x32(G) { convolve<3
 extern "C" __global__ void __launch_bounds__(128, 4) dense_16x64(G) { convolve<16, 64, false>(g); }
 extern "C" __global__ void __launch_bounds__(128, 4) fused_16x64(G) { convolve<16, 64, true>(g); }
 
+#ifdef EIGHT
+extern "C" __global__ void __launch_bounds__(256) depthwise(G) {
+    int block;
+    const Conv& c = member(g, block);
+    int i = block * blockDim.x + threadIdx.x, eights = c.groups / 8, pixels = c.out_h * c.out_w;
+    int channel = i % eights * 8, pixel = i / eights % pixels, frame = i / eights / pixels;
+    if (frame >= c.frames) return;
+    const __half* x = c.x + (long long)frame * c.x_frame + channel;
+    Window window(c, pixel);
+    float sums[8] = {};
+    for (int ty = 0; ty < c.kh; ++ty)
+        for (int tx = 0; tx < c.kw; ++tx) {
+            int at = window.at(c, ty, tx);
+            if (at < 0) continue;
+            Eight v(x + at), w(c.w + (ty * c.kw + tx) * c.w_step + channel);
+#pragma unroll
+            for (int k = 0; k < 8; ++k) sums[k] += number(v.values[k]) * number(w.values[k]);
+        }
+#ifdef HALF_OUT
+    finish8(c, frame, channel, pixel, sums);
+#else
+#pragma unroll
+    for (int k = 0; k < 8; ++k) finish(c, frame, channel + k, pixel, sums[k]);
+#endif
+}
+#else
 extern "C" __global__ void __launch_bounds__(256) depthwise(G) {
     int block;
     const Conv& c = member(g, block);
@@ -466,3 +564,4 @@ extern "C" __global__ void __launch_bounds__(256) depthwise(G) {
     float sum = window_sum(c, Window(c, pixel), x, c.w + channel, c.w_step);
     finish(c, frame, channel, pixel, sum);
 }
+#endif

@@ -20,7 +20,7 @@ from functools import lru_cache
 from math import ceil, prod
 
 from app.core.errors import KestrelError
-from app.cuda.native.autotune import TILES, ConvTile
+from app.cuda.native.autotune import ConvTile, sensible
 from app.cuda.native.ir import Binary, Conv, Step, Unary, read_static_graph, reads, writes
 from app.cuda.native.lower import Program, halved, lower
 from app.cuda.native.schedule import waves
@@ -141,12 +141,18 @@ def _bytes_s(work: Work, device: Device) -> float:
 
 
 def _blocks_s(launch: Sequence[Work], device: Device) -> float:
+    """With the tile that takes least time, as measured tiles do."""
+    if not any(work.depth for work in launch):
+        return 0.0
+    tiles = sensible([work.output for work in launch])
+    return min(_with_tile_s(launch, device, tile) for tile in tiles)
+
+
+def _with_tile_s(launch: Sequence[Work], device: Device, tile: ConvTile) -> float:
     """Waves of blocks, in steps of K: each takes its products, its instructions (four warps at
     a time, one a clock) or its loads, whichever is longest."""
     steps = [ceil(work.depth / K) for work in launch]
-    if not any(steps):
-        return 0.0
-    tile, blocks = tile_for(launch, device)
+    blocks = [tile.blocks(work.output) for work in launch]
     kernel = compiled(device.arch, tile, launch[0].kernel, launch[0].eight)
     warps = kernel.threads // 32
     room = int(kernel.occupancy / 100 * LIMITS[device.arch].warps) // warps
@@ -158,20 +164,6 @@ def _blocks_s(launch: Sequence[Work], device: Device) -> float:
     cycles = max(LOAD_CYCLES / STAGES, together * kernel.step * warps / 4)
     one_s = max(products_s, cycles / (device.clock_mhz * 1e6))
     return max(waves * mean, max(steps)) * one_s
-
-
-def tile_for(launch: Sequence[Work], device: Device) -> tuple[ConvTile, list[int]]:
-    """The largest tile that gives every multiprocessor a block, or the smallest, as without
-    tuning; and how many blocks each step has."""
-    most = max(work.output[0] for work in launch)
-    for tile in [t for t in TILES if t.channels < 2 * most] or [TILES[-1]]:
-        blocks = [
-            ceil(channels / tile.channels) * ceil(pixels / tile.pixels) * groups
-            for channels, pixels, groups in (work.output for work in launch)
-        ]
-        if sum(blocks) >= device.multiprocessors:
-            break
-    return tile, blocks
 
 
 @lru_cache

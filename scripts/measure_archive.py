@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -79,19 +79,21 @@ def _measure(
             assert cluster.stdout is not None and cluster.stdin is not None
             words = ("--cluster", cluster.stdout.readline().strip())
         out = Path(folder, "out")
-        before = _spent(cluster.pid) if cluster else 0.0
-        own_before = sum(os.times()[2:4])
-        start_s = time.perf_counter()
         command = [sys.executable, "-m", "app", "archive", str(args.clips), "--out", str(out)]
         quiet = subprocess.DEVNULL
-        subprocess.run(
-            [*command, "--model", args.model, *words], check=True, stderr=quiet, stdout=quiet
+        start_s = time.perf_counter()
+        run = subprocess.Popen(
+            [*command, "--model", args.model, *words], stderr=quiet, stdout=quiet
         )
+        roots = [run.pid, *([cluster.pid] if cluster else [])]
+        began, spent = _seconds(roots), dict[tuple[int, float], float]()
+        while run.poll() is None:  # Ray does not keep account of workers that have ended
+            spent |= _seconds(roots)
+            time.sleep(0.2)
         wall_s = time.perf_counter() - start_s
-        cost_s = sum(os.times()[2:4]) - own_before
+        assert run.returncode == 0, "the archive failed"
+        cost_s = sum(after - began.get(process, 0.0) for process, after in spent.items())
         if cluster and cluster.stdin:
-            time.sleep(2)  # actors end
-            cost_s += _spent(cluster.pid) - before
             cluster.stdin.close()
             cluster.wait(60)
         lines = sorted((out / "clips").rglob("detections.*"))
@@ -100,15 +102,16 @@ def _measure(
         return frames / wall_s, cost_s / frames, wall_s
 
 
-def _spent(pid: int) -> float:
-    """Seconds of processor of a process and all below it, those that have ended included."""
-    total = 0.0
-    for each in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-        try:
-            total += sum(each.cpu_times()[:4])
-        except psutil.Error:
-            continue
-    return total
+def _seconds(roots: list[int]) -> dict[tuple[int, float], float]:
+    """Seconds of processor of each process below the roots, by its number and start."""
+    found = {}
+    for root in roots:
+        with suppress(psutil.Error):
+            top = psutil.Process(root)
+            for each in [top, *top.children(recursive=True)]:
+                with suppress(psutil.Error):
+                    found[each.pid, each.create_time()] = sum(each.cpu_times()[:2])
+    return found
 
 
 if __name__ == "__main__":

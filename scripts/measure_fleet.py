@@ -136,7 +136,7 @@ class Node:
         words += ["--workers", "1", "--threads", "1", "--json", "-"]
         words += ["--events", str(self.disk / "events.jsonl")]
         log = (self.folder / "log").open("ab")
-        cache = {"XDG_CACHE_HOME": str(self.folder / "cache")}
+        cache = {f"XDG_{kind.upper()}_HOME": str(self.folder / kind) for kind in ("cache", "state")}
         self.process = subprocess.Popen(
             words, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, env={**os.environ, **cache}
         )

@@ -32,7 +32,8 @@ from app.core.detections import Detections, Result
 from app.core.events import Event, EventType
 from app.core.frame import Frame, SourceInfo
 from app.core.stats import Meter, OutputMeter
-from app.sinks.http.server import HttpService, parse_address
+from app.sinks.http.guard import parse_address
+from app.sinks.http.server import HttpService
 from app.sinks.store import EventStore
 from app.sinks.store_read import EventQuery, StoreReader
 from tests.sinks.http.chromium import open_page

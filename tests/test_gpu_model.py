@@ -1,9 +1,11 @@
 """The paper model's arithmetic, on a plan and a device that can be worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from app.cuda.native.autotune import ConvTile
+from app.cuda.native.autotune import TILES, ConvTile
 from app.cuda.native.ir import Conv, Unary, View, row_major
 from app.cuda.native.lower import Program
 from scripts import gpu_model
@@ -61,9 +63,19 @@ def test_steps_of_one_launch_share_its_start_and_its_blocks(program, monkeypatch
     assert together.bound_ms == alone.bound_ms and together.gflop == alone.gflop
 
 
-def test_the_largest_tile_that_fills_the_device_is_taken(program):
+def test_the_tile_that_takes_least_time_is_taken(program, monkeypatch):
     conv, _ = (work_of(step, program) for step in program.steps)
-    assert gpu_model.tile_for([conv], DEVICE) == (ConvTile(16, 64), [4])
+    times = {tile: gpu_model._with_tile_s([conv], DEVICE, tile) for tile in TILES}
+    slow = KERNEL._replace(step=160 * 1000)
+    monkeypatch.setattr(
+        gpu_model, "compiled", lambda arch, tile, *_: KERNEL if tile == ConvTile(16, 64) else slow
+    )
+    # the wider ones would be half empty
+    assert gpu_model._blocks_s([conv], DEVICE) == times[ConvTile(16, 64)]
+    wide = replace(conv, output=(64, 256, 1))
+    assert gpu_model._blocks_s([wide], DEVICE) == gpu_model._with_tile_s(
+        [wide], DEVICE, ConvTile(16, 64)
+    )
 
 
 @pytest.mark.parametrize(

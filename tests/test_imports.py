@@ -21,9 +21,9 @@ ROOMS: dict[str, set[str]] = {
     "sinks": BASE,
     "analytics": {"core", "config"},
     "ops": BASE,
+    "fleet": BASE | {"analytics", "models", "ops", "sinks"},
     "session": BASE | {"ops"},
     "gui": {"core", "session", "ops"},
-    "fleet": BASE | {"ops"},
     "runtime": BASE | LEAVES | {"session", "gui", "fleet"},
     "archive": BASE | LEAVES | {"runtime"},
     "commands": BASE | LEAVES | {"session", "gui", "runtime", "fleet", "archive"},
@@ -37,7 +37,7 @@ HOMES = {  # of other people's libraries
     **{"pycuda": {"cuda"}, "tensorrt": ENGINES, "torch": set(), "pycocotools": {"commands"}},
     **{"av": {"sinks", "sources"}, "aiohttp": {"sinks"}, "prometheus_client": {"sinks"}},
     **{"paho": {"sinks"}, "lap": {"analytics"}, "psutil": {"session", "commands"}},
-    **{"tomlkit": {"session"}, "nats": {"fleet", "commands"}},
+    **{"tomlkit": {"session"}, "nats": {"fleet", "commands"}, "nacl": {"fleet"}},
     **{"ray": {"archive"}, "pyarrow": {"archive"}},
 }
 

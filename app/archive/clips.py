@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
@@ -48,7 +49,8 @@ class Row(NamedTuple):
     @property
     def key(self) -> str:
         """The name of its file while the clip's other parts are missing."""
-        return f"{quote(self.clip.name, safe='')[:150]}.{self.number}-{self.of}.{self.start_ns}"
+        name = hashlib.sha256(self.clip.name.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+        return f"{name}.{self.clip.size}.{self.number}-{self.of}.{self.start_ns}"
 
 
 def find_clips(where: str) -> list[Clip]:

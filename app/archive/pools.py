@@ -34,33 +34,41 @@ Pool = Callable[[Iterable[Row]], Answers]  # answers come as they are ready, eac
 
 TRIES = 3  # of a row whose worker dies
 DIED = f"its worker died {TRIES} times while at it (memory, or a decoder that crashes)"
+MOST_DEAD = 5  # rows that cost their workers, without one that did not: then it is no clip's fault
 LOOK_S = 0.2
 
 
 def local_pool(config: Config, processes: int, stopped: Callable[[], bool]) -> Pool:
     """``processes`` of this machine, each with a worker of its own."""
 
-    def run(parts: Iterable[Row]) -> Answers:
-        rest = iter(parts)
+    def run(rows: Iterable[Row]) -> Answers:
+        rest = iter(rows)
         again: deque[tuple[Row, int]] = deque()  # and how often their worker has died
+        died = 0  # rows, one after the other
         while not stopped():
             # once one has died, those that were under way go one by one: so it is known which it is
             alone = bool(again)
             dead = yield from _until_broken(
                 _pool(config, 1 if alone else processes),
-                again if alone else ((part, 0) for part in rest),
+                again if alone else ((row, 0) for row in rest),
                 1 if alone else 2 * processes,
                 stopped,
             )
+            if dead is None and not alone:
+                return
+            for row, tries in dead or ():
+                if not alone or tries + 1 < TRIES:
+                    again.append((row, tries + alone))
+                    continue
+                died += 1
+                if died >= MOST_DEAD:
+                    raise DeviceError(
+                        "workers die whatever clip they are at: run replay with one of the clips "
+                        "to see why"
+                    )
+                yield row, Outcome(DIED)
             if dead is None:
-                if not alone:
-                    return
-                continue
-            for part, tries in dead:
-                if alone and tries + 1 >= TRIES:
-                    yield part, Outcome(DIED)
-                else:
-                    again.append((part, tries + alone))
+                died = 0
 
     return run
 
@@ -83,7 +91,11 @@ def _until_broken(
     try:
         while True:
             while len(running) < ahead and (row := next(more, None)) is not None:
-                running[pool.submit(work, row[0])] = row
+                try:
+                    running[pool.submit(work, row[0])] = row
+                except BrokenProcessPool:
+                    running[Future()] = row
+                    raise
             if not running or stopped():
                 return None
             done, _ = wait(running, LOOK_S, FIRST_COMPLETED)
@@ -97,8 +109,6 @@ def _until_broken(
             if future.done() and not future.exception():
                 del running[future]
                 yield row[0], _outcome(future.result())
-        if not running:
-            raise DeviceError("no worker could start; run replay with one of the clips") from None
         return list(running.values())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

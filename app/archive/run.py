@@ -23,9 +23,10 @@ from ..core.events import Event
 from ..core.interfaces import GPU_ENGINES
 from ..core.stats import OutputMeter
 from ..models.manifest import Model
-from ..models.store import find_model, locate
+from ..models.store import list_models, locate
 from ..ops.signals import noting
-from ..runtime.engines import choose_model
+from ..pipeline.handoff import Policy
+from ..runtime.engines import backend_factory, choose_model
 from ..runtime.filters import check_filters
 from ..runtime.inputs import check_privacy
 from ..runtime.tracking import check_tracking
@@ -58,6 +59,11 @@ class ArchivePlan(NamedTuple):
 def check_archive(config: Config, plan: ArchivePlan) -> int:
     """``--check``: what can be said without a worker; prints one line."""
     clips, _ = _prepared(config, plan, fetch=False)
+    there = plan.out.absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise SinkError(f"--out {plan.out}: cannot write in {there}; name another folder")
     print(f"sound: {len(clips)} clips, {config.model or 'the default model'}, {plan.cluster}")
     return 0
 
@@ -98,6 +104,11 @@ def _prepared(config: Config, plan: ArchivePlan, *, fetch: bool) -> tuple[list[C
     """The clips and the model; raises KestrelError for what could not run."""
     if config.source is not None or config.sources:
         raise ConfigError("an archive is of the clips that it names; leave source out")
+    if config.track.camera_motion:
+        raise ConfigError(
+            "camera_motion of [track] looks at pictures, and an archive tracks without them: leave "
+            "it out, or replay the clips one by one"
+        )
     if not 1 <= plan.part_s <= 86_400:
         raise ConfigError(f"--part-s is {plan.part_s:g}; it must lie between 1 and 86400")
     if plan.gpu_share is not None and not 0 <= plan.gpu_share <= 1:
@@ -110,10 +121,12 @@ def _prepared(config: Config, plan: ArchivePlan, *, fetch: bool) -> tuple[list[C
     if fetch:
         model = choose_model(config)
     else:
-        model = find_model("kestrel") if config.model is None else locate(config.model)
+        default = (each for each in list_models() if each.spec.default)
+        model = next(default) if config.model is None else locate(config.model)
     for check in (check_tracking, check_privacy):
         check(archive_config(config), model.spec.labels)
     check_filters(config, model.spec.labels, model.spec.name)
+    backend_factory(archive_config(config), model, Policy.LOSSLESS)  # whether there is the engine
     return clips, model
 
 
@@ -154,6 +167,8 @@ class _Archive:
             raise SinkError(f"{self.folder}: another run writes there; wait for its end") from error
         except OSError as error:
             raise unwritable(f"cannot write {self.folder}", error, self.folder) from error
+        for left in (*self._parts_folder.glob("clip-*"), *self._parts_folder.glob("*.tmp")):
+            _remove(left)  # of a run that was killed
         noted, made_by = self.folder / "archive.json", self._made_by()
         if noted.exists():
             before = json.loads(noted.read_text("utf-8"))
@@ -181,6 +196,8 @@ class _Archive:
                 break
             time.sleep(0.05)
         self._store.stop()
+        if lost := sum(self._meter.figures().dropped.values()):
+            log.warning("the store lacks %d events; run the same command again", lost)
         self._progress.end()
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
@@ -192,6 +209,9 @@ class _Archive:
         if whole:
             self._work(pool, whole)
         self._write_aside()
+        if not self._parts and not self._whole:
+            for left in self._parts_folder.iterdir():  # of other lengths, or of what is set aside
+                _remove(left)
 
     def _work(self, pool: Pool, parts: Iterable[Row]) -> None:
         for part, outcome in pool(parts):
@@ -259,7 +279,7 @@ class _Archive:
 
     def _temporary(self) -> Path:
         made = self.folder / "parts" / f"clip-{os.getpid()}"
-        shutil.rmtree(made, ignore_errors=True)
+        _remove(made)
         made.mkdir()
         return made
 
@@ -316,6 +336,13 @@ class _Archive:
             f"{len(self._aside)} of {len(self._clips)} clips are set aside, {name} as {why}; all "
             f"reasons are in {self.folder / 'aside.jsonl'}; the next run tries them again"
         )
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class _Progress:

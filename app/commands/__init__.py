@@ -15,7 +15,7 @@ from ..ops.machine import device
 
 
 def header(kind: str) -> dict[str, Any]:
-    """How a report begins. ``kind``: "soak", or "run", "sweep", "startup", "cameras" of `bench`."""
+    """How a report begins. ``kind``: "soak", or "run", "sweep", "startup", "cameras", "glass"."""
     return {
         "kind": kind,
         "kestrel": __version__,

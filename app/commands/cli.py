@@ -9,13 +9,21 @@ import re
 import resource
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from .. import __version__
-from ..config import SETTINGS, TABLES, Config, Setting, make_config, nearest
-from ..core.credentials import mask_text
+from ..config import (
+    SETTINGS,
+    TABLES,
+    Config,
+    ConfigFile,
+    Setting,
+    make_config,
+    nearest,
+    parse_sources,
+)
+from ..core.credentials import mask_credentials, mask_text
 from ..core.errors import ConfigError, KestrelError, ReaderGone, SinkError, exhausted
 from ..core.package import COMMAND
 from ..core.text import LONGEST, foreign
@@ -121,9 +129,13 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def config_of(args: argparse.Namespace) -> Config:
     """The Config of the flags that were given, and of the file that --config names."""
+    return make_config(flags_of(args), args.config)
+
+
+def flags_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings that were given as flags, by ``key`` or ``table.key``."""
     known = {each.path for each in SETTINGS}
-    flags = {name: value for name, value in vars(args).items() if name in known}
-    return make_config(flags, args.config)
+    return {name: value for name, value in vars(args).items() if name in known}
 
 
 COMMANDS = (
@@ -138,6 +150,7 @@ COMMANDS = (
     "rules",
     "events",
     "report",
+    "users",
     "fleet",
 )
 
@@ -210,6 +223,8 @@ def make_parser(command: str) -> argparse.ArgumentParser:
     what.add_argument("--startup", action="store_true", help=text)
     text = "how many cameras like the recording it holds: all frames, with the motion gate"
     what.add_argument("--cameras", action="store_true", help=text)
+    text = "from a change on the screen to its picture in the window, and where that time goes"
+    what.add_argument("--glass", action="store_true", help=text)
     text = "with --cameras: how old a frame may be when its boxes are ready (p99)"
     bench.add_argument("--age-ms", type=float, default=400.0, help=text)
     pair, text = ("A.json", "B.json"), "two reports, side by side"
@@ -257,6 +272,13 @@ def make_parser(command: str) -> argparse.ArgumentParser:
 
         add_report_arguments(report)
 
+    users = commands.add_parser(
+        "users", help="who may log in to the page: add, list, passwd, remove"
+    )
+    if command == "users":
+        from .users import register as register_users
+
+        register_users(users)
     text = "cameras shared out over several machines: serve, join, add, status, …"
     fleet = commands.add_parser("fleet", help=text)
     if command == "fleet":
@@ -372,8 +394,7 @@ def _run(args: argparse.Namespace) -> int:
         return run_spread(config)
     from ..runtime.run import run_live
 
-    reload = partial(config_of, args) if args.config else None
-    return run_live(config, reload=reload, file=args.config)
+    return run_live(config, ConfigFile(args.config, flags_of(args)) if args.config else None)
 
 
 def _replay(args: argparse.Namespace) -> int:
@@ -401,9 +422,18 @@ def _archive(args: argparse.Namespace) -> int:
 
 def _check(config: Config, *, live: bool) -> int:
     from ..pipeline.handoff import Policy
-    from .check import check
+    from ..runtime.check import faults_of
 
-    return check(config, Policy.LATEST if live else Policy.LOSSLESS)
+    faults = faults_of(config, Policy.LATEST if live else Policy.LOSSLESS)
+    for fault in faults:
+        log.error("%s", fault)
+    if faults:
+        return ConfigError.exit_code
+    uris = [each.uri for each in parse_sources(config.sources)]
+    source = ", ".join(map(mask_credentials, uris or [config.source or ""]))
+    source = source or "the first camera, or sample:"
+    print(f"sound: {source}, {config.model or 'the default model'}, engine {config.engine}")
+    return 0
 
 
 def _bench(args: argparse.Namespace) -> int:
@@ -428,6 +458,10 @@ def _bench(args: argparse.Namespace) -> int:
         from .bench.cameras import run_cameras
 
         return run_cameras(config, destination, age_ms=args.age_ms, seconds=args.seconds)
+    if args.glass:
+        from .bench.glass import run_glass_bench
+
+        return run_glass_bench(config, destination, seconds=args.seconds)
     from .bench import run_bench
 
     return run_bench(config, destination, seconds=args.seconds)

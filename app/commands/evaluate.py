@@ -324,8 +324,9 @@ def measure(
                 slot.enqueue([frame])
                 ((found, stages),) = slot.collect()
                 candidate.add(image_id, found, categories)
-                candidate.network_ms.append(stages["network"] / 1e6)
-                candidate.frame_ms.append(sum(stages.values()) / 1e6)
+                if stages:  # a GPU times some of the frames
+                    candidate.network_ms.append(stages["network"] / 1e6)
+                    candidate.frame_ms.append(sum(stages.values()) / 1e6)
             if done % PROGRESS_EVERY == 0:
                 log.info("%d of %d pictures", done, total)
 

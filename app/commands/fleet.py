@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,12 @@ def register(parser: argparse.ArgumentParser) -> None:
     serve.add_argument("--ttl", type=float, default=3.0, metavar="S", help=text)
     text = "NODE,NODE,…: write their tokens, as `fleet token` does"
     serve.add_argument("--nodes", default="", metavar="NODES", help=text)
+    text = "keep the events and snapshots of all nodes there, to be reviewed"
+    serve.add_argument("--store", metavar="DIR", help=text)
+    text = "a page with all cameras; outside 127.0.0.1 with a token (KESTREL_HTTP_TOKEN)"
+    serve.add_argument("--http", metavar="[ADDRESS:]PORT", help=text)
+    text = "settings in TOML, of which [store] and [http] are taken"
+    serve.add_argument("--config", type=Path, metavar="FILE", help=text)
     text = "prepare this NATS server, which runs already, and end"
     serve.add_argument("--existing", metavar="URL", help=text)
     serve.add_argument("--token", type=Path, metavar="FILE", help="with --existing: who may do so")
@@ -81,15 +88,22 @@ def register(parser: argparse.ArgumentParser) -> None:
     join.add_argument("--label", action="append", default=[], metavar="LABEL", help=text)
     add_flags(join, "run")
 
-    def online(name: str, func: Callable[[argparse.Namespace], int], text: str) -> Any:
-        made = add(name, func, text)
+    def connected(made: argparse.ArgumentParser) -> None:
         made.add_argument("--server", metavar="URL", help="of the fleet (default: the token's)")
         text = "who asks (default: the admin token of `fleet serve` on this machine)"
         made.add_argument("--token", type=Path, metavar="FILE", help=text)
+
+    def online(name: str, func: Callable[[argparse.Namespace], int], text: str) -> Any:
+        made = add(name, func, text)
+        connected(made)
         return made
 
     added = online("add", _add, "add a camera, or change it")
-    added.add_argument("camera", metavar="NAME=URI", help="as --source takes it")
+    added.add_argument(
+        "camera",
+        metavar="NAME=URI",
+        help="as --source takes it; URI - reads it from standard input",
+    )
     text = "that its node must have (repeatable)"
     added.add_argument("--label", action="append", default=[], metavar="LABEL", help=text)
     text = "no other node ever runs it; it goes on without the server"
@@ -109,23 +123,29 @@ def register(parser: argparse.ArgumentParser) -> None:
     status.add_argument("--watch", action="store_true", help="again every second")
     status.add_argument("--json", action="store_true", dest="as_json", help="for machines")
 
+    from .fleet_data import add_parsers
+
+    add_parsers(kinds, _online, connected)
+
 
 def _serve(args: argparse.Namespace) -> int:
     from ..fleet.leases import MARGIN_S
-    from ..fleet.server import ADMIN_TOKEN, FleetServer, make_buckets
+    from ..fleet.server import ADMIN_TOKEN, FleetServer, make_all
     from ..ops.signals import noting
+    from .fleet_data import serving
 
     if not 4 * MARGIN_S <= args.ttl <= 3600:
         raise ConfigError(f"--ttl must lie between {4 * MARGIN_S:g} and 3600 s, is {args.ttl:g}")
     if args.existing:
         args.server = args.existing
-        _online(args, lambda link: make_buckets(link, ttl_s=args.ttl))
+        _online(args, lambda link: make_all(link, ttl_s=args.ttl))
         return 0
     server = FleetServer(args.folder, listen=args.listen, url=args.url)
-    with noting() as heard:
+    with noting() as heard, ExitStack() as stack:
         server.start()
-        try:
-            asyncio.run(server.prepare(ttl_s=args.ttl))
+        stack.callback(server.stop)
+        asyncio.run(server.prepare(ttl_s=args.ttl))
+        with serving(server, args):
             if args.nodes:
                 args.nodes, args.to = args.nodes.split(","), Path()
                 _token(args)
@@ -141,8 +161,6 @@ def _serve(args: argparse.Namespace) -> int:
                         f"{args.folder / 'server.log'} says why"
                     )
                 time.sleep(0.1)
-        finally:
-            server.stop()
     return 0
 
 
@@ -232,17 +250,12 @@ def _online(args: argparse.Namespace, act: Act) -> Any:
 
 async def read_all(link: Link, name: str) -> dict[str, dict[str, Any]]:
     """All that is in a bucket, by key."""
+    from ..fleet.configuration import entries
     from ..fleet.connection import bucket
 
-    watcher = await (await bucket(link.js, name)).watchall(ignore_deletes=True)
-    found = {}
-    async for entry in watcher:
-        if entry is None:
-            break
-        if entry.value and entry.operation is None:
-            found[entry.key] = {**json.loads(entry.value), "revision": entry.revision}
-    await watcher.stop()  # type: ignore[no-untyped-call]
-    return found
+    await bucket(link.js, name)
+    found = await entries(link.js, name)
+    return {key: {**each.table, "revision": each.revision} for key, each in found.items()}
 
 
 async def _change(link: Link, name: str, key: str, change: Callable[[Any], Any]) -> None:
@@ -268,7 +281,7 @@ async def _change(link: Link, name: str, key: str, change: Callable[[Any], Any])
 
 def _add(args: argparse.Namespace) -> int:
     from ..config import parse_sources
-    from ..fleet.connection import CAMERAS
+    from ..fleet.configuration import CameraBucket
     from ..fleet.security import checked_name
     from ..sources.uri import make_source
 
@@ -276,18 +289,15 @@ def _add(args: argparse.Namespace) -> int:
     if not uri:
         raise ConfigError(f"a camera is NAME=URI, is {mask_credentials(args.camera)!r}")
     checked_name(name, "camera")
-    parse_sources([args.camera])
+    if uri == "-":
+        uri = sys.stdin.readline().strip()
+    parse_sources([f"{name}={uri}"])
     make_source(uri, realtime=True)  # refuses what no node could open
     if args.readers < 1:
         raise ConfigError(f"--readers must be at least 1, is {args.readers}")
-    told: dict[str, Any] = {"uri": uri, "labels": sorted(args.label), "readers": args.readers}
-    if args.only:
-        told["only"] = checked_name(args.only, "node")
-
-    def change(value: Any) -> Any:
-        return {**{k: v for k, v in (value or {}).items() if k != "only"}, **told}
-
-    _online(args, lambda link: _change(link, CAMERAS, name, change))
+    only = checked_name(args.only, "node") if args.only else None
+    told = {"uri": uri, "labels": sorted(args.label), "readers": args.readers, "only": only}
+    _online(args, lambda link: CameraBucket(link).edit(name, told))
     return 0
 
 
@@ -309,12 +319,10 @@ def _remove(args: argparse.Namespace) -> int:
 
 
 def _move(args: argparse.Namespace) -> int:
-    from ..fleet.connection import CAMERAS
+    from ..fleet.configuration import CameraBucket
 
-    def change(value: Any) -> Any:
-        return {**_known(value, args.camera), "node": args.node}
-
-    _online(args, lambda link: _change(link, CAMERAS, args.camera, change))
+    node = args.node or None
+    _online(args, lambda link: CameraBucket(link).edit(args.camera, {"node": node}))
     return 0
 
 

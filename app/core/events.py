@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, get_args
 
 EventType = Literal[
     "appear",
@@ -18,6 +22,9 @@ EventType = Literal[
     "ended",
 ]
 
+_KINDS: dict[str, Any] = {"int": int, "float": (int, float)}
+_ID = re.compile(r"[0-9A-Za-z]{1,64}")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
@@ -27,7 +34,7 @@ class Event:
     ``direction`` is "in" or "out" of a crossing, "up" or "down" of a count. ``duration_s``: in
     view (gone), in the zone (leave, dwell). ``cause``: why a source is lost or has ended, with
     credentials masked. ``snapshot`` and ``clip`` are files below the folders of those outputs.
-    ``lease``: of the fleet's node that saw it.
+    ``node``: the machine of a fleet that saw it, under the ``lease`` of that number.
     """
 
     type: EventType
@@ -50,7 +57,31 @@ class Event:
     cause: str | None = None
     snapshot: str | None = None
     clip: str | None = None
+    node: str | None = None
     lease: int | None = None
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Event:
+        """What ``as_json`` gave; fields of newer versions are left out. Raises ValueError."""
+        given = {each.name: told[each.name] for each in fields(cls) if each.name in told}
+        if missing := [name for name in ("type", "id", "time", "source") if name not in given]:
+            raise ValueError(f"an event without {missing[0]}")
+        for each in fields(cls):
+            if each.name in given and each.name != "box":
+                kind = _KINDS.get(str(each.type).removesuffix(" | None"), str)
+                value = given[each.name]
+                fits = isinstance(value, kind) and not isinstance(value, bool)
+                if not fits or (kind is not str and not math.isfinite(value)):
+                    raise ValueError(f"{each.name} of an event is {value!r:.80}")
+        if given["type"] not in get_args(EventType) or not _ID.fullmatch(given["id"]):
+            raise ValueError(f"an event is {given['type']!r:.80}, with the id {given['id']!r:.80}")
+        if datetime.fromisoformat(given["time"].replace("Z", "+00:00")).tzinfo is None:
+            raise ValueError(f"the time of an event is {given['time']!r:.80}")
+        if "box" in given:
+            given["box"] = tuple(float(value) for value in given["box"])
+            if len(given["box"]) != 4 or not all(map(math.isfinite, given["box"])):
+                raise ValueError(f"the box of an event is {given['box']!r:.80}")
+        return cls(**given)
 
     def as_json(self) -> dict[str, Any]:
         """The object of the event's line, numbers rounded as in the lines of detections."""

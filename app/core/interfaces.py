@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from .detections import Detections, Result
 from .events import Event, Fired
@@ -68,7 +68,8 @@ class TellsItsState(Protocol):
         """Tell this one from now on; called before ``open``."""
 
 
-Answer = tuple[Detections, Mapping[str, int]]  # in source pixels; stage times in ns
+# in source pixels; stage times in ns, none of a frame that was not timed
+Answer = tuple[Detections, Mapping[str, int]]
 
 
 class Slot(Protocol):
@@ -234,6 +235,54 @@ class LiveFilters(Protocol):
 
         Raises ConfigError, and then nothing changes.
         """
+
+
+class Written(NamedTuple):
+    """What a change of settings came to; keys are ``key`` or ``table.key``.
+
+    ``overridden``: those over which a flag of the command line stands. ``told``: each change in
+    words, for the log, without secrets.
+    """
+
+    changed: tuple[str, ...] = ()
+    overridden: tuple[str, ...] = ()
+    told: str = ""
+
+
+class SettingFault(NamedTuple):
+    """Why a change of settings was refused. ``key``: the one without which it would not be."""
+
+    key: str | None
+    reason: str
+    cure: str
+
+
+class SettingsRefused(Exception):
+    """A change that was refused: ``why`` "stale" (the file is another one by now), "unwritable", or
+    "wrong", with ``faults``. Nothing was written."""
+
+    def __init__(self, why: Literal["stale", "unwritable", "wrong"], *faults: SettingFault) -> None:
+        super().__init__(why)
+        self.why, self.faults = why, faults
+
+
+class LiveSettings(Protocol):
+    """The settings of a run: what its file holds, and changes to that; any thread, may take long.
+
+    Secrets, and credentials in addresses, are shown as ``***``; who sends them so leaves them.
+    """
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """JSON Schema of the values, each key with its help and limits."""
+
+    def read(self) -> dict[str, Any]:
+        """``etag``, ``file``, ``values`` of the file, ``in_force``, ``flags`` that stand over it,
+        ``after_restart``: what is in the file and not in force."""
+
+    def write(self, changes: Mapping[str, Any], etag: str | None) -> Written:
+        """Other values, null for none: all or nothing, in the file and, where that is possible, in
+        the run; raises SettingsRefused. ``etag``: of the file that was read, None: whichever."""
 
 
 class Analyser(Protocol):

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..config import Transfer
+from ..core.frame import Frame
 from ..core.interfaces import EngineKind
 from ..inference.postprocess import MAX_DETECTIONS, Limits, NanGuard
 from ..inference.shape_cache import Size, cut_remark
@@ -97,12 +98,18 @@ class CudaBackend:
                 timeline=self._timeline,
                 limits=self._limits,
                 nan_guard=nan_guard,
+                peers=self._peers,
             )
         except BaseException as error:
             traceback.clear_frames(error.__traceback__)  # as above
             if isinstance(error, self._context.driver.Error):
                 raise lost(self._context.name, error) from error
             raise
+
+    def _peers(self, frame: Frame) -> list[CudaBinding]:
+        """What all slots have for frames of this shape."""
+        shape = frame.wh_px, frame.pixel_aspect
+        return [slot.shapes.for_frame(*shape) for slot in self._slots]
 
     def _release(self, binding: CudaBinding) -> None:
         """Free buffers that a slot no longer keeps, and the engine with the last that used it."""

@@ -21,8 +21,9 @@ _EXTERNAL = 1  # CU_EVENT_RECORD_EXTERNAL: the event is marked anew at each laun
 class CudaGraph:
     """Work on one stream, captured once and launched many times, with events between its parts.
 
-    ``marks``: how many events. Not all work can become a graph: without ``capture``, and without
-    NVIDIA's bindings, the work is called anew for each launch.
+    ``marks``: how many events; with 0 the work's marks are passed over. Not all work can become a
+    graph: without ``capture``, and without NVIDIA's bindings, the work is called anew for each
+    launch.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class CudaGraph:
         self._elapsed: Any = context.elapsed if self._bindings is not None else None
         self._graph: Any = None
         self._events: list[Any] = []
+        self.timed = marks > 0
         self._at_exit = context.at_exit
         self._at_exit.add(self.close)
         try:
@@ -52,9 +54,6 @@ class CudaGraph:
     def _captured(self, work: Work) -> Any:
         d, stream = self._bindings, self._stream.handle
 
-        def mark(index: int) -> None:
-            self._call(d.cuEventRecordWithFlags, self._events[index], stream, _EXTERNAL)
-
         # other threads of the process may go on using CUDA meanwhile
         mode = d.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         self._call(d.cuStreamBeginCapture, stream, mode)
@@ -62,7 +61,7 @@ class CudaGraph:
         collecting = gc.isenabled()
         gc.disable()
         try:
-            work(mark)
+            work(self._mark)
         except BaseException:
             _, graph = d.cuStreamEndCapture(stream)
             if graph:
@@ -77,11 +76,20 @@ class CudaGraph:
         finally:
             d.cuGraphDestroy(graph)
 
+    def _mark(self, index: int) -> None:
+        if not self.timed:
+            return
+        if self._bindings is None:
+            self._events[index].record(self._stream)
+        else:
+            record, stream = self._bindings.cuEventRecordWithFlags, self._stream.handle
+            self._call(record, self._events[index], stream, _EXTERNAL)
+
     def launch(self) -> None:
         """Put the work on the stream."""
         if self._bindings is None:
             assert self._work is not None
-            self._work(lambda index: self._events[index].record(self._stream))
+            self._work(self._mark)
         else:
             self._call(self._bindings.cuGraphLaunch, self._graph, self._stream.handle)
 

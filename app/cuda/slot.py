@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -146,7 +145,7 @@ def _normalisation(spec: InputSpec) -> list[np.float32]:
 
 
 STAGES = ("upload", "preprocess", "network", "postprocess", "download")
-TRIALS = 7  # runs of the first frame with each way of transfer; the first does not count
+TRIALS = 5  # runs of the first frame in each slot, with each way of transfer
 GRAPHS = 32  # of a slot for several frames: their numbers, and mixtures of sizes, come again
 
 
@@ -168,14 +167,18 @@ class CudaBinding:
         timeline: DeviceTimeline,
         limits: Limits,
         nan_guard: NanGuard,
+        peers: Callable[[Frame], Sequence[CudaBinding]],
     ) -> None:
+        """``peers``: those of all slots for frames of a shape, this one too."""
         self.spec = spec
         self._driver = context.driver
         self._stream = self._driver.Stream()
         self._done = self._driver.Event()
-        marks = len(STAGES) + 1
-        graph = partial(CudaGraph, context, self._stream, marks=marks, capture=engine.captured)
-        self._graphs = CudaGraphCache(graph, GRAPHS if engine.batch > 1 else 1)
+        graph = partial(CudaGraph, context, self._stream, capture=engine.captured)
+        self._graphs = [  # without marks, and with them
+            CudaGraphCache(partial(graph, marks=marks), GRAPHS if engine.batch > 1 else 1)
+            for marks in (0, len(STAGES) + 1)
+        ]
         self._running: CudaGraph | None = None
         self.network = engine.network(self._stream)
         half = self.network.input_half
@@ -191,6 +194,7 @@ class CudaBinding:
             nan_guard=nan_guard,
         )
         self._bell, self._transfer, self._timeline = bell, transfer, timeline
+        self._peers = peers
         self._order: Sequence[int] = ()  # of the frames in flight: their places in the batch
         self._layouts: Sequence[Layout] = ()
 
@@ -200,34 +204,43 @@ class CudaBinding:
         self._order = sorted(range(len(frames)), key=lambda i: _kind(frames[i]))
         frames = [frames[i] for i in self._order]
         mapped = self._transfer.decide(partial(self._trial_ns, frames))
-        self._running = self._prepared(frames, mapped=mapped)
-        self._timeline.tick()
+        self._running = self._prepared(frames, mapped=mapped)[self._timeline.tick()]
         self._running.launch()
         self._done.record(self._stream)
         self._bell.enqueue(self._stream)
 
-    def _prepared(self, frames: Sequence[Frame], *, mapped: bool) -> CudaGraph:
-        """The frames into the slot's memory, and a graph that fits both."""
+    def _prepared(self, frames: Sequence[Frame], *, mapped: bool) -> list[CudaGraph]:
+        """The frames into the slot's memory, and graphs that fit both: without marks, and with."""
         stale = self._readback.refresh(mapped=mapped)
         for inlet, frame in zip(self._inputs, frames, strict=False):
             stale |= inlet.ensure_room(frame, mapped=mapped)
         if stale:
-            self._graphs.clear()
+            self._clear()
         self._layouts = tuple(
             inlet.take(frame) for inlet, frame in zip(self._inputs, frames, strict=False)
         )
         # without the pixels, which would otherwise live as long as the graph
-        return self._graphs.of(self._layouts, partial(self._issue, self._layouts))
+        work = partial(self._issue, self._layouts)
+        return [graphs.of(self._layouts, work) for graphs in self._graphs]
+
+    def _clear(self) -> None:
+        for graphs in self._graphs:
+            graphs.clear()
 
     def _trial_ns(self, frames: Sequence[Frame], mapped: bool) -> float:
-        """How long a frame takes, with these alone on the device: the median of a few runs."""
-        graph = self._prepared(frames, mapped=mapped)
-        times = []
-        for _ in range(TRIALS):
-            graph.launch()
+        """How long a frame takes while all slots compute these, one run after the other."""
+        peers = [each._prepared(frames, mapped=mapped) for each in self._peers(frames[0])]
+
+        def work(runs: int) -> list[CudaGraph]:
+            for _ in range(runs):
+                for _, timed in peers:
+                    timed.launch()
+            return [timed for _, timed in peers]
+
+        for graph in work(1):  # the first run loads the kernels, and wakes the clocks
             graph.wait()
-            times.append(graph.between_ns(0, len(STAGES)))
-        return median(times[1:]) / len(frames)
+        took_ns = self._timeline.span_ns(lambda: work(TRIALS))
+        return took_ns / (TRIALS * len(peers) * len(frames))
 
     def _issue(self, layouts: Sequence[Layout], mark: Mark) -> None:
         """Put the frames' work on the stream, or into the graph that is captured of it."""
@@ -251,26 +264,28 @@ class CudaBinding:
         return bool(self._done.query())
 
     def collect(self) -> list[Answer]:
-        """An answer for each frame, in the order in which they came; raises the driver's errors."""
+        """An answer for each frame, in the order in which they came, with times where they were
+        taken; raises the driver's errors."""
         assert self._running is not None
-        count = len(self._order)
+        count, times = len(self._order), {}
         self._done.synchronize()
-        marks = self._timeline.marks_ns(self._running)
-        if not self._transfer.mapped:  # else nothing is copied
-            self._timeline.add(marks, frames=count)
-        times = {name: (marks[i + 1] - marks[i]) // count for i, name in enumerate(STAGES)}
+        if self._running.timed:
+            marks = self._timeline.marks_ns(self._running)
+            if not self._transfer.mapped:  # else nothing is copied
+                self._timeline.add(marks, frames=count)
+            times = {name: (marks[i + 1] - marks[i]) // count for i, name in enumerate(STAGES)}
         found = self._readback.detections([layout.placement for layout in self._layouts])
         answers = dict(zip(self._order, found, strict=True))
         return [(answers[i], times) for i in range(count)]
 
     def close(self) -> None:
         """Free everything; nothing may be pending."""
-        self._graphs.clear()
+        self._clear()
         for inlet in self._inputs:
             inlet.close()
         self._readback.close()
         self.network.close()
-        del self._stream, self._inputs, self._done, self._graphs, self._running
+        del self._stream, self._inputs, self._done, self._graphs, self._running, self._peers
 
 
 def _kind(frame: Frame) -> tuple[int, tuple[int, ...], str, Colour, float]:

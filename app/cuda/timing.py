@@ -1,4 +1,7 @@
-"""Device timeline, copy overlap, and the measured choice of the transfer mode.
+"""Which frames are timed, device timeline, copy overlap, and the measured choice of transfer mode.
+
+Marks cost the device a pause between two kernels and the host a call each, so most frames go
+without: of many a few in a row, whose copies can then be compared with their neighbours' computing.
 
 ``pinned``: asynchronous copies between page-locked and device memory, beside the computing of
 another frame. ``mapped``: kernels read and write page-locked memory themselves; on a GPU that
@@ -81,18 +84,22 @@ class TransferMode:
         self.remark = f"transfer {wanted}, as asked for" if wanted != "auto" else ""
 
     def decide(self, trial_ns: Callable[[bool], float]) -> bool:
-        """Whether to map. ``trial_ns``: how long a frame takes with mapped memory, or without."""
+        """Whether to map. ``trial_ns``: how long a frame takes with mapped memory, or without,
+        while all slots are at work: a copy that another frame's computing hides costs nothing."""
         if self.mapped is None:
             pinned, mapped = (trial_ns(choice) / 1e6 for choice in (False, True))
             self.mapped = mapped < pinned
             name = "mapped" if self.mapped else "pinned"
             self.remark = (
-                f"transfer {name}: a frame takes {pinned:.3f} ms pinned, {mapped:.3f} ms mapped"
+                f"transfer {name}: with all slots at work a frame takes {pinned:.3f} ms pinned, "
+                f"{mapped:.3f} ms mapped"
             )
             log.info("%s", self.remark)
         return self.mapped
 
 
+TIMED, OF = 16, 64  # launches in a row that are timed, of so many
+SPARSE_S = 0.5  # and one at least as often: figures are of the last few seconds
 RENEW_S = 5.0  # the driver tells distances as float ms: after so long they are good to half a µs
 
 
@@ -103,7 +110,9 @@ class DeviceTimeline:
         self.overlap = Overlap()
         self._origin: CudaGraph | None = None
         self._stream: Any = None
-        self._marked_s = 0.0
+        self._marked_s = self._timed_s = 0.0
+        self._launches = 0
+        self._in_a_row = False
 
     def open(self, context: GpuContext, *, capture: bool) -> None:
         """``capture``: as the slots' graphs have it, for events of one kind."""
@@ -113,10 +122,20 @@ class DeviceTimeline:
         )
         self._mark()
 
-    def tick(self) -> None:
-        """Renew the origin when it is old."""
-        if monotonic() - self._marked_s > RENEW_S:
+    def tick(self) -> bool:
+        """Whether the launch that comes next is to be timed. Renews the origin when it is old."""
+        now_s = monotonic()
+        in_a_row = self._launches % OF < TIMED
+        self._launches += 1
+        if in_a_row and not self._in_a_row:
+            self.overlap.forget()  # what lay in between is not known
+        self._in_a_row = in_a_row
+        if not in_a_row and now_s - self._timed_s < SPARSE_S:
+            return False
+        self._timed_s = now_s
+        if now_s - self._marked_s > RENEW_S:
             self._mark()
+        return True
 
     def marks_ns(self, graph: CudaGraph) -> list[int]:
         """When a slot's launch, which is done, came to each of its marks."""
@@ -125,8 +144,19 @@ class DeviceTimeline:
 
     def add(self, marks_ns: Sequence[int], *, frames: int) -> None:
         """Those around upload, preprocess … download of frames that went together."""
+        if not self._in_a_row:
+            return  # its neighbours are not timed
         up, start, *_, end, down = marks_ns
         self.overlap.add([Span(up, start), Span(end, down)], Span(start, end), frames=frames)
+
+    def span_ns(self, work: Callable[[], Sequence[CudaGraph]]) -> int:
+        """How long the device takes until all graphs that ``work`` launches, with marks, are
+        done."""
+        self._mark()
+        graphs = work()
+        for graph in graphs:
+            graph.wait()
+        return max(self.marks_ns(graph)[-1] for graph in graphs)
 
     def close(self) -> None:
         """Free everything; nothing may be pending."""

@@ -75,7 +75,8 @@ class FleetNode(threading.Thread):
     """Keeps this node's leases. ``changed`` is set when ``wanted`` is other than before.
 
     ``kept``: a file with the last configuration; a node that starts without its broker runs the
-    cameras from it that no other node ever runs. ``error`` is what ended it.
+    cameras from it that no other node ever runs. ``error`` is what ended it. ``beside`` is run with
+    the connection, as long as there is one to be kept.
     """
 
     def __init__(
@@ -88,10 +89,12 @@ class FleetNode(threading.Thread):
         kept: Path | None = None,
         clock: Callable[[], float] = boot_clock,
         facts: Value | None = None,
+        beside: Callable[[Link], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(name="fleet", daemon=True)
         self._runner, self._clock = runner, clock
         self._url, self._credentials, self._kept = url, credentials, kept
+        self._beside = beside
         self.keeper = LeaseKeeper(
             node,
             new_session=lambda: uuid.uuid4().hex[:12],
@@ -174,6 +177,8 @@ class FleetNode(threading.Thread):
         await self._watch_all()
         self.keeper.connected(self._clock())
         log.info("node %s is part of the fleet at %s", self.name_of_node, self._url)
+        if self._beside is not None:
+            self._task(self._beside(link))
         left_s = None
         while not self.keeper.has_left:
             if self._stopping.is_set():

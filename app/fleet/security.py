@@ -20,17 +20,20 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ConfigError
+from .configuration import KEYS
 from .connection import (
     EVENT_SUBJECT,
+    EVENTS,
     LEASES,
     MEMBERS,
     NODE_SUBJECT,
-    PICTURES,
     SERVER_NAME,
     STATE_SUBJECT,
     Credentials,
 )
+from .events import SNAPSHOT_SUBJECT, SNAPSHOTS
 from .leases import LOCK
+from .models import ROLLOUT
 
 ADMIN = "admin"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
@@ -96,6 +99,7 @@ class Secrets:
 def permissions(node: str) -> dict[str, Any]:
     """The subjects that a node may send to and hear."""
     stream = "$JS.API.STREAM"
+    own = f"{NODE_SUBJECT}.{node}", f"{NODE_SUBJECT}.{node}.picture"
     return {
         "publish": {
             "allow": [
@@ -103,18 +107,23 @@ def permissions(node: str) -> dict[str, Any]:
                 f"$KV.{MEMBERS}.{LOCK}",
                 f"$KV.{LEASES}.*",
                 f"{NODE_SUBJECT}.*",
+                f"{NODE_SUBJECT}.*.picture",
+                f"{SNAPSHOT_SUBJECT}.>",
+                f"$KV.{KEYS}.{node}",
+                f"$KV.{ROLLOUT}.have.{node}",
                 f"{EVENT_SUBJECT}.>",
                 f"{STATE_SUBJECT}.>",
-                f"$O.{PICTURES}.>",
                 "$JS.API.INFO",
                 f"{stream}.INFO.*",
+                f"{stream}.NAMES",
                 f"{stream}.MSG.GET.*",
                 "$JS.API.DIRECT.GET.>",
-                *(f"$JS.API.CONSUMER.{what}.>" for what in ("CREATE", "INFO", "DELETE")),
+                *(f"$JS.API.CONSUMER.{what}.>" for what in ("CREATE", "INFO", "DELETE", "MSG")),
+                *(f"$JS.ACK.{name}.>" for name in (EVENTS, SNAPSHOTS)),
                 "$JS.FC.>",
             ]
         },
-        "subscribe": {"allow": [f"_INBOX_{node}.>", f"{NODE_SUBJECT}.{node}", f"{NODE_SUBJECT}s"]},
+        "subscribe": {"allow": [f"_INBOX_{node}.>", *own, f"{NODE_SUBJECT}s"]},
         "allow_responses": {"max": 1, "ttl": "2s"},
     }
 

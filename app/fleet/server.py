@@ -19,6 +19,7 @@ from nats.js.kv import KeyValue
 from ..core.errors import ConfigError, SourceError
 from ..core.package import pip_install
 from .connection import CAMERAS, LEASES, MEMBERS, NODES, Credentials, Link, bucket, connect
+from .duties import make_data
 from .leases import TTL_S
 from .security import ADMIN, Secrets
 
@@ -112,7 +113,7 @@ class FleetServer:
                     raise
                 sleep(0.1)
         try:
-            await make_buckets(link, ttl_s=ttl_s)
+            await make_all(link, ttl_s=ttl_s)
         finally:
             await link.client.close()
 
@@ -133,12 +134,18 @@ class FleetServer:
             (self.folder / "server.pid").unlink()
 
 
+async def make_all(link: Link, *, ttl_s: float = TTL_S) -> None:
+    """All that a fleet keeps on its server; for who has the right to it."""
+    await make_buckets(link, ttl_s=ttl_s)
+    await make_data(link.js)
+
+
 async def make_buckets(link: Link, *, ttl_s: float = TTL_S) -> dict[str, KeyValue]:
     """What a fleet keeps on its server, by name, made where it is not there yet."""
     return {
         MEMBERS: await bucket(link.js, MEMBERS, ttl_s=ttl_s - EXPIRY_S),
         LEASES: await bucket(link.js, LEASES),
-        CAMERAS: await bucket(link.js, CAMERAS, history=10),
+        CAMERAS: await bucket(link.js, CAMERAS, history=16),
         NODES: await bucket(link.js, NODES),
     }
 

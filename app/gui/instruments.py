@@ -195,6 +195,7 @@ class Plot(QWidget):
             font.setPointSizeF(0.8 * font.pointSizeF())
             each.setTickFont(font)
         self._area.showGrid(y=True, alpha=0.15)
+        self._show_span(SPAN_S)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)
@@ -215,10 +216,7 @@ class Plot(QWidget):
         if not samples:
             return
         span_s = max(SPAN_S, now_s - samples[0][0]) if whole else SPAN_S
-        if span_s != self._span_s:
-            self._span_s = span_s
-            self._area.getAxis("bottom").setTicks([time_ticks(span_s)])
-            self._area.setXRange(-span_s, 0, padding=0)
+        self._show_span(span_s)
         names = self._series or tuple(
             dict.fromkeys(name for _, each in samples for name in each if name.startswith(STAGE))
         )
@@ -241,6 +239,12 @@ class Plot(QWidget):
         for name in self._curves.keys() - set(names):
             self._curves[name].setData([], [])
         self._area.setYRange(0, _round_up(top), padding=0.06)
+
+    def _show_span(self, span_s: float) -> None:
+        if span_s != self._span_s:
+            self._span_s = span_s
+            self._area.getAxis("bottom").setTicks([time_ticks(span_s)])
+            self._area.setXRange(-span_s, 0, padding=0)
 
     def _write_legend(self) -> None:
         shown = [
@@ -294,7 +298,7 @@ class Instruments(QWidget):
         self.plots: list[Plot] = []
         self.histories: dict[str, History] = {}  # by the source's name
         self._colours = QColor("white"), QColor("gray")
-        self._turn = 0
+        self._turn = self._stale = 0  # which plot is next, and how many show what is over
         self._next_s = 0.0
         self.table, self.span = CountsTable(), QComboBox()
         self.span.addItems(texts.SPANS)
@@ -337,8 +341,8 @@ class Instruments(QWidget):
             plot.restyle(ground, ink)
 
     def show_now(self) -> None:
-        """Repaint all plots, one a tick."""
-        self._turn = 0
+        """Repaint all plots, one a tick; where ticks are slow, none is always the last."""
+        self._stale = len(self.plots)
 
     def tick(self, states: Callable[[], Mapping[str, SessionState]], shown: str) -> None:
         """Take samples when it is time; repaint a plot of ``shown``, or make one that is missing.
@@ -350,7 +354,7 @@ class Instruments(QWidget):
             self._next_s = now_s + SAMPLE_S
             for name, state in states().items():
                 self.histories.setdefault(name, History()).add(now_s, state)
-            self._turn = 0
+            self.show_now()
         if not self.isVisible():
             return
         if self._missing:
@@ -358,13 +362,13 @@ class Instruments(QWidget):
             plot.restyle(*self._colours)
             self._grid.addWidget(plot, len(self.plots) // 3, len(self.plots) % 3)
             self.plots.append(plot)
-            self._turn = 0
-        elif self._turn < len(self.plots):
+            self.show_now()
+        elif self._stale:
             history, whole = self.histories[shown], self.span.currentIndex() == 1
             newest = history.last_minute[-1]
             samples = [*history.whole, newest] if whole else history.last_minute
+            self._turn, self._stale = (self._turn + 1) % len(self.plots), self._stale - 1
             self.plots[self._turn].redraw(samples, now_s=now_s, whole=whole)
-            self._turn += 1
 
 
 _PLOTS: dict[str, Sequence[str]] = {  # name in texts.PLOTS: series; stages name themselves
@@ -383,7 +387,8 @@ def _known(value: float) -> float | None:
 
 _GROUND, _NAME, _VALUE = QColor(24, 24, 27), QColor(140, 142, 150), QColor(236, 236, 238)
 _ALERT = QColor(255, 120, 120)
-_GAP, _LEAST = 18.0, 120.0  # logical pixels between figures, and that one needs to be told
+_GAP = 18.0  # logical pixels between figures
+_LONG, _LEAST = 260.0, 120.0  # a figure that is as long may be cut down to so much
 
 
 class Hud(QWidget):
@@ -419,8 +424,8 @@ class Hud(QWidget):
                 x = self._write(painter, badge, bold, _ALERT, x, end) + _GAP
             for name, value in self.figures:
                 told = QFontMetricsF(bold).horizontalAdvance(f"{name} {value}")
-                if x + min(told, _LEAST) > end:
-                    break  # a piece of a word tells nothing
+                if x + (told if told < _LONG else _LEAST) > end:
+                    break  # a piece of a number tells nothing
                 x = self._write(painter, name, self.font(), _NAME, x, end) + 6
                 x = self._write(painter, value, bold, _VALUE, x, end) + _GAP
         finally:

@@ -16,7 +16,7 @@ _QT_NAMES = {"zh": "zh_CN"}
 _installed: list[QTranslator] = []
 
 
-class Catalogue(QTranslator):
+class TextCatalogue(QTranslator):
     """A .ts file, read as it is: PyQt5 comes without lrelease, which would compile it."""
 
     def __init__(self, language: str) -> None:
@@ -59,7 +59,7 @@ def speak(wanted: str) -> None:
         folder = QLibraryInfo.location(QLibraryInfo.LibraryLocation.TranslationsPath)
         if qt.load(f"qtbase_{_QT_NAMES.get(language, language)}", folder):
             _installed.append(qt)
-        _installed.append(Catalogue(language))
+        _installed.append(TextCatalogue(language))
     for each in _installed:
         QCoreApplication.installTranslator(each)
     texts.translate(lambda text: QCoreApplication.translate(CONTEXT, text))

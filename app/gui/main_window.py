@@ -28,7 +28,7 @@ from . import texts
 from .actions import DRAWN, Actions, keys_text
 from .controls import Controls, Timeline
 from .instruments import Hud, Instruments, badges_of, counts_of, figures_of
-from .messages import Banners, ask_path, ask_url, may_end, roomy, show_text
+from .messages import Banners, ask_path, ask_url, into_view, may_end, roomy, show_text
 from .ports import SAMPLE, RunController, Settings
 from .run_controls import RunControls
 from .theme import Theme
@@ -232,7 +232,6 @@ class MainWindow(QMainWindow):
     def _selected(self) -> None:
         """All controls are about another source from now on."""
         self.zones.move_to(self.controller, self.view)
-        self.banners.forget_notice()
         self.instruments.show_now()
         self._next_slow_s = 0.0
         self.tick()
@@ -245,7 +244,8 @@ class MainWindow(QMainWindow):
 
     def _restore(self) -> None:
         """Switches, docks, theme, size and place as they were left."""
-        self.restoreGeometry(self.settings.state("geometry"))  # Qt keeps it on a screen
+        if self.restoreGeometry(self.settings.state("geometry")) and not self.isMaximized():
+            into_view(self)
         self.restoreState(self.settings.state("docks"))
         self.choose_theme(self.settings.text("theme"))
         for name, setting in _REMEMBERED.items():

@@ -310,6 +310,20 @@ def roomy(width: int, height: int) -> QSize:
     return size if screen is None else size.boundedTo(screen.availableSize() - QSize(8, 40))
 
 
+def into_view(window: QWidget) -> None:
+    """Move it, and make it smaller, so that it lies on a screen as a whole where it can."""
+    place = window.frameGeometry()
+    screen = QApplication.screenAt(place.center()) or QApplication.primaryScreen()
+    if screen is not None:
+        room = screen.availableGeometry()
+        window.resize(window.size().boundedTo(room.size()))
+        place = window.frameGeometry()
+        window.move(
+            max(room.left(), min(place.left(), room.right() + 1 - place.width())),
+            max(room.top(), min(place.top(), room.bottom() + 1 - place.height())),
+        )
+
+
 def show_text(parent: QWidget, title: str, text: str) -> None:
     """Show rich text in a box beside the running window."""
     box = QMessageBox(parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from PyQt5.QtCore import QObject, pyqtSlot
@@ -29,6 +30,7 @@ _COLOURS = {  # role: dark, light
     QPalette.ColorRole.Dark: ("#151618", "#a9aab0"),
     QPalette.ColorRole.Shadow: ("#0b0b0c", "#77787f"),
 }
+TICK = Path(__file__).with_name("tick.png").as_posix()  # with a tick@2x.png beside it
 _STYLED = "kestrel_styled"  # property of the application: the style is chosen once
 _FADED = (QPalette.ColorRole.WindowText, QPalette.ColorRole.Text, QPalette.ColorRole.ButtonText)
 
@@ -162,8 +164,7 @@ def _sheet(*, dark: bool) -> str:
     QCheckBox::indicator, QListView::indicator {{ width: 11px; height: 11px; border-radius: 3px;
         border: 1px solid {edge}; background: palette(base); }}
     QCheckBox::indicator:checked, QListView::indicator:checked {{ border-color: palette(highlight);
-        background: qradialgradient(cx: 0.5, cy: 0.5, radius: 0.5, fx: 0.5, fy: 0.5,
-        stop: 0 white, stop: 0.42 white, stop: 0.5 #2f7de1, stop: 1 #2f7de1); }}
+        background: #2f7de1; image: url({TICK}); }}
     QToolButton#fold {{ border: 0; font-weight: 600; padding: 2px 0; }}
     QToolButton#fold:focus {{ color: palette(highlight); }}
     QGroupBox {{ border: 0; margin-top: 20px; font-weight: 600; }}

@@ -223,7 +223,8 @@ class ResultView(QWidget):
     """Shows a result, boxes drawn as vectors over the frame that they were computed from.
 
     ``newest`` is the last result that was handed over, with its labels; ``options`` what is drawn.
-    ``layer`` paints over the frame in the place of the result's zones and lines.
+    ``layer`` paints over the frame in the place of the result's zones and lines. ``painted`` hears
+    each result once, when it was painted first.
     """
 
     def __init__(self, hint: str = "") -> None:
@@ -239,6 +240,8 @@ class ResultView(QWidget):
         self._viewport = Viewport()
         self._grip: QPoint | None = None
         self.layer: Callable[[QPainter, ViewPlacement], None] | None = None
+        self.painted: Callable[[Result], None] | None = None
+        self._told: Result | None = None  # painted, last
         self.objects = ObjectLog()
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)  # every pixel is painted below
         self.setMinimumSize(160, 90)
@@ -356,6 +359,11 @@ class ResultView(QWidget):
                 self._paint(painter, self._picture)
         finally:
             painter.end()  # also when an exception passes: Qt crashes on a painter left open
+        if self.painted is not None and self._picture is not None:
+            result = self._picture.job.result
+            if result is not self._told:
+                self._told = result
+                self.painted(result)
 
     def _paint(self, painter: QPainter, picture: ScaledFrame) -> None:
         job, image = picture.job, picture.image

@@ -22,14 +22,14 @@ EDGE_PX = 2  # around the picture of the selected source
 
 
 class Tile(QWidget):
-    """One source: its picture and, where it has a name among others, a line of figures under it."""
+    """One source: its picture and, among ``several``, a line of figures under it."""
 
     chosen = pyqtSignal()  # it was clicked, or has got the focus
     opened = pyqtSignal()  # it was clicked twice
 
-    def __init__(self, controller: RunController) -> None:
+    def __init__(self, controller: RunController, *, several: bool) -> None:
         super().__init__()
-        self.controller, self.name = controller, controller.name
+        self.controller, self.name, self._several = controller, controller.name, several
         self._result_ns = 0  # when the newest result came; 0 before the first
         self._selected = False
         self.view, self.line = ResultView(texts.WAITING), Hud()
@@ -39,10 +39,10 @@ class Tile(QWidget):
         column = QVBoxLayout(self)
         column.setSpacing(0)
         column.addWidget(self.view, 1)
-        edge_px = EDGE_PX if self.name else 0
+        edge_px = EDGE_PX if several else 0
         column.setContentsMargins(edge_px, edge_px, edge_px, edge_px)
-        if self.name:
-            self.view.setMinimumSize(96, 54)
+        if several:
+            self.view.setMinimumSize(64, 20)  # so that 36 fit a small screen
             self.view.installEventFilter(self)
             column.addWidget(self.line)
 
@@ -83,13 +83,14 @@ class Tile(QWidget):
         said = messages(state, now_ns=now_ns, result_ns=self._result_ns)
         self.view.set_dimmed(said.dimmed)
         words = hint(state, now_ns)
-        if self.name:
+        if self._several:
             now, source = state.figures, state.source
             phase = texts.PHASES.get(source.phase, "")
-            badges = [f"{self.name}: {phase}"] if phase else []
+            title = f"{self.name}: {phase}" if phase else self.name
+            alarm = said.dimmed and bool(phase)
             figures = speed_figures(now.fps, (now.age_p50_ms, now.age_p95_ms), now.dropped)
-            named = [] if phase else [("", self.name)]
-            self.line.set_figures([*named, *figures], [*badges, *badges_of(state)])
+            named = [] if alarm else [("", title)]
+            self.line.set_figures([*named, *figures], [title] * alarm + badges_of(state))
             words = f"{self.name}\n{words or source.error or state.failure}"
         self.view.set_hint(words)
         return said
@@ -102,7 +103,7 @@ class Wall(QWidget):
 
     def __init__(self, controllers: Sequence[RunController]) -> None:
         super().__init__()
-        self.tiles = [Tile(controller) for controller in controllers]
+        self.tiles = [Tile(each, several=len(controllers) > 1) for each in controllers]
         self.alone = False
         self._at = 0
         columns = math.ceil(math.sqrt(len(self.tiles)))

@@ -19,6 +19,7 @@ from ..core.errors import ConfigError
 from ..ops.display import find_display
 
 if TYPE_CHECKING:
+    from .main_window import MainWindow
     from .ports import RunController
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def run_window(
     settings_file: Path | None = None,
     on_display_lost: Callable[[str], None] = lambda text: None,
     language: str = "system",
+    opened: Callable[[MainWindow], None] = lambda window: None,
 ) -> None:
     """Show the window until the user closes it or the run has ended; main thread only.
 
@@ -40,8 +42,8 @@ def run_window(
     "system": what the user has chosen before, else his desktop's.
     ``interrupted`` is asked at every tick and closes the window too, as does Ctrl-C where nobody
     else handles it. An exception in here or in a slot is raised again once the window is gone.
-    ``settings_file`` takes the place of the user's own. ``on_display_lost``: see heard_qt. Raises
-    ConfigError where no window can be opened.
+    ``settings_file`` takes the place of the user's own. ``on_display_lost``: see heard_qt.
+    ``opened`` gets each window when it is shown. Raises ConfigError where no window can be opened.
     """
     prepare_qt()
     from PyQt5.QtCore import Qt, QTimer
@@ -98,6 +100,7 @@ def run_window(
             window = MainWindow(controllers, settings, QApplication.quit, speak_anew)
             window.show()
             window.activateWindow()
+            opened(window)
             while windows:
                 windows.pop().leave()
             windows.append(window)
@@ -105,6 +108,13 @@ def run_window(
         def speak_anew(wanted: str) -> None:
             # once the menu in which it was chosen has closed
             QTimer.singleShot(0, lambda: open_window(wanted))
+
+        def close_windows() -> None:
+            """No name of a window outlives this: it goes before the application."""
+            while windows:
+                window = windows.pop()
+                window.close()  # its clock stops with it
+                window.deleteLater()
 
         watch = QTimer(app)
         watch.timeout.connect(look)
@@ -116,15 +126,12 @@ def run_window(
                 QApplication.exec_()
         finally:
             watch.stop()
-            for window in windows:
-                window.close()  # its clock stops with it
-                window.deleteLater()
+            close_windows()
             sys.excepthook = before
             if signal.getsignal(signal.SIGINT) is on_interrupt:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
             QApplication.processEvents()
-            windows.clear()  # before the application, which may go with this function
-            del watch
+            del watch  # before the application, which may go with this function
         for fault in faults:
             raise fault
 

@@ -272,7 +272,9 @@ class SlicedSlot:
             if frame.index >= 0:
                 self._grid.found(frame, found, (), whole=True)
             return [(found, stages)]
-        for _, times in answers[1:]:
+        if not all(times for _, times in answers):  # a GPU does not time every part
+            stages = {}
+        for _, times in answers[1:] if stages else ():
             for name, spent_ns in times.items():
                 stages[name] = stages.get(name, 0) + spent_ns
         start_ns = perf_counter_ns()
@@ -284,7 +286,8 @@ class SlicedSlot:
         found = merged_pieces(parts, self.iou)
         seen = [(tile, part) for tile, (part, _) in zip(self._tiles, of_parts, strict=True)]
         self._grid.found(frame, found, seen, whole=self._whole)
-        stages["postprocess"] = stages.get("postprocess", 0) + perf_counter_ns() - start_ns
+        if stages:
+            stages["postprocess"] = stages.get("postprocess", 0) + perf_counter_ns() - start_ns
         return [(found, stages)]
 
     def _margin(self, tile: Tile) -> float:

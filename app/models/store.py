@@ -97,7 +97,7 @@ def fetch_weights(model: Model) -> None:
             )
         with _writing(part):
             if known is None:
-                digest = _digest(part, "sha256")
+                digest = digest_of(part, "sha256")
                 write_whole(_noted(model), f"{digest}  {spec.file}\n".encode())
                 log.warning(
                     "model %s: nobody has published its checksum; what came first is trusted, and "
@@ -146,7 +146,7 @@ def weights_fault(model: Model, path: Path | None = None) -> str | None:
     path, known = path or model.weights, checksum(model)
     if known is None:
         return None
-    seen = _digest(path, known.kind)
+    seen = digest_of(path, known.kind)
     if seen == known.value:
         return None
     with path.open("rb") as file:
@@ -155,8 +155,11 @@ def weights_fault(model: Model, path: Path | None = None) -> str | None:
     return f"its {known.kind} is {seen}, not {known.value}{what}"
 
 
-def _digest(path: Path, kind: str) -> str:
-    """In hexadecimal. A Git blob's id is the SHA-1 of "blob SIZE", a zero byte and the file."""
+def digest_of(path: Path, kind: str) -> str:
+    """The file's checksum, "sha256" or "git_blob", in hexadecimal. Raises ModelError.
+
+    A Git blob's id is the SHA-1 of "blob SIZE", a zero byte and the file.
+    """
     try:
         with path.open("rb") as file:
             if kind == "sha256":

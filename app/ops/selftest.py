@@ -95,22 +95,10 @@ class GoldenFrameCheck:
         if self._expected is None:
             self._expected = found
             log.info("canary: the known picture gives %d boxes; it must go on to do so", len(found))
-        elif fault := self._fault(self._expected, found):
+        elif fault := difference(self._expected, found, sure=self._weak):
             raise self._error(fault)
         self.judged += 1
         self._on_answer()
-
-    def _fault(self, expected: Sequence[KnownAnswer], found: list[KnownAnswer]) -> str | None:
-        """What is missing or new; boxes that are hardly above the threshold may come and go."""
-        left = list(found)
-        for one in expected:
-            twin = max(left, key=lambda other: _likeness(one, other), default=None)
-            if twin is not None and _likeness(one, twin) > 0:
-                left.remove(twin)
-            elif one.score >= self._weak:
-                return f"{_told(one)} is missing"
-        ghosts = [one for one in left if one.score >= self._weak]
-        return f"{_told(ghosts[0])} is new" if ghosts else None
 
     def _error(self, fault: str) -> DeviceError | ModelError:
         if self.on_gpu:
@@ -123,6 +111,21 @@ class GoldenFrameCheck:
             f"canary: in the known picture {fault}, so the engine computes wrongly: start it anew; "
             "if it comes back, compare the weights with their checksum (doctor) and test the memory"
         )
+
+
+def difference(
+    expected: Sequence[KnownAnswer], found: Sequence[KnownAnswer], *, sure: float
+) -> str | None:
+    """What is missing or new; boxes that score less than ``sure`` may come and go."""
+    left = list(found)
+    for one in expected:
+        twin = max(left, key=lambda other: _likeness(one, other), default=None)
+        if twin is not None and _likeness(one, twin) > 0:
+            left.remove(twin)
+        elif one.score >= sure:
+            return f"{_told(one)} is missing"
+    ghosts = [one for one in left if one.score >= sure]
+    return f"{_told(ghosts[0])} is new" if ghosts else None
 
 
 def _told(one: KnownAnswer) -> str:

@@ -14,10 +14,10 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from time import monotonic, monotonic_ns
 
-from ..config import RELOADED, Config
+from ..config import SETTINGS, Config
 from ..core.detections import Result
 from ..core.frame import SourceInfo
 from ..core.stats import PipelineStats
@@ -122,19 +122,25 @@ class Reload:
             return "configuration read again: nothing has changed"
         told = []
         if self.changed:
-            values = (f"{name} = {getattr(self.config, name)}" for name in self.changed)
-            told.append(f"changed {', '.join(values)}")
+            values = {name: getattr(self.config, name) for name in self.changed}
+            texts = (n if _is_rows(v) else f"{n} = {v}" for n, v in values.items())
+            told.append(f"changed {', '.join(texts)}")
         if self.needs_restart:
             told.append(f"after a restart only: {', '.join(self.needs_restart)}")
         return f"configuration read again: {'; '.join(told)}"
 
 
+def _is_rows(value: object) -> bool:
+    """Whether it is a list of tables, such as zones, which no line holds."""
+    return isinstance(value, tuple) and any(isinstance(each, dict) for each in value)
+
+
 def plan_reload(old: Config, new: Config) -> Reload:
-    """What is taken up, and what is not."""
-    names = [f.name for f in fields(Config) if getattr(old, f.name) != getattr(new, f.name)]
-    changed = tuple(name for name in names if name in RELOADED)
+    """What is taken up, and what is not; by ``key``, or ``table.key``."""
+    differ = [each for each in SETTINGS if each.of(old) != each.of(new)]
+    changed = tuple(each.name for each in differ if each.key.reload)
     config = replace(old, **{name: getattr(new, name) for name in changed})
-    return Reload(config, changed, tuple(name for name in names if name not in RELOADED))
+    return Reload(config, changed, tuple(each.path for each in differ if not each.key.reload))
 
 
 TICK_S = 1.0

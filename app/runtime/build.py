@@ -11,10 +11,10 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple, TextIO
 
-from ..config import Config
+from ..config import Config, ConfigFile
 from ..core.errors import KestrelError
 from ..core.interfaces import Analyser, Sink
 from ..core.states import LOST
@@ -36,6 +36,7 @@ from .filters import RunFilters, check_filters
 from .inputs import NamedInput, check_privacy, privacy_of
 from .outputs import Outputs, refuse_own_inputs
 from .service import Reloader
+from .settings import RunSettings
 from .tracking import RecordedTimes, check_tracking
 from .zones import RunShapes
 
@@ -48,7 +49,7 @@ class RunPlan:
 
     ``config`` names the engine, its thresholds, the limits and the outputs. ``sinks`` come beside
     the outputs and serve all ``inputs``; ``recorders``, in the order of ``inputs``, serve one each.
-    ``reads_again`` reads the configuration, which is in ``file``, on SIGHUP.
+    ``file``: where the configuration is from.
     ``trace``: the source, where it drops what a run has dropped: events are at the times of that.
     ``reports``: whether there is a summary at the end. ``acts``: whether what rules call for is
     done.
@@ -62,8 +63,7 @@ class RunPlan:
     supervised: Supervised | None = None
     canary: GoldenFrameCheck | None = None
     recorders: Sequence[FlightRecorder] = ()
-    reads_again: Callable[[], Config] | None = None
-    file: Path | None = None
+    file: ConfigFile | None = None
     trace: RecordedDropsSource | None = None
     reports: bool = True
     acts: bool = True
@@ -137,23 +137,18 @@ class BuiltRun:
         outputs: Outputs,
         summary: Summary | None,
         filters: RunFilters,
+        reloader: Reloader | None,
     ) -> None:
         self._plan, self.pipeline = plan, pipeline
-        self._outputs, self._summary, self.filters = outputs, summary, filters
+        self._outputs, self._summary = outputs, summary
+        self.filters, self._reloader = filters, reloader
 
     def finish(self, beside: Callable[[Callable[[], bool]], None] | None = None) -> Ending:
         """With the outputs and all that is put around it. ``beside``: see run_until_stopped."""
         plan = self._plan
         reload = None
-        if plan.reads_again is not None and plan.supervised is not None:
-            reload = Reloader(
-                plan.config,
-                plan.reads_again,
-                self.pipeline,
-                plan.model.spec,
-                plan.supervised,
-                filters=self.filters,
-            )
+        if plan.file is not None and self._reloader is not None:
+            reload = partial(self._reloader.read_again, plan.file)
         with ExitStack() as stack:
             stack.enter_context(self._outputs.running())
             for recorder in plan.recorders:
@@ -186,13 +181,15 @@ def build(plan: RunPlan) -> BuiltRun:
     refuse_own_inputs(config, plan.model, plan.policy)
     make_backend, make_ladder = with_ladder(config, plan.model, plan.policy)
     summary = Summary(names) if plan.reports else None
-    shapes = RunShapes(config, plan.policy, file=plan.file)
+    shapes = RunShapes(config, plan.policy, file=plan.file and plan.file.path)
     filters = RunFilters(config, lambda: pipeline.refilter())
+    settings = None if plan.supervised is None else RunSettings(plan.file, config, shapes)
     outputs = Outputs(
         config,
         plan.policy,
         shapes=shapes,
         filters=filters,
+        settings=settings,
         stats=lambda: pipeline.stats(),
         engine=lambda: pipeline.backend_description,
         status=lambda name: pipeline.status(name),
@@ -244,7 +241,12 @@ def build(plan: RunPlan) -> BuiltRun:
     )
     if plan.supervised is not None:
         plan.supervised.watch(pipeline.stats)
-    return BuiltRun(plan, pipeline, outputs, summary, filters)
+    reloader = None
+    if settings is not None and plan.supervised is not None:
+        reloader = settings.reloader = Reloader(
+            config, pipeline, spec, plan.supervised, filters=filters, shapes=shapes
+        )
+    return BuiltRun(plan, pipeline, outputs, summary, filters, reloader)
 
 
 def _analyser(

@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 # a driver makes one of these: desktop and server, Jetson, Jetson (newer), WSL
 GPU_NODES = ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/dxg")
+INTEL_NODES = {"GPU": "/dev/dri", "NPU": "/dev/accel"}
 # the last one's error is told when none opens
 ENGINES_TRIED: tuple[EngineKind, ...] = (
     *("tensorrt", "ort-tensorrt", "cuda", "ort-cuda", "openvino", "cpu"),
@@ -110,11 +111,20 @@ def without_gpu() -> str | None:
 
 def why_no_engine(engine: str) -> str | None:
     """Why this machine cannot run it, in one line; None where nothing speaks against it."""
-    if engine == "openvino":
-        from ..inference.openvino import openvino_version
+    family, _, device = engine.partition(":")
+    if family == "openvino":
+        from ..inference.openvino import need_device, openvino_version
 
-        missing = "OpenVINO is not installed (pip install -r requirements-openvino.txt)"
-        return missing if openvino_version() is None else None
+        if openvino_version() is None:
+            return "OpenVINO is not installed (pip install -r requirements-openvino.txt)"
+        if device and not Path(INTEL_NODES[device]).exists():
+            return f"there is no Intel {device} ({INTEL_NODES[device]} is missing)"
+        try:
+            if device:
+                need_device(device)  # imports OpenVINO, which takes a while
+        except KestrelError as fault:
+            return str(fault)
+        return None
     if engine not in GPU_ENGINES:
         return None
     if reason := without_gpu():

@@ -10,14 +10,15 @@ from ..config import Config, parse_sources
 from ..core.errors import ConfigError
 from ..core.filters import DetectionFilter, Filters
 
+FILTERS = ("class_scores", "classes", "min_box", "max_box", "max_detections", "agnostic_nms")
+
 
 def filters_of(config: Config, source: str = "") -> Filters:
     """For the source with this name; a ``[[filter]]`` stands over the keys of the whole run.
 
     Raises ConfigError.
     """
-    keys = ("class_scores", "classes", "min_box", "max_box", "max_detections", "agnostic_nms")
-    made = Filters().changed({key: getattr(config, key) for key in keys}, "configuration")
+    made = Filters().changed({key: getattr(config, key) for key in FILTERS}, "configuration")
     names = [each.name for each in parse_sources(config.sources)]
     for number, row in enumerate(config.filter, 1):
         of = row.get("source", source)

@@ -11,27 +11,34 @@ from __future__ import annotations
 import logging
 import resource
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..config import Config
-from ..core.errors import ConfigError, KestrelError, SinkError
+from ..core.errors import ConfigError, KestrelError, ModelError, SinkError
 from ..fleet.assignment import Node
+from ..fleet.configuration import NotSealedYet
 from ..fleet.connection import Credentials
+from ..fleet.duties import NodeData
 from ..fleet.node import LEAVE_S, FleetNode, Wanted, as_told, boot_clock
-from ..models.cache import cache_dir
+from ..models.manifest import Model
 from ..ops.signals import noting
 from ..pipeline.capture import SourceStream, StreamSpec
+from ..pipeline.engine import EngineSpec
 from ..pipeline.handoff import Policy
 from ..pipeline.pipeline import Pipeline
+from ..sinks.spool import state_folder
 from .degradation import with_ladder
 from .engines import choose_model, thresholds
 from .filters import RunFilters, check_filters
 from .inputs import check_privacy, make_inputs, privacy_of
 from .outputs import Outputs
+from .service import boxes_on, known_pixels
 from .tracking import check_tracking
 from .zones import RunShapes
 
@@ -58,8 +65,21 @@ def config_of_camera(config: Config, name: str, table: Mapping[str, Any]) -> Con
 class FleetRun:
     """See fleet.node.Runner. The pipeline of a node; ``apply`` on one thread."""
 
-    def __init__(self, config: Config, *, lease: Callable[[str], int | None]) -> None:
+    def __init__(
+        self, config: Config, *, node: str, folder: Path, lease: Callable[[str], int | None]
+    ) -> None:
         self._config, self._lease = config, lease
+        self.data = NodeData(
+            node,
+            folder,
+            states=self._states,
+            find=lambda model: boxes_on(config, model, known_pixels()),
+            change=self._change_model,
+            snapshots=Path(config.events.snapshots or folder / "snapshots"),
+            version=__version__,
+        )
+        if (given := self.data.models.current) is not None:
+            config = replace(config, model=str(given))
         self._model = model = choose_model(config)
         make_backend, make_ladder = with_ladder(config, model, Policy.LATEST)
         self._streams: dict[str, tuple[SourceStream, Mapping[str, Any]]] = {}
@@ -75,7 +95,9 @@ class FleetRun:
             status=lambda name: self.pipeline.status(name),
             names=(),
             append=True,
+            fleet=self.data.view,
         )
+        self.data.collect(self.outputs.store)
         self.pipeline = Pipeline(
             None,  # the first stream has no source: it keeps the run going without cameras
             make_backend,
@@ -96,6 +118,7 @@ class FleetRun:
             if not self.pipeline.has(stream):
                 del self._ending[name]
                 self.outputs.drop(name)
+                self.data.drop(name)
         for name, (stream, table) in list(self._streams.items()):
             failed = stream.error is not None
             if failed:
@@ -112,11 +135,13 @@ class FleetRun:
             try:
                 self._streams[name] = self._start(name, each.table), each.table
             except KestrelError as fault:
-                log.error("camera %s cannot run: %s", name, fault)
+                soon = isinstance(fault, NotSealedYet)
+                log.log(logging.DEBUG if soon else logging.ERROR, "camera %s: %s", name, fault)
                 self.outputs.drop(name)
-                self._unable[name] = time.monotonic() + PAUSE_S
+                self._unable[name] = time.monotonic() + (FULL_S if soon else PAUSE_S)
 
     def _start(self, name: str, table: Mapping[str, Any]) -> SourceStream:
+        table = self.data.secrets.opened(name, table)
         own, spec = config_of_camera(self._config, name, table), self._model.spec
         check_tracking(own, spec.labels)
         check_privacy(own, spec.labels)
@@ -125,7 +150,7 @@ class FleetRun:
         return self.pipeline.add(
             StreamSpec(
                 made.source,
-                self.outputs.add(name, own, made.packets),
+                [*self.outputs.add(name, own, made.packets), self.data.sink(name)],
                 name,
                 analyser=RunShapes(own, Policy.LATEST).analyser(name),
                 privacy=privacy_of(own, name),
@@ -133,6 +158,28 @@ class FleetRun:
                 lease=lambda: self._lease(name),
             )
         )
+
+    def _change_model(self, model: Model | None) -> None:
+        """Run this model, or the configuration's own, from a frame on; raises KestrelError."""
+        model = model or choose_model(self._config)
+        factory, make_ladder = with_ladder(self._config, model, Policy.LATEST)
+        limits = thresholds(self._config, model.spec)
+        made = EngineSpec(factory, model.spec.labels, *limits, None, make_ladder)
+        runs = threading.Event()
+        worker = self.pipeline.swap_engine(lambda: made, lambda worker: runs.set())
+        while not runs.wait(0.1):
+            if not worker.is_alive():
+                raise ModelError(f"the engine does not run it: {worker.error}")
+        self._model = model
+
+    def _states(self) -> Mapping[str, Mapping[str, Any]]:
+        """Of the cameras that this node speaks for."""
+        told = self.status()["cameras"].items()
+        return {
+            name: {**state, "counts": self.outputs.counts(name)}
+            for name, state in told
+            if self._lease(name) is not None
+        }
 
     def is_ready(self, camera: str) -> bool:
         """See fleet.node.Runner."""
@@ -142,7 +189,8 @@ class FleetRun:
     def is_stopped(self, camera: str) -> bool:
         """See fleet.node.Runner."""
         stream = self._ending.get(camera)
-        return camera not in self._streams and (stream is None or not self.pipeline.has(stream))
+        closed = camera not in self._streams and (stream is None or not self.pipeline.has(stream))
+        return closed and not len(self.data.events)
 
     def fault(self) -> str:
         """See fleet.node.Runner."""
@@ -177,6 +225,8 @@ class FleetRun:
             stats = stream.meter.snapshot()
             cameras[name] = {
                 "state": stats.status.state,
+                "since": stats.status.since,
+                "cause": stats.status.cause,
                 "fps": round(stats.fps, 1),
                 "age_ms": round(stats.age_ms[1]) if stats.processed else None,
                 "dropped": sum(stats.dropped.values()),
@@ -199,7 +249,6 @@ def refuse_unfit(config: Config) -> None:
             "`kestrel fleet add NAME=URI`"
         )
     for flag, value in (
-        ("--http", config.http.address),
         ("--devices", config.devices or None),
         ("--trace", config.trace),
         ("--max-frames", config.max_frames),
@@ -207,6 +256,16 @@ def refuse_unfit(config: Config) -> None:
     ):
         if value is not None:
             raise ConfigError(f"{flag} is not for a node of a fleet; leave it out")
+
+
+def fleet_config(config: Config, folder: Path) -> Config:
+    """With tracks, as a fleet is told of events, and a folder for their pictures."""
+    if config.track.on is None:
+        config = replace(config, track=replace(config.track, on=True))
+    if config.events.snapshots is None:
+        shots = replace(config.events, snapshots=str(folder / "snapshots"))
+        config = replace(config, events=shots)
+    return config
 
 
 def run_node(
@@ -219,9 +278,22 @@ def run_node(
 ) -> int:
     """Be a node until a signal comes; ``clock``: see FleetNode."""
     refuse_unfit(config)
-    run = FleetRun(config, lease=lambda camera: agent.lease(camera))
-    kept = cache_dir("fleet") / f"{node.name}.json"
-    agent = FleetNode(node, run, url=url, credentials=credentials, kept=kept, clock=clock)
+    folder = state_folder() / f"fleet-{node.name}"
+    run = FleetRun(
+        fleet_config(config, folder),
+        node=node.name,
+        folder=folder,
+        lease=lambda camera: agent.lease(camera),
+    )
+    agent = FleetNode(
+        node,
+        run,
+        url=url,
+        credentials=credentials,
+        kept=folder / "cameras.json",
+        clock=clock,
+        beside=run.data.run,
+    )
     pipeline = run.pipeline
     with noting() as heard, run.outputs.running():
         pipeline.start()
@@ -240,6 +312,7 @@ def run_node(
             pipeline.join()
         finally:
             run.apply({})
+            run.data.close()
     if agent.error is not None:
         raise as_told(agent.error) from agent.error
     return 0

@@ -13,10 +13,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..config import SETTINGS, ClipOptions, Config, RecordOptions, parse_sources
+from ..config import SETTINGS, ClipOptions, Config, HttpOptions, RecordOptions, parse_sources
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, exhausted
-from ..core.interfaces import LiveFilters, LiveShapes, Sink
+from ..core.interfaces import LiveFilters, LiveSettings, LiveShapes, Sink
 from ..core.package import pip_install
 from ..core.packets import PacketFan, PacketTap
 from ..core.states import SourceStatus
@@ -33,6 +33,8 @@ from .inputs import copies, make_substream
 from .tracking import counted_labels, ruled_actions, shape_names
 
 if TYPE_CHECKING:
+    from ..sinks.http.fleet import FleetSource
+    from ..sinks.http.guard import ListenAddress
     from ..sinks.http.server import HttpService
     from ..sinks.mqtt import MqttPublisher
     from ..sinks.notify import AppriseNotifier
@@ -97,8 +99,9 @@ class Outputs:
     a folder or topic of its name. ``stats``, ``engine`` and ``status`` (of a source, by name; must
     be cheap) are asked later, from other threads: they may speak of a pipeline that is made of
     these very sinks. ``packets``: by name, of sources that give them. ``shapes``: what the page
-    lets people draw. ``filters``: what may be changed over HTTP. ``append``: lines are added to
-    files that are there.
+    lets people draw. ``filters``, ``settings``: what may be changed over HTTP. ``append``: lines
+    are added to files that are there. ``fleet``: what the page is to show of all cameras; its
+    node's own come and go, and have no live page.
     """
 
     def __init__(
@@ -113,10 +116,12 @@ class Outputs:
         packets: Mapping[str, PacketFan | None] | None = None,
         shapes: LiveShapes | None = None,
         filters: LiveFilters | None = None,
+        settings: LiveSettings | None = None,
         append: bool = False,
+        fleet: FleetSource | None = None,
     ) -> None:
         self._packets, self._shapes = dict(packets or {}), shapes
-        self._filters = filters
+        self._filters, self._settings, self._fleet = filters, settings, fleet
         self._config, self._policy, self._names = config, policy, names
         self._stats, self._engine = stats, engine
         self._status = status or (lambda name: stats().sources.get(name, stats()).status)
@@ -127,7 +132,7 @@ class Outputs:
             None if path is None else LinesFile(path, overwrite=config.overwrite, append=append)
             for path in (config.json, config.events.path)
         )
-        self._substreams = {name: self._substream(name) for name in names}
+        self._substreams = {name: self._substream(name, config) for name in names}
         self._webhook = None if config.webhook.url is None else self._make_webhook()
         self._notifier = None if config.notify.url is None else self._make_notifier()
         self._store = None if config.store.path is None else self._make_store()
@@ -136,6 +141,16 @@ class Outputs:
         self._sinks = {name: self._sinks_of(name, config) for name in names}
         self._own: dict[str, list[_Service]] = {}  # of sources that were added
 
+    @property
+    def store(self) -> EventStore | None:
+        """That of --store."""
+        return self._store
+
+    def counts(self, name: str) -> Mapping[str, Any]:
+        """Of the objects of a source, as ``ObjectTally.retained``."""
+        tally = self._tallies.get(name)
+        return {} if tally is None else tally.retained()
+
     def of(self, name: str) -> list[Sink]:
         """Of the source with this name."""
         return self._sinks[name]
@@ -143,7 +158,7 @@ class Outputs:
     def add(self, name: str, config: Config, packets: PacketFan | None) -> list[Sink]:
         """Of another source while the run goes on; ``config`` has its tables."""
         before = len(self._services)
-        self._packets[name] = packets
+        self._packets[name], self._substreams[name] = packets, self._substream(name, config)
         self._sinks[name] = self._sinks_of(name, config)
         self._own[name] = self._services[before:]
         for service in self._own[name]:
@@ -155,7 +170,7 @@ class Outputs:
         for service in self._own.pop(name, ()):
             service.stop()
             self._services.remove(service)
-        for each in (self._sinks, self._tallies, self._packets):
+        for each in (self._sinks, self._tallies, self._packets, self._substreams):
             each.pop(name, None)
         if self._store is not None:
             self._store.forget(name)
@@ -180,7 +195,8 @@ class Outputs:
             listeners["webhook"] = self._webhook.notice
         if self._notifier is not None:
             listeners["notify"] = self._notifier.notice
-        if config.tracks and (self._http is not None or config.mqtt.url is not None):
+        told = (self._http, config.mqtt.url, self._fleet)
+        if config.tracks and any(each is not None for each in told):
             self._tallies[name] = ObjectTally(*shape_names(config, name))
             sinks.append(self._tallies[name])
         if config.mqtt.url is not None:
@@ -188,7 +204,9 @@ class Outputs:
             sinks.append(publisher)
             listeners["mqtt"] = publisher.notice
         if self._http is not None:
-            sinks += [self._http.feed(name), self._http.events]
+            sinks += (
+                [self._http.events] if self._fleet else [self._http.feed(name), self._http.events]
+            )
         if listeners:  # last, so closed first
             sinks.append(TrackEventSink(listeners, ruled_actions(config)))
         return sinks
@@ -227,9 +245,9 @@ class Outputs:
         self.meters.append(OutputMeter(f"{output}-{source}" if source else output))
         return self.meters[-1]
 
-    def _substream(self, name: str) -> Substream | None:
+    def _substream(self, name: str, config: Config) -> Substream | None:
         made = make_substream(
-            self._config, self._policy, name, lambda: self._meter("record-source", name)
+            config, self._policy, name, lambda: self._meter("record-source", name)
         )
         if made is not None:
             self._services.append(made)
@@ -359,16 +377,9 @@ class Outputs:
         return publisher
 
     def _make_http(self, text: str) -> HttpService:
-        for module in ("aiohttp", "prometheus_client"):
-            _need(module, "--http")
-        from ..sinks.http.server import HttpService, parse_address
+        address, options = http_address(text, self._config.http), self._config.http
+        from ..sinks.http.server import HttpService
 
-        options = self._config.http
-        address = parse_address(
-            text,
-            _secret(options.token or os.environ.get("KESTREL_HTTP_TOKEN"), options.token_file),
-            view_token=_secret(options.view_token, options.view_token_file),
-        )
         service = HttpService(
             address,
             options,
@@ -380,7 +391,9 @@ class Outputs:
             tallies=self._tallies,
             shapes=self._shapes,
             filters=self._filters,
+            settings=self._settings,
             store=self._store,
+            fleet=self._fleet,
         )
         self._services.insert(0, service)  # up first, down last: it tells of the others
         return service
@@ -427,6 +440,21 @@ def _need(module: str, flag: str, extra: str = "outputs") -> None:
         raise ConfigError(
             f"{flag} needs {module.partition('.')[0]} ({error}); {pip_install(extra)}"
         ) from error
+
+
+def http_address(text: str, options: HttpOptions) -> ListenAddress:
+    """Where the page is to be, with its tokens; raises ConfigError."""
+    for module in ("aiohttp", "prometheus_client"):
+        _need(module, "--http")
+    from ..sinks.http.guard import parse_address
+    from ..sinks.http.users import UserFile
+
+    return parse_address(
+        text,
+        _secret(options.token or os.environ.get("KESTREL_HTTP_TOKEN"), options.token_file),
+        view_token=_secret(options.view_token, options.view_token_file),
+        users=None if options.users is None else UserFile(Path(options.users)),
+    )
 
 
 def _secret(value: str | None, file: str | None) -> str | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..config import Config, NamedSource, parse_sources
+from ..config import Config, ConfigFile, NamedSource, parse_sources
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError
 from ..core.schemes import scheme_of
@@ -31,22 +30,21 @@ from .inputs import NamedInput, check_privacy, choose_source, make_input, make_i
 from .multi_gpu import refuse_unspreadable
 from .outputs import Outputs, refuse_own_inputs
 from .service import Reloader, make_canary, make_recorder
+from .settings import RunSettings
 from .tracking import check_tracking
 from .zones import RunShapes
 
 log = logging.getLogger(__name__)
 
 
-def run_live(
-    config: Config, *, reload: Callable[[], Config] | None = None, file: Path | None = None
-) -> int:
+def run_live(config: Config, file: ConfigFile | None = None) -> int:
     """Newest frame wins; a window if there is a display, else headless.
 
-    ``reload`` reads the configuration again, on SIGHUP; ``file`` is where it is from.
+    ``file``: where the configuration is from.
     """
     refuse_unfit(config, Policy.LATEST)
     if wants_window(config):
-        return run_windowed(config, reload=reload, file=file)
+        return run_windowed(config, file)
     inputs, model = make_inputs(config, Policy.LATEST), choose_model(config)
     names, supervised = [each.name for each in inputs], Supervised(Notifier())
     run = build(
@@ -58,7 +56,6 @@ def run_live(
             supervised=supervised,
             canary=make_canary(config, model, supervised.inferred),
             recorders=[make_recorder(config, model.spec.name, name) for name in names],
-            reads_again=reload,
             file=file,
         )
     )
@@ -116,9 +113,7 @@ def refuse_unfit(config: Config, policy: Policy) -> None:
         raise ConfigError(f"replay is for recordings; use run --source {uri}")
 
 
-def run_windowed(
-    config: Config, *, reload: Callable[[], Config] | None = None, file: Path | None = None
-) -> int:
+def run_windowed(config: Config, file: ConfigFile | None = None) -> int:
     """Until the window is closed, or the run has ended; with all that a headless run has."""
     from ..analytics.stage import Clock
     from .window import WindowController, WindowSource, run_desktop
@@ -134,13 +129,14 @@ def run_windowed(
     model_name = model.spec.name if model else ""
     recorders = {name: make_recorder(config, model_name, name) for name in names}
     packets = {name: packets_for(config, Policy.LATEST, name) for name in names}
-    shapes = RunShapes(config, Policy.LATEST, file=file, always=True)
+    shapes = RunShapes(config, Policy.LATEST, file=file and file.path, always=True)
     filters = RunFilters(config, lambda: controller.session.refilter())
     outputs = Outputs(
         config,
         Policy.LATEST,
         shapes=shapes,
         filters=filters,
+        settings=(settings := RunSettings(file, config, shapes)),
         stats=lambda: controller.session.stats(),
         engine=lambda: controller.session.state().engine_text,
         names=names,
@@ -172,9 +168,12 @@ def run_windowed(
     supervised.watch(session.stats)
     for recorder in recorders.values():
         recorder.watch(session.run_state)
-    reloader = None
-    if reload is not None and model is not None:
-        reloader = Reloader(config, reload, session, model.spec, supervised, filters=filters)
+    reload = None
+    if model is not None:
+        settings.reloader = Reloader(
+            config, session, model.spec, supervised, filters=filters, shapes=shapes
+        )
+        reload = file and partial(settings.reloader.read_again, file)
     with ExitStack() as around:
         parts: tuple[AbstractContextManager[Any], ...] = (
             outputs.running(),
@@ -183,7 +182,7 @@ def run_windowed(
         )
         for each in parts:
             around.enter_context(each)
-        stopped = run_desktop(controller, config, reload=reloader, end_rest=around.close)
+        stopped = run_desktop(controller, config, reload=reload, end_rest=around.close)
         if session.error is not None:
             for recorder in recorders.values():
                 recorder.error(session.error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import Config
+from ..config import Config, ConfigFile
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, KestrelError
 from ..core.frame import Frame, bgr_pixels
@@ -19,11 +20,13 @@ from ..models.cache import cache_dir
 from ..models.manifest import Model, ModelSpec
 from ..ops.flight import FlightRecorder
 from ..ops.selftest import SCORE, GoldenFrameCheck, KnownAnswer, answers
-from ..ops.systemd import Supervised, plan_reload
+from ..ops.systemd import Reload, Supervised, plan_reload
 from ..pipeline.handoff import Policy
 from ..sources.uri import make_source
 from .engines import backend_factory, reported, spec_computed, thresholds
 from .filters import RunFilters, check_filters
+from .tracking import ruled_actions
+from .zones import SHAPES, RunShapes
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +61,8 @@ def known_boxes(model: Model, pixels: NDArray[np.uint8]) -> Sequence[KnownAnswer
     So an engine that is wrong from its first frame on is noticed too, whichever the model. None,
     with a warning, where the CPU cannot run it: then the first answer is what it is held to.
     """
-    reference = Config(engine="cpu", workers=1)
     try:
-        with backend_factory(reference, model, Policy.LATEST)(lambda: None) as backend:
-            backend.slots[0].enqueue([Frame(pixels, -1, 0)])
-            found = answers(backend.slots[0].collect()[0][0])
+        found = boxes_on(Config(engine="cpu", workers=1), model, pixels)
     except KestrelError as fault:
         log.warning("canary: no reference, its first answer is taken for right: %s", fault)
         return None
@@ -74,6 +74,13 @@ def known_boxes(model: Model, pixels: NDArray[np.uint8]) -> Sequence[KnownAnswer
         )
     log.info("canary: the known picture gives %d boxes; it must go on to do so", len(found))
     return found
+
+
+def boxes_on(config: Config, model: Model, pixels: NDArray[np.uint8]) -> list[KnownAnswer]:
+    """What the model finds in one picture on the engine of ``config``. Raises KestrelError."""
+    with backend_factory(config, model, Policy.LATEST)(lambda: None) as backend:
+        backend.slots[0].enqueue([Frame(pixels, -1, 0)])
+        return answers(backend.slots[0].collect()[0][0])
 
 
 def known_pixels() -> NDArray[np.uint8]:
@@ -112,38 +119,56 @@ class Limited(Protocol):
 
 
 class Reloader:
-    """Reads the configuration again and takes up what can be; what is wrong changes nothing."""
+    """Takes up what can be of another configuration; what is wrong changes nothing."""
 
     def __init__(
         self,
         config: Config,
-        read: Callable[[], Config],
         run: Limited,
         spec: ModelSpec,
         supervised: Supervised,
         *,
         filters: RunFilters,
+        shapes: RunShapes,
     ) -> None:
-        self._filters = filters
-        self._config, self._read, self._spec = config, read, spec
-        self._run, self._supervised = run, supervised
+        self.config = config  # in force
+        self._filters, self._shapes = filters, shapes
+        self._run, self._spec, self._supervised = run, spec, supervised
+        self._lock = threading.Lock()
 
-    def __call__(self) -> None:
+    def read_again(self, file: ConfigFile) -> None:
         """On SIGHUP, on the main thread."""
-        self._supervised.reloading(self._apply)
+        self._supervised.reloading(lambda: self._read_again(file))
 
-    def _apply(self) -> None:
+    def _read_again(self, file: ConfigFile) -> None:
         try:
-            plan = plan_reload(self._config, self._read())
-            check_filters(plan.config, self._spec.labels, self._spec.name)
+            plan = self.apply(file.read())
         except ConfigError as fault:
-            log.error("configuration read again, and nothing changed, as it is wrong: %s", fault)
-            return
-        config = plan.config
-        score, iou = thresholds(config, self._spec)
-        if plan.changed and not self._run.tune(score=score, iou=iou, max_age_ms=config.max_age_ms):
-            log.error("configuration read again, but the engine does not run yet: try again")
-            return
-        self._filters.reload(config)
-        self._config = config
-        log.info("%s", plan.line())
+            log.error("configuration read again, and nothing changed: %s", fault)
+        else:
+            log.info("%s", plan.line())
+
+    def apply(self, new: Config) -> Reload:
+        """From the next frame on, what of it can be; any thread.
+
+        Raises ConfigError, and then nothing has changed.
+        """
+        with self._lock:
+            plan = plan_reload(self.config, new)
+            if ruled_actions(plan.config) != ruled_actions(self.config):  # outputs are made for it
+                config = replace(plan.config, rule=self.config.rule)
+                changed = tuple(name for name in plan.changed if name != "rule")
+                plan = Reload(config, changed, (*plan.needs_restart, "rule"))
+            config, spec = plan.config, self._spec
+            check_filters(config, spec.labels, spec.name)
+            reshape = self._shapes.planned(config, plan.changed)
+            score, iou = thresholds(config, spec)
+            tuned = not set(plan.changed) - set(SHAPES) or self._run.tune(
+                score=score, iou=iou, max_age_ms=config.max_age_ms
+            )
+            if not tuned:
+                raise ConfigError("the engine does not run yet; try again")
+            reshape()
+            self._filters.reload(config)
+            self.config = config
+            return plan

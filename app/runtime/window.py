@@ -21,7 +21,7 @@ from ..core.credentials import mask_credentials
 from ..core.detections import Result
 from ..core.errors import ConfigError
 from ..core.frame import SourceInfo, bgr_pixels
-from ..core.interfaces import Sink
+from ..core.interfaces import FrameSource, Sink
 from ..core.packets import PacketFan
 from ..models.manifest import Model
 from ..models.store import list_models, locate, weights_bytes, why_not_here
@@ -112,7 +112,7 @@ class WindowSource(NamedTuple):
     """A source of a run with a window: its name among others, its URI, and who takes its results.
 
     ``note`` hears what becomes of each frame; ``packets``: for outputs that copy those of the
-    source; ``clock``: of the times of events.
+    source; ``clock``: of the times of events. ``make``: in place of what the URI means.
     """
 
     uri: str
@@ -121,6 +121,7 @@ class WindowSource(NamedTuple):
     note: Note = note_nothing
     packets: PacketFan | None = None
     clock: Clock | None = None
+    make: Callable[[], FrameSource] | None = None
 
 
 class WindowController:
@@ -271,6 +272,8 @@ class SourceView:
 
 def _open(config: Config, own: WindowSource, stays: bool, uri: str) -> Opening:
     """What ``uri`` means in the place of this source."""
+    if own.make is not None:
+        return Opening(own.make(), mask_credentials(uri), False)
     endurance = endurance_of(config)
     if endurance is not None and (stays or own.name):
         # at a desk somebody reads the banner, plugs the camera in or chooses another source; and

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..analytics.stage import AnalyticsStage, Clock
 
 KINDS = ("zone", "line")
+SHAPES = (*KINDS, "mask", "rule")
 
 
 class RunShapes:
@@ -44,6 +45,32 @@ class RunShapes:
         if stage is not None:
             self._stages[name] = stage
         return stage
+
+    def rows(self, kind: str) -> Sequence[Table]:
+        """All zones or lines, of all sources, as they are now."""
+        rows: Sequence[Table] = getattr(self._config, kind)
+        return rows
+
+    def planned(self, config: Config, keys: Collection[str]) -> Callable[[], None]:
+        """What lets ``keys``, of ``SHAPES``, be as in ``config`` from the next frame on.
+
+        Raises ConfigError for what is about sources that this run does not have.
+        """
+        taken = {key: getattr(config, key) for key in SHAPES if key in keys}
+        if not taken:
+            return lambda: None
+        from ..analytics.analytics import AnalyticsOptions
+
+        made = replace(self._config, **taken)
+        options = {name: AnalyticsOptions.of(made, name) for name in self._stages}
+
+        def reshape() -> None:
+            with self._lock:
+                self._config = replace(self._config, **taken)
+                for name, stage in self._stages.items():
+                    stage.reshape(options[name])
+
+        return reshape
 
     def read(self, source: str = "") -> dict[str, list[dict[str, Any]]]:
         """See core.interfaces."""
@@ -78,7 +105,7 @@ class RunShapes:
 
     def save(self, file: Path | None = None) -> Path:
         """See core.interfaces."""
-        from ..session.zone_file import save_tables
+        from ..session.config_file import save_tables
 
         file = file or self._file
         if file is None:

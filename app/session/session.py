@@ -236,14 +236,9 @@ class Session:
 
     def _watch_end(self) -> None:
         """Without ``stay`` the run is over when all its recordings are."""
-        states = [source.state for source in self.sources]
-        if self._stay or not all(state.phase in ("ended", "failed") for state in states):
-            return
-        for source, state in zip(self.sources, states, strict=True):
-            if state.phase == "failed":
-                fault = None if source.player is None else source.player.fault
-                self._error = self._error or fault or SourceError(state.error)
-        self.pipeline.finish()
+        phases = [source.state.phase for source in self.sources]
+        if not self._stay and all(phase in ("ended", "failed") for phase in phases):
+            self.pipeline.finish()
 
     def _end(self) -> None:
         self.pipeline.stop()
@@ -251,6 +246,11 @@ class Session:
             self.pipeline.join(source_s=CLOSE_S)
         except BaseException as error:
             self._error = self._error or error
+        if not self._stay:  # of several sources one that failed is told once the others are over
+            for source in self.sources:
+                if source.state.phase == "failed":
+                    fault = None if source.player is None else source.player.fault
+                    self._error = self._error or fault or SourceError(source.state.error)
         errors = (self._error, self._engines.error, *self.pipeline.faults)
         self._error = next((each for each in errors if each is not None), None)
         self._store.note(ended=True)

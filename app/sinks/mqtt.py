@@ -39,8 +39,8 @@ from ..core.text import foreign
 from ..core.tls import client_context, untrusted
 from .events import EventMessage
 from .json_lines import ResultEncoder
-from .mqtt_spool import Spool
 from .objects import topic_part
+from .spool import Spool, state_folder
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +68,7 @@ class BrokerAddress:
 
     def default_spool(self) -> Path:
         """One file a broker and prefix, in the service's or the user's state directory."""
-        given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]  # systemd's
-        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        folder = Path(given) if given else Path(state) / "kestrel"
-        return folder / f"mqtt-{_mark(self.name)}.sqlite"
+        return state_folder() / f"mqtt-{_mark(self.name)}.sqlite"
 
     def client_id(self) -> str:
         """The same after a restart, so that the broker ends the session of a process that died."""

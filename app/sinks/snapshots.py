@@ -99,7 +99,7 @@ class SnapshotSink:
         self._jobs: deque[_Job] = deque()
         self._frames = 0  # among the jobs
         self._changed = threading.Condition()
-        self._closing = False
+        self._closing, self._until_s = False, 0.0
         self._thread: threading.Thread | None = None
         self._enforced_s = float("-inf")
 
@@ -151,6 +151,7 @@ class SnapshotSink:
         """Write what is not written yet; bounded."""
         thread, self._thread = self._thread, None
         if thread is not None:
+            self._until_s = time.monotonic() + STOP_S / 3
             with self._changed:
                 self._closing = True
                 self._changed.notify()
@@ -276,7 +277,8 @@ class SnapshotSink:
 
     def _take_beside(self, best: _Best) -> None:
         """The same moment of the recorded stream, if it has it."""
-        if self._beside is None or best.beside is None:
+        late = self._closing and time.monotonic() > self._until_s
+        if self._beside is None or best.beside is None or late:
             return
         (parts, at_ns), best.beside = best.beside, None
         frame = self._beside.picture(at_ns)

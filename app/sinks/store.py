@@ -15,8 +15,9 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -46,9 +47,13 @@ AGE_STEP = 1.05  # between two classes of ages: what is read back is within 2.5 
 _AGES = 65_536  # of frames that the writer has not looked at
 
 
+Fate = Literal["kept", "known", "stale"]
+
+
 class _Told(NamedTuple):
     camera: str
     event: Event
+    done: Future[Fate] | None = None
 
 
 class _Change(NamedTuple):
@@ -166,12 +171,29 @@ class EventStore:
             else:
                 self._jobs.append(_Told(camera, event))
 
+    def take(self, camera: str, event: Event) -> Future[Fate]:
+        """An event of another machine; any thread. Done once it is on the disk, or known to be.
+
+        "stale": refused, as an event under a newer lease of this camera has come before. The future
+        fails with SinkError where the queue is full and at the end of the run; try again later.
+        """
+        done = Future[Fate]()
+        told = _Told(camera, event, done)
+        done.set_running_or_notify_cancel()  # who gives up waiting does not disturb the writer
+        with self._changed:
+            if self._closing or len(self._jobs) >= CAPACITY:
+                done.set_exception(cannot_store(self.folder, RuntimeError("it is busy")))
+            else:
+                self._jobs.append(told)
+        return done
+
     def change(self, event_id: str, *, seen: bool | None, whole: bool) -> Future[int]:
         """Mark as seen or not, or delete (None), with the object's other events if ``whole``.
 
         Any thread. The future has how many events that were; 0: there is none of this id.
         """
         change = _Change(event_id, seen, whole, Future())
+        change.done.set_running_or_notify_cancel()  # see take
         with self._changed:
             if self._closing or len(self._jobs) >= CAPACITY:
                 change.done.set_exception(cannot_store(self.folder, RuntimeError("it is busy")))
@@ -196,7 +218,11 @@ class EventStore:
                     break
         finally:
             lost = [each for each in [*batch, *self._jobs] if isinstance(each, _Told)]
-            self._meter.dropped("stopped", len(lost))
+            self._meter.dropped("stopped", sum(each.done is None for each in lost))
+            for each in lost:
+                if each.done is not None:
+                    fault = RuntimeError("the run has ended")
+                    each.done.set_exception(cannot_store(self.folder, fault))
             self._release()
 
     def _take(self, batch: list[_Told | _Change]) -> bool:
@@ -213,15 +239,17 @@ class EventStore:
             return self._closing and not (self._jobs and not self._meter.trouble)
 
     def _try(self, batch: list[_Told | _Change], over: bool) -> None:
-        done: list[tuple[Future[int], int]] = []
+        done: list[Callable[[], None]] = []
         memory = self._memory.copy()
         try:
             with self._transaction():
                 for job in batch:
                     if isinstance(job, _Told):
-                        self._write(job.camera, job.event)
+                        fate = self._write(job.camera, job.event)
+                        if job.done is not None:
+                            done.append(partial(job.done.set_result, fate))
                     else:
-                        done.append((job.done, self._apply(job)))
+                        done.append(partial(job.done.set_result, self._apply(job)))
                 self._look(over)
         except (sqlite3.Error, OSError) as error:
             self._memory = memory
@@ -229,8 +257,8 @@ class EventStore:
             return
         self._meter.delivered(sum(isinstance(job, _Told) for job in batch))
         batch.clear()
-        for future, count in done:
-            future.set_result(count)
+        for tell in done:
+            tell()
         if self._meter.trouble:
             log.info("keeping events again, in %s", self.folder)
             self._meter.trouble = ""
@@ -269,15 +297,17 @@ class EventStore:
         self._memory.leases[camera] = max(lease, newest)
         return lease < newest
 
-    def _write(self, camera: str, event: Event) -> None:
+    def _write(self, camera: str, event: Event) -> Fate:
         if event.lease is not None and self._is_fenced(camera, event.lease):
             self._meter.dropped("older lease")
-            return
+            return "stale"
         time_ms = epoch_ms(event.time)
         first, subject = False, None
         if event.track_id is not None:
             track = camera, event.track_id
-            subject = self._memory.objects.get(track)
+            # another machine, or the same after a restart, numbers its tracks from 1 again
+            anew = event.node is not None and event.type == "appear"
+            subject = None if anew else self._memory.objects.get(track)
             if subject is None:
                 first, subject = True, event.id
                 self._memory.objects[track] = subject
@@ -294,8 +324,8 @@ class EventStore:
                 quoted(event.as_json()),
             ),
         )
-        if not row.rowcount:  # of a recording that was replayed into this store before
-            return
+        if not row.rowcount:  # sent twice, or of a recording that was replayed before
+            return "known"
         places = ("camera", camera), ("label", event.label), ("zone", event.zone)
         self._db.executemany(
             "INSERT OR IGNORE INTO places VALUES(?, ?)",
@@ -320,6 +350,7 @@ class EventStore:
                 event.label or "",
             ),
         )
+        return "kept"
 
     def _apply(self, change: _Change) -> int:
         ids = self._files.ids_of(change.event_id, whole=change.whole)

@@ -70,7 +70,9 @@ class EventQuery:
         for word in self.text.casefold().split()[:8]:
             meant = [(n, [v for v in places[n] if word in v.casefold()]) for n in _PLACES]
             either = [f"{n} IN ({','.join('?' * len(found))})" for n, found in meant if found]
-            add(f"({' OR '.join(either) or '0'})", *(v for _, found in meant for v in found))
+            # no constant where nothing is meant: SQLite would drop the rest, and so the index
+            none = "length(type) = 0"
+            add(f"({' OR '.join(either) or none})", *(v for _, found in meant for v in found))
         if self.after is not None:
             add("(time_ms, id) < (?, ?)", *self.after)
         return " AND ".join(parts), values

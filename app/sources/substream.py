@@ -15,6 +15,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,7 @@ class Substream:
         self._times: deque[int] = deque(maxlen=TIMES_KEPT)
         self._bytes = self._headless = 0
         self._first_ns: int | None = None
+        self._came_s = float("-inf")  # when the newest packet did
         self._ours, self._theirs = ArrivalClock(), ArrivalClock()
         self._last: tuple[int, Frame] | None = None  # a picture, and its time
         self._wh_px: tuple[int, int] | None = None
@@ -158,6 +160,7 @@ class Substream:
         if head is not None:
             pts_ns = head.ns(packet.pts)
             with self._lock:
+                self._came_s = monotonic()
                 self._theirs.note(pts_ns, packet.captured_ns)
                 if self._first_ns is None:
                     self._first_ns = max(0, pts_ns)  # what is before 0 is not shown
@@ -216,7 +219,8 @@ class Substream:
         with self._lock:
             if self._last is not None and self._last[0] == at_ns:
                 return self._last[1]
-            self._lock.wait_for(lambda: bool(self._times) and self._times[-1] >= at_ns, LATE_S)
+            if monotonic() - self._came_s < LATE_S:  # else it is away
+                self._lock.wait_for(lambda: bool(self._times) and self._times[-1] >= at_ns, LATE_S)
             head, ring = self._head, list(self._ring)
         if head is None or not ring:
             return None

@@ -28,17 +28,19 @@ def measure_batches(
     found: dict[str, dict[str, Any]] = {}
     for batch in BATCHES:
         with kestrel(model, "cuda", "auto", batch=batch) as backend:
-            runs = [_sustained(backend, shown, frames) for _ in range(rounds + 1)][1:]
+            first, *runs = [_sustained(backend, shown, frames) for _ in range(rounds + 1)]
         fps = median(fps for fps, _ in runs)
-        stages = {k: round(median(s[k] for _, s in runs) / 1e6, 4) for k in runs[0][1]}
+        timed = [times for _, some in runs for times in some] or first[1]
+        stages = {k: round(median(s[k] for s in timed) / 1e6, 4) for k in timed[0]}
         found[str(batch)] = {"fps": round(fps, 1), "stages_ms": stages}
     for figures in found.values():
         figures["gain"] = round(figures["fps"] / found["1"]["fps"], 2)
     return found
 
 
-def _sustained(backend: Any, pictures: list[Pixels], count: int) -> tuple[float, dict[str, float]]:
-    """Frames a second, and the stages' medians, of ``count`` frames or the next whole batch."""
+def _sustained(backend: Any, pictures: list[Pixels], count: int) -> tuple[float, list[Any]]:
+    """Frames a second, and the stages of those that are timed, of ``count`` frames or the next
+    whole batch."""
     slots = list(backend.slots)
     size = slots[0].capacity
     uses = max(len(slots), -(-count // size))
@@ -46,10 +48,10 @@ def _sustained(backend: Any, pictures: list[Pixels], count: int) -> tuple[float,
     start_s = perf_counter()
     for turn in range(uses + len(slots)):
         slot = slots[turn % len(slots)]
-        if turn >= len(slots):
-            stages.append(slot.collect()[0][1])
+        if turn >= len(slots) and (times := slot.collect()[0][1]):
+            stages.append(times)
         if turn < uses:
             some = [pictures[(turn * size + i) % len(pictures)] for i in range(size)]
             slot.enqueue([Frame(pixels, turn, 0) for pixels in some])
     fps = uses * size / (perf_counter() - start_s)
-    return fps, {name: median(s[name] for s in stages) for name in stages[0]}
+    return fps, stages

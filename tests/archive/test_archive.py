@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -117,6 +118,7 @@ def test_the_store_has_each_event_once(
     assert contents(whole) == before
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_after_its_driver_was_killed(
     whole: Path, films: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -134,6 +136,7 @@ def test_a_run_goes_on_after_its_driver_was_killed(
     assert all(path.stat().st_ino == inode for path, inode in there.items())
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_costs_nothing(
     whole: Path, films: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -147,6 +150,40 @@ def test_a_worker_that_is_killed_costs_nothing(
             child.kill()
     assert run.wait(120) == 3
     assert contents(out) == contents(whole)
+
+
+POISONED = """
+import os, sys
+from app.archive import worker
+
+plain = worker.Worker.__call__
+
+def call(self, row):
+    if row.clip.name == "poison.mkv":
+        os.kill(os.getpid(), 9)
+    return plain(self, row)
+
+worker.Worker.__call__ = call  # in each process of the pool, too: it runs this file first
+if __name__ == "__main__":
+    from app.commands.cli import main
+    sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+def test_a_clip_that_kills_its_workers_is_set_aside(model: Path, tmp_path: Path) -> None:
+    films = tmp_path / "films"
+    for name in ("a", "poison", "z"):
+        film(films / f"{name}.mkv", frames=4)
+    script = tmp_path / "poisoned.py"
+    script.write_text(POISONED)
+    words = command(films, tmp_path / "out", model, "--processes", "2")[3:]
+    run = [sys.executable, str(script), *words]
+    done = subprocess.run(run, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=150)
+    assert done.returncode == 3
+    (aside,) = rows(tmp_path / "out" / "aside.jsonl")
+    assert aside["clip"] == "poison.mkv" and "died" in aside["reason"]
+    assert all(is_complete(tmp_path / "out", name) for name in ("a.mkv", "z.mkv"))
 
 
 def test_a_signal_stops_in_order(films: Path, model: Path, tmp_path: Path) -> None:
@@ -202,6 +239,9 @@ def test_check_says_what_is_wrong_and_runs_nothing(
     assert "6 clips" in capfd.readouterr().out
     assert main([*words, "--check", "--part-s", "0.1"]) == 2
     assert main([*words, "--check", "--cluster", "ray://host"]) == 2
+    moving = tmp_path / "moving.toml"
+    moving.write_text("[track]\ncamera_motion = true\n")
+    assert main([*words, "--check", "--config", str(moving)]) == 2
     assert not (tmp_path / "out").exists()
 
 

@@ -9,10 +9,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app.core.errors import ModelError
 from app.cuda.context import GpuContext
+from app.cuda.kernels import cubin_dir
 from app.cuda.native.autotune import TILES, ConvAutotuner
 from app.cuda.native.engine import NativeNetwork, Weights
 from app.cuda.native.ir import Conv, read_static_graph
-from app.cuda.native.lower import lower
+from app.cuda.native.lower import halved, lower
 from app.models.onnx_session import open_session
 from tests.cuda.test_lower import SIZES, attention
 from tests.shelf_kit import REAL, asset
@@ -248,8 +249,56 @@ def test_every_tile_gives_the_same(device, small, monkeypatch, tile, half):
     compare(small, 3e-3 if half else 1e-5, half=half)
 
 
+HARD = [
+    helper.make_node("HardSigmoid", ["b"], ["s"], alpha=1 / 6, beta=0.5),
+    helper.make_node("Mul", ["b", "s"], ["c"]),
+]
+SILU = [helper.make_node("Sigmoid", ["b"], ["s"]), helper.make_node("Mul", ["b", "s"], ["c"])]
+
+
+@pytest.mark.parametrize(
+    ("channels", "between", "how"),
+    [
+        (16, SILU, {"pads": [1, 1, 1, 1]}),
+        (24, HARD, {"pads": [0, 1, 1, 0], "strides": [2, 2]}),
+        (40, [helper.make_node("Relu", ["b"], ["c"])], {"pads": [2] * 4, "dilations": [2, 2]}),
+        (8, SILU, {"pads": [1, 1, 1, 1]}),  # too few for the quick kernel
+    ],
+    ids=["silu", "hard swish and stride", "relu and dilation", "few channels"],
+)
+@pytest.mark.parametrize("tile", TILES[:3:2])
+def test_a_depthwise_convolution_within_a_dense_one(
+    device, tmp_path, monkeypatch, channels, between, how, tile
+):
+    """Half precision, 8 channels at a time: rows of a window are summed in half."""
+    monkeypatch.setattr(ConvAutotuner, "_by_rule", lambda self, sizes: tile)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("Conv", ["a", "d", "e"], ["b"], group=channels, **how),
+        *between,
+        helper.make_node("Conv", ["c", "p"], ["f"]),
+        helper.make_node("Conv", ["f", "last"], ["y"]),
+    ]
+    chance = np.random.default_rng(channels)
+    shapes = {"w": (channels, 3, 1, 1), "d": (channels, 1, 3, 3), "e": (channels,)}
+    shapes |= {"p": (72, channels, 1, 1), "last": (8, 72, 1, 1)}
+    weights = {
+        name: (chance.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+    side = 16 if "strides" in how else 33
+    path = saved(tmp_path, nodes, weights, (1, 8, side, side))
+    steps = halved(lower(read_static_graph(path, (33, 33)))).steps
+    assert [s.kernel for s in steps if isinstance(s, Conv)] == ["dense", "fused", "dense"]
+    assert steps[1].eight == (channels > 8)
+    compare(path, 3e-3, half=True)
+
+
 def test_tiles_are_measured_once_and_remembered(device, monkeypatch, tmp_path):
     small = save_small(tmp_path, 1)
+    compare(small, 3e-3, half=True)
+    for path in cubin_dir().glob("*.cubin"):  # compiled already
+        (tmp_path / path.name).symlink_to(path)
     monkeypatch.setenv("KESTREL_CUBIN_CACHE", str(tmp_path))
     compare(small, 3e-3, half=True, tune=True)
     (file,) = tmp_path.glob("tiles-*.json")

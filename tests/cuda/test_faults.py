@@ -25,11 +25,10 @@ __all__ = ["blob"]  # a fixture
 
 @pytest.fixture
 def kernels(tmp_path, monkeypatch):
-    """A copy of the kernels that a test may break; compiled into a cache of its own."""
+    """A copy of the kernels that a test may break; those that it leaves are compiled already."""
     folder = tmp_path / "kernels"
     shutil.copytree(kernel_files.KERNEL_DIR, folder)
     monkeypatch.setattr(kernel_files, "KERNEL_DIR", folder)
-    monkeypatch.setenv("KESTREL_CUBIN_CACHE", str(tmp_path / "cubins"))
     return folder
 
 
@@ -58,13 +57,13 @@ def test_an_illegal_access_ends_the_run_at_once(device, blob, kernels, tmp_path,
         "    while (size < n) size *= 2;",
         "    while (size < n) size *= 2;\n"
         "    static int launches;\n"
-        "    if (t == 0 && ++launches > 12) *(volatile int*)8 = 1;",
+        "    if (t == 0 && ++launches > 40) *(volatile int*)8 = 1;",
     )
     out = tmp_path / "out.jsonl"
     assert replay(blob, out) == 5
     assert "illegal memory access" in capsys.readouterr().err
     # the trials of both ways of transfer take some launches
-    assert len(out.read_text().splitlines()) < 12
+    assert 0 < len(out.read_text().splitlines()) < 40
     device.reports()
     with backend(blob, transfer="pinned"):
         pass

@@ -105,16 +105,45 @@ def test_the_default_network_takes_at_most_six_tenths_of_the_launches_that_its_s
     assert [s.eight for s in dense] == [False] + [True] * (len(dense) - 1)  # but for the picture
 
 
+def test_both_halves_of_a_split_tensor_are_written_where_they_are_put_together(tmp_path):
+    """As in the blocks of YOLOv8, where one half is convolved too."""
+    nodes = [
+        node("Conv", ["x", "w"], ["a"]),
+        node("Relu", ["a"], ["b"]),
+        node("Split", ["b", "halves"], ["c", "d"], axis=1),
+        node("Conv", ["d", "v"], ["e"], pads=[1] * 4),
+        node("Add", ["d", "e"], ["f"]),
+        node("Concat", ["c", "d", "f"], ["g"], axis=1),
+        node("Conv", ["g", "u"], ["y"]),
+    ]
+    constants = {"w": weight(16, 3, 1, 1), "v": weight(8, 8, 3, 3), "u": weight(8, 24, 1, 1)}
+    constants["halves"] = np.array([8, 8])
+    program = compare(graph(tmp_path, nodes, constants, (1, 8, 16, 16)), (16, 16))
+    assert [type(step) for step in program.steps] == [Conv] * 3
+
+
 def test_a_depthwise_convolution_becomes_part_of_the_one_after_it(tmp_path):
     nodes = [
-        node("Conv", ["x", "d"], ["a"], pads=[2, 2, 2, 2], strides=[2, 2], group=3),
+        node("Conv", ["x", "d"], ["a"], pads=[1, 1, 1, 1], strides=[2, 2], group=3),
         node("Relu", ["a"], ["b"]),
         node("Conv", ["b", "p"], ["c"]),
         node("Relu", ["c"], ["y"]),
     ]
-    constants = {"d": weight(3, 1, 5, 5), "p": weight(8, 3, 1, 1)}
+    constants = {"d": weight(3, 1, 3, 3), "p": weight(8, 3, 1, 1)}
     (step,) = compare(graph(tmp_path, nodes, constants, (1, 8, 8, 8)), (16, 16)).steps
     assert step.before.activation[0] == step.activation[0] == "clip"
+
+
+@pytest.mark.parametrize(("side", "op"), [(5, "Relu"), (3, "Erf")])
+def test_one_that_the_kernel_for_both_cannot_do_stays(tmp_path, side, op):
+    nodes = [
+        node("Conv", ["x", "d"], ["a"], pads=[side // 2] * 4, group=3),
+        node(op, ["a"], ["b"]),
+        node("Conv", ["b", "p"], ["y"]),
+    ]
+    constants = {"d": weight(3, 1, side, side), "p": weight(8, 3, 1, 1)}
+    program = compare(graph(tmp_path, nodes, constants, (1, 8, 16, 16)), (16, 16))
+    assert [s.kernel for s in program.steps] == ["depthwise", "dense"]
 
 
 def test_a_depthwise_convolution_that_others_read_too_stays(tmp_path):

@@ -2,7 +2,11 @@
 
 import pytest
 
-from app.cuda.timing import REMEMBERED, Overlap, Span, covered_ns
+from app.cuda import timing
+from app.cuda.timing import OF, REMEMBERED, TIMED, Overlap, Span, covered_ns
+from tests.cuda.test_cuda_backend import backend, blob, place_of, square_at
+
+__all__ = ["blob"]  # a fixture
 
 
 @pytest.mark.parametrize(
@@ -46,3 +50,21 @@ def test_nothing_is_said_before_anything_is_known():
     overlap = Overlap()
     overlap.add([Span(0, 1)], Span(1, 2))
     assert overlap.line() == ""
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("sparse_s", [1e9, 0.0])
+def test_few_frames_in_a_row_are_timed_and_one_now_and_then(device, blob, monkeypatch, sparse_s):
+    """With nothing said of the others, whose boxes are as good."""
+    monkeypatch.setattr(timing, "SPARSE_S", sparse_s)
+    timed = []
+    with backend(blob, transfer="pinned") as running:
+        for i in range(OF + TIMED):
+            running.slots[i % 2].enqueue([square_at(i)])
+            ((found, times),) = running.slots[i % 2].collect()
+            assert place_of(found) == (i % 7, i // 7 % 7)
+            assert not times or sum(times.values()) > 0
+            timed.append(bool(times))
+        overlap = running._timeline.overlap
+        assert overlap.counted == 2 * (TIMED - REMEMBERED + 1)
+    assert timed == [sparse_s == 0 or i % OF < TIMED for i in range(OF + TIMED)]

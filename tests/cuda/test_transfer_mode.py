@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from app.cuda.timing import TransferMode
+from app.cuda.timing import DeviceTimeline, TransferMode
 from tests.blob_detector import SIDE
 from tests.cuda.test_cuda_backend import backend, blob, place_of, square_at
 
@@ -62,3 +62,23 @@ def test_mapped_frames_are_not_copied(device, blob):
         assert device.holds() == before
         memory = slot.shapes.for_frame((SIDE, SIDE))._inputs[0]._memory
         assert memory.mapped and isinstance(memory.device, int)
+
+
+def test_all_slots_are_at_work_while_the_ways_are_compared(device, blob, monkeypatch):
+    seen, span_ns = [], DeviceTimeline.span_ns
+
+    def noting(self, work):
+        def noted():
+            seen.append(work())
+            return seen[-1]
+
+        return span_ns(self, noted)
+
+    monkeypatch.setattr(DeviceTimeline, "span_ns", noting)
+    device.delay(100, 3)
+    with backend(blob, transfer="auto", slots=3) as running:
+        for i in range(6):
+            running.slots[i % 3].enqueue([square_at(i)])
+            assert place_of(running.slots[i % 3].collect()[0][0]) == (i % 7, 0)
+        assert [len(set(graphs)) for graphs in seen] == [3, 3]  # pinned, mapped
+        seen.clear()

@@ -67,6 +67,7 @@ def join(tmp_path, tiny_model):
         command = [sys.executable, "-m", "app", "fleet", "join", *words, "--node", name]
         command += ["--model", str(tiny_model), "--engine", "cpu", "--json", str(out)]
         env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        env["XDG_STATE_HOME"] = str(tmp_path / "state")
         with (tmp_path / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(command, cwd=ROOT, stderr=log, env=env)
         processes.append(process)
@@ -190,7 +191,8 @@ def test_a_connection_beyond_this_machine_needs_a_token():
 def test_no_two_nodes_may_answer_for_each_other():
     mine = permissions("a")
     assert all("b" not in word.split(".") for word in mine["publish"]["allow"])
-    assert mine["subscribe"]["allow"] == ["_INBOX_a.>", "kestrel.node.a", "kestrel.nodes"]
+    own = ["kestrel.node.a", "kestrel.node.a.picture"]
+    assert mine["subscribe"]["allow"] == ["_INBOX_a.>", *own, "kestrel.nodes"]
 
 
 def test_the_certificate_is_trusted_by_its_own_fleet_alone():

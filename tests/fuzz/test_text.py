@@ -20,9 +20,9 @@ from app.models.manifest import read_manifest
 from app.ops.flight import read_trace
 from app.pipeline.degrade import parse_ladder
 from app.sinks.golden import GoldenSink
-from app.sinks.http.server import parse_address as http_address
+from app.sinks.http.guard import parse_address as http_address
 from app.sinks.mqtt import parse_address as mqtt_address
-from app.sinks.mqtt_spool import Spool
+from app.sinks.spool import Spool
 from app.sources.chaos import Schedule
 from app.sources.uri import make_source
 from scripts.trace_to_perfetto import chrome_trace

@@ -24,6 +24,7 @@ from PyQt5.QtWidgets import (
     QWidget,
 )
 
+from app.core.frame import SourceInfo
 from app.gui import texts
 from app.gui.actions import CHECKABLE, SEVERAL, keys_text
 from app.gui.toolbar import DETAIL, dropped_source
@@ -666,6 +667,92 @@ def test_hint_of_the_first_run_goes_for_good(open_window, settings) -> None:
     second = open_window(FakeController(sample))
     refresh(second)
     assert second.banners.hint.text == ""
+
+
+# --- recordings and pictures ----------------------------------------------------------------------
+
+
+def test_speed_and_loop_are_asked_for_by_key_and_by_mouse(window, controller) -> None:
+    refresh(window)
+    for _ in range(9):
+        press(window, Qt.Key.Key_BracketRight)
+    assert controller.last("set_speed") == ("set_speed", 4.0)
+    refresh(window)
+    assert window.timeline.speed.currentText() == "4 ×"
+    for _ in range(9):
+        press(window, Qt.Key.Key_BracketLeft)
+    assert controller.last("set_speed") == ("set_speed", 0.25)
+    window.timeline.speed.activated.emit(3)
+    assert controller.last("set_speed") == ("set_speed", 1.5)
+    press(window, Qt.Key.Key_L, Qt.KeyboardModifier.ShiftModifier)
+    assert controller.last("set_loop") == ("set_loop", True)
+    refresh(window)
+    assert window.timeline.loop.isChecked() and window.actions_["loop"].isChecked()
+    QTest.mouseClick(window.timeline.loop, Qt.MouseButton.LeftButton, pos=QPoint(6, 10))
+    assert controller.last("set_loop") == ("set_loop", False)
+    assert window.view.hasFocus(), "the keys are still those of the picture"
+
+
+def test_a_source_without_a_pace_has_no_speed(window, controller) -> None:
+    controller.set_source(paceable=False)
+    refresh(window)
+    assert not window.timeline.speed.isEnabled()
+    press(window, Qt.Key.Key_BracketRight)
+    assert not controller.was_asked("set_speed")
+
+
+def test_pictures_have_a_number_each_and_keys_go_from_one_to_the_next(window, controller) -> None:
+    album = SourceInfo("album", False, (320, 240), 10.0, 12, stills=True)
+    place = {"position_ns": 300_000_000, "duration_ns": 1_200_000_000, "paused": True}
+    controller.set_source(info=album, **place)
+    refresh(window)
+    assert window.timeline.clock.text() == "4 / 12"
+    assert texts.PAUSED not in window.hud.badges, "it stands because it is a picture"
+    press(window, Qt.Key.Key_Right)
+    assert controller.last("seek") == ("seek", 400_000_000)
+    press(window, Qt.Key.Key_Left)
+    assert controller.last("seek") == ("seek", 200_000_000)
+    press(window, Qt.Key.Key_Right, Qt.KeyboardModifier.ShiftModifier)
+    assert controller.last("seek") == ("seek", 800_000_000)
+    press(window, Qt.Key.Key_Space)
+    assert controller.last("pause") == ("pause", False), "a slideshow"
+
+
+# --- engines --------------------------------------------------------------------------------------
+
+
+def test_an_engine_that_cannot_run_says_why(window, controller) -> None:
+    engines = (*CATALOGUE.engines[:2], Offer("cuda", "cuda", refused="there is no NVIDIA GPU"))
+    controller.offers = replace(CATALOGUE, engines=engines)
+    refresh(window)
+    picker = window.tools.engine
+    row = picker.findData("cuda")
+    assert not picker.model().item(row).isEnabled()
+    assert "there is no NVIDIA GPU" in picker.itemData(row, DETAIL)
+
+
+# --- where it lies --------------------------------------------------------------------------------
+
+
+def test_docks_come_back_where_they_were(open_window, controller, settings) -> None:
+    first = open_window(controller)
+    first.actions_["zones"].setChecked(True)
+    first.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, first.docks["controls"])
+    first.close()
+    second = open_window(FakeController())
+    assert second.dockWidgetArea(second.docks["controls"]) == Qt.DockWidgetArea.LeftDockWidgetArea
+
+
+def test_a_window_of_a_screen_that_is_gone_comes_back_onto_one(
+    open_window, controller, settings
+) -> None:
+    first = open_window(controller)
+    first.setGeometry(5000, 4000, 900, 600)
+    first.close()
+    second = open_window(FakeController())
+    room = QApplication.primaryScreen().availableGeometry()
+    assert room.intersects(second.frameGeometry())
+    assert room.contains(second.frameGeometry().topLeft() + QPoint(40, 10)), "its title is in reach"
 
 
 # --- for everybody --------------------------------------------------------------------------------

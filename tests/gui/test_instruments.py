@@ -162,6 +162,17 @@ def test_time_axes_have_a_few_ticks(span_s: float) -> None:
     assert 2 <= len(ticks) <= 4 and all(-span_s < at_s < 0 for at_s, _ in ticks)
 
 
+def test_every_plot_is_painted_however_slow_ticks_are(shown, monkeypatch) -> None:
+    """On a busy machine a sample is due at every tick."""
+    drawn = set()
+    for each in shown.plots:
+        title = each.title
+        monkeypatch.setattr(each, "redraw", lambda *args, title=title, **how: drawn.add(title))
+    for _ in range(6):
+        tick(shown)
+    assert drawn == set(texts.PLOTS.values())
+
+
 def test_one_plot_a_tick(shown, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     monkeypatch.setattr(module, "SAMPLE_S", 100.0)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from PyQt5.QtCore import QTimer
-from PyQt5.QtWidgets import QApplication, QDialogButtonBox, QMessageBox
+from PyQt5.QtWidgets import QApplication, QDialogButtonBox, QMainWindow, QMessageBox
 
 from app.config import SETTINGS, Config
 from app.gui import texts
-from app.gui.languages import LANGUAGES, Catalogue, speak, spoken
+from app.gui.languages import LANGUAGES, TextCatalogue, speak, spoken
 from app.gui.window import run_window
 from app.session.state import Offer
 from tests.gui.kit import FakeController
@@ -28,7 +28,7 @@ def english_again() -> Iterator[None]:
 @pytest.mark.parametrize("language", OTHERS)
 def test_every_catalogue_has_every_text(language: str) -> None:
     """``python -m scripts.update_translations`` adds what is missing, to be translated."""
-    known, wanted = Catalogue(language).texts, set(texts.english())
+    known, wanted = TextCatalogue(language).texts, set(texts.english())
     assert {text for text in wanted if not known.get(text)} == set()
     assert known.keys() <= wanted, "of texts that are gone"
     for source, told in known.items():
@@ -45,6 +45,28 @@ def test_no_menu_has_one_letter_twice(language: str, open_window) -> None:
         marked = [re.search("&([^&])", action.text()) for action in menu.actions()]
         letters = [found[1].lower() for found in marked if found is not None]
         assert len(letters) == len(set(letters)), [action.text() for action in menu.actions()]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_window_fits_a_small_screen(language: str, count: int, open_window) -> None:
+    """1024 × 600, with a frame around it, and all docks open."""
+    speak(language)
+    window = open_window(*(FakeController(name=f"source {n}" * (count > 1)) for n in range(count)))
+    for name in ("controls", "zones", "instruments"):
+        window.actions_[name].setChecked(True)
+    for _ in range(8):  # the plots are made one by one
+        window.tick()
+    QApplication.processEvents()
+    least = window.minimumSizeHint()
+    assert least.width() <= 1016 and least.height() <= 560, (least.width(), least.height())
+
+
+def test_many_sources_fit_a_small_screen(open_window) -> None:
+    window = open_window(*(FakeController(name=str(n)) for n in range(36)))
+    QApplication.processEvents()
+    least = window.minimumSizeHint()
+    assert least.width() <= 1016 and least.height() <= 560, (least.width(), least.height())
 
 
 def test_a_german_window_speaks_german(open_window) -> None:
@@ -82,29 +104,36 @@ def test_configuration_knows_the_same_languages() -> None:
 def test_a_language_that_is_chosen_holds_at_once_and_the_next_time(tmp_path) -> None:
     ini, seen = tmp_path / "settings.ini", []
 
-    def title() -> str:
-        (window,) = [each for each in QApplication.topLevelWidgets() if each.isVisible()]
-        return window.menuBar().actions()[0].text()
+    def bar():
+        shown = [each for each in QApplication.topLevelWidgets() if each.isVisible()]
+        bars = [each.menuBar() for each in shown if isinstance(each, QMainWindow)]
+        return bars[0] if len(bars) == 1 else None
 
     def choose() -> None:
-        (window,) = [each for each in QApplication.topLevelWidgets() if each.isVisible()]
-        menus = [entry.menu() for entry in window.menuBar().actions()]
-        (german,) = [
-            action
-            for menu in menus
-            for entry in menu.actions()
-            if entry.menu() is not None
-            for action in entry.menu().actions()
-            if action.data() == "de"
-        ]
+        menus = [entry.menu() for entry in bar().actions()]
+        below = [entry.menu() for menu in menus for entry in menu.actions() if entry.menu()]
+        (german,) = [each for menu in below for each in menu.actions() if each.data() == "de"]
         german.trigger()
 
-    controller, later = FakeController(), FakeController()
-    QTimer.singleShot(300, choose)
-    QTimer.singleShot(1500, lambda: seen.append(title()))
-    QTimer.singleShot(1600, lambda: controller.set(ended=True))
-    run_window([controller], settings_file=ini, language="system")
-    QTimer.singleShot(300, lambda: seen.append(title()))
-    QTimer.singleShot(400, lambda: later.set(ended=True))
-    run_window([later], settings_file=ini)
-    assert seen == ["&Datei", "&Datei"]
+    def run(controller: FakeController, first: Callable[[], None]) -> None:
+        todo = [first]
+
+        def look() -> None:
+            if bar() is None:
+                return
+            if todo:
+                todo.pop()()
+            elif bar().actions()[0].text() == "&Datei":
+                seen.append(controller)
+                controller.set(ended=True)
+
+        timer = QTimer()
+        timer.timeout.connect(look)
+        timer.start(100)
+        QTimer.singleShot(60_000, lambda: controller.set(ended=True))
+        run_window([controller], settings_file=ini)
+        timer.stop()
+
+    run(FakeController(), choose)
+    run(FakeController(), lambda: None)
+    assert len(seen) == 2

@@ -92,6 +92,13 @@ def test_a_lost_source_is_dimmed_and_named_and_the_others_are_not(window, contro
     assert not window.wall.tiles[1].view._dimmed and not window.wall.tiles[1].line.badges
 
 
+def test_a_recording_that_has_ended_is_no_alarm(window, controllers) -> None:
+    controllers["hall"].set_source(phase="ended")
+    refresh(window)
+    line = window.wall.tiles[2].line
+    assert not line.badges and line.figures[0] == ("", "hall: " + texts.PHASES["ended"])
+
+
 def test_figures_are_of_each_source(window, controllers) -> None:
     more = replace(controllers["gate"].now.figures, dropped={"replaced": 1}, age_p50_ms=3.0)
     controllers["gate"].set(figures=more)
@@ -199,6 +206,16 @@ def test_q_closes_it_and_outputs_are_asked_about_before(
     assert window.isVisible()
     press(window, Qt.Key.Key_Q)
     assert not window.isVisible()
+
+
+def test_a_single_source_with_a_name_is_a_single_one(open_window) -> None:
+    controller = FakeController(name="front")
+    window = open_window(controller)
+    give(controller, 1)
+    window.tick()
+    window.view.present_now()
+    QTest.mouseDClick(window.view, Qt.MouseButton.LeftButton)
+    assert window.view.zoom == 1.0 and not window.wall.tile.line.isVisible()
 
 
 def test_a_single_source_has_no_menu_of_sources(open_window) -> None:

@@ -26,7 +26,7 @@ from app.inference.cpu import CpuBackend
 from app.inference.openvino import OpenVinoNetwork, load_openvino, openvino_version
 from app.models.store import find_model
 from app.pipeline.handoff import Policy
-from app.runtime.engines import backend_factory, choose_from, known_frames
+from app.runtime.engines import backend_factory, choose_from, known_frames, why_no_engine
 from tests.inference.test_cpu import ONE_BOX, H, W, detect, network, spec
 
 ROOT = Path(__file__).parents[2]
@@ -199,6 +199,7 @@ def test_a_device_that_is_not_there_is_told_with_the_cure(openvino, monkeypatch,
     monkeypatch.setattr(bf16, "openvino_core", lambda: Machine(bf16._core(), "CPU"))
     with pytest.raises(DeviceError, match=f"finds no {device} here, but CPU: install"):
         found_by(f"openvino:{device}")
+    assert f"finds no {device}" in (why_no_engine(f"openvino:{device}") or "")
 
 
 @pytest.mark.parametrize(

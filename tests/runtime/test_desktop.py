@@ -13,6 +13,8 @@ pytest.importorskip("PyQt5.QtWidgets", reason="PyQt5 is not installed")
 
 from app.config import Config
 from app.core.errors import ConfigError, ModelError, SourceError
+from app.core.interfaces import GPU_ENGINES
+from app.runtime.engines import why_no_engine, without_gpu
 from app.runtime.window import WindowController, WindowSource, run_desktop
 from app.session.engine_switch import Prepared
 from app.session.state import Choice
@@ -137,8 +139,67 @@ def test_catalogue_comes_from_the_shelf_and_the_machine() -> None:
     controller = WindowController(Config(), ONE, prepare=prepared())
     assert [offer.value for offer in controller.catalogue().engines][:2] == ["auto", "cpu"]
     controller.refresh()
-    until(lambda: controller.catalogue().models)
-    assert "kestrel" in {offer.title for offer in controller.catalogue().models}
+    until(lambda: controller.catalogue().cameras or not controller._looking.is_alive())
+    catalogue = controller.catalogue()
+    assert "kestrel" in {offer.title for offer in catalogue.models}
+    refused = {offer.value: offer.refused for offer in catalogue.engines}
+    assert refused["auto"] == refused["cpu"] == ""
+    assert all(refused[name] == (why_no_engine(name) or "") for name in refused)
+    if without_gpu():
+        assert all(refused[name] for name in GPU_ENGINES)
+
+
+def test_an_engine_of_intel_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.inference.openvino.openvino_version", lambda: None)
+    assert "pip install" in (why_no_engine("openvino") or "")
+    monkeypatch.setattr("app.inference.openvino.openvino_version", lambda: "2026.1")
+    assert why_no_engine("openvino") is None
+    monkeypatch.setattr("app.runtime.engines.INTEL_NODES", {"NPU": "/nowhere/accel"})
+    assert "/nowhere/accel" in (why_no_engine("openvino:NPU") or "")
+
+
+def test_several_sources_play_in_one_run_each_on_its_own(tmp_path: Path) -> None:
+    """Paused, filtered and recorded apart; the model is that of all."""
+    sources = [WindowSource(PATTERN, name) for name in ("front", "yard")]
+    controller = WindowController(Config(), sources, prepare=prepared())
+    front, yard = controller.views
+    controller.session.start(PATTERN, PATTERN)
+    try:
+        for view in (front, yard):
+            until(view.take)
+        front.pause(True)
+        until(lambda: front.state().source.paused)
+        time.sleep(0.2)
+        front.take()
+        assert until(yard.take) is None and not yard.state().source.paused
+        assert front.take() is None
+        yard.record(str(tmp_path / "yard.mp4"))
+        assert yard.state().recording_to and not front.state().recording_to
+        until(lambda: (tmp_path / "yard.mp4").is_file())
+        front.filters.write({"max_detections": 3}, "front")
+        assert yard.filters.read("yard")["max_detections"] != 3
+        until(lambda: yard.state().figures.processed > front.state().figures.processed > 0)
+        stats = controller.session.stats()
+        assert set(stats.sources) == {"front", "yard"}
+    finally:
+        controller.session.stop()
+        assert controller.session.join(10)
+
+
+def test_a_run_of_several_recordings_ends_with_the_last(tmp_path: Path) -> None:
+    sources = [
+        WindowSource(f"pattern:?fps=100&size=64x48&frames={count}", name)
+        for count, name in ((3, "short"), (40, "long"))
+    ]
+    kept = FakeSink()
+    sources[1] = sources[1]._replace(sinks=[kept])
+    controller = WindowController(
+        Config(max_frames=10_000), sources, prepare=prepared()
+    )  # a job, which has an end
+    controller.session.start(*(each.uri for each in sources))
+    until(lambda: controller.views[0].state().ended)
+    assert controller.session.join(10) and controller.session.error is None
+    assert kept.frames[-1] > 30, "it ended with the short one"
 
 
 def test_what_no_window_can_cure_is_told_before_one_opens(tmp_path: Path) -> None:
@@ -159,6 +220,21 @@ def test_given_flags_win_over_what_is_remembered() -> None:
     assert given == {"model", "engine", "score"}
     job = WindowController(Config(json="out.jsonl"), ONE, prepare=prepared()).given
     assert job == {"model", "engine", "score", "iou"}, "what is remembered changes a job"
+
+
+def test_one_of_several_recordings_that_fails_is_the_end_of_that_alone(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    kept = FakeSink()
+    sources = [
+        WindowSource(str(broken), "broken"),
+        WindowSource("pattern:?fps=100&size=64x48&frames=30", "whole", sinks=[kept]),
+    ]
+    controller = WindowController(Config(max_frames=10_000), sources, prepare=prepared())
+    controller.session.start(*(each.uri for each in sources))
+    until(lambda: controller.views[0].state().ended)
+    assert controller.session.join(10) and len(kept.frames) > 5
+    assert isinstance(controller.session.error, SourceError)
 
 
 def test_headless_and_window_exclude_each_other() -> None:

@@ -30,7 +30,8 @@ def test_cameras_come_and_go_and_lines_are_added_to_those_before(
 ) -> None:
     out = tmp_path / "out.jsonl"
     out.write_text('{"name": "before"}\n')
-    run = FleetRun(config(tiny_model, json=str(out)), lease=lambda camera: 3)
+    own = {"node": "n", "folder": tmp_path / "state", "lease": lambda camera: 3}
+    run = FleetRun(config(tiny_model, json=str(out)), **own)
 
     def names() -> list[str]:
         return [json.loads(line)["name"] for line in out.read_text().splitlines()]
@@ -54,7 +55,8 @@ def test_cameras_come_and_go_and_lines_are_added_to_those_before(
 def test_a_full_disk_is_a_fault_before_anything_is_lost(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = FleetRun(config(tiny_model, json=str(tmp_path / "x.jsonl")), lease=lambda camera: 3)
+    own = {"node": "n", "folder": tmp_path / "state", "lease": lambda camera: 3}
+    run = FleetRun(config(tiny_model, json=str(tmp_path / "x.jsonl")), **own)
     assert run.fault() == ""
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1_000_000))

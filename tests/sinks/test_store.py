@@ -85,6 +85,8 @@ def test_pages_follow_one_another_without_gaps_or_doubles(tmp_path: Path) -> Non
     [
         ({"text": "PERS door"}, 1),
         ({"text": "%"}, 0),
+        ({"text": "%", "zone": "door"}, 0),
+        ({"text": "%", "line": "gate"}, 0),
         ({"label": "dog"}, 1),
         ({"camera": "camera:0"}, 3),
         ({"since_ms": NOON_MS, "until_ms": NOON_MS + 1}, 3),

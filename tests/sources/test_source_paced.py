@@ -64,6 +64,24 @@ def test_frames_come_when_they_are_due():
     assert play(source, clock) == [0, 80, 170, 250]
 
 
+def test_a_recording_plays_slower_and_faster():
+    for speed, stamps in ((0.5, [0, 160, 340, 500]), (2.0, [0, 40, 85, 125])):
+        source, clock = paced([0, 80, 170, 250])
+        source.speed = speed
+        assert play(source, clock) == stamps
+        assert source.speed == speed
+
+
+def test_another_speed_holds_from_the_next_frame_on_which_is_due_at_once():
+    source, clock = paced([0, 1000, 2000])
+    assert source.read(0.1).index == 0
+    assert source.read(0.1) is None
+    before_ns = clock.now_ns()
+    source.speed = 4.0
+    assert source.read(0.1).index == 1 and clock.now_ns() == before_ns
+    assert source.read(5.0).index == 2 and clock.now_ns() - before_ns == 250 * MS
+
+
 def test_short_timeouts_change_nothing():
     source, clock = paced([0, 80, 170, 250])
     assert play(source, clock, timeout_s=0.007) == [0, 80, 170, 250]

@@ -65,7 +65,7 @@ class ConvAutotuner:
             return self._by_rule(sizes)
         key = hashlib.sha256(repr([*map(str, signature)]).encode()).hexdigest()[:16]
         if key not in self._known:
-            self._known[key] = list(self._fastest(_sensible(sizes), launch))
+            self._known[key] = list(self._fastest(sensible(sizes), launch))
             self._measured += 1
         return ConvTile(*self._known[key])
 
@@ -84,7 +84,7 @@ class ConvAutotuner:
         """The largest tile that still gives every multiprocessor a block, or the smallest."""
         attribute = self._context.driver.device_attribute.MULTIPROCESSOR_COUNT
         wanted = self._context.device.get_attribute(attribute)
-        tiles = _sensible(sizes)
+        tiles = sensible(sizes)
         enough = (tile for tile in tiles if sum(map(tile.blocks, sizes)) >= wanted)
         return next(enough, tiles[-1])
 
@@ -122,7 +122,7 @@ class ConvAutotuner:
         return min(found, key=lambda tile: found[tile])
 
 
-def _sensible(sizes: Sequence[Size]) -> list[ConvTile]:
+def sensible(sizes: Sequence[Size]) -> list[ConvTile]:
     """Tiles of which some convolution uses at least half, the smallest in any case."""
     most = max(channels for channels, _, _ in sizes)
     return [t for t in TILES if t.channels < 2 * most] or [TILES[-1]]

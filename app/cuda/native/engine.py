@@ -49,10 +49,12 @@ class Weights:
         for program in self.programs:
             for step in program.steps:
                 if isinstance(step, Conv):
-                    parts = [(_rows(step), step.bias)]
+                    parts, half_in = [(_rows(step), step.bias)], step.x.buffer in program.half
                     if step.before is not None:
-                        parts.append((_taps(step.before), step.before.bias))
-                    half_in = step.x.buffer in program.half
+                        taps = _taps(step.before)
+                        if half_in and step.eight:  # 8 channels of all taps, then the next 8
+                            taps = taps.reshape(-1, taps.shape[-1] // 8, 8).swapaxes(0, 1)
+                        parts.append((taps, step.before.bias))
                     convolutions[id(step)] = [
                         store.add(_stored(values, half))
                         for pair in parts

@@ -30,6 +30,7 @@ from .ir import (
 
 WIDEST = 256  # output channels of a convolution that takes in a depthwise one: each tile of them
 # computes that anew
+BEFORE = ("none", "clip", "silu", "hardsilu")  # activations in between that the kernel has
 
 
 def fuse(steps: Sequence[Step], kept: set[int]) -> list[Step]:
@@ -38,7 +39,8 @@ def fuse(steps: Sequence[Step], kept: set[int]) -> list[Step]:
     before = -1
     while before != len(steps):
         before = len(steps)
-        steps = spread(write_in_place(read_at_origin(steps, kept), kept), kept)
+        steps = read_at_origin(join_copies(steps), kept)
+        steps = spread(write_in_place(steps, kept), kept)
     return fuse_focus(enlarge(steps), kept)
 
 
@@ -133,7 +135,7 @@ def _silu(steps: Sequence[Step], i: int, j: int, k: int) -> Change | None:
 
 
 def fuse_depthwise(steps: Sequence[Step], kept: set[int]) -> list[Step]:
-    """A depthwise convolution that only a dense 1×1 one reads becomes part of it."""
+    """A depthwise 3×3 convolution that only a dense 1×1 one reads becomes part of it."""
     gone: set[int] = set()
     fused = list(steps)
     for j, step in enumerate(steps):
@@ -150,6 +152,8 @@ def fuse_depthwise(steps: Sequence[Step], kept: set[int]) -> list[Step]:
             isinstance(first, Conv)
             and first.kernel == "depthwise"
             and first.added is None
+            and first.weight.shape[2:] == (3, 3)
+            and first.activation[0] in BEFORE
             and first.y == step.x
         ):
             how = Depthwise(
@@ -159,6 +163,32 @@ def fuse_depthwise(steps: Sequence[Step], kept: set[int]) -> list[Step]:
             fused[j] = replace(step, x=first.x, before=how)
             gone.add(makers[0])
     return [step for i, step in enumerate(fused) if i not in gone]
+
+
+def join_copies(steps: Sequence[Step]) -> list[Step]:
+    """Copies of neighbouring channels to neighbouring places, one after the other, become one: both
+    halves of a split tensor, of which one is also read elsewhere, can then be written in place."""
+    joined: list[Step] = []
+    for step in steps:
+        before = joined[-1] if joined else None
+        if isinstance(before, Unary) and isinstance(step, Unary):
+            x, y = _neighbours(before.x, step.x), _neighbours(before.y, step.y)
+            if x and y and before.activation == step.activation == NOTHING:
+                joined[-1] = replace(step, x=x, y=y)
+                continue
+        joined.append(step)
+    return joined
+
+
+def _neighbours(a: View, b: View) -> View | None:
+    """Both in one, where the channels of ``b`` follow those of ``a``."""
+    if len(a.shape) != 4 or a.strides != b.strides or a.buffer != b.buffer:
+        return None
+    frames, channels, *hw = a.shape
+    alike = b.shape == (frames, b.shape[1], *hw)
+    if not alike or b.offset != a.offset + channels * a.strides[1] or not a.strides[1]:
+        return None
+    return replace(a, shape=(frames, channels + b.shape[1], *hw))
 
 
 def read_at_origin(steps: Sequence[Step], kept: set[int]) -> list[Step]:

@@ -337,8 +337,11 @@ class Conv:
 
     @property
     def eight(self) -> bool:
-        """Whether 8 channels of a pixel of x can be read at once."""
-        return in_eights(self.x) and self.groups == 1
+        """Whether 8 channels of a pixel of x can be read at once, and written where each is
+        convolved for itself."""
+        if self.kernel == "depthwise":
+            return all(in_eights(view) for view in (*reads(self), *writes(self)))
+        return in_eights(self.x) and self.groups == 1 and not (self.before and self.x.shape[1] < 16)
 
 
 @dataclass(frozen=True, slots=True)

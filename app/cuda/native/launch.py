@@ -176,7 +176,8 @@ def _convolutions(
         return Launch(_kernel(context, "conv", kernel, **how), grid, (threads, 1, 1), arguments)
 
     if name == "depthwise":
-        return launch(name, [-(-step.y.size // THREADS) for step in steps], THREADS)
+        values = THREADS * (8 if how["eight"] else 1)  # of a block
+        return launch(name, [-(-step.y.size // values) for step in steps], THREADS)
     sizes = [
         (len(s.weight) // s.groups, prod(s.y.shape[2:]), s.groups * s.y.shape[0]) for s in steps
     ]

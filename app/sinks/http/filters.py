@@ -35,7 +35,7 @@ class FilterRoutes:
     async def put(self, request: web.Request) -> web.Response:
         """Other values; all or nothing."""
         try:
-            name, told = await received(request, self._name_of, "filters")
+            name, told = await received(request, self._name_of)
             if not isinstance(told, dict):
                 raise ConfigError("send one object")
             self._filters.write(told, name)

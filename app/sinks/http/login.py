@@ -1,71 +1,76 @@
-"""The token of the page: as a header, or once in a form, for which a browser gets a cookie."""
+"""Tokens as a header, in a link or in a form, and the page that asks for them and for passwords."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
-import secrets
+import html
+import json
+import re
 from contextvars import ContextVar
+from pathlib import Path
+from typing import Literal, NamedTuple
 from urllib.parse import parse_qs
 
 from aiohttp import web
 
+from .pages import HERE, LANGUAGES, POLICY
+from .users import Role
+
 DAYS = 30  # that a browser keeps the cookie
 BODY_S, BODY_BYTES = 10.0, 4096  # of the form
-LOOKS_ONLY = ContextVar("looks_only", default=False)  # who sent the request under way
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Kestrel</title>
-<style nonce="__NONCE__">
-body { font: 16px system-ui, sans-serif; background: #14171a; color: #e8eaed;
-  display: grid; place-items: center; min-height: 90vh; margin: 0 }
-input, button { font: inherit; padding: .5em .8em; border-radius: .3em; border: 1px solid #5f6368 }
-p { color: #ffb4a9; min-height: 1.5em }
-</style>
-<form method="post"><h1>Kestrel</h1>
-<label>Token <input type="password" name="token" autocomplete="current-password" autofocus
-required></label> <button>Show</button><p role="alert">__FAULT__</p></form>
-</html>
-"""
+
+
+class Who(NamedTuple):
+    """Who has sent a request, what they may do, and what shows that."""
+
+    name: str
+    role: Role
+    by: Literal["address", "token", "cookie", "session"]
+
+
+WHO: ContextVar[Who] = ContextVar("who")  # sends the request under way
+CHANGED: ContextVar[str] = ContextVar("changed", default="")  # by it, in words
 
 
 class Login:
     """Who has ``token``. The cookie is made from it and does not tell it."""
 
-    def __init__(self, token: str, *, tls: bool) -> None:
+    def __init__(self, token: str, role: Role, *, tls: bool) -> None:
         self._token, self._tls = token.encode(), tls
+        self.who = Who("the token" if role == "admin" else "the view token", role, "token")
         # by token, as browsers share cookies among the ports of a host
-        self._name = f"kestrel-{self._derived(b'name')[:12]}"
+        self.cookie = f"kestrel-{self._derived(b'name')[:12]}"
         self._value = self._derived(b"value")
 
     def _derived(self, what: bytes) -> str:
         return hmac.new(self._token, b"kestrel cookie " + what, "sha256").hexdigest()
 
-    def admits(self, request: web.Request) -> bool:
-        """Whether the request has the token as a header, or the cookie."""
+    def admitted(self, request: web.Request) -> Who | None:
+        """Who it is, where the request has the token as a header, or the cookie."""
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return self.is_right(given)
-        cookie = request.cookies.get(self._name, "")
-        return hmac.compare_digest(_bytes(cookie), self._value.encode())
+            return self.who if self.is_right(given) else None
+        cookie = request.cookies.get(self.cookie, "")
+        right = hmac.compare_digest(_bytes(cookie), self._value.encode())
+        return self.who._replace(by="cookie") if right else None
 
     def by_link(self, request: web.Request) -> web.Response | None:
         """To the same address without its right ``?token=``, which leaves a cookie instead."""
         if not self.is_right(request.query.get("token", "")):
             return None
-        return self.welcome(request)
+        return self.welcome(onwards(str(request.rel_url.without_query_params("token"))))
 
     def is_right(self, given: str) -> bool:
         """Whether it is the token."""
         return hmac.compare_digest(_bytes(given.strip()), self._token)
 
-    def welcome(self, request: web.Request) -> web.Response:
-        """To the same address without a token in it, with the cookie."""
-        clean = request.rel_url.without_query_params("token")
-        # a path that begins with two slashes would be another host
-        answer = web.Response(status=303, headers={"Location": "/" + str(clean).lstrip("/\\")})
+    def welcome(self, to: str) -> web.Response:
+        """To that address, with the cookie."""
+        answer = web.Response(status=303, headers={"Location": to})
         answer.set_cookie(
-            self._name,
+            self.cookie,
             self._value,
             max_age=DAYS * 86_400,
             httponly=True,
@@ -75,7 +80,18 @@ class Login:
         return answer
 
 
-async def token_of_form(request: web.Request) -> str | None:
+def session_cookie(file: Path, *, tls: bool) -> str:
+    """Its name: by file, as browsers share cookies among the ports of a host."""
+    tag = hashlib.sha256(str(file.absolute()).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{'__Host-' * tls}kestrel-user-{tag}"
+
+
+def onwards(path: str) -> str:
+    """An address of this server: a path that begins with two slashes would be another host."""
+    return "/" + re.sub(r"[\x00-\x20\x7f]", "", path).lstrip("/\\")
+
+
+async def form_of(request: web.Request) -> dict[str, str] | None:
     """What the form of the login page holds; None where it is not that form."""
     length = request.content_length
     if length is None or length > BODY_BYTES or "Content-Encoding" in request.headers:
@@ -84,7 +100,7 @@ async def token_of_form(request: web.Request) -> str | None:
         body = await asyncio.wait_for(request.read(), BODY_S)
     except (web.HTTPException, web.RequestPayloadError, asyncio.TimeoutError):
         return None
-    return parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
+    return {name: given[0] for name, given in parse_qs(body.decode("utf-8", "replace")).items()}
 
 
 def asks_for_page(request: web.Request) -> bool:
@@ -92,19 +108,36 @@ def asks_for_page(request: web.Request) -> bool:
     return "text/html" in request.headers.get("Accept", "")
 
 
-def login_page(*, again: bool) -> web.Response:
-    """Asks for the token. ``again``: the one that was given is wrong."""
-    nonce = secrets.token_urlsafe(16)
-    text = _PAGE.replace("__NONCE__", nonce).replace("__FAULT__", "This is not it." * again)
-    policy = (
-        f"default-src 'none'; style-src 'nonce-{nonce}'; form-action 'self'; base-uri 'none'; "
-        "frame-ancestors 'none'"
+def login_page(
+    after: str, fault: str, *, status: int, people: bool, token: bool, languages: str = ""
+) -> web.Response:
+    """Asks for name and password of ``people``, or for the token, and leads to ``after``.
+
+    ``fault``: of the attempt before: "wrong", "wait" or none. ``languages``: what the browser asks
+    for, in ``Accept-Language``.
+    """
+    text = (HERE / "login.html").read_text(encoding="utf-8")
+    for name, kept in (("people", people), ("token", token), ("either", people and token)):
+        if not kept:
+            text = re.sub(rf"<!--{name}-->.*?<!--/{name}-->", "", text, flags=re.DOTALL)
+    asked = (each.strip()[:2].lower() for each in languages.split(","))
+    language = next((each for each in asked if each in LANGUAGES), LANGUAGES[0])
+    texts = json.loads((HERE / f"{language}.json").read_bytes())
+    text = text.replace('lang="en"', f'lang="{language}"').replace(
+        "<title>", f"<title>{html.escape(texts['login.go'])} · "
     )
+    text = re.sub(r'data-t="([\w.]+)">', lambda m: f">{html.escape(texts[m[1]])}", text)
+    told = html.escape(texts[f"login.{fault}"]) if fault else ""
+    text = text.replace("__FAULT__", told).replace("__NEXT__", html.escape(onwards(after)))
     return web.Response(
-        status=401,
+        status=status,
         text=text,
         content_type="text/html",
-        headers={"Content-Security-Policy": policy, "WWW-Authenticate": "Bearer"},
+        headers={
+            "Content-Security-Policy": POLICY.replace("form-action 'none'", "form-action 'self'"),
+            "Referrer-Policy": "same-origin",  # with none, a form is sent with "Origin: null"
+            "WWW-Authenticate": "Bearer",
+        },
     )
 
 

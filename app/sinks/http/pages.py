@@ -31,15 +31,16 @@ class Pages:
     """``/`` is the grid of ``cameras``, or the view of the only one; ``?source=NAME`` that of one.
 
     ``links``: the other pages that there are, such as ``/review``, each with a file of its name.
+    Without cameras the first of them is meant by ``/``.
     """
 
     def __init__(self, cameras: Sequence[str], links: Sequence[str] = ()) -> None:
-        self._several, self._links = len(cameras) > 1, tuple(links)
+        self._count, self._links = len(cameras), tuple(links)
         self._files = {p.name: p.read_bytes() for p in HERE.iterdir() if p.suffix in _TYPES}
         texts = {each: json.loads((HERE / f"{each}.json").read_bytes()) for each in LANGUAGES}
         people = {"people": COCO17, "bones": bones_of(COCO17), "sure": SURE, "tint": TINT}
         style = {"palette": PALETTE, **people, **asdict(SCREEN)}
-        constants = {"TEXTS": texts, "STYLE": style, "LINKS": ["/", *links]}
+        constants = {"TEXTS": texts, "STYLE": style, "LINKS": [*["/"][: len(cameras)], *links]}
         first = '"use strict";' + "".join(
             f"const {name} = {json.dumps(v)};" for name, v in constants.items()
         )
@@ -65,8 +66,10 @@ class Pages:
     async def page(self, request: web.Request) -> web.Response:
         """One page, in the language that its script chooses."""
         name = request.path.strip("/")
+        if not name and not self._count:
+            return web.Response(status=302, headers={"Location": self._links[0]})
         if not name:
-            name = "grid" if self._several and "source" not in request.query else "camera"
+            name = "grid" if self._count > 1 and "source" not in request.query else "camera"
         return web.Response(
             text=self._pages[name],
             content_type="text/html",

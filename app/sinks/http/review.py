@@ -16,8 +16,8 @@ from aiohttp import web
 from ...core.errors import SinkError
 from ..store import EventStore, epoch_ms
 from ..store_read import MOST, EventQuery, StoreReader
+from .guard import OWN
 
-HEADER = "X-Kestrel"  # a page of another origin cannot send it without being allowed to
 CHANGE_S, BODY_S = 10.0, 10.0
 MOST_SLOTS = 2000  # of a timeline
 _FILES = {
@@ -197,8 +197,8 @@ def _flag(request: web.Request, name: str) -> bool:
 
 def _own(request: web.Request) -> None:
     """Refuse a change that a page of somebody else may have sent with the owner's cookie."""
-    if HEADER not in request.headers:
-        raise web.HTTPForbidden(reason=f"changes need the header {HEADER}: 1")
+    if OWN not in request.headers:
+        raise web.HTTPForbidden(reason=f"changes need the header {OWN}: 1")
 
 
 def _bad(reason: str) -> web.HTTPBadRequest:

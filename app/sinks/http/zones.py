@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from ...core.errors import ConfigError
 from ...core.interfaces import LiveShapes
-from .login import LOOKS_ONLY
+from .login import WHO
 
 PATH = "/api/v1/zones"
 MAX_BODY_BYTES = 256 * 1024  # 64 shapes of 100 points need about half
@@ -44,7 +43,7 @@ class ZoneRoutes:
             told = self._shapes.read(self._name_of(request))
         except web.HTTPNotFound as fault:
             return refused(404, fault.reason)
-        fixed = {"fixed": True} if LOOKS_ONLY.get() else {}
+        fixed = {"fixed": True} if WHO.get().role == "viewer" else {}
         return web.json_response({**told, "file": self._file(), **fixed})
 
     async def put(self, request: web.Request) -> web.Response:
@@ -52,7 +51,7 @@ class ZoneRoutes:
         if self._shapes is None:
             return refused(404, "this run has no zones that can be changed")
         try:
-            name, told = await received(request, self._name_of, "zones")
+            name, told = await received(request, self._name_of)
             tables = _tables(told)
             save = tables.pop("save", False)
             self._shapes.write(tables, name)
@@ -81,24 +80,26 @@ class Refusal(Exception):
         self.status = status
 
 
-async def received(request: web.Request, name_of: NameOf, what: str) -> tuple[str, Any]:
+async def received(request: web.Request, name_of: NameOf) -> tuple[str, Any]:
     """The source that a change is for, and the JSON that it sends; raises Refusal."""
-    # A page of a stranger, opened in a browser that can reach this server, must not write here.
-    origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
-        raise Refusal(403, f"only the page of this server may change {what}")
-    if request.content_type != "application/json":
-        raise Refusal(415, "send application/json")
     try:
-        name, body = name_of(request), bytearray()
+        name = name_of(request)
     except web.HTTPNotFound as fault:
         raise Refusal(404, fault.reason) from fault
+    return name, await received_json(request)
+
+
+async def received_json(request: web.Request) -> Any:
+    """The JSON that a change sends; raises Refusal."""
+    if request.content_type != "application/json":
+        raise Refusal(415, "send application/json")
+    body = bytearray()
     async for part in request.content.iter_any():
         body += part
         if len(body) > MAX_BODY_BYTES:
             raise Refusal(413, f"send {MAX_BODY_BYTES} bytes or less")
     try:
-        return name, json.loads(bytes(body))
+        return json.loads(bytes(body))
     except (ValueError, RecursionError) as fault:
         raise Refusal(400, f"is no JSON: {fault}") from fault
 

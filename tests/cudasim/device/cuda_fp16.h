@@ -23,6 +23,9 @@ inline __half __hmul(__half a, __half b) { return __half(float(a) * float(b)); }
 inline __half __hfma(__half a, __half b, __half c) {
     return __half(std::fma(float(a), float(b), float(c)));
 }
+inline __half2 __hfma2(__half2 a, __half2 b, __half2 c) {
+    return {__hfma(a.x, b.x, c.x), __hfma(a.y, b.y, c.y)};
+}
 inline __half __hmax(__half a, __half b) { return float(a) < float(b) ? b : a; }
 inline __half __hmin(__half a, __half b) { return float(b) < float(a) ? b : a; }
 inline bool __hgt(__half a, __half b) { return float(a) > float(b); }

@@ -7,13 +7,21 @@ import http.client
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from app.config import Config, HttpOptions
+from app.config import Config, ConfigFile, HttpOptions
 from app.core.stats import Meter, OutputMeter
+from app.ops.systemd import Notifier, Supervised
 from app.pipeline.handoff import Policy
+from app.runtime.engines import choose_model
 from app.runtime.filters import RunFilters
+from app.runtime.service import Reloader
+from app.runtime.settings import RunSettings
 from app.runtime.zones import RunShapes
-from app.sinks.http.server import HttpService, parse_address
+from app.sinks.http.guard import parse_address
+from app.sinks.http.server import HttpService
+from app.sinks.http.users import UserFile
 from app.sinks.objects import ObjectTally
 from app.sinks.store import EventStore
 from tests.sinks.kit import CAMERA, LABELS, found, result, textured
@@ -37,6 +45,42 @@ def filters(**config) -> RunFilters:
     return made
 
 
+class Limits:
+    """What a pipeline is asked for; ``up``: whether its engine runs."""
+
+    def __init__(self, *, up: bool = True) -> None:
+        self.up, self.score = up, 0.0
+
+    def tune(self, *, score: float, iou: float, max_age_ms: float | None) -> bool:
+        self.score = score if self.up else self.score
+        return self.up
+
+
+def run_of(path: Path, *, up: bool = True, **flags: Any) -> SimpleNamespace:
+    """The settings of a run of this file and these flags, and what they reach."""
+    file = ConfigFile(path, flags)
+    config = file.read()
+    spec = choose_model(config).spec
+    live, limits = RunShapes(config, Policy.LATEST, file=path, always=True), Limits(up=up)
+    stage = live.analyser()
+    assert stage is not None
+    stage.open(CAMERA, spec.labels)
+    kept = RunFilters(config, lambda: None)
+    kept.make().labels = spec.labels
+    settings, supervised = RunSettings(file, config, live), Supervised(Notifier({}))
+    settings.reloader = Reloader(config, limits, spec, supervised, filters=kept, shapes=live)
+    return SimpleNamespace(
+        settings=settings,
+        path=path,
+        limits=limits,
+        filters=kept,
+        shapes=live,
+        labels=spec.labels,
+        reloader=settings.reloader,
+        file=file,
+    )
+
+
 class Site:
     """The service, what it is fed with, and its address."""
 
@@ -48,6 +92,8 @@ class Site:
         store: EventStore | None = None,
         view_token: str | None = None,
         filters=None,
+        settings=None,
+        users: UserFile | None = None,
         stats=None,
         names=("",),
         **options,
@@ -56,7 +102,7 @@ class Site:
         self.tally = ObjectTally(["door"], ["gate"])
         self.meter, self.other = OutputMeter("http"), OutputMeter("mqtt")
         self.service = HttpService(
-            parse_address(address, token, view_token=view_token),
+            parse_address(address, token, view_token=view_token, users=users),
             HttpOptions(**options),
             self.meter,
             stats=stats or self.stats.snapshot,
@@ -66,6 +112,7 @@ class Site:
             tallies={"": self.tally},
             shapes=shapes,
             filters=filters,
+            settings=settings,
             store=store,
         )
         self._next = 0

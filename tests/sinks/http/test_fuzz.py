@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-import app.sinks.http.server as access
+import app.sinks.http.guard as access
 from tests.sinks.http.kit import ask, site
 
 COUNT = 1000

@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+import app.sinks.http.guard as access
 import app.sinks.http.routes as routes
-import app.sinks.http.server as access
 from app.core.errors import ConfigError
 from app.core.states import SourceStatus
+from app.sinks.http.guard import parse_address
 from app.sinks.http.routes import judge
-from app.sinks.http.server import parse_address
 from tests.certificates import certificates
 from tests.sinks.http.kit import BOX, Site, ask, shapes, site
 from tests.sinks.kit import found, result, textured

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from app.sinks.mqtt_spool import RETRY_S, SAVE_AFTER_S, Spool, SpooledMessage
+from app.sinks.spool import RETRY_S, SAVE_AFTER_S, Spool, SpooledMessage
 
 
 class Bench:

@@ -31,6 +31,16 @@ function dress(path) {   // the bar of every page, and the texts of this one
   for (const each of document.querySelectorAll("[data-t]")) each.textContent = t(each.dataset.t);
   for (const name of ["aria-label", "placeholder"]) for (const each of document.querySelectorAll(`[data-${name}]`)) each.setAttribute(name, t(each.getAttribute(`data-${name}`)));
   document.title = `Kestrel: ${t("page." + (path.slice(1) || "live"))}`;
+  me().catch(() => {});
+}
+async function me() {   // who is logged in may log out
+  const { name, by } = await ask("/api/v1/session");
+  if (!["session", "cookie"].includes(by)) return;
+  const out = make("button", { id: "out", title: t("bar.out", { name }) });
+  out.innerHTML = '<svg viewBox="0 0 24 24" aria-hidden="true" fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round"><path d="M13 4H5v16h8M10 12h10m-4-4 4 4-4 4"/></svg>';
+  out.setAttribute("aria-label", out.title);
+  out.onclick = async () => { await ask("/api/v1/session", { method: "DELETE" }); location.href = "/"; };
+  $("bar").append(out);
 }
 function connected(well) { $("live").textContent = t(well ? "live.on" : "live.off"); $("live").className = `pill ${well ? "good" : "bad"}`; }
 

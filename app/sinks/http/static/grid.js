@@ -24,7 +24,7 @@ function tell(each) {
   const texts = { state: t("state." + each.state), fps: well ? t("grid.fps", { fps: number(each.fps, 1) }) : "", event: event ? `${when(event.time)} · ${title(event)}` : t("grid.quiet"), why: well && each.frame ? "" : [stated(each), each.cause].filter(Boolean).join(": ") };
   for (const [name, text] of Object.entries(texts)) if (parts[name].textContent !== text) parts[name].textContent = text;
   parts.state.className = pillOf(each.state);
-  parts.screen.classList.toggle("away", !well);
+  parts.screen.classList.toggle("off", !well);
   const objects = Object.entries(each.objects).map(([label, n]) => counted(label, n)).slice(0, 5).join("|");
   if (parts.told !== objects) { parts.told = objects; parts.objects.replaceChildren(...objects.split("|").filter(Boolean).map(text => chip(text))); }
   still(parts, each);

@@ -8,6 +8,7 @@ process. All on disk is older than all in memory, so the order is that of ``seq`
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -25,6 +26,13 @@ RETRY_S = 30.0
 MEMORY_BYTES = 8_000_000
 HIGHEST = 2**53  # of a seq; a higher one is a damage
 _OVERHEAD = 64  # bytes a row takes besides its text, about
+
+
+def state_folder() -> Path:
+    """Where what must outlive a run is: the service's (systemd) or the user's state directory."""
+    given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(given) if given else Path(state) / "kestrel"
 
 
 class SpooledMessage(NamedTuple):
@@ -58,7 +66,11 @@ class Spool:
         memory_bytes: int = MEMORY_BYTES,
         clock_s: Callable[[], float] = monotonic,
         sound: Callable[[str, str], bool] = lambda topic, text: True,
+        name: str = "MQTT",
+        cure: str = "name another file as spool in [mqtt]",
     ) -> None:
+        """``name`` and ``cure`` are for the log."""
+        self._name, self._cure = name, cure
         self._path, self._max_bytes, self._memory_bytes = path, max_bytes, memory_bytes
         self._on_drop, self._clock_s, self._is_sound = on_drop, clock_s, sound
         # damaged, from an earlier run that had no room for it among its own messages
@@ -180,7 +192,7 @@ class Spool:
                 self._start_afresh()  # a full disk has no room even for deleting
             return
         if self.trouble:
-            log.info("the MQTT spool %s works again", self._path)
+            log.info("the %s spool %s works again", self._name, self._path)
             self.trouble = ""
         with self._lock:
             for message in moving:
@@ -257,9 +269,9 @@ class Spool:
         with closing(self._connect(self._path)) as db, db:
             self._insert(db, messages)
         log.warning(
-            "the MQTT spool %s is damaged; it is now %s, and the %d messages that can be read of "
+            "the %s spool %s is damaged; it is now %s, and the %d messages that can be read of "
             "it are sent",
-            *(self._path, aside, len(messages)),
+            *(self._name, self._path, aside, len(messages)),
         )
 
     def _is_whole(self) -> bool:
@@ -321,12 +333,9 @@ class Spool:
         self._retry_s = self._clock_s() + RETRY_S
         if not self.trouble:
             log.warning(
-                "the MQTT spool %s cannot be used (%s): at most %.3g MB wait in memory instead, "
-                "and are lost when the process ends; free some space, or name another file as "
-                "spool in [mqtt]",
-                self._path,
-                _why(error),
-                self._memory_bytes / 1e6,
+                "the %s spool %s cannot be used (%s): at most %.3g MB wait in memory instead, "
+                "and are lost when the process ends; free some space, or %s",
+                *(self._name, self._path, _why(error), self._memory_bytes / 1e6, self._cure),
             )
         self.trouble = f"spool: {_why(error)}"
 

@@ -1,4 +1,7 @@
-"""``--check``: whether a configuration would run, as far as can be said without running it."""
+"""Whether a configuration would run, as far as can be said without running it.
+
+For ``--check``, and for what the settings page is about to write.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..config import Config, parse_sources
-from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, KestrelError, ModelError
 from ..core.interfaces import GPU_ENGINES
 from ..core.package import COMMAND
@@ -20,30 +22,39 @@ from ..models.manifest import Model
 from ..models.store import list_models, locate, weights_fault
 from ..ops.flight import read_trace
 from ..pipeline.handoff import Policy
-from ..runtime.degradation import check_ladder
-from ..runtime.engines import backend_factory
-from ..runtime.filters import check_filters
-from ..runtime.inputs import check_privacy, make_input
-from ..runtime.outputs import Outputs, is_folder, refuse_own_inputs
-from ..runtime.run import read_golden, refuse_unfit, wants_window
-from ..runtime.tracking import check_tracking
 from ..sinks.video import why_no_encoder
+from .degradation import check_ladder
+from .engines import backend_factory
+from .filters import check_filters
+from .inputs import check_privacy, make_input
+from .outputs import Outputs, is_folder, refuse_own_inputs
+from .run import read_golden, refuse_unfit, wants_window
+from .tracking import check_tracking
 
 log = logging.getLogger(__name__)
 
+_OF_ENGINE = ("model", "engine", "precision", "workers", "threads", "slots", "transfer", "batch")
 
-def check(config: Config, policy: Policy) -> int:
-    """Opens no camera and fetches nothing. Every fault is told; exit code 2 if there is one."""
-    faults = 0
+
+def faults_of(
+    config: Config, policy: Policy, *, running: Config | None = None
+) -> list[KestrelError]:
+    """All that speaks against it. Opens no camera and fetches nothing.
+
+    ``running``: a run with this one goes on meanwhile, which holds its port and has opened its
+    window; its engine is not opened again where the other is to have the same.
+    """
+    faults: list[KestrelError] = []
 
     @contextmanager
     def step() -> Iterator[None]:
-        nonlocal faults
         try:
             yield
         except KestrelError as fault:
-            faults += 1
-            log.error("%s", fault)
+            faults.append(fault)
+        except OSError:  # a name that the system cannot have, which was told already
+            if not faults:
+                raise
 
     uris = [each.uri for each in parse_sources(config.sources)]
     with step():
@@ -57,18 +68,19 @@ def check(config: Config, policy: Policy) -> int:
         with step():
             _check_writable(flag, path, is_dir=is_dir)
     with step():
-        _make_outputs(config, policy)
+        _make_outputs(config, policy, listens=running is not None)
     with step():
-        if policy is Policy.LATEST:
-            wants_window(config)
-        elif config.trace is not None:
+        if policy is Policy.LOSSLESS and config.trace is not None:
             read_trace(Path(config.trace))
+        elif policy is Policy.LATEST and running is None:
+            wants_window(config)
     model: Model | None = None
     with step():
         model = _find_model(config)
     if model is not None:
-        with step():
-            _check_engine(config, model, policy)
+        if running is None or any(getattr(config, n) != getattr(running, n) for n in _OF_ENGINE):
+            with step():
+                _check_engine(config, model, policy)
         with step():
             check_tracking(config, model.spec.labels)
         with step():
@@ -82,12 +94,7 @@ def check(config: Config, policy: Policy) -> int:
                 read_golden(config, model)
     with step():
         refuse_own_inputs(config, model, policy)
-    if faults:
-        return ConfigError.exit_code
-    source = ", ".join(map(mask_credentials, uris or [config.source or ""]))
-    source = source or "the first camera, or sample:"
-    print(f"sound: {source}, {config.model or 'the default model'}, engine {config.engine}")
-    return 0
+    return faults
 
 
 def _find_model(config: Config) -> Model:
@@ -123,11 +130,12 @@ def _check_engine(config: Config, model: Model, policy: Policy) -> None:
             pass
 
 
-def _make_outputs(config: Config, policy: Policy) -> None:
-    """Made and not started."""
+def _make_outputs(config: Config, policy: Policy, *, listens: bool) -> None:
+    """Made and not started; ``listens``: a run that goes on holds the port."""
     names = [each.name for each in parse_sources(config.sources)] or [""]
     outputs = Outputs(config, policy, stats=Meter().snapshot, engine=str, names=names)
-    outputs.check()
+    if not listens:
+        outputs.check()
     if (config.record.path or config.clips.path) and (missing := why_no_encoder()):
         raise ConfigError(f"cannot record: {missing}")
 

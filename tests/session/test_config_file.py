@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.core.errors import ConfigError
-from app.session.zone_file import save_tables
+from app.session.config_file import save_tables
 
 if sys.version_info >= (3, 11):
     import tomllib

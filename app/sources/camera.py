@@ -191,7 +191,7 @@ class Mode:
 
 
 @dataclass(frozen=True, slots=True)
-class Camera:
+class CameraDevice:
     """A camera of this machine."""
 
     number: int
@@ -204,7 +204,7 @@ class Camera:
         return f"camera:{self.number}"
 
 
-def list_cameras(dev: Path = Path("/dev"), ioctl: Ioctl = fcntl.ioctl) -> list[Camera]:
+def list_cameras(dev: Path = Path("/dev"), ioctl: Ioctl = fcntl.ioctl) -> list[CameraDevice]:
     """The cameras, by number; their metadata devices and video outputs are left out.
 
     One that cannot be asked (no permission, busy) is listed under its path. May block while a
@@ -216,14 +216,14 @@ def list_cameras(dev: Path = Path("/dev"), ioctl: Ioctl = fcntl.ioctl) -> list[C
         try:
             fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         except OSError:
-            found.append(Camera(number, str(path)))
+            found.append(CameraDevice(number, str(path)))
             continue
         try:
             name = _name_of_camera(fd, ioctl)
             if name is not None:
-                found.append(Camera(number, name, tuple(_modes(fd, ioctl))))
+                found.append(CameraDevice(number, name, tuple(_modes(fd, ioctl))))
         except OSError:
-            found.append(Camera(number, str(path)))
+            found.append(CameraDevice(number, str(path)))
         finally:
             os.close(fd)
     return found

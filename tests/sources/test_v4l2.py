@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.sources import camera as v4l2
-from app.sources.camera import Camera, Mode, list_cameras
+from app.sources.camera import CameraDevice, Mode, list_cameras
 
 MJPG = int.from_bytes(b"MJPG", "little")
 YUYV = int.from_bytes(b"YUYV", "little")
@@ -90,7 +90,7 @@ def test_camera_that_answers_nothing_is_listed_by_its_path(dev: Path) -> None:
     def deaf(fd: int, request: int, answer: bytearray) -> int:
         raise OSError(16, "Device or resource busy")
 
-    assert list_cameras(dev, deaf) == [Camera(0, str(dev / "video0"))]
+    assert list_cameras(dev, deaf) == [CameraDevice(0, str(dev / "video0"))]
 
 
 def test_no_camera() -> None:

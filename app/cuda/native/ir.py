@@ -25,7 +25,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class GraphNode:
     """One operation: ONNX's name of it, names of its tensors ("" for one left out), attributes."""
 
     name: str
@@ -41,7 +41,7 @@ class Graph:
 
     input: str
     outputs: tuple[str, ...]
-    nodes: tuple[Node, ...]
+    nodes: tuple[GraphNode, ...]
     shapes: Mapping[str, Shape]
     constants: Mapping[str, NDArray[Any]]
 
@@ -100,13 +100,13 @@ def _one_at_a_time(weights: Path) -> ModelError:
     )
 
 
-def _node(onnx: Any, node: Any, index: int) -> Node:
+def _node(onnx: Any, node: Any, index: int) -> GraphNode:
     attributes = {}
     for attribute in node.attribute:
         value = onnx.helper.get_attribute_value(attribute)
         attributes[attribute.name] = value.decode() if isinstance(value, bytes) else value
     name = node.name or f"{node.op_type}_{index}"
-    return Node(name, node.op_type, tuple(node.input), tuple(node.output), attributes)
+    return GraphNode(name, node.op_type, tuple(node.input), tuple(node.output), attributes)
 
 
 def as_list(value: Any) -> list[int]:

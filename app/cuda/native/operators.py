@@ -15,8 +15,8 @@ from .ir import (
     Binary,
     Conv,
     Graph,
+    GraphNode,
     MatMul,
-    Node,
     Pool,
     Resize,
     Shape,
@@ -42,7 +42,7 @@ class Builder:
         self.views: dict[str, View] = {}
         self.views[graph.input] = self.new(graph.shapes[graph.input])
 
-    def note(self, node: Node, views: Sequence[View]) -> None:
+    def note(self, node: GraphNode, views: Sequence[View]) -> None:
         """Where the node's outputs lie. Raises ModelError if that is not what the graph says."""
         for name, view in zip(node.outputs, views, strict=False):
             if len(view.shape) > AXES:
@@ -51,7 +51,7 @@ class Builder:
                 raise self.unable(node, f"gives {view.shape}, not {self.graph.shapes[name]}")
             self.views[name] = view
 
-    def unable(self, node: Node, why: str) -> ModelError:
+    def unable(self, node: GraphNode, why: str) -> ModelError:
         """The error for a node that the engine lacks."""
         return ModelError(
             f"the native engine cannot run {node.op} {node.name!r}: it {why}; use "
@@ -72,7 +72,7 @@ class Builder:
             self.views[name] = view
         return self.views[name]
 
-    def constant(self, node: Node, index: int) -> NDArray[Any] | None:
+    def constant(self, node: GraphNode, index: int) -> NDArray[Any] | None:
         """A constant input, or None where it is left out."""
         if index >= len(node.inputs) or not node.inputs[index]:
             return None
@@ -80,7 +80,7 @@ class Builder:
             raise self.unable(node, f"needs input {index} to be constant")
         return self.graph.constants[node.inputs[index]]
 
-    def shape(self, node: Node) -> Shape:
+    def shape(self, node: GraphNode) -> Shape:
         """Of the node's first output."""
         return self.graph.shapes[node.outputs[0]]
 
@@ -100,10 +100,10 @@ class Builder:
 
 
 # appends the steps of a node, if it needs any, and tells where its outputs lie
-Handler = Callable[[Builder, Node], View | list[View]]
+Handler = Callable[[Builder, GraphNode], View | list[View]]
 
 
-def _conv(build: Builder, node: Node) -> View:
+def _conv(build: Builder, node: GraphNode) -> View:
     weight, bias = build.constant(node, 1), build.constant(node, 2)
     assert weight is not None
     a = node.attributes
@@ -130,7 +130,7 @@ def _conv(build: Builder, node: Node) -> View:
     return y
 
 
-def _pool(build: Builder, node: Node, kind: str) -> View:
+def _pool(build: Builder, node: GraphNode, kind: str) -> View:
     a = node.attributes
     if set(a.get("dilations", [1])) != {1}:
         raise build.unable(node, "is dilated")
@@ -150,13 +150,13 @@ def _pool(build: Builder, node: Node, kind: str) -> View:
     return y
 
 
-def _globalaveragepool(build: Builder, node: Node) -> View:
+def _globalaveragepool(build: Builder, node: GraphNode) -> View:
     x, y = build.planes(build.of(node.inputs[0])), build.new(build.shape(node))
     build.steps.append(Pool(x, y, "mean", x.shape[2:], (1, 1), (0, 0)))  # type: ignore[arg-type]
     return y
 
 
-def _reducemean(build: Builder, node: Node) -> View:
+def _reducemean(build: Builder, node: GraphNode) -> View:
     axes = node.attributes.get("axes", build.constant(node, 1))
     if len(build.of(node.inputs[0]).shape) != 4 or [a % 4 for a in as_list(axes)] != [2, 3]:
         raise build.unable(node, "is no mean over pictures")
@@ -168,7 +168,7 @@ def _reducemean(build: Builder, node: Node) -> View:
     return view
 
 
-def _matmul(build: Builder, node: Node) -> View:
+def _matmul(build: Builder, node: GraphNode) -> View:
     y = build.new(build.shape(node))
     if node.inputs[1] in build.graph.constants and len(y.shape) in (2, 3):
         weight = build.graph.constants[node.inputs[1]]
@@ -183,7 +183,7 @@ def _matmul(build: Builder, node: Node) -> View:
     return y
 
 
-def _gemm(build: Builder, node: Node) -> View:
+def _gemm(build: Builder, node: GraphNode) -> View:
     weight, bias, a = build.constant(node, 1), build.constant(node, 2), node.attributes
     assert weight is not None
     if a.get("transA", 0) or (bias is not None and bias.size != build.shape(node)[1]):
@@ -196,7 +196,7 @@ def _gemm(build: Builder, node: Node) -> View:
 
 
 def _linear(
-    build: Builder, node: Node, y: View, weight: NDArray[Any], bias: NDArray[Any] | None
+    build: Builder, node: GraphNode, y: View, weight: NDArray[Any], bias: NDArray[Any] | None
 ) -> None:
     """y = x weightᵀ + bias for weight (out, in): a 1×1 convolution of a picture one pixel wide."""
 
@@ -212,7 +212,7 @@ def _linear(
     build.steps.append(replace(step, name=node.name))
 
 
-def _convtranspose(build: Builder, node: Node) -> View:
+def _convtranspose(build: Builder, node: GraphNode) -> View:
     """Where windows do not overlap: a 1×1 convolution to each place of a window."""
     weight, bias, a = build.constant(node, 1), build.constant(node, 2), node.attributes
     assert weight is not None
@@ -241,7 +241,7 @@ def _convtranspose(build: Builder, node: Node) -> View:
     return picture
 
 
-def _resize(build: Builder, node: Node) -> View:
+def _resize(build: Builder, node: GraphNode) -> View:
     a = node.attributes
     mode = a.get("mode", "nearest")
     where = a.get("coordinate_transformation_mode", "half_pixel")
@@ -258,7 +258,7 @@ def _resize(build: Builder, node: Node) -> View:
     return y
 
 
-def _unary(build: Builder, node: Node, kind: str, p: float = 0.0, q: float = 0.0) -> View:
+def _unary(build: Builder, node: GraphNode, kind: str, p: float = 0.0, q: float = 0.0) -> View:
     """``p`` and ``q`` stand where the node has no attributes alpha and beta."""
     x, y = build.of(node.inputs[0]), build.new(build.shape(node))
     p, q = (float(node.attributes.get(key, v)) for key, v in (("alpha", p), ("beta", q)))
@@ -266,7 +266,7 @@ def _unary(build: Builder, node: Node, kind: str, p: float = 0.0, q: float = 0.0
     return y
 
 
-def _clip(build: Builder, node: Node) -> View:
+def _clip(build: Builder, node: GraphNode) -> View:
     low, high = build.constant(node, 1), build.constant(node, 2)
     a = node.attributes
     least = a.get("min", float("-inf")) if low is None else low
@@ -274,14 +274,14 @@ def _clip(build: Builder, node: Node) -> View:
     return _unary(build, node, "clip", float(least), float(most))
 
 
-def _binary(build: Builder, node: Node, op: str) -> View:
+def _binary(build: Builder, node: GraphNode, op: str) -> View:
     y = build.new(build.shape(node))
     a, b = (build.of(name).broadcast(y.shape) for name in node.inputs)
     build.steps.append(Binary(a, b, y, op))
     return y
 
 
-def _batchnormalization(build: Builder, node: Node) -> View:
+def _batchnormalization(build: Builder, node: GraphNode) -> View:
     scale, shift, mean, variance = (
         np.asarray(build.constant(node, i), np.float64) for i in (1, 2, 3, 4)
     )
@@ -296,7 +296,7 @@ def _batchnormalization(build: Builder, node: Node) -> View:
     return y
 
 
-def _softmax(build: Builder, node: Node) -> View:
+def _softmax(build: Builder, node: GraphNode) -> View:
     x = build.of(node.inputs[0])
     axis = int(node.attributes.get("axis", -1)) % len(x.shape)
     order = [i for i in range(len(x.shape)) if i != axis] + [axis]
@@ -310,7 +310,7 @@ def _two(values: Sequence[Any]) -> tuple[int, int]:
     return int(values[0]), int(values[1])
 
 
-def _pads(node: Node, x: Shape, kernel: Sequence[int], y: Shape) -> tuple[int, int]:
+def _pads(node: GraphNode, x: Shape, kernel: Sequence[int], y: Shape) -> tuple[int, int]:
     """Padding at the top and left; what is at the bottom and right follows from y's size."""
     a = node.attributes
     automatic = a.get("auto_pad", "NOTSET")
@@ -323,11 +323,11 @@ def _pads(node: Node, x: Shape, kernel: Sequence[int], y: Shape) -> tuple[int, i
     return low[0], low[1]
 
 
-def _identity(build: Builder, node: Node) -> View:
+def _identity(build: Builder, node: GraphNode) -> View:
     return build.of(node.inputs[0])
 
 
-def _reshape(build: Builder, node: Node) -> View:
+def _reshape(build: Builder, node: GraphNode) -> View:
     x = build.of(node.inputs[0])
     view = x.reshaped(build.shape(node))
     if view is None:
@@ -336,12 +336,12 @@ def _reshape(build: Builder, node: Node) -> View:
     return view
 
 
-def _transpose(build: Builder, node: Node) -> View:
+def _transpose(build: Builder, node: GraphNode) -> View:
     x = build.of(node.inputs[0])
     return x.permuted(node.attributes.get("perm", list(reversed(range(len(x.shape))))))
 
 
-def _slice(build: Builder, node: Node) -> View:
+def _slice(build: Builder, node: GraphNode) -> View:
     x, a = build.of(node.inputs[0]), node.attributes
     starts, ends = (
         as_list(a[key]) if key in a else as_list(build.constant(node, i))
@@ -359,7 +359,7 @@ def _slice(build: Builder, node: Node) -> View:
     return x
 
 
-def _split(build: Builder, node: Node) -> list[View]:
+def _split(build: Builder, node: GraphNode) -> list[View]:
     x, a = build.of(node.inputs[0]), node.attributes
     axis = int(a.get("axis", 0)) % len(x.shape)
     sizes = [build.graph.shapes[name][axis] for name in node.outputs]
@@ -367,7 +367,7 @@ def _split(build: Builder, node: Node) -> list[View]:
     return [x.sliced(axis, int(s), n) for s, n in zip(starts, sizes, strict=True)]
 
 
-def _gather(build: Builder, node: Node) -> View:
+def _gather(build: Builder, node: GraphNode) -> View:
     x, index = build.of(node.inputs[0]), build.constant(node, 1)
     assert index is not None
     axis = int(node.attributes.get("axis", 0)) % len(x.shape)
@@ -387,7 +387,7 @@ def _gather(build: Builder, node: Node) -> View:
     return y
 
 
-def _spacetodepth(build: Builder, node: Node) -> View:
+def _spacetodepth(build: Builder, node: GraphNode) -> View:
     x, size = build.of(node.inputs[0]), int(node.attributes["blocksize"])
     n, c, h, w = x.shape
     view = x.reshaped((n, c, h // size, size, w // size, size))
@@ -400,7 +400,7 @@ def _spacetodepth(build: Builder, node: Node) -> View:
     return whole
 
 
-def _concat(build: Builder, node: Node) -> View:
+def _concat(build: Builder, node: GraphNode) -> View:
     y = build.new(build.shape(node))
     axis = int(node.attributes["axis"]) % len(y.shape)
     start = 0

@@ -89,7 +89,7 @@ def parse_address(
     if not address.is_loopback and not address.asks:
         raise ConfigError(
             f"--http {text} can be reached from outside, so it needs a token or users: "
-            "--http-token, KESTREL_HTTP_TOKEN, token_file or users in [http]"
+            "--http-token, --http-users, KESTREL_HTTP_TOKEN, or token_file or users in [http]"
         )
     if address.view_token is not None and address.token in (None, address.view_token):
         raise ConfigError("view_token of [http] needs a token beside it, another one; set both")

@@ -126,7 +126,10 @@ def split_streams(values: dict[str, Any]) -> dict[str, Any]:
     tables = given if all(isinstance(each, dict) for each in given.values()) else {"": given}
     for name, table in tables.items():
         if not (table.keys() <= {"detect", "record"} and isinstance(table.get("detect"), str)):
-            raise ConfigError(f"[{'.'.join(('source', name)).rstrip('.')}] takes detect and record")
+            others = table.keys() - {"detect", "record"}
+            what = f"does not know {min(others)!r}" if others else "lacks detect"
+            where = ".".join(filter(None, ("source", name)))
+            raise ConfigError(f"[{where}] {what}; it takes detect = URI, and record = URI")
         for kind, target in (("detect", "sources"), ("record", "record_sources")):
             if kind in table:
                 text = f"{name}={table[kind]}" if name else table[kind]

@@ -141,6 +141,11 @@ def _serve(args: argparse.Namespace) -> int:
         _online(args, lambda link: make_all(link, ttl_s=args.ttl))
         return 0
     server = FleetServer(args.folder, listen=args.listen, url=args.url)
+    if args.nodes and not server.is_secure:
+        raise ConfigError(
+            f"--nodes writes tokens, and at {args.listen} no node needs one: leave it out, or "
+            "listen on an address that other machines reach"
+        )
     with noting() as heard, ExitStack() as stack:
         server.start()
         stack.callback(server.stop)
@@ -327,12 +332,17 @@ def _move(args: argparse.Namespace) -> int:
 
 
 def _drain(args: argparse.Namespace) -> int:
-    from ..fleet.connection import NODES
+    from ..fleet.connection import MEMBERS, NODES
 
     def change(value: Any) -> Any:
         return {**(value or {}), "drain": not args.undo}
 
-    _online(args, lambda link: _change(link, NODES, args.node, change))
+    async def act(link: Link) -> bool:
+        await _change(link, NODES, args.node, change)
+        return f"node.{args.node}" in await read_all(link, MEMBERS)
+
+    if not _online(args, act):
+        print(f"{args.node} is not in the fleet now; this holds once it joins")
     return 0
 
 
@@ -432,7 +442,9 @@ async def read_status(link: Link) -> FleetStatus:
             wants = " ".join(tables[name].get("labels", ())) or tables[name].get("only", "")
             status.faults.append(f"{name}: no node runs it{wants and f'; it needs {wants}'}")
     for name, node in nodes.items():
-        if node["has"] > node["capacity"]:
+        if node["state"] == "drained" and node["has"]:
+            status.faults.append(f"{name}: drained, and no other node takes its {node['has']}")
+        elif node["has"] > node["capacity"]:
             status.faults.append(f"{name}: {node['has']} cameras, {node['capacity']:g} are its own")
     return status
 

@@ -59,7 +59,7 @@ def run_users(args: argparse.Namespace) -> int:
         users[args.name] = User.made(args.name, role, _password())
     file.write(users)
     left = "" if any(user.role == "admin" for user in users.values()) else "; nobody is an admin"
-    print(f"{file.path}: {len(users)} users{left}")
+    print(f"{file.path}: {len(users)} user{'s' * (len(users) != 1)}{left}")
     return 0
 
 

@@ -115,6 +115,8 @@ async def connect(
             f"{mask_text(url)} is another machine: give the node's token file by --token FILE "
             "(kestrel fleet token NODE writes it)"
         )
+    if urlsplit(url).scheme not in ("nats", "tls"):
+        raise ConfigError(f"{mask_text(url)} is no NATS server: write nats://… or tls://…")
     trust: ssl.SSLContext | None = None
     if credentials is not None and credentials.ca:
         trust = ssl.create_default_context(cadata=credentials.ca)
@@ -127,7 +129,10 @@ async def connect(
     async def back() -> None:
         on_change(True)
 
+    faults: list[Exception] = []
+
     async def fault(error: Exception) -> None:
+        faults[:] = [error]
         log.debug("fleet server: %s", mask_text(f"{type(error).__name__}: {error}"))
 
     client = Client()
@@ -152,9 +157,10 @@ async def connect(
     try:
         await asyncio.wait_for(opening, OPEN_S)  # it never returns where TLS is refused
     except (nats.errors.Error, OSError, ssl.SSLError, asyncio.TimeoutError) as error:
+        told = next(iter(faults), error)
         raise SourceError(
-            f"cannot reach the fleet at {mask_text(url)}: {type(error).__name__}: "
-            f"{mask_text(str(error))}; is `kestrel fleet serve` running there, and the token its "
+            f"cannot reach the fleet at {mask_text(url)}: {type(told).__name__}: "
+            f"{mask_text(str(told))}; is `kestrel fleet serve` running there, and the token its "
             "own?"
         ) from error
     client.options["max_reconnect_attempts"] = -1

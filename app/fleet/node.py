@@ -128,7 +128,10 @@ class FleetNode(threading.Thread):
         try:
             asyncio.run(self._main())
         except BaseException as error:
-            self.error = error
+            if self._stopping.is_set() and not isinstance(error, KestrelError):
+                log.debug("the connection ended while the node stopped", exc_info=True)
+            else:
+                self.error = error
         finally:
             self.wanted = {}
             self.changed.set()

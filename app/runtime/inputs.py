@@ -88,6 +88,9 @@ class NamedInput(NamedTuple):
 
 def make_inputs(config: Config, policy: Policy) -> list[NamedInput]:
     """All sources, at least one. Of several, one that is not there yet is waited for."""
+    gated = policy is Policy.LATEST and config.unattended
+    if gated and config.motion.on is None and not config.motion.regions:
+        log.info("only frames in which something moves are inferred (--no-motion: all)")
     if not config.sources:
         fan = packets_for(config, policy)
         return [NamedInput("", make_input(config, policy, fan), fan)]
@@ -200,8 +203,6 @@ def copies(options: RecordOptions | ClipOptions, policy: Policy) -> bool:
 def make_input(config: Config, policy: Policy, packets: PacketFan | None = None) -> FrameSource:
     """The source, not opened yet; a live one comes back, unless the configuration forbids it."""
     gated = policy is Policy.LATEST and config.unattended
-    if gated and config.motion.on is None and not config.motion.regions:
-        log.info("only frames in which something moves are inferred (--no-motion: all)")
     return make_source(
         choose_source(config),
         realtime=policy is Policy.LATEST or config.realtime,

@@ -199,7 +199,7 @@ def test_a_device_that_is_not_there_is_told_with_the_cure(openvino, monkeypatch,
     monkeypatch.setattr(bf16, "openvino_core", lambda: Machine(bf16._core(), "CPU"))
     with pytest.raises(DeviceError, match=f"finds no {device} here, but CPU: install"):
         found_by(f"openvino:{device}")
-    assert f"finds no {device}" in (why_no_engine(f"openvino:{device}") or "")
+    assert device in (why_no_engine(f"openvino:{device}") or "")
 
 
 @pytest.mark.parametrize(

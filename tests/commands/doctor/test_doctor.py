@@ -186,7 +186,7 @@ def test_an_opencv_that_does_not_load_prevents_every_run(
 
 # --- cameras -------------------------------------------------------------------------------------
 
-WEBCAM = v4l2.Camera(
+WEBCAM = v4l2.CameraDevice(
     0, "USB Camera", (Mode("MJPG", (1920, 1080), 30.0), Mode("YUYV", (640, 480), None))
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -86,14 +86,21 @@ class NamedInput(NamedTuple):
     packets: PacketFan | None = None  # of its stream, for recordings that copy them
 
 
-def make_inputs(config: Config, policy: Policy) -> list[NamedInput]:
-    """All sources, at least one. Of several, one that is not there yet is waited for."""
+def make_inputs(
+    config: Config, policy: Policy, *, only: Collection[str] | None = None
+) -> list[NamedInput]:
+    """All sources, at least one, or those of these names.
+
+    Of several, one that is not there yet is waited for.
+    """
     if not config.sources:
         fan = packets_for(config, policy)
         return [NamedInput("", make_input(config, policy, fan), fan)]
     patient = replace(config, wait=config.wait or config.reconnect)
     inputs = []
     for each in parse_sources(config.sources):
+        if only is not None and each.name not in only:
+            continue
         fan = packets_for(config, policy, each.name)
         own = config_of_source(patient, each)
         inputs.append(NamedInput(each.name, make_input(own, policy, fan), fan))

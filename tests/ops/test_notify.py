@@ -331,7 +331,7 @@ def test_a_wrong_file_changes_nothing_and_the_run_goes_on(tiny_model: Path, tmp_
     finally:
         process.kill()
     assert process.returncode == 0 and '"thing"' in lines[-1]
-    assert "nothing changed, as it is wrong: score is 7" in told
+    assert "nothing changed" in told and "score is 7" in told
 
 
 @pytest.mark.skipif(shutil.which("systemd-notify") is None, reason="there is no systemd-notify")

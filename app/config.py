@@ -79,6 +79,7 @@ class Config:
         flag="--source",
         metavar="[NAME=]URI",
         on="run",
+        reload=True,
     )
     record_sources: tuple[str, ...] = key(
         (),
@@ -270,9 +271,11 @@ class Config:
     mask: tuple[Table, ...] = key(
         (), "where nothing is looked at, or nothing else", on="", reload=True
     )
-    privacy: tuple[Table, ...] = key((), "polygons that are hidden in every picture", on="")
+    privacy: tuple[Table, ...] = key((), "polygons hidden in every picture", on="", reload=True)
     blur_faces: bool = key(
-        False, "pixelate faces in all pictures that leave the network, as far as they are found"
+        False,
+        "pixelate faces in all pictures that leave the network, as far as they are found",
+        reload=True,
     )
     rule: tuple[Table, ...] = key((), "which events call for an action", on="", reload=True)
     filter: tuple[Table, ...] = key(

@@ -280,6 +280,9 @@ class LiveSettings(Protocol):
         """``etag``, ``file``, ``values`` of the file, ``in_force``, ``flags`` that stand over it,
         ``after_restart``: what is in the file and not in force."""
 
+    def discover(self) -> list[dict[str, Any]]:
+        """ONVIF cameras that answer in the networks of this machine, with their streams."""
+
     def write(self, changes: Mapping[str, Any], etag: str | None) -> Written:
         """Other values, null for none: all or nothing, in the file and, where that is possible, in
         the run; raises SettingsRefused. ``etag``: of the file that was read, None: whichever."""

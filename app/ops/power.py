@@ -272,6 +272,7 @@ class EnergySink:
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Look for sensors, take the first sample and go on in a thread."""
+        self._stop.clear()
         self._sensors, self._reason = self._find()
         self._covers = " + ".join(sensor.covers for sensor in self._sensors)
         self.sample()

@@ -178,6 +178,7 @@ class Supervised:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._notifier.send("STOPPING=1", "STATUS=stopping")
         self._stop.set()
         if self._thread is not None:
             self._thread.join(TICK_S)
@@ -199,8 +200,7 @@ class Supervised:
         self._inferences += 1
 
     def close(self) -> None:
-        """The run ends."""
-        self._notifier.send("STOPPING=1", "STATUS=stopping")
+        """No source is left, though others may come."""
 
     def reloading(self, apply: Callable[[], None]) -> None:
         """Tell, ``apply``, and tell that it is done; before it is ready only ``apply``."""

@@ -310,7 +310,7 @@ class SourceGroup:
         self.wake = self._gate.wake  # a slot has become ready, or a stop was asked for; any thread
         self._policy, self._lock = policy, threading.Lock()
         self._grows = grows
-        alone = len(specs) == 1 and not grows
+        alone = len(specs) == 1 and not grows and not specs[0].name
         # both are replaced, never changed: any thread may go through them
         self.by_number: dict[int, SourceStream] = {
             number: self._stream(spec, number, meter if alone else meter.lane())
@@ -318,6 +318,7 @@ class SourceGroup:
         }
         self.streams = list(self.by_number.values())
         self._next = len(specs)
+        self.held = False  # sources are exchanged: that none is left for a moment is no end
         self._turn = -1
         self._watched_ns = self._watch_from_ns = monotonic_ns()
 
@@ -349,9 +350,16 @@ class SourceGroup:
             stream.worker.start()
         return stream
 
+    @property
+    def several(self) -> bool:
+        """Whether there have ever been several, so that figures of one are not those of all."""
+        return self._next > 1
+
     def leave(self, stream: SourceStream) -> None:
-        """End a source that was added; ``retire`` closes its sinks. Any thread, returns at once."""
+        """End a source; ``retire`` closes its sinks. Any thread, returns at once."""
         stream.stop()
+        if self.error is stream.error:
+            self.error = None
         stream.handoff.abandon("released")
         stream.leaves.set()
         self.wake()
@@ -416,12 +424,12 @@ class SourceGroup:
             return self.streams[0].handoff.stirs
         waiting = sum(stream.handoff.first is not None for stream in self.streams)
         flowing = sum(stream.flows for stream in self.streams)
-        over = all(stream.handoff.ended for stream in self.streams)
+        over = not self.held and all(stream.handoff.ended for stream in self.streams)
         return waiting >= min(frames, max(flowing, 1)) or over
 
     def drained(self) -> bool:
         """True when every source has ended and every frame has been taken."""
-        return all(stream.handoff.drained() for stream in self.streams)
+        return not self.held and all(stream.handoff.drained() for stream in self.streams)
 
     def finish(self) -> None:
         """No more frames come from any source; those that wait are still delivered."""

@@ -99,6 +99,7 @@ class EngineGroup:
         self._next: EngineWorker | None = None
         self._taken_before = 0
         self._refiltered = False  # since the engines were configured
+        self._base = BaseThresholds(0.0, 1.0, 0.0)
         self.current: EngineWorker | None = None
         self.last: EngineWorker | None = None  # that had a turn
 
@@ -139,9 +140,9 @@ class EngineGroup:
     def add(self, spec: StreamSpec) -> SourceStream:
         """Another source; whichever engine computes then feeds its sinks, too. Any thread."""
         with self._lock:
-            owner, base = self.current, self._sinks[0].filter.base
+            owner = self.current
             stream = self._sources.add(
-                spec, owner=None if owner is None else owner.ident, base=base
+                spec, owner=None if owner is None else owner.ident, base=self._base
             )
         self.refilter()  # the engine reports what its filter needs
         return stream
@@ -181,14 +182,14 @@ class EngineGroup:
     def refilter(self) -> None:
         """Filters of streams were replaced: the engine reports what they need; any thread."""
         self._refiltered = True
-        base = self._sinks[0].filter.base
-        self.set_thresholds(score=base.score, iou=base.iou)
+        self.set_thresholds(score=self._base.score, iou=self._base.iou)
 
     def _set_base(self, score: float, iou: float) -> float:
         """Thresholds of what no filter says otherwise; the lowest that the engine must report."""
-        lowest = min(sink.lowest(score) for sink in self._sinks)
+        lowest = min((sink.lowest(score) for sink in self._sinks), default=score)
+        self._base = BaseThresholds(score, iou, lowest)
         for sink in self._sinks:
-            sink.filter.base = BaseThresholds(score, iou, lowest)
+            sink.filter.base = self._base
         return lowest
 
     def _passes(self, worker: EngineWorker) -> bool:

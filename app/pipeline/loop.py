@@ -7,7 +7,7 @@ a little for the frames of other sources.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic_ns
 from typing import NamedTuple
 
@@ -114,6 +114,7 @@ class Loop:
                 idle.append(busy.popleft().slot)
                 for result in results:
                     self._emit(result)
+                self._intake.retire(_lanes(busy), self._fail)
                 continue
             closed = self._stopped() or self.taken == self._max_frames
             wants_frame = bool(idle) and not closed
@@ -135,7 +136,7 @@ class Loop:
                 until=busy[0].slot.ready if busy else self._stopped,
                 timeout_s=hold_ns / 1e9 if hold_ns else WAIT_S,
             )
-            under_way = {frame.lane for work in busy for frame in work.frames}
+            under_way = _lanes(busy)
             self._follow(under_way)
             self._intake.retire(under_way, self._fail)
 
@@ -226,3 +227,8 @@ class _Work(NamedTuple):
     slot: Slot
     frames: Sequence[Frame]
     since_ns: int
+
+
+def _lanes(busy: Iterable[_Work]) -> set[int]:
+    """The streams of which frames are under way."""
+    return {frame.lane for work in busy for frame in work.frames}

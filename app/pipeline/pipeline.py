@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from time import monotonic
 
 from ..core.credentials import mask_text
 from ..core.errors import SinkError
@@ -117,7 +119,7 @@ class Pipeline:
         return self._engines.add(spec)
 
     def remove(self, stream: SourceStream) -> None:
-        """End a source that was added; what it gave is delivered, then its sinks are closed.
+        """End a source; what it gave is delivered, then its sinks are closed.
 
         Returns at once; ``has`` says when it is done. Any thread.
         """
@@ -126,6 +128,29 @@ class Pipeline:
     def has(self, stream: SourceStream) -> bool:
         """Whether it is part of the run, with open sinks."""
         return stream in self._streams
+
+    def removed(self, stream: SourceStream, timeout_s: float) -> bool:
+        """Wait until it is closed with all its sinks; False in a run that ends, or out of time."""
+        until_s = monotonic() + timeout_s
+        while self.has(stream):
+            if monotonic() > until_s or self._stop.wait(0.01):
+                return False
+        stream.join(until_s)
+        return True
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Sources are exchanged: that none is left meanwhile is not the end of the run."""
+        self._sources.held = True
+        try:
+            yield
+        finally:
+            self._sources.held = False
+            self._sources.wake()
+
+    def stream(self, name: str) -> SourceStream:
+        """Of the source with this name."""
+        return next(each for each in self._streams if each.name == name)
 
     def finish(self) -> None:
         """No more frames will come: what waits is delivered, and then the run is over."""
@@ -195,7 +220,7 @@ class Pipeline:
     def status(self, name: str = "") -> SourceStatus:
         """How the source with this name is, the first one for ""; any thread, cheap."""
         streams = [each for each in self._streams if each.name == name] or self._streams
-        return streams[0].status
+        return streams[0].status if streams else SourceStatus()
 
     @property
     def backend_description(self) -> str:
@@ -220,7 +245,7 @@ class Pipeline:
     def stats(self) -> PipelineStats:
         """A snapshot; any thread. The state is "building" while only the engine is awaited; its
         cause is then how far that is."""
-        several = self._streams if len(self._streams) > 1 else ()
+        several = [each for each in self._streams if self._sources.several and each.name]
         sources = {each.name: each.meter.snapshot() for each in several}
         taken, state = self._meter.snapshot(), self.state
         cause = self._engines.building if state == "building" else taken.cause

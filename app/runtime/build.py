@@ -30,14 +30,15 @@ from ..pipeline.handoff import Policy, note_nothing
 from ..pipeline.pipeline import Pipeline
 from ..sinks.adapters import Shared
 from ..sinks.console import SummarySink
+from .cameras import RunSources, checked
 from .degradation import with_ladder
 from .engines import thresholds
-from .filters import RunFilters, check_filters
-from .inputs import NamedInput, check_privacy, privacy_of
+from .filters import RunFilters
+from .inputs import NamedInput, privacy_of
 from .outputs import Outputs, refuse_own_inputs
 from .service import Reloader
 from .settings import RunSettings
-from .tracking import RecordedTimes, check_tracking
+from .tracking import RecordedTimes
 from .zones import RunShapes
 
 log = logging.getLogger(__name__)
@@ -138,7 +139,9 @@ class BuiltRun:
         summary: Summary | None,
         filters: RunFilters,
         reloader: Reloader | None,
+        sources: RunSources,
     ) -> None:
+        self._sources = sources
         self._plan, self.pipeline = plan, pipeline
         self._outputs, self._summary = outputs, summary
         self.filters, self._reloader = filters, reloader
@@ -151,6 +154,7 @@ class BuiltRun:
             reload = partial(self._reloader.read_again, plan.file)
         with ExitStack() as stack:
             stack.enter_context(self._outputs.running())
+            stack.enter_context(self._sources)
             for recorder in plan.recorders:
                 recorder.watch(lambda: self.pipeline.state)
                 stack.enter_context(recorder)
@@ -200,25 +204,22 @@ def build(plan: RunPlan) -> BuiltRun:
     # counts once every output has it
     last = [] if plan.supervised is None else [Shared(plan.supervised)]
     spec = plan.model.spec
-    check_tracking(config, spec.labels, acts=plan.acts)
-    check_privacy(config, spec.labels)
-    check_filters(config, spec.labels, spec.name)
-    lanes = []
-    for i, (name, source, _) in enumerate(plan.inputs):
-        recorders = plan.recorders[i : i + 1]
-        sinks: list[Sink] = [summary.seen[name]] if summary else []
-        sinks += [*shared, *recorders, *outputs.of(name), *last]
-        lanes.append(
-            StreamSpec(
-                source,
-                sinks,
-                name,
-                recorders[0].note if recorders else note_nothing,
-                _analyser(plan, shapes, name, recorders),
-                privacy_of(config, name),
-                filters.make(name),
-            )
+    checked(config, spec, acts=plan.acts)
+
+    def lane(made: NamedInput, config: Config, *recorders: FlightRecorder) -> StreamSpec:
+        name = made.name
+        seen = [summary.seen.setdefault(name, SummarySink())] if summary else []
+        return StreamSpec(
+            made.source,
+            [*seen, *shared, *recorders, *outputs.of(name), *last],
+            name,
+            recorders[0].note if recorders else note_nothing,
+            _analyser(plan, shapes, name, recorders),
+            privacy_of(config, name),
+            filters.make(name),
         )
+
+    lanes = [lane(made, config, *plan.recorders[i : i + 1]) for i, made in enumerate(plan.inputs)]
     pipeline = Pipeline(
         lanes[0].source,
         make_backend,
@@ -241,12 +242,15 @@ def build(plan: RunPlan) -> BuiltRun:
     )
     if plan.supervised is not None:
         plan.supervised.watch(pipeline.stats)
-    reloader = None
+    reloader, sources = None, RunSources(pipeline, outputs, spec, lane)
     if settings is not None and plan.supervised is not None:
         reloader = settings.reloader = Reloader(
-            config, pipeline, spec, plan.supervised, filters=filters, shapes=shapes
+            *(config, pipeline, spec, plan.supervised),
+            filters=filters,
+            shapes=shapes,
+            sources=sources,
         )
-    return BuiltRun(plan, pipeline, outputs, summary, filters, reloader)
+    return BuiltRun(plan, pipeline, outputs, summary, filters, reloader, sources)
 
 
 def _analyser(

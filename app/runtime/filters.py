@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from ..config import Config, parse_sources
@@ -70,8 +69,10 @@ class RunFilters:
 
     def reload(self, config: Config) -> None:
         """What this configuration says, from the next frame on; raises ConfigError."""
-        config = replace(config, sources=self._config.sources)
-        filters = {name: filters_of(config, name) for name in self._made}
+        names = [each.name for each in parse_sources(config.sources)] or [""]
+        filters = {name: filters_of(config, name) for name in self._made if name in names}
+        self._config = config
+        self._made = {name: self._made[name] for name in filters}
         for name, made in self._made.items():
             made.filters = filters[name]
         self._changed()

@@ -33,13 +33,13 @@ from ..pipeline.engine import EngineSpec
 from ..pipeline.handoff import Policy
 from ..pipeline.pipeline import Pipeline
 from ..sinks.spool import state_folder
+from .cameras import checked
 from .degradation import with_ladder
 from .engines import choose_model, thresholds
-from .filters import RunFilters, check_filters
-from .inputs import check_privacy, make_inputs, privacy_of
+from .filters import RunFilters
+from .inputs import make_inputs, privacy_of
 from .outputs import Outputs
 from .service import boxes_on, known_pixels
-from .tracking import check_tracking
 from .zones import RunShapes
 
 log = logging.getLogger(__name__)
@@ -143,9 +143,7 @@ class FleetRun:
     def _start(self, name: str, table: Mapping[str, Any]) -> SourceStream:
         table = self.data.secrets.opened(name, table)
         own, spec = config_of_camera(self._config, name, table), self._model.spec
-        check_tracking(own, spec.labels)
-        check_privacy(own, spec.labels)
-        check_filters(own, spec.labels, spec.name)
+        checked(own, spec)
         made = make_inputs(own, Policy.LATEST)[0]
         return self.pipeline.add(
             StreamSpec(

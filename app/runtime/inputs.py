@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -86,10 +86,15 @@ class NamedInput(NamedTuple):
     packets: PacketFan | None = None  # of its stream, for recordings that copy them
 
 
-def make_inputs(config: Config, policy: Policy) -> list[NamedInput]:
-    """All sources, at least one. Of several, one that is not there yet is waited for."""
+def make_inputs(
+    config: Config, policy: Policy, *, only: Collection[str] | None = None
+) -> list[NamedInput]:
+    """All sources, at least one, or those of these names.
+
+    Of several, one that is not there yet is waited for.
+    """
     gated = policy is Policy.LATEST and config.unattended
-    if gated and config.motion.on is None and not config.motion.regions:
+    if gated and config.motion.on is None and not config.motion.regions and only is None:
         log.info("only frames in which something moves are inferred (--no-motion: all)")
     if not config.sources:
         fan = packets_for(config, policy)
@@ -97,6 +102,8 @@ def make_inputs(config: Config, policy: Policy) -> list[NamedInput]:
     patient = replace(config, wait=config.wait or config.reconnect)
     inputs = []
     for each in parse_sources(config.sources):
+        if only is not None and each.name not in only:
+            continue
         fan = packets_for(config, policy, each.name)
         own = config_of_source(patient, each)
         inputs.append(NamedInput(each.name, make_input(own, policy, fan), fan))

@@ -126,20 +126,24 @@ class Outputs:
         self._stats, self._engine = stats, engine
         self._status = status or (lambda name: stats().sources.get(name, stats()).status)
         self.meters: list[OutputMeter] = []
+        self._meters: dict[str, list[OutputMeter]] = {}  # by source
         self._tallies: dict[str, ObjectTally] = {}
         self._services: list[_Service] = []
         self._lines, self._events = (
             None if path is None else LinesFile(path, overwrite=config.overwrite, append=append)
             for path in (config.json, config.events.path)
         )
-        self._substreams = {name: self._substream(name, config) for name in names}
+        self._substreams: dict[str, Substream | None] = {}
         self._webhook = None if config.webhook.url is None else self._make_webhook()
         self._notifier = None if config.notify.url is None else self._make_notifier()
         self._store = None if config.store.path is None else self._make_store()
         http = config.http.address
         self._http = None if http is None else self._make_http(http)
-        self._sinks = {name: self._sinks_of(name, config) for name in names}
-        self._own: dict[str, list[_Service]] = {}  # of sources that were added
+        self._sinks: dict[str, list[Sink]] = {}
+        self._own: dict[str, list[_Service]] = {}  # of one source alone
+        self._started: list[_Service] = []
+        for name in names:
+            self._make(name, config)
 
     @property
     def store(self) -> EventStore | None:
@@ -157,23 +161,36 @@ class Outputs:
 
     def add(self, name: str, config: Config, packets: PacketFan | None) -> list[Sink]:
         """Of another source while the run goes on; ``config`` has its tables."""
-        before = len(self._services)
-        self._packets[name], self._substreams[name] = packets, self._substream(name, config)
-        self._sinks[name] = self._sinks_of(name, config)
-        self._own[name] = self._services[before:]
+        self._packets[name] = packets
+        if self._http is not None and self._fleet is None:
+            self._http.add(name)
+        self._make(name, config)
         for service in self._own[name]:
+            self._started.append(service)
             service.start()
         return self._sinks[name]
 
-    def drop(self, name: str) -> None:
-        """End what was there for this source alone."""
+    def drop(self, name: str, *, returns: bool = False) -> None:
+        """End what was there for this source alone; ``returns``: it is added again at once."""
         for service in self._own.pop(name, ()):
             service.stop()
             self._services.remove(service)
+            self._started = [each for each in self._started if each is not service]
         for each in (self._sinks, self._tallies, self._packets, self._substreams):
             each.pop(name, None)
         if self._store is not None:
             self._store.forget(name)
+        if not returns:
+            own = self._meters.pop(name, [])
+            self.meters[:] = [each for each in self.meters if each not in own]
+            if self._http is not None:
+                self._http.drop(name)
+
+    def _make(self, name: str, config: Config) -> None:
+        before = len(self._services)
+        self._substreams[name] = self._substream(name, config)
+        self._sinks[name] = self._sinks_of(name, config)
+        self._own[name] = self._services[before:]
 
     def _sinks_of(self, name: str, config: Config) -> list[Sink]:
         sinks = list[Sink]()
@@ -214,14 +231,13 @@ class Outputs:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Start the services; stop them whatever happens, and say what was lost."""
-        started: list[_Service] = []
         try:
             for service in self._services:
-                started.append(service)
+                self._started.append(service)
                 service.start()
             yield
         finally:
-            for service in reversed(started):
+            for service in reversed(self._started):
                 service.stop()
             for figures in (meter.figures() for meter in self.meters):
                 if figures.dropped:
@@ -242,8 +258,14 @@ class Outputs:
             self._http.check()
 
     def _meter(self, output: str, source: str = "") -> OutputMeter:
-        self.meters.append(OutputMeter(f"{output}-{source}" if source else output))
-        return self.meters[-1]
+        name = f"{output}-{source}" if source else output
+        for meter in self.meters:
+            if meter.name == name:  # of a source that is made anew
+                return meter
+        made = OutputMeter(name)
+        self._meters.setdefault(source, []).append(made)
+        self.meters.append(made)
+        return made
 
     def _substream(self, name: str, config: Config) -> Substream | None:
         made = make_substream(

@@ -23,15 +23,15 @@ from ..sinks.adapters import Shared
 from ..sinks.console import ProgressSink
 from ..sinks.golden import GoldenSink
 from .build import RunPlan, Summary, build
+from .cameras import checked
 from .degradation import with_ladder
 from .engines import choose_model, thresholds
-from .filters import RunFilters, check_filters
-from .inputs import NamedInput, check_privacy, choose_source, make_input, make_inputs, packets_for
+from .filters import RunFilters
+from .inputs import NamedInput, choose_source, make_input, make_inputs, packets_for
 from .multi_gpu import refuse_unspreadable
 from .outputs import Outputs, refuse_own_inputs
 from .service import Reloader, make_canary, make_recorder
 from .settings import RunSettings
-from .tracking import check_tracking
 from .zones import RunShapes
 
 log = logging.getLogger(__name__)
@@ -203,9 +203,7 @@ def prepare_engine(config: Config, supervised: Supervised | None = None) -> Prep
     """Find the configuration's model, fetched and verified, and how to run it; may take long."""
     model = choose_model(config)
     spec = model.spec
-    check_tracking(config, spec.labels)
-    check_privacy(config, spec.labels)
-    check_filters(config, spec.labels, spec.name)
+    checked(config, spec)
     factory, make_ladder = with_ladder(config, model, Policy.LATEST)
     inferred = supervised.inferred if supervised is not None else lambda: None
     canary = make_canary(config, model, inferred)

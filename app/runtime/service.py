@@ -118,6 +118,19 @@ class Limited(Protocol):
         """Other limits from the next frame on; False: there is no engine yet."""
 
 
+OF_SOURCES = ("sources", "privacy", "blur_faces")
+
+
+class Exchange(Protocol):
+    """See cameras.RunSources."""
+
+    def refused(self, old: Config, new: Config) -> set[str]:
+        """The keys of which a change needs a restart."""
+
+    def planned(self, old: Config, new: Config) -> Callable[[], None]:
+        """What makes the sources those of ``new``; raises ConfigError."""
+
+
 class Reloader:
     """Takes up what can be of another configuration; what is wrong changes nothing."""
 
@@ -130,9 +143,11 @@ class Reloader:
         *,
         filters: RunFilters,
         shapes: RunShapes,
+        sources: Exchange | None = None,
     ) -> None:
+        """``sources``: None where they stay, with what is private in them."""
         self.config = config  # in force
-        self._filters, self._shapes = filters, shapes
+        self._filters, self._shapes, self._sources = filters, shapes, sources
         self._run, self._spec, self._supervised = run, spec, supervised
         self._lock = threading.Lock()
 
@@ -155,13 +170,16 @@ class Reloader:
         """
         with self._lock:
             plan = plan_reload(self.config, new)
-            if ruled_actions(plan.config) != ruled_actions(self.config):  # outputs are made for it
-                config = replace(plan.config, rule=self.config.rule)
-                changed = tuple(name for name in plan.changed if name != "rule")
-                plan = Reload(config, changed, (*plan.needs_restart, "rule"))
+            kept = set(plan.changed) & self._kept(plan.config)
+            if kept:
+                old = {name: getattr(self.config, name) for name in kept}
+                changed = tuple(name for name in plan.changed if name not in kept)
+                restart = (*plan.needs_restart, *sorted(kept))
+                plan = Reload(replace(plan.config, **old), changed, restart)
             config, spec = plan.config, self._spec
             check_filters(config, spec.labels, spec.name)
             reshape = self._shapes.planned(config, plan.changed)
+            exchange = None if self._sources is None else self._sources.planned(self.config, config)
             score, iou = thresholds(config, spec)
             tuned = not set(plan.changed) - set(SHAPES) or self._run.tune(
                 score=score, iou=iou, max_age_ms=config.max_age_ms
@@ -170,5 +188,16 @@ class Reloader:
                 raise ConfigError("the engine does not run yet; try again")
             reshape()
             self._filters.reload(config)
+            old = {name: getattr(self.config, name) for name in OF_SOURCES}
+            self.config = replace(config, **old)
+            if exchange is not None:
+                exchange()  # may fail, and then a restart helps
             self.config = config
             return plan
+
+    def _kept(self, new: Config) -> set[str]:
+        """The keys of which this run cannot take up a change."""
+        sources = self._sources
+        kept = set(OF_SOURCES) if sources is None else sources.refused(self.config, new)
+        # outputs are made for what rules name
+        return kept | {"rule"} if ruled_actions(new) != ruled_actions(self.config) else kept

@@ -8,7 +8,7 @@ import math
 import re
 import threading
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, asdict, fields, replace
 from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -38,6 +38,7 @@ from .zones import KINDS, RunShapes
 # what a page may not change: who may use it, where files are, what was decided at the start
 _KEPT = ("headless", "window", "overwrite", "devices", "max_frames")
 MOST_FAULTS = 16  # told at once
+SEARCH_S = 2.5  # for cameras to answer, and then for what they tell of themselves
 _FILES = re.compile("FILE|DIR")
 _ROWS: dict[str, type] = {
     **{"zone": Zone, "line": Line, "mask": Mask, "privacy": PrivateArea, "rule": Rule}
@@ -87,6 +88,12 @@ class RunSettings:
         if self._file is not None:
             told["after_restart"] = self._waiting(text, self._config(text), running)
         return told
+
+    def discover(self) -> list[dict[str, Any]]:
+        """See core.interfaces; takes up to twice SEARCH_S."""
+        from ..sources.onvif import discover
+
+        return [asdict(each) for each in discover(timeout_s=SEARCH_S)]
 
     def write(self, changes: Mapping[str, Any], etag: str | None) -> Written:
         """See core.interfaces."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import Config, Table
+from ..config import Config, Table, parse_sources
 from ..core.errors import ConfigError
 from ..core.interfaces import Analyser
 from ..pipeline.handoff import Policy
@@ -52,21 +52,24 @@ class RunShapes:
         return rows
 
     def planned(self, config: Config, keys: Collection[str]) -> Callable[[], None]:
-        """What lets ``keys``, of ``SHAPES``, be as in ``config`` from the next frame on.
+        """What lets ``keys``, of ``SHAPES`` and sources, be as in ``config`` from now on.
 
         Raises ConfigError for what is about sources that this run does not have.
         """
-        taken = {key: getattr(config, key) for key in SHAPES if key in keys}
+        taken = {key: getattr(config, key) for key in (*SHAPES, "sources") if key in keys}
         if not taken:
             return lambda: None
         from ..analytics.analytics import AnalyticsOptions
 
         made = replace(self._config, **taken)
-        options = {name: AnalyticsOptions.of(made, name) for name in self._stages}
+        names = [each.name for each in parse_sources(made.sources)]
+        kept = [name for name in self._stages if "sources" not in taken or name in names]
+        options = {name: AnalyticsOptions.of(made, name) for name in kept}
 
         def reshape() -> None:
             with self._lock:
                 self._config = replace(self._config, **taken)
+                self._stages = {name: self._stages[name] for name in kept}
                 for name, stage in self._stages.items():
                     stage.reshape(options[name])
 

@@ -243,6 +243,7 @@ class LinesFile:
             )
             if self._append and self._out.seekable():
                 self._out.seek(0, os.SEEK_END)
+            self._append = self._overwrite = True  # of this run, whose sources may be exchanged
         self._users += 1
 
     def write(self, text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,7 +37,7 @@ class Cameras:
         self._feeds, self._events = feeds, events
         self._instruments, self._name_of = instruments, name_of
         self._stills: dict[str, tuple[str, bytes]] = {}  # the last one of each, and of what it is
-        self._making = {name: asyncio.Lock() for name in feeds}
+        self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def add_to(self, app: web.Application) -> None:
         """The paths; a still costs a client little, and its address changes with the frame."""
@@ -66,14 +66,17 @@ class Cameras:
         if not width.isascii() or not width.isdigit() or len(width) > 5:
             raise web.HTTPBadRequest(reason="width must be a number of pixels")
         width_px = min(max(int(width), WIDTHS_PX[0]), WIDTHS_PX[2])
+        feed = self._feeds[name]
         async with self._making[name]:
-            result = self._feeds[name].latest
+            result = feed.latest
             if result is None:
                 raise web.HTTPServiceUnavailable(reason="no frame yet")
             made_of = f"{_frame(result)} {width_px}"
             held = self._stills.get(name)
             if held is None or held[0] != made_of:
                 held = made_of, await asyncio.to_thread(_shrunk, result, width_px)
+                if not feed.is_live:  # perhaps as more of it is private now
+                    raise web.HTTPServiceUnavailable(reason="no frame yet")
                 self._stills[name] = held
         return web.Response(body=held[1], content_type="image/jpeg")
 

@@ -114,7 +114,7 @@ class Metrics(Collector):
         entered = CounterMetricFamily("kestrel_zone_entered", "Have entered", labels=zone)
         crossed = CounterMetricFamily("kestrel_line_crossed", "Have crossed", labels=line)
         dwell = HistogramMetricFamily("kestrel_zone_dwell_seconds", "Ended stays", labels=zone)
-        for source, tally in self._tallies.items():
+        for source, tally in list(self._tallies.items()):
             counts = tally.counts()
             for label, total in counts.appeared.items():
                 appeared.add_metric([source, label], total)

@@ -78,6 +78,25 @@ _SCHEMAS: dict[str, Schema] = {
     "Event": _EVENT,
     "Mark": _object({"seen": _TRUTH}, needs="seen"),
     "Changed": _object({"changed": {"type": "integer"}}, needs="changed"),
+    "Discovered": _object(
+        {
+            "cameras": {
+                "type": "array",
+                "items": _object(
+                    {
+                        **dict.fromkeys(("address", "name"), _TEXT),
+                        "fault": {**_TEXT, "description": "why it has no streams here"},
+                        "streams": {
+                            "type": "array",
+                            "items": _object({"uri": _TEXT}, more=True, needs="uri"),
+                        },
+                    },
+                    needs="address name fault streams",
+                ),
+            }
+        },
+        needs="cameras",
+    ),
     "SettingsAnswer": _object(
         {
             "schema": {"type": "object", "description": "JSON Schema of the values"},
@@ -167,6 +186,7 @@ put /api/v1/filters | Filters | source | Filters | 400 413 415 | Others, until t
 get /api/v1/settings | SettingsAnswer | | | 409 | Settings of the file, and of the run
 patch /api/v1/settings | SettingsAnswer | match | Settings | 400 409 412 413 415 422 428 | Write \
 some into the file, null for none, and take up what can be: all or nothing
+get /api/v1/discover | Discovered | | | 503 | ONVIF cameras of this network, within seconds
 get /api/v1/events | Events | {_QUERY} since until limit after | | 400 503 | Events, newest first
 get /api/v1/choices | Any | | | 503 | What to filter events by
 get /api/v1/timeline | Timeline | {_QUERY} from to step_s | | 400 503 | Events in each step

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -34,8 +34,8 @@ class Pages:
     Without cameras the first of them is meant by ``/``.
     """
 
-    def __init__(self, cameras: Sequence[str], links: Sequence[str] = ()) -> None:
-        self._count, self._links = len(cameras), tuple(links)
+    def __init__(self, cameras: Collection[str], links: Sequence[str] = ()) -> None:
+        self._cameras, self._links = cameras, tuple(links)
         self._files = {p.name: p.read_bytes() for p in HERE.iterdir() if p.suffix in _TYPES}
         texts = {each: json.loads((HERE / f"{each}.json").read_bytes()) for each in LANGUAGES}
         people = {"people": COCO17, "bones": bones_of(COCO17), "sure": SURE, "tint": TINT}
@@ -66,10 +66,10 @@ class Pages:
     async def page(self, request: web.Request) -> web.Response:
         """One page, in the language that its script chooses."""
         name = request.path.strip("/")
-        if not name and not self._count:
+        if not name and not self._cameras:
             return web.Response(status=302, headers={"Location": self._links[0]})
         if not name:
-            name = "grid" if self._count > 1 and "source" not in request.query else "camera"
+            name = "grid" if len(self._cameras) > 1 and "source" not in request.query else "camera"
         return web.Response(
             text=self._pages[name],
             content_type="text/html",

@@ -159,6 +159,18 @@ class ResultFeed:
         self._encoded.clear()
         self._encoder.shutdown(wait=False)
 
+    def end(self) -> None:
+        """Its source is gone: those who wait for more are woken."""
+        self.detach()
+        self._pending.clear()
+        self.broadcast("")
+        self._distribute()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether its source is part of the run."""
+        return self._loop is not None
+
     @property
     def viewers(self) -> dict[str, int]:
         """How many look, by kind."""
@@ -202,6 +214,8 @@ class ResultFeed:
             if held is not None and held[0] is result:
                 return held[1]
             picture = await self._loop.run_in_executor(self._encoder, self._encode, result, overlay)
+            if not self.is_live:  # perhaps as more of it is private now
+                return None
             if self._watchers:
                 self._encoded[overlay] = result, picture
             else:
@@ -284,7 +298,7 @@ class Routes:
         loop, shown = asyncio.get_running_loop(), None
         with feed.watch():
             await _write(request, response, f"--{_BOUNDARY}\r\n".encode())
-            while True:
+            while feed.is_live:
                 began_s = loop.time()
                 if await feed.newer(shown, QUIET_S):
                     picture = await feed.picture(overlay=overlay)
@@ -294,6 +308,7 @@ class Routes:
                             return response
                         feed.delivered()
                 await asyncio.sleep(max(0.0, self._pause_s - (loop.time() - began_s)))
+        return response
 
     async def detections(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: a JSON line a frame, and once a second ``stats``."""
@@ -306,11 +321,12 @@ class Routes:
         await response.prepare(request)
         with feed.subscribe() as subscriber:
             subscriber.offer(self.stats_event(name))
-            while True:
+            while feed.is_live:
                 text = await subscriber.take(QUIET_S) or ": still here\n\n"
                 if not await _write(request, response, text.encode()):
                     return response
                 feed.delivered()
+        return response
 
     def stats_event(self, name: str) -> str:
         """The instruments of a source as one server-sent event."""

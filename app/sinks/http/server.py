@@ -71,8 +71,9 @@ class HttpService:
     ) -> None:
         """Without ``names`` there is the page of the ``fleet`` alone."""
         self._address, self._options, self._outputs = address, options, outputs
+        self._meter = meter
         self._stats, self._engine = _Held(stats), engine
-        self._feeds = {name: ResultFeed(meter, jpeg_quality=options.jpeg_quality) for name in names}
+        self._feeds = {name: self._new_feed() for name in names}
         self.events = EventFeed(meter)  # the sink for the events of all sources
         self._shapes, self._filters, self._settings = shapes, filters, settings
         self._tallies = {} if tallies is None else tallies
@@ -141,6 +142,47 @@ class HttpService:
         """The sink for a source's results."""
         return self._feeds[name]
 
+    def add(self, name: str) -> None:
+        """A feed for another source, or another one for a source that is made anew."""
+        made = self._new_feed()
+        if self._loop is not None:
+            made.attach(self._loop)
+        self._change(lambda: self._exchange(name, made))
+
+    def drop(self, name: str) -> None:
+        """That source is no longer part of the run; streams of it end."""
+        self._change(lambda: self._exchange(name, None))
+
+    def _new_feed(self) -> ResultFeed:
+        return ResultFeed(self._meter, jpeg_quality=self._options.jpeg_quality)
+
+    def _exchange(self, name: str, made: ResultFeed | None) -> None:
+        before = self._feeds.get(name)
+        if made is not None:
+            self._feeds[name] = made
+        elif before is not None:
+            del self._feeds[name]
+            self.events.last.pop(name, None)
+        if before is not None:
+            before.end()
+
+    def _change(self, do: Callable[[], None]) -> None:
+        """On the event loop, where the feeds are gone through; waits for it."""
+        done: Future[None] = Future()
+
+        def run() -> None:
+            do()
+            done.set_result(None)
+
+        try:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(run)
+                done.result(STOP_S)
+                return
+        except (RuntimeError, FutureTimeoutError):  # the server has ended
+            pass
+        do()
+
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
@@ -174,7 +216,7 @@ class HttpService:
         SettingsRoutes(self._settings).add_to(app)
         app.router.add_get("/events", self.events.events, allow_head=False)
         others = {"/fleet": self._fleet, "/review": self._review, "/settings": self._settings}
-        Pages(list(self._feeds), [path for path, part in others.items() if part]).add_to(app)
+        Pages(self._feeds, [path for path, part in others.items() if part]).add_to(app)
         if self._review is not None:
             self._review.add_to(app)
         OpenApi(None if self._settings is None else self._settings.schema).add_to(app)

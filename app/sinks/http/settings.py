@@ -13,7 +13,7 @@ from ...core.interfaces import LiveSettings, SettingsRefused
 from .login import CHANGED, WHO
 from .zones import Refusal, received_json, refused
 
-PATH = "/api/v1/settings"
+PATH, DISCOVER = "/api/v1/settings", "/api/v1/discover"
 _STATUS = {"stale": 412, "unwritable": 409, "wrong": 422}
 
 
@@ -24,16 +24,21 @@ class SettingsRoutes:
     with the file's ETag. PATCH: ``{"score": 0.5, "store": {"keep_hours": 24}, "zone": […]}``, null
     for none, with ``If-Match``; answers as GET does, with ``changed`` and ``overridden``; else with
     ``{"error": TEXT, "faults": [{"key", "reason", "cure"}]}`` and nothing has been written.
+    GET of DISCOVER: ``{"cameras": [{"address", "name", "streams": [{"uri", "profile", "encoding",
+    "wh_px", "fps"}], "fault"}]}``, for who may change settings.
     """
 
     def __init__(self, settings: LiveSettings | None) -> None:
         self._settings = settings
         self._executor = ThreadPoolExecutor(1, "http-settings")  # a check reads files
+        self._searches = False
 
     def add_to(self, app: web.Application) -> None:
-        """The one path. Who may ask is checked before, as for every path of the server."""
+        """The paths. Who may ask is checked before, as for every path of the server."""
         app.router.add_get(PATH, self.get)
         app.router.add_patch(PATH, self.patch)
+        if self._settings is not None:
+            app.router.add_get(DISCOVER, self.discover)
 
     async def get(self, request: web.Request) -> web.Response:
         """What may be set, what the file says, and what is in force."""
@@ -60,6 +65,23 @@ class SettingsRoutes:
         CHANGED.set(written.told or "nothing")
         more = {"changed": written.changed, "overridden": written.overridden}
         return await self._answer(request, more)
+
+    async def discover(self, request: web.Request) -> web.Response:
+        """Cameras of the network; takes seconds, one search at a time."""
+        settings = self._settings
+        if WHO.get().role == "viewer" or settings is None:
+            return refused(403, "only who may change settings may search; log in as an admin")
+        if self._searches:
+            return refused(503, "a search is under way; try again")
+        self._searches = True
+
+        def search() -> list[dict[str, Any]]:
+            try:
+                return settings.discover()
+            finally:  # also where the client has left meanwhile
+                self._searches = False
+
+        return web.json_response({"cameras": await asyncio.to_thread(search)})
 
     async def _answer(self, request: web.Request, more: dict[str, Any]) -> web.Response:
         settings = self._settings

@@ -51,6 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     live = {"shapes": made.shapes, "filters": made.filters, "settings": made.settings}
     patch = pytest.MonkeyPatch()
     patch.setattr(access, "RATE_PER_S", 1e9)
+    patch.setattr("app.runtime.settings.SEARCH_S", 0.2)
     with site("127.0.0.1:0", TOKEN, store=store, **live) as running:
         running.feed()
         yield running

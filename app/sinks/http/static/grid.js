@@ -29,12 +29,15 @@ function tell(each) {
   if (parts.told !== objects) { parts.told = objects; parts.objects.replaceChildren(...objects.split("|").filter(Boolean).map(text => chip(text))); }
   still(parts, each);
 }
+function forget(there) {
+  for (const [name, parts] of cards) if (!there.has(name)) { seer.unobserve(parts.screen); inView.delete(parts.screen); parts.link.parentElement.remove(); cards.delete(name); }
+}
 async function follow() {
   for (;;) {
     if (!document.hidden) {
       try {
         const { cameras, troubles } = await ask("/api/v1/cameras");
-        connected(true); cameras.forEach(tell); $("cameras").classList.toggle("few", cameras.length < 7);
+        connected(true); cameras.forEach(tell); forget(new Set(cameras.map(each => each.name))); $("cameras").classList.toggle("few", cameras.length < 7);
         const away = cameras.filter(each => pillOf(each.state).endsWith("bad")).length;
         const sum = t("grid.sum", { n: cameras.length }) + (away ? ` · ${t("grid.away", { n: away })}` : "");
         if ($("troubles").textContent !== troubles.join("; ")) $("troubles").textContent = troubles.join("; ");

@@ -118,6 +118,39 @@ function rowsField(path, schema) {   // zones, rules, …
   return box;
 }
 
+function sourcesField(path, schema, unset) {   // with a search for cameras, each of which can be added
+  let value = at(told.values, path) ?? [], box = null;
+  const list = el("div", { class: "list", role: "status" }), button = el("button", { type: "button", id: "discover", onclick: () => look() }, t("set.search"));
+  const make = () => {
+    const made = field(path, schema, value, { unset, changed: each => { value = each ?? []; edit(path, each); } });
+    made.lastElementChild.before(button, list);
+    box?.replaceWith(made);
+    return box = made;
+  };
+  const add = (name, uri) => {
+    const base = name.replace(/[^A-Za-z0-9]+/g, "-").replace(/^-|-$/g, "").slice(0, 24) || "camera", taken = new Set(value.map(each => each.split("=")[0]));
+    let called = base;
+    for (let i = 2; taken.has(called); i++) called = `${base}-${i}`;
+    value = [...value, `${called}=${uri}`];
+    make().classList.add("changed");
+    edit(path, value);
+  };
+  const look = async () => {
+    button.disabled = true;
+    list.replaceChildren(t("set.searching"));
+    const answer = await fetch("/api/v1/discover", { headers: { "X-Kestrel": "1" }, cache: "no-store" }).catch(error => ({ json: async () => ({ error: error.message }) }));
+    const { cameras = [], error } = await answer.json().catch(() => ({ error: answer.statusText }));
+    const rows = cameras.flatMap(each => [...each.streams.map(stream => [each.name, stream]), ...(each.fault ? [[`${each.name} ${each.address}: ${each.fault}`, null]] : [])]);
+    list.replaceChildren(...rows.map(([name, stream]) => {
+      if (!stream) return el("p", { class: "under" }, name);
+      const about = [name, stream.profile, stream.encoding, stream.wh_px?.join("×"), stream.fps && t("grid.fps", { fps: number(stream.fps, 0) })].filter(Boolean).join(" · ");
+      return el("div", {}, el("span", {}, about), el("button", { type: "button", "aria-label": `${t("set.add")} ${about}`, onclick: () => add(name, stream.uri) }, t("set.add")));
+    }), error ?? (rows.length ? "" : t("set.none")));
+    button.disabled = false;
+  };
+  return make();
+}
+
 function edit(path, value) {
   const before = at(told.values, path);
   if (JSON.stringify(value) === JSON.stringify(before)) delete edits[path]; else edits[path] = value ?? null;
@@ -141,6 +174,7 @@ function one(path) {
   const schema = at(told.schema.properties, path.replace(".", ".properties.")), now = at(told.in_force, path);
   if (isRows(schema)) return rowsField(path, schema);
   const known = now === null || now === undefined || now === "" || now?.length === 0 ? t("set.unset") : `${plain(now)}`;
+  if (path === "sources") return sourcesField(path, schema, known);
   return field(path, schema, at(told.values, path), { unset: known, changed: value => edit(path, value) });
 }
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from time import monotonic, monotonic_ns
 
 from ..config import SETTINGS, Config
+from ..core.credentials import mask_text
 from ..core.detections import Result
 from ..core.frame import SourceInfo
 from ..core.stats import PipelineStats
@@ -123,7 +124,7 @@ class Reload:
         told = []
         if self.changed:
             values = {name: getattr(self.config, name) for name in self.changed}
-            texts = (n if _is_rows(v) else f"{n} = {v}" for n, v in values.items())
+            texts = (n if _is_rows(v) else mask_text(f"{n} = {v}") for n, v in values.items())
             told.append(f"changed {', '.join(texts)}")
         if self.needs_restart:
             told.append(f"after a restart only: {', '.join(self.needs_restart)}")

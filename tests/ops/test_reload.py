@@ -38,3 +38,10 @@ def test_filters_are_taken_up() -> None:
     new = replace(OLD, classes=("face",), class_scores=("face=0.3",), filter=(row,))
     plan = plan_reload(OLD, new)
     assert plan.config == new and plan.needs_restart == ()
+
+
+def test_no_password_of_a_source_is_told() -> None:
+    old = Config(sources=("a=pattern:",))
+    new = replace(old, sources=("a=rtsp://anna:secret@camera/1", "b=rtsp://u:hush@camera/2"))
+    line = plan_reload(old, new).line()
+    assert "camera/1" in line and "secret" not in line and "hush" not in line

@@ -228,7 +228,8 @@ def ray_pool(
 
         how: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
         ray.init(address, runtime_env=environment, **how)
-        there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        resources: Callable[[], dict[str, float]] = ray.cluster_resources
+        there = resources()
     except (OSError, RuntimeError, ValueError, ImportError) as error:
         raise ConfigError(
             f"no Ray cluster answers at {mask_text(address)} ({mask_text(str(error))}); start one "

@@ -77,5 +77,5 @@ def test_what_is_looked_at_and_what_is_recorded_of_it(tmp_path) -> None:
     with pytest.raises(ConfigError, match="'back', which is no source"):
         make_config({"record_sources": ["back=rtsp://c/high"]}, file)
     file.write_text('[source]\nrecord = "rtsp://c/high"\n')
-    with pytest.raises(ConfigError, match="takes detect and record"):
+    with pytest.raises(ConfigError, match="lacks detect"):
         make_config({}, file)

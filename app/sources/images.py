@@ -21,6 +21,7 @@ from ..core.frame import Frame, SourceInfo
 from ..core.interfaces import FrameSource
 from .base import DEFAULT_FPS, SourceOptions, load_cv2
 from .ffmpeg import FfmpegSource
+from .motion_gate import MotionGate
 from .picture import (
     DEEP_WHITES,
     check_size,
@@ -286,7 +287,10 @@ class FolderSource:
         return None
 
     def _ffmpeg(self, path: Path) -> FrameSource:
-        return FfmpegSource(str(path), label=str(path), remote=False, options=self._options)
+        """A clip; of pictures each is looked at, of clips what moves where that is asked for."""
+        motion = self._options.motion
+        clip = FfmpegSource(str(path), label=str(path), remote=False, options=self._options)
+        return clip if motion is None else MotionGate(clip, motion, self._options.still)
 
     def _open_clip(self, clip: FrameSource) -> None:
         try:
@@ -301,7 +305,7 @@ class FolderSource:
         if frame is None:
             return None
         self._clip_ns = frame.media_ns or 0
-        self._index += 1
+        self._index += 1 + frame.still
         media_ns = self._media_ns + self._clip_ns
         return replace(frame, index=self._index - 1, media_ns=media_ns)
 

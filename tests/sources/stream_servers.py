@@ -102,8 +102,9 @@ def http_server(jpegs: list[bytes], clip: Path, *, then: str = "loop") -> Iterat
 class RtspServer:
     """Just enough of RTSP (RFC 2326) to play H.264 (RFC 6184) to one client, over its TCP.
 
-    ``show``: the picture of each of 40 frames, which are repeated. ``epoch_s``: when frame 0 was,
-    so that several show the same at once; a client then begins with the next key frame.
+    ``show``: the picture of each of ``distinct`` frames, which are repeated. ``epoch_s``: when
+    frame 0 was, so that several show the same at once; a client then begins with the next key
+    frame.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class RtspServer:
         user_password: str = "",
         frames: int = 100_000,
         show: Callable = picture,
+        distinct: int = 40,
         epoch_s: float | None = None,
         port: int = 0,
     ) -> None:
@@ -125,7 +127,7 @@ class RtspServer:
         codec.pix_fmt, codec.framerate = "yuv420p", FPS
         codec.options = {"tune": "zerolatency", "g": "10"}
         self._access_units = []
-        for index in range(40):
+        for index in range(distinct):
             frame = av.VideoFrame.from_ndarray(show(index), format="bgr24")
             self._access_units += [bytes(packet) for packet in codec.encode(frame)]
         self._stop = threading.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,15 @@ def test_what_moves_passes_whole_and_the_rest_is_counted(film, read_all, isolate
     assert indexes[-1] == FRAMES - 1, "the last one is given, so that all before it are counted"
     assert [f.still for f in given[1:]] == [b - a - 1 for a, b in itertools.pairwise(indexes)]
     assert all((frame.still > 0) == (frame.still_ns > 0) for frame in given)
+
+
+def test_each_clip_of_a_folder_is_gated(film, read_all, tmp_path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        shutil.copy(film, tmp_path / name)
+    given = read_all(make_source(str(tmp_path), realtime=False, options=options()))
+    assert {frame.index for frame in given} >= {*MOVES, *(FRAMES + i for i in MOVES)}
+    assert len(given) < FRAMES
+    assert sum(1 + frame.still for frame in given) == 2 * FRAMES, "all are counted"
 
 
 def test_one_frame_passes_in_every_floor_s(film, read_all) -> None:

@@ -229,10 +229,13 @@ view.addEventListener("keydown", event => {
   clearTimeout(resting);
   resting = setTimeout(() => { const after = shapes; shapes = before; before = null; change(after); }, 300);
 });
+let named = null;   // a click beside the shape unchooses it before the change of its name is told
+$("zoneName").onfocus = () => { named = chosen; };
 $("zoneName").onchange = () => {
-  const name = $("zoneName").value.trim(), s = shapes[chosen];
-  if (name && !shapes.some(each => each.kind === s.kind && each.name === name)) change(put(chosen, { name }));
-  $("zoneName").value = shapes[chosen].name; panel();
+  const name = $("zoneName").value.trim(), s = shapes[named];
+  if (!s) return;
+  if (name && !shapes.some(each => each.kind === s.kind && each.name === name)) change(put(named, { name }));
+  $("zoneName").value = shapes[named].name; panel();
 };
 $("zoneColour").onchange = () => change(put(chosen, { colour: $("zoneColour").value }));
 $("zoneTurn").onclick = () => change(put(chosen, { points: [...shapes[chosen].points].reverse(), moved: true }));

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from .pages import HERE, LANGUAGES, POLICY
+from .pages import HERE, LANGUAGES, POLICY, page_text
 from .users import Role
 
 DAYS = 30  # that a browser keeps the cookie
@@ -116,7 +116,7 @@ def login_page(
     ``fault``: of the attempt before: "wrong", "wait" or none. ``languages``: what the browser asks
     for, in ``Accept-Language``.
     """
-    text = (HERE / "login.html").read_text(encoding="utf-8")
+    text = page_text("login")
     for name, kept in (("people", people), ("token", token), ("either", people and token)):
         if not kept:
             text = re.sub(rf"<!--{name}-->.*?<!--/{name}-->", "", text, flags=re.DOTALL)

@@ -18,6 +18,7 @@ from aiohttp import web
 from ...core.overlay import COCO17, PALETTE, SCREEN, SURE, TINT, bones_of
 
 HERE = Path(__file__).with_name("static")
+PAGES = ("grid", "camera", "review", "settings", "fleet")  # and login, which is of no script
 LANGUAGES = ("en", "de", "es", "zh")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -25,6 +26,12 @@ POLICY = (
     "frame-ancestors 'none'"
 )
 _TYPES = {".css": "text/css", ".js": "text/javascript"}
+
+
+def page_text(name: str) -> str:
+    """A page, with the head that all of them share."""
+    head, page = ((HERE / f"{each}.html").read_text(encoding="utf-8") for each in ("head", name))
+    return page.replace("<!-- head.html -->\n", head)
 
 
 class Pages:
@@ -45,16 +52,16 @@ class Pages:
             f"const {name} = {json.dumps(v)};" for name, v in constants.items()
         )
         self._files["common.js"] = first.encode() + self._files["common.js"]
-        self._pages = {path.stem: self._named(path) for path in HERE.glob("*.html")}
+        self._pages = {each: self._named(page_text(each)) for each in PAGES}
 
-    def _named(self, path: Path) -> str:
+    def _named(self, page: str) -> str:
         """The page, with addresses of files that change with their contents."""
 
         def versioned(match: re.Match[str]) -> str:
             tag = hashlib.sha256(self._files[match[1]]).hexdigest()[:12]
             return f'"/static/{match[1]}?v={tag}"'
 
-        return re.sub(r'"/static/([\w.]+)"', versioned, path.read_text(encoding="utf-8"))
+        return re.sub(r'"/static/([\w.]+)"', versioned, page)
 
     def add_to(self, app: web.Application) -> None:
         """The paths; no other file can be asked for."""

@@ -299,8 +299,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code of README, "Exit codes"."""
     words = list(sys.argv[1:] if argv is None else argv)
     words = with_command(words)
-    args = make_parser(words[0]).parse_args(words)
-    return _guarded(lambda: args.func(args))
+
+    def command() -> int:
+        args = make_parser(words[0]).parse_args(words)  # a missing extra is told here
+        return int(args.func(args))
+
+    return _guarded(command)
 
 
 def share() -> int:

@@ -538,6 +538,14 @@ def test_a_bare_source_is_run(
         assert lines(tmp_path / "out.jsonl")
 
 
+def test_a_missing_extra_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nats", None)
+    code, told = fails(capsys, "fleet", "status")
+    assert code == 2 and "fleet" in told
+
+
 def test_a_replay_takes_headless(tiny_model: Path) -> None:
     assert main(["replay", "pattern:?frames=2", "--headless", "--model", str(tiny_model)]) == 0
 

@@ -134,7 +134,6 @@ class AnalyticsStage:
         )
 
     def follow(self, status: SourceStatus) -> tuple[Sequence[Event], Sequence[Fired]]:
-        """See core.interfaces.Analyser."""
         away = status.state in LOST
         if self._source is None or self._over:
             return _NONE
@@ -145,7 +144,6 @@ class AnalyticsStage:
         return self._lose(status) if away else self._come_back()
 
     def end(self, status: SourceStatus) -> tuple[Sequence[Event], Sequence[Fired]]:
-        """See core.interfaces.Analyser."""
         if self._source is None or self._over:
             return _NONE
         events, fired = self._events, self._fired

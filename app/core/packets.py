@@ -57,12 +57,10 @@ class PacketFan:
         return self._taps[-1]
 
     def begin(self, head: StreamHead | None) -> None:
-        """See PacketTap."""
         for tap in self._taps:
             tap.begin(head)
 
     def put(self, packet: EncodedPacket) -> None:
-        """See PacketTap."""
         for tap in self._taps:
             tap.put(packet)
 

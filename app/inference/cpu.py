@@ -118,7 +118,6 @@ class CpuSlot:
         )
 
     def enqueue(self, frames: Sequence[Frame]) -> None:
-        """See interfaces.Slot."""
         assert not self._frames, "the slot is busy"
         assert 0 < len(frames) <= self.capacity, "more frames than the slot takes"
         self._frames = frames
@@ -126,11 +125,9 @@ class CpuSlot:
         self._queue.put(self)
 
     def ready(self) -> bool:
-        """See interfaces.Slot."""
         return not self._busy.locked()
 
     def collect(self) -> Sequence[Answer]:
-        """See interfaces.Slot."""
         assert self._frames, "nothing was enqueued"
         with self._busy:
             pass
@@ -255,22 +252,18 @@ class CpuBackend:
                 slot.work()
 
     def tune(self, *, score: float, iou: float) -> None:
-        """See interfaces.Tunable."""
         self._limits.tune(score=score, iou=iou)
 
     @property
     def slots(self) -> Sequence[CpuSlot]:
-        """See interfaces.Backend."""
         return self._slots
 
     @property
     def remarks(self) -> Sequence[str]:
-        """See interfaces.Backend."""
         return cut_remark(self._spec, (slot.sizes for slot in self._slots))
 
     @property
     def description(self) -> str:
-        """See interfaces.Backend."""
         workers = f"{self._workers} workers × {self._threads} thread{'s' * (self._threads > 1)}"
         batch = f" × {self._batch} frames" if self._batch > 1 else ""
         where = self.kind.partition(":")[2].lower() or "cpu"

@@ -105,7 +105,6 @@ class FallbackBackend:
         self._stack.__exit__(kind, error, trace)
 
     def tune(self, *, score: float, iou: float) -> None:
-        """See interfaces.Tunable."""
         for backend in self._backends.values():
             each: object = backend
             if isinstance(each, Tunable):
@@ -113,7 +112,6 @@ class FallbackBackend:
 
     @property
     def kind(self) -> EngineKind:
-        """See interfaces.Backend."""
         return self._backends[OWN].kind
 
     @property
@@ -124,7 +122,6 @@ class FallbackBackend:
 
     @property
     def remarks(self) -> Sequence[str]:
-        """See interfaces.Backend."""
         return self._backends[OWN].remarks
 
 
@@ -164,11 +161,9 @@ class FallbackSlot:
                 self._choice.leave_out(network, fault)
 
     def ready(self) -> bool:
-        """See interfaces.Slot."""
         return self._slots[self._network].ready()
 
     def collect(self) -> Sequence[Answer]:
-        """See interfaces.Slot."""
         answers = self._slots[self._network].collect()
         class_ids = self._class_ids.get(self._network)
         if class_ids is None:

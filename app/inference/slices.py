@@ -188,7 +188,6 @@ class SlicedBackend:
         self._inner.__exit__(kind, error, trace)
 
     def tune(self, *, score: float, iou: float) -> None:
-        """See interfaces.Tunable."""
         backend: object = self._backend
         if isinstance(backend, Tunable):
             backend.tune(score=score, iou=iou)
@@ -200,17 +199,14 @@ class SlicedBackend:
 
     @property
     def kind(self) -> EngineKind:
-        """See interfaces.Backend."""
         return self._backend.kind
 
     @property
     def description(self) -> str:
-        """See interfaces.Backend."""
         return f"{self._backend.description}, {self._grid.text}"
 
     @property
     def remarks(self) -> Sequence[str]:
-        """See interfaces.Backend."""
         return self._backend.remarks
 
 
@@ -244,7 +240,6 @@ class SlicedSlot:
         self._inner.enqueue(lot)
 
     def ready(self) -> bool:
-        """See interfaces.Slot."""
         if not self._inner.ready():
             return False
         if not self._waiting:

@@ -267,7 +267,6 @@ class FlightRecorder:
         self._happened(result.events, result.fired, index)
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
-        """See interfaces.TakesEvents."""
         self._happened(events, fired, -1)
 
     def _happened(self, events: Sequence[Event], fired: Sequence[Fired], index: int) -> None:
@@ -380,11 +379,9 @@ class RecordedDropsSource:
         return replace(frame, captured_ns=captured_ns, media_ns=media_ns)
 
     def open(self) -> SourceInfo:
-        """See interfaces.FrameSource."""
         return replace(self._source.open(), live=False)
 
     def close(self) -> None:
-        """See interfaces.FrameSource."""
         self._source.close()
 
     def read(self, timeout_s: float) -> Frame | None:

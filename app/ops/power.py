@@ -137,7 +137,6 @@ class Rapl:
         self._last: tuple[int, dict[str, int]] | None = None
 
     def read(self) -> Mapping[str, float]:
-        """See PowerSensor."""
         now_ns, now_uj = self._clock_ns(), self.counters()
         last, self._last = self._last, (now_ns, now_uj)
         if last is None or now_ns <= last[0]:

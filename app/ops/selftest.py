@@ -69,7 +69,6 @@ class GoldenFrameCheck:
         self.judged = 0
 
     def tune(self, *, score: float, iou: float) -> None:
-        """See interfaces.Canary."""
         threshold, recorded_iou = self._recorded_with
         # else it is taken anew: such thresholds report what was not recorded
         holds = score >= threshold and iou == recorded_iou
@@ -78,7 +77,6 @@ class GoldenFrameCheck:
         self._tuned += 1
 
     def due(self) -> Frame | None:
-        """See interfaces.Canary."""
         now_s = self._clock()
         if now_s < self._next_s:
             return None
@@ -87,7 +85,6 @@ class GoldenFrameCheck:
         return Frame(self._pixels, -1, 0)
 
     def judge(self, detections: Detections) -> None:
-        """See interfaces.Canary."""
         if self._asked and self._asked.popleft() != self._tuned:
             self._on_answer()  # the engine works; by which thresholds is not known
             return

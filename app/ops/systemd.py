@@ -51,7 +51,6 @@ class JournalFormatter(ForeignFormatter):
     """Log records for the journal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """See logging.Formatter."""
         return journal_line(super().format(record), record.levelno)
 
 

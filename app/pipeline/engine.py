@@ -66,7 +66,6 @@ class EngineWorker(threading.Thread):
         self.build = Build()
 
     def run(self) -> None:
-        """See EngineGroup."""
         self._work(self)
 
 

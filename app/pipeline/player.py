@@ -143,7 +143,6 @@ class SourcePlayer(SourceWorker):
         self._enter(state, error=why if state in LOST else "")
 
     def give_up(self, error: SourceError) -> None:
-        """See SourceWorker."""
         self._fault(str(error))
         self.leave()
 

@@ -53,11 +53,9 @@ class RunFilters:
         return made
 
     def read(self, source: str = "") -> dict[str, Any]:
-        """See core.interfaces."""
         return self._made[source].filters.table()
 
     def write(self, table: Mapping[str, Any], source: str = "") -> None:
-        """See core.interfaces."""
         made = self._made[source]
         if "score" in table:
             raise ConfigError("score: write LABEL=SCORE into class_scores; of all it is the run's")

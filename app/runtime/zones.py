@@ -36,7 +36,6 @@ class RunShapes:
 
     @property
     def file(self) -> Path | None:
-        """See core.interfaces."""
         return self._file
 
     def analyser(self, name: str = "", clock: Clock | None = None) -> Analyser | None:
@@ -76,7 +75,6 @@ class RunShapes:
         return reshape
 
     def read(self, source: str = "") -> dict[str, list[dict[str, Any]]]:
-        """See core.interfaces."""
         rows = {kind: getattr(self._config, kind) for kind in KINDS}
         return {
             kind: [
@@ -107,7 +105,6 @@ class RunShapes:
             self._config = config
 
     def save(self, file: Path | None = None) -> Path:
-        """See core.interfaces."""
         from ..session.config_file import save_tables
 
         file = file or self._file

@@ -50,7 +50,6 @@ class RecordingSink:
             self._failed(error)
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Sink."""
         self._closed = False
         self.update(source, labels)
 

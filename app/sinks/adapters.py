@@ -264,27 +264,22 @@ class Shared:
         self._sink, self._users = sink, 0
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Sink."""
         self._users += 1
         if self._users == 1:
             self._sink.open(source, labels)
 
     def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Updatable."""
         if isinstance(self._sink, Updatable):
             self._sink.update(source, labels)
 
     def emit(self, result: Result) -> None:
-        """See interfaces.Sink."""
         self._sink.emit(result)
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
-        """See interfaces.TakesEvents."""
         if isinstance(self._sink, TakesEvents):
             self._sink.happened(events, fired)
 
     def close(self) -> None:
-        """See interfaces.Sink."""
         self._users -= 1
         if self._users == 0:
             self._sink.close()

@@ -173,7 +173,6 @@ class SummarySink:
             self._seen[label] = (frames + 1, max(most, count), max(top, best[class_id]))
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
-        """See interfaces.TakesEvents."""
         for event in events:
             if event.type == "appear":
                 self._objects[event.label or ""] += 1

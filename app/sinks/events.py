@@ -105,7 +105,6 @@ class EventsOnlySink:
             self.happened(result.events, result.fired)
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
-        """See interfaces.TakesEvents."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -122,7 +121,6 @@ class TrackEventSink(EventsOnlySink):
         self._listeners, self._ruled = dict(listeners), set(ruled) & set(listeners)
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
-        """See interfaces.TakesEvents."""
         for event in events:
             kind = _KINDS.get(event.type, "other")
             notice = EventMessage(kind, str(event.track_id), quoted(event.as_json()), event)

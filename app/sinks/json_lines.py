@@ -334,7 +334,6 @@ class JsonLinesSink:
         self._file.open()
 
     def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Updatable."""
         self._line.open(source, labels)
 
     def emit(self, result: Result) -> None:

@@ -58,7 +58,6 @@ class ObjectTally(EventsOnlySink):
         self._totals = ObjectCounts()
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
-        """See interfaces.TakesEvents."""
         with self._lock:
             for event in events:
                 if event.track_id is not None:

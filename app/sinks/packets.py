@@ -337,7 +337,6 @@ class CopyingFileSink:
         self._copy.open(source, labels)
 
     def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Updatable."""
         self._names = source, labels
         self._copy.open(source, labels)
         if self._copies is not True and isinstance(self._encoded, Updatable):
@@ -365,7 +364,6 @@ class CopyingFileSink:
             self._encoded.emit(result)
 
     def idle(self) -> None:
-        """See adapters.Idles."""
         if self._copies and not self._failed:
             self._drain()
 

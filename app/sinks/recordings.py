@@ -151,7 +151,6 @@ class SegmentsSink(_Recorder):
             self._fail(error, now_s)
 
     def idle(self) -> None:
-        """See adapters.Idles."""
         self._take_packets(self._clock_s())
 
     def close(self) -> None:

@@ -69,7 +69,6 @@ class PictureRing:
         self._file: Sink | None = None
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See Ring."""
         self._names = source, labels
 
     def add(self, result: Result) -> int:
@@ -82,25 +81,21 @@ class PictureRing:
         return frame.time_ns
 
     def shorten(self, now_ns: int) -> None:
-        """See Ring."""
         while self._ring and (
             abs(now_ns - self._ring[0].time_ns) > self._before_ns or self.bytes > self._most_bytes
         ):
             self._pop()
 
     def begin(self, path: Path) -> None:
-        """See Ring."""
         assert self._names is not None
         file = self._make(path)
         file.open(*self._names)
         self._file = file
 
     def go_on(self, now_ns: int) -> None:
-        """See Ring."""
         self._write(CATCH_UP)
 
     def end(self, now_ns: int) -> None:
-        """See Ring."""
         try:
             self._write(len(self._ring))
         finally:
@@ -141,7 +136,6 @@ class PacketRing:
         self._unnoted: deque[Result] = deque()
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See Ring."""
         self._names = source, labels
 
     def add(self, result: Result) -> int:
@@ -159,7 +153,6 @@ class PacketRing:
         return _time_ns(bare)
 
     def shorten(self, now_ns: int) -> None:
-        """See Ring."""
         start_ns = now_ns - self._before_ns
         while len(self._keys) > 1 and (self._keys[1] <= start_ns or self.bytes > self._most_bytes):
             self._drop_group()
@@ -170,7 +163,6 @@ class PacketRing:
             self._results.popleft()
 
     def begin(self, path: Path) -> None:
-        """See Ring."""
         assert self._names is not None and self._head is not None
         self._clip = CopyRecorder(Cutting(lambda: path, joins=True), overwrite=True)
         self._clip.open(*self._names)
@@ -178,7 +170,6 @@ class PacketRing:
         self._unnoted = self._results.copy()
 
     def go_on(self, now_ns: int) -> None:
-        """See Ring."""
         if self._clip is None or self._head is None:
             return
         self.shorten(now_ns)
@@ -194,7 +185,6 @@ class PacketRing:
             self._clip.note(self._unnoted.popleft())
 
     def end(self, now_ns: int) -> None:
-        """See Ring."""
         try:
             self.go_on(now_ns)
         finally:

@@ -144,7 +144,6 @@ class SnapshotSink:
         self._pass_on(result.frame if boxes else None, boxes, result.events, result.fired)
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
-        """See interfaces.TakesEvents."""
         self._pass_on(None, [], events, fired)
 
     def close(self) -> None:

@@ -450,7 +450,6 @@ class StoreSink:
             self._store.offer(self.camera, result.events)
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
-        """See interfaces.TakesEvents."""
         if events:
             self._store.offer(self.camera, events)
 

@@ -155,7 +155,6 @@ class _Answer(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        """See io.RawIOBase."""
         self._sock.settimeout(_until(self._end_s))
         count = self._file.readinto(buffer)
         self._left -= count or 0
@@ -164,7 +163,6 @@ class _Answer(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """See io.IOBase."""
         self._file.close()
         super().close()
 
@@ -187,7 +185,6 @@ class _Exchange(http.client.HTTPConnection):
         self._create_connection = partial(_connect, self._end_s)
 
     def send(self, data: Any) -> None:
-        """See http.client.HTTPConnection."""
         if self.sock is not None:
             self.sock.settimeout(_until(self._end_s))
         super().send(data)

@@ -237,7 +237,6 @@ def table(scene: Scene) -> str:
 
 
 def main() -> None:
-    """Write the clip."""
     scene = Scene()
     # one thread and no version strings: the same input gives the same bytes
     options = {"movflags": "faststart", "fflags": "+bitexact"}

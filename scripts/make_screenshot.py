@@ -38,7 +38,6 @@ sys.exit(0 if shot.copy(0, 0, w, h).save(sys.argv[1]) else 1)
 
 
 def main() -> int:
-    """Display, application, picture; all of them ended again."""
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else OUT
     theme = sys.argv[2] if len(sys.argv) > 2 else "dark"
     with tempfile.TemporaryDirectory() as home:

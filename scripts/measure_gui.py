@@ -179,7 +179,6 @@ class Samples:
         self._values.fill(1)
 
     def append(self, value: float) -> None:
-        """One more; those past the most are left out."""
         if self._count < len(self._values):
             self._values[self._count] = value
             self._count += 1
@@ -188,11 +187,9 @@ class Samples:
         return self._count
 
     def clear(self) -> None:
-        """Begin anew."""
         self._count = 0
 
     def all(self) -> np.ndarray:
-        """In order."""
         return self._values[: self._count]
 
 
@@ -203,8 +200,6 @@ class Meter:
         self.wall_ms, self.cpu_ms = Samples(), Samples()
 
     def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """The call, measured."""
-
         def measured(*args: Any) -> Any:
             wall_ns, cpu_ns = perf_counter_ns(), thread_time_ns()
             try:

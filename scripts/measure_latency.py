@@ -45,7 +45,6 @@ class Ages:
         """Nothing to open."""
 
     def emit(self, result: object) -> None:
-        """Take one."""
         self.ms.append(getattr(result, "age_ns", 0) / 1e6)
 
     def close(self) -> None:
@@ -96,7 +95,6 @@ def bare(clip: str, model: Model, threads: int, frames: int) -> list[float]:
 
 
 def main() -> int:
-    """Measure in turns and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clip")
     parser.add_argument("--model")

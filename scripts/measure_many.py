@@ -31,7 +31,6 @@ WARM_UP_S = 2.0
 
 
 def main() -> int:
-    """Run, read, tell."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

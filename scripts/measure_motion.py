@@ -107,7 +107,6 @@ def rows_of(events: Path) -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("clip", type=Path)
     parser.add_argument("--film", type=Path, help="made there, or used if it is there")

@@ -79,7 +79,6 @@ class Window:
         """Nothing to open."""
 
     def emit(self, result: object) -> None:
-        """Note the clocks."""
         now = {"process": process_time_ns(), **spent_ns}
         self._start = self._start if self.count else now
         self._end = now
@@ -119,7 +118,6 @@ def run(clip: str, model: Model) -> dict[str, float]:
 
 
 def main() -> int:
-    """Measure and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clip")
     parser.add_argument("--model", default="fastestdet_352")

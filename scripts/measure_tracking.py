@@ -332,7 +332,6 @@ def work(folder: Path, draws: int) -> None:
 
 
 def main() -> int:
-    """Run, print a table, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--env", type=Path, help="environment with trackers and trackeval")
     parser.add_argument("--seeds", type=int, default=6)

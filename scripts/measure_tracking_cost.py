@@ -46,7 +46,6 @@ class Boxes(NamedTuple):
     class_ids: NDArray[np.int32]
 
     def as_detections(self) -> Detections:
-        """Checked, as a model's are."""
         return Detections(self.xyxy, self.scores, self.class_ids)
 
 
@@ -148,7 +147,6 @@ def has_grown(held_kb: list[int]) -> bool:
 
 
 def main() -> int:
-    """Measure, print, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--hour", action="store_true", help="also an hour of frames, and a flood")

@@ -258,7 +258,6 @@ class Analytics:
         return self._of_source("source_lost", time_ns, cause)
 
     def source_back(self, time_ns: int) -> tuple[list[Event], list[Fired]]:
-        """The source is there again."""
         return self._of_source("source_back", time_ns)
 
     def begin_at(self, wall_offset_ns: int) -> None:

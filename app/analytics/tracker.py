@@ -154,7 +154,6 @@ class Tracker:
         return self._described(np.flatnonzero(self._i[TRACK_ID] > 0))
 
     def find(self, track_id: int) -> Track | None:
-        """The confirmed track with this id, if it is held."""
         rows = np.flatnonzero(self._i[TRACK_ID] == track_id) if track_id > 0 else _NONE
         return self._described(rows)[0] if len(rows) else None
 
@@ -331,7 +330,6 @@ class Tracker:
         return found
 
     def _move(self, motion: Floats) -> None:
-        """Take all states into the picture of a camera that has moved."""
         turn, shift = motion[:, :2], motion[:, 2]
         for row in (kalman.POSITION, OBSERVED, FIRST):
             self._f[row, :, :2] = self._f[row, :, :2] @ turn.T + shift

@@ -96,7 +96,6 @@ def caption(
 def captions(
     found: Detections, labels: Sequence[str], *, named: bool = True, scored: bool = True
 ) -> list[str]:
-    """The caption of each detection."""
     ids = [-1] * len(found) if found.track_ids is None else found.track_ids.tolist()
     each = zip(found.class_ids.tolist(), found.scores.tolist(), ids, strict=True)
     return [caption(labels, *one, named=named, scored=scored) for one in each]

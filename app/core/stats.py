@@ -38,7 +38,6 @@ class OutputMeter:
         self.trouble = ""
 
     def delivered(self, count: int = 1) -> None:
-        """Arrived where it was to go."""
         with self._lock:
             self._delivered += count
 
@@ -49,7 +48,6 @@ class OutputMeter:
                 self._dropped[reason] += count
 
     def figures(self) -> OutputFigures:
-        """All of it at this moment."""
         with self._lock:
             dropped = dict(self._dropped)
             return OutputFigures(self.name, self._delivered, dropped, self.waiting, self.trouble)
@@ -82,7 +80,6 @@ class RecentValues:
         self._next = 0
 
     def add(self, value: float) -> None:
-        """Take one value."""
         if len(self._ring) < self._size:
             self._ring.append(value)
         else:
@@ -90,7 +87,6 @@ class RecentValues:
             self._next = (self._next + 1) % self._size
 
     def values(self) -> NDArray[np.float64]:
-        """A copy of the values, in no order; quick, where ``percentiles`` takes milliseconds."""
         return np.array(self._ring)
 
 
@@ -264,7 +260,6 @@ class Meter:
             self._took({"sinks": sinks_ns})
 
     def snapshot(self) -> PipelineStats:
-        """All figures at this moment."""
         with self._lock:  # copies only: sorting takes long, and the pipeline waits for the lock
             self._file()
             ages = self._age.values()

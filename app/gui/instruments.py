@@ -114,7 +114,6 @@ class History:
         self._drops: tuple[float, int] | None = None
 
     def add(self, now_s: float, state: SessionState) -> None:
-        """Take one sample."""
         sample = now_s, self._sample(state, now_s)
         self.last_minute.append(sample)
         while now_s - self.last_minute[0][0] > SPAN_S:
@@ -204,7 +203,6 @@ class Plot(QWidget):
         self._write_legend()
 
     def restyle(self, ground: QColor, ink: QColor) -> None:
-        """Follow the theme."""
         self._area.setBackground(ground)
         for side in ("left", "bottom"):
             axis = self._area.getAxis(side)
@@ -335,7 +333,6 @@ class Instruments(QWidget):
         self._row.addLayout(side)
 
     def restyle(self, *, ground: QColor, ink: QColor) -> None:
-        """Follow the theme."""
         self._colours = ground, ink
         for plot in self.plots:
             plot.restyle(ground, ink)
@@ -409,7 +406,6 @@ class Hud(QWidget):
             self.update()
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """One line."""
         return QSize(200, self.fontMetrics().height() + 12)
 
     def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802

@@ -244,7 +244,6 @@ class Banners:
         self.notice.tell(Message(text, severity, deed, texts.SHOW_IN_FOLDER), may_go=True)
 
     def forget_notice(self) -> None:
-        """Take the notice away."""
         self._until_s = 0.0
         self.notice.hide()
 
@@ -304,7 +303,6 @@ def may_end(parent: QWidget, *, outputs: bool, recording: bool) -> bool:
 
 
 def roomy(width: int, height: int) -> QSize:
-    """This size, or what the screen has room for with a frame around it."""
     screen = QApplication.primaryScreen()
     size = QSize(width, height)
     return size if screen is None else size.boundedTo(screen.availableSize() - QSize(8, 40))
@@ -325,7 +323,6 @@ def into_view(window: QWidget) -> None:
 
 
 def show_text(parent: QWidget, title: str, text: str) -> None:
-    """Show rich text in a box beside the running window."""
     box = QMessageBox(parent)
     box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     box.setWindowTitle(title)

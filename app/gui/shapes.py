@@ -25,11 +25,9 @@ class ViewPlacement:
     y0: float
 
     def to_frame(self, x: float, y: float) -> tuple[float, float]:
-        """The frame's point at a place in the view."""
         return (x - self.x0) / self.scale, (y - self.y0) / self.scale
 
     def to_view(self, x: float, y: float) -> QPointF:
-        """The place in the view of a point of the frame."""
         return QPointF(self.x0 + x * self.scale, self.y0 + y * self.scale)
 
 
@@ -65,7 +63,6 @@ def outline(
 
 
 def paint_handle(painter: QPainter, at: QPointF, rgb: Rgb, *, size: float = 1.0) -> None:
-    """A point that can be dragged."""
     painter.setPen(QPen(QColor(255, 255, 255), 1.5))
     painter.setBrush(QColor(*rgb))
     painter.drawEllipse(at, SCREEN.handle * size, SCREEN.handle * size)

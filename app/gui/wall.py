@@ -62,7 +62,6 @@ class Tile(QWidget):
         self.update()
 
     def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
-        """Paint the edge."""
         painter = QPainter(self)
         highlight = self.palette().color(QPalette.ColorRole.Highlight)
         painter.fillRect(self.rect(), highlight if self._selected else BACKDROP)
@@ -118,12 +117,10 @@ class Wall(QWidget):
 
     @property
     def several(self) -> bool:
-        """Whether there is more than one source."""
         return len(self.tiles) > 1
 
     @property
     def tile(self) -> Tile:
-        """The selected one."""
         return self.tiles[self._at]
 
     def select(self, number: int) -> None:
@@ -138,11 +135,9 @@ class Wall(QWidget):
         self.selected.emit()
 
     def turn(self, by: int) -> None:
-        """Select the source so many places on."""
         self.select((self._at + by) % len(self.tiles))
 
     def show_alone(self, on: bool) -> None:
-        """Show the selected source alone, or all of them."""
         self.alone = on
         for tile in self.tiles:
             tile.setVisible(tile is self.tile or not on)

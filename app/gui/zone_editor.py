@@ -302,7 +302,6 @@ class ZoneEditor(QWidget):
             dialog.open()
 
     def set_colour(self, colour: QColor) -> None:
-        """Give the selected shape this colour."""
         if self.edit is not None:
             self.edit.recolour(colour.name())
             self._changed()
@@ -341,7 +340,6 @@ class ZoneEditor(QWidget):
         dialog.open()
 
     def _changed(self) -> None:
-        """Let it take effect."""
         assert self.edit is not None
         try:
             self._controller.shapes.write(self.edit.tables(), self._controller.name)

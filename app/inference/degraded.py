@@ -47,7 +47,6 @@ class NetworkChoice:
         self.missing: set[Network] = set()
 
     def use(self, network: Network) -> None:
-        """From the next frame on."""
         self.now = network
 
     def leave_out(self, network: Network, fault: KestrelError) -> None:

@@ -65,7 +65,6 @@ class ShapeCache(Generic[Bound]):
         return groups
 
     def close(self) -> None:
-        """Drop everything."""
         self._latest = None
         while self._kept:
             self._drop(self._kept.popitem()[1])

@@ -62,7 +62,6 @@ class SliceGrid:
 
     @property
     def text(self) -> str:
-        """For the log."""
         return f"slices {self.columns}x{self.rows}" if self.columns else "slices auto"
 
     def plan(self, frame: Frame, input_wh: tuple[int, int]) -> tuple[bool, list[Tile]]:

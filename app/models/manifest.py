@@ -113,7 +113,6 @@ class ModelSpec:
         return self.detector.decoder(self.head(shapes))
 
     def whole(self) -> ModelSpec:
-        """With all of the input computed for every frame."""
         return replace(self, input=replace(self.input, fit=0))
 
     def for_frame(self, wh_px: tuple[int, int], pixel_aspect: float = 1.0) -> ModelSpec:
@@ -359,7 +358,6 @@ def format_manifest(spec: ModelSpec, *, labels_file: str | None = None) -> str:
 
 
 def _choices(spec: ModelSpec) -> dict[str, Any]:
-    """What of the thresholds a manifest has only where it is used."""
     choices = {"agnostic": spec.agnostic, "class_scores": spec.class_scores}
     return {key: value for key, value in choices.items() if value}
 

@@ -128,7 +128,6 @@ class NetworkIO:
 
     @property
     def shapes(self) -> list[Shape]:
-        """Of the outputs, in graph order."""
         return [shape for _, shape in self.outputs]
 
     @property

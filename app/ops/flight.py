@@ -79,7 +79,6 @@ class TraceWriter:
             raise self._error(fault) from fault
 
     def write(self, events: Iterable[TraceEvent]) -> None:
-        """Append and flush; raises SinkError."""
         try:
             for event in events:
                 if self._size >= self._segment_bytes:

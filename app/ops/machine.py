@@ -18,7 +18,6 @@ log = logging.getLogger(__name__)
 
 
 def device() -> dict[str, Any]:
-    """What the figures were measured on."""
     cpu = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -59,7 +58,6 @@ class Nvml:
         self._gpu = self._told(lambda: library.nvmlDeviceGetHandleByIndex(index))
 
     def power_w(self) -> float:
-        """Drawn now."""
         return float(self._told(lambda: self._library.nvmlDeviceGetPowerUsage(self._gpu))) / 1e3
 
     def load_percent(self) -> float:

@@ -62,7 +62,6 @@ class Rail(NamedTuple):
     scale: float
 
     def watts(self) -> float:
-        """Now; raises OSError."""
         product = self.scale
         for file in self.files:
             try:
@@ -228,7 +227,6 @@ class Energy:
     fps_per_watt: float | None = None  # frames per second and watt, which is frames per joule
 
     def line(self) -> str:
-        """For people."""
         if self.watts is None or self.joules_per_frame is None or self.fps_per_watt is None:
             return f"unavailable: {self.reason}"
         return (
@@ -283,7 +281,6 @@ class EnergySink:
         """See interfaces.Updatable: it is the machine that is measured."""
 
     def emit(self, result: Result) -> None:
-        """Count."""
         self._frames += 1
 
     def close(self) -> None:

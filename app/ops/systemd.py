@@ -84,11 +84,9 @@ class Notifier:
 
     @property
     def listening(self) -> bool:
-        """Whether there is somebody to tell."""
         return self._socket is not None
 
     def send(self, *lines: str) -> None:
-        """One datagram."""
         if self._socket is None:
             return
         try:
@@ -117,7 +115,6 @@ class Reload:
     needs_restart: tuple[str, ...]
 
     def line(self) -> str:
-        """For the log."""
         if not self.changed and not self.needs_restart:
             return "configuration read again: nothing has changed"
         told = []
@@ -191,7 +188,6 @@ class Supervised:
         """See interfaces.Updatable."""
 
     def emit(self, result: Result) -> None:
-        """A result has come."""
         self._results += 1
         self._inferences += 1
 
@@ -245,7 +241,6 @@ class Supervised:
 
 
 def status_line(stats: PipelineStats) -> str:
-    """For `systemctl status`."""
     dropped = sum(stats.dropped.values())
     if not stats.processed:
         building = stats.cause if stats.state == "building" else ""

@@ -68,7 +68,6 @@ class SourceWorker(threading.Thread):
 
     @property
     def is_left(self) -> bool:
-        """Whether it was told to leave."""
         return self._leaving.is_set()
 
     def leave(self) -> None:
@@ -175,7 +174,6 @@ class SourceStream:
 
     @property
     def info(self) -> SourceInfo | None:
-        """Of the source that was opened last."""
         infos = self._infos
         return infos[-1][1] if infos else None
 
@@ -188,7 +186,6 @@ class SourceStream:
 
     @property
     def status(self) -> SourceStatus:
-        """How the source is; a run that fails for another reason ends it."""
         status = self.meter.status
         if status.state == "failed" and self.error is None:
             return status._replace(state="ended")
@@ -217,7 +214,6 @@ class SourceStream:
         worker.start()
 
     def stop(self) -> None:
-        """End the source; returns at once."""
         self._stopped = True
         if self.worker is not None:
             self.worker.leave()
@@ -263,7 +259,6 @@ class SourceStream:
                     return
 
     def failed(self, worker: SourceWorker, error: BaseException) -> None:
-        """On the source's own thread, or on that which watches."""
         if worker.is_left or worker is not self.worker:
             log.debug("after the end: %s", error)
             return
@@ -381,13 +376,11 @@ class SourceGroup:
         self.by_number, self.streams = by_number, list(by_number.values())
 
     def start(self) -> None:
-        """Open all sources, each on its own thread; one that was swapped in is at work already."""
         for stream in self.streams:
             if stream.worker is not None and stream.worker.ident is None:
                 stream.worker.start()
 
     def stop(self) -> None:
-        """End all sources and wake the pipeline thread; returns at once."""
         for stream in self.streams:
             stream.stop()
         self.wake()

@@ -147,7 +147,6 @@ class EngineGroup:
         return stream
 
     def cancel(self) -> None:
-        """Give up what is being built; the present engine goes on."""
         with self._lock:
             self._next = None
 
@@ -256,7 +255,6 @@ class EngineGroup:
         return True
 
     def _hand_turn_to(self, worker: EngineWorker) -> None:
-        """With the lock held."""
         if all(sink.claim(worker.ident) for sink in self._sinks):
             self._count_taken()
             self.current, self.last, self._next = worker, worker, None
@@ -267,7 +265,6 @@ class EngineGroup:
         self.current = None
 
     def _successor(self) -> EngineWorker | None:
-        """The engine that is built and waits for its turn."""
         worker = self._next
         return worker if worker is not None and worker.backend is not None else None
 

@@ -121,13 +121,11 @@ class Handoff:
         return True
 
     def end(self) -> None:
-        """The producer has no more frames."""
         with self._lock:
             self._ended = True
             self._work.notify()
 
     def take(self) -> Frame | None:
-        """The next frame, or None; never waits."""
         with self._lock:
             if not self._frames:
                 return None
@@ -148,7 +146,6 @@ class Handoff:
 
     @property
     def ended(self) -> bool:
-        """No more frames come, though some may wait."""
         return self._ended
 
     def drained(self) -> bool:

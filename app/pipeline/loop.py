@@ -230,5 +230,4 @@ class _Work(NamedTuple):
 
 
 def _lanes(busy: Iterable[_Work]) -> set[int]:
-    """The streams of which frames are under way."""
     return {frame.lane for work in busy for frame in work.frames}

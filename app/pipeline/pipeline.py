@@ -149,7 +149,6 @@ class Pipeline:
             self._sources.wake()
 
     def stream(self, name: str) -> SourceStream:
-        """Of the source with this name."""
         return next(each for each in self._streams if each.name == name)
 
     def finish(self) -> None:
@@ -194,7 +193,6 @@ class Pipeline:
 
     @property
     def engine(self) -> EngineWorker | None:
-        """What computes; None while none does."""
         return self._engines.current
 
     def info_of(self, index: int, number: int = 0) -> SourceInfo | None:

@@ -32,7 +32,6 @@ def filters_of(config: Config, source: str = "") -> Filters:
 
 
 def all_filters(config: Config) -> list[Filters]:
-    """Of each source, in order."""
     names = [each.name for each in parse_sources(config.sources)] or [""]
     return [filters_of(config, name) for name in names]
 

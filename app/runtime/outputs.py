@@ -147,7 +147,6 @@ class Outputs:
 
     @property
     def store(self) -> EventStore | None:
-        """That of --store."""
         return self._store
 
     def counts(self, name: str) -> Mapping[str, Any]:

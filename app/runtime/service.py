@@ -84,7 +84,6 @@ def boxes_on(config: Config, model: Model, pixels: NDArray[np.uint8]) -> list[Kn
 
 
 def known_pixels() -> NDArray[np.uint8]:
-    """The frame of the bundled clip."""
     source = make_source("sample:", realtime=False)
     source.open()
     try:

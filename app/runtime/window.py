@@ -225,7 +225,6 @@ class WindowController:
         self._catalogue = replace(self._catalogue, cameras=_camera_offers())
 
     def tell(self, text: str, severity: Any, path: str = "") -> None:
-        """Put a notice up; any thread."""
         self.session.tell(text, severity, path)
 
 

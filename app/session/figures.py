@@ -131,7 +131,6 @@ class RollingLatency:
             self._kept.clear()
 
     def emit(self, result: Result) -> None:
-        """Note one result."""
         now_ns = monotonic_ns()
         with self._lock:
             self._kept.append((now_ns, result.age_ns, result.stages_ns))

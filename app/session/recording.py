@@ -62,7 +62,6 @@ class RecordingSink:
                 sink.update(source, labels)
 
     def emit(self, result: Result) -> None:
-        """Write it, if something is being recorded."""
         try:
             with self._lock:
                 if self._sink is not None:

@@ -121,13 +121,11 @@ class Session:
         self.tell = store.tell
 
     def start(self, *uris: str) -> None:
-        """Open each source and build the engine, beside each other."""
         for source, uri in zip(self.sources, uris, strict=True):
             source.show(uri)
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask for the end; returns at once."""
         self._stop.set()
         self.pipeline.stop()
 
@@ -179,7 +177,6 @@ class Session:
         return self.has_run()
 
     def refilter(self) -> None:
-        """The filter was changed; any thread."""
         self.pipeline.refilter()
         self._show_again()
 

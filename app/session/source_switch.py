@@ -36,12 +36,10 @@ class SourceSwitcher:
 
     @property
     def player(self) -> SourcePlayer | None:
-        """What plays it; None before the first."""
         return self._pipeline.player(self._number)
 
     @property
     def state(self) -> SourceState:
-        """The source at this moment."""
         player = self.player
         return SourceState() if player is None else player.state
 
@@ -70,15 +68,12 @@ class SourceSwitcher:
                 self._play(before)
 
     def pause(self, paused: bool) -> None:
-        """Hold the frames back, or let them flow."""
         self._ask(lambda player: player.pause(paused))
 
     def step(self) -> None:
-        """Pause, and let one frame through."""
         self._ask(lambda player: player.step())
 
     def seek(self, position_ns: int) -> None:
-        """Move in a recording."""
         self._ask(lambda player: player.seek(position_ns))
 
     def set_speed(self, speed: float) -> None:
@@ -86,7 +81,6 @@ class SourceSwitcher:
         self._ask(lambda player: player.set_speed(speed))
 
     def set_loop(self, loop: bool) -> None:
-        """Whether this recording begins again at its end."""
         self._ask(lambda player: player.set_loop(loop))
 
     def show_again(self) -> None:

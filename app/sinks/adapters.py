@@ -119,7 +119,6 @@ class AgeSink:
         """Nothing to open."""
 
     def emit(self, result: Result) -> None:
-        """Note the age."""
         with self._lock:
             self._ages_ms.append(result.age_ns / 1e6)
 

@@ -188,7 +188,6 @@ class Budget:
         return newest_s if newest_s > PLAUSIBLE_S and step_s > TRUSTED_S else now_s
 
     def _tick(self) -> None:
-        """Let all ages grow by the time that has passed."""
         now_s = self._clock_s()
         passed_s, self._ticked_s = now_s - self._ticked_s, now_s
         self._ages_s = {name: age_s + passed_s for name, age_s in self._ages_s.items()}

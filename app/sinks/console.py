@@ -148,7 +148,6 @@ class SummarySink:
         self._crossed: Counter[tuple[str, str, str]] = Counter()  # label, line, direction
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Take the names."""
         self._labels = labels
 
     def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
@@ -156,7 +155,6 @@ class SummarySink:
         self._labels = labels
 
     def emit(self, result: Result) -> None:
-        """Count one frame."""
         self.frames += 1
         if result.events:
             self.happened(result.events, result.fired)

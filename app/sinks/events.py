@@ -53,7 +53,6 @@ class MessageQueue:
         self._thread = threading.Thread(target=self._run, name=f"output-{name}", daemon=True)
 
     def start(self) -> None:
-        """Begin to handle."""
         self._thread.start()
 
     def put(self, message: EventMessage) -> None:
@@ -100,7 +99,6 @@ class EventsOnlySink:
         """See interfaces.Updatable."""
 
     def emit(self, result: Result) -> None:
-        """Pass on what the frame brought."""
         if result.events or result.fired:
             self.happened(result.events, result.fired)
 
@@ -142,7 +140,6 @@ class EventLinesSink(EventsOnlySink):
         self._file = file
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Open the file; raises SinkError with the cure."""
         self._file.open()
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:

@@ -54,11 +54,9 @@ class GoldenSink:
         self._faults: dict[int, str] = {}
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Take the labels."""
         self._labels = labels
 
     def emit(self, result: Result) -> None:
-        """Compare one frame."""
         index, found = result.frame.index, result.detections
         self._seen.add(index)
         if index not in self._golden:

@@ -329,7 +329,6 @@ class JsonLinesSink:
         self._line = ResultEncoder(wall_offset_ns=wall_offset_ns)
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Open the target; raises SinkError with the cure."""
         self.update(source, labels)
         self._file.open()
 
@@ -337,7 +336,6 @@ class JsonLinesSink:
         self._line.open(source, labels)
 
     def emit(self, result: Result) -> None:
-        """Write one line; raises SinkError when the disk is full, ReaderGone when nobody reads."""
         self._file.write(self._line(result))
 
     def close(self) -> None:

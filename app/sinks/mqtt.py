@@ -175,7 +175,6 @@ class MqttPublisher:
     # -- the run ----------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to connect; an absent broker is no error."""
         self._spool.open()
         if self._client.username and not self._address.tls:
             log.warning("%s: without TLS (mqtts://) the password is readable", self._address.name)
@@ -188,7 +187,6 @@ class MqttPublisher:
         self._thread.start()
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Take the names."""
         self._line.open(source, labels)
 
     def emit(self, result: Result) -> None:

@@ -25,7 +25,6 @@ class DwellHistogram:
     sum_s: float = 0.0
 
     def add(self, stay_s: float) -> None:
-        """One stay has ended."""
         self.counts[bisect_left(DWELL_S, stay_s)] += 1
         self.sum_s += stay_s
 
@@ -64,7 +63,6 @@ class ObjectTally(EventsOnlySink):
                     self._count(event, event.track_id)
 
     def counts(self) -> ObjectCounts:
-        """A copy."""
         with self._lock:
             totals = self._totals
             return ObjectCounts(

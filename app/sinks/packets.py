@@ -72,7 +72,6 @@ class PacketWriter:
             self._container.mux(copy)
 
     def close(self) -> None:
-        """Write what is left."""
         with plain_errors():
             self._container.close()
 
@@ -137,7 +136,6 @@ class CopiedFile:
         return self._span_ns[0] <= stream_ns <= self._span_ns[1]
 
     def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Take the names."""
         if self._beside is not None:
             self._beside.update(source, labels)
 
@@ -164,7 +162,6 @@ class CopiedFile:
             log.info("recorded %d frames to %s", self.frames, self.path)
 
     def close(self) -> None:
-        """The end of it. Idempotent."""
         try:
             self.end_video()
         finally:
@@ -221,14 +218,12 @@ class CopyRecorder:
         self.files = 0  # that were begun
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Take the names."""
         self._names = source, labels
         for file in self._files:
             file.update(source, labels)
 
     @property
     def path(self) -> Path | None:
-        """Of the file that is written."""
         return None if self._ended else self._files[-1].path
 
     def write(self, item: StreamHead | EncodedPacket) -> None:
@@ -282,7 +277,6 @@ class CopyRecorder:
         return False
 
     def end(self) -> None:
-        """End the present file; what comes goes into the next."""
         if not self._ended:
             self._ended = True
             try:
@@ -291,7 +285,6 @@ class CopyRecorder:
                 self._cutting.ended()
 
     def close(self) -> None:
-        """End all."""
         try:
             self.end()
         finally:
@@ -368,7 +361,6 @@ class CopyingFileSink:
             self._drain()
 
     def close(self) -> None:
-        """Write what is left; raises SinkError if that fails."""
         if not self._copies:
             self._encoded.close()
             return

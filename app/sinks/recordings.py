@@ -154,7 +154,6 @@ class SegmentsSink(_Recorder):
         self._take_packets(self._clock_s())
 
     def close(self) -> None:
-        """End the present file."""
         self._take_packets(self._clock_s())
         with suppress(SinkError):
             self._copy.close()
@@ -272,7 +271,6 @@ class ClipSink(_Recorder):
         self._began_ns = self._now_ns = 0
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Make the folder; raises SinkError."""
         self._claim(source, labels)
         self._pictures.open(source, labels)
         if self._packets is not None:
@@ -280,11 +278,9 @@ class ClipSink(_Recorder):
         self._budget.enforce()
 
     def notice(self, event: EventMessage) -> None:
-        """Something appeared or is gone."""
         self._events.append(event)
 
     def emit(self, result: Result) -> None:
-        """Keep the frame; begin, go on with or end a clip."""
         copies = self._tap is not None and self._tap.head is not None
         ring = self._packets if copies and self._packets is not None else self._pictures
         if ring is not self._ring:
@@ -371,7 +367,6 @@ class ClipSink(_Recorder):
         return True
 
     def _describe(self) -> None:
-        """Write ``NAME.json``."""
         files = {"video": ".mp4", "thumbnail": ".jpg", "boxes": ".jsonl"}
         names = {kind: self._path.with_suffix(ending) for kind, ending in files.items()}
         first = self._told[0] if self._told else {}

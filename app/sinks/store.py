@@ -144,7 +144,6 @@ class EventStore:
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what waits; bounded."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -438,7 +437,6 @@ class StoreSink:
         self._ages_ns: deque[int] = deque(maxlen=_AGES)
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Take the name."""
         self.camera = source.name or source.uri
 
     update = open  # see interfaces.Updatable

@@ -50,12 +50,10 @@ class StoreFiles:
         return time.monotonic_ns() // 1_000_000 + self._offset_ms
 
     def meta(self, key: str) -> str | None:
-        """A note in the database."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
     def set_meta(self, key: str, value: str) -> None:
-        """Write a note."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES(?, ?)", (key, value))
 
     def note_folders(self) -> None:

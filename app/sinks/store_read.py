@@ -191,7 +191,6 @@ class StoreReader:
         return dict(map(tuple, rows))
 
     def counts(self, since_ms: int, until_ms: int) -> list[dict[str, Any]]:
-        """Rows of the counts per minute: of objects, zones and lines."""
         with self._open() as database:
             rows = database.execute(
                 "SELECT * FROM counts WHERE minute >= ? AND minute * 60000 < ? ORDER BY minute",

@@ -57,7 +57,6 @@ class Webhook:
         self.notice, self.stop = self._queue.put, self._queue.stop
 
     def start(self) -> None:
-        """Begin to post."""
         log.info("events are posted to %s", self.name)
         self._queue.start()
 
@@ -151,7 +150,6 @@ class _Answer(io.RawIOBase):
         self._file = sock.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
-        """Yes."""
         return True
 
     def readinto(self, buffer: Any) -> int | None:

@@ -24,7 +24,6 @@ class Tolerance:
     share: float = 0.0
 
     def same(self, a: Box, b: Box) -> bool:
-        """Whether these are one detection."""
         return (
             a.class_id == b.class_id
             and abs(a.score - b.score) <= self.score

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 
 def guarded(main: Callable[[], None]) -> int:
-    """Run it; the exit code."""
     try:
         main()
     except ValueError as fault:

@@ -95,7 +95,6 @@ def groups_of(network: Network) -> list[Group]:
 
 
 def convolutions(network: Network) -> dict[str, nn.Conv2d]:
-    """By name, in the order of the network."""
     return {n: m for n, m in network.named_modules() if isinstance(m, nn.Conv2d)}
 
 

@@ -290,7 +290,6 @@ class Family:
 
     @property
     def title(self) -> str:
-        """Its name, and its form where that is not the plain one."""
         return f"{self.name} with {self.variant}" if self.variant else self.name
 
     @property
@@ -384,7 +383,6 @@ def turned_corners(turned: Array) -> Array:
 
 
 def best_class(class_scores: Array) -> tuple[NDArray[np.intp], Array]:
-    """The best class of each row of (M, C), and its score."""
     class_ids = class_scores.argmax(axis=1)
     return class_ids, class_scores[np.arange(len(class_ids)), class_ids]
 
@@ -434,7 +432,6 @@ def doubt_pixels(boxes: Array, most: float = 2) -> str | None:
 
 
 def sigmoid(logits: Array) -> Array:
-    """1 / (1 + e^-x); what overflows becomes 0."""
     share: Array = np.reciprocal(np.float32(1) + np.exp(-logits))
     return share
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from app.config import Config
 from app.core.errors import KestrelError, SourceEnded
+from app.core.interfaces import Sink
 from app.inference.onnxruntime import OrtNetwork
 from app.inference.postprocess import Limits, Postprocessor
 from app.inference.preprocess import CpuPreprocessor
@@ -35,20 +36,14 @@ from app.sources.uri import make_source
 WARM = 10  # frames that do not count
 
 
-class Ages:
+class Ages(Sink):
     """A sink that keeps them, in ms."""
 
     def __init__(self) -> None:
         self.ms: list[float] = []
 
-    def open(self, *args: object) -> None:
-        """Nothing to open."""
-
     def emit(self, result: object) -> None:
         self.ms.append(getattr(result, "age_ns", 0) / 1e6)
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 def live(clip: str, model: Model, config: Config, frames: int) -> list[float]:

@@ -26,6 +26,7 @@ import cv2
 
 from app.config import Config
 from app.core.errors import KestrelError
+from app.core.interfaces import Sink
 from app.inference import onnxruntime as cpu_network
 from app.inference.postprocess import Postprocessor
 from app.inference.preprocess import CpuPreprocessor
@@ -69,23 +70,17 @@ class Proxy:
         return getattr(self._inner, name)
 
 
-class Window:
+class Window(Sink):
     """A sink: CPU time of process and libraries from the first result to the last."""
 
     def __init__(self) -> None:
         self.count, self._start, self._end = 0, {"process": 0}, {"process": 0}
-
-    def open(self, *args: object) -> None:
-        """Nothing to open."""
 
     def emit(self, result: object) -> None:
         now = {"process": process_time_ns(), **spent_ns}
         self._start = self._start if self.count else now
         self._end = now
         self.count += 1
-
-    def close(self) -> None:
-        """Nothing to close."""
 
     def per_frame_ms(self) -> dict[str, float]:
         """CPU ms a frame by who spent it."""

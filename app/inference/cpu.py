@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from time import perf_counter_ns
-from types import TracebackType
 from typing import Any
 
 from ..core.frame import Frame
@@ -233,12 +232,7 @@ class CpuBackend:
             thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for _ in self._running:
             self._queue.put(None)
         for thread in self._running:

@@ -12,8 +12,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,14 +93,9 @@ class FallbackBackend:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         self.slots, self._backends = (), {}
-        self._stack.__exit__(kind, error, trace)
+        self._stack.__exit__(*error)
 
     def tune(self, *, score: float, iou: float) -> None:
         for backend in self._backends.values():

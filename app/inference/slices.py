@@ -14,8 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import product
 from time import perf_counter_ns
-from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,14 +176,9 @@ class SlicedBackend:
         self._set_iou(self._iou)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         self.slots = ()
-        self._inner.__exit__(kind, error, trace)
+        self._inner.__exit__(*error)
 
     def tune(self, *, score: float, iou: float) -> None:
         backend: object = self._backend

@@ -40,7 +40,7 @@ from ..core.errors import (
 )
 from ..core.events import Event, Fired
 from ..core.frame import Frame, SourceInfo
-from ..core.interfaces import FrameSource
+from ..core.interfaces import FrameSource, Sink
 from ..pipeline.handoff import Handoff, Policy, is_stale
 
 log = logging.getLogger(__name__)
@@ -190,7 +190,7 @@ KEPT = 10_000  # events in memory: a minute or more, a few megabytes
 PERIOD_S = 0.5
 
 
-class FlightRecorder:
+class FlightRecorder(Sink):
     """A sink for the results and a ``Note`` for the decisions; a context manager around the run."""
 
     def __init__(
@@ -273,9 +273,6 @@ class FlightRecorder:
             self._add("event", self._clock_ns(), index, event.as_json())
         for rule, _, event in fired:
             self._add("fired", self._clock_ns(), index, {"rule": rule, **event.as_json()})
-
-    def close(self) -> None:
-        """The rest is written when it is left."""
 
     def error(self, error: BaseException) -> None:
         """The run ended by it: write down what is kept, if no file has it and frames had come."""

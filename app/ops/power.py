@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from ..core.detections import Result
 from ..core.frame import SourceInfo
+from ..core.interfaces import Updatable
 from .machine import Nvml, open_nvml
 
 
@@ -242,7 +243,7 @@ class Energy:
         }
 
 
-class EnergySink:
+class EnergySink(Updatable):
     """Samples all sensors every ``PERIOD_S`` while it is open, and counts frames.
 
     A sink, as those are opened once the engine is built and closed after the last result. Any
@@ -276,9 +277,6 @@ class EnergySink:
         if self._sensors:
             self._thread = threading.Thread(target=self._run, name="power", daemon=True)
             self._thread.start()
-
-    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Updatable: it is the machine that is measured."""
 
     def emit(self, result: Result) -> None:
         self._frames += 1

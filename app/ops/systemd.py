@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import monotonic, monotonic_ns
@@ -20,7 +20,7 @@ from time import monotonic, monotonic_ns
 from ..config import SETTINGS, Config
 from ..core.credentials import mask_text
 from ..core.detections import Result
-from ..core.frame import SourceInfo
+from ..core.interfaces import Sink, Updatable
 from ..core.stats import PipelineStats
 from ..core.text import ForeignFormatter
 
@@ -146,7 +146,7 @@ BUILDING_S = 1800.0  # TensorRT builds for minutes; longer than this is a hang
 EXTENSION = "EXTEND_TIMEOUT_USEC=30000000"
 
 
-class Supervised:
+class Supervised(Sink, Updatable):
     """A sink, and a context manager whose thread tells; silent where nobody listens."""
 
     def __init__(
@@ -181,12 +181,6 @@ class Supervised:
             self._thread.join(TICK_S)
         self._notifier.close()
 
-    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Nothing is known yet."""
-
-    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Updatable."""
-
     def emit(self, result: Result) -> None:
         self._results += 1
         self._inferences += 1
@@ -194,9 +188,6 @@ class Supervised:
     def inferred(self) -> None:
         """The engine has worked, though for no result; on the pipeline thread as ``emit``."""
         self._inferences += 1
-
-    def close(self) -> None:
-        """No source is left, though others may come."""
 
     def reloading(self, apply: Callable[[], None]) -> None:
         """Tell, ``apply``, and tell that it is done; before it is ready only ``apply``."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..core.detections import Result
 from ..core.frame import SourceInfo
+from ..core.interfaces import Sink
 from ..core.stats import percentiles
 from ..ops.machine import open_nvml
 from ..ops.power import PowerReading
@@ -118,7 +119,7 @@ def _number(path: Path) -> float | None:
 SPAN_NS = 3_000_000_000
 
 
-class RollingLatency:
+class RollingLatency(Sink):
     """Keeps the ages and stage times of the results of the last 3 s; any thread may ask."""
 
     def __init__(self) -> None:
@@ -136,9 +137,6 @@ class RollingLatency:
             self._kept.append((now_ns, result.age_ns, result.stages_ns))
             while now_ns - self._kept[0][0] > SPAN_NS:
                 self._kept.popleft()
-
-    def close(self) -> None:
-        """Nothing to finish."""
 
     def ages_ms(self) -> tuple[float, float]:
         """(p50, p95); NaN where there is nothing recent."""

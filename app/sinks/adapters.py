@@ -49,7 +49,7 @@ def _rounded(values: Sequence[float]) -> list[float | None]:
 MOST_EVENTS = 1000  # that are kept for a slow reader, the newest
 
 
-class ResultMailbox:
+class ResultMailbox(Sink):
     """A place for one result: a new one replaces an old one, or, ``lossless``, waits for its turn.
 
     ``open`` and ``emit`` are called on the pipeline thread, everything else on any thread.
@@ -104,26 +104,17 @@ class ResultMailbox:
             self._left = True
             self._changed.notify_all()
 
-    def close(self) -> None:
-        """The last result stays to be taken."""
 
-
-class AgeSink:
+class AgeSink(Sink):
     """Every age in order, in milliseconds; any thread may ask."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._ages_ms = array("d")
 
-    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Nothing to open."""
-
     def emit(self, result: Result) -> None:
         with self._lock:
             self._ages_ms.append(result.age_ns / 1e6)
-
-    def close(self) -> None:
-        """Nothing to close."""
 
     def take(self) -> NDArray[np.float64]:
         """The ages since it was last asked, (N,) float64."""

@@ -13,6 +13,7 @@ from typing import TextIO
 from ..core.detections import Detections, Result, label_of
 from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
+from ..core.interfaces import Sink
 from ..core.text import printable
 
 REDRAW_S = 0.2
@@ -134,7 +135,7 @@ class LabelSummary:
     best_score: float
 
 
-class SummarySink:
+class SummarySink(Sink):
     """Counts what was seen; its memory is bounded by the number of classes.
 
     Read it once the pipeline has ended.
@@ -176,9 +177,6 @@ class SummarySink:
                 self._objects[event.label or ""] += 1
             elif event.type == "cross":
                 self._crossed[event.label or "", event.line or "", event.direction or ""] += 1
-
-    def close(self) -> None:
-        """The counts stay readable."""
 
     def objects(self) -> list[str]:
         """For people, a line for each label of which objects were tracked."""

@@ -11,6 +11,7 @@ from typing import Literal
 from ..core.detections import Result
 from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
+from ..core.interfaces import Sink, Updatable
 from ..core.stats import OutputMeter
 from .json_lines import LinesFile, quoted
 
@@ -89,14 +90,8 @@ class MessageQueue:
             self._handle(message)
 
 
-class EventsOnlySink:
+class EventsOnlySink(Sink, Updatable):
     """A sink that cares for events alone: what is common to those whose work is ``happened``."""
-
-    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Nothing to open."""
-
-    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Updatable."""
 
     def emit(self, result: Result) -> None:
         if result.events or result.fired:
@@ -104,9 +99,6 @@ class EventsOnlySink:
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
         raise NotImplementedError
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 class TrackEventSink(EventsOnlySink):

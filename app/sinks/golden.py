@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ..core.detections import Result, label_of
 from ..core.errors import ConfigError, VerdictError
 from ..core.frame import SourceInfo
+from ..core.interfaces import Sink
 from ..core.masks import ObjectMask, runs_overlap, unpack_runs
 
 IOU, SCORE = 0.9, 0.05  # what engines, precisions and library versions may differ by
@@ -35,7 +36,7 @@ class GoldenBox(NamedTuple):
         return f"{self.label} {self.score:.2f} at [{', '.join(f'{v:.0f}' for v in self.box)}]"
 
 
-class GoldenSink:
+class GoldenSink(Sink):
     """Compares each result with the line of the same frame in a file of JSON lines.
 
     A detection needs a partner of its own, of its label, with IoU ≥ 0.9 and score within 0.05;
@@ -90,9 +91,6 @@ class GoldenSink:
                 faults.append(f"{one} has another mask")
         if faults:
             self._faults[index] = faults[0]
-
-    def close(self) -> None:
-        """Nothing to close; the verdict is asked for."""
 
     def check(self, stopped: bool = False) -> str:
         """One line if all is well; raises VerdictError with the first differences.

@@ -34,6 +34,7 @@ from ..config import MqttOptions
 from ..core.detections import Result
 from ..core.errors import ConfigError
 from ..core.frame import SourceInfo
+from ..core.interfaces import Sink
 from ..core.stats import OutputMeter
 from ..core.text import foreign
 from ..core.tls import client_context, untrusted
@@ -128,7 +129,7 @@ def _can_be_sent(topic: str, text: str) -> bool:
         return False
 
 
-class MqttPublisher:
+class MqttPublisher(Sink):
     """Publishes ``PREFIX/detections``, ``/events``, ``/stats`` and, retained, ``/status``.
 
     Events of a zone or line also go to ``/zones/NAME/events`` and ``/lines/NAME/events``. What
@@ -205,9 +206,6 @@ class MqttPublisher:
             self._put(f"lines/{topic_part(event.event.line)}/events", event.text)
         if self._snapshots is not None and event.event is not None and event.event.snapshot:
             self._picture = self._snapshots / event.event.snapshot
-
-    def close(self) -> None:
-        """The run's frames have ended; ``stop`` says good-bye."""
 
     def stop(self) -> None:
         """Let what waits leave for a moment, say offline, keep the rest in the spool."""

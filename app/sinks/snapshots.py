@@ -23,6 +23,7 @@ from ..core.detections import Result
 from ..core.errors import SinkError
 from ..core.events import Event, Fired
 from ..core.frame import Frame, SourceInfo, bgr_pixels
+from ..core.interfaces import Updatable
 from ..core.stats import OutputMeter
 from .json_lines import unwritable
 from .video import encode_jpeg
@@ -72,7 +73,7 @@ class PicturesBeside(Protocol):
         """Its frame of this time; None where that is not there."""
 
 
-class SnapshotSink:
+class SnapshotSink(Updatable):
     """Keeps for each track the crop with the highest score × area × sharpness.
 
     The pipeline thread only compares score × area; crops are taken, judged and encoded on a thread
@@ -121,9 +122,6 @@ class SnapshotSink:
                 target=self._run, name=f"output-{self._meter.name}", daemon=True
             )
             self._thread.start()
-
-    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Updatable."""
 
     def emit(self, result: Result) -> None:
         """Hand over what is better than before; never waits but in a replay."""

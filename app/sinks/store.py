@@ -25,6 +25,7 @@ from ..config import StoreOptions
 from ..core.detections import Result
 from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
+from ..core.interfaces import Sink
 from ..core.states import SourceStatus
 from ..core.stats import OutputMeter, PipelineStats
 from .budget import claim_folder
@@ -429,7 +430,7 @@ class EventStore:
             self._lock_fd = -1
 
 
-class StoreSink:
+class StoreSink(Sink):
     """The results of one source into the store; pipeline thread."""
 
     def __init__(self, store: EventStore, camera: str) -> None:
@@ -450,9 +451,6 @@ class StoreSink:
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
         if events:
             self._store.offer(self.camera, events)
-
-    def close(self) -> None:
-        """The store is ended by whoever started it."""
 
     def take_ages(self) -> list[int]:
         """Those since it was last asked, in nanoseconds; the writer's thread."""

@@ -25,7 +25,7 @@ from .budget import Budget
 from .events import EventMessage
 from .json_lines import unwritable
 from .packets import CopyRecorder, Cutting, Uncopyable
-from .rings import QUALITY, PacketRing, PictureRing, Ring
+from .rings import QUALITY, PacketRing, PictureRing
 from .video import VideoFileSink, encode_jpeg
 
 log = logging.getLogger(__name__)
@@ -262,7 +262,7 @@ class ClipSink(_Recorder):
         before_ns, most_bytes = int(options.before_s * 1e9), options.memory_mb * 1e6
         self._pictures = PictureRing(before_ns, most_bytes, make=make)
         self._packets = None if tap is None else PacketRing(before_ns, most_bytes, tap)
-        self._ring: Ring = self._pictures
+        self._ring: PictureRing | PacketRing = self._pictures
         self._events: deque[EventMessage] = deque()
         self._in_view: set[str] = set()
         self._goes_on = False

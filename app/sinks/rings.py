@@ -1,4 +1,9 @@
-"""The last seconds before an event, and the clip that is made of them: as pictures, or packets."""
+"""The last seconds before an event, and the clip that is made of them: as pictures, or packets.
+
+Both rings keep what came within ``before_ns``. ``add`` keeps a frame and returns its time, in ns of
+the ring's own clock; ``shorten`` lets go of what is older, or more than the memory allows; ``begin``,
+``go_on`` and ``end`` write a clip of what is held and what follows, and raise SinkError.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,31 +27,6 @@ from .video import encode_jpeg
 CATCH_UP = 3  # pictures written a frame: what came before is written beside what comes now
 QUALITY = 90
 _NO_PIXELS = np.empty((0, 0, 3), np.uint8)
-
-
-class Ring(Protocol):
-    """Holds what came within ``before_s``, and writes it, and what follows, while a clip lasts.
-
-    Times are in ns of a clock of its own, which ``add`` tells.
-    """
-
-    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Take the names."""
-
-    def add(self, result: Result) -> int:
-        """Keep the frame; returns its time."""
-
-    def shorten(self, now_ns: int) -> None:
-        """Let go of what is older than ``before_s``, or more than the memory allows."""
-
-    def begin(self, path: Path) -> None:
-        """Begin a clip with all that is held; raises SinkError."""
-
-    def go_on(self, now_ns: int) -> None:
-        """Write some of what waits; raises SinkError."""
-
-    def end(self, now_ns: int) -> None:
-        """Write what belongs to the clip, and end it; raises SinkError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +52,7 @@ class PictureRing:
         self._names = source, labels
 
     def add(self, result: Result) -> int:
-        """See Ring; the time is that of the frame among its source's."""
+        """The time is that of the frame among its source's."""
         frame = result.frame
         jpeg = encode_jpeg(bgr_pixels(frame), QUALITY)
         bare = replace(frame, pixels=_NO_PIXELS, format="bgr8")
@@ -139,7 +119,7 @@ class PacketRing:
         self._names = source, labels
 
     def add(self, result: Result) -> int:
-        """See Ring; the time is that of the stream."""
+        """The time is that of the stream."""
         for item in self._tap.take():
             self._keep(item)
             if self._clip is not None:

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from scripts.train.boxes import Boxes, area
-from scripts.train.data import Labels, Picture, Pixels
+from scripts.train.data import Boxes, Labels, Picture, Pixels, area
 
 PAD = 114
 LEAST_PX = 2.5  # a box thinner than this is ignored, not learned

@@ -16,8 +16,8 @@ from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
 from ..core.states import LOST, OVER, WORKING, SourceStatus
 from .analytics import Analytics, AnalyticsOptions
-from .camera_motion import CameraMotion
-from .names import FileNames
+from .events import FileNames
+from .tracker import CameraMotion
 
 log = logging.getLogger(__name__)
 

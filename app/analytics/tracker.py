@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import TrackOptions
+from ..core.frame import PLANAR, Frame, bgr_pixels, planes
 from . import kalman
 from .kalman import Floats, Noise
 
@@ -386,3 +387,50 @@ def assign(cost: NDArray[np.float32], limit: float) -> tuple[Ints, Ints]:
 def _corners(box: Floats) -> tuple[float, float, float, float]:
     x, y, w, h = box.tolist()
     return x - w / 2, y - h / 2, x + w / 2, y + h / 2
+
+
+LONGER_SIDE_PX = 320
+MOST_CORNERS = 200
+LEAST_CORNERS = 12  # that move alike; with fewer nothing is said
+
+
+class CameraMotion:
+    """Estimates the motion between the frames it is given, for ``Tracker.update``. Costs some
+    milliseconds a frame, so it is meant for cameras that move ([track] camera_motion).
+    Deterministic.
+    """
+
+    def __init__(self) -> None:
+        self._before: NDArray[np.uint8] | None = None
+
+    def estimate(self, frame: Frame) -> NDArray[np.float64] | None:
+        """(2, 3) from pixels of the frame before to pixels of this one.
+
+        None where the picture shows too little, for the first frame, and where the size has
+        changed.
+        """
+        import cv2
+
+        pixels = planes(frame)[0] if frame.format in PLANAR else bgr_pixels(frame)
+        scale = min(1.0, LONGER_SIDE_PX / max(pixels.shape[:2]))
+        small: Any = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        if small.ndim == 3:
+            small = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
+        before, self._before = self._before, small
+        if before is None or before.shape != small.shape:
+            return None
+        corners = cv2.goodFeaturesToTrack(before, MOST_CORNERS, 0.01, 5)
+        if corners is None or len(corners) < LEAST_CORNERS:
+            return None
+        nothing: Any = None
+        moved, found, _ = cv2.calcOpticalFlowPyrLK(before, small, corners, nothing)
+        good = found.ravel() == 1
+        if np.count_nonzero(good) < LEAST_CORNERS:
+            return None
+        cv2.setRNGSeed(0)  # RANSAC draws at random
+        matrix, inliers = cv2.estimateAffinePartial2D(corners[good], moved[good])
+        if matrix is None or np.count_nonzero(inliers) < LEAST_CORNERS:
+            return None
+        motion = np.asarray(matrix, np.float64)
+        motion[:, 2] /= scale
+        return motion

@@ -31,8 +31,7 @@ from ..core.filters import hidden_text
 from ..core.frame import FramePool, bgr_pixels
 from ..core.overlay import Rect
 from .objects import ObjectLog
-from .overlay import OverlayOptions, paint_detections
-from .shapes import ViewPlacement, paint_badge, paint_shapes
+from .overlay import OverlayOptions, ViewPlacement, paint_badge, paint_detections, paint_shapes
 
 MAX_ZOOM = 32.0  # device pixels a frame's pixel
 STEP = 1.25

@@ -27,8 +27,8 @@ from ..core.overlay import PALETTE, SCREEN
 from ..core.text import printable
 from ..session.zone_edit import Kind, Point, ZoneEdit, edge_middles
 from . import texts
+from .overlay import ViewPlacement, outline, paint_handle, paint_shapes
 from .ports import RunController
-from .shapes import ViewPlacement, outline, paint_handle, paint_shapes
 from .view import ResultView
 
 WHITE = (255, 255, 255)

@@ -36,7 +36,7 @@ def make_analyser(
     if not (config.tells_events or always):
         return None
     from ..analytics.analytics import AnalyticsOptions
-    from ..analytics.names import FileNames, Which
+    from ..analytics.events import FileNames, Which
     from ..analytics.stage import AnalyticsStage
 
     ruled = ruled_actions(config)

@@ -17,6 +17,7 @@ import numpy as np
 from ..config import ClipOptions, RecordOptions
 from ..core.detections import Result
 from ..core.errors import SinkError
+from ..core.events import file_stem
 from ..core.frame import SourceInfo, bgr_pixels
 from ..core.interfaces import Sink
 from ..core.packets import EncodedPacket, PacketTap
@@ -233,8 +234,7 @@ def clip_stem(told: Mapping[str, Any]) -> str | None:
         return PurePath(named).stem
     if not told.get("time") or not told.get("id"):
         return None
-    second = str(told["time"]).partition(".")[0].replace("-", "").replace(":", "")
-    return f"{second.removesuffix('Z')}_{told['id']}"
+    return file_stem(str(told["time"]), str(told["id"]))
 
 
 class ClipSink(_Recorder):

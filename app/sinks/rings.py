@@ -1,7 +1,7 @@
 """The last seconds before an event, and the clip that is made of them: as pictures, or packets.
 
 Both rings keep what came within ``before_ns``. ``add`` keeps a frame and returns its time, in ns of
-the ring's own clock; ``shorten`` lets go of what is older, or more than the memory allows; ``begin``,
+a clock of its own; ``shorten`` lets go of what is older, or more than the memory allows; ``begin``,
 ``go_on`` and ``end`` write a clip of what is held and what follows, and raise SinkError.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.analytics.camera_motion import CameraMotion
+from app.analytics.tracker import CameraMotion
 from app.core.frame import Frame
 
 

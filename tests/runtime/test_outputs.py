@@ -5,11 +5,9 @@ from __future__ import annotations
 import builtins
 import http.client
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import av
@@ -17,7 +15,9 @@ import pytest
 
 from app.commands.cli import main
 from app.config import make_config
-from app.runtime.outputs import has_outputs
+from app.core.errors import ConfigError
+from app.runtime.outputs import has_outputs, refuse_clashes
+from tests.processes import start
 from tests.sinks.mqtt.broker import free_port, until
 
 ROOT = Path(__file__).parents[2]
@@ -93,16 +93,8 @@ def test_health_is_told_while_the_source_opens_and_the_outputs_never_slow_the_pi
     words = ["run", "--headless", "--source", "pattern:?fps=20", "--model", str(tiny_model)]
     words += ["--http", f"0.0.0.0:{port}", "--record", f"{tmp_path}/r/"]
     words += ["--mqtt", f"mqtt://127.0.0.1:{free_port()}", "--webhook", "http://127.0.0.1:1/x"]
-    env = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
-    env["KESTREL_HTTP_TOKEN"] = "from-the-environment"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app", *words],
-        cwd=ROOT,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    env = {"XDG_STATE_HOME": str(tmp_path), "KESTREL_HTTP_TOKEN": "from-the-environment"}
+    process = start(*words, more=env, stderr=subprocess.STDOUT)
     try:
         until(lambda: process.poll() is not None or ask(port, "/healthz")[0] == 200, 60)
         health = json.loads(ask(port, "/healthz")[1])
@@ -152,3 +144,27 @@ def test_a_port_that_is_taken_and_a_token_that_is_missing_are_told(
 def test_a_run_with_any_output_is_a_job(given: dict[str, str]) -> None:
     assert has_outputs(make_config(given))
     assert not has_outputs(make_config({}))
+
+
+def test_an_output_that_is_an_input_is_refused(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"dear")
+    link = tmp_path / "link.mp4"
+    link.symlink_to(clip)
+    for name in (clip, link, tmp_path / "." / "clip.mp4", f"file://{clip}"):
+        with pytest.raises(ConfigError, match=r"--record .* is also the source"):
+            refuse_clashes(outputs={"--record": str(clip)}, inputs={"the source": str(name)})
+
+
+def test_two_outputs_in_one_file_are_refused_before_it_exists(tmp_path: Path) -> None:
+    target = str(tmp_path / "out.mp4")
+    with pytest.raises(ConfigError, match=r"--json .* is also --record"):
+        refuse_clashes(outputs={"--json": target, "--record": target}, inputs={})
+
+
+def test_what_is_no_file_does_not_clash(tmp_path: Path) -> None:
+    refuse_clashes(
+        outputs={"--json": "-", "--record": None},
+        inputs={"the source": "rtsp://host/stream", "--expect": "-", "x": "a" * 5000},
+    )
+    refuse_clashes(outputs={"--json": "/dev/null", "--record": "/dev/null"}, inputs={})

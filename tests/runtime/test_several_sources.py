@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from app.commands.cli import main
-from tests.sinks.kit import ROOT
+from tests.processes import start
 from tests.sinks.mqtt.broker import free_port, until
 
 SOURCES = ("front=pattern:?fps=20&frames=25", "pattern:?fps=20&frames=30&seed=3")
@@ -79,11 +76,8 @@ def test_the_page_and_the_metrics_know_each_source(tiny_model: Path, tmp_path: P
     port = free_port()
     sources = ["--source", "front=pattern:?fps=20", "--source", "back=pattern:?fps=10&size=320x240"]
     more = ["--headless", "--model", str(tiny_model), "--http", str(port)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app", "run", *sources, *more],
-        cwd=ROOT,
-        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
-    )
+    state = {"XDG_STATE_HOME": str(tmp_path)}
+    process = start("run", *sources, *more, more=state, stdout=None, stderr=None)
 
     def ask(path: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)

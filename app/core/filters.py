@@ -201,15 +201,12 @@ def _fits(
     return fits
 
 
-def overlap(
-    box: NDArray[np.float32], boxes: NDArray[np.float32], *, of_smaller: bool = False
-) -> NDArray[np.float32]:
-    """(N,) intersection of a box (4,) with each of (N, 4), over the union or the smaller area."""
+def overlap(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N,) intersection over union of a box (4,) with each of (N, 4)."""
     sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
     inner = np.maximum(sides, 0).prod(axis=1)
-    area, areas = (box[2:] - box[:2]).prod(), (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    over = np.minimum(area, areas) if of_smaller else area + areas - inner
-    shares: NDArray[np.float32] = inner / np.maximum(over, 1e-9)
+    areas = (box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    shares: NDArray[np.float32] = inner / np.maximum(areas - inner, 1e-9)
     return shares
 
 

@@ -91,13 +91,13 @@ class RecentValues:
 
 
 class Rate:
-    """Events per second over the latest ``window`` ticks within RECENT_NS, zero when stale.
+    """Events per second over the latest 120 ticks within RECENT_NS, zero when stale.
 
     Of the first tick only the time counts: (n − 1) / span.
     """
 
-    def __init__(self, window: int = 120) -> None:
-        self._ticks: deque[tuple[int, int]] = deque(maxlen=window)  # time, events
+    def __init__(self) -> None:
+        self._ticks: deque[tuple[int, int]] = deque(maxlen=120)  # time, events
         self.count = 0
         self._first_ns = self._last_ns = 0
 

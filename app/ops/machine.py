@@ -50,12 +50,12 @@ DRIVER = Path("/proc/driver/nvidia/version")
 
 
 class Nvml:
-    """One GPU, the first one unless told otherwise. A figure it cannot tell raises OSError."""
+    """The first GPU. A figure it cannot tell raises OSError."""
 
-    def __init__(self, library: Any, index: int = 0) -> None:
+    def __init__(self, library: Any) -> None:
         self._library = library
         self._told(library.nvmlInit)
-        self._gpu = self._told(lambda: library.nvmlDeviceGetHandleByIndex(index))
+        self._gpu = self._told(lambda: library.nvmlDeviceGetHandleByIndex(0))
 
     def power_w(self) -> float:
         return float(self._told(lambda: self._library.nvmlDeviceGetPowerUsage(self._gpu))) / 1e3

@@ -54,10 +54,10 @@ class JournalFormatter(ForeignFormatter):
         return journal_line(super().format(record), record.levelno)
 
 
-def configure_logging(environ: Mapping[str, str] | None = None) -> None:
+def configure_logging() -> None:
     """Log to standard error; with levels where that is the journal."""
     handler = logging.StreamHandler(sys.stderr)
-    kind = JournalFormatter if into_journal(environ) else ForeignFormatter
+    kind = JournalFormatter if into_journal() else ForeignFormatter
     handler.setFormatter(kind(FORMAT))
     logging.basicConfig(handlers=[handler])
 

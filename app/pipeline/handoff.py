@@ -84,14 +84,13 @@ class Handoff:
         policy: Policy,
         *,
         on_drop: Callable[[str], None],
-        capacity: int = 2,
         note: Note = note_nothing,
         gate: SingleWaiterCondition | None = None,
     ) -> None:
         self._note = note
         self._policy = policy
         self._on_drop = on_drop
-        self._capacity = 1 if policy is Policy.LATEST else capacity
+        self._capacity = 1 if policy is Policy.LATEST else 2
         self._frames: deque[Frame] = deque()
         self._ended = False
         self._abandoned: str | None = None

@@ -210,6 +210,14 @@ def overlap(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.
     return shares
 
 
+def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes xyxy; 0 where both are empty."""
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    inner = max(w, 0.0) * max(h, 0.0)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inner
+    return inner / union if union > 0 else 0.0
+
+
 def strongest(xyxy: NDArray[np.float32], iou: float) -> NDArray[np.bool_]:
     """(N,) of boxes by falling score those that no kept one overlaps by more than ``iou``."""
     kept = np.ones(len(xyxy), bool)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ..core.detections import Result, label_of
 from ..core.errors import ConfigError, VerdictError
+from ..core.filters import box_iou
 from ..core.frame import SourceInfo
 from ..core.interfaces import Sink
 from ..core.masks import ObjectMask, runs_overlap, unpack_runs
@@ -130,7 +131,7 @@ def _match(
         if not fits:
             new.append(one)
             continue
-        best = max(fits, key=lambda i: (_near(left[i], one), _iou(left[i].box, one.box)))
+        best = max(fits, key=lambda i: (_near(left[i], one), box_iou(left[i].box, one.box)))
         pairs.append((left.pop(best), one))
     return pairs, left, new
 
@@ -157,14 +158,7 @@ def _runs(mask: ObjectMask | None, wh_px: tuple[int, int]) -> list[int] | None:
 
 
 def _same(a: GoldenBox, b: GoldenBox) -> bool:
-    return a.label == b.label and abs(a.score - b.score) <= SCORE and _iou(a.box, b.box) >= IOU
-
-
-def _iou(a: Box, b: Box) -> float:
-    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    inner = max(w, 0.0) * max(h, 0.0)
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inner
-    return inner / union if union > 0 else 0.0
+    return a.label == b.label and abs(a.score - b.score) <= SCORE and box_iou(a.box, b.box) >= IOU
 
 
 def _read(path: Path) -> dict[int, list[GoldenBox]]:

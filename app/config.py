@@ -345,7 +345,6 @@ class Config:
 
     @property
     def needs_tracks(self) -> bool:
-        """Whether something is configured that only tracks give."""
         shapes = self.zone or self.line or self.mask or self.rule
         files = self.events.path or self.events.snapshots or self.clips.path
         return bool(shapes or files or self.store.path or self.webhook.url)
@@ -378,7 +377,6 @@ class Setting(NamedTuple):
         return f"{self.table}.{self.name}" if self.table else self.name
 
     def of(self, config: Config) -> Any:
-        """Its value in a configuration."""
         return getattr(getattr(config, self.table) if self.table else config, self.name)
 
 

@@ -102,7 +102,6 @@ def cpu_s(command: list[str]) -> float:
 
 
 def rows_of(events: Path) -> list[dict[str, Any]]:
-    """Those of a file of --events, without ids that differ."""
     return [json.loads(line) for line in events.read_text().splitlines()]
 
 

@@ -72,7 +72,6 @@ def make_film(pictures: list[Any], film: Path, seconds: int) -> None:
 
 
 def shown(pictures: list[Any], i: int) -> list[Any]:
-    """Of each copy."""
     return [pictures[int(share * len(pictures) + i) % len(pictures)] for *_, share in COPIES]
 
 

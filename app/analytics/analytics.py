@@ -337,7 +337,6 @@ class Analytics:
         ]
 
     def _wants(self, track: Track) -> bool:
-        """Whether "appear" and "gone" of it are told."""
         wanted = self._options.labels
         return not wanted or label_of(self._labels, track.class_id) in wanted
 

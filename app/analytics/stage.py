@@ -32,7 +32,6 @@ class Clock(NamedTuple):
 
     @classmethod
     def now(cls) -> Clock:
-        """This machine's."""
         return cls(time.time_ns() - time.monotonic_ns())
 
 

@@ -82,7 +82,6 @@ class Tracker:
 
     @property
     def last_track_id(self) -> int:
-        """The highest id that was given."""
         return self._track_id
 
     def __len__(self) -> int:
@@ -151,7 +150,6 @@ class Tracker:
         return self.ended
 
     def tracks(self) -> list[Track]:
-        """The confirmed tracks that are held, seen in the last frame or lost."""
         return self._described(np.flatnonzero(self._i[TRACK_ID] > 0))
 
     def find(self, track_id: int) -> Track | None:
@@ -317,7 +315,6 @@ class Tracker:
         return ~old
 
     def _drop(self, old: NDArray[np.bool_]) -> None:
-        """Forget these tracks; the confirmed ones are ``ended``."""
         self.ended += self._described((old & (self._i[TRACK_ID] > 0)).nonzero()[0])
         self._f, self._i = self._f[:, ~old], self._i[:, ~old]
 

@@ -62,7 +62,6 @@ TINT = 0.4  # how opaque a mask's colour is
 
 
 def bones_of(point_names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    """The pairs of keypoints that lines join; () where it is not known what they are."""
     return _BONES if point_names == COCO17 else ()
 
 

@@ -36,7 +36,6 @@ class EncodedPacket(NamedTuple):
 
 
 def as_it_is(result: Result) -> Result:
-    """Its frame is of the same stream."""
     return result
 
 

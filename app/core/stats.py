@@ -122,7 +122,6 @@ class Rate:
         return _rate(events, self._ticks[0][0], self._last_ns)
 
     def overall(self) -> float:
-        """From the first event to the last."""
         return _rate(self.count, self._first_ns, self._last_ns)
 
 
@@ -151,7 +150,6 @@ class PipelineStats:
 
     @property
     def status(self) -> SourceStatus:
-        """The state with what belongs to it."""
         return SourceStatus(self.state, self.since_s, self.cause)
 
 
@@ -180,7 +178,6 @@ class Meter:
         self._status = SourceStatus().then("opening")
 
     def lane(self) -> Meter:
-        """A meter of one source among many: all that it takes counts here, too."""
         lane = Meter(self)
         self._lanes = [*self._lanes, lane]
         return lane
@@ -191,14 +188,12 @@ class Meter:
 
     @property
     def status(self) -> SourceStatus:
-        """Of the source; of several that of the one which is best off."""
         if not self._lanes or self._status.state == "failed":
             return self._status
         return min((lane.status for lane in self._lanes), key=lambda s: STATES.index(s.state))
 
     @property
     def state(self) -> str:
-        """Of ``status``."""
         return self.status.state
 
     @state.setter
@@ -242,7 +237,6 @@ class Meter:
             self._total.noticed(event)
 
     def state_changed(self, state: str, why: str) -> None:
-        """The source is in another state."""
         self._status = self._status.then(state, why)
 
     def processed(self, age_ns: int, stages_ns: Mapping[str, int]) -> None:
@@ -255,7 +249,6 @@ class Meter:
             self._total.processed(age_ns, stages_ns)
 
     def emitted(self, sinks_ns: int) -> None:
-        """All sinks have taken a result."""
         with self._lock:
             self._took({"sinks": sinks_ns})
 

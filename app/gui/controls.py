@@ -138,7 +138,6 @@ class Controls(QWidget):
         self._find(self.search.text())
 
     def set_all(self, on: bool) -> None:
-        """Tick every class, or none."""
         self.show_classes(self._labels, frozenset() if on else frozenset(self._labels))
         self.hidden_changed.emit(self._hidden)
 

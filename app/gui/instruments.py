@@ -62,7 +62,6 @@ class CountsTable(QTableWidget):
         self._show(texts.TABLE_HEAD, rows)
 
     def show_objects(self, rows: list[Row]) -> None:
-        """Rows of ObjectLog."""
         self._show(texts.OBJECTS_HEAD, rows)
 
     def _show(self, head: tuple[str, str, str], rows: list[Row]) -> None:
@@ -256,7 +255,6 @@ class Plot(QWidget):
             self.legend.setToolTip(self.spoken())  # the whole of it, where there is no room
 
     def spoken(self) -> str:
-        """The latest figures in words."""
         return ", ".join(f"{name} {value}" for name, value in self._named())
 
     def _named(self) -> list[Figure]:

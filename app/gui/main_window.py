@@ -217,12 +217,10 @@ class MainWindow(QMainWindow):
         self.controls.filters.changed.connect(partial(self.run.filter, self.controls.filters))
 
     def show_source(self, uri: str) -> None:
-        """Change to this source and drop the notice about the previous one."""
         self.banners.forget_notice()
         self.run.show_source(uri)
 
     def show_alone(self, number: int) -> None:
-        """Select this source and show it alone."""
         self.wall.select(number)
         self.wall.show_alone(True)
 
@@ -422,7 +420,6 @@ class MainWindow(QMainWindow):
         super().closeEvent(event)
 
     def leave(self) -> None:
-        """Close, and let the run go on with another window."""
         self._ended = lambda: None
         self.close()
         self.deleteLater()

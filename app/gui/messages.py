@@ -225,7 +225,6 @@ class Banners:
         column.addWidget(self.hint, 0, Qt.AlignmentFlag.AlignBottom)
 
     def show_messages(self, said: Messages) -> None:
-        """Show the current messages, and hide banners that have none."""
         for banner, message in ((self.source, said.source), (self.engine, said.engine)):
             banner.tell(message) if message else banner.hide()
 

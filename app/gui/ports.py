@@ -141,7 +141,6 @@ class Settings:
         return [str(each) for each in value or []]
 
     def state(self, name: str) -> QByteArray:
-        """A window's geometry, in Qt's own form."""
         value = self._store.value(name, QByteArray())
         return value if isinstance(value, QByteArray) else QByteArray()
 

@@ -136,7 +136,6 @@ class RunControls:
             self._controller.reopen()
 
     def choose(self, choice: Choice) -> None:
-        """Change model and engine; remembered for the next start once they run."""
         self._new_choice = choice
         self._controller.choose(choice)
 
@@ -208,7 +207,6 @@ class RunControls:
             self._controller.set_thresholds(score, iou)
 
     def _stamp(self) -> str:
-        """Time and, among several, source; for names of files."""
         source = re.sub(r"[^\w.-]+", "_", self._controller.name)
         stamp = datetime.now().strftime("%Y%m%d_%H%M%S_%f")[:-3]
         return f"{stamp}_{source}" if source else stamp

@@ -62,7 +62,6 @@ class Theme:
         self._portal = follow_desktop(self.system_wants)
 
     def choose(self, choice: str) -> None:
-        """ "system", "dark" or "light"."""
         self._choice = choice
         self._apply()
 

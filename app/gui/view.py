@@ -46,7 +46,6 @@ class Viewing:
     ratio: float = 1.0
 
     def fit(self) -> ViewPlacement:
-        """Centred, as large as it fits."""
         (frame_w, frame_h), (width, height) = self.frame_wh_px, self.room_wh
         scale = min(width / frame_w, height / frame_h)
         return ViewPlacement(scale, (width - frame_w * scale) / 2, (height - frame_h * scale) / 2)
@@ -95,7 +94,6 @@ class Viewport:
         )
 
     def reset(self, zoom: float | None = None) -> None:
-        """Fit, or this zoom, centred."""
         self.zoom, self._centre = zoom, (0.5, 0.5)
 
     def zoom_by(self, factor: float, seen: Viewing, *, at: tuple[float, float]) -> None:
@@ -267,7 +265,6 @@ class ResultView(QWidget):
         self.update()
 
     def set_dimmed(self, dimmed: bool) -> None:
-        """Darken the frame, because it is no longer current."""
         if dimmed != self._dimmed:
             self._dimmed = dimmed
             self.update()

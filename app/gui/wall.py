@@ -57,7 +57,6 @@ class Tile(QWidget):
         return super().eventFilter(watched, event)
 
     def select(self, on: bool) -> None:
-        """Draw an edge around it, or none."""
         self._selected = on
         self.update()
 
@@ -124,7 +123,6 @@ class Wall(QWidget):
         return self.tiles[self._at]
 
     def select(self, number: int) -> None:
-        """Let all controls work on this source."""
         if number == self._at:
             return
         self.tile.select(False)

@@ -169,7 +169,6 @@ WORKERS = 2
 
 
 def cores() -> int:
-    """Cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -240,7 +239,6 @@ class CpuBackend:
         self._running, self._slots = [], []
 
     def _work(self) -> None:
-        """A worker: one slot after the other, until told to end."""
         with overflow_ignored():
             while (slot := self._queue.get()) is not None:
                 slot.work()

@@ -71,7 +71,6 @@ class ShapeCache(Generic[Bound]):
 
     @property
     def sizes(self) -> tuple[Size, ...]:
-        """Input sizes that are kept, the latest used last."""
         return tuple(self._kept)
 
 

@@ -56,7 +56,6 @@ class SliceGrid:
 
     @property
     def pieces(self) -> int:
-        """Parts at most, and the whole frame."""
         return (self.columns or AUTO_MOST) * (self.rows or AUTO_MOST) + 1
 
     @property
@@ -64,7 +63,6 @@ class SliceGrid:
         return f"slices {self.columns}x{self.rows}" if self.columns else "slices auto"
 
     def plan(self, frame: Frame, input_wh: tuple[int, int]) -> tuple[bool, list[Tile]]:
-        """The whole frame, and its parts."""
         return True, self.tiles(frame.wh_px, input_wh)
 
     def found(self, frame: Frame, found: Detections, parts: Parts, *, whole: bool) -> None:
@@ -279,7 +277,6 @@ class SlicedSlot:
         return [(found, stages)]
 
     def _margin(self, tile: Tile) -> float:
-        """MARGIN in pixels of the frame."""
         width, height = self._spec.input.size_wh
         return MARGIN * max((tile[2] - tile[0]) / width, (tile[3] - tile[1]) / height)
 

@@ -65,7 +65,6 @@ class Form:
 
     @property
     def plain_outputs(self) -> bool:
-        """Whether all are float32."""
         return all(tensor.dtype == "tensor(float)" for tensor in self.outputs)
 
     @property

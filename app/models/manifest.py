@@ -95,12 +95,10 @@ class ModelSpec:
 
     @property
     def chooses(self) -> bool:
-        """Whether it has more than one threshold, or an NMS across classes."""
         return self.agnostic or bool(self.class_scores)
 
     @property
     def detector(self) -> Family:
-        """What is known of its family, in the form that its parameters choose."""
         return find_family(self.family, self.parameters)
 
     def head(self, shapes: Shapes) -> Head:

@@ -112,7 +112,6 @@ class TraceWriter:
 
 
 def older(path: Path) -> Path:
-    """The other file of the ring."""
     return path.with_name(f"{path.name}.1")
 
 

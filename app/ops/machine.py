@@ -70,7 +70,6 @@ class Nvml:
         return int(self._told(lambda: self._library.nvmlDeviceGetMemoryInfo(self._gpu)).used)
 
     def temperature_c(self) -> float:
-        """Of the chip."""
         kind = self._library.NVML_TEMPERATURE_GPU
         ask = self._library.nvmlDeviceGetTemperature
         return float(self._told(lambda: ask(self._gpu, kind)))

@@ -193,7 +193,6 @@ class SourceStream:
 
     @property
     def flows(self) -> bool:
-        """Whether a frame may come any moment: it is neither over nor away."""
         return not self.handoff.ended and self.meter.state in WORKING
 
     def swap(self, make: Callable[[SourceWorker | None], SourceWorker]) -> None:
@@ -421,16 +420,13 @@ class SourceGroup:
         return waiting >= min(frames, max(flowing, 1)) or over
 
     def drained(self) -> bool:
-        """True when every source has ended and every frame has been taken."""
         return not self.held and all(stream.handoff.drained() for stream in self.streams)
 
     def finish(self) -> None:
-        """No more frames come from any source; those that wait are still delivered."""
         for stream in self.streams:
             stream.handoff.end()
 
     def clear(self, reason: str) -> None:
-        """Drop what waits: it would be old when there is a consumer again."""
         for stream in self.streams:
             stream.handoff.clear(reason)
 

@@ -108,7 +108,6 @@ class EngineGroup:
 
     @property
     def taken(self) -> int:
-        """Frames that went into an engine."""
         current = self.current
         loop = None if current is None else current.loop
         return self._taken_before + (0 if loop is None else loop.taken)

@@ -148,7 +148,6 @@ class Handoff:
         return self._ended
 
     def drained(self) -> bool:
-        """True when the producer has ended and every frame has been taken."""
         with self._lock:
             return self._ended and not self._frames
 

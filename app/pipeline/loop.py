@@ -89,7 +89,6 @@ class Loop:
         self._max_age_ns = self._batcher.budget_ns = max_age_ns
 
     def open_sinks(self) -> None:
-        """Of those sources that have opened meanwhile."""
         for stream in self._intake.streams:
             if stream.info is not None and not stream.sinks.is_open:
                 stream.sinks.open(stream.info, self._labels)

@@ -47,7 +47,6 @@ class RunFilters:
         self._made: dict[str, DetectionFilter] = {}
 
     def make(self, name: str = "") -> DetectionFilter:
-        """Of the source with this name; called once for each."""
         made = self._made[name] = DetectionFilter(filters_of(self._config, name))
         return made
 

@@ -46,7 +46,6 @@ class RunShapes:
         return stage
 
     def rows(self, kind: str) -> Sequence[Table]:
-        """All zones or lines, of all sources, as they are now."""
         rows: Sequence[Table] = getattr(self._config, kind)
         return rows
 

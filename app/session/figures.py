@@ -28,7 +28,6 @@ _JETSON_LOADS = ("devices/gpu.0/load", "devices/platform/gpu.0/load", "devices/p
 
 
 def no_power() -> PowerReading:
-    """Nothing tells what is drawn."""
     return PowerReading(None)
 
 

@@ -141,7 +141,6 @@ class Session:
 
     @property
     def remarks(self) -> Sequence[str]:
-        """What the engine chose and measured, for the report at the end."""
         return self.pipeline.backend_remarks
 
     def state(self, number: int = 0) -> SessionState:
@@ -167,7 +166,6 @@ class Session:
         return replace(self.pipeline.stats(), state=self.run_state())
 
     def has_run(self) -> bool:
-        """Whether an engine ever came up."""
         return self._store.state.running is not None
 
     def tune(self, *, score: float, iou: float, max_age_ms: float | None) -> bool:

@@ -52,7 +52,6 @@ class SourceSwitcher:
             self._play(uri)
 
     def reopen(self) -> None:
-        """Open the same source anew: after its end or fault, or while it is lost."""
         self._ask(lambda player: self.show(player.state.uri))
 
     def return_if_failed(self) -> None:

@@ -82,7 +82,6 @@ class ZoneEdit:
     # -- drawing -----------------------------------------------------------------------------------
 
     def begin(self, kind: Kind) -> None:
-        """Draw a new one, point by point."""
         self.draft, self.selected = (kind, ()), None
 
     def cancel(self) -> bool:
@@ -204,7 +203,6 @@ class ZoneEdit:
         return True
 
     def recolour(self, colour: str) -> None:
-        """Another colour, "#rrggbb", for the selected one."""
         if self.shape is not None and self.selected is not None and colour != self.shape.colour:
             self._replace(self.selected, replace(self.shape, colour=colour))
 
@@ -286,7 +284,6 @@ class ZoneEdit:
 
 
 def edge_middles(points: Sequence[Point]) -> list[Point]:
-    """The middle of each edge of a polygon, from point to next point."""
     pairs = zip(points, _turned(points), strict=True)
     return [((ax + bx) / 2, (ay + by) / 2) for (ax, ay), (bx, by) in pairs]
 

@@ -67,7 +67,6 @@ class ProgressSink:
             self._drawn = False
 
     def close(self) -> None:
-        """Wipe the line for good."""
         self.clear()
         self._on = False
 
@@ -194,7 +193,6 @@ class SummarySink(Sink):
         return lines
 
     def labels(self) -> list[LabelSummary]:
-        """All labels that were seen, the most frequent first."""
         seen = [LabelSummary(printable(label), *counts) for label, counts in self._seen.items()]
         return sorted(seen, key=lambda each: (-each.frames, -each.best_score, each.label))
 

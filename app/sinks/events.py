@@ -140,5 +140,4 @@ class EventLinesSink(EventsOnlySink):
             self._file.write(quoted(event.as_json()))
 
     def close(self) -> None:
-        """Let go; every line has been written already."""
         self._file.close()

@@ -269,7 +269,6 @@ class LinesFile:
             raise unwritable(what, error, self._path, end) from error
 
     def close(self) -> None:
-        """Let go; every line has been written already. SinkError if a network disk lost some."""
         self._users -= 1
         if self._out is not None and self._users <= 0:
             out, self._out = self._out, None
@@ -339,5 +338,4 @@ class JsonLinesSink:
         self._file.write(self._line(result))
 
     def close(self) -> None:
-        """Let go; every line has been written already. SinkError if a network disk lost some."""
         self._file.close()

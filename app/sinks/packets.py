@@ -132,7 +132,6 @@ class CopiedFile:
         return True
 
     def holds(self, stream_ns: int) -> bool:
-        """Whether the frame of this time is in it."""
         return self._span_ns[0] <= stream_ns <= self._span_ns[1]
 
     def update(self, source: SourceInfo, labels: Sequence[str]) -> None:

@@ -309,7 +309,6 @@ class ClipSink(_Recorder):
             self._end()
 
     def close(self) -> None:
-        """End a clip that is under way with all that belongs to it."""
         self._end()
         self._budget.release()
 

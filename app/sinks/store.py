@@ -123,7 +123,6 @@ class EventStore:
         return self._sinks[name]
 
     def forget(self, name: str) -> None:
-        """That source is no longer part of the run."""
         self._sinks = {each: sink for each, sink in self._sinks.items() if each != name}
 
     def start(self) -> None:
@@ -443,7 +442,6 @@ class StoreSink(Sink):
     update = open  # see interfaces.Updatable
 
     def emit(self, result: Result) -> None:
-        """Note the age, and what the frame brought."""
         self._ages_ns.append(result.age_ns)
         if result.events:
             self._store.offer(self.camera, result.events)

@@ -175,7 +175,6 @@ class StoreReader:
             return told
 
     def choices(self) -> dict[str, list[str]]:
-        """The cameras, labels, zones, lines and types that there are."""
         with self._open() as database:
             return _places(database)
 

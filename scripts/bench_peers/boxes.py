@@ -83,7 +83,6 @@ def compare(ours: Frames, theirs: Frames, tolerance: Tolerance, *, threshold: fl
 
 
 def _nearest(box: Box, others: Sequence[Box], tolerance: Tolerance) -> Box | None:
-    """Of those that may be the same detection, the one whose corners lie nearest."""
     fitting = [other for other in others if tolerance.same(box, other)]
     return min(fitting, key=lambda other: _apart(box, other), default=None)
 

@@ -31,7 +31,6 @@ def frames_of(clip: str) -> Iterator[Pixels]:
 
 
 def frame_wh(clip: str) -> tuple[int, int]:
-    """Width and height of the first frame."""
     for frame in frames_of(clip):
         return frame.shape[1], frame.shape[0]
     raise NotHere(f"{clip} has no frame that can be decoded")

@@ -35,7 +35,6 @@ class Outcome:
 
     @property
     def out(self) -> bool:
-        """Not to be asked again."""
         return self.absent is not None or self.failed is not None
 
 

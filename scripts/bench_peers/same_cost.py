@@ -152,7 +152,6 @@ def _openvino_runner(path: Path, shape: tuple[int, ...]) -> Callable[[], Any]:
 
 
 def _part_of(size_wh: tuple[int, int], part: float) -> tuple[int, int]:
-    """In multiples of a YOLO's largest stride."""
     width, height = (max(32, round(side * part / 32) * 32) for side in size_wh)
     return width, height
 

@@ -226,7 +226,6 @@ def follow(average: Network, network: Network, keep: float) -> None:
 
 
 def _plain(plan: Plan) -> dict[str, Any]:
-    """As it comes back from a file."""
     return dict(json.loads(json.dumps(asdict(plan))))
 
 

@@ -83,7 +83,6 @@ class GraphIO:
 
     @property
     def shapes(self) -> list[tuple[int | None, ...]]:
-        """Of the outputs, whole."""
         return [t.shape for t in self.outputs]
 
     @property
@@ -174,7 +173,6 @@ class Candidates(NamedTuple):
 
     @property
     def bare(self) -> bool:
-        """Whether they are boxes and nothing else."""
         return self.keypoints is None and self.masks is None and self.turned is None
 
 
@@ -208,7 +206,6 @@ class Parameter:
 
 
 def flag(name: str) -> Parameter:
-    """A parameter that is false unless a manifest says true."""
     return Parameter(name, False, "true or false", lambda value: isinstance(value, bool))
 
 
@@ -331,7 +328,6 @@ def misfit(head: Head, family: str, told: str) -> ModelError:
 
 
 def cell_counts(input_wh: SizeWh, strides: Sequence[int] = STRIDES) -> list[int]:
-    """How many cells each level has."""
     return [-(-input_wh[0] // stride) * -(-input_wh[1] // stride) for stride in strides]
 
 

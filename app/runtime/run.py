@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ..config import Config, ConfigFile, NamedSource, parse_sources
 from ..core.credentials import mask_credentials
@@ -125,7 +124,7 @@ def run_windowed(config: Config, file: ConfigFile | None = None) -> int:
     else:
         model = next((each for each in list_models() if each.spec.default), None)
     refuse_own_inputs(config, model, Policy.LATEST)
-    summary, supervised = Summary(names), Supervised(Notifier())
+    summary, supervised = Summary(config, names), Supervised(Notifier())
     model_name = model.spec.name if model else ""
     recorders = {name: make_recorder(config, model_name, name) for name in names}
     packets = {name: packets_for(config, Policy.LATEST, name) for name in names}
@@ -175,12 +174,8 @@ def run_windowed(config: Config, file: ConfigFile | None = None) -> int:
         )
         reload = file and partial(settings.reloader.read_again, file)
     with ExitStack() as around:
-        parts: tuple[AbstractContextManager[Any], ...] = (
-            outputs.running(),
-            *recorders.values(),
-            supervised,
-        )
-        for each in parts:
+        around.enter_context(outputs.running())
+        for each in (*recorders.values(), supervised):
             around.enter_context(each)
         stopped = run_desktop(controller, config, reload=reload, end_rest=around.close)
         if session.error is not None:
@@ -188,12 +183,7 @@ def run_windowed(config: Config, file: ConfigFile | None = None) -> int:
                 recorder.error(session.error)
     log.debug("stopped by a signal" if stopped else "window closed")
     if session.has_run():
-        summary.report(
-            session.error,
-            session.stats(),
-            remarks=session.remarks,
-            to_stderr="-" in (config.json, config.events.path),
-        )
+        summary.report(session.error, session.stats(), session.remarks)
     elif session.error is not None:
         raise session.error
     return 0

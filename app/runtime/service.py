@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from .engines import backend_factory, reported, spec_computed, thresholds
 from .filters import RunFilters, check_filters
 from .tracking import ruled_actions
 from .zones import SHAPES, RunShapes
+
+if TYPE_CHECKING:
+    from .cameras import RunSources
 
 log = logging.getLogger(__name__)
 
@@ -120,16 +123,6 @@ class Limited(Protocol):
 OF_SOURCES = ("sources", "privacy", "blur_faces")
 
 
-class Exchange(Protocol):
-    """See cameras.RunSources."""
-
-    def refused(self, old: Config, new: Config) -> set[str]:
-        """The keys of which a change needs a restart."""
-
-    def planned(self, old: Config, new: Config) -> Callable[[], None]:
-        """What makes the sources those of ``new``; raises ConfigError."""
-
-
 class Reloader:
     """Takes up what can be of another configuration; what is wrong changes nothing."""
 
@@ -142,7 +135,7 @@ class Reloader:
         *,
         filters: RunFilters,
         shapes: RunShapes,
-        sources: Exchange | None = None,
+        sources: RunSources | None = None,
     ) -> None:
         """``sources``: None where they stay, with what is private in them."""
         self.config = config  # in force

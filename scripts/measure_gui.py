@@ -24,7 +24,6 @@ import datetime
 import json
 import os
 import re
-import shutil
 import statistics
 import subprocess
 import sys
@@ -48,6 +47,7 @@ from app.runtime.run import prepare_engine
 from app.runtime.window import CLOSE_S, WindowController, WindowSource
 from app.sinks.video import H264Writer
 from app.sources.uri import SAMPLE_PATH
+from scripts.make_screenshot import virtual_display
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "scripts" / "results" / f"gui_{datetime.date.today().isoformat()}.json"
@@ -68,16 +68,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="kestrel_gui_") as folder:
         clip = Path(folder, "clip_1080p30.mp4")
         _make_clip(clip, seconds=args.clip_seconds)
-        display, server = _virtual_display()
-        os.environ["DISPLAY"] = display
-        os.environ["XDG_CONFIG_HOME"] = folder  # settings of its own
-        os.environ.pop("QT_QPA_PLATFORM", None)
-        try:
+        with virtual_display("1920x1080x24") as display:
+            # settings of its own
+            os.environ.update({"DISPLAY": display, "XDG_CONFIG_HOME": folder})
+            os.environ.pop("QT_QPA_PLATFORM", None)
             figures = _compare_fps(clip, Path(folder), args)
             figures |= _measure_window(clip, Path(folder), args)
-        finally:
-            server.terminate()
-            server.wait()
     report = {
         "command": " ".join(["scripts/measure_gui.py", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
@@ -152,21 +148,6 @@ def _fps(clip: Path, folder: Path, flag: str) -> float:
     match = re.search(r"^FPS +([0-9.]+)", done.stdout, re.MULTILINE)
     assert match, done.stdout + done.stderr
     return float(match[1])
-
-
-def _virtual_display() -> tuple[str, subprocess.Popen[bytes]]:
-    program = shutil.which("Xvfb")
-    if program is None:
-        sys.exit("measure_gui: no Xvfb here (apt install xvfb)")
-    read_fd, write_fd = os.pipe()
-    server = subprocess.Popen(
-        [program, "-displayfd", str(write_fd), "-screen", "0", "1920x1080x24"],
-        pass_fds=(write_fd,),
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(write_fd)
-    with os.fdopen(read_fd) as number:
-        return f":{number.readline().strip()}", server
 
 
 class Samples:

@@ -49,8 +49,12 @@ class ZoneEditor(QWidget):
         self.edit: ZoneEdit | None = None
         self._wanted = False
         self._pointer: Point | None = None
-        self.draw_zone = self._button(texts.DRAW_ZONE, texts.DRAW_ZONE_TIP, self._begin_zone)
-        self.draw_line = self._button(texts.DRAW_LINE, texts.DRAW_LINE_TIP, self._begin_line)
+        self.draw_zone = self._button(
+            texts.DRAW_ZONE, texts.DRAW_ZONE_TIP, lambda: self._begin("zone")
+        )
+        self.draw_line = self._button(
+            texts.DRAW_LINE, texts.DRAW_LINE_TIP, lambda: self._begin("line")
+        )
         self.hint = QLabel()
         self.hint.setWordWrap(True)
         self.hint.setMinimumHeight(self.fontMetrics().lineSpacing() * 3)
@@ -260,12 +264,6 @@ class ZoneEditor(QWidget):
         painter.restore()
 
     # -- the panel ---------------------------------------------------------------------------------
-
-    def _begin_zone(self) -> None:
-        self._begin("zone")
-
-    def _begin_line(self) -> None:
-        self._begin("line")
 
     def _begin(self, kind: Kind) -> None:
         if self.edit is not None:

@@ -26,7 +26,7 @@ def device() -> dict[str, Any]:
                 break
     except OSError:
         log.debug("no /proc/cpuinfo")
-    versions = {name: _version(name) for name in PACKAGES}
+    versions = {name: package_version(name) for name in PACKAGES}
     return {
         "cpu": cpu,
         "cores": len(os.sched_getaffinity(0)),
@@ -36,7 +36,7 @@ def device() -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
     # here and not above: it brings the parser of e-mail along, 25 ms of every start
     from importlib.metadata import PackageNotFoundError, version
 

@@ -214,7 +214,7 @@ class CpuBackend:
             thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         for _ in self._running:
             self._queue.put(None)
         for thread in self._running:

@@ -175,8 +175,9 @@ def run_windowed(config: Config, file: ConfigFile | None = None) -> int:
         reload = file and partial(settings.reloader.read_again, file)
     with ExitStack() as around:
         around.enter_context(outputs.running())
-        for each in (*recorders.values(), supervised):
-            around.enter_context(each)
+        for recorder in recorders.values():
+            around.enter_context(recorder)
+        around.enter_context(supervised)
         stopped = run_desktop(controller, config, reload=reload, end_rest=around.close)
         if session.error is not None:
             for recorder in recorders.values():

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
-Floats = Boxes = NDArray[np.float32]  # boxes: (N,4) xyxy
+Floats = NDArray[np.float32]
+Boxes = Floats  # (N,4) xyxy
 
 FACE = "face"
 PERSON = "person"

@@ -25,8 +25,8 @@ SYSTEM = "/usr/lib/python3/dist-packages"  # where python3-gi of Debian and Ubun
 def run(clip: str, model: Model) -> Run:
     """The appsink's queue is full rather than lossy."""
     gst = _load_gst()
-    told = gst.version_string()
-    return loop(_frames(gst, clip), model, "CPUExecutionProvider", gstreamer=told)
+    told = {"gstreamer": gst.version_string()}
+    return loop(_frames(gst, clip), model, "CPUExecutionProvider", told)
 
 
 def _load_gst() -> Any:

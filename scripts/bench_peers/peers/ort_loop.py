@@ -5,7 +5,7 @@ All libraries with their default threads; with ``provider`` also on a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from app.models.manifest import Model
@@ -16,10 +16,10 @@ from scripts.bench_peers.plain import Pixels, PlainParts, frames_of
 
 def run(clip: str, model: Model, *, provider: str) -> Run:
     """``provider`` as ONNX Runtime names it."""
-    return loop(frames_of(clip), model, provider, provider=provider)
+    return loop(frames_of(clip), model, provider, {"provider": provider})
 
 
-def loop(frames: Iterable[Pixels], model: Model, provider: str, **told: Any) -> Run:
+def loop(frames: Iterable[Pixels], model: Model, provider: str, told: Mapping[str, Any]) -> Run:
     """All ``frames`` on ``provider``; ``told``: see Run.detail."""
     ort = load_onnxruntime()
     parts, clock, found = PlainParts(model.spec), Clock(), []

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How soon does a run come back when its server is killed, frozen and started again?
+"""Measures how soon a run comes back when its server is killed, frozen and started again.
 
     python scripts/measure_comeback.py rtsp|http [--rounds 10] [--clip CLIP.mp4] [--json FILE]
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What does the window cost, and does it stay responsive? A real window on a virtual display.
+"""Measures what a real window on a virtual display costs, and whether it stays responsive.
 
 A 1080p30 clip with people in it plays in a loop while the window is resized, covered, minimised and
 shown again. Measured:

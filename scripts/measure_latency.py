@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How much longer than its bare work does a live frame take, from available to boxes out?
+"""Measures how much longer than its bare work a live frame takes, from available to boxes out.
 
 Kestrel: a live run paced by the clip's clock, the age of each result. Bare: read at the same pace
 on one thread, then preprocess, network, postprocess, so that caches are as cold. In turns, in one

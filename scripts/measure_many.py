@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How old do frames grow when one process has many cameras?
+"""Measures how old frames grow when one process has many cameras.
 
     python scripts/measure_many.py [--cameras 16] [--fps 5] [--seconds 60] [--batch N] [--json FILE]
 

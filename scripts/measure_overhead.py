@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How much CPU time per frame does Kestrel add to the work itself?
+"""Measures how much CPU time per frame Kestrel adds to the work itself.
 
 The work are the stages that any loop has: decoding, preprocessing, network, postprocessing, each
 measured on the thread that does it. Added is what the whole process spends besides between the

@@ -1,4 +1,4 @@
-"""Did two find the same boxes? Every one is compared, and must have exactly one partner."""
+"""Compares the boxes of two peers: every one must have exactly one partner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does a peer answer: how fast it went over the clip, and every box that it found?"""
+"""What a peer answers: how fast it went over the clip, and every box that it found."""
 
 from __future__ import annotations
 

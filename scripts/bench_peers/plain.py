@@ -1,4 +1,4 @@
-"""What does a user write around a network: cv2 before it, NumPy and cv2's NMS after it?
+"""What a user writes around a network: cv2 before it, NumPy and cv2's NMS after it.
 
 Used by every peer that brings only an engine or a way to read. Written for itself: Kestrel's own
 preprocessing and decoders would prove nothing.

@@ -1,4 +1,4 @@
-"""Which peers are there, where does each live, and how near must its boxes be?"""
+"""The peers, their modules, and how near their boxes must be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who runs when? Each peer in a process of its own, all of them in every round, one at a time."""
+"""Rounds: each peer in a process of its own, all of them in every round, one at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does one training sample come to be from photographs?
+"""Makes one training sample from photographs.
 
 Mosaic of four, zoom in and out, aspect jitter, mirror, light and gray. The generator given decides
 all: the same seed, the same sample.

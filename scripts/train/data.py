@@ -1,4 +1,4 @@
-"""Which pictures are there to learn from, and what is in them? Ground truth and teachers' labels.
+"""The pictures to learn from, with ground truth and teachers' labels.
 
 A set is a folder in COCO format: ``images/``, ``train.json`` and ``val.json``, whose categories are
 ``face`` and classes of the network. An annotation may carry ``score`` (1 is ground truth), an image

@@ -1,4 +1,4 @@
-"""How does a network learn from labels and from its parent? Batches, rates, average, checkpoints.
+"""Training by labels and by the parent: batches, rates, average, checkpoints.
 
 Every random choice follows from (seed, step), so a run that was cut off goes on as if it had not
 been.

@@ -1,4 +1,4 @@
-"""Which cell answers for which box, and how wrong is it? Labels, faces, and the frozen parent.
+"""The assignment of boxes to cells, and the losses: of labels, of faces, and against the parent.
 
 Assignment: each box takes the cells that are cheapest for it (class, overlap, size of the cell), as
 many as its best overlaps add up to (SimOTA, Ge et al. 2021, section 2.1). Loss of the objects:

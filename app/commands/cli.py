@@ -138,20 +138,8 @@ def flags_of(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(args).items() if name in known}
 
 
-COMMANDS = (
-    "run",
-    "replay",
-    "archive",
-    "bench",
-    "doctor",
-    "discover",
-    "soak",
-    "models",
-    "rules",
-    "events",
-    "report",
-    "users",
-    "fleet",
+COMMANDS = tuple(
+    "run replay archive bench doctor discover soak models rules events report users fleet".split()
 )
 
 
@@ -326,7 +314,9 @@ def _guarded(command: Callable[[], int]) -> int:
             sys.stdout.flush()
             return code
     except KestrelError as error:
-        return _told(f"error: {error}", error.exit_code)
+        for each in error.each:
+            _told(f"error: {each}", error.exit_code)
+        return error.exit_code
     except KeyboardInterrupt:
         forget_interrupt()
         return 0

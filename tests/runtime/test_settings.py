@@ -156,6 +156,11 @@ def test_what_is_wrong_names_its_key_and_writes_nothing(
 def test_all_faults_are_told_at_once(made: Made) -> None:
     told = refused(made(), {"score": 6, "iou": 0.5, "classes": ["persn"], "min_box": "big"})
     assert set(told) == {"score", "classes", "min_box"}
+    zone = {**ZONE, "ponits": [], "nmae": ""}
+    wrong = {"scroe": 0.6, "score": 6, "store": {"keep_hours": -1, "foo": 1, "budget_mb": -1}}
+    told = refused(made(), {**wrong, "zone": [zone], "iou": 0.5, "precision": "x"})
+    keys = {"scroe", "score", "zone", "precision"}
+    assert set(told) == keys | {f"store.{key}" for key in ("keep_hours", "foo", "budget_mb")}
 
 
 def test_what_was_wrong_before_is_no_fault_of_the_change(made: Made, tmp_path: Path) -> None:

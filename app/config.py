@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+from .core.credentials import mask_text
 from .core.errors import ConfigError, Faults
 from .core.filters import MOST as MOST_BOXES
 from .core.interfaces import EngineKind
@@ -42,7 +43,13 @@ from .options import (
     subtable as subtable,
 )
 from .pipeline.degrade import parse_ladder
-from .toml_file import leave_withdrawn, misfits, parse_toml as parse_toml, split_scores, split_streams
+from .toml_file import (
+    leave_withdrawn,
+    misfits,
+    parse_toml as parse_toml,
+    split_scores,
+    split_streams,
+)
 
 Engine = Literal["auto", EngineKind]
 ENGINES: tuple[str, ...] = get_args(Engine)
@@ -320,17 +327,19 @@ class Config:
     def record_source(self, name: str) -> str | None:
         """What is recorded beside the source with this name, "" of a single one."""
         names = [each.name for each in parse_sources(self.sources)]
+        given = parse_sources(self.record_sources)
         if not names:
-            if len(self.record_sources) > 1:
-                raise ConfigError("record_sources has several for one source")
-            return self.record_sources[0] if self.record_sources else None
-        given = {each.name: each.uri for each in parse_sources(self.record_sources)}
-        if unknown := sorted(given.keys() - {*names}):
-            raise ConfigError(
-                f"record_sources is for {unknown[0]!r}, which is no source; write NAME=URI with "
-                f"one of {', '.join(names)}"
-            )
-        return given.get(name)
+            if len(given) > 1 or any(each.uri not in self.record_sources for each in given):
+                why = "record_sources names a source, and the only one has no name"
+                raise ConfigError(f"{why}: write one URI, or give it a name (--source NAME=URI)")
+            return given[0].uri if given else None
+        for each, text in zip(given, self.record_sources, strict=True):
+            if each.name not in names:
+                raise ConfigError(
+                    f"record_sources has {mask_text(text)}; write NAME=URI, where NAME is one of "
+                    f"{', '.join(names)}"
+                )
+        return next((each.uri for each in given if each.name == name), None)
 
     @property
     def unattended(self) -> bool:
@@ -430,9 +439,8 @@ def make_config(
         fill_store(tables)
     made = {}
     for name, given in tables.items():
-        if given:
-            with faults.step():
-                made[name] = TABLES[name](**given)
+        with faults.step():
+            made[name] = TABLES[name](**given)
     with faults.step():
         config = Config(**values, **made)
     faults.tell()

@@ -96,9 +96,9 @@ def misfits(data: Mapping[str, Any], kind: type, where: str) -> Iterator[tuple[s
             continue
         wanted = str(known[name].type).removesuffix(" | None")
         if wanted in _LISTS:
-            member, word = _LISTS[wanted]
+            member, words = _LISTS[wanted]
             fits = isinstance(value, list) and all(type(each) is member for each in value)
-            wanted = f"a list of {word}"
+            wanted = f"a list of {words}"
         elif "table" in known[name].metadata:
             fits, wanted = isinstance(value, dict), "a table"
         else:
@@ -106,4 +106,5 @@ def misfits(data: Mapping[str, Any], kind: type, where: str) -> Iterator[tuple[s
             fits = isinstance(value, _TYPES.get(wanted, str))
             fits = fits and (wanted == "bool" or not isinstance(value, bool))
         if not fits:
-            yield name, ConfigError(f"{where}{name} must be {_WORDS.get(wanted, wanted)}, is {value!r}")
+            word = _WORDS.get(wanted, wanted)
+            yield name, ConfigError(f"{where}{name} must be {word}, is {value!r}")

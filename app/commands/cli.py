@@ -138,8 +138,9 @@ def flags_of(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(args).items() if name in known}
 
 
-COMMANDS = tuple(
-    "run replay archive bench doctor discover soak models rules events report users fleet".split()
+COMMANDS = (
+    *("run", "replay", "archive", "bench", "doctor", "discover", "soak", "models", "rules"),
+    *("events", "report", "users", "fleet"),
 )
 
 

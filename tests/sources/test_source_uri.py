@@ -279,9 +279,7 @@ def test_decoder_threads_leave_a_core_free():
         ("FOLDER/x.png?deinterlace=1&loop=1", "loop"),
     ],
 )
-def test_an_option_that_does_nothing_is_refused_and_the_known_are_named(
-    uri, known, clip, tmp_path
-):
+def test_an_option_that_does_nothing_is_refused_and_the_known_are_named(uri, known, clip, tmp_path):
     (tmp_path / "x.png").touch()
     uri = uri.replace("CLIP", str(clip)).replace("FOLDER", str(tmp_path))
     with pytest.raises(ConfigError) as caught:

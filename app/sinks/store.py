@@ -151,7 +151,11 @@ class EventStore:
         if self._thread.ident is not None:
             self._thread.join(STOP_S)
             if self._thread.is_alive():
-                log.warning("the store %s did not finish within %g s", self.folder, STOP_S)
+                log.warning(
+                    "the store %s was not done %g s after the end, still %d events behind: its "
+                    "disk, or this machine's processor, does not keep up",
+                    *(self.folder, STOP_S, len(self._jobs)),
+                )
 
     def offer(self, camera: str, events: Sequence[Event]) -> None:
         """Pipeline thread; waits only in a replay, and only while the disk takes what it gets.

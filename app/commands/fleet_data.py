@@ -16,7 +16,7 @@ from ..fleet.configuration import CameraBucket, cameras_of
 from ..fleet.connection import Link
 from ..fleet.duties import ServeData, on_thread
 from ..fleet.models import push, pushed, roll_out, states
-from ..fleet.server import FleetServer
+from ..fleet.server import TOKENS, FleetServer
 from ..models.store import find_model
 from ..runtime.outputs import http_address
 from ..runtime.service import known_boxes, known_pixels
@@ -83,7 +83,8 @@ def serving(server: FleetServer, args: argparse.Namespace) -> Iterator[None]:
             store = EventStore(config.store, OutputMeter("store"), folders=folders)
             store.start()
             stack.callback(store.stop)
-        data = ServeData(args.folder, store=store)
+        tokens = server.folder / TOKENS if server.is_secure else None
+        data = ServeData(args.folder, store=store, tokens=tokens)
         if config.http.address is not None:
             address = http_address(config.http.address, config.http)
             from ..sinks.http.server import HttpService

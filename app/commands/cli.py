@@ -182,7 +182,9 @@ def make_parser(command: str) -> argparse.ArgumentParser:
         each.add_argument("--check", action="store_true", help=text)
 
     archive = add("archive", _archive, "all recordings of a folder or list", "CLIPS [OPTIONS]")
-    archive.add_argument("clips", metavar="CLIPS", help="a folder, or a file with a clip a line")
+    archive.add_argument(
+        "clips", metavar="CLIPS", help="a folder, a recording, or a list, a clip a line"
+    )
     add_flags(archive, "archive")
     text = "folder of the results; what it has is not done again"
     archive.add_argument("--out", type=Path, required=True, metavar="FOLDER", help=text)

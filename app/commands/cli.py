@@ -74,8 +74,10 @@ class Parser(argparse.ArgumentParser):
         super().error(mask_text(message))
 
     def _refuse(self, unknown: Sequence[str]) -> NoReturn:
-        meant = nearest(unknown[0].partition("=")[0], self._option_string_actions)
-        self.error("; ".join(filter(None, (f"unrecognized arguments: {' '.join(unknown)}", meant))))
+        first = next((i for i, word in enumerate(unknown) if word.startswith("-")), 0)
+        meant = nearest(unknown[first].partition("=")[0], self._option_string_actions)
+        words = " ".join(unknown[first:])  # what stands before may be a source
+        self.error("; ".join(filter(None, (f"unrecognized arguments: {words}", meant))))
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         try:

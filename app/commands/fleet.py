@@ -308,23 +308,29 @@ def _move(args: argparse.Namespace) -> int:
 
     node = args.node or None
     _online(args, lambda link: CameraBucket(link).edit(args.camera, {"node": node}))
+    return _tell_if_away(args)
+
+
+def _tell_if_away(args: argparse.Namespace) -> int:
+    """Say so where nothing happens yet as the node is not there."""
+    from ..fleet.connection import MEMBERS
+    from ..fleet.roll import members_of
+
+    here = members_of(_online(args, lambda link: read_all(link, MEMBERS)))
+    if args.node and args.node not in here:
+        there = f"there are {', '.join(here)}" if here else "there is none"
+        print(f"{args.node} is not in the fleet now ({there}); this holds once it joins")
     return 0
 
 
 def _drain(args: argparse.Namespace) -> int:
-    from ..fleet.connection import MEMBERS
     from ..fleet.roll import note_node
 
     def change(value: Any) -> Any:
         return {**(value or {}), "drain": not args.undo}
 
-    async def act(link: Link) -> bool:
-        await note_node(link.js, args.node, change)
-        return f"node.{args.node}" in await read_all(link, MEMBERS)
-
-    if not _online(args, act):
-        print(f"{args.node} is not in the fleet now; this holds once it joins")
-    return 0
+    _online(args, lambda link: note_node(link.js, args.node, change))
+    return _tell_if_away(args)
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -391,16 +397,12 @@ def _state(node: Mapping[str, Any]) -> str:
 async def read_status(link: Link) -> FleetStatus:
     """Ask the server for what is written, and the nodes for how they are."""
     from ..fleet.connection import CAMERAS, LEASES, MEMBERS, NODE_SUBJECT, NODES
-    from ..fleet.roll import away
+    from ..fleet.roll import away, members_of
 
     inbox, answers = link.client.new_inbox(), list[Mapping[str, Any]]()
     heard = await link.client.subscribe(inbox)
     await link.client.publish(f"{NODE_SUBJECT}s", b"", reply=inbox)
-    members = {
-        key.removeprefix("node."): value
-        for key, value in (await read_all(link, MEMBERS)).items()
-        if key.startswith("node.")
-    }
+    members = members_of(await read_all(link, MEMBERS))
     until_s = time.monotonic() + ASK_S
     while len(answers) < len(members) and (left_s := until_s - time.monotonic()) > 0:
         try:

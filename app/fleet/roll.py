@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nats.js import JetStreamContext
 from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
@@ -30,6 +30,7 @@ LOOK_S = 1.0
 BEFORE = 4  # looks back at who held what: a node that leaves in order gives it up before
 KEPT = timedelta(days=7)  # that a node without a token is remembered
 Note = Mapping[str, Any]
+Entry = TypeVar("Entry")
 
 
 class Roll:
@@ -86,7 +87,7 @@ def _noted(made: Note, now: Note | None) -> Note:
     return {**made, "drain": now["drain"]} if now and "drain" in now else made
 
 
-def members_of(found: Mapping[str, BucketEntry]) -> dict[str, BucketEntry]:
+def members_of(found: Mapping[str, Entry]) -> dict[str, Entry]:
     """Of the bucket of members the nodes, by name."""
     start = "node."
     return {key.removeprefix(start): e for key, e in found.items() if key.startswith(start)}

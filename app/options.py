@@ -129,12 +129,17 @@ class RecordOptions:
     )
     segment_minutes: float = key(10.0, "length of a file in the folder", limits=(0.01, 1440))
     segment_mb: float = key(500.0, "size at which the next file begins", limits=(0.1, 1_000_000))
-    keep_hours: float = key(168.0, "older recordings are removed", limits=(0.001, 1_000_000))
-    budget_mb: float = key(10_000.0, "size of the folder at most", limits=(0.1, 100_000_000))
+    keep_hours: float = key(
+        168.0, "older recordings are removed", limits=(0.001, 1_000_000), reload=True
+    )
+    budget_mb: float = key(
+        10_000.0, "size of the folder at most", limits=(0.1, 100_000_000), reload=True
+    )
     keep_mb: float | None = key(
         None,
         "recordings that stay when other data fills the disk (default: 1000, or half of them)",
         limits=(0, 100_000_000),
+        reload=True,
     )
 
     def __post_init__(self) -> None:
@@ -153,12 +158,17 @@ class ClipOptions:
     memory_mb: float = key(
         64.0, "memory for the pictures before something appears", limits=(0.1, 100_000)
     )
-    keep_hours: float = key(168.0, "older clips are removed", limits=(0.001, 1_000_000))
-    budget_mb: float = key(2_000.0, "size of the folder at most", limits=(0.1, 100_000_000))
+    keep_hours: float = key(
+        168.0, "older clips are removed", limits=(0.001, 1_000_000), reload=True
+    )
+    budget_mb: float = key(
+        2_000.0, "size of the folder at most", limits=(0.1, 100_000_000), reload=True
+    )
     keep_mb: float | None = key(
         None,
         "clips that stay when other data fills the disk (default: 1000, or half of them)",
         limits=(0, 100_000_000),
+        reload=True,
     )
 
     def __post_init__(self) -> None:
@@ -346,8 +356,12 @@ class EventOptions:
     snapshots: str | None = key(
         None, "the best picture of each object, as JPEG", flag="--snapshots", metavar="DIR"
     )
-    snapshots_mb: float = key(500.0, "size of that folder at most", limits=(0.1, 100_000_000))
-    snapshots_hours: float = key(168.0, "older pictures are removed", limits=(0.001, 1_000_000))
+    snapshots_mb: float = key(
+        500.0, "size of that folder at most", limits=(0.1, 100_000_000), reload=True
+    )
+    snapshots_hours: float = key(
+        168.0, "older pictures are removed", limits=(0.001, 1_000_000), reload=True
+    )
 
     def __post_init__(self) -> None:
         check_values(self, "events")
@@ -364,12 +378,20 @@ class StoreOptions:
     path: str | None = key(
         None, "keep events, snapshots and clips there, to be reviewed", metavar="DIR"
     )
-    keep_hours: float = key(720.0, "older events and their files go", limits=(0.001, 1_000_000))
+    keep_hours: float = key(
+        720.0, "older events and their files go", limits=(0.001, 1_000_000), reload=True
+    )
     keep_labels: list[str] = key(
-        list, "hours for a label in place of keep_hours, such as person=2160", metavar="LABEL=HOURS"
+        list,
+        "hours for a label in place of keep_hours, such as person=2160",
+        metavar="LABEL=HOURS",
+        reload=True,
     )
     budget_mb: float = key(
-        20_000.0, "size of the store at most; the oldest events go", limits=(0.1, 100_000_000)
+        20_000.0,
+        "size of the store at most; the oldest events go",
+        limits=(0.1, 100_000_000),
+        reload=True,
     )
 
     def __post_init__(self) -> None:

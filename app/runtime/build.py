@@ -249,6 +249,7 @@ def build(plan: RunPlan) -> BuiltRun:
             *(config, pipeline, spec, plan.supervised),
             filters=filters,
             shapes=shapes,
+            keep=outputs.keep,
             sources=sources,
         )
     return BuiltRun(plan, pipeline, outputs, summary, filters, reloader, sources)

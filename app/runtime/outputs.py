@@ -110,6 +110,7 @@ class Outputs:
             for path in (config.json, config.events.path)
         )
         self._substreams: dict[str, Substream | None] = {}
+        self._limited: dict[str, list[Callable[[Config], None]]] = {}
         self._webhook = None if config.webhook.url is None else self._make_webhook()
         self._notifier = None if config.notify.url is None else self._make_notifier()
         self._store = None if config.store.path is None else self._make_store()
@@ -130,6 +131,15 @@ class Outputs:
         """Of the objects of a source, as ``ObjectTally.retained``."""
         tally = self._tallies.get(name)
         return {} if tally is None else tally.retained()
+
+    def keep(self, config: Config) -> None:
+        """Other limits of age and size for all that is kept; any thread."""
+        tables = {name: getattr(config, name) for name in ("record", "clips", "events", "store")}
+        self._config = replace(self._config, **tables)
+        if self._store is not None:
+            self._store.keep(config.store)
+        for each in [each for several in [*self._limited.values()] for each in several]:
+            each(config)
 
     def of(self, name: str) -> list[Sink]:
         """Of the source with this name."""
@@ -152,7 +162,7 @@ class Outputs:
             service.stop()
             self._services.remove(service)
             self._started = [each for each in self._started if each is not service]
-        for each in (self._sinks, self._tallies, self._packets, self._substreams):
+        for each in (self._sinks, self._tallies, self._packets, self._substreams, self._limited):
             each.pop(name, None)
         if self._store is not None:
             self._store.forget(name)
@@ -164,7 +174,7 @@ class Outputs:
 
     def _make(self, name: str, config: Config) -> None:
         before = len(self._services)
-        self._substreams[name] = self._substream(name, config)
+        self._substreams[name], self._limited[name] = self._substream(name, config), []
         self._sinks[name] = self._sinks_of(name, config)
         self._own[name] = self._services[before:]
 
@@ -279,7 +289,9 @@ class Outputs:
 
         options = replace(options, path=f"{Path(options.path, name)}{os.sep}")
         make = partial(VideoFileSink, draw=draw, beside=not draw)
-        return self._beside(SegmentsSink(options, meter, tap=tap, make=make), meter)
+        segments = SegmentsSink(options, meter, tap=tap, make=make)
+        self._limited[name].append(lambda config: segments.keep(config.record))
+        return self._beside(segments, meter)
 
     def _tap(self, options: RecordOptions | ClipOptions, name: str) -> PacketTap | None:
         substream = self._substreams[name]
@@ -296,6 +308,7 @@ class Outputs:
         draw = options.burn_in is not False
         make = partial(VideoFileSink, draw=draw, beside=not draw)
         sink = ClipSink(options, meter, tap=self._tap(options, name), make=make)
+        self._limited[name].append(lambda config: sink.keep(config.clips))
         listeners["clip"] = sink.notice
         return self._beside(sink, meter, capacity=CLIP_QUEUE)
 
@@ -310,7 +323,9 @@ class Outputs:
 
         waits = self._policy is Policy.LOSSLESS
         meter, beside = self._meter("snapshots", name), self._substreams[name]
-        return SnapshotSink(self._config.events, meter, waits=waits, beside=beside)
+        sink = SnapshotSink(self._config.events, meter, waits=waits, beside=beside)
+        self._limited[name].append(lambda config: sink.keep(config.events))
+        return sink
 
     def _make_notifier(self) -> AppriseNotifier:
         _need("apprise", "--notify", "notify")

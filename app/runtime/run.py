@@ -172,7 +172,10 @@ def run_windowed(config: Config, file: ConfigFile | None = None) -> int:
     reload = None
     if model is not None:
         settings.reloader = Reloader(
-            config, session, model.spec, supervised, filters=filters, shapes=shapes
+            *(config, session, model.spec, supervised),
+            filters=filters,
+            shapes=shapes,
+            keep=outputs.keep,
         )
         reload = file and partial(settings.reloader.read_again, file)
     with ExitStack() as around:

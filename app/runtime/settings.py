@@ -184,6 +184,7 @@ class RunSettings:
             return
         config, running = self._config(text), self._running()
         names = {OPEN[path].table or path for path in wanted}
+        names |= {"events", "clips"} if "store" in names else set()  # their limits follow it
         try:
             self.reloader.apply(replace(running, **{n: getattr(config, n) for n in names}))
         except ConfigError:

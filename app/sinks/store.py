@@ -143,6 +143,11 @@ class EventStore:
             raise
         self._thread.start()
 
+    def keep(self, options: StoreOptions) -> None:
+        """Other limits from now on; any thread, once it is started."""
+        self._options = options
+        self._files.limit(options)
+
     def stop(self) -> None:
         """Write what waits; bounded."""
         with self._changed:

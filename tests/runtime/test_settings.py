@@ -85,11 +85,21 @@ def test_a_change_is_written_with_every_comment_and_is_in_force(made: Made) -> N
 
 def test_what_waits_for_a_restart_is_told_until_it_is_as_before(made: Made) -> None:
     run = made()
-    run.settings.write({"store": {"keep_hours": 48}, "max_age_ms": 500}, None)
-    assert run.settings.read()["after_restart"] == ["store.keep_hours"]
-    run.settings.write({"store": {"keep_hours": 24}, "max_age_ms": None}, None)
+    run.settings.write({"track": {"lost_s": 3}, "max_age_ms": 500}, None)
+    assert run.settings.read()["after_restart"] == ["track.lost_s"]
+    run.settings.write({"track": {"lost_s": None}, "max_age_ms": None}, None)
     assert run.settings.read()["after_restart"] == []
     assert "max_age_ms" not in run.path.read_text()
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_what_the_store_keeps_is_in_force_with_all_that_follows_it(made: Made, up: bool) -> None:
+    run = made(up=up)
+    run.settings.write({"store": {"keep_hours": 48, "budget_mb": 5}}, None)
+    told, limited = run.settings.read(), run.limited[-1]
+    assert told["after_restart"] == [] and told["in_force"]["store"]["keep_hours"] == 48
+    assert limited.store.keep_hours == limited.clips.keep_hours == 48
+    assert limited.store.budget_mb == limited.events.snapshots_mb == 5
 
 
 def test_a_rule_for_an_output_that_rules_did_not_name_waits(made: Made) -> None:

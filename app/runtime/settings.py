@@ -363,7 +363,9 @@ def _misfits(path: str, value: Any) -> Iterator[SettingFault]:
         if any(each.path == path for each in SETTINGS):
             yield SettingFault(path, "it cannot be changed here", "change it in the file")
         else:
-            cure = nearest(path, OPEN) or "GET this address for those that there are"
+            table, dot, _ = path.rpartition(".")
+            known = [each for each in OPEN if table and each.startswith(table + dot)] or OPEN
+            cure = nearest(path, known) or f"there are {', '.join(known)}"
             yield SettingFault(path, "is not a setting", cure)
         return
     if path in ROW_KEYS and value is not None:

@@ -271,7 +271,7 @@ class Outputs:
             if name:
                 raise ConfigError(
                     f"--record {options.path}: several sources do not go into one video; name a "
-                    f"folder ({options.path}/), in which each gets one of its own"
+                    f"folder ({Path(options.path).with_suffix('')}/), in which each gets its own"
                 )
             path, overwrite = Path(options.path), self._config.overwrite
             beside = boxes_beside(self._config, self._policy) is not None

@@ -63,7 +63,7 @@ class Filters:
     max_detections: int = 500
     agnostic_nms: bool = False
 
-    def changed(self, table: Mapping[str, Any], where: str = "filters") -> Filters:
+    def changed(self, table: Mapping[str, Any], where: str = "filters: ") -> Filters:
         """With the keys of ``table`` in place of its own; raises ConfigError naming the key.
 
         Lists of names, and of LABEL=SCORE, may also be one text with commas.
@@ -72,17 +72,15 @@ class Filters:
             if key not in _READ:
                 near = difflib.get_close_matches(key, _READ, 1)
                 cure = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(_READ)}"
-                raise ConfigError(f"{where}: unknown key {key!r}; {cure}")
+                raise ConfigError(f"{where}unknown key {key!r}; {cure}")
         try:
             made = replace(self, **{key: _READ[key](value) for key, value in table.items()})
             low, high = parse_box(made.min_box), parse_box(made.max_box)
         except ConfigError as fault:
-            raise ConfigError(f"{where}: {fault}") from fault
+            raise ConfigError(f"{where}{fault}") from fault
         for (least, part), (most, of) in zip(low or (), high or (), strict=False):
             if part == of and least > most:
-                raise ConfigError(
-                    f"{where}: min_box {made.min_box} is above max_box {made.max_box}"
-                )
+                raise ConfigError(f"{where}min_box {made.min_box} is above max_box {made.max_box}")
         return made
 
     def check(self, labels: Sequence[str], model: str) -> Filters:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import monotonic, monotonic_ns
+from typing import Any
 
 from ..config import SETTINGS, Config
 from ..core.credentials import mask_text
@@ -119,7 +120,7 @@ class Reload:
             return "configuration read again: nothing has changed"
         told = []
         if self.changed:
-            values = {name: getattr(self.config, name) for name in self.changed}
+            values = {e.path: e.of(self.config) for e in SETTINGS if e.path in self.changed}
             texts = (n if _is_rows(v) else mask_text(f"{n} = {v}") for n, v in values.items())
             told.append(f"changed {', '.join(texts)}")
         if self.needs_restart:
@@ -135,9 +136,15 @@ def _is_rows(value: object) -> bool:
 def plan_reload(old: Config, new: Config) -> Reload:
     """What is taken up, and what is not; by ``key``, or ``table.key``."""
     differ = [each for each in SETTINGS if each.of(old) != each.of(new)]
-    changed = tuple(each.name for each in differ if each.key.reload)
-    config = replace(old, **{name: getattr(new, name) for name in changed})
-    return Reload(config, changed, tuple(each.path for each in differ if not each.key.reload))
+    config = old
+    for each in differ:
+        if each.key.reload:
+            value: Any = {each.name: each.of(new)}
+            if each.table:
+                value = {each.table: replace(getattr(config, each.table), **value)}
+            config = replace(config, **value)
+    taken, left = ([e.path for e in differ if e.key.reload is is_] for is_ in (True, False))
+    return Reload(config, tuple(taken), tuple(left))
 
 
 TICK_S = 1.0

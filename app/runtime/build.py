@@ -31,11 +31,12 @@ from ..pipeline.pipeline import Pipeline
 from ..sinks.adapters import Shared
 from ..sinks.console import SummarySink
 from .cameras import RunSources, checked
+from .clashes import refuse_own_inputs
 from .degradation import with_ladder
 from .engines import thresholds
 from .filters import RunFilters
 from .inputs import NamedInput, privacy_of
-from .outputs import Outputs, refuse_own_inputs
+from .outputs import Outputs
 from .service import Reloader
 from .settings import RunSettings
 from .tracking import RecordedTimes
@@ -243,6 +244,7 @@ def build(plan: RunPlan) -> BuiltRun:
             *(config, pipeline, spec, plan.supervised),
             filters=filters,
             shapes=shapes,
+            keep=outputs.keep,
             sources=sources,
         )
     return BuiltRun(plan, pipeline, outputs, summary, filters, reloader, sources)

@@ -17,7 +17,7 @@ def filters_of(config: Config, source: str = "") -> Filters:
 
     Raises ConfigError.
     """
-    made = Filters().changed({key: getattr(config, key) for key in FILTERS}, "configuration")
+    made = Filters().changed({key: getattr(config, key) for key in FILTERS}, "")
     names = [each.name for each in parse_sources(config.sources)]
     for number, row in enumerate(config.filter, 1):
         of = row.get("source", source)
@@ -27,7 +27,7 @@ def filters_of(config: Config, source: str = "") -> Filters:
             )
         if of == source:
             table = {key: value for key, value in row.items() if key != "source"}
-            made = made.changed(table, f"[[filter]] {number}")
+            made = made.changed(table, f"[[filter]] {number}: ")
     return made
 
 

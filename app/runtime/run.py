@@ -23,12 +23,13 @@ from ..sinks.console import ProgressSink
 from ..sinks.golden import GoldenSink
 from .build import RunPlan, Summary, build
 from .cameras import checked
+from .clashes import refuse_own_inputs
 from .degradation import with_ladder
 from .engines import choose_model, thresholds
 from .filters import RunFilters
 from .inputs import NamedInput, choose_source, make_input, make_inputs, packets_for
 from .multi_gpu import refuse_unspreadable
-from .outputs import Outputs, refuse_own_inputs
+from .outputs import Outputs
 from .service import Reloader, make_canary, make_recorder
 from .settings import RunSettings
 from .zones import RunShapes
@@ -170,7 +171,10 @@ def run_windowed(config: Config, file: ConfigFile | None = None) -> int:
     reload = None
     if model is not None:
         settings.reloader = Reloader(
-            config, session, model.spec, supervised, filters=filters, shapes=shapes
+            *(config, session, model.spec, supervised),
+            filters=filters,
+            shapes=shapes,
+            keep=outputs.keep,
         )
         reload = file and partial(settings.reloader.read_again, file)
     with ExitStack() as around:

@@ -135,11 +135,15 @@ class Reloader:
         *,
         filters: RunFilters,
         shapes: RunShapes,
+        keep: Callable[[Config], None],
         sources: RunSources | None = None,
     ) -> None:
-        """``sources``: None where they stay, with what is private in them."""
+        """``keep``: gives outputs other limits of age and size.
+
+        ``sources``: None where they stay, with what is private in them.
+        """
         self.config = config  # in force
-        self._filters, self._shapes, self._sources = filters, shapes, sources
+        self._filters, self._shapes, self._sources, self._keep = filters, shapes, sources, keep
         self._run, self._spec, self._supervised = run, spec, supervised
         self._lock = threading.Lock()
 
@@ -173,13 +177,14 @@ class Reloader:
             reshape = self._shapes.planned(config, plan.changed)
             exchange = None if self._sources is None else self._sources.planned(self.config, config)
             score, iou = thresholds(config, spec)
-            tuned = not set(plan.changed) - set(SHAPES) or self._run.tune(
+            tuned = not {e for e in plan.changed if "." not in e} - {*SHAPES} or self._run.tune(
                 score=score, iou=iou, max_age_ms=config.max_age_ms
             )
             if not tuned:
                 raise ConfigError("the engine does not run yet; try again")
             reshape()
             self._filters.reload(config)
+            self._keep(config)
             old = {name: getattr(self.config, name) for name in OF_SOURCES}
             self.config = replace(config, **old)
             if exchange is not None:

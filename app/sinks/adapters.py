@@ -194,11 +194,13 @@ class QueuedSink:
         thread.join(CLOSE_S)
         if thread.is_alive():
             with self._changed:
-                self._meter.dropped("stopped", len(self._queue))
+                behind = len(self._queue)
+                self._meter.dropped("stopped", behind)
                 self._queue.clear()
+            left = f"{behind} results behind, which it lacks" if behind else "at its last result"
             raise SinkError(
-                f"the output {self._meter.name!r} did not finish within {CLOSE_S:g} s of the end; "
-                "check the disk that it writes to"
+                f"the output {self._meter.name!r} was not done {CLOSE_S:g} s after the end, still "
+                f"{left}: its disk, or this machine's processor, does not keep up"
             )
         if self._error is not None:
             raise self._error

@@ -46,7 +46,7 @@ from .spool import Spool, state_folder
 log = logging.getLogger(__name__)
 
 
-EXAMPLE = "mqtts://[user:password@]host[:port]/topic-prefix"
+EXAMPLE = "mqtts://HOST[:PORT]/TOPIC-PREFIX, for a login with USER:PASSWORD and an @ before HOST"
 DEFAULT_PREFIX = "kestrel"
 
 

@@ -32,6 +32,15 @@ from .video import VideoFileSink, encode_jpeg
 log = logging.getLogger(__name__)
 
 
+def _limits(options: RecordOptions | ClipOptions) -> dict[str, Any]:
+    """As Budget takes them."""
+    return {
+        "max_bytes": int(options.budget_mb * 1e6),
+        "max_age_s": options.keep_hours * 3600,
+        "keep_bytes": None if options.keep_mb is None else int(options.keep_mb * 1e6),
+    }
+
+
 class _Recorder:
     """What both kinds of recordings have: a folder, its budget, and the file that is written."""
 
@@ -47,17 +56,16 @@ class _Recorder:
         assert options.path is not None
         self._meter, self._make = meter, make
         self._budget = Budget(
-            folder=Path(options.path),
-            prefix=prefix,
-            max_bytes=int(options.budget_mb * 1e6),
-            max_age_s=options.keep_hours * 3600,
-            keep_bytes=None if options.keep_mb is None else int(options.keep_mb * 1e6),
-            others=others,
+            folder=Path(options.path), prefix=prefix, others=others, **_limits(options)
         )
         self._source: SourceInfo | None = None
         self._labels: Sequence[str] = ()
         self._file: Sink | None = None
         self._path = Path()
+
+    def keep(self, options: RecordOptions | ClipOptions) -> None:
+        """Other limits from now on; any thread."""
+        self._budget.limit(**_limits(options))
 
     def _claim(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Take the names and the folder; raises SinkError with the cure."""

@@ -106,6 +106,10 @@ class SnapshotSink(Updatable):
 
     # -- pipeline thread --------------------------------------------------------------------------
 
+    def keep(self, options: EventOptions) -> None:
+        """Other limits from now on; any thread."""
+        self._options = options
+
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Make the folder; raises SinkError with the cure."""
         try:

@@ -143,6 +143,11 @@ class EventStore:
             raise
         self._thread.start()
 
+    def keep(self, options: StoreOptions) -> None:
+        """Other limits from now on; any thread, once it is started."""
+        self._options = options
+        self._files.limit(options)
+
     def stop(self) -> None:
         with self._changed:
             self._closing = True
@@ -150,7 +155,11 @@ class EventStore:
         if self._thread.ident is not None:
             self._thread.join(STOP_S)
             if self._thread.is_alive():
-                log.warning("the store %s did not finish within %g s", self.folder, STOP_S)
+                log.warning(
+                    "the store %s was not done %g s after the end, still %d events behind: its "
+                    "disk, or this machine's processor, does not keep up",
+                    *(self.folder, STOP_S, len(self._jobs)),
+                )
 
     def offer(self, camera: str, events: Sequence[Event]) -> None:
         """Pipeline thread; waits only in a replay, and only while the disk takes what it gets.

@@ -120,7 +120,8 @@ def _address(url: str) -> tuple[str, dict[str, str]]:
         host, port, parts = None, None, SplitResult("", "", "", "", "")
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigError(
-            "the webhook must be https://[user:password@]host[:port]/path, or http://"
+            "--webhook must be https://HOST[:PORT]/PATH or http://…, for a login with "
+            "USER:PASSWORD and an @ before HOST"
         )
     headers = {"Content-Type": "application/json", "User-Agent": f"kestrel/{__version__}"}
     if parts.username is not None:

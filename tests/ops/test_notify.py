@@ -372,6 +372,15 @@ def test_no_change_is_told() -> None:
     assert plan_reload(OLD, OLD).line().endswith("nothing has changed")
 
 
+def test_of_a_table_what_can_be_is_taken_up() -> None:
+    store = replace(OLD.store, path="s", keep_hours=5, budget_mb=7)
+    plan = plan_reload(OLD, replace(OLD, store=store))
+    assert plan.config.store == replace(OLD.store, keep_hours=5, budget_mb=7)
+    assert set(plan.changed) == {"store.keep_hours", "store.budget_mb"}
+    assert plan.needs_restart == ("store.path",)
+    assert "store.keep_hours = 5" in plan.line()
+
+
 def test_filters_are_taken_up() -> None:
     row = {"source": "door", "min_box": "5%"}
     new = replace(OLD, classes=("face",), class_scores=("face=0.3",), filter=(row,))

@@ -8,6 +8,7 @@ import json
 import re
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -15,9 +16,11 @@ import pytest
 
 from app.commands.cli import main
 from app.config import make_config
-from app.core.errors import ConfigError
-from app.runtime.outputs import has_outputs, refuse_clashes
+from app.core.stats import Meter
+from app.pipeline.handoff import Policy
+from app.runtime.outputs import Outputs, has_outputs
 from tests.processes import start
+from tests.sinks.kit import CAMERA, LABELS, event, result
 from tests.sinks.mqtt.broker import free_port, until
 
 ROOT = Path(__file__).parents[2]
@@ -146,25 +149,24 @@ def test_a_run_with_any_output_is_a_job(given: dict[str, str]) -> None:
     assert not has_outputs(make_config({}))
 
 
-def test_an_output_that_is_an_input_is_refused(tmp_path: Path) -> None:
-    clip = tmp_path / "clip.mp4"
-    clip.write_bytes(b"dear")
-    link = tmp_path / "link.mp4"
-    link.symlink_to(clip)
-    for name in (clip, link, tmp_path / "." / "clip.mp4", f"file://{clip}"):
-        with pytest.raises(ConfigError, match=r"--record .* is also the source"):
-            refuse_clashes(outputs={"--record": str(clip)}, inputs={"the source": str(name)})
-
-
-def test_two_outputs_in_one_file_are_refused_before_it_exists(tmp_path: Path) -> None:
-    target = str(tmp_path / "out.mp4")
-    with pytest.raises(ConfigError, match=r"--json .* is also --record"):
-        refuse_clashes(outputs={"--json": target, "--record": target}, inputs={})
-
-
-def test_what_is_no_file_does_not_clash(tmp_path: Path) -> None:
-    refuse_clashes(
-        outputs={"--json": "-", "--record": None},
-        inputs={"the source": "rtsp://host/stream", "--expect": "-", "x": "a" * 5000},
-    )
-    refuse_clashes(outputs={"--json": "/dev/null", "--record": "/dev/null"}, inputs={})
+def test_other_limits_reach_what_is_recorded(tmp_path: Path) -> None:
+    folders = {"record.path": f"{tmp_path / 'r'}/", "clips.path": str(tmp_path / "c")}
+    config = make_config(folders)
+    outputs = Outputs(config, Policy.LOSSLESS, stats=Meter().snapshot, engine=str)
+    old = [
+        tmp_path / each
+        for each in ("r/kestrel-20260101T000000Z.mp4", "c/clip-20260101T000000Z.mp4")
+    ]
+    for each in old:
+        each.parent.mkdir()
+        each.write_bytes(bytes(300_000))
+    for sink in outputs.of(""):
+        sink.open(CAMERA, LABELS)
+    for each in (replace(result(), events=[event("appear")]), result(1)):
+        for sink in outputs.of(""):
+            sink.emit(each)
+    outputs.keep(make_config({**folders, "record.budget_mb": 0.1, "clips.budget_mb": 0.1}))
+    assert all(each.exists() for each in old)
+    for sink in outputs.of(""):
+        sink.close()
+    assert not any(each.exists() for each in old)

@@ -349,12 +349,10 @@ def _parts(maker: Step, users: Sequence[Step]) -> list[Step]:
         )
         if user is None or y is None:
             return []
-        weight, bias, scales = (
-            a if a is None else a[start : start + count]
-            for a in (maker.weight, maker.bias, maker.scales)
-        )
-        part = replace(maker, y=y, weight=weight, bias=bias, activation=user.activation)
-        parts.append(replace(part, scales=scales))
+        mine = slice(start, start + count)
+        part = replace(maker, y=y, weight=maker.weight[mine], bias=maker.bias[mine])
+        scales = None if maker.scales is None else maker.scales[mine]
+        parts.append(replace(part, scales=scales, activation=user.activation))
         start += count
     return parts
 

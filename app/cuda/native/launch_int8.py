@@ -55,7 +55,7 @@ def parts_of(step: Step) -> list[NDArray[Any]]:
 def _whole(step: Conv) -> NDArray[np.float32]:
     """The weights in bytes."""
     assert step.scales is not None
-    return np.rint(step.weight / step.scales[:, None, None, None])
+    return np.asarray(np.rint(step.weight / step.scales[:, None, None, None]), np.float32)
 
 
 def _weights(step: Conv) -> NDArray[np.int8]:
@@ -182,6 +182,6 @@ def _member(
     numbers += [*step.weight.shape[2:], *step.stride, *step.pad, *step.dilation]
     numbers += [frames, _row_step(step), step.groups, KINDS.index(kind), int(step.late)]
     numbers += [step.x.quant.zero, width_of(step), *types[:2]]
-    quants = (_quant(step.table), step.added and step.added.quant, step.y.quant)
+    quants = (_quant(step.table), None if step.added is None else step.added.quant, step.y.quant)
     pointers = [x, at.weights, at.biases, _table(step, addresses), added, y, also]
     return pointers, numbers, [*p, *(n for quant in quants for n in _scale(quant))]

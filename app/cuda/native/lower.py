@@ -172,9 +172,10 @@ def _before_convolutions(program: Program) -> set[int]:
         before = len(found)
         for step in (*reversed(program.steps), *program.once):
             if any(view.buffer in found and view.quant is None for view in writes(step)):
-                exact = isinstance(step, GridSample)  # its grid: fractions of a pixel
-                taken = [step.x] if exact else reads(step)
-                found.update(view.buffer for view in (*writes(step), *taken))
+                views = [*writes(step), *reads(step)]
+                if isinstance(step, GridSample):
+                    views.remove(step.grid)  # fractions of a pixel
+                found.update(view.buffer for view in views)
             elif isinstance(step, Conv):
                 found.add(step.x.buffer)
     return found - program.int8

@@ -45,7 +45,7 @@ OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
 def to_bytes(values: Floats, quant: Quant) -> NDArray[np.int8]:
     """As QuantizeLinear: rounded half to even, cut off where no byte is left."""
     steps = np.rint(values / np.float32(quant.scale)) + np.float32(quant.zero)
-    return np.clip(np.nan_to_num(steps, nan=-128), -128, 127).astype(np.int8)
+    return np.asarray(np.clip(np.nan_to_num(steps, nan=-128), -128, 127), np.int8)
 
 
 def from_bytes(values: NDArray[np.int8], quant: Quant) -> Floats:
@@ -87,7 +87,7 @@ def looked_up(values: Floats, table: Table | None) -> Floats:
     """What comes out of a table."""
     if table is None:
         return values
-    return table.values[to_bytes(values, table.quant).astype(int) + 128]
+    return np.asarray(table.values[to_bytes(values, table.quant).astype(int) + 128])
 
 
 def fold(steps: Sequence[Step], kept: set[int]) -> list[Step]:
@@ -161,7 +161,9 @@ def _taken_in(steps: Sequence[Step], i: int, kept: set[int]) -> list[Step] | Non
         one = replace(step, y=user.y, table=replace(table, values=_result(user, table.values)))
     elif isinstance(user, Binary) and isinstance(step, Conv) and step.added is None:
         one = _summed(steps, i, user, table)
-    return one and [one if s is step else s for s in steps if s is not user]
+    if one is None:
+        return None
+    return [one if s is step else s for s in steps if s is not user]
 
 
 def _lies_well(step: Step, y: View) -> bool:
@@ -195,9 +197,9 @@ def takes_bytes(step: Step) -> bool:
 
 
 def in_bytes(step: Step) -> bool:
-    """Whether any of a step's tensors holds bytes."""
-    views = (getattr(step, name) for name in step.__slots__)
-    return any(isinstance(view, View) and view.quant is not None for view in views)
+    """Whether any of a step's tensors holds bytes, or it rounds to them in between."""
+    parts = (getattr(step, name) for name in step.__slots__)
+    return any(isinstance(p, Table) or (isinstance(p, View) and p.quant) for p in parts)
 
 
 def settle(steps: Sequence[Step], new: Callable[[Shape], View]) -> list[Step]:

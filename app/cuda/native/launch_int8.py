@@ -109,7 +109,7 @@ def launch_of_bytes(
     numbers = (count, *sizes[1:], *strides, *types, op, KINDS.index(kind), *p)
     scales = [n for view in views for n in _scale(view.quant)]
     arguments = (*at, _table(step, addresses), *numbers, *scales, *_scale(_quant(step.table)))
-    kernel = load_kernel(load_module(context, "conv_int8", defines=["WIDE"]), "mixed", MIXED)
+    kernel = load_kernel(load_module(context, "conv_int8"), "mixed", MIXED)
     return Launch(kernel, (-(-count // THREADS), 1), (THREADS, 1, 1), arguments)
 
 

@@ -151,6 +151,13 @@ struct Value {
         int tap = k / c.in_c;
         channel = k - tap * c.in_c, ty = tap / c.kw, tx = tap - ty * c.kw;
     }
+    __device__ void advance(const Conv& c, int count) {
+        channel += count;
+        while (channel >= c.in_c) {
+            channel -= c.in_c;
+            if (++tx == c.kw) tx = 0, ++ty;
+        }
+    }
 };
 
 // 16 or 8 bytes to shared memory, on their way until `arrived`.
@@ -165,6 +172,13 @@ __device__ inline void copy(s8* to, const s8* from) {
     for (int i = 0; i < BYTES; i += 8)
         *reinterpret_cast<uint2*>(to + i) = *reinterpret_cast<const uint2*>(from + i);
 #endif
+}
+// The same of values of a pixel's sum; where `at` is -1, of what is outside.
+template <int BYTES>
+__device__ inline void piece(s8* to, const s8* x, int at, int channel, unsigned outside) {
+    if (at >= 0) copy<BYTES>(to, x + at + channel);
+    else if (BYTES == 8) *reinterpret_cast<uint2*>(to) = make_uint2(outside, outside);
+    else *reinterpret_cast<uint4*>(to) = make_uint4(outside, outside, outside, outside);
 }
 // All copies since the last call are one stage.
 __device__ inline void staged() {
@@ -213,6 +227,9 @@ __device__ void convolve(const Group& g) {
 #pragma unroll
     for (int i = 0; i < LINES; ++i) windows[i] = Window(c, first_n + i * 32 + line);
 
+#ifdef WIDE
+    Value first(c, slab * 16), second(c, slab * 16 + 8);
+#endif
     auto fetch = [&](int step, int stage) {
         s8 *a = ring + stage * STAGE + slab * A_SLAB, *b = ring + stage * STAGE + SLABS * A_SLAB + slab * B_SLAB;
         int k = step * K + slab * 16;
@@ -224,22 +241,21 @@ __device__ void convolve(const Group& g) {
             else *reinterpret_cast<uint4*>(a + m * 16) = make_uint4(0, 0, 0, 0);
         }
 #ifdef WIDE
-        for (int j = 0; j < 16; j += c.width) {
-            Value value(c, k + j);
+        if (c.width == 16) {
+#pragma unroll
+            for (int i = 0; i < LINES; ++i)
+                piece<16>(b + (i * 32 + line) * 16, x, windows[i].at(c, first.ty, first.tx), first.channel,
+                          outside);
+        } else {
 #pragma unroll
             for (int i = 0; i < LINES; ++i) {
-                s8* to = b + (i * 32 + line) * 16 + j;
-                int at = windows[i].at(c, value.ty, value.tx);
-                if (at < 0) {
-                    for (int h = 0; h < c.width; h += 8)
-                        *reinterpret_cast<uint2*>(to + h) = make_uint2(outside, outside);
-                } else if (c.width == 16) {
-                    copy<16>(to, x + at + value.channel);
-                } else {
-                    copy<8>(to, x + at + value.channel);
-                }
+                s8* to = b + (i * 32 + line) * 16;
+                piece<8>(to, x, windows[i].at(c, first.ty, first.tx), first.channel, outside);
+                piece<8>(to + 8, x, windows[i].at(c, second.ty, second.tx), second.channel, outside);
             }
+            second.advance(c, K);
         }
+        first.advance(c, K);
 #else
         for (int j = 0; j < 16; ++j) {
             Value value(c, k + j);

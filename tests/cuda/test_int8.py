@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from app.commands.cli import main
 from app.core.errors import ModelError
 from app.cuda.context import GpuContext
 from app.cuda.native.autotune import TILES, ConvAutotuner
@@ -20,6 +21,7 @@ from app.cuda.native.schedule import waves
 from app.models.onnx_edit import to_int8
 from app.models.onnx_session import load_onnxruntime, quiet_options
 from app.models.store import find_model
+from tests.blob_detector import save_blob_detector
 from tests.cuda.step_twins import run
 from tests.cuda.test_engine import download, on_device
 
@@ -302,6 +304,13 @@ def test_layouts_between_rounding_and_numbers(device, tmp_path):
     for half in (False, True):
         (found,) = on_device(path, (6, 6), x, half=half)
         assert np.abs(found - reference(path, x)[0]).max() <= 1e-5
+
+
+@pytest.mark.gpu
+def test_precision_int8_asks_for_a_quantised_model(device, tmp_path, capsys):
+    words = ["replay", "pattern:?size=64x64&frames=2", "--engine", "cuda", "--precision", "int8"]
+    assert main([*words, "--model", str(save_blob_detector(tmp_path))]) == 2
+    assert "precision int8 needs a quantised model: `models quantize" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from ..context import GpuContext
 from .autotune import ConvAutotuner
 from .ir import Conv, Depthwise, View, read_static_graph
 from .launch import BufferAddresses, Stored, launch_of, row_step
+from .launch_int8 import launch_of_bytes, of_bytes, parts_of
 from .lower import Program, halved, lower
 from .schedule import ALIGNMENT, Arena, plan
 
@@ -48,7 +49,9 @@ class Weights:
         constants: list[dict[int, int]] = []
         for program in self.programs:
             for step in program.steps:
-                if isinstance(step, Conv):
+                if of_bytes([step]):
+                    convolutions[id(step)] = [store.add(part) for part in parts_of(step)]
+                elif isinstance(step, Conv):
                     parts, half_in = [(_rows(step), step.bias)], step.x.buffer in program.half
                     if step.before is not None:
                         taps = _taps(step.before)
@@ -124,7 +127,12 @@ class Run:
         self.outputs = [(address(v), v.shape) for v in program.outputs]
         addresses = BufferAddresses(address, weights.convolutions, program.half)
         once, self._launches = (
-            [launch_of(wave, weights.context, addresses, weights.autotuner) for wave in waves]
+            [
+                (launch_of_bytes if of_bytes(wave) else launch_of)(
+                    wave, weights.context, addresses, weights.autotuner
+                )
+                for wave in waves
+            ]
             for waves in ([[step] for step in program.once], arena.waves)
         )
         for launch in once:
@@ -266,7 +274,10 @@ class NativeEngine:
             for n in runs_for(batch)
         ]
         together = f", {batch} frames at once" if batch > 1 else ""
-        self.description = f"cuda (native, {'half precision' if half else 'float32'}{together})"
+        types = "half precision" if half else "float32"
+        if programs[0].int8:
+            types = f"8 bits, {types}"
+        self.description = f"cuda (native, {types}{together})"
         self.batch = batch
         self._context, self._file, self._content = context, weights, content
         self._how: dict[str, Any] = {"half": half, "tune": tune, "batch": batch}

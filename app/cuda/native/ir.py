@@ -305,7 +305,7 @@ class Conv:
 
     x, y (frames,C,H,W); weight (out, in/groups, kh, kw); ``pad``: at the top and left. ``before``:
     what x goes through first, where this is 1×1 and dense. ``also``: the result once more, each
-    pixel repeated over as many as there are room for.
+    pixel repeated over as many as there are room for. ``parts``: how many blocks share each sum.
     """
 
     x: View
@@ -322,6 +322,7 @@ class Conv:
     name: str = ""
     before: Depthwise | None = None
     also: View | None = None
+    parts: int = 1
 
     @property
     def window(self) -> Depthwise | Conv:

@@ -19,7 +19,7 @@
 // Grid       x: the blocks of each convolution after those of the one before it (`first`)
 //            dense_MxN, fused_MxN: a block for N output pixels, M output channels of a group; of all
 //            pixels, then channels, groups, frames; block 256 where M = N = 64 in float, else 128
-//            `parts` blocks, one after the other, share the sums of a convolution of so many
+//            dense ones: `parts` blocks, one after the other, share the sums of a convolution
 //            depthwise: a block for 256 values of y, with EIGHT for 8 times as many; block 256
 // Twin       tests/cuda/step_twins.py: convolved
 
@@ -128,7 +128,7 @@ __device__ void convolve(const Group& g) {
             wmma::store_matrix_sync(sums + (column + 16 * j) * SUM_STEP + row + 16 * i, sum[i][j],
                                     SUM_STEP, wmma::mem_col_major);
     __syncthreads();
-    if (added_up<M, N>(g, c.parts, part.slice, sums)) finish(c, part, sums);
+    if (FUSED || added_up<M, N>(g, c.parts, part.slice, sums)) finish(c, part, sums);
 }
 #else
 // Each thread sums a square of outputs; K values of each sum at a time.
@@ -166,7 +166,7 @@ __device__ void convolve(const Group& g) {
     for (int i = 0; i < MINE_M; ++i)
         for (int j = 0; j < MINE_N; ++j) memory[(my_n + j) * SUM_STEP + my_m + i] = sum[i][j];
     __syncthreads();
-    if (added_up<M, N>(g, c.parts, part.slice, memory)) finish(c, part, memory);
+    if (FUSED || added_up<M, N>(g, c.parts, part.slice, memory)) finish(c, part, memory);
 }
 #endif
 

@@ -43,13 +43,14 @@ struct Cursor {
     }
 };
 
-// The part of a sum that a block adds up, in steps of K values.
+// The part of a sum that a block adds up, in steps of K values; of fused ones always all of it.
 template <bool FUSED, int K>
 struct Steps {
     int begin, end;
     __device__ Steps(const Conv& c, int slice) {
         int count = ((FUSED ? c.in_c : c.in_c * c.kh * c.kw) + K - 1) / K;
-        begin = count * slice / c.parts, end = count * (slice + 1) / c.parts;
+        begin = FUSED ? 0 : count * slice / c.parts;
+        end = FUSED ? count : count * (slice + 1) / c.parts;
     }
 };
 

@@ -22,9 +22,8 @@ log = logging.getLogger(__name__)
 ROUNDS = 3  # the fastest counts
 ROUND_MS = 0.5  # launches in a row until events can time them well, but no more than LAUNCHES
 LAUNCHES = 20
-# in K steps of a dense convolution, 170 cycles or so, as scripts/gpu_model.py has them
+# in K steps, 170 cycles or so, as scripts/gpu_model.py has them
 K = 32  # values of each sum that a block loads at a time
-FUSED_STEP = 2  # a step that computes a depthwise convolution
 ADD_UP = 14  # write, count, read what others wrote; with a margin
 ADDED = 1333  # floats that a block writes or reads in the time of one
 
@@ -155,22 +154,21 @@ def k_steps(step: Conv) -> int:
 def parts_for(wave: Sequence[Conv], multiprocessors: int) -> list[int]:
     """``parts`` of each convolution of a launch for one frame: more than 1 where there are fewer
     blocks than multiprocessors, and sums long enough that adding up parts takes less time than they
-    save. Counted in K steps, which take the time of loads; scripts/gpu_model.py in nanoseconds."""
+    save. Counted in K steps, which take the time of loads; scripts/gpu_model.py in nanoseconds.
+    Those that a depthwise one is part of have too short sums for that."""
     sizes, steps = [size_of(step) for step in wave], [k_steps(step) for step in wave]
     unsplit = [1] * len(wave)
-    costs = {"dense": 1, "fused": FUSED_STEP}
     few = sum(map(TILES[-1].blocks, sizes)) < multiprocessors
-    if not few or wave[0].kernel not in costs:
+    if not few or wave[0].kernel != "dense":
         return unsplit
-    step_cost = costs[wave[0].kernel]
-    best = (float(max(steps) * step_cost), 1, unsplit)
+    best = (float(max(steps)), 1, unsplit)
     for tile in sensible(sizes):
         for most in range(1, max(steps)):  # steps of a block
             parts = [-(-n // most) for n in steps]
             blocks = sum(tile.blocks(s) * n for s, n in zip(sizes, parts, strict=True))
             if blocks <= multiprocessors:
                 adding = ADD_UP + (max(parts) + 1) * tile.channels * tile.pixels / ADDED
-                best = min(best, (most * step_cost + adding, max(parts), parts))
+                best = min(best, (most + adding, max(parts), parts))
     return best[2]
 
 

@@ -21,7 +21,7 @@ from functools import lru_cache
 from math import ceil, prod
 
 from app.core.errors import KestrelError
-from app.cuda.native.autotune import ConvTile, K, k_steps, sensible, size_of
+from app.cuda.native.autotune import ConvTile, K, sensible, size_of
 from app.cuda.native.ir import Binary, Conv, Step, Unary, read_static_graph, reads, writes
 from app.cuda.native.lower import Program, halved, lower
 from app.cuda.native.schedule import split, waves
@@ -72,13 +72,13 @@ L2_BYTES = 32
 @dataclass(frozen=True, slots=True)
 class Work:
     """One step. Of convolutions on tensor cores ``output``: channels of a group, pixels, groups
-    of all frames for each of ``parts`` of the sums; ``steps``: loads for a whole sum. ``folded``:
+    of all frames for each of ``parts`` of the sums; ``depth``: products of each sum. ``folded``:
     the bound has no launch for it."""
 
     nbytes: int
     operations: int = 0
     output: tuple[int, int, int] = (0, 0, 0)
-    steps: int = 0
+    depth: int = 0
     parts: int = 1
     folded: bool = False
     kernel: str = ""  # of a convolution: dense, fused
@@ -115,7 +115,7 @@ def work_of(step: Step, program: Program) -> Work:
     operations = 2 * step.weight.size * prod(hw) * frames
     if window[0] == 1 and step.groups == out:  # depthwise: no tensor cores, its bytes count
         return Work(nbytes)
-    shared = size_of(step), k_steps(step), step.parts
+    shared = size_of(step), prod(window), step.parts
     return Work(nbytes, operations, *shared, kernel=step.kernel, eight=step.eight)
 
 
@@ -146,7 +146,7 @@ def _bytes_s(work: Work, device: Device) -> float:
 
 def _blocks_s(launch: Sequence[Work], device: Device) -> float:
     """With the tile that takes least time, as measured tiles do."""
-    if not any(work.steps for work in launch):
+    if not any(work.depth for work in launch):
         return 0.0
     tiles = sensible([work.output for work in launch])
     return min(_with_tile_s(launch, device, tile) for tile in tiles)
@@ -156,7 +156,7 @@ def _with_tile_s(launch: Sequence[Work], device: Device, tile: ConvTile) -> floa
     """Waves of blocks, in steps of K: each takes its products, its instructions (four warps at
     a time, one a clock) or its loads, whichever is longest. Then parts are written, counted and
     read, each as long as a load, and as their bytes take."""
-    steps = [ceil(work.steps / work.parts) for work in launch]
+    steps = [ceil(ceil(work.depth / K) / work.parts) for work in launch]
     blocks = [tile.blocks(work.output) for work in launch]
     kernel = compiled(device.arch, tile, launch[0].kernel, launch[0].eight)
     warps = kernel.threads // 32
@@ -208,7 +208,7 @@ def main() -> int:
                 (shared,) = split([program], device.multiprocessors)
                 p = predict(launches_of(shared), device)
                 numbers = f"{p.launches} | {p.megabytes:.1f} | {p.gflop:.2f}"
-                times = f"{p.ms:.2f} | {whole.ms:.2f} | {p.bound_ms:.2f} | {p.ratio:.1f}"
+                times = f"{p.ms:.3f} | {whole.ms:.3f} | {p.bound_ms:.2f} | {p.ratio:.1f}"
                 what = f"{model.spec.name} {size_wh[0]}×{size_wh[1]}"
                 print(f"| {what} | {device.name} | {numbers} | {times} |")
     except KestrelError as error:

@@ -36,7 +36,7 @@ def test_bytes_operations_and_blocks_of_a_step(program):
     conv, unary = (work_of(step, program) for step in program.steps)
     assert conv.nbytes == 2 * (8 * 256 + 16 * 256 + 16 * 72) + 4 * 16
     assert conv.operations == 2 * 16 * 72 * 256
-    assert (conv.output, conv.steps, conv.parts) == ((16, 256, 1), 3, 1)
+    assert (conv.output, conv.depth, conv.parts) == ((16, 256, 1), 72, 1)
     assert (unary.nbytes, unary.operations, unary.folded) == (2 * 2 * 16 * 256, 0, True)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import TrackOptions
+from ..core.frame import PLANAR, Frame, bgr_pixels, planes
 from . import kalman
 from .kalman import Floats, Noise
 
@@ -81,7 +82,6 @@ class Tracker:
 
     @property
     def last_track_id(self) -> int:
-        """The highest id that was given."""
         return self._track_id
 
     def __len__(self) -> int:
@@ -150,11 +150,9 @@ class Tracker:
         return self.ended
 
     def tracks(self) -> list[Track]:
-        """The confirmed tracks that are held, seen in the last frame or lost."""
         return self._described(np.flatnonzero(self._i[TRACK_ID] > 0))
 
     def find(self, track_id: int) -> Track | None:
-        """The confirmed track with this id, if it is held."""
         rows = np.flatnonzero(self._i[TRACK_ID] == track_id) if track_id > 0 else _NONE
         return self._described(rows)[0] if len(rows) else None
 
@@ -317,7 +315,6 @@ class Tracker:
         return ~old
 
     def _drop(self, old: NDArray[np.bool_]) -> None:
-        """Forget these tracks; the confirmed ones are ``ended``."""
         self.ended += self._described((old & (self._i[TRACK_ID] > 0)).nonzero()[0])
         self._f, self._i = self._f[:, ~old], self._i[:, ~old]
 
@@ -331,7 +328,6 @@ class Tracker:
         return found
 
     def _move(self, motion: Floats) -> None:
-        """Take all states into the picture of a camera that has moved."""
         turn, shift = motion[:, :2], motion[:, 2]
         for row in (kalman.POSITION, OBSERVED, FIRST):
             self._f[row, :, :2] = self._f[row, :, :2] @ turn.T + shift
@@ -388,3 +384,50 @@ def assign(cost: NDArray[np.float32], limit: float) -> tuple[Ints, Ints]:
 def _corners(box: Floats) -> tuple[float, float, float, float]:
     x, y, w, h = box.tolist()
     return x - w / 2, y - h / 2, x + w / 2, y + h / 2
+
+
+LONGER_SIDE_PX = 320
+MOST_CORNERS = 200
+LEAST_CORNERS = 12  # that move alike; with fewer nothing is said
+
+
+class CameraMotion:
+    """Estimates the motion between the frames it is given, for ``Tracker.update``. Costs some
+    milliseconds a frame, so it is meant for cameras that move ([track] camera_motion).
+    Deterministic.
+    """
+
+    def __init__(self) -> None:
+        self._before: NDArray[np.uint8] | None = None
+
+    def estimate(self, frame: Frame) -> NDArray[np.float64] | None:
+        """(2, 3) from pixels of the frame before to pixels of this one.
+
+        None where the picture shows too little, for the first frame, and where the size has
+        changed.
+        """
+        import cv2
+
+        pixels = planes(frame)[0] if frame.format in PLANAR else bgr_pixels(frame)
+        scale = min(1.0, LONGER_SIDE_PX / max(pixels.shape[:2]))
+        small: Any = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        if small.ndim == 3:
+            small = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
+        before, self._before = self._before, small
+        if before is None or before.shape != small.shape:
+            return None
+        corners = cv2.goodFeaturesToTrack(before, MOST_CORNERS, 0.01, 5)
+        if corners is None or len(corners) < LEAST_CORNERS:
+            return None
+        nothing: Any = None
+        moved, found, _ = cv2.calcOpticalFlowPyrLK(before, small, corners, nothing)
+        good = found.ravel() == 1
+        if np.count_nonzero(good) < LEAST_CORNERS:
+            return None
+        cv2.setRNGSeed(0)  # RANSAC draws at random
+        matrix, inliers = cv2.estimateAffinePartial2D(corners[good], moved[good])
+        if matrix is None or np.count_nonzero(inliers) < LEAST_CORNERS:
+            return None
+        motion = np.asarray(matrix, np.float64)
+        motion[:, 2] /= scale
+        return motion

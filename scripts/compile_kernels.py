@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from app.core.errors import KestrelError
-from app.cuda.kernels import CACHE_ENV, KERNEL_DIR, VARIANTS, cubin_for, find_compiler
+from app.cuda.kernels import CACHE_ENV, VARIANTS, cubin_for, find_compiler, kernel_source
 from scripts.kernel_table import LIMITS, TABLE, read_cubin, write_table
 
 
@@ -71,8 +71,7 @@ def compile_kernels(capabilities: Sequence[tuple[int, int]]) -> list[Compiled]:
 
 
 def _compiled(name: str, defines: tuple[str, ...], capability: tuple[int, int]) -> Compiled:
-    source = (KERNEL_DIR / f"{name}.cu").read_text()
-    cubin = cubin_for(name, source, defines, capability)
+    cubin = cubin_for(name, kernel_source(name), defines, capability)
     return cubin, name, defines, "sm_{}{}".format(*capability)
 
 

@@ -5,7 +5,8 @@
 From the lowered plan: of each launch its bytes, operations and blocks, in half precision (8 bits
 where the model is quantised), for one frame. The bound is an engine like TensorRT: what is element
 by element is folded into convolutions, all multiprocessors share each convolution evenly, and loads
-never keep it waiting.
+never keep it waiting. Where blocks share sums (parts of K), what they write and the last of them
+reads goes through the level-2 cache.
 
 What it leaves out: caches between launches, copies over the bus, preprocessing and boxes. It is for
 comparing two plans before a GPU is at hand, and no measurement.
@@ -21,10 +22,10 @@ from functools import lru_cache
 from math import ceil, prod
 
 from app.core.errors import KestrelError
-from app.cuda.native.autotune import ConvTile, sensible
+from app.cuda.native.autotune import ConvTile, K, sensible, size_of
 from app.cuda.native.ir import Binary, Conv, Step, Unary, read_static_graph, reads, writes
 from app.cuda.native.lower import Program, halved, lower
-from app.cuda.native.schedule import waves
+from app.cuda.native.schedule import split, waves
 from app.models.store import default_model, find_model
 
 from .kernel_table import LIMITS, Kernel, read_table
@@ -71,19 +72,23 @@ DEVICES = (
 )
 # Assumed: shares of a data sheet's figure that a good kernel reaches, and how long a load takes.
 MEMORY_SHARE, TENSOR_SHARE, LOAD_CYCLES = 0.8, 0.6, 500
-K, K_INT8 = 32, 64  # values of each sum that a block loads at a time
+K_INT8 = 64  # of bytes, values of each sum that a block loads at a time
 STAGES = 3  # of such loads under way at once (kernels/conv.cu)
+# that a block writes or reads in a cycle; assumed: an A100's whitepaper tells 5,120 for all of it
+L2_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """One step. Of convolutions on tensor cores ``output``: channels of a group, pixels, groups
-    of all frames; ``depth``: products of each sum. ``folded``: the bound has no launch for it."""
+    of all frames for each of ``parts`` of the sums; ``depth``: products of each sum. ``folded``:
+    the bound has no launch for it."""
 
     nbytes: int
     operations: int = 0
     output: tuple[int, int, int] = (0, 0, 0)
     depth: int = 0
+    parts: int = 1
     folded: bool = False
     kernel: str = ""  # of a convolution: dense, fused
     eight: bool = False  # the kernel for channels in eights
@@ -120,8 +125,8 @@ def work_of(step: Step, program: Program) -> Work:
     operations = 2 * step.weight.size * prod(hw) * frames
     if window[0] == 1 and step.groups == out:  # depthwise: no tensor cores, its bytes count
         return Work(nbytes)
-    size = (out // step.groups, prod(hw), step.groups * frames)
-    return Work(nbytes, operations, size, prod(window), kernel=step.kernel, eight=step.eight)
+    shared = size_of(step), prod(window), step.parts
+    return Work(nbytes, operations, *shared, kernel=step.kernel, eight=step.eight)
 
 
 def predict(launches: Sequence[Sequence[Work]], device: Device) -> Prediction:
@@ -166,9 +171,10 @@ def _blocks_s(launch: Sequence[Work], device: Device) -> float:
 
 def _with_tile_s(launch: Sequence[Work], device: Device, tile: ConvTile) -> float:
     """Waves of blocks, in steps of K: each takes its products, its instructions (four warps at
-    a time, one a clock) or its loads, whichever is longest."""
+    a time, one a clock) or its loads, whichever is longest. Then parts are written, counted and
+    read, each as long as a load, and as their bytes take."""
     k = K_INT8 if launch[0].kernel.endswith("int8") else K
-    steps = [ceil(work.depth / k) for work in launch]
+    steps = [ceil(ceil(work.depth / k) / work.parts) for work in launch]
     blocks = [tile.blocks(work.output) for work in launch]
     kernel = compiled(device.arch, tile, launch[0].kernel, launch[0].eight)
     warps = kernel.threads // 32
@@ -180,7 +186,10 @@ def _with_tile_s(launch: Sequence[Work], device: Device, tile: ConvTile) -> floa
     products_s = together * 2 * tile.channels * tile.pixels * k / peak
     cycles = max(LOAD_CYCLES / STAGES, together * kernel.step * warps / 4)
     one_s = max(products_s, cycles / (device.clock_mhz * 1e6))
-    return max(waves * mean, max(steps)) * one_s
+    most, adding = max(work.parts for work in launch), 0.0
+    if most > 1:
+        adding = 3 * LOAD_CYCLES + (together + most) * tile.channels * tile.pixels * 4 / L2_BYTES
+    return max(waves * mean, max(steps)) * one_s + adding / (device.clock_mhz * 1e6)
 
 
 @lru_cache
@@ -208,15 +217,18 @@ def main() -> int:
     parser.add_argument("model", nargs="*", help="names or files, as models list has them")
     args = parser.parse_args()
     print("Predicted, not measured: half precision or 8 bits, one frame, the network alone.\n")
-    print("| network | GPU | launches | MB | GFLOP | ms | bound ms | times |\n|" + " --- |" * 8)
+    head = "network | GPU | launches | MB | GFLOP | ms | sums not shared, ms | bound ms | times"
+    print(f"| {head} |\n|" + " --- |" * 9)
     try:
         for model in [find_model(name) for name in args.model] or [default_model()]:
             size_wh = model.spec.input.size_wh
-            plan = launches_of(halved(lower(read_static_graph(model.weights, size_wh))))
+            program = halved(lower(read_static_graph(model.weights, size_wh)))
             for device in DEVICES:
-                p = predict(plan, device)
+                whole = predict(launches_of(program), device)
+                (shared,) = split([program], device.multiprocessors)
+                p = predict(launches_of(shared), device)
                 numbers = f"{p.launches} | {p.megabytes:.1f} | {p.gflop:.2f}"
-                times = f"{p.ms:.2f} | {p.bound_ms:.2f} | {p.ratio:.1f}"
+                times = f"{p.ms:.3f} | {whole.ms:.3f} | {p.bound_ms:.2f} | {p.ratio:.1f}"
                 what = f"{model.spec.name} {size_wh[0]}×{size_wh[1]}"
                 print(f"| {what} | {device.name} | {numbers} | {times} |")
     except KestrelError as error:

@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from app.cuda.kernels import KERNEL_DIR, VARIANTS
+from app.cuda.kernels import VARIANTS, kernel_source
 
 TABLE = Path(__file__).resolve().parents[1] / "tests" / "cuda" / "kernel_table.csv"
 REGISTERS, FRAME, LARGEST_BLOCK = 0x2F, 0x11, 0x05  # .nv.info
@@ -187,7 +187,7 @@ def _pairs(info: bytes, wanted: int) -> list[tuple[int, int]]:
 
 def digest(file: str) -> str:
     """Of a kernel file's code; comments and white space do not count."""
-    code = COMMENT.sub(" ", (KERNEL_DIR / f"{file}.cu").read_text())
+    code = COMMENT.sub(" ", kernel_source(file))
     return hashlib.sha256(" ".join(code.split()).encode()).hexdigest()[:12]
 
 

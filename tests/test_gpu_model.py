@@ -1,15 +1,17 @@
 """The paper model's arithmetic, on a plan and a device that can be worked out by hand."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 
-from app.cuda.native.autotune import TILES, ConvTile
+from app.cuda.native.autotune import TILES, ConvTile, size_of
 from app.cuda.native.ir import Conv, Unary, View, row_major
 from app.cuda.native.lower import Program
+from app.cuda.native.schedule import split
 from scripts import gpu_model
-from scripts.gpu_model import Device, predict, work_of
+from scripts.gpu_model import DEVICES, Device, launches_of, predict, work_of
 from scripts.kernel_table import Kernel, occupancy_percent
 
 # 10 multiprocessors of 1 GHz, 10 TFLOPS and 100 GB/s that are reached as MEMORY_SHARE says
@@ -34,7 +36,7 @@ def test_bytes_operations_and_blocks_of_a_step(program):
     conv, unary = (work_of(step, program) for step in program.steps)
     assert conv.nbytes == 2 * (8 * 256 + 16 * 256 + 16 * 72) + 4 * 16
     assert conv.operations == 2 * 16 * 72 * 256
-    assert (conv.output, conv.depth) == ((16, 256, 1), 72)
+    assert (conv.output, conv.depth, conv.parts) == ((16, 256, 1), 72, 1)
     assert (unary.nbytes, unary.operations, unary.folded) == (2 * 2 * 16 * 256, 0, True)
 
 
@@ -76,6 +78,38 @@ def test_the_tile_that_takes_least_time_is_taken(program, monkeypatch):
     assert gpu_model._blocks_s([wide], DEVICE) == gpu_model._with_tile_s(
         [wide], DEVICE, ConvTile(16, 64)
     )
+
+
+def test_parts_of_sums_are_written_counted_and_read(program):
+    conv, _ = (work_of(step, program) for step in program.steps)
+    parts = replace(conv, output=(16, 256, 3), parts=3)  # 12 blocks on 10 multiprocessors
+    step_us = 2 * 160 / 1000  # two blocks of four warps take turns, which is longer than a load
+    cycles = 3 * gpu_model.LOAD_CYCLES + (2 + 3) * 16 * 64 * 4 / gpu_model.L2_BYTES
+    found = gpu_model._with_tile_s([parts], DEVICE, ConvTile(16, 64))
+    assert found * 1e6 == pytest.approx(1 * step_us + cycles / 1000)
+
+
+@pytest.mark.parametrize("device", DEVICES, ids=[device.name for device in DEVICES])
+def test_sums_are_shared_only_where_that_takes_less_time(device):
+    """Of many sizes of convolutions; on the small devices nearly none."""
+    gained = 0
+    for out, inputs, side, window in product((16, 128, 256), (64, 256, 512), (10, 20, 40), (1, 3)):
+        views = [
+            View(i, (1, side, side, c), row_major((1, side, side, c))).permuted([0, 3, 1, 2])
+            for i, c in enumerate((inputs, out))
+        ]
+        weight = np.zeros((out, inputs, window, window), np.float32)
+        around = window // 2, window // 2
+        conv = Conv(*views, weight, np.zeros(out, np.float32), (1, 1), around, (1, 1), 1)
+        sizes = tuple(view.size for view in views)
+        whole = Program((conv,), sizes, {}, views[0], (views[1],), frozenset({0, 1}))
+        (shared,) = split([whole], device.multiprocessors)
+        before, after = (predict(launches_of(p), device).ms for p in (whole, shared))
+        parts = shared.steps[0].parts
+        assert after < before if parts > 1 else after == before
+        assert parts == 1 or TILES[-1].blocks(size_of(conv)) < device.multiprocessors
+        gained += parts > 1
+    assert gained if device.multiprocessors > 40 else gained < 5
 
 
 @pytest.mark.parametrize(

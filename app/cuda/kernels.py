@@ -143,6 +143,7 @@ def _refused(name: str, arch: str, log: str) -> DeviceError:
 
 
 KERNEL_DIR = data_folder("kernels")
+INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
 CACHE_ENV = "KESTREL_CUBIN_CACHE"
 _TYPES = ((), ("HALF_IN",), ("HALF_IN", "HALF_OUT"))
 VARIANTS: dict[str, tuple[tuple[str, ...], ...]] = {  # -D of each file, as it is used
@@ -163,9 +164,16 @@ def cubin_dir() -> Path:
 def kernels_digest() -> str:
     """Of all kernels' sources: what was measured with others says nothing of these."""
     digest = hashlib.sha256()
-    for path in sorted(KERNEL_DIR.glob("*.cu")):
+    for path in sorted(KERNEL_DIR.glob("*.cu*")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def kernel_source(name: str) -> str:
+    """``kernels/NAME.cu`` with the files of that folder that it includes put in: one text, which a
+    compiler needs no folder for."""
+    text = (KERNEL_DIR / f"{name}.cu").read_text()
+    return INCLUDE.sub(lambda found: (KERNEL_DIR / found[1]).read_text(), text)
 
 
 def load_module(context: GpuContext, name: str, *, defines: Sequence[str] = ()) -> Any:
@@ -174,8 +182,7 @@ def load_module(context: GpuContext, name: str, *, defines: Sequence[str] = ()) 
     assert tuple(defines) in VARIANTS[name], "compile_kernels.py would miss this one"
     key = (name, *defines)
     if key not in context.modules:
-        source = (KERNEL_DIR / f"{name}.cu").read_text()
-        cubin = cubin_for(name, source, defines, context.capability)
+        cubin = cubin_for(name, kernel_source(name), defines, context.capability)
         try:
             context.modules[key] = context.driver.module_from_buffer(cubin)
         except context.driver.Error as fault:

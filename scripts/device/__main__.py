@@ -42,7 +42,7 @@ MEASURE = (sys.executable, "-m", "scripts.device.measure")
 PARITY = tuple(
     f"tests/cuda/test_{name}.py" for name in ("preprocess_kernel", "postprocess_kernel", "engine")
 )
-TILES = ("tests/cuda/test_engine.py", "-k", "every_tile")
+TILES = ("tests/cuda/test_engine.py", "-k", "every_tile or share_sums or share_no_sums")
 COUNTERS = {
     "gpu__time_duration.sum": "ns",
     "sm__throughput.avg.pct_of_peak_sustained_elapsed": "sm_percent",

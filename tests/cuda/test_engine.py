@@ -1,6 +1,7 @@
 """The native engine on the simulated device: the numbers that ONNX Runtime gives."""
 
 import json
+from functools import partial
 
 import numpy as np
 import onnx
@@ -9,8 +10,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app.core.errors import ModelError
 from app.cuda.context import GpuContext
+from app.cuda.graph import CudaGraph
 from app.cuda.kernels import cubin_dir
-from app.cuda.native.autotune import TILES, ConvAutotuner
+from app.cuda.native import schedule
+from app.cuda.native.autotune import TILES, ConvAutotuner, k_steps, sensible
 from app.cuda.native.engine import NativeNetwork, Weights
 from app.cuda.native.ir import Conv, read_static_graph
 from app.cuda.native.lower import halved, lower
@@ -168,12 +171,23 @@ def compare(path, tolerance, **how):
         assert np.abs(mine - theirs).max() <= tolerance * np.abs(theirs).max()
 
 
+def share_sums(patch, parts):
+    """Among so many blocks, or as many as there are K steps."""
+
+    def shared(wave, _):
+        return [min(parts, k_steps(s)) if s.kernel == "dense" else 1 for s in wave]
+
+    patch.setattr(schedule, "parts_for", shared)
+
+
+@pytest.mark.parametrize("parts", [1, 3], ids=["whole sums", "shared sums"])
 @pytest.mark.parametrize("how", [(), (EIGHTS, EIGHTHS, (18, 9))], ids=["small", "eights"])
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "half"])
 def test_each_frame_of_a_batch_gets_the_very_numbers_that_it_gets_alone(
-    device, tmp_path, half, how
+    device, tmp_path, monkeypatch, half, how, parts
 ):
     """To the bit, whichever run has room for them, and whatever ran in the memory before."""
+    share_sums(monkeypatch, parts)
     path = save_small(tmp_path, "frames", *how)
     x = np.random.default_rng(3).standard_normal((4, 3, 33, 33)).astype(np.float32)
     alone = [on_device(path, (33, 33), one[None], half=half) for one in x]
@@ -247,6 +261,56 @@ def test_tensor_cores_sum_in_float32(device, small):
 def test_every_tile_gives_the_same(device, small, monkeypatch, tile, half):
     monkeypatch.setattr(ConvAutotuner, "_by_rule", lambda self, sizes: tile)
     compare(small, 3e-3 if half else 1e-5, half=half)
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "half"])
+@pytest.mark.parametrize("parts", [2, 4, 5])
+def test_blocks_that_share_sums_give_the_same_in_whatever_order(
+    device, small, monkeypatch, parts, half
+):
+    """Sums of 1 to 12 K steps, which not all of these numbers divide; and with every tile."""
+    share_sums(monkeypatch, parts)
+    x = np.random.default_rng(2).standard_normal((1, 3, 33, 33)).astype(np.float32)
+    wanted = open_session(small).run(None, {"x": x})
+    first = None
+    for seed in range(len(TILES)):
+        device.delay(0, seed)
+        tile = (lambda i: lambda self, sizes: (sensible(sizes) * len(TILES))[i])(seed)
+        monkeypatch.setattr(ConvAutotuner, "_by_rule", tile)
+        found = on_device(small, (33, 33), x, half=half)
+        for mine, theirs in zip(found, wanted, strict=True):
+            assert np.abs(mine - theirs).max() <= (3e-3 if half else 1e-5) * np.abs(theirs).max()
+        first = first or found
+        assert all(np.array_equal(a, b) for a, b in zip(first, found, strict=True))
+
+
+def test_two_slots_share_no_sums(device, tmp_path, monkeypatch):
+    """At work at once, each again and again as a graph: counters begin at zero each time."""
+    share_sums(monkeypatch, 3)
+    path = save_small(tmp_path, 1, EIGHTS, EIGHTHS, sides=(18, 9))
+    x = np.random.default_rng(5).standard_normal((2, 3, 33, 33)).astype(np.float32)
+    alone = [on_device(path, (33, 33), one[None], half=True) for one in x]
+    device.delay(200, 7)
+    with GpuContext() as context:
+        weights = Weights(context, [lower(read_static_graph(path, (33, 33)))], half=True)
+        networks = [NativeNetwork(context, weights) for _ in x]
+        runs = [network.run_for(1) for network in networks]
+        graphs = []
+        for run, one in zip(runs, x, strict=True):
+            context.driver.memcpy_htod(run.input, one.astype(np.float16))
+            stream = context.driver.Stream()
+            work = partial(lambda r, s, _: r.enqueue(s), run, stream)
+            graphs.append(CudaGraph(context, stream, work, marks=0))
+        for _ in range(3):
+            for graph in graphs:
+                graph.launch()
+        for run, graph, wanted in zip(runs, graphs, alone, strict=True):
+            graph.wait()
+            found = [download(context, *output) for output in run.outputs]
+            assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
+        for each in (*graphs, *networks, weights):
+            each.close()
+        del weights, networks, runs, graphs, run, graph, stream, each, work
 
 
 HARD = [

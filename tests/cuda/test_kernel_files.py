@@ -17,6 +17,7 @@ from app.cuda.kernels import (
     cubin_for,
     find_compiler,
     include_dirs,
+    kernel_source,
     load_module,
 )
 from scripts.kernel_table import LIMITS, digest, read_cubin, read_table
@@ -76,6 +77,16 @@ def test_a_kernel_is_compiled_once_for_each_source_option_and_device(cubins, com
     assert len(list(cubins.glob("k-sm_*.cubin"))) == 5 == len(list(cubins.iterdir()))
 
 
+def test_a_change_of_what_a_kernel_includes_is_a_change_of_the_kernel(tmp_path, monkeypatch):
+    shutil.copytree(KERNEL_DIR, tmp_path / "kernels")
+    monkeypatch.setattr(kernel_files, "KERNEL_DIR", tmp_path / "kernels")
+    before = digest("conv"), kernel_files.kernels_digest()
+    with (tmp_path / "kernels" / "conv_input.cuh").open("a") as out:
+        out.write("struct More {};\n")
+    assert "struct More {};" in kernel_source("conv")
+    assert digest("conv") != before[0] and kernel_files.kernels_digest() != before[1]
+
+
 def test_a_device_without_a_compiler_starts_from_a_filled_cache(cubins, compiler, monkeypatch):
     made = cubin_for("k", SOURCE, (), (8, 7))
     monkeypatch.setattr(kernel_files, "find_compiler", lambda: None)
@@ -120,7 +131,7 @@ def assert_none_spills(cubin, name, defines, arch, compiler):
 @pytest.mark.parametrize("name", sorted(VARIANTS))
 def test_nvrtc_compiles_every_kernel(nvrtc, name, arch):
     """In the variant that leaves out least of it; all of them for 8.7 below."""
-    source, defines = (KERNEL_DIR / f"{name}.cu").read_text(), VARIANTS[name][-1]
+    source, defines = kernel_source(name), VARIANTS[name][-1]
     require_tensor_cores(name, defines)
     assert_none_spills(nvrtc.compile(name, source, defines, arch), name, defines, arch, nvrtc)
 
@@ -160,7 +171,7 @@ def test_a_cache_filled_elsewhere_is_all_that_a_device_needs(nvrtc, tmp_path, mo
     monkeypatch.setattr(kernel_files, "find_compiler", lambda: None)
     for name, variants in VARIANTS.items():
         for defines in variants:
-            cubin = cubin_for(name, (KERNEL_DIR / f"{name}.cu").read_text(), defines, (8, 7))
+            cubin = cubin_for(name, kernel_source(name), defines, (8, 7))
             assert_none_spills(cubin, name, defines, "sm_87", nvrtc)
 
 

@@ -2,7 +2,8 @@
 
 A small kernel holds the right text and a wrong one, written ``{{right|wrong}}``. Built with the
 checks of tests/cudasim/device/checked.h the right one is silent and the wrong one is reported. The
-project's own kernels lose one barrier, or one guard, after the other.
+project's own kernels lose one barrier, or one guard, after the other; and blocks that share sums
+hand them over wrongly.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from onnx import TensorProto, helper, numpy_helper
 from app.cuda import kernels as kernel_files
 from app.cuda.context import GpuContext
 from app.cuda.kernels import KERNEL_DIR
-from app.cuda.native import launch, launch_int8
+from app.cuda.native import launch as launching, launch_int8
+from app.cuda.native.autotune import TILES, ConvAutotuner
 from app.models.onnx_session import open_session
 from tests.cuda import test_engine, test_int8, test_postprocess_kernel, test_preprocess_kernel
 from tests.cuda.conftest import REAL, ROOT
@@ -477,6 +479,20 @@ def one_convolution(tmp_path, *, half):
     return run_network(tmp_path, nodes, {"w": (40, 3, 7, 7)}, half=half)
 
 
+def shared_sums(tmp_path):
+    """Three convolutions, one after the other, whose sums three blocks share, all in one kernel."""
+    shapes = {"a": (8, 3, 7, 7), "b": (16, 8, 5, 5), "c": (40, 16, 3, 3)}
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["s"], pads=[3] * 4),
+        helper.make_node("Conv", ["s", "b"], ["t"], pads=[2] * 4),
+        helper.make_node("Conv", ["t", "c"], ["y"], pads=[1] * 4),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        test_engine.share_sums(patch, 3)
+        patch.setattr(ConvAutotuner, "_by_rule", lambda self, sizes: TILES[-1])
+        return run_network(tmp_path, nodes, shapes, half=False)
+
+
 def run_network(tmp_path, nodes, shapes, *, half):
     chance = np.random.default_rng(1)
     weights = {k: chance.standard_normal(v).astype(np.float32) / 8 for k, v in shapes.items()}
@@ -529,14 +545,14 @@ USED: dict[str, set[str]] = {}  # kernels that the networks of a scene launch
 def used(scene, tmp_path):
     """Found once, without the checks."""
     if scene not in USED:
-        names, load = USED.setdefault(scene, set()), launch.load_kernel
+        names, load = USED.setdefault(scene, set()), launching.load_kernel
 
         def noting(module, name, signature):
             names.add(name)
             return load(module, name, signature)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(launch, "load_kernel", noting)
+            patch.setattr(launching, "load_kernel", noting)
             patch.setattr(launch_int8, "load_kernel", noting)
             WHOLE[scene](tmp_path)
     return USED[scene]
@@ -545,7 +561,7 @@ def used(scene, tmp_path):
 @pytest.fixture
 def checked(device, monkeypatch, tmp_path, scene):
     """The project's kernels from a folder of this test, built with the checks."""
-    for path in KERNEL_DIR.glob("*.cu"):
+    for path in KERNEL_DIR.glob("*.cu*"):
         (tmp_path / path.name).write_text(path.read_text())
     if scene not in ("boxes", "pixels"):
         file = "conv_int8.cu" if "bytes" in scene else "conv.cu"
@@ -565,12 +581,14 @@ WHOLE = {
     "network in float32": lambda path: network(path, half=False),
     "network in half precision": lambda path: network(path, half=True),
     "convolution of bytes": convolution_of_bytes,
+    "shared sums in float32": shared_sums,
     "convolution in float32": lambda path: one_convolution(path, half=False),
     "convolution in half precision": lambda path: one_convolution(path, half=True),
 }
-LOST = [("conv", BARRIER, "convolution in half precision"), ("postprocess", BARRIER, "boxes")]
-LOST += [("postprocess", GUARD, "boxes"), ("preprocess", GUARD, "pixels")]
-LOST += [("conv_int8", BARRIER, "convolution of bytes")]
+LOST = [("conv.cu", BARRIER, "convolution in half precision"), ("postprocess.cu", BARRIER, "boxes")]
+LOST += [("postprocess.cu", GUARD, "boxes"), ("preprocess.cu", GUARD, "pixels")]
+LOST += [("conv_common.cuh", BARRIER, "shared sums in float32")]
+LOST += [("conv_int8.cu", BARRIER, "convolution of bytes")]
 
 
 def for_floats(before):
@@ -590,14 +608,14 @@ def planted():
     """Each barrier and each guard: file, text, which one of its kind, and what shows its loss."""
     cases = []
     for file, pattern, scene in LOST:
-        text = (KERNEL_DIR / f"{file}.cu").read_text()
+        text = (KERNEL_DIR / file).read_text()
         for found in pattern.finditer(text):
             line = text.count("\n", 0, found.start()) + 1
             kind = "barrier" if pattern is BARRIER else "guard"
             before = text[: found.start()]
             shows = "convolution in float32" if for_floats(before) else scene
             case = (file, found.group(), before.count(found.group()), shows)
-            cases.append(pytest.param(*case, id=f"{file}.cu without the {kind} of line {line}"))
+            cases.append(pytest.param(*case, id=f"{file} without the {kind} of line {line}"))
     return cases
 
 
@@ -610,7 +628,7 @@ def test_the_projects_kernels_pass_every_check(device, checked, scene):
 
 @pytest.mark.parametrize(("file", "text", "number", "scene"), planted())
 def test_a_kernel_that_lost_a_line_is_named(device, checked, file, text, number, scene):
-    path = checked / f"{file}.cu"
+    path = checked / file
     parts = path.read_text().split(text)
     path.write_text(text.join(parts[: number + 1]) + text.join(parts[number + 1 :]))
     with suppress(Exception):  # the context may be lost
@@ -618,3 +636,32 @@ def test_a_kernel_that_lost_a_line_is_named(device, checked, file, text, number,
     told = device.reports()
     wanted = ("race on", UNKNOWN.format("shared")) if "sync" in text else (BEYOND,)
     assert any(each in line for line in told for each in wanted), told
+
+
+HANDED_OVER = {
+    "counted and read without a fence": (
+        "__threadfence();",
+        "",
+        "race on device memory, read after write, of blocks",
+    ),
+    "added up by the first to come": ("== parts - 1", "== 0", UNKNOWN.format("device")),
+    "counted from where the last launch ended": (
+        "if (last) g.counted[first] = 0;",
+        "",
+        UNKNOWN.format("device"),
+    ),
+}
+
+
+@pytest.mark.parametrize("scene", ["shared sums in float32"])
+@pytest.mark.parametrize("name", HANDED_OVER)
+def test_parts_of_sums_that_are_handed_over_wrongly_are_named(device, checked, name, scene):
+    right, wrong, wanted = HANDED_OVER[name]
+    path = checked / "conv_common.cuh"
+    text = path.read_text()
+    assert right in text
+    path.write_text(text.replace(right, wrong))
+    with suppress(Exception):  # the context may be lost
+        WHOLE[scene](checked)
+    told = device.reports()
+    assert any(wanted in line for line in told), told

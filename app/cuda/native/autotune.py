@@ -1,4 +1,5 @@
-"""Chooses the tile of each convolution: by rule, or measured once and remembered."""
+"""Chooses the tile of each convolution: by rule, or measured once and remembered; and by rule how
+many blocks share its sums."""
 
 from __future__ import annotations
 
@@ -6,22 +7,29 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...models.cache import write_whole
 from ..context import GpuContext
 from ..graph import CudaGraph, Mark
-from ..kernels import KERNEL_DIR, cubin_dir
+from ..kernels import cubin_dir, kernel_source
+from .ir import Conv
 
 log = logging.getLogger(__name__)
 
 ROUNDS = 3  # the fastest counts
 ROUND_MS = 0.5  # launches in a row until events can time them well, but no more than LAUNCHES
 LAUNCHES = 20
+# in K steps, 170 cycles or so, as scripts/gpu_model.py has them
+K = 32  # values of each sum that a block loads at a time
+ADD_UP = 14  # write, count, read what others wrote; with a margin
+ADDED = 1333  # floats that a block writes or reads in the time of one
 
 
-Size = tuple[int, int, int]  # output channels of a group, pixels, groups of all frames
+# output channels of a group, pixels, groups of all frames: so many for each part of a sum
+Size = tuple[int, int, int]
 
 
 class ConvTile(NamedTuple):
@@ -82,9 +90,7 @@ class ConvAutotuner:
 
     def _by_rule(self, sizes: Sequence[Size]) -> ConvTile:
         """The largest tile that still gives every multiprocessor a block, or the smallest."""
-        attribute = self._context.driver.device_attribute.MULTIPROCESSOR_COUNT
-        wanted = self._context.device.get_attribute(attribute)
-        tiles = sensible(sizes)
+        wanted, tiles = multiprocessors(self._context), sensible(sizes)
         enough = (tile for tile in tiles if sum(map(tile.blocks, sizes)) >= wanted)
         return next(enough, tiles[-1])
 
@@ -128,9 +134,56 @@ def sensible(sizes: Sequence[Size]) -> list[ConvTile]:
     return [t for t in TILES if t.channels < 2 * most] or [TILES[-1]]
 
 
+def multiprocessors(context: GpuContext) -> int:
+    """How many the device has."""
+    attribute = context.driver.device_attribute.MULTIPROCESSOR_COUNT
+    return int(context.device.get_attribute(attribute))
+
+
+def size_of(step: Conv) -> Size:
+    """What its blocks share out."""
+    frames, _, *hw = step.y.shape
+    return len(step.weight) // step.groups, prod(hw), step.groups * frames * step.parts
+
+
+def k_steps(step: Conv) -> int:
+    """Loads of each sum, one after the other, in half precision."""
+    return -(-prod(step.weight.shape[1:]) // K)
+
+
+def parts_for(wave: Sequence[Conv], multiprocessors: int) -> list[int]:
+    """``parts`` of each convolution of a launch for one frame: more than 1 where there are fewer
+    blocks than multiprocessors, and sums long enough that adding up parts takes less time than they
+    save. Counted in K steps, which take the time of loads; scripts/gpu_model.py in nanoseconds.
+    Those that a depthwise one is part of have too short sums for that."""
+    sizes, steps = [size_of(step) for step in wave], [k_steps(step) for step in wave]
+    unsplit = [1] * len(wave)
+    few = sum(map(TILES[-1].blocks, sizes)) < multiprocessors
+    if not few or wave[0].kernel != "dense":
+        return unsplit
+    best = (float(max(steps)), 1, unsplit)
+    for tile in sensible(sizes):
+        for most in range(1, max(steps)):  # steps of a block
+            parts = [-(-n // most) for n in steps]
+            blocks = sum(tile.blocks(s) * n for s, n in zip(sizes, parts, strict=True))
+            if blocks <= multiprocessors:
+                adding = ADD_UP + (max(parts) + 1) * tile.channels * tile.pixels / ADDED
+                best = min(best, (most + adding, max(parts), parts))
+    return best[2]
+
+
+def shared_sums(wave: Sequence[Conv]) -> tuple[int, int]:
+    """Floats for the parts of sums, and counters, that a launch needs at most, whichever tile."""
+    if all(step.parts == 1 for step in wave):
+        return 0, 0
+    sizes = [size_of(step) for step in wave]
+    blocks = {tile: sum(map(tile.blocks, sizes)) for tile in sensible(sizes)}
+    return max(n * t.channels * t.pixels for t, n in blocks.items()), max(blocks.values())
+
+
 def _file_for(context: GpuContext) -> Path:
     """One for each device and version of the kernels."""
-    source = (KERNEL_DIR / "conv.cu").read_bytes()
+    source = kernel_source("conv").encode()
     about = f"{context.name} {context.capability} {context.driver.get_driver_version()}".encode()
     return cubin_dir() / f"tiles-{hashlib.sha256(source + about).hexdigest()[:16]}.json"
 

@@ -14,12 +14,12 @@ from ...core.errors import ModelError
 from ...models.manifest import ModelSpec
 from ...models.onnx_session import network_io, open_session
 from ..context import GpuContext
-from .autotune import ConvAutotuner
+from .autotune import ConvAutotuner, multiprocessors
 from .ir import Conv, Depthwise, View, read_static_graph
 from .launch import BufferAddresses, Stored, launch_of, row_step
 from .launch_int8 import launch_of_bytes, of_bytes, parts_of
 from .lower import Program, halved, lower
-from .schedule import ALIGNMENT, Arena, plan
+from .schedule import ALIGNMENT, Arena, plan, split
 
 LARGEST_HALF = 65504
 
@@ -40,7 +40,8 @@ class Weights:
         half: bool = False,
         tune: bool = False,
     ) -> None:
-        self.programs = [halved(program) if half else program for program in programs]
+        programs = [halved(program) if half else program for program in programs]
+        self.programs = split(programs, multiprocessors(context))
         self.arenas: list[Arena] = [plan(program) for program in self.programs]
         self.context = context
         self.autotuner = ConvAutotuner(context, tune=tune)
@@ -125,18 +126,19 @@ class Run:
         self.input = address(program.input)
         self.input_half = program.input.buffer in program.half
         self.outputs = [(address(v), v.shape) for v in program.outputs]
+        counters = lasting + arena.counters
+        if count := (arena.lasting_size - arena.counters) // 4:
+            weights.context.driver.memset_d32(counters, 0, count)
         addresses = BufferAddresses(address, weights.convolutions, program.half)
-        once, self._launches = (
-            [
-                (launch_of_bytes if of_bytes(wave) else launch_of)(
-                    wave, weights.context, addresses, weights.autotuner
-                )
-                for wave in waves
-            ]
-            for waves in ([[step] for step in program.once], arena.waves)
-        )
-        for launch in once:
-            launch(None)
+        how = weights.context, addresses, weights.autotuner
+        for step in program.once:
+            (launch_of_bytes if of_bytes([step]) else launch_of)([step], *how)(None)
+        self._launches = [
+            launch_of_bytes(wave, *how)
+            if of_bytes(wave)
+            else launch_of(wave, *how, (memory + sums, counters))
+            for wave, sums in zip(arena.waves, arena.sums, strict=True)
+        ]
 
     def enqueue(self, stream: Any) -> None:
         """Put the whole network on a stream."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..context import GpuContext
 from ..kernels import load_kernel, load_module
-from .autotune import ConvAutotuner, ConvTile
+from .autotune import ConvAutotuner, ConvTile, size_of
 from .builder import AXES
 from .ir import (
     NOTHING,
@@ -58,10 +58,15 @@ SIGNATURES = {  # of the kernels in tensor.cu
     "gridsample": "PPP" + "i" * 13,
 }
 # as in conv.cu: pointers, whole numbers, parameters of activations
-CONV = np.dtype([("at", np.uint64, 8), ("numbers", np.int32, 35), ("p", np.float32, 4)], align=True)
+CONV = np.dtype([("at", np.uint64, 8), ("numbers", np.int32, 36), ("p", np.float32, 4)], align=True)
 GROUP = np.dtype(
-    [("members", CONV, MOST), ("first", np.int32, MOST), ("count", np.int32)], align=True
+    [
+        *[("members", CONV, MOST), ("first", np.int32, MOST), ("count", np.int32)],
+        *[("sums", np.uint64), ("counted", np.uint64)],
+    ],
+    align=True,
 )
+Shared = tuple[int, int]  # addresses of parts of sums, and of their counters
 
 
 class Launch(NamedTuple):
@@ -116,7 +121,11 @@ class BufferAddresses:
 
 
 def launch_of(
-    wave: Sequence[Step], context: GpuContext, addresses: BufferAddresses, autotuner: ConvAutotuner
+    wave: Sequence[Step],
+    context: GpuContext,
+    addresses: BufferAddresses,
+    autotuner: ConvAutotuner,
+    shared: Shared = (0, 0),
 ) -> Launch:
     """What the steps of a wave put on the stream: convolutions of a kind, or another step."""
     for step in wave:
@@ -129,7 +138,7 @@ def launch_of(
         assert alike, f"{step} mixes half precision and float32; please report this"
     convolutions = [step for step in wave if isinstance(step, Conv)]
     if convolutions:
-        return _convolutions(convolutions, context, addresses, autotuner)
+        return _convolutions(convolutions, context, addresses, autotuner, shared)
     (step,) = wave
     name = type(step).__name__.lower()
     as_bytes = step.y.quant is not None  # and so is x, in which no number is new
@@ -193,6 +202,7 @@ def _convolutions(
     context: GpuContext,
     addresses: BufferAddresses,
     autotuner: ConvAutotuner,
+    shared: Shared,
 ) -> Launch:
     first = steps[0]
     types, name = addresses.types(first), first.kernel
@@ -203,7 +213,7 @@ def _convolutions(
         group = np.zeros((), GROUP)
         group["members"][: len(steps)] = members
         group["first"][: len(steps)] = np.cumsum([0, *blocks[:-1]])
-        group["count"] = len(steps)
+        group["count"], group["sums"], group["counted"] = len(steps), *shared
         grid = (sum(blocks), 1)
         arguments = (group.tobytes(),)
         return Launch(_kernel(context, "conv", kernel, **how), grid, (threads, 1, 1), arguments)
@@ -211,9 +221,7 @@ def _convolutions(
     if name == "depthwise":
         values = THREADS * (8 if how["eight"] else 1)  # of a block
         return launch(name, [-(-step.y.size // values) for step in steps], THREADS)
-    sizes = [
-        (len(s.weight) // s.groups, prod(s.y.shape[2:]), s.groups * s.y.shape[0]) for s in steps
-    ]
+    sizes = [size_of(step) for step in steps]
 
     def tiled(tile: ConvTile) -> Launch:
         threads = 256 if tile == ConvTile(64, 64) and not types["half_in"] else 128
@@ -242,7 +250,7 @@ def _member(
     numbers += [*added_lie, *also_lie, *larger]
     numbers += [*window.weight.shape[2:], *window.stride, *window.pad, *window.dilation]
     numbers += [frames, row_step(step), step.groups, KINDS.index(kind), KINDS.index(first_kind)]
-    numbers += [int(step.late), int(wide and step.groups == 1 and eights)]
+    numbers += [int(step.late), int(wide and step.groups == 1 and eights), step.parts]
     return [*pointers, added, y, also], numbers, [*p, *first_p]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from .autotune import parts_for, shared_sums
 from .ir import Conv, Step, may_overlap, reads, writes
 from .lower import Program
 
@@ -52,17 +53,42 @@ def _kind(program: Program, step: Step) -> Hashable:
     return step.kernel, step.eight, *(v.buffer in program.half for v in (step.x, step.y))
 
 
+def split(programs: Sequence[Program], multiprocessors: int) -> list[Program]:
+    """The programs with ``parts`` of their convolutions filled in: as the first, for one frame,
+    wants them, in all, so that a frame gets the same numbers in whatever company."""
+    parts: dict[Hashable, int] = {}
+
+    def layer(step: Conv) -> Hashable:
+        return step.weight.tobytes(), step.y.shape[1:]
+
+    for wave in waves(programs[0]):
+        convolutions = [step for step in wave if isinstance(step, Conv)]
+        found = parts_for(convolutions, multiprocessors) if convolutions else []
+        for step, count in zip(convolutions, found, strict=True):
+            parts.setdefault(layer(step), count)
+
+    def change(step: Step) -> Step:
+        if isinstance(step, Conv) and parts[layer(step)] > 1:
+            return replace(step, parts=parts[layer(step)])
+        return step
+
+    return [replace(p, steps=tuple(map(change, p.steps))) for p in programs]
+
+
 @dataclass(frozen=True, slots=True)
 class Arena:
     """``waves``: the steps of each launch. ``offsets`` of the buffers and the ``size`` of all, in
     bytes; apart from those the buffers that are ``lasting``, of ``lasting_size``, whose contents no
-    other run may touch."""
+    other run may touch. ``sums``: where each launch has parts of sums that blocks share;
+    ``counters``: where, in what is lasting, it counts those that are there, from zeros on."""
 
     waves: Sequence[Sequence[Step]]
     offsets: tuple[int, ...]
     size: int
     lasting: frozenset[int]
     lasting_size: int
+    sums: tuple[int, ...]
+    counters: int
 
 
 def plan(program: Program) -> Arena:
@@ -84,9 +110,13 @@ def plan(program: Program) -> Arena:
     for buffer in (*program.constants, *lasting):
         died[buffer] = -1
     sizes = [_rounded(n * program.itemsize(b)) for b, n in enumerate(program.buffers)]
+    shared = [shared_sums([s for s in wave if isinstance(s, Conv)]) for wave in order]
+    sizes += [_rounded(4 * floats) for floats, _ in shared]
+    born += range(last)
+    died += [i if floats else -1 for i, (floats, _) in enumerate(shared)]
     placed: list[int] = []
-    offsets = [0] * len(program.buffers)
-    for b in sorted(range(len(program.buffers)), key=lambda b: -sizes[b]):
+    offsets = [0] * len(sizes)
+    for b in sorted(range(len(sizes)), key=lambda b: -sizes[b]):
         if died[b] < born[b]:
             continue  # fused away, or not here
         busy = sorted(
@@ -105,7 +135,11 @@ def plan(program: Program) -> Arena:
     end = 0
     for b in sorted(lasting):
         offsets[b], end = end, end + sizes[b]
-    return Arena(order, tuple(offsets), size, lasting, end)
+    counters = end
+    end += _rounded(4 * max((blocks for _, blocks in shared), default=0))
+    count = len(program.buffers)
+    places = tuple(offsets[:count]), size, lasting, end, tuple(offsets[count:]), counters
+    return Arena(order, *places)
 
 
 def _rounded(n: int) -> int:

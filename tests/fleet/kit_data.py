@@ -83,7 +83,7 @@ async def running(*works) -> AsyncIterator[list[asyncio.Task]]:
     try:
         yield tasks
     finally:
-        # again and again: before Python 3.12 wait_for forgets one that comes together with its answer
+        # until it is so: before Python 3.12 wait_for forgets one that comes with its answer
         while waiting := [task for task in tasks if not task.done()]:
             for task in waiting:
                 task.cancel()

@@ -17,7 +17,6 @@ from app.models.store import default_model, list_models
 ROOT = Path(__file__).parents[2]
 DATASET = Path(os.environ.get("KESTREL_DATASET", ROOT.parent / "shared" / "dataset"))
 OWN = [m for m in list_models() if m.spec.name.startswith("kestrel")]
-SLACK = 6  # frames at the ends of a presence, where somebody is half in the picture
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +35,17 @@ def replay(clip: str | Path, folder: Path, *more: str) -> list[dict[str, Any]]:
 
 def count(line: dict[str, Any], label: str) -> int:
     return sum(found["label"] == label for found in line["detections"])
+
+
+def assert_come_and_go(seen: set[int], frames: int, asset_manifest: dict[str, Any]) -> None:
+    """In which frames of intel_one_by_one somebody was seen; the last one shows an empty room."""
+    slack = 6  # frames at the ends of a presence, where somebody is half in the picture
+    facts = next(c for c in asset_manifest["clips"] if c["name"] == "intel_one_by_one")["facts"]
+    spans = [s for s in facts["person_present_frames_yolox_every_frame"] if s[1] < frames]
+    surely = {i for a, b in spans for i in range(a, b + 1)}
+    empty = set(range(frames)) - {i for a, b in spans for i in range(a - slack, b + 1 + slack)}
+    assert len(surely & seen) >= 0.8 * len(surely)
+    assert len(empty & seen) <= 0.05 * len(empty)
 
 
 def share(lines: list[dict[str, Any]], label: str, least: int = 1) -> float:
@@ -93,21 +103,16 @@ def test_the_people_of_the_bundled_clip_cross_a_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # all work of the processor, so its load stretches it
-@pytest.mark.parametrize("model", OWN, ids=lambda m: m.spec.name)
-def test_people_come_and_go(
-    model: Any, assets: Path, asset_manifest: dict[str, Any], tmp_path: Path
+def test_people_come_and_go_for_the_small_one(
+    assets: Path, asset_manifest: dict[str, Any], tmp_path: Path
 ) -> None:
-    clip = assets / "clips" / "intel_one_by_one.mp4"
-    # about half of the clip: three people, and the empty room before, between and after them
-    lines = replay(clip, tmp_path, "--model", model.spec.name, "--max-frames", "740")
-    facts = next(c for c in asset_manifest["clips"] if c["name"] == "intel_one_by_one")["facts"]
-    spans = [s for s in facts["person_present_frames_yolox_every_frame"] if s[1] < len(lines)]
-    surely = {i for a, b in spans for i in range(a, b + 1)}
-    empty = set(range(len(lines))) - {i for a, b in spans for i in range(a - SLACK, b + 1 + SLACK)}
+    """The default one has the whole clip (tests/analytics/test_real_clip.py)."""
+    lines = replay(
+        *(assets / "clips" / "intel_one_by_one.mp4", tmp_path),
+        *("--model", "kestrel_small", "--max-frames", "740"),  # three people of six
+    )
     seen = {line["frame"] for line in lines if count(line, "person")}
-    assert len(surely & seen) >= 0.8 * len(surely)
-    assert len(empty & seen) <= 0.05 * len(empty)
+    assert_come_and_go(seen, len(lines), asset_manifest)
 
 
 @pytest.mark.slow

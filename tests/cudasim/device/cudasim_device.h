@@ -135,9 +135,7 @@ struct CrewOwner {
     CrewOwner() { crew = new Crew; }
     ~CrewOwner() { delete crew; }
 };
-// No multiple of a large power of 2: the tops of stacks that lie one after the other fall into different
-// sets of the processor's caches.
-constexpr size_t stack_bytes = (64 << 10) + 1088;
+constexpr size_t stack_bytes = 64 << 10;
 
 inline unsigned draw(unsigned count) {  // xorshift64: a number below count
     auto& c = crew->chance;

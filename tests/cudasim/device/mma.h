@@ -85,14 +85,12 @@ void mma_sync(fragment<accumulator, M, N, K, TD>& d,
     for (int e = 0; e < a.num_elements; ++e) scratch.a[lane * a.num_elements + e] = float(a.x[e]);
     for (int e = 0; e < b.num_elements; ++e) scratch.b[lane * b.num_elements + e] = float(b.x[e]);
     __syncwarp();
-    constexpr int mine = fragment<accumulator, M, N, K, TD>::num_elements;
-    static_assert(N % mine == 0, "a lane's elements lie in one row");
-    const float *row = scratch.a + lane * mine / N * K, *column = scratch.b + lane * mine % N;
-    float sums[mine];
-    for (int e = 0; e < mine; ++e) sums[e] = float(c.x[e]);
-    for (int k = 0; k < K; ++k)        // all elements at once: the compiler makes vectors of them
-        for (int e = 0; e < mine; ++e) sums[e] += row[k] * column[k * N + e];
-    for (int e = 0; e < mine; ++e) d.x[e] = TD(sums[e]);
+    for (int e = 0; e < d.num_elements; ++e) {
+        int at = lane * d.num_elements + e, row = at / N, column = at % N;
+        float sum = float(c.x[e]);
+        for (int k = 0; k < K; ++k) sum += scratch.a[row * K + k] * scratch.b[k * N + column];
+        d.x[e] = TD(sum);
+    }
     __syncwarp();
 }
 

@@ -8,15 +8,15 @@ table is what the table's plain name gives: ``--mqtt URL`` is ``url`` in ``[mqtt
 # ruff: noqa: RUF009 - what is called makes a field, not a default
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-from .core.errors import ConfigError
-from .core.filters import MOST as MOST_BOXES, split_score
+from .core.credentials import mask_text
+from .core.errors import ConfigError, Faults
+from .core.filters import MOST as MOST_BOXES
 from .core.interfaces import EngineKind
 from .core.masks import MaskForm
 from .options import (
@@ -35,20 +35,21 @@ from .options import (
     Table as Table,
     TrackOptions as TrackOptions,
     WebhookOptions as WebhookOptions,
-    check_types,
     check_values as check_values,
     fill_store,
     key as key,
     nearest as nearest,
     parse_sources as parse_sources,
-    parse_toml as parse_toml,
-    split_streams,
     subtable as subtable,
 )
 from .pipeline.degrade import parse_ladder
-
-log = logging.getLogger(__name__)
-
+from .toml_file import (
+    leave_withdrawn,
+    misfits,
+    parse_toml as parse_toml,
+    split_scores,
+    split_streams,
+)
 
 Engine = Literal["auto", EngineKind]
 ENGINES: tuple[str, ...] = get_args(Engine)
@@ -326,17 +327,19 @@ class Config:
     def record_source(self, name: str) -> str | None:
         """What is recorded beside the source with this name, "" of a single one."""
         names = [each.name for each in parse_sources(self.sources)]
+        given = parse_sources(self.record_sources)
         if not names:
-            if len(self.record_sources) > 1:
-                raise ConfigError("record_sources has several for one source")
-            return self.record_sources[0] if self.record_sources else None
-        given = {each.name: each.uri for each in parse_sources(self.record_sources)}
-        if unknown := sorted(given.keys() - {*names}):
-            raise ConfigError(
-                f"record_sources is for {unknown[0]!r}, which is no source; write NAME=URI with "
-                f"one of {', '.join(names)}"
-            )
-        return given.get(name)
+            if len(given) > 1 or any(each.uri not in self.record_sources for each in given):
+                why = "record_sources names a source, and the only one has no name"
+                raise ConfigError(f"{why}: write one URI, or give it a name (--source NAME=URI)")
+            return given[0].uri if given else None
+        for each, text in zip(given, self.record_sources, strict=True):
+            if each.name not in names:
+                raise ConfigError(
+                    f"record_sources has {mask_text(text)}; write NAME=URI, where NAME is one of "
+                    f"{', '.join(names)}"
+                )
+        return next((each.uri for each in given if each.name == name), None)
 
     @property
     def unattended(self) -> bool:
@@ -345,7 +348,6 @@ class Config:
 
     @property
     def needs_tracks(self) -> bool:
-        """Whether something is configured that only tracks give."""
         shapes = self.zone or self.line or self.mask or self.rule
         files = self.events.path or self.events.snapshots or self.clips.path
         return bool(shapes or files or self.store.path or self.webhook.url)
@@ -378,7 +380,6 @@ class Setting(NamedTuple):
         return f"{self.table}.{self.name}" if self.table else self.name
 
     def of(self, config: Config) -> Any:
-        """Its value in a configuration."""
         return getattr(getattr(config, self.table) if self.table else config, self.name)
 
 
@@ -414,8 +415,9 @@ def make_config(
     one key of a table; a table's plain name stands for its first.
     ``sources`` of one without a name is ``source``; either replaces all sources of the file.
     """
-    values = read_config_file(file, text) if file else {}
-    flags = _split_scores(flags)
+    faults = Faults()
+    values = _read(file, text, faults) if file else {}
+    flags = split_scores(flags)
     if len(given := flags.get("sources", ())) == 1:
         there = os.path.exists(given[0])  # noqa: PTH110 - Path.exists raises for a long address
         if there or parse_sources(given)[0].uri == given[0]:
@@ -431,21 +433,16 @@ def make_config(
             tables[table][name or fields(TABLES[table])[0].name] = value
         else:
             values[flag] = tuple(value) if isinstance(value, list) else value
-    fill_store(tables)
-    made = {name: TABLES[name](**given) for name, given in tables.items() if given}
-    return Config(**values, **made)
-
-
-def _split_scores(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``score`` may be a text that also has thresholds of classes: these go where they belong."""
-    values = dict(values)
-    if isinstance(values.get("score"), str):
-        plain, pairs = split_score(values.pop("score"))
-        if plain is not None:
-            values["score"] = plain
-        if pairs:
-            values["class_scores"] = [*values.get("class_scores", ()), *pairs]
-    return values
+    with faults.step():
+        fill_store(tables)
+    made = {}
+    for name, given in tables.items():
+        with faults.step():
+            made[name] = TABLES[name](**given)
+    with faults.step():
+        config = Config(**values, **made)
+    faults.tell()
+    return config
 
 
 class ConfigFile(NamedTuple):
@@ -462,8 +459,16 @@ class ConfigFile(NamedTuple):
 def read_config_file(path: Path, text: str | None = None) -> dict[str, Any]:
     """The settings of a TOML file, or of this text for one.
 
-    Raises ConfigError naming the file and the key.
+    Raises ConfigError naming the file and all keys that are wrong.
     """
+    faults = Faults()
+    values = _read(path, text, faults)
+    faults.tell()
+    return values
+
+
+def _read(path: Path, text: str | None, faults: Faults) -> dict[str, Any]:
+    """What of it is known and of the right type; ConfigError where nothing can be read."""
     try:
         data = parse_toml(path.read_text(encoding="utf-8") if text is None else text)
     except OSError as error:
@@ -476,24 +481,17 @@ def read_config_file(path: Path, text: str | None = None) -> dict[str, Any]:
         if isinstance(data.get(name), str | bool):  # as the flag of the same name
             data[name] = {fields(kind)[0].name: data[name]}
     try:
-        data = _split_scores(split_streams(data))
+        data = split_scores(split_streams(data))
     except ConfigError as fault:
         raise ConfigError(f"--config {path}: {fault}") from fault
-    check_types(data, Config, f"--config {path}: ")
+
+    def sift(given: dict[str, Any], kind: type, where: str) -> None:
+        for name, fault in list(misfits(given, kind, where)):
+            faults.found.append(fault)
+            del given[name]
+
+    sift(data, Config, f"--config {path}: ")
     for name in data.keys() & TABLES.keys():
-        given = data[name]
-        if isinstance(given, dict):
-            for key_name in given.keys() & _WITHDRAWN.get(name, {}).keys():
-                del given[key_name]
-                log.warning(
-                    "--config %s, [%s]: %s does nothing any more; its place is taken by %s",
-                    *(path, name, key_name, _WITHDRAWN[name][key_name]),
-                )
-        check_types(given, TABLES[name], f"--config {path}, [{name}]: ")
+        leave_withdrawn(data[name], name, path)
+        sift(data[name], TABLES[name], f"--config {path}, [{name}]: ")
     return data
-
-
-# keys of older files that went with what they set: such a file still runs
-_WITHDRAWN = {
-    "events": {"appear_frames": "confirm_score in [track]", "gone_s": "lost_s in [track]"},
-}

@@ -8,19 +8,13 @@ from __future__ import annotations
 
 import difflib
 import re
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .core.credentials import mask_credentials
-from .core.errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from .core.errors import ConfigError, Faults
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +58,7 @@ class Key:
             return
         low, high = self.limits
         if not low <= value <= high:
-            raise ConfigError(f"{name} is {value}; it must lie between {low:g} and {high:g}")
+            raise ConfigError(f"{name} is {value}; it must lie between {low:.13g} and {high:.13g}")
 
 
 def key(
@@ -117,28 +111,6 @@ def parse_sources(texts: Sequence[str]) -> tuple[NamedSource, ...]:
     return tuple(sources)
 
 
-def split_streams(values: dict[str, Any]) -> dict[str, Any]:
-    """``[source] detect = …, record = …``, or ``[source.NAME]`` each, into lists of sources."""
-    given = values.get("source")
-    if not isinstance(given, dict):
-        return values
-    del values["source"]
-    tables = given if all(isinstance(each, dict) for each in given.values()) else {"": given}
-    for name, table in tables.items():
-        if not (table.keys() <= {"detect", "record"} and isinstance(table.get("detect"), str)):
-            others = table.keys() - {"detect", "record"}
-            what = f"does not know {min(others)!r}" if others else "lacks detect"
-            where = ".".join(filter(None, ("source", name)))
-            raise ConfigError(f"[{where}] {what}; it takes detect = URI, and record = URI")
-        for kind, target in (("detect", "sources"), ("record", "record_sources")):
-            if kind in table:
-                text = f"{name}={table[kind]}" if name else table[kind]
-                values.setdefault(target, []).append(text)
-    if list(tables) == [""] and len(values["sources"]) == 1:
-        values["source"] = values.pop("sources")[0]
-    return values
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordOptions:
     """A recording: one file, or a folder in which files rotate."""
@@ -157,12 +129,17 @@ class RecordOptions:
     )
     segment_minutes: float = key(10.0, "length of a file in the folder", limits=(0.01, 1440))
     segment_mb: float = key(500.0, "size at which the next file begins", limits=(0.1, 1_000_000))
-    keep_hours: float = key(168.0, "older recordings are removed", limits=(0.001, 1_000_000))
-    budget_mb: float = key(10_000.0, "size of the folder at most", limits=(0.1, 100_000_000))
+    keep_hours: float = key(
+        168.0, "older recordings are removed", limits=(0.001, 1_000_000), reload=True
+    )
+    budget_mb: float = key(
+        10_000.0, "size of the folder at most", limits=(0.1, 100_000_000), reload=True
+    )
     keep_mb: float | None = key(
         None,
         "recordings that stay when other data fills the disk (default: 1000, or half of them)",
         limits=(0, 100_000_000),
+        reload=True,
     )
 
     def __post_init__(self) -> None:
@@ -181,12 +158,17 @@ class ClipOptions:
     memory_mb: float = key(
         64.0, "memory for the pictures before something appears", limits=(0.1, 100_000)
     )
-    keep_hours: float = key(168.0, "older clips are removed", limits=(0.001, 1_000_000))
-    budget_mb: float = key(2_000.0, "size of the folder at most", limits=(0.1, 100_000_000))
+    keep_hours: float = key(
+        168.0, "older clips are removed", limits=(0.001, 1_000_000), reload=True
+    )
+    budget_mb: float = key(
+        2_000.0, "size of the folder at most", limits=(0.1, 100_000_000), reload=True
+    )
     keep_mb: float | None = key(
         None,
         "clips that stay when other data fills the disk (default: 1000, or half of them)",
         limits=(0, 100_000_000),
+        reload=True,
     )
 
     def __post_init__(self) -> None:
@@ -338,7 +320,8 @@ class MotionOptions:
     floor_s: float = key(
         1.0, "a frame is inferred at least every so many seconds", limits=(0.05, 3600)
     )
-    hold_s: float = key(1.0, "seconds for which all are inferred after a motion", limits=(0, 600))
+    # longer than lost_s of [track]: what has left is told gone when it would be without a gate
+    hold_s: float = key(2.25, "seconds for which all are inferred after a motion", limits=(0, 600))
     wake_s: float = key(
         2.0,
         "while nothing moves only one frame in so long may be decoded; 0: all are",
@@ -374,8 +357,12 @@ class EventOptions:
     snapshots: str | None = key(
         None, "the best picture of each object, as JPEG", flag="--snapshots", metavar="DIR"
     )
-    snapshots_mb: float = key(500.0, "size of that folder at most", limits=(0.1, 100_000_000))
-    snapshots_hours: float = key(168.0, "older pictures are removed", limits=(0.001, 1_000_000))
+    snapshots_mb: float = key(
+        500.0, "size of that folder at most", limits=(0.1, 100_000_000), reload=True
+    )
+    snapshots_hours: float = key(
+        168.0, "older pictures are removed", limits=(0.001, 1_000_000), reload=True
+    )
 
     def __post_init__(self) -> None:
         check_values(self, "events")
@@ -392,12 +379,20 @@ class StoreOptions:
     path: str | None = key(
         None, "keep events, snapshots and clips there, to be reviewed", metavar="DIR"
     )
-    keep_hours: float = key(720.0, "older events and their files go", limits=(0.001, 1_000_000))
+    keep_hours: float = key(
+        720.0, "older events and their files go", limits=(0.001, 1_000_000), reload=True
+    )
     keep_labels: list[str] = key(
-        list, "hours for a label in place of keep_hours, such as person=2160", metavar="LABEL=HOURS"
+        list,
+        "hours for a label in place of keep_hours, such as person=2160",
+        metavar="LABEL=HOURS",
+        reload=True,
     )
     budget_mb: float = key(
-        20_000.0, "size of the store at most; the oldest events go", limits=(0.1, 100_000_000)
+        20_000.0,
+        "size of the store at most; the oldest events go",
+        limits=(0.1, 100_000_000),
+        reload=True,
     )
 
     def __post_init__(self) -> None:
@@ -438,48 +433,20 @@ class NotifyOptions:
 
 
 def check_values(options: Any, table: str = "") -> None:
-    """Each value against its own declaration."""
+    """Each value against its own declaration; raises ConfigError with all that is wrong."""
+    faults = Faults()
     for each in fields(options):
         if "key" in each.metadata:
             name = f"{each.name} in [{table}]" if table else each.name
-            each.metadata["key"].check(name, getattr(options, each.name))
+            with faults.step():
+                each.metadata["key"].check(name, getattr(options, each.name))
+    faults.tell()
 
 
 def nearest(word: str, known: Collection[str]) -> str:
     """The known word that was probably meant, as the second half of a message; "": none is near."""
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {close[0]!r}?" if close else ""
-
-
-_TYPES: dict[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "bool": bool}
-_LISTS: dict[str, tuple[type, str]] = {
-    "list[str]": (str, "texts"),
-    "tuple[str, ...]": (str, "texts"),
-    "tuple[int, ...]": (int, "whole numbers"),
-    "tuple[Table, ...]": (dict, "tables, each headed by its name in double brackets"),
-}
-
-
-def check_types(data: Mapping[str, Any], kind: type, where: str) -> None:
-    """Raise ConfigError for a key that ``kind`` does not have, or a value of another type."""
-    known = {each.name: each for each in fields(kind)}
-    for name, value in data.items():
-        if name not in known:
-            meant = nearest(name, known) or f"known are: {', '.join(known)}"
-            raise ConfigError(f"{where}{name!r} is not a setting; {meant}")
-        wanted = str(known[name].type).removesuffix(" | None")
-        if wanted in _LISTS:
-            member, word = _LISTS[wanted]
-            fits = isinstance(value, list) and all(type(each) is member for each in value)
-            wanted = f"list of {word}"
-        elif "table" in known[name].metadata:
-            fits, wanted = isinstance(value, dict), "table"
-        else:
-            wanted = wanted if wanted in _TYPES else "str"  # choices are texts
-            fits = isinstance(value, _TYPES.get(wanted, str))
-            fits = fits and (wanted == "bool" or not isinstance(value, bool))
-        if not fits:
-            raise ConfigError(f"{where}{name} must be a {wanted}, is {value!r}")
 
 
 def fill_store(tables: dict[str, dict[str, Any]]) -> None:
@@ -497,9 +464,3 @@ def fill_store(tables: dict[str, dict[str, Any]]) -> None:
         events.update(snapshots=str(folder / "snapshots"), **limits)
     if not clips.get("path"):
         clips.update(path=str(folder / "clips"), budget_mb=options.budget_mb, keep_hours=hours)
-
-
-def parse_toml(text: str) -> dict[str, Any]:
-    """The values of a TOML text. Raises ValueError, or RecursionError."""
-    data: dict[str, Any] = tomllib.loads(text)
-    return data

@@ -117,7 +117,6 @@ def tile(caption: str, pixels: Pixels, found: Detections, labels: Sequence[str])
 
 
 def make(model: Model, out: Path) -> None:
-    """Write the sheets."""
     spec = model.spec
     out.mkdir(exist_ok=True)
     backend = CpuBackend(

@@ -107,7 +107,6 @@ async def take_all(url: str, out: Path) -> list[str]:
 
 
 def main() -> int:
-    """Application, browser, pictures; all of them ended again."""
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else OUT
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -52,7 +52,6 @@ class Shot:
     cut: bool = False
 
     def at(self, index: int) -> tuple[float, float, float]:
-        """Its place in frame ``index``."""
         return self.motion((index - self.first) / (self.last - self.first))
 
 
@@ -82,7 +81,6 @@ def ease(t: float, start: float, end: float) -> float:
 
 
 def mix(a: float, b: float, t: float) -> float:
-    """The point between a and b."""
     return a + (b - a) * t
 
 
@@ -237,7 +235,6 @@ def table(scene: Scene) -> str:
 
 
 def main() -> None:
-    """Write the clip."""
     scene = Scene()
     # one thread and no version strings: the same input gives the same bytes
     options = {"movflags": "faststart", "fflags": "+bitexact"}

@@ -9,10 +9,13 @@ Needs Xvfb (Debian: xvfb). The picture is taken while two people pass one anothe
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +41,6 @@ sys.exit(0 if shot.copy(0, 0, w, h).save(sys.argv[1]) else 1)
 
 
 def main() -> int:
-    """Display, application, picture; all of them ended again."""
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else OUT
     theme = sys.argv[2] if len(sys.argv) > 2 else "dark"
     with tempfile.TemporaryDirectory() as home:
@@ -48,20 +50,33 @@ def main() -> int:
         ini.write_text(f"[General]\nhint_seen=true\ntheme={theme}\n")
         settings = Path(home, "kestrel.toml")
         settings.write_text(SETTINGS)
-        return _take(out, settings, {**os.environ, "XDG_CONFIG_HOME": home})
+        with virtual_display("1280x860x24") as display:
+            env = {**os.environ, "XDG_CONFIG_HOME": home, "DISPLAY": display}
+            env.pop("QT_QPA_PLATFORM", None)
+            return _take(out, settings, env)
+
+
+@contextmanager
+def virtual_display(size: str) -> Iterator[str]:
+    """The name of a display of ``size``, WIDTHxHEIGHTxDEPTH; exits where Xvfb is missing."""
+    program = shutil.which("Xvfb")
+    if program is None:
+        sys.exit("no Xvfb here (apt install xvfb)")
+    xvfb = subprocess.Popen(
+        [program, "-displayfd", "1", "-screen", "0", size],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert xvfb.stdout is not None
+        yield f":{xvfb.stdout.readline().strip()}"
+    finally:
+        xvfb.terminate()
+        xvfb.communicate()
 
 
 def _take(out: Path, settings: Path, env: dict[str, str]) -> int:
-    read_fd, write_fd = os.pipe()
-    xvfb = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write_fd), "-screen", "0", "1280x860x24"],
-        pass_fds=(write_fd,),
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(write_fd)
-    with os.fdopen(read_fd) as number:
-        env["DISPLAY"] = f":{number.readline().strip()}"
-    env.pop("QT_QPA_PLATFORM", None)
     app = subprocess.Popen(
         [sys.executable, "-m", "app", "--source", "sample:", "--config", str(settings)],
         cwd=ROOT,
@@ -84,8 +99,6 @@ def _take(out: Path, settings: Path, env: dict[str, str]) -> int:
     finally:
         app.terminate()
         app.communicate()
-        xvfb.terminate()
-        xvfb.wait()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How soon does a run come back when its server is killed, frozen and started again?
+"""Measures how soon a run comes back when its server is killed, frozen and started again.
 
     python scripts/measure_comeback.py rtsp|http [--rounds 10] [--clip CLIP.mp4] [--json FILE]
 
@@ -59,12 +59,10 @@ class Server:
             raise SystemExit(f"the server does not start: {' '.join(self._command)}")
 
     def kill(self) -> None:
-        """At once, as a power cut does."""
         self.process.kill()
         self.process.communicate()
 
     def send(self, number: int) -> None:
-        """SIGSTOP or SIGCONT."""
         self.process.send_signal(number)
 
 
@@ -78,7 +76,6 @@ class Lines(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Until the run ends."""
         for line in self._stream:
             self.oldest_ms = max(self.oldest_ms, json.loads(line)["age_ms"])
             self.last_s, self.count = time.monotonic(), self.count + 1
@@ -116,7 +113,6 @@ def play_round(server: Server, lines: Lines, number: int, limit_s: float) -> dic
 
 
 def main() -> int:
-    """Play the rounds, print the table, say the verdict."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=("rtsp", "http"))
     parser.add_argument("--rounds", type=int, default=10)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What does the window cost, and does it stay responsive? A real window on a virtual display.
+"""Measures what a real window on a virtual display costs, and whether it stays responsive.
 
 A 1080p30 clip with people in it plays in a loop while the window is resized, covered, minimised and
 shown again. Measured:
@@ -24,7 +24,6 @@ import datetime
 import json
 import os
 import re
-import shutil
 import statistics
 import subprocess
 import sys
@@ -48,6 +47,7 @@ from app.runtime.run import prepare_engine
 from app.runtime.window import CLOSE_S, WindowController, WindowSource
 from app.sinks.video import H264Writer
 from app.sources.uri import SAMPLE_PATH
+from scripts.make_screenshot import virtual_display
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "scripts" / "results" / f"gui_{datetime.date.today().isoformat()}.json"
@@ -68,16 +68,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="kestrel_gui_") as folder:
         clip = Path(folder, "clip_1080p30.mp4")
         _make_clip(clip, seconds=args.clip_seconds)
-        display, server = _virtual_display()
-        os.environ["DISPLAY"] = display
-        os.environ["XDG_CONFIG_HOME"] = folder  # settings of its own
-        os.environ.pop("QT_QPA_PLATFORM", None)
-        try:
+        with virtual_display("1920x1080x24") as display:
+            # settings of its own
+            os.environ.update({"DISPLAY": display, "XDG_CONFIG_HOME": folder})
+            os.environ.pop("QT_QPA_PLATFORM", None)
             figures = _compare_fps(clip, Path(folder), args)
             figures |= _measure_window(clip, Path(folder), args)
-        finally:
-            server.terminate()
-            server.wait()
     report = {
         "command": " ".join(["scripts/measure_gui.py", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
@@ -154,21 +150,6 @@ def _fps(clip: Path, folder: Path, flag: str) -> float:
     return float(match[1])
 
 
-def _virtual_display() -> tuple[str, subprocess.Popen[bytes]]:
-    program = shutil.which("Xvfb")
-    if program is None:
-        sys.exit("measure_gui: no Xvfb here (apt install xvfb)")
-    read_fd, write_fd = os.pipe()
-    server = subprocess.Popen(
-        [program, "-displayfd", str(write_fd), "-screen", "0", "1920x1080x24"],
-        pass_fds=(write_fd,),
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(write_fd)
-    with os.fdopen(read_fd) as number:
-        return f":{number.readline().strip()}", server
-
-
 class Samples:
     """Numbers in memory that is taken and touched before the run, so that it does not count as
     growth of what is measured: half an hour of a 4 ms beat as Python's floats would be 15 MB.
@@ -179,7 +160,6 @@ class Samples:
         self._values.fill(1)
 
     def append(self, value: float) -> None:
-        """One more; those past the most are left out."""
         if self._count < len(self._values):
             self._values[self._count] = value
             self._count += 1
@@ -188,11 +168,9 @@ class Samples:
         return self._count
 
     def clear(self) -> None:
-        """Begin anew."""
         self._count = 0
 
     def all(self) -> np.ndarray:
-        """In order."""
         return self._values[: self._count]
 
 
@@ -203,8 +181,6 @@ class Meter:
         self.wall_ms, self.cpu_ms = Samples(), Samples()
 
     def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """The call, measured."""
-
         def measured(*args: Any) -> Any:
             wall_ns, cpu_ns = perf_counter_ns(), thread_time_ns()
             try:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How much longer than its bare work does a live frame take, from available to boxes out?
+"""Measures how much longer than its bare work a live frame takes, from available to boxes out.
 
 Kestrel: a live run paced by the clip's clock, the age of each result. Bare: read at the same pace
 on one thread, then preprocess, network, postprocess, so that caches are as cold. In turns, in one
@@ -22,6 +22,7 @@ import numpy as np
 
 from app.config import Config
 from app.core.errors import KestrelError, SourceEnded
+from app.core.interfaces import Sink
 from app.inference.onnxruntime import OrtNetwork
 from app.inference.postprocess import Limits, Postprocessor
 from app.inference.preprocess import CpuPreprocessor
@@ -35,21 +36,14 @@ from app.sources.uri import make_source
 WARM = 10  # frames that do not count
 
 
-class Ages:
+class Ages(Sink):
     """A sink that keeps them, in ms."""
 
     def __init__(self) -> None:
         self.ms: list[float] = []
 
-    def open(self, *args: object) -> None:
-        """Nothing to open."""
-
     def emit(self, result: object) -> None:
-        """Take one."""
         self.ms.append(getattr(result, "age_ns", 0) / 1e6)
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 def live(clip: str, model: Model, config: Config, frames: int) -> list[float]:
@@ -96,7 +90,6 @@ def bare(clip: str, model: Model, threads: int, frames: int) -> list[float]:
 
 
 def main() -> int:
-    """Measure in turns and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clip")
     parser.add_argument("--model")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How old do frames grow when one process has many cameras?
+"""Measures how old frames grow when one process has many cameras.
 
     python scripts/measure_many.py [--cameras 16] [--fps 5] [--seconds 60] [--batch N] [--json FILE]
 
@@ -31,7 +31,6 @@ WARM_UP_S = 2.0
 
 
 def main() -> int:
-    """Run, read, tell."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

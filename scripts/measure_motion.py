@@ -102,12 +102,10 @@ def cpu_s(command: list[str]) -> float:
 
 
 def rows_of(events: Path) -> list[dict[str, Any]]:
-    """Those of a file of --events, without ids that differ."""
     return [json.loads(line) for line in events.read_text().splitlines()]
 
 
 def main() -> int:
-    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("clip", type=Path)
     parser.add_argument("--film", type=Path, help="made there, or used if it is there")

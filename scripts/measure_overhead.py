@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How much CPU time per frame does Kestrel add to the work itself?
+"""Measures how much CPU time per frame Kestrel adds to the work itself.
 
 The work are the stages that any loop has: decoding, preprocessing, network, postprocessing, each
 measured on the thread that does it. Added is what the whole process spends besides between the
@@ -26,6 +26,7 @@ import cv2
 
 from app.config import Config
 from app.core.errors import KestrelError
+from app.core.interfaces import Sink
 from app.inference import onnxruntime as cpu_network
 from app.inference.postprocess import Postprocessor
 from app.inference.preprocess import CpuPreprocessor
@@ -69,24 +70,17 @@ class Proxy:
         return getattr(self._inner, name)
 
 
-class Window:
+class Window(Sink):
     """A sink: CPU time of process and libraries from the first result to the last."""
 
     def __init__(self) -> None:
         self.count, self._start, self._end = 0, {"process": 0}, {"process": 0}
 
-    def open(self, *args: object) -> None:
-        """Nothing to open."""
-
     def emit(self, result: object) -> None:
-        """Note the clocks."""
         now = {"process": process_time_ns(), **spent_ns}
         self._start = self._start if self.count else now
         self._end = now
         self.count += 1
-
-    def close(self) -> None:
-        """Nothing to close."""
 
     def per_frame_ms(self) -> dict[str, float]:
         """CPU ms a frame by who spent it."""
@@ -119,7 +113,6 @@ def run(clip: str, model: Model) -> dict[str, float]:
 
 
 def main() -> int:
-    """Measure and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clip")
     parser.add_argument("--model", default="fastestdet_352")

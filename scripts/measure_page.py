@@ -183,7 +183,6 @@ async def grid(service: HttpService) -> dict[str, float]:
 
 
 def main() -> int:
-    """Fills, measures, prints JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--out", type=Path)

@@ -49,7 +49,6 @@ def read(clip: Path) -> list[Any]:
 
 
 def make_film(pictures: list[Any], film: Path, seconds: int) -> None:
-    """Encode it."""
     import av
     import cv2
 
@@ -73,7 +72,6 @@ def make_film(pictures: list[Any], film: Path, seconds: int) -> None:
 
 
 def shown(pictures: list[Any], i: int) -> list[Any]:
-    """Of each copy."""
     return [pictures[int(share * len(pictures) + i) % len(pictures)] for *_, share in COPIES]
 
 
@@ -113,7 +111,6 @@ def recall(lines: Path, true: list[Any]) -> tuple[float, float, int]:
 
 
 def main() -> int:
-    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("clip", type=Path)
     parser.add_argument("--film", type=Path, help="made there, or used if it is there")

@@ -170,11 +170,11 @@ def make_sequences(seeds: list[int], conditions: tuple[str, ...]) -> list[dict[s
     return sequences
 
 
-def run_kestrel(sequence: dict[str, Any], options: Any = None) -> list[list[list[float]]]:
+def run_kestrel(sequence: dict[str, Any]) -> list[list[list[float]]]:
     """[id, x1, y1, x2, y2] of each frame."""
     from app.analytics.tracker import Tracker
 
-    tracker = Tracker(options)
+    tracker = Tracker()
     out = []
     for time_s, found in zip(sequence["times_s"], sequence["found"], strict=True):
         array = np.array(found, np.float32).reshape(-1, 5)
@@ -332,7 +332,6 @@ def work(folder: Path, draws: int) -> None:
 
 
 def main() -> int:
-    """Run, print a table, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--env", type=Path, help="environment with trackers and trackeval")
     parser.add_argument("--seeds", type=int, default=6)

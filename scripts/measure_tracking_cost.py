@@ -12,7 +12,6 @@ import argparse
 import datetime
 import gc
 import json
-import platform
 import sys
 import time
 import tracemalloc
@@ -28,6 +27,7 @@ from app.analytics.analytics import Analytics, AnalyticsOptions
 from app.analytics.tracker import Tracker
 from app.analytics.zones import Line, Zone
 from app.core.detections import Detections
+from app.ops.machine import device
 
 RATE, WH = 30, (1920, 1080)
 HOUR, MINUTE = 3600 * RATE, 60 * RATE  # frames
@@ -46,7 +46,6 @@ class Boxes(NamedTuple):
     class_ids: NDArray[np.int32]
 
     def as_detections(self) -> Detections:
-        """Checked, as a model's are."""
         return Detections(self.xyxy, self.scores, self.class_ids)
 
 
@@ -148,14 +147,13 @@ def has_grown(held_kb: list[int]) -> bool:
 
 
 def main() -> int:
-    """Measure, print, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--hour", action="store_true", help="also an hour of frames, and a flood")
     args = parser.parse_args()
     report: dict[str, Any] = {
         "command": " ".join(["python -m scripts.measure_tracking_cost", *sys.argv[1:]]),
-        "device": f"{_cpu()}, {platform.system()} {platform.machine()}",
+        "device": device(),
         "date": datetime.date.today().isoformat(),
         "tracker_ms_a_frame": {str(n): round(cost_ms(n), 3) for n in BUDGET_MS},
     }
@@ -168,11 +166,6 @@ def main() -> int:
     if args.json:
         args.json.write_text(json.dumps(report, indent=1) + "\n")
     return 0 if good else 6
-
-
-def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((x.split(":")[1].strip() for x in lines if "model name" in x), platform.processor())
 
 
 if __name__ == "__main__":

@@ -35,7 +35,6 @@ def jpegs(clip: Path) -> list[bytes]:
 
 
 def main() -> None:
-    """Serve until killed; prints one line once it listens."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clip", nargs="?", type=Path, default=SAMPLE)
     parser.add_argument("--port", type=int, default=8080)

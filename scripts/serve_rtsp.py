@@ -21,7 +21,6 @@ CLIP = 'filesrc location="{}" ! qtdemux ! h264parse ! rtph264pay name=pay0 pt=96
 
 
 def main() -> int:
-    """Serve until killed; prints one line once it listens."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clip", nargs="?", help="H.264 in MP4 (default: a moving ball, live)")
     parser.add_argument("--port", type=int, default=8554)

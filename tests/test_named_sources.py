@@ -74,8 +74,11 @@ def test_what_is_looked_at_and_what_is_recorded_of_it(tmp_path) -> None:
     assert list(config.sources) == ["front=rtsp://c/low", "yard=camera:0"]
     assert config.record_source("front") == "rtsp://c/high"
     assert config.record_source("yard") is None
-    with pytest.raises(ConfigError, match="'back', which is no source"):
-        make_config({"record_sources": ["back=rtsp://c/high"]}, file)
+    for given in ("back=rtsp://c/high", "rtsp://c/high"):  # of which of the two?
+        with pytest.raises(ConfigError, match="front, yard"):
+            make_config({"record_sources": [given]}, file)
+    with pytest.raises(ConfigError, match="only one has no name"):
+        make_config({"sources": ["pattern:"], "record_sources": ["nobody=rtsp://c/high"]})
     file.write_text('[source]\nrecord = "rtsp://c/high"\n')
     with pytest.raises(ConfigError, match="lacks detect"):
         make_config({}, file)

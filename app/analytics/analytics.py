@@ -23,7 +23,7 @@ from .events import EventMaker
 from .kalman import Floats
 from .rules import Rule, RuleBook, check_rules
 from .tables import one_of, read_table
-from .tracker import AppearanceCost, Ints, Track, Tracker
+from .tracker import Ints, Track, Tracker
 from .zones import (
     Happening,
     Line,
@@ -152,12 +152,11 @@ class Analytics:
         name: str | None = None,
         wall_offset_ns: int = 0,
         tz: datetime.tzinfo | None = datetime.timezone.utc,
-        appearance: AppearanceCost | None = None,
         last_track_id: int = 0,
     ) -> None:
         self._labels, self._tz = list(labels), tz
         self._make = EventMaker(source, name=name, wall_offset_ns=wall_offset_ns)
-        self.tracker = Tracker(options.track, appearance=appearance, last_track_id=last_track_id)
+        self.tracker = Tracker(options.track, last_track_id=last_track_id)
         self.zones: list[ZoneMonitor] = []
         self.lines: list[LineMonitor] = []
         self._now_ns = 0
@@ -258,7 +257,6 @@ class Analytics:
         return self._of_source("source_lost", time_ns, cause)
 
     def source_back(self, time_ns: int) -> tuple[list[Event], list[Fired]]:
-        """The source is there again."""
         return self._of_source("source_back", time_ns)
 
     def begin_at(self, wall_offset_ns: int) -> None:
@@ -339,7 +337,6 @@ class Analytics:
         ]
 
     def _wants(self, track: Track) -> bool:
-        """Whether "appear" and "gone" of it are told."""
         wanted = self._options.labels
         return not wanted or label_of(self._labels, track.class_id) in wanted
 

@@ -16,8 +16,8 @@ from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
 from ..core.states import LOST, OVER, WORKING, SourceStatus
 from .analytics import Analytics, AnalyticsOptions
-from .camera_motion import CameraMotion
-from .names import FileNames
+from .events import FileNames
+from .tracker import CameraMotion
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,6 @@ class Clock(NamedTuple):
 
     @classmethod
     def now(cls) -> Clock:
-        """This machine's."""
         return cls(time.time_ns() - time.monotonic_ns())
 
 
@@ -134,7 +133,6 @@ class AnalyticsStage:
         )
 
     def follow(self, status: SourceStatus) -> tuple[Sequence[Event], Sequence[Fired]]:
-        """See core.interfaces.Analyser."""
         away = status.state in LOST
         if self._source is None or self._over:
             return _NONE
@@ -145,7 +143,6 @@ class AnalyticsStage:
         return self._lose(status) if away else self._come_back()
 
     def end(self, status: SourceStatus) -> tuple[Sequence[Event], Sequence[Fired]]:
-        """See core.interfaces.Analyser."""
         if self._source is None or self._over:
             return _NONE
         events, fired = self._events, self._fired

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import TrackOptions
+from ..core.frame import PLANAR, Frame, bgr_pixels, planes
 from . import kalman
 from .kalman import Floats, Noise
 
@@ -28,10 +29,11 @@ AppearanceCost = Callable[[Ints, Ints], NDArray[np.float32]]
 OBSERVED, FIRST, FIGURES = range(kalman.ROWS, kalman.ROWS + 3)
 BEST, EVIDENCE, VOTE = range(3)  # columns of FIGURES: best score, sum of scores, vote for the class
 # rows of the integer state
-SERIAL, TRACK_ID, CLASS, FIRST_NS, LAST_NS, MISSED = range(6)
+SERIAL, TRACK_ID, CLASS, FIRST_NS, LAST_NS, MISSED, MISSED_MOVING = range(7)
 
 NOISE = Noise()
-STILL_SHARE = 0.9  # of a time in which nothing moved in which nothing is lost either
+STILL_SHARE = 0.9  # of a time in which nothing moved in which nothing is lost either …
+SURELY_LOST = 3  # … but what was sought so often in a row while something moved
 MOST_STEPS = 6  # virtual observations of a re-update
 MOST_VOTES = 10.0  # for a class, in scores
 MOST_GROWTH = 8.0  # of a box's area since it was last seen; beyond it is another object
@@ -69,7 +71,7 @@ class Tracker:
         self._options = options or TrackOptions()
         self._appearance = appearance
         self._f = np.zeros((kalman.ROWS + 3, 0, 4))
-        self._i = np.zeros((6, 0), np.int64)
+        self._i = np.zeros((7, 0), np.int64)
         self._least_ns = min(self._options.lost_s, self._options.unconfirmed_s) * 1e9
         self._serial, self._track_id = 0, last_track_id
         self._now_ns: int | None = None
@@ -81,7 +83,6 @@ class Tracker:
 
     @property
     def last_track_id(self) -> int:
-        """The highest id that was given."""
         return self._track_id
 
     def __len__(self) -> int:
@@ -113,7 +114,8 @@ class Tracker:
         if motion is not None:
             self._move(motion)
         if still_ns:
-            self._i[LAST_NS] += round(still_ns * STILL_SHARE)
+            stays = self._i[MISSED_MOVING] < SURELY_LOST
+            self._i[LAST_NS] += np.where(stays, round(still_ns * STILL_SHARE), 0)
         age_ns = time_ns - self._i[LAST_NS]
         if np.count_nonzero(age_ns > self._least_ns):
             age_ns = age_ns[self._expire(age_ns)]
@@ -122,6 +124,8 @@ class Tracker:
         self._rows = ids.copy()
         used, boxes = self._usable(xyxy, scores)
         self._i[MISSED] += 1
+        if not still_ns:
+            self._i[MISSED_MOVING] += 1
         if not len(used):
             return ids
         if len(used) < len(scores):
@@ -150,11 +154,9 @@ class Tracker:
         return self.ended
 
     def tracks(self) -> list[Track]:
-        """The confirmed tracks that are held, seen in the last frame or lost."""
         return self._described(np.flatnonzero(self._i[TRACK_ID] > 0))
 
     def find(self, track_id: int) -> Track | None:
-        """The confirmed track with this id, if it is held."""
         rows = np.flatnonzero(self._i[TRACK_ID] == track_id) if track_id > 0 else _NONE
         return self._described(rows)[0] if len(rows) else None
 
@@ -262,7 +264,7 @@ class Tracker:
             np.copyto(i[CLASS], classes, where=votes < 0)
             np.abs(votes, out=votes)
         np.minimum(votes, MOST_VOTES, out=votes)
-        i[LAST_NS], i[MISSED] = time_ns, 0
+        i[LAST_NS], i[MISSED], i[MISSED_MOVING] = time_ns, 0, 0
         new = ((i[TRACK_ID] < 0) & (evidence >= self._options.confirm_score)).nonzero()[0]
         if len(new):
             i[TRACK_ID, new] = np.arange(self._track_id + 1, self._track_id + 1 + len(new))
@@ -295,15 +297,9 @@ class Tracker:
         f[: kalman.ROWS] = kalman.start(boxes[new], NOISE)
         f[OBSERVED] = f[FIRST] = boxes[new]
         f[FIGURES, :, :3] = score[new][:, None]
-        i = np.empty((6, len(new)), np.int64)
+        i = np.zeros((7, len(new)), np.int64)
         i[SERIAL] = np.arange(self._serial, self._serial + len(new))
-        i[TRACK_ID], i[CLASS], i[FIRST_NS], i[LAST_NS], i[MISSED] = (
-            -1,
-            classes[new],
-            time_ns,
-            time_ns,
-            0,
-        )
+        i[TRACK_ID], i[CLASS], i[FIRST_NS], i[LAST_NS] = -1, classes[new], time_ns, time_ns
         self._serial += len(new)
         self._f = np.concatenate((self._f, f), axis=1)
         self._i = np.concatenate((self._i, i), axis=1)
@@ -317,21 +313,19 @@ class Tracker:
         return ~old
 
     def _drop(self, old: NDArray[np.bool_]) -> None:
-        """Forget these tracks; the confirmed ones are ``ended``."""
         self.ended += self._described((old & (self._i[TRACK_ID] > 0)).nonzero()[0])
         self._f, self._i = self._f[:, ~old], self._i[:, ~old]
 
     def _described(self, rows: Ints) -> list[Track]:
         found = []
         for row in rows.tolist():
-            _, track_id, class_id, first_ns, last_ns, _ = self._i[:, row].tolist()
+            _, track_id, class_id, first_ns, last_ns, *_ = self._i[:, row].tolist()
             score = float(self._f[FIGURES, row, BEST])
             box, first = _corners(self._f[OBSERVED, row]), _corners(self._f[FIRST, row])
             found.append(Track(track_id, class_id, first_ns, last_ns, score, box, first))
         return found
 
     def _move(self, motion: Floats) -> None:
-        """Take all states into the picture of a camera that has moved."""
         turn, shift = motion[:, :2], motion[:, 2]
         for row in (kalman.POSITION, OBSERVED, FIRST):
             self._f[row, :, :2] = self._f[row, :, :2] @ turn.T + shift
@@ -388,3 +382,50 @@ def assign(cost: NDArray[np.float32], limit: float) -> tuple[Ints, Ints]:
 def _corners(box: Floats) -> tuple[float, float, float, float]:
     x, y, w, h = box.tolist()
     return x - w / 2, y - h / 2, x + w / 2, y + h / 2
+
+
+LONGER_SIDE_PX = 320
+MOST_CORNERS = 200
+LEAST_CORNERS = 12  # that move alike; with fewer nothing is said
+
+
+class CameraMotion:
+    """Estimates the motion between the frames it is given, for ``Tracker.update``. Costs some
+    milliseconds a frame, so it is meant for cameras that move ([track] camera_motion).
+    Deterministic.
+    """
+
+    def __init__(self) -> None:
+        self._before: NDArray[np.uint8] | None = None
+
+    def estimate(self, frame: Frame) -> NDArray[np.float64] | None:
+        """(2, 3) from pixels of the frame before to pixels of this one.
+
+        None where the picture shows too little, for the first frame, and where the size has
+        changed.
+        """
+        import cv2
+
+        pixels = planes(frame)[0] if frame.format in PLANAR else bgr_pixels(frame)
+        scale = min(1.0, LONGER_SIDE_PX / max(pixels.shape[:2]))
+        small: Any = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        if small.ndim == 3:
+            small = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
+        before, self._before = self._before, small
+        if before is None or before.shape != small.shape:
+            return None
+        corners = cv2.goodFeaturesToTrack(before, MOST_CORNERS, 0.01, 5)
+        if corners is None or len(corners) < LEAST_CORNERS:
+            return None
+        nothing: Any = None
+        moved, found, _ = cv2.calcOpticalFlowPyrLK(before, small, corners, nothing)
+        good = found.ravel() == 1
+        if np.count_nonzero(good) < LEAST_CORNERS:
+            return None
+        cv2.setRNGSeed(0)  # RANSAC draws at random
+        matrix, inliers = cv2.estimateAffinePartial2D(corners[good], moved[good])
+        if matrix is None or np.count_nonzero(inliers) < LEAST_CORNERS:
+            return None
+        motion = np.asarray(matrix, np.float64)
+        motion[:, 2] /= scale
+        return motion

@@ -263,7 +263,6 @@ class ZoneMonitor(Placed):
         return told
 
     def end(self) -> list[Happening]:
-        """All leave."""
         told: list[Happening] = []
         for track_id in list(self._stays):
             self._leave(track_id, told)
@@ -272,7 +271,6 @@ class ZoneMonitor(Placed):
         return told
 
     def forget(self, track_id: int) -> list[Happening]:
-        """A track is gone, and so leaves."""
         self._outside.pop(track_id, None)
         told: list[Happening] = []
         if track_id in self._stays:
@@ -365,12 +363,10 @@ class LineMonitor(Placed):
         return told
 
     def forget(self, track_id: int) -> list[Happening]:
-        """A track is gone."""
         self._clear.pop(track_id, None)
         return []
 
     def end(self) -> None:
-        """All tracks are gone."""
         self._clear.clear()
 
     def _side(self, points: Floats) -> Floats:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from ..config import Config
-from ..core.credentials import mask_credentials
+from ..config import Config, parse_sources
+from ..core.credentials import mask_credentials, mask_text
 from ..core.errors import ConfigError, KestrelError
 from ..core.schemes import is_network, scheme_of
 from ..sources.cuts import key_frame_cuts
+from ..sources.uri import is_recording
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +55,10 @@ class Row(NamedTuple):
 
 
 def find_clips(where: str) -> list[Clip]:
-    """The recordings below a folder, or those that a file lists, one a line; by name.
+    """The recordings below a folder, those that a file lists, one a line, or a single one; by name.
 
     A list's relative paths begin at the list; # begins a comment. Raises ConfigError for what is
-    neither, is empty, or names a camera or stream.
+    none of these, is empty, or names a camera or stream.
     """
     path = Path(where)
     try:
@@ -66,13 +67,16 @@ def find_clips(where: str) -> list[Clip]:
             files = sorted(each for each in root.rglob("*") if each.suffix.lower() in SUFFIXES)
             clips = [_clip(str(each.relative_to(root)), str(each)) for each in files if _seen(each)]
             what = f"no recording ({', '.join(SUFFIXES)})"
+        elif path.suffix.lower() in SUFFIXES and path.is_file():
+            clips, what = [_clip(path.name, str(path.absolute()))], ""
         else:
             lines = path.read_text("utf-8", "surrogateescape").splitlines()
             clips, what = list(_listed(lines, path.absolute().parent)), "no line that names a clip"
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a zero byte, in its name or as a line
+        why = getattr(error, "strerror", None) or "it is no text"
         raise ConfigError(
-            f"cannot read {where}: {error.strerror or error}; name a folder of recordings, or a "
-            "file that lists them, one a line"
+            f"cannot read {where}: {why}; name a recording, a folder of recordings, or a file that "
+            "lists them, one a line"
         ) from error
     if not clips:
         raise ConfigError(f"{where} has {what}")
@@ -83,6 +87,11 @@ def find_clips(where: str) -> list[Clip]:
     return clips
 
 
+def clips_of(count: int) -> str:
+    """How many, in words."""
+    return f"{count} clip{'s' * (count != 1)}"
+
+
 def _seen(path: Path) -> bool:
     return path.is_file() and not path.name.startswith(".")
 
@@ -91,13 +100,21 @@ def _listed(lines: Iterable[str], folder: Path) -> Iterator[Clip]:
     for line in (each.strip() for each in lines):
         if not line or line.startswith("#"):
             continue
-        scheme = scheme_of(line)
-        if scheme is not None and scheme.live:
+        scheme, named = scheme_of(line), parse_sources([line])[0].uri
+        if scheme is None and scheme_of(named) is not None and not (folder / line).exists():
             raise ConfigError(
-                f"an archive is of recordings; {mask_credentials(line)} is live: use run --source"
+                f"{mask_text(line)}: an archive's clips are named by their paths or addresses; "
+                f"write {mask_credentials(named)}"
             )
-        if scheme is None or scheme.name == "file":
-            path = folder / line.removeprefix("file://")
+        path = folder / line.removeprefix("file://")
+        is_file = scheme is None or scheme.name == "file"
+        network = scheme is not None and scheme.network and not scheme.live
+        if not network and not is_recording(str(path) if is_file else line):
+            raise ConfigError(
+                f"an archive is of recordings; {mask_credentials(line)} has no end: use run "
+                "--source"
+            )
+        if is_file:
             yield _clip(quote(line.lstrip("/"), safe="/ "), str(path))
         else:
             yield _clip(quote(mask_credentials(line), safe=""), line)

@@ -21,6 +21,7 @@ from ..core.credentials import mask_text
 from ..core.errors import ConfigError, SinkError, SourceError
 from ..core.events import Event
 from ..core.interfaces import GPU_ENGINES
+from ..core.schemes import is_network, scheme_of
 from ..core.stats import OutputMeter
 from ..models.manifest import Model
 from ..models.store import list_models, locate
@@ -32,7 +33,7 @@ from ..runtime.inputs import check_privacy
 from ..runtime.tracking import check_tracking
 from ..sinks.json_lines import quoted, unwritable
 from ..sinks.store import EventStore
-from .clips import Clip, Row, find_clips, parts_of
+from .clips import Clip, Row, clips_of, find_clips, parts_of
 from .found import Found, is_whole
 from .pools import Pool, make_pool, split_address
 from .results import EVENTS, PARQUET, archive_config, file_names, write_results
@@ -64,7 +65,10 @@ def check_archive(config: Config, plan: ArchivePlan) -> int:
         there = there.parent
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise SinkError(f"--out {plan.out}: cannot write in {there}; name another folder")
-    print(f"sound: {len(clips)} clips, {config.model or 'the default model'}, {plan.cluster}")
+    for clip in clips:
+        if not is_network(clip.uri) and scheme_of(clip.uri) is None and not Path(clip.uri).exists():
+            log.warning("%s is not there; it would be set aside", mask_text(clip.uri))
+    print(f"sound: {clips_of(len(clips))}, {config.model or 'the default model'}, {plan.cluster}")
     return 0
 
 
@@ -173,10 +177,10 @@ class _Archive:
         if noted.exists():
             before = json.loads(noted.read_text("utf-8"))
             if before != made_by:
-                differs = ", ".join(key for key in made_by if before.get(key) != made_by[key])
+                others = " and ".join(key for key in made_by if before.get(key) != made_by[key])
                 raise ConfigError(
-                    f"{self.folder} has results of another run ({differs} differ); name another "
-                    "folder with --out"
+                    f"{self.folder} has results of a run with other {others}; name another folder "
+                    "with --out"
                 )
         else:
             self._write(noted, f"{json.dumps(made_by, indent=1)}\n".encode())
@@ -327,14 +331,16 @@ class _Archive:
         """Say how it went; the text of the fault where clips were set aside, else ""."""
         done = sum((self._folder_of(clip) / EVENTS).is_file() for clip in self._clips)
         self._progress.end()
-        print(f"archive  {done} of {len(self._clips)} clips in {self.folder}")
+        aside = f", {len(self._aside)} set aside" if self._aside else ""
+        print(f"archive  {done} of {clips_of(len(self._clips))} done{aside}, in {self.folder}")
         print(f"         {self._progress.figures()}")
         if not self._aside:
             return ""
         name, why = min(self._aside.items())
         return (
-            f"{len(self._aside)} of {len(self._clips)} clips are set aside, {name} as {why}; all "
-            f"reasons are in {self.folder / 'aside.jsonl'}; the next run tries them again"
+            f"{len(self._aside)} of {clips_of(len(self._clips))} could not be done and will be "
+            f"tried again by the next run, for the reasons in {self.folder / 'aside.jsonl'}; the "
+            f"first of them, {name}: {why}"
         )
 
 
@@ -378,8 +384,8 @@ class _Progress:
     def _line(self, now_s: float) -> str:
         left = max(0.0, self._total - self._skipped - self._done)
         text = (
-            f"{self.clips}/{self._count} clips, {1 - left / self._total:.0%}, {self.aside} set "
-            f"aside, {self.frames} frames"
+            f"{self.clips} of {clips_of(self._count)}, {1 - left / self._total:.0%}, "
+            f"{self.aside} set aside, {self.frames} frames"
         )
         if self._done < 0.01 * self._total:  # too little to go by
             return text
@@ -389,6 +395,8 @@ class _Progress:
     def figures(self) -> str:
         """What this run did."""
         took_s = time.monotonic() - self._start_s
+        if not self._done:
+            return "nothing was left to do"
         return f"{self.frames} frames in {took_s:.1f} s, {self.frames / max(took_s, 1e-9):.1f} FPS"
 
     def end(self) -> None:

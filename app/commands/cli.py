@@ -74,8 +74,10 @@ class Parser(argparse.ArgumentParser):
         super().error(mask_text(message))
 
     def _refuse(self, unknown: Sequence[str]) -> NoReturn:
-        meant = nearest(unknown[0].partition("=")[0], self._option_string_actions)
-        self.error("; ".join(filter(None, (f"unrecognized arguments: {' '.join(unknown)}", meant))))
+        first = next((i for i, word in enumerate(unknown) if word.startswith("-")), 0)
+        meant = nearest(unknown[first].partition("=")[0], self._option_string_actions)
+        words = " ".join(unknown[first:])  # what stands before may be a source
+        self.error("; ".join(filter(None, (f"unrecognized arguments: {words}", meant))))
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         try:
@@ -139,19 +141,8 @@ def flags_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 COMMANDS = (
-    "run",
-    "replay",
-    "archive",
-    "bench",
-    "doctor",
-    "discover",
-    "soak",
-    "models",
-    "rules",
-    "events",
-    "report",
-    "users",
-    "fleet",
+    *("run", "replay", "archive", "bench", "doctor", "discover", "soak", "models", "rules"),
+    *("events", "report", "users", "fleet"),
 )
 
 
@@ -193,7 +184,9 @@ def make_parser(command: str) -> argparse.ArgumentParser:
         each.add_argument("--check", action="store_true", help=text)
 
     archive = add("archive", _archive, "all recordings of a folder or list", "CLIPS [OPTIONS]")
-    archive.add_argument("clips", metavar="CLIPS", help="a folder, or a file with a clip a line")
+    archive.add_argument(
+        "clips", metavar="CLIPS", help="a folder, a recording, or a list, a clip a line"
+    )
     add_flags(archive, "archive")
     text = "folder of the results; what it has is not done again"
     archive.add_argument("--out", type=Path, required=True, metavar="FOLDER", help=text)
@@ -326,7 +319,9 @@ def _guarded(command: Callable[[], int]) -> int:
             sys.stdout.flush()
             return code
     except KestrelError as error:
-        return _told(f"error: {error}", error.exit_code)
+        for each in error.each:
+            _told(f"error: {each}", error.exit_code)
+        return error.exit_code
     except KeyboardInterrupt:
         forget_interrupt()
         return 0

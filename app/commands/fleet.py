@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -263,27 +264,6 @@ async def read_all(link: Link, name: str) -> dict[str, dict[str, Any]]:
     return {key: {**each.table, "revision": each.revision} for key, each in found.items()}
 
 
-async def _change(link: Link, name: str, key: str, change: Callable[[Any], Any]) -> None:
-    """Write what ``change`` makes of the value; again where somebody else came first."""
-    from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
-
-    from ..fleet.connection import bucket
-
-    kv = await bucket(link.js, name)
-    for _ in range(10):
-        try:
-            entry = await kv.get(key)
-            value, last = json.loads(entry.value or b"null"), entry.revision
-        except KeyNotFoundError as gone:
-            value, last = None, gone.entry.revision if gone.entry else 0
-        try:
-            await kv.update(key, json.dumps(change(value)).encode(), last=last)
-            return
-        except KeyWrongLastSequenceError:
-            continue
-    raise SourceError(f"{key} is being changed by others; try again")
-
-
 def _add(args: argparse.Namespace) -> int:
     from ..config import parse_sources
     from ..fleet.configuration import CameraBucket
@@ -328,22 +308,29 @@ def _move(args: argparse.Namespace) -> int:
 
     node = args.node or None
     _online(args, lambda link: CameraBucket(link).edit(args.camera, {"node": node}))
+    return _tell_if_away(args)
+
+
+def _tell_if_away(args: argparse.Namespace) -> int:
+    """Say so where nothing happens yet as the node is not there."""
+    from ..fleet.connection import MEMBERS
+    from ..fleet.roll import members_of
+
+    here = members_of(_online(args, lambda link: read_all(link, MEMBERS)))
+    if args.node and args.node not in here:
+        there = f"there are {', '.join(here)}" if here else "there is none"
+        print(f"{args.node} is not in the fleet now ({there}); this holds once it joins")
     return 0
 
 
 def _drain(args: argparse.Namespace) -> int:
-    from ..fleet.connection import MEMBERS, NODES
+    from ..fleet.roll import note_node
 
     def change(value: Any) -> Any:
         return {**(value or {}), "drain": not args.undo}
 
-    async def act(link: Link) -> bool:
-        await _change(link, NODES, args.node, change)
-        return f"node.{args.node}" in await read_all(link, MEMBERS)
-
-    if not _online(args, act):
-        print(f"{args.node} is not in the fleet now; this holds once it joins")
-    return 0
+    _online(args, lambda link: note_node(link.js, args.node, change))
+    return _tell_if_away(args)
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -371,8 +358,8 @@ class FleetStatus:
         """For people."""
         nodes = [
             (
-                *(name, f"{node['has']}/{node['capacity']:g}", " ".join(node["labels"])),
-                *(node["state"], str(node.get("memory_mb", "–")), str(node.get("engine", "–"))),
+                *(name, _load(node), " ".join(node["labels"]), _state(node)),
+                *(str(node.get("memory_mb", "–")), str(node.get("engine", "–"))),
             )
             for name, node in sorted(self.nodes.items())
         ]
@@ -392,18 +379,30 @@ class FleetStatus:
         ]
 
 
+def _load(node: Mapping[str, Any]) -> str:
+    return "–" if node["capacity"] is None else f"{node['has']}/{node['capacity']:g}"
+
+
+def _state(node: Mapping[str, Any]) -> str:
+    """With since when; the day where that is not today."""
+    if not node.get("since"):
+        return str(node["state"])
+    since = datetime.fromisoformat(node["since"]).astimezone()
+    today = since.date() == datetime.now().astimezone().date()
+    return f"{node['state']} since {since:%H:%M:%S}" + (
+        f" on {since:%Y-%m-%d}" if not today else ""
+    )
+
+
 async def read_status(link: Link) -> FleetStatus:
     """Ask the server for what is written, and the nodes for how they are."""
     from ..fleet.connection import CAMERAS, LEASES, MEMBERS, NODE_SUBJECT, NODES
+    from ..fleet.roll import away, members_of
 
     inbox, answers = link.client.new_inbox(), list[Mapping[str, Any]]()
     heard = await link.client.subscribe(inbox)
     await link.client.publish(f"{NODE_SUBJECT}s", b"", reply=inbox)
-    members = {
-        key.removeprefix("node."): value
-        for key, value in (await read_all(link, MEMBERS)).items()
-        if key.startswith("node.")
-    }
+    members = members_of(await read_all(link, MEMBERS))
     until_s = time.monotonic() + ASK_S
     while len(answers) < len(members) and (left_s := until_s - time.monotonic()) > 0:
         try:
@@ -424,7 +423,13 @@ async def read_status(link: Link) -> FleetStatus:
             **{key: member[key] for key in ("capacity", "labels", "session")},
             **{"state": state, "has": 0},
         }
-    status = FleetStatus(nodes, {})
+    gone = await away(link.js, members)
+    for name, note in gone.items():
+        nodes[name] = {
+            **{"capacity": note.get("capacity"), "labels": note.get("labels") or []},
+            **{"session": None, "state": note["state"], "since": note.get("gone"), "has": 0},
+        }
+    status = FleetStatus(dict(sorted(nodes.items())), {})
     for name in tables:
         lease = leases.get(name, {})
         holder = str(lease.get("node", ""))
@@ -441,10 +446,18 @@ async def read_status(link: Link) -> FleetStatus:
         if not held:
             wants = " ".join(tables[name].get("labels", ())) or tables[name].get("only", "")
             status.faults.append(f"{name}: no node runs it{wants and f'; it needs {wants}'}")
+    for name, note in gone.items():
+        homes = {
+            each: status.cameras[each]["node"] for each in note.get("had", ()) if each in tables
+        }
+        status.nodes[name]["had"] = homes
+        if note["state"] == "gone":
+            now = (f"{each} is on {home or 'no node'}" for each, home in homes.items())
+            status.faults.append(f"{name}: {'; '.join([_state(status.nodes[name]), *now])}")
     for name, node in nodes.items():
         if node["state"] == "drained" and node["has"]:
             status.faults.append(f"{name}: drained, and no other node takes its {node['has']}")
-        elif node["has"] > node["capacity"]:
+        elif node["has"] > (node["capacity"] or 0):
             status.faults.append(f"{name}: {node['has']} cameras, {node['capacity']:g} are its own")
     return status
 

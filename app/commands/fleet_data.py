@@ -12,11 +12,12 @@ from typing import Any
 from ..config import make_config
 from ..core.errors import ConfigError, ModelError
 from ..core.stats import Meter, OutputMeter
-from ..fleet.configuration import CameraBucket, cameras_of
-from ..fleet.connection import Link
+from ..fleet.configuration import CameraBucket, cameras_of, entries
+from ..fleet.connection import MEMBERS, Link
 from ..fleet.duties import ServeData, on_thread
 from ..fleet.models import push, pushed, roll_out, states
-from ..fleet.server import FleetServer
+from ..fleet.roll import members_of
+from ..fleet.server import TOKENS, FleetServer
 from ..models.store import find_model
 from ..runtime.outputs import http_address
 from ..runtime.service import known_boxes, known_pixels
@@ -83,7 +84,8 @@ def serving(server: FleetServer, args: argparse.Namespace) -> Iterator[None]:
             store = EventStore(config.store, OutputMeter("store"), folders=folders)
             store.start()
             stack.callback(store.stop)
-        data = ServeData(args.folder, store=store)
+        tokens = server.folder / TOKENS if server.is_secure else None
+        data = ServeData(args.folder, store=store, tokens=tokens)
         if config.http.address is not None:
             address = http_address(config.http.address, config.http)
             from ..sinks.http.server import HttpService
@@ -154,10 +156,12 @@ async def _status(link: Link, args: argparse.Namespace) -> None:
         for name, each in (await pushed(link)).items()
     ]
     print("\n".join(columns(("MODEL", "REVISION", "SIZE", "SHA256"), rows)), end="\n\n")
+    here = members_of(await entries(link.js, MEMBERS))
     ran = [
         (
-            *(node, str(each.get("name", "its own")), str(each.get("revision", "-"))),
-            *(str(each["state"]), str(each.get("kestrel", "")), str(each.get("why", ""))),
+            *(node, str(each.get("name", "its own")), str(each.get("revision", "–"))),
+            *(str(each["state"]) if node in here else "gone", str(each.get("kestrel", ""))),
+            str(each.get("why", "")),
         )
         for node, each in (await states(link)).items()
     ]

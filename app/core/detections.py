@@ -65,7 +65,6 @@ class Detections:
 
     @property
     def bare(self) -> bool:
-        """Whether they are boxes alone, perhaps of tracks."""
         return self.keypoints is None and self.masks is None and self.polygons is None
 
     def _check_more(self, n: int) -> None:

@@ -7,6 +7,8 @@ it as one line. The exit codes are a contract (README, "Exit codes").
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 class KestrelError(Exception):
@@ -14,9 +16,48 @@ class KestrelError(Exception):
 
     exit_code = 2
 
+    @property
+    def each(self) -> Sequence[KestrelError]:
+        """Itself, or the several faults that it stands for."""
+        return (self,)
+
 
 class ConfigError(KestrelError):
     """A flag, a configuration file or a path is wrong."""
+
+
+class ConfigErrors(ConfigError):
+    """Several faults of one configuration, so that all of them are told at once."""
+
+    def __init__(self, faults: Sequence[KestrelError]) -> None:
+        super().__init__("; also: ".join(map(str, faults)))
+        self._faults = tuple(faults)
+
+    @property
+    def each(self) -> Sequence[KestrelError]:
+        """See KestrelError."""
+        return self._faults
+
+
+class Faults:
+    """Gathers what is wrong, step by step; ``tell`` raises it."""
+
+    def __init__(self) -> None:
+        self.found: list[KestrelError] = []
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """A fault in the block is kept, and the next step follows."""
+        try:
+            yield
+        except ConfigError as fault:
+            self.found += fault.each
+
+    def tell(self) -> None:
+        """Raise ConfigError where anything was wrong."""
+        found = list({str(each): each for each in self.found}.values())
+        if found:
+            raise found[0] if len(found) == 1 else ConfigErrors(found)
 
 
 class SinkError(ConfigError):

@@ -103,3 +103,9 @@ class Fired(NamedTuple):
     rule: str
     then: tuple[str, ...]
     event: Event
+
+
+def file_stem(time: str, event_id: str) -> str:
+    """``20260131T120004_01KG…``: of the files of the event with this time and id."""
+    second = time.partition(".")[0].replace("-", "").replace(":", "").removesuffix("Z")
+    return f"{second}_{event_id}"

@@ -63,7 +63,7 @@ class Filters:
     max_detections: int = 500
     agnostic_nms: bool = False
 
-    def changed(self, table: Mapping[str, Any], where: str = "filters") -> Filters:
+    def changed(self, table: Mapping[str, Any], where: str = "filters: ") -> Filters:
         """With the keys of ``table`` in place of its own; raises ConfigError naming the key.
 
         Lists of names, and of LABEL=SCORE, may also be one text with commas.
@@ -72,17 +72,15 @@ class Filters:
             if key not in _READ:
                 near = difflib.get_close_matches(key, _READ, 1)
                 cure = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(_READ)}"
-                raise ConfigError(f"{where}: unknown key {key!r}; {cure}")
+                raise ConfigError(f"{where}unknown key {key!r}; {cure}")
         try:
             made = replace(self, **{key: _READ[key](value) for key, value in table.items()})
             low, high = parse_box(made.min_box), parse_box(made.max_box)
         except ConfigError as fault:
-            raise ConfigError(f"{where}: {fault}") from fault
+            raise ConfigError(f"{where}{fault}") from fault
         for (least, part), (most, of) in zip(low or (), high or (), strict=False):
             if part == of and least > most:
-                raise ConfigError(
-                    f"{where}: min_box {made.min_box} is above max_box {made.max_box}"
-                )
+                raise ConfigError(f"{where}min_box {made.min_box} is above max_box {made.max_box}")
         return made
 
     def check(self, labels: Sequence[str], model: str) -> Filters:
@@ -201,16 +199,21 @@ def _fits(
     return fits
 
 
-def overlap(
-    box: NDArray[np.float32], boxes: NDArray[np.float32], *, of_smaller: bool = False
-) -> NDArray[np.float32]:
-    """(N,) intersection of a box (4,) with each of (N, 4), over the union or the smaller area."""
+def overlap(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N,) intersection over union of a box (4,) with each of (N, 4)."""
     sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
     inner = np.maximum(sides, 0).prod(axis=1)
-    area, areas = (box[2:] - box[:2]).prod(), (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    over = np.minimum(area, areas) if of_smaller else area + areas - inner
-    shares: NDArray[np.float32] = inner / np.maximum(over, 1e-9)
+    areas = (box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    shares: NDArray[np.float32] = inner / np.maximum(areas - inner, 1e-9)
     return shares
+
+
+def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes xyxy; 0 where both are empty."""
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    inner = max(w, 0.0) * max(h, 0.0)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inner
+    return inner / union if union > 0 else 0.0
 
 
 def strongest(xyxy: NDArray[np.float32], iou: float) -> NDArray[np.bool_]:

@@ -171,17 +171,20 @@ class Sink(Protocol):
     """Takes results in order, on the pipeline thread.
 
     ``open`` runs before the first frame, so that an unwritable output is told at once; it may run
-    on another thread than the rest. ``close`` is always called, also after a fault.
+    on another thread than the rest. ``close`` is always called, also after a fault. A subclass may
+    leave out both.
     """
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Get ready; raises SinkError with the cure."""
+        return None
 
     def emit(self, result: Result) -> None:
         """Take one result. Raises SinkError on a fault, ReaderGone when its reader left."""
 
     def close(self) -> None:
         """Finish what was written so that it can be read; idempotent."""
+        return None
 
 
 @runtime_checkable
@@ -190,6 +193,7 @@ class Updatable(Protocol):
 
     def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """What comes from now on is of these; between two results, on the emitting thread."""
+        return None
 
 
 @runtime_checkable

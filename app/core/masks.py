@@ -47,7 +47,6 @@ class ObjectMask:
         return np.asarray(fine) > 0
 
     def scaled(self, sx: float, sy: float) -> ObjectMask:
-        """The same in a picture that is so many times as wide and high."""
         left, top = round(self.x * sx), round(self.y * sy)
         right, bottom = round((self.x + self.width) * sx), round((self.y + self.height) * sy)
         ax, bx, ay, by = self.to_field

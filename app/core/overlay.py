@@ -62,7 +62,6 @@ TINT = 0.4  # how opaque a mask's colour is
 
 
 def bones_of(point_names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    """The pairs of keypoints that lines join; () where it is not known what they are."""
     return _BONES if point_names == COCO17 else ()
 
 
@@ -96,7 +95,6 @@ def caption(
 def captions(
     found: Detections, labels: Sequence[str], *, named: bool = True, scored: bool = True
 ) -> list[str]:
-    """The caption of each detection."""
     ids = [-1] * len(found) if found.track_ids is None else found.track_ids.tolist()
     each = zip(found.class_ids.tolist(), found.scores.tolist(), ids, strict=True)
     return [caption(labels, *one, named=named, scored=scored) for one in each]

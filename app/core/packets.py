@@ -21,7 +21,6 @@ class StreamHead(NamedTuple):
     time_base: tuple[int, int]  # of a tick in seconds: numerator, denominator
 
     def ns(self, ticks: int) -> int:
-        """Of a time stamp."""
         return ticks * self.time_base[0] * 1_000_000_000 // self.time_base[1]
 
 
@@ -37,7 +36,6 @@ class EncodedPacket(NamedTuple):
 
 
 def as_it_is(result: Result) -> Result:
-    """Its frame is of the same stream."""
     return result
 
 
@@ -52,17 +50,14 @@ class PacketFan:
         self._placed = placed
 
     def tap(self) -> PacketTap:
-        """One more."""
         self._taps.append(PacketTap(placed=self._placed))
         return self._taps[-1]
 
     def begin(self, head: StreamHead | None) -> None:
-        """See PacketTap."""
         for tap in self._taps:
             tap.begin(head)
 
     def put(self, packet: EncodedPacket) -> None:
-        """See PacketTap."""
         for tap in self._taps:
             tap.put(packet)
 
@@ -85,14 +80,12 @@ class PacketTap:
         self.head: StreamHead | None = None  # of the present stream; None: it cannot be copied
 
     def begin(self, head: StreamHead | None) -> None:
-        """The source was opened, or goes on elsewhere: time stamps start anew."""
         with self._lock:
             self.head, self._skips = head, True  # nothing can be shown before a key frame
             if head is not None:
                 self._waiting.append(head)
 
     def put(self, packet: EncodedPacket) -> None:
-        """The next one in decoding order."""
         with self._lock:
             if packet.key:
                 self._skips = False
@@ -113,7 +106,6 @@ class PacketTap:
             return taken
 
     def take_one(self) -> StreamHead | EncodedPacket | None:
-        """The oldest."""
         with self._lock:
             taken = self._waiting.popleft() if self._waiting else None
             self._bytes -= len(taken.data) if isinstance(taken, EncodedPacket) else 0

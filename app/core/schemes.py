@@ -83,6 +83,5 @@ def scheme_of(uri: str) -> Scheme | None:
 
 
 def is_network(uri: str) -> bool:
-    """Whether it comes over the network."""
     scheme = scheme_of(uri)
     return scheme is not None and scheme.network

@@ -44,7 +44,6 @@ class SourceStatus(NamedTuple):
 
     @property
     def since(self) -> str:
-        """RFC 3339, UTC, milliseconds."""
         moment = datetime.datetime.fromtimestamp(self.since_s, datetime.timezone.utc)
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

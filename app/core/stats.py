@@ -38,7 +38,6 @@ class OutputMeter:
         self.trouble = ""
 
     def delivered(self, count: int = 1) -> None:
-        """Arrived where it was to go."""
         with self._lock:
             self._delivered += count
 
@@ -49,7 +48,6 @@ class OutputMeter:
                 self._dropped[reason] += count
 
     def figures(self) -> OutputFigures:
-        """All of it at this moment."""
         with self._lock:
             dropped = dict(self._dropped)
             return OutputFigures(self.name, self._delivered, dropped, self.waiting, self.trouble)
@@ -82,7 +80,6 @@ class RecentValues:
         self._next = 0
 
     def add(self, value: float) -> None:
-        """Take one value."""
         if len(self._ring) < self._size:
             self._ring.append(value)
         else:
@@ -90,18 +87,17 @@ class RecentValues:
             self._next = (self._next + 1) % self._size
 
     def values(self) -> NDArray[np.float64]:
-        """A copy of the values, in no order; quick, where ``percentiles`` takes milliseconds."""
         return np.array(self._ring)
 
 
 class Rate:
-    """Events per second over the latest ``window`` ticks within RECENT_NS, zero when stale.
+    """Events per second over the latest 120 ticks within RECENT_NS, zero when stale.
 
     Of the first tick only the time counts: (n − 1) / span.
     """
 
-    def __init__(self, window: int = 120) -> None:
-        self._ticks: deque[tuple[int, int]] = deque(maxlen=window)  # time, events
+    def __init__(self) -> None:
+        self._ticks: deque[tuple[int, int]] = deque(maxlen=120)  # time, events
         self.count = 0
         self._first_ns = self._last_ns = 0
 
@@ -126,7 +122,6 @@ class Rate:
         return _rate(events, self._ticks[0][0], self._last_ns)
 
     def overall(self) -> float:
-        """From the first event to the last."""
         return _rate(self.count, self._first_ns, self._last_ns)
 
 
@@ -155,7 +150,6 @@ class PipelineStats:
 
     @property
     def status(self) -> SourceStatus:
-        """The state with what belongs to it."""
         return SourceStatus(self.state, self.since_s, self.cause)
 
 
@@ -184,7 +178,6 @@ class Meter:
         self._status = SourceStatus().then("opening")
 
     def lane(self) -> Meter:
-        """A meter of one source among many: all that it takes counts here, too."""
         lane = Meter(self)
         self._lanes = [*self._lanes, lane]
         return lane
@@ -195,14 +188,12 @@ class Meter:
 
     @property
     def status(self) -> SourceStatus:
-        """Of the source; of several that of the one which is best off."""
         if not self._lanes or self._status.state == "failed":
             return self._status
         return min((lane.status for lane in self._lanes), key=lambda s: STATES.index(s.state))
 
     @property
     def state(self) -> str:
-        """Of ``status``."""
         return self.status.state
 
     @state.setter
@@ -246,7 +237,6 @@ class Meter:
             self._total.noticed(event)
 
     def state_changed(self, state: str, why: str) -> None:
-        """The source is in another state."""
         self._status = self._status.then(state, why)
 
     def processed(self, age_ns: int, stages_ns: Mapping[str, int]) -> None:
@@ -259,12 +249,10 @@ class Meter:
             self._total.processed(age_ns, stages_ns)
 
     def emitted(self, sinks_ns: int) -> None:
-        """All sinks have taken a result."""
         with self._lock:
             self._took({"sinks": sinks_ns})
 
     def snapshot(self) -> PipelineStats:
-        """All figures at this moment."""
         with self._lock:  # copies only: sorting takes long, and the pipeline waits for the lock
             self._file()
             ages = self._age.values()

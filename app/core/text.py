@@ -34,10 +34,8 @@ class ForeignFormatter(logging.Formatter):
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """See logging.Formatter."""
         return foreign(super().formatMessage(record), LONGEST)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
-        """See logging.Formatter."""
         lines = mask_text(super().formatException(ei)).split("\n")
         return "\n".join(printable(line[:LONGEST]) for line in lines)

@@ -80,7 +80,7 @@ def check_camera(name: str, camera: Any) -> None:
         }
     )
     for row in settings["filter"]:
-        Filters().changed(_without_source(row), f"camera {name}: filters")
+        Filters().changed(_without_source(row), f"camera {name}: filters: ")
 
 
 def settings_of(cameras: Mapping[str, Camera]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from .connection import CAMERAS, Credentials, Link, bucket, connect
 from .events import FAULTS, CameraSink, Collector, EventPublisher, make_streams
 from .models import ROLLOUT, Find, ModelAgent, objects
 from .pictures import FleetView, PictureServer
+from .roll import Roll
 
 log = logging.getLogger(__name__)
 
@@ -107,10 +108,15 @@ class NodeData:
 
 
 class ServeData:
-    """Of ``fleet serve``: seals secrets for new nodes, fills the store, knows all for the page."""
+    """Of ``fleet serve``: notes who comes and goes, seals secrets, fills the store, has the page.
 
-    def __init__(self, folder: Path, *, store: EventStore | None = None) -> None:
-        self.view, self._key = FleetView(), node_key(folder)
+    ``tokens``: see Roll.
+    """
+
+    def __init__(
+        self, folder: Path, *, store: EventStore | None = None, tokens: Path | None = None
+    ) -> None:
+        self.view, self._key, self._roll = FleetView(), node_key(folder), Roll(tokens)
         self._collector = None if store is None else _collector(store, "store")
         self.meters = [] if self._collector is None else [self._collector.meter]
 
@@ -118,6 +124,7 @@ class ServeData:
         """All of it until cancelled."""
         await _lasting(
             lambda: self.view.run(link),
+            lambda: self._roll.run(link),
             *_of(self._collector, lambda collector: collector.run(link)),
             *_of(self._key, lambda key: seal_for_new(link, key)),
         )

@@ -29,6 +29,7 @@ from .connection import (
     CAMERAS,
     EVENT_SUBJECT,
     EVENTS,
+    MEMBERS,
     NODE_SUBJECT,
     STATE_SUBJECT,
     STATES,
@@ -36,6 +37,7 @@ from .connection import (
     bucket,
 )
 from .events import FAULTS, STATE_AGAIN_S, TICK_S, CameraSink, messages
+from .roll import away, members_of
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +145,23 @@ class FleetView:
             told.append(row)
         return told
 
+    async def gone(self) -> list[dict[str, Any]]:
+        """By name: ``node``, ``since`` (None: not known), ``had``: where its cameras are now."""
+        notes = await self._of_loop(self._away()) or {}
+        homes = {each["camera"]: each.get("node", "") for each in self.cameras()}
+        return [
+            {
+                **{"node": name, "since": note.get("gone")},
+                "had": {
+                    camera: homes[camera] if homes[camera] != name else ""
+                    for camera in note.get("had", ())
+                    if camera in homes
+                },
+            }
+            for name, note in notes.items()
+            if note["state"] == "gone"
+        ]
+
     async def picture(self, camera: str) -> bytes | None:
         """The newest frame with its boxes; None: nobody has one."""
         return await self._of_loop(self._asked(self._node_of(camera), {"camera": camera}))
@@ -166,6 +185,12 @@ class FleetView:
         except FAULTS as error:
             log.debug("the fleet does not answer: %s", error)
             return None
+
+    async def _away(self) -> dict[str, dict[str, Any]]:
+        if self._link is None:
+            return {}
+        js = self._link.js
+        return await away(js, members_of(await entries(js, MEMBERS)))
 
     def _node_of(self, camera: str) -> str:
         return str(self._states.get(camera, ({}, 0.0))[0].get("node", ""))

@@ -159,7 +159,6 @@ class Actions:
                 self[name].triggered.connect(lambda checked, do=handler: do())
 
     def restyle(self, ink: QColor) -> None:
-        """Draw the icons in this colour."""
         self._ink = ink
         for name in self._all:
             self._show_icon(name)

@@ -68,7 +68,6 @@ class Threshold(QWidget):
 
     @property
     def value(self) -> float:
-        """The number chosen, rounded to 0.01."""
         return round(self.box.value(), 2)
 
     def show_value(self, value: float) -> None:
@@ -115,7 +114,6 @@ class Controls(QWidget):
         column.addWidget(self._classes(), 1)
 
     def show_thresholds(self, score: float | None, iou: float | None) -> None:
-        """Show the thresholds in force, unless the user is moving a slider."""
         sliders = self.score.slider, self.iou.slider
         if self._settle.isActive() or any(each.isSliderDown() for each in sliders):
             return
@@ -140,7 +138,6 @@ class Controls(QWidget):
         self._find(self.search.text())
 
     def set_all(self, on: bool) -> None:
-        """Tick every class, or none."""
         self.show_classes(self._labels, frozenset() if on else frozenset(self._labels))
         self.hidden_changed.emit(self._hidden)
 
@@ -374,7 +371,6 @@ class Timeline(QWidget):
         self.loop.setChecked(source.loop)
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """One line."""
         return QSize(200, self.speed.sizeHint().height() + 8)
 
 

@@ -53,7 +53,6 @@ class TimeCode(QWidget):
         self.update()
 
     def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
-        """White, with the code in the middle."""
         code = self._codes[self._number % len(self._codes)]
         side, memory = code.shape[0], code.tobytes()  # which the image does not hold
         painter = QPainter(self)

@@ -62,7 +62,6 @@ class CountsTable(QTableWidget):
         self._show(texts.TABLE_HEAD, rows)
 
     def show_objects(self, rows: list[Row]) -> None:
-        """Rows of ObjectLog."""
         self._show(texts.OBJECTS_HEAD, rows)
 
     def _show(self, head: tuple[str, str, str], rows: list[Row]) -> None:
@@ -114,7 +113,6 @@ class History:
         self._drops: tuple[float, int] | None = None
 
     def add(self, now_s: float, state: SessionState) -> None:
-        """Take one sample."""
         sample = now_s, self._sample(state, now_s)
         self.last_minute.append(sample)
         while now_s - self.last_minute[0][0] > SPAN_S:
@@ -204,7 +202,6 @@ class Plot(QWidget):
         self._write_legend()
 
     def restyle(self, ground: QColor, ink: QColor) -> None:
-        """Follow the theme."""
         self._area.setBackground(ground)
         for side in ("left", "bottom"):
             axis = self._area.getAxis(side)
@@ -258,7 +255,6 @@ class Plot(QWidget):
             self.legend.setToolTip(self.spoken())  # the whole of it, where there is no room
 
     def spoken(self) -> str:
-        """The latest figures in words."""
         return ", ".join(f"{name} {value}" for name, value in self._named())
 
     def _named(self) -> list[Figure]:
@@ -335,7 +331,6 @@ class Instruments(QWidget):
         self._row.addLayout(side)
 
     def restyle(self, *, ground: QColor, ink: QColor) -> None:
-        """Follow the theme."""
         self._colours = ground, ink
         for plot in self.plots:
             plot.restyle(ground, ink)
@@ -409,7 +404,6 @@ class Hud(QWidget):
             self.update()
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """One line."""
         return QSize(200, self.fontMetrics().height() + 12)
 
     def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802

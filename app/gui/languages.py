@@ -38,7 +38,6 @@ class TextCatalogue(QTranslator):
         return self.texts.get(source or "") if context == CONTEXT else None
 
     def isEmpty(self) -> bool:  # noqa: N802 - Qt's name
-        """Whether there is anything in it; Qt asks before it takes a catalogue."""
         return not self.texts
 
 

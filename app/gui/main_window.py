@@ -102,12 +102,10 @@ class MainWindow(QMainWindow):
 
     @property
     def view(self) -> ResultView:
-        """The picture of the selected source."""
         return self.wall.tile.view
 
     @property
     def controller(self) -> RunController:
-        """Of the selected source."""
         return self.wall.tile.controller
 
     def _arrange(self) -> None:
@@ -148,7 +146,6 @@ class MainWindow(QMainWindow):
         self.resize(roomy(1200, 760))  # for a 16:9 picture and the controls
 
     def _add_dock(self, name: str, content: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
-        """The dock follows its switch, and the switch follows the dock's own close button."""
         action = self.actions_[name]
         dock = QDockWidget(action.iconText(), self)
         dock.setObjectName(name)
@@ -220,12 +217,10 @@ class MainWindow(QMainWindow):
         self.controls.filters.changed.connect(partial(self.run.filter, self.controls.filters))
 
     def show_source(self, uri: str) -> None:
-        """Change to this source and drop the notice about the previous one."""
         self.banners.forget_notice()
         self.run.show_source(uri)
 
     def show_alone(self, number: int) -> None:
-        """Select this source and show it alone."""
         self.wall.select(number)
         self.wall.show_alone(True)
 
@@ -264,7 +259,6 @@ class MainWindow(QMainWindow):
         self.settings.save()
 
     def reset(self) -> None:
-        """Forget all settings; everything is as in a first run."""
         self.settings.reset()
         self._restore()
         self.controls.set_all(True)
@@ -383,7 +377,6 @@ class MainWindow(QMainWindow):
     # --- what Qt calls ----------------------------------------------------------------------------
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:  # noqa: N802 - Qt's name
-        """Handle the keys that no control has taken."""
         if event is None:
             return
         key = event.key()
@@ -404,12 +397,10 @@ class MainWindow(QMainWindow):
             super().keyPressEvent(event)
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:  # noqa: N802
-        """Accept a drop that holds a source."""
         if event is not None and dropped_source(event.mimeData()) is not None:
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent | None) -> None:  # noqa: N802
-        """Change to the dropped source."""
         uri = dropped_source(event.mimeData()) if event is not None else None
         if event is not None and uri is not None:
             event.acceptProposedAction()
@@ -429,7 +420,6 @@ class MainWindow(QMainWindow):
         super().closeEvent(event)
 
     def leave(self) -> None:
-        """Close, and let the run go on with another window."""
         self._ended = lambda: None
         self.close()
         self.deleteLater()

@@ -225,7 +225,6 @@ class Banners:
         column.addWidget(self.hint, 0, Qt.AlignmentFlag.AlignBottom)
 
     def show_messages(self, said: Messages) -> None:
-        """Show the current messages, and hide banners that have none."""
         for banner, message in ((self.source, said.source), (self.engine, said.engine)):
             banner.tell(message) if message else banner.hide()
 
@@ -244,7 +243,6 @@ class Banners:
         self.notice.tell(Message(text, severity, deed, texts.SHOW_IN_FOLDER), may_go=True)
 
     def forget_notice(self) -> None:
-        """Take the notice away."""
         self._until_s = 0.0
         self.notice.hide()
 
@@ -304,7 +302,6 @@ def may_end(parent: QWidget, *, outputs: bool, recording: bool) -> bool:
 
 
 def roomy(width: int, height: int) -> QSize:
-    """This size, or what the screen has room for with a frame around it."""
     screen = QApplication.primaryScreen()
     size = QSize(width, height)
     return size if screen is None else size.boundedTo(screen.availableSize() - QSize(8, 40))
@@ -325,7 +322,6 @@ def into_view(window: QWidget) -> None:
 
 
 def show_text(parent: QWidget, title: str, text: str) -> None:
-    """Show rich text in a box beside the running window."""
     box = QMessageBox(parent)
     box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     box.setWindowTitle(title)

@@ -12,7 +12,7 @@ from PyQt5.QtGui import QColor, QPainter, QPen
 from ..core.detections import Result, label_of
 from ..core.overlay import SCREEN, colour_of
 from ..core.text import printable
-from .shapes import ViewPlacement
+from .overlay import ViewPlacement
 
 TRAIL_NS = 3_000_000_000  # a path fades over this time
 FORGOTTEN_NS = 30_000_000_000  # not seen for longer: another object by the time it is back

@@ -122,11 +122,9 @@ class Settings:
             self._store = QSettings(ini, QSettings.Scope.UserScope, "kestrel", "kestrel")
 
     def flag(self, name: str) -> bool:
-        """A switch."""
         return bool(self._store.value(name, _DEFAULTS[name], type=bool))
 
     def text(self, name: str, default: str = "") -> str:
-        """A word."""
         return str(self._store.value(name, _DEFAULTS.get(name, default), type=str))
 
     def number(self, name: str, default: float) -> float:
@@ -137,19 +135,16 @@ class Settings:
             return default
 
     def words(self, name: str) -> list[str]:
-        """A list."""
         value = self._store.value(name, [])
         if isinstance(value, str):  # QSettings writes a list of one as a word
             return [value] if value else []
         return [str(each) for each in value or []]
 
     def state(self, name: str) -> QByteArray:
-        """A window's geometry, in Qt's own form."""
         value = self._store.value(name, QByteArray())
         return value if isinstance(value, QByteArray) else QByteArray()
 
     def set(self, name: str, value: Any) -> None:
-        """Remember."""
         self._store.setValue(name, value)
 
     def add_recent(self, uri: str) -> None:
@@ -160,16 +155,13 @@ class Settings:
         self.set("recent", recent[:RECENT])
 
     def forget(self, name: str) -> None:
-        """Back to the default."""
         self._store.remove(name)
 
     def reset(self) -> None:
-        """Forget everything."""
         self._store.clear()
         self._store.sync()
 
     def save(self) -> None:
-        """Write it out."""
         self._store.sync()
 
     def folder(self, kind: str) -> Path:

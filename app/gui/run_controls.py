@@ -60,7 +60,6 @@ class RunControls:
                 self._settings.add_recent(source.uri)
 
     def show_source(self, uri: str) -> None:
-        """Change to this source."""
         self._new_uri = uri
         self._settings.set("hint_seen", True)
         self._controller.show_source(uri)
@@ -80,17 +79,14 @@ class RunControls:
         self._controller.snapshot(str(stem), (visible, labels), model)
 
     def record(self, on: bool) -> None:
-        """Begin or end a recording."""
         path = self._settings.folder("videos") / f"kestrel_{self._stamp()}.mp4"
         self._controller.record(str(path) if on else "")
 
     def save_to(self, folder: str) -> None:
-        """Use this folder for snapshots and recordings."""
         self._settings.set("pictures_folder", folder)
         self._settings.set("videos_folder", folder)
 
     def pause(self, on: bool) -> None:
-        """Pause or go on; at the end of a recording play it again."""
         ended = self._controller.state().source.phase == "ended"
         self._controller.pause(on and not ended)
         if ended:
@@ -140,7 +136,6 @@ class RunControls:
             self._controller.reopen()
 
     def choose(self, choice: Choice) -> None:
-        """Change model and engine; remembered for the next start once they run."""
         self._new_choice = choice
         self._controller.choose(choice)
 
@@ -212,7 +207,6 @@ class RunControls:
             self._controller.set_thresholds(score, iou)
 
     def _stamp(self) -> str:
-        """Time and, among several, source; for names of files."""
         source = re.sub(r"[^\w.-]+", "_", self._controller.name)
         stamp = datetime.now().strftime("%Y%m%d_%H%M%S_%f")[:-3]
         return f"{stamp}_{source}" if source else stamp

@@ -252,7 +252,6 @@ _AS_THEY_ARE = {TITLE, *(key for _, keys, _ in ACTIONS.values() for key in keys)
 
 
 def _is_said(text: str) -> bool:
-    """Whether it is a text for people, and neither a name, a key nor a mere sign."""
     return text not in _AS_THEY_ARE and any(map(str.isalpha, text))
 
 

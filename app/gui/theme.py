@@ -36,7 +36,6 @@ _FADED = (QPalette.ColorRole.WindowText, QPalette.ColorRole.Text, QPalette.Color
 
 
 def palette(*, dark: bool) -> QPalette:
-    """All colours of the window."""
     made = QPalette()
     for role, (in_dark, in_light) in _COLOURS.items():
         made.setColor(role, QColor(in_dark if dark else in_light))
@@ -63,12 +62,10 @@ class Theme:
         self._portal = follow_desktop(self.system_wants)
 
     def choose(self, choice: str) -> None:
-        """ "system", "dark" or "light"."""
         self._choice = choice
         self._apply()
 
     def system_wants(self, dark: bool) -> None:
-        """Take over the desktop's preference."""
         self._system_dark = dark
         self._apply()
 

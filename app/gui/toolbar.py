@@ -61,7 +61,6 @@ class SourceButton(QToolButton):
         self.setMenu(menu)
 
     def set_label(self, label: str) -> None:
-        """Show the current source."""
         name = _short(label) or texts.SOURCE
         if name != self.text():
             self.setText(name)
@@ -69,7 +68,6 @@ class SourceButton(QToolButton):
             self.setAccessibleDescription(label)
 
     def fill(self) -> None:
-        """Build the menu from the current catalogue and settings."""
         menu = self.menu()
         assert menu is not None
         menu.clear()
@@ -186,7 +184,6 @@ class ToolBar(QToolBar):
                 title.setVisible(self.width() >= ROOMY_PX)
 
     def restyle(self, ink: QColor) -> None:
-        """Follow the theme; the style's own extension arrow is black on black."""
         more = self.findChild(QToolButton, "qt_toolbar_ext_button")
         if isinstance(more, QToolButton):
             more.setIcon(icon("more", ink))
@@ -194,7 +191,6 @@ class ToolBar(QToolBar):
             more.setToolTip(texts.MORE_TOOLS)
 
     def show_state(self, state: SessionState, catalogue: Catalogue) -> None:
-        """Show the source, model and engine in use or being prepared."""
         self.source.set_label(state.source.label or state.source.uri)
         choice = state.building or state.running
         if choice is None:

@@ -31,8 +31,7 @@ from ..core.filters import hidden_text
 from ..core.frame import FramePool, bgr_pixels
 from ..core.overlay import Rect
 from .objects import ObjectLog
-from .overlay import OverlayOptions, paint_detections
-from .shapes import ViewPlacement, paint_badge, paint_shapes
+from .overlay import OverlayOptions, ViewPlacement, paint_badge, paint_detections, paint_shapes
 
 MAX_ZOOM = 32.0  # device pixels a frame's pixel
 STEP = 1.25
@@ -47,7 +46,6 @@ class Viewing:
     ratio: float = 1.0
 
     def fit(self) -> ViewPlacement:
-        """Centred, as large as it fits."""
         (frame_w, frame_h), (width, height) = self.frame_wh_px, self.room_wh
         scale = min(width / frame_w, height / frame_h)
         return ViewPlacement(scale, (width - frame_w * scale) / 2, (height - frame_h * scale) / 2)
@@ -96,7 +94,6 @@ class Viewport:
         )
 
     def reset(self, zoom: float | None = None) -> None:
-        """Fit, or this zoom, centred."""
         self.zoom, self._centre = zoom, (0.5, 0.5)
 
     def zoom_by(self, factor: float, seen: Viewing, *, at: tuple[float, float]) -> None:
@@ -109,7 +106,6 @@ class Viewport:
         self._look_at(seen, scale, x0=at[0] - x * scale, y0=at[1] - y * scale)
 
     def pan(self, dx: float, dy: float, *, seen: Viewing) -> None:
-        """Move the frame by so many logical pixels."""
         placed = self.place(seen)
         if self.zoom is None:
             self.zoom = placed.scale * seen.ratio
@@ -248,7 +244,6 @@ class ResultView(QWidget):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
     def close_presenter(self) -> None:
-        """End the thread that scales."""
         self._presenter.close()
 
     @property
@@ -257,23 +252,19 @@ class ResultView(QWidget):
         return self._viewport.zoom
 
     def set_hint(self, hint: str) -> None:
-        """The text shown while there is no result."""
         if hint != self._hint:
             self._hint = hint
             self.update()
 
     def set_drawn(self, name: str, on: bool) -> None:
-        """Switch one of the options."""
         self.options = dataclasses.replace(self.options, **{name: on})
         self.update()
 
     def set_hidden(self, labels: frozenset[str]) -> None:
-        """Classes that are not drawn."""
         self._hidden = labels
         self.update()
 
     def set_dimmed(self, dimmed: bool) -> None:
-        """Darken the frame, because it is no longer current."""
         if dimmed != self._dimmed:
             self._dimmed = dimmed
             self.update()
@@ -301,7 +292,6 @@ class ResultView(QWidget):
             self._moved()
 
     def pan(self, dx: float, dy: float) -> None:
-        """Move the frame by so many logical pixels."""
         if self._picture is not None and self.zoom is not None:
             self._viewport.pan(dx, dy, seen=self._seen(self._picture.job.result))
             self._moved()
@@ -346,7 +336,6 @@ class ResultView(QWidget):
             self._show(self._presenter.make(job))
 
     def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
-        """Paint frame and detections, or the hint while there is no frame."""
         painter = QPainter(self)
         try:
             painter.fillRect(self.rect(), BACKDROP)
@@ -400,22 +389,18 @@ class ResultView(QWidget):
         paint_badge(painter, hidden_text({**job.result.hidden, **unticked}))
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802
-        """Scale the frame to the new size."""
         self._submit()
 
     def showEvent(self, event: QShowEvent | None) -> None:  # noqa: N802
-        """Show the result that arrived while the view was hidden."""
         self._submit()
 
     def wheelEvent(self, event: QWheelEvent | None) -> None:  # noqa: N802
-        """Zoom around the pointer."""
         if event is not None and event.angleDelta().y():
             steps = event.angleDelta().y() / 120
             self.zoom_by(STEP**steps, event.pos())
             event.accept()
 
     def mousePressEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802
-        """Start to drag the frame."""
         if event is not None and event.button() == Qt.MouseButton.LeftButton:
             self.setFocus()
             if self.zoom is not None:
@@ -423,17 +408,14 @@ class ResultView(QWidget):
                 self.setCursor(Qt.CursorShape.ClosedHandCursor)
 
     def mouseMoveEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802
-        """Pan the frame with the pointer."""
         if event is not None and self._grip is not None:
             by = event.pos() - self._grip
             self._grip = event.pos()
             self.pan(by.x(), by.y())
 
     def mouseReleaseEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802
-        """Stop dragging."""
         self._grip = None
         self.unsetCursor()
 
     def mouseDoubleClickEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802
-        """Switch between fit and one to one."""
         self.look(1.0 if self.zoom is None else None)

@@ -57,12 +57,10 @@ class Tile(QWidget):
         return super().eventFilter(watched, event)
 
     def select(self, on: bool) -> None:
-        """Draw an edge around it, or none."""
         self._selected = on
         self.update()
 
     def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
-        """Paint the edge."""
         painter = QPainter(self)
         highlight = self.palette().color(QPalette.ColorRole.Highlight)
         painter.fillRect(self.rect(), highlight if self._selected else BACKDROP)
@@ -118,16 +116,13 @@ class Wall(QWidget):
 
     @property
     def several(self) -> bool:
-        """Whether there is more than one source."""
         return len(self.tiles) > 1
 
     @property
     def tile(self) -> Tile:
-        """The selected one."""
         return self.tiles[self._at]
 
     def select(self, number: int) -> None:
-        """Let all controls work on this source."""
         if number == self._at:
             return
         self.tile.select(False)
@@ -138,11 +133,9 @@ class Wall(QWidget):
         self.selected.emit()
 
     def turn(self, by: int) -> None:
-        """Select the source so many places on."""
         self.select((self._at + by) % len(self.tiles))
 
     def show_alone(self, on: bool) -> None:
-        """Show the selected source alone, or all of them."""
         self.alone = on
         for tile in self.tiles:
             tile.setVisible(tile is self.tile or not on)

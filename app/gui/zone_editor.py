@@ -27,8 +27,8 @@ from ..core.overlay import PALETTE, SCREEN
 from ..core.text import printable
 from ..session.zone_edit import Kind, Point, ZoneEdit, edge_middles
 from . import texts
+from .overlay import ViewPlacement, outline, paint_handle, paint_shapes
 from .ports import RunController
-from .shapes import ViewPlacement, outline, paint_handle, paint_shapes
 from .view import ResultView
 
 WHITE = (255, 255, 255)
@@ -49,8 +49,12 @@ class ZoneEditor(QWidget):
         self.edit: ZoneEdit | None = None
         self._wanted = False
         self._pointer: Point | None = None
-        self.draw_zone = self._button(texts.DRAW_ZONE, texts.DRAW_ZONE_TIP, self._begin_zone)
-        self.draw_line = self._button(texts.DRAW_LINE, texts.DRAW_LINE_TIP, self._begin_line)
+        self.draw_zone = self._button(
+            texts.DRAW_ZONE, texts.DRAW_ZONE_TIP, lambda: self._begin("zone")
+        )
+        self.draw_line = self._button(
+            texts.DRAW_LINE, texts.DRAW_LINE_TIP, lambda: self._begin("line")
+        )
         self.hint = QLabel()
         self.hint.setWordWrap(True)
         self.hint.setMinimumHeight(self.fontMetrics().lineSpacing() * 3)
@@ -261,12 +265,6 @@ class ZoneEditor(QWidget):
 
     # -- the panel ---------------------------------------------------------------------------------
 
-    def _begin_zone(self) -> None:
-        self._begin("zone")
-
-    def _begin_line(self) -> None:
-        self._begin("line")
-
     def _begin(self, kind: Kind) -> None:
         if self.edit is not None:
             self.edit.begin(kind)
@@ -302,7 +300,6 @@ class ZoneEditor(QWidget):
             dialog.open()
 
     def set_colour(self, colour: QColor) -> None:
-        """Give the selected shape this colour."""
         if self.edit is not None:
             self.edit.recolour(colour.name())
             self._changed()
@@ -341,7 +338,6 @@ class ZoneEditor(QWidget):
         dialog.open()
 
     def _changed(self) -> None:
-        """Let it take effect."""
         assert self.edit is not None
         try:
             self._controller.shapes.write(self.edit.tables(), self._controller.name)

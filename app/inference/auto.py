@@ -205,5 +205,4 @@ class RememberedChoice:
             log.warning("the choice cannot be kept in %s: %s", self.path.parent, fault.strerror)
 
     def forget(self) -> None:
-        """Remove the file."""
         self.path.unlink(missing_ok=True)

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from time import perf_counter_ns
-from types import TracebackType
 from typing import Any
 
 from ..core.frame import Frame
@@ -39,21 +38,6 @@ class _Bound:
     network: BoundNetwork
     places: Sequence[tuple[CpuPreprocessor, Array]]
     postprocess: Postprocessor
-
-    def run_one(self, frame: Frame) -> Answer:
-        """As ``run``, spelt out for one frame: lists and loops would take 1.5 µs more of it."""
-        start_ns = perf_counter_ns()
-        preprocess, tensor = self.places[0]
-        placement = preprocess(frame, tensor)
-        ready_ns = perf_counter_ns()
-        outputs = self.network.run(1)
-        done_ns = perf_counter_ns()
-        detections = self.postprocess.on_ready_thread(outputs[0], placement)
-        return detections, {
-            "preprocess": ready_ns - start_ns,
-            "network": done_ns - ready_ns,
-            "postprocess": perf_counter_ns() - done_ns,
-        }
 
     def run(self, frames: Sequence[Frame]) -> list[Answer]:
         """All frames must need this shape; stage times are shared out evenly."""
@@ -118,7 +102,6 @@ class CpuSlot:
         )
 
     def enqueue(self, frames: Sequence[Frame]) -> None:
-        """See interfaces.Slot."""
         assert not self._frames, "the slot is busy"
         assert 0 < len(frames) <= self.capacity, "more frames than the slot takes"
         self._frames = frames
@@ -126,11 +109,9 @@ class CpuSlot:
         self._queue.put(self)
 
     def ready(self) -> bool:
-        """See interfaces.Slot."""
         return not self._busy.locked()
 
     def collect(self) -> Sequence[Answer]:
-        """See interfaces.Slot."""
         assert self._frames, "nothing was enqueued"
         with self._busy:
             pass
@@ -145,7 +126,7 @@ class CpuSlot:
         try:
             if len(frames) == 1:
                 bound = self.shapes.for_frame(frames[0].wh_px, frames[0].pixel_aspect)
-                self._answers = [bound.run_one(frames[0])]
+                self._answers = bound.run(frames)
             else:
                 groups = self.shapes.group(frames).items()
                 self._answers = merged(
@@ -158,8 +139,6 @@ class CpuSlot:
 
     def _run(self, bound: _Bound, frames: Sequence[Frame]) -> list[Answer]:
         """Frames that need the same shape, ``batch`` at a time."""
-        if self._batch == 1:
-            return [bound.run_one(frame) for frame in frames]
         lots = (frames[i : i + self._batch] for i in range(0, len(frames), self._batch))
         return [answer for lot in lots for answer in bound.run(lot)]
 
@@ -173,7 +152,6 @@ WORKERS = 2
 
 
 def cores() -> int:
-    """Cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -236,12 +214,7 @@ class CpuBackend:
             thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for _ in self._running:
             self._queue.put(None)
         for thread in self._running:
@@ -249,28 +222,23 @@ class CpuBackend:
         self._running, self._slots = [], []
 
     def _work(self) -> None:
-        """A worker: one slot after the other, until told to end."""
         with overflow_ignored():
             while (slot := self._queue.get()) is not None:
                 slot.work()
 
     def tune(self, *, score: float, iou: float) -> None:
-        """See interfaces.Tunable."""
         self._limits.tune(score=score, iou=iou)
 
     @property
     def slots(self) -> Sequence[CpuSlot]:
-        """See interfaces.Backend."""
         return self._slots
 
     @property
     def remarks(self) -> Sequence[str]:
-        """See interfaces.Backend."""
         return cut_remark(self._spec, (slot.sizes for slot in self._slots))
 
     @property
     def description(self) -> str:
-        """See interfaces.Backend."""
         workers = f"{self._workers} workers × {self._threads} thread{'s' * (self._threads > 1)}"
         batch = f" × {self._batch} frames" if self._batch > 1 else ""
         where = self.kind.partition(":")[2].lower() or "cpu"

@@ -12,8 +12,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +46,6 @@ class NetworkChoice:
         self.missing: set[Network] = set()
 
     def use(self, network: Network) -> None:
-        """From the next frame on."""
         self.now = network
 
     def leave_out(self, network: Network, fault: KestrelError) -> None:
@@ -95,17 +93,11 @@ class FallbackBackend:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         self.slots, self._backends = (), {}
-        self._stack.__exit__(kind, error, trace)
+        self._stack.__exit__(*error)
 
     def tune(self, *, score: float, iou: float) -> None:
-        """See interfaces.Tunable."""
         for backend in self._backends.values():
             each: object = backend
             if isinstance(each, Tunable):
@@ -113,7 +105,6 @@ class FallbackBackend:
 
     @property
     def kind(self) -> EngineKind:
-        """See interfaces.Backend."""
         return self._backends[OWN].kind
 
     @property
@@ -124,7 +115,6 @@ class FallbackBackend:
 
     @property
     def remarks(self) -> Sequence[str]:
-        """See interfaces.Backend."""
         return self._backends[OWN].remarks
 
 
@@ -164,11 +154,9 @@ class FallbackSlot:
                 self._choice.leave_out(network, fault)
 
     def ready(self) -> bool:
-        """See interfaces.Slot."""
         return self._slots[self._network].ready()
 
     def collect(self) -> Sequence[Answer]:
-        """See interfaces.Slot."""
         answers = self._slots[self._network].collect()
         class_ids = self._class_ids.get(self._network)
         if class_ids is None:

@@ -63,11 +63,9 @@ class OrtNetwork:
 
     @property
     def shapes(self) -> Sequence[Shape]:
-        """See CpuNetwork."""
         return self._whole.shapes
 
     def bind(self, spec: ModelSpec, count: int) -> BoundNetwork:
-        """See CpuNetwork."""
         io = self._io_at(spec)
         fixed = isinstance(io.dims[0], int)
         if count > 1 and (fixed or io.varies or any(shape[0] != 1 for shape in io.shapes)):

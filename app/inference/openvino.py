@@ -220,7 +220,6 @@ class OpenVinoNetwork:
 
     @property
     def shapes(self) -> Sequence[Shape]:
-        """See CpuNetwork."""
         return self._shapes
 
     def bind(self, spec: ModelSpec, count: int) -> BoundNetwork:

@@ -184,7 +184,6 @@ class NanGuard:
         self._row = self._seen = 0
 
     def check(self, outputs: Sequence[NDArray[Any]]) -> None:
-        """Look at raw outputs on the host."""
         self.note(any(map(_has_nan, outputs)))
 
     def note(self, bad: bool) -> None:
@@ -226,7 +225,6 @@ class Limits:
 
     @property
     def candidates(self) -> int:
-        """So many go through NMS at most."""
         return max(CANDIDATES, 4 * self.most)
 
     def tell(self, count: int) -> None:

@@ -65,14 +65,12 @@ class ShapeCache(Generic[Bound]):
         return groups
 
     def close(self) -> None:
-        """Drop everything."""
         self._latest = None
         while self._kept:
             self._drop(self._kept.popitem()[1])
 
     @property
     def sizes(self) -> tuple[Size, ...]:
-        """Input sizes that are kept, the latest used last."""
         return tuple(self._kept)
 
 

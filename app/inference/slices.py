@@ -14,8 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import product
 from time import perf_counter_ns
-from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,16 +56,13 @@ class SliceGrid:
 
     @property
     def pieces(self) -> int:
-        """Parts at most, and the whole frame."""
         return (self.columns or AUTO_MOST) * (self.rows or AUTO_MOST) + 1
 
     @property
     def text(self) -> str:
-        """For the log."""
         return f"slices {self.columns}x{self.rows}" if self.columns else "slices auto"
 
     def plan(self, frame: Frame, input_wh: tuple[int, int]) -> tuple[bool, list[Tile]]:
-        """The whole frame, and its parts."""
         return True, self.tiles(frame.wh_px, input_wh)
 
     def found(self, frame: Frame, found: Detections, parts: Parts, *, whole: bool) -> None:
@@ -178,17 +174,11 @@ class SlicedBackend:
         self._set_iou(self._iou)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         self.slots = ()
-        self._inner.__exit__(kind, error, trace)
+        self._inner.__exit__(*error)
 
     def tune(self, *, score: float, iou: float) -> None:
-        """See interfaces.Tunable."""
         backend: object = self._backend
         if isinstance(backend, Tunable):
             backend.tune(score=score, iou=iou)
@@ -200,17 +190,14 @@ class SlicedBackend:
 
     @property
     def kind(self) -> EngineKind:
-        """See interfaces.Backend."""
         return self._backend.kind
 
     @property
     def description(self) -> str:
-        """See interfaces.Backend."""
         return f"{self._backend.description}, {self._grid.text}"
 
     @property
     def remarks(self) -> Sequence[str]:
-        """See interfaces.Backend."""
         return self._backend.remarks
 
 
@@ -244,7 +231,6 @@ class SlicedSlot:
         self._inner.enqueue(lot)
 
     def ready(self) -> bool:
-        """See interfaces.Slot."""
         if not self._inner.ready():
             return False
         if not self._waiting:
@@ -291,7 +277,6 @@ class SlicedSlot:
         return [(found, stages)]
 
     def _margin(self, tile: Tile) -> float:
-        """MARGIN in pixels of the frame."""
         width, height = self._spec.input.size_wh
         return MARGIN * max((tile[2] - tile[0]) / width, (tile[3] - tile[1]) / height)
 

@@ -65,7 +65,6 @@ class Form:
 
     @property
     def plain_outputs(self) -> bool:
-        """Whether all are float32."""
         return all(tensor.dtype == "tensor(float)" for tensor in self.outputs)
 
     @property
@@ -83,7 +82,7 @@ class Form:
 
 def read_form(session: Any, path: Path) -> Form:
     """What a session's inputs are. Raises ModelError where none is a picture, or one is unknown."""
-    inputs = [_info(tensor) for tensor in session.get_inputs()]
+    inputs = [tensor_info(tensor) for tensor in session.get_inputs()]
     pictures = [t for t in inputs if len(t.shape) == 4 and t.dtype in PICTURES]
     if len(pictures) != 1:
         seen = "; ".join(f"{t} {t.dtype}" for t in inputs)
@@ -110,11 +109,11 @@ def read_form(session: Any, path: Path) -> Form:
         others=others,
         loose=bool(session.get_overridable_initializers()),
         second_file=second,
-        outputs=tuple(map(_info, session.get_outputs())),
+        outputs=tuple(map(tensor_info, session.get_outputs())),
     )
 
 
-def _info(tensor: Any) -> TensorInfo:
+def tensor_info(tensor: Any) -> TensorInfo:
     shape = tuple(n if isinstance(n, int) else None for n in tensor.shape)
     return TensorInfo(tensor.name, shape, tensor.type)
 

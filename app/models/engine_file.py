@@ -28,7 +28,6 @@ class EngineFile(NamedTuple):
 
 
 def is_engine(path: Path) -> bool:
-    """Whether the name says so."""
     return path.suffix.lower() in SUFFIXES
 
 

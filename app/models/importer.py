@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import ConfigError, ModelError
 from ..core.package import COMMAND, data_folder
-from .adapt import Form, plain, read_form
+from .adapt import Form, plain, read_form, tensor_info
 from .engine_file import is_engine
 from .families import FAMILIES
 from .families.base import (
@@ -320,15 +320,10 @@ def _checked_manifest(spec: ModelSpec, weights: Path, shelf_dir: Path) -> str:
 
 def _graph(session: Any) -> GraphIO:
     return GraphIO(
-        inputs=tuple(map(_info, session.get_inputs())),
-        outputs=tuple(map(_info, session.get_outputs())),
+        inputs=tuple(map(tensor_info, session.get_inputs())),
+        outputs=tuple(map(tensor_info, session.get_outputs())),
         metadata=dict(session.get_modelmeta().custom_metadata_map),
     )
-
-
-def _info(tensor: Any) -> TensorInfo:
-    shape = tuple(n if isinstance(n, int) else None for n in tensor.shape)
-    return TensorInfo(tensor.name, shape, tensor.type)
 
 
 def _run(session: Any, tensor: NDArray[np.float32], where: str) -> dict[str, NDArray[Any]]:

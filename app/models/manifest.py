@@ -95,12 +95,10 @@ class ModelSpec:
 
     @property
     def chooses(self) -> bool:
-        """Whether it has more than one threshold, or an NMS across classes."""
         return self.agnostic or bool(self.class_scores)
 
     @property
     def detector(self) -> Family:
-        """What is known of its family, in the form that its parameters choose."""
         return find_family(self.family, self.parameters)
 
     def head(self, shapes: Shapes) -> Head:
@@ -113,7 +111,6 @@ class ModelSpec:
         return self.detector.decoder(self.head(shapes))
 
     def whole(self) -> ModelSpec:
-        """With all of the input computed for every frame."""
         return replace(self, input=replace(self.input, fit=0))
 
     def for_frame(self, wh_px: tuple[int, int], pixel_aspect: float = 1.0) -> ModelSpec:
@@ -359,7 +356,6 @@ def format_manifest(spec: ModelSpec, *, labels_file: str | None = None) -> str:
 
 
 def _choices(spec: ModelSpec) -> dict[str, Any]:
-    """What of the thresholds a manifest has only where it is used."""
     choices = {"agnostic": spec.agnostic, "class_scores": spec.class_scores}
     return {key: value for key, value in choices.items() if value}
 

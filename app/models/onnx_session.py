@@ -104,7 +104,6 @@ def _refused(fault: Exception) -> str:
 
 
 def one_line(fault: Exception) -> str:
-    """ONNX Runtime's long message, fit for one line."""
     text = " ".join(str(fault).split())
     return text if len(text) <= 200 else text[:199] + "…"
 
@@ -128,7 +127,6 @@ class NetworkIO:
 
     @property
     def shapes(self) -> list[Shape]:
-        """Of the outputs, in graph order."""
         return [shape for _, shape in self.outputs]
 
     @property
@@ -139,7 +137,6 @@ class NetworkIO:
 
     @property
     def nameless(self) -> bool:
-        """Whether the file leaves some open without a name."""
         return None in self.dims
 
 

@@ -40,7 +40,7 @@ from ..core.errors import (
 )
 from ..core.events import Event, Fired
 from ..core.frame import Frame, SourceInfo
-from ..core.interfaces import FrameSource
+from ..core.interfaces import FrameSource, Sink
 from ..pipeline.handoff import Handoff, Policy, is_stale
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,6 @@ class TraceWriter:
             raise self._error(fault) from fault
 
     def write(self, events: Iterable[TraceEvent]) -> None:
-        """Append and flush; raises SinkError."""
         try:
             for event in events:
                 if self._size >= self._segment_bytes:
@@ -113,7 +112,6 @@ class TraceWriter:
 
 
 def older(path: Path) -> Path:
-    """The other file of the ring."""
     return path.with_name(f"{path.name}.1")
 
 
@@ -191,7 +189,7 @@ KEPT = 10_000  # events in memory: a minute or more, a few megabytes
 PERIOD_S = 0.5
 
 
-class FlightRecorder:
+class FlightRecorder(Sink):
     """A sink for the results and a ``Note`` for the decisions; a context manager around the run."""
 
     def __init__(
@@ -267,7 +265,6 @@ class FlightRecorder:
         self._happened(result.events, result.fired, index)
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
-        """See interfaces.TakesEvents."""
         self._happened(events, fired, -1)
 
     def _happened(self, events: Sequence[Event], fired: Sequence[Fired], index: int) -> None:
@@ -275,9 +272,6 @@ class FlightRecorder:
             self._add("event", self._clock_ns(), index, event.as_json())
         for rule, _, event in fired:
             self._add("fired", self._clock_ns(), index, {"rule": rule, **event.as_json()})
-
-    def close(self) -> None:
-        """The rest is written when it is left."""
 
     def error(self, error: BaseException) -> None:
         """The run ended by it: write down what is kept, if no file has it and frames had come."""
@@ -380,11 +374,9 @@ class RecordedDropsSource:
         return replace(frame, captured_ns=captured_ns, media_ns=media_ns)
 
     def open(self) -> SourceInfo:
-        """See interfaces.FrameSource."""
         return replace(self._source.open(), live=False)
 
     def close(self) -> None:
-        """See interfaces.FrameSource."""
         self._source.close()
 
     def read(self, timeout_s: float) -> Frame | None:

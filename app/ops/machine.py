@@ -18,7 +18,6 @@ log = logging.getLogger(__name__)
 
 
 def device() -> dict[str, Any]:
-    """What the figures were measured on."""
     cpu = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -27,7 +26,7 @@ def device() -> dict[str, Any]:
                 break
     except OSError:
         log.debug("no /proc/cpuinfo")
-    versions = {name: _version(name) for name in PACKAGES}
+    versions = {name: package_version(name) for name in PACKAGES}
     return {
         "cpu": cpu,
         "cores": len(os.sched_getaffinity(0)),
@@ -37,7 +36,7 @@ def device() -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
     # here and not above: it brings the parser of e-mail along, 25 ms of every start
     from importlib.metadata import PackageNotFoundError, version
 
@@ -51,15 +50,14 @@ DRIVER = Path("/proc/driver/nvidia/version")
 
 
 class Nvml:
-    """One GPU, the first one unless told otherwise. A figure it cannot tell raises OSError."""
+    """The first GPU. A figure it cannot tell raises OSError."""
 
-    def __init__(self, library: Any, index: int = 0) -> None:
+    def __init__(self, library: Any) -> None:
         self._library = library
         self._told(library.nvmlInit)
-        self._gpu = self._told(lambda: library.nvmlDeviceGetHandleByIndex(index))
+        self._gpu = self._told(lambda: library.nvmlDeviceGetHandleByIndex(0))
 
     def power_w(self) -> float:
-        """Drawn now."""
         return float(self._told(lambda: self._library.nvmlDeviceGetPowerUsage(self._gpu))) / 1e3
 
     def load_percent(self) -> float:
@@ -72,7 +70,6 @@ class Nvml:
         return int(self._told(lambda: self._library.nvmlDeviceGetMemoryInfo(self._gpu)).used)
 
     def temperature_c(self) -> float:
-        """Of the chip."""
         kind = self._library.NVML_TEMPERATURE_GPU
         ask = self._library.nvmlDeviceGetTemperature
         return float(self._told(lambda: ask(self._gpu, kind)))

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from ..core.detections import Result
 from ..core.frame import SourceInfo
+from ..core.interfaces import Updatable
 from .machine import Nvml, open_nvml
 
 
@@ -62,7 +63,6 @@ class Rail(NamedTuple):
     scale: float
 
     def watts(self) -> float:
-        """Now; raises OSError."""
         product = self.scale
         for file in self.files:
             try:
@@ -137,7 +137,6 @@ class Rapl:
         self._last: tuple[int, dict[str, int]] | None = None
 
     def read(self) -> Mapping[str, float]:
-        """See PowerSensor."""
         now_ns, now_uj = self._clock_ns(), self.counters()
         last, self._last = self._last, (now_ns, now_uj)
         if last is None or now_ns <= last[0]:
@@ -229,7 +228,6 @@ class Energy:
     fps_per_watt: float | None = None  # frames per second and watt, which is frames per joule
 
     def line(self) -> str:
-        """For people."""
         if self.watts is None or self.joules_per_frame is None or self.fps_per_watt is None:
             return f"unavailable: {self.reason}"
         return (
@@ -245,7 +243,7 @@ class Energy:
         }
 
 
-class EnergySink:
+class EnergySink(Updatable):
     """Samples all sensors every ``PERIOD_S`` while it is open, and counts frames.
 
     A sink, as those are opened once the engine is built and closed after the last result. Any
@@ -280,11 +278,7 @@ class EnergySink:
             self._thread = threading.Thread(target=self._run, name="power", daemon=True)
             self._thread.start()
 
-    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Updatable: it is the machine that is measured."""
-
     def emit(self, result: Result) -> None:
-        """Count."""
         self._frames += 1
 
     def close(self) -> None:

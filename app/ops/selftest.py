@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..core.detections import Detections
 from ..core.errors import DeviceError, ModelError
+from ..core.filters import box_iou
 from ..core.frame import Frame
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,6 @@ class GoldenFrameCheck:
         self.judged = 0
 
     def tune(self, *, score: float, iou: float) -> None:
-        """See interfaces.Canary."""
         threshold, recorded_iou = self._recorded_with
         # else it is taken anew: such thresholds report what was not recorded
         holds = score >= threshold and iou == recorded_iou
@@ -78,7 +78,6 @@ class GoldenFrameCheck:
         self._tuned += 1
 
     def due(self) -> Frame | None:
-        """See interfaces.Canary."""
         now_s = self._clock()
         if now_s < self._next_s:
             return None
@@ -87,7 +86,6 @@ class GoldenFrameCheck:
         return Frame(self._pixels, -1, 0)
 
     def judge(self, detections: Detections) -> None:
-        """See interfaces.Canary."""
         if self._asked and self._asked.popleft() != self._tuned:
             self._on_answer()  # the engine works; by which thresholds is not known
             return
@@ -137,10 +135,5 @@ def _likeness(one: KnownAnswer, other: KnownAnswer) -> float:
     """IoU; 0 for what cannot be the same."""
     if one.class_id != other.class_id or abs(one.score - other.score) > SCORE:
         return 0.0
-    a, b = one.box, other.box
-    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    if w <= 0 or h <= 0:
-        return 0.0
-    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-    iou = w * h / (areas - w * h)
+    iou = box_iou(one.box, other.box)
     return iou if iou >= LEAST_IOU else 0.0

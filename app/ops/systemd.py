@@ -12,15 +12,16 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import monotonic, monotonic_ns
+from typing import Any
 
 from ..config import SETTINGS, Config
 from ..core.credentials import mask_text
 from ..core.detections import Result
-from ..core.frame import SourceInfo
+from ..core.interfaces import Sink, Updatable
 from ..core.stats import PipelineStats
 from ..core.text import ForeignFormatter
 
@@ -51,14 +52,13 @@ class JournalFormatter(ForeignFormatter):
     """Log records for the journal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """See logging.Formatter."""
         return journal_line(super().format(record), record.levelno)
 
 
-def configure_logging(environ: Mapping[str, str] | None = None) -> None:
+def configure_logging() -> None:
     """Log to standard error; with levels where that is the journal."""
     handler = logging.StreamHandler(sys.stderr)
-    kind = JournalFormatter if into_journal(environ) else ForeignFormatter
+    kind = JournalFormatter if into_journal() else ForeignFormatter
     handler.setFormatter(kind(FORMAT))
     logging.basicConfig(handlers=[handler])
 
@@ -85,11 +85,9 @@ class Notifier:
 
     @property
     def listening(self) -> bool:
-        """Whether there is somebody to tell."""
         return self._socket is not None
 
     def send(self, *lines: str) -> None:
-        """One datagram."""
         if self._socket is None:
             return
         try:
@@ -118,12 +116,11 @@ class Reload:
     needs_restart: tuple[str, ...]
 
     def line(self) -> str:
-        """For the log."""
         if not self.changed and not self.needs_restart:
             return "configuration read again: nothing has changed"
         told = []
         if self.changed:
-            values = {name: getattr(self.config, name) for name in self.changed}
+            values = {e.path: e.of(self.config) for e in SETTINGS if e.path in self.changed}
             texts = (n if _is_rows(v) else mask_text(f"{n} = {v}") for n, v in values.items())
             told.append(f"changed {', '.join(texts)}")
         if self.needs_restart:
@@ -139,9 +136,15 @@ def _is_rows(value: object) -> bool:
 def plan_reload(old: Config, new: Config) -> Reload:
     """What is taken up, and what is not; by ``key``, or ``table.key``."""
     differ = [each for each in SETTINGS if each.of(old) != each.of(new)]
-    changed = tuple(each.name for each in differ if each.key.reload)
-    config = replace(old, **{name: getattr(new, name) for name in changed})
-    return Reload(config, changed, tuple(each.path for each in differ if not each.key.reload))
+    config = old
+    for each in differ:
+        if each.key.reload:
+            value: Any = {each.name: each.of(new)}
+            if each.table:
+                value = {each.table: replace(getattr(config, each.table), **value)}
+            config = replace(config, **value)
+    taken, left = ([e.path for e in differ if e.key.reload is is_] for is_ in (True, False))
+    return Reload(config, tuple(taken), tuple(left))
 
 
 TICK_S = 1.0
@@ -150,7 +153,7 @@ BUILDING_S = 1800.0  # TensorRT builds for minutes; longer than this is a hang
 EXTENSION = "EXTEND_TIMEOUT_USEC=30000000"
 
 
-class Supervised:
+class Supervised(Sink, Updatable):
     """A sink, and a context manager whose thread tells; silent where nobody listens."""
 
     def __init__(
@@ -185,23 +188,13 @@ class Supervised:
             self._thread.join(TICK_S)
         self._notifier.close()
 
-    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Nothing is known yet."""
-
-    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Updatable."""
-
     def emit(self, result: Result) -> None:
-        """A result has come."""
         self._results += 1
         self._inferences += 1
 
     def inferred(self) -> None:
         """The engine has worked, though for no result; on the pipeline thread as ``emit``."""
         self._inferences += 1
-
-    def close(self) -> None:
-        """No source is left, though others may come."""
 
     def reloading(self, apply: Callable[[], None]) -> None:
         """Tell, ``apply``, and tell that it is done; before it is ready only ``apply``."""
@@ -246,7 +239,6 @@ class Supervised:
 
 
 def status_line(stats: PipelineStats) -> str:
-    """For `systemctl status`."""
     dropped = sum(stats.dropped.values())
     if not stats.processed:
         building = stats.cause if stats.state == "building" else ""

@@ -68,7 +68,6 @@ class SourceWorker(threading.Thread):
 
     @property
     def is_left(self) -> bool:
-        """Whether it was told to leave."""
         return self._leaving.is_set()
 
     def leave(self) -> None:
@@ -175,7 +174,6 @@ class SourceStream:
 
     @property
     def info(self) -> SourceInfo | None:
-        """Of the source that was opened last."""
         infos = self._infos
         return infos[-1][1] if infos else None
 
@@ -188,7 +186,6 @@ class SourceStream:
 
     @property
     def status(self) -> SourceStatus:
-        """How the source is; a run that fails for another reason ends it."""
         status = self.meter.status
         if status.state == "failed" and self.error is None:
             return status._replace(state="ended")
@@ -196,7 +193,6 @@ class SourceStream:
 
     @property
     def flows(self) -> bool:
-        """Whether a frame may come any moment: it is neither over nor away."""
         return not self.handoff.ended and self.meter.state in WORKING
 
     def swap(self, make: Callable[[SourceWorker | None], SourceWorker]) -> None:
@@ -217,7 +213,6 @@ class SourceStream:
         worker.start()
 
     def stop(self) -> None:
-        """End the source; returns at once."""
         self._stopped = True
         if self.worker is not None:
             self.worker.leave()
@@ -263,7 +258,6 @@ class SourceStream:
                     return
 
     def failed(self, worker: SourceWorker, error: BaseException) -> None:
-        """On the source's own thread, or on that which watches."""
         if worker.is_left or worker is not self.worker:
             log.debug("after the end: %s", error)
             return
@@ -381,13 +375,11 @@ class SourceGroup:
         self.by_number, self.streams = by_number, list(by_number.values())
 
     def start(self) -> None:
-        """Open all sources, each on its own thread; one that was swapped in is at work already."""
         for stream in self.streams:
             if stream.worker is not None and stream.worker.ident is None:
                 stream.worker.start()
 
     def stop(self) -> None:
-        """End all sources and wake the pipeline thread; returns at once."""
         for stream in self.streams:
             stream.stop()
         self.wake()
@@ -428,16 +420,13 @@ class SourceGroup:
         return waiting >= min(frames, max(flowing, 1)) or over
 
     def drained(self) -> bool:
-        """True when every source has ended and every frame has been taken."""
         return not self.held and all(stream.handoff.drained() for stream in self.streams)
 
     def finish(self) -> None:
-        """No more frames come from any source; those that wait are still delivered."""
         for stream in self.streams:
             stream.handoff.end()
 
     def clear(self, reason: str) -> None:
-        """Drop what waits: it would be old when there is a consumer again."""
         for stream in self.streams:
             stream.handoff.clear(reason)
 

@@ -39,7 +39,6 @@ class Network:
 
     @property
     def name(self) -> str:
-        """As in the configuration; "" for the run's own."""
         size = "" if self.size_wh is None else "input {}x{}".format(*self.size_wh)
         model = "" if self.model is None else f"model {self.model}"
         return ", ".join(part for part in (model, size) if part)
@@ -54,7 +53,6 @@ class Level:
 
     @property
     def name(self) -> str:
-        """As in the configuration."""
         pace = "every frame" if self.every == 1 else f"every {_ordinal(self.every)} frame"
         return f"{pace}, {self.network.name}" if self.network.name else pace
 
@@ -120,7 +118,6 @@ class DegradationPolicy:
 
     @property
     def step(self) -> Level:
-        """Where it is now."""
         return self._there(self._at)
 
     def set_budget(self, budget_ms: float) -> None:

@@ -66,7 +66,6 @@ class EngineWorker(threading.Thread):
         self.build = Build()
 
     def run(self) -> None:
-        """See EngineGroup."""
         self._work(self)
 
 
@@ -109,7 +108,6 @@ class EngineGroup:
 
     @property
     def taken(self) -> int:
-        """Frames that went into an engine."""
         current = self.current
         loop = None if current is None else current.loop
         return self._taken_before + (0 if loop is None else loop.taken)
@@ -148,7 +146,6 @@ class EngineGroup:
         return stream
 
     def cancel(self) -> None:
-        """Give up what is being built; the present engine goes on."""
         with self._lock:
             self._next = None
 
@@ -257,7 +254,6 @@ class EngineGroup:
         return True
 
     def _hand_turn_to(self, worker: EngineWorker) -> None:
-        """With the lock held."""
         if all(sink.claim(worker.ident) for sink in self._sinks):
             self._count_taken()
             self.current, self.last, self._next = worker, worker, None
@@ -268,7 +264,6 @@ class EngineGroup:
         self.current = None
 
     def _successor(self) -> EngineWorker | None:
-        """The engine that is built and waits for its turn."""
         worker = self._next
         return worker if worker is not None and worker.backend is not None else None
 

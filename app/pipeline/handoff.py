@@ -84,14 +84,13 @@ class Handoff:
         policy: Policy,
         *,
         on_drop: Callable[[str], None],
-        capacity: int = 2,
         note: Note = note_nothing,
         gate: SingleWaiterCondition | None = None,
     ) -> None:
         self._note = note
         self._policy = policy
         self._on_drop = on_drop
-        self._capacity = 1 if policy is Policy.LATEST else capacity
+        self._capacity = 1 if policy is Policy.LATEST else 2
         self._frames: deque[Frame] = deque()
         self._ended = False
         self._abandoned: str | None = None
@@ -121,13 +120,11 @@ class Handoff:
         return True
 
     def end(self) -> None:
-        """The producer has no more frames."""
         with self._lock:
             self._ended = True
             self._work.notify()
 
     def take(self) -> Frame | None:
-        """The next frame, or None; never waits."""
         with self._lock:
             if not self._frames:
                 return None
@@ -148,11 +145,9 @@ class Handoff:
 
     @property
     def ended(self) -> bool:
-        """No more frames come, though some may wait."""
         return self._ended
 
     def drained(self) -> bool:
-        """True when the producer has ended and every frame has been taken."""
         with self._lock:
             return self._ended and not self._frames
 

@@ -29,8 +29,8 @@ class DynamicBatcher:
     Pipeline thread only.
     """
 
-    def __init__(self, size: int, *, budget_ns: int | None, patience_ns: int = PATIENCE_NS) -> None:
-        self.size, self.budget_ns, self._patience_ns = size, budget_ns, patience_ns
+    def __init__(self, size: int, *, budget_ns: int | None) -> None:
+        self.size, self.budget_ns = size, budget_ns
         self._service_ns = 0.0
         self._since_ns: int | None = None  # when the first frame of this batch was seen
 
@@ -50,7 +50,7 @@ class DynamicBatcher:
         if waiting >= min(self.size, max(going, 1)):
             return self._start()
         self._since_ns = now_ns if self._since_ns is None else self._since_ns
-        end_ns = self._since_ns + self._patience_ns
+        end_ns = self._since_ns + PATIENCE_NS
         if self.budget_ns is not None:
             end_ns = min(end_ns, oldest_ns + self.budget_ns - round(2 * self._service_ns))
         return end_ns - now_ns if end_ns > now_ns else self._start()
@@ -89,7 +89,6 @@ class Loop:
         self._max_age_ns = self._batcher.budget_ns = max_age_ns
 
     def open_sinks(self) -> None:
-        """Of those sources that have opened meanwhile."""
         for stream in self._intake.streams:
             if stream.info is not None and not stream.sinks.is_open:
                 stream.sinks.open(stream.info, self._labels)
@@ -230,5 +229,4 @@ class _Work(NamedTuple):
 
 
 def _lanes(busy: Iterable[_Work]) -> set[int]:
-    """The streams of which frames are under way."""
     return {frame.lane for work in busy for frame in work.frames}

@@ -149,7 +149,6 @@ class Pipeline:
             self._sources.wake()
 
     def stream(self, name: str) -> SourceStream:
-        """Of the source with this name."""
         return next(each for each in self._streams if each.name == name)
 
     def finish(self) -> None:
@@ -188,13 +187,11 @@ class Pipeline:
         )
 
     def player(self, number: int = 0) -> SourcePlayer | None:
-        """What is played in this stream, where a source was swapped in."""
         worker = self._streams[number].worker
         return worker if isinstance(worker, SourcePlayer) else None
 
     @property
     def engine(self) -> EngineWorker | None:
-        """What computes; None while none does."""
         return self._engines.current
 
     def info_of(self, index: int, number: int = 0) -> SourceInfo | None:
@@ -229,7 +226,6 @@ class Pipeline:
 
     @property
     def backend_kind(self) -> EngineKind | None:
-        """Of what computes, or has done so last."""
         return None if self._engines.last is None else self._engines.last.kind
 
     @property
@@ -239,7 +235,6 @@ class Pipeline:
 
     @property
     def faults(self) -> Sequence[BaseException]:
-        """Of sinks, where they are no end of the run."""
         return [fault for stream in self._streams for fault in stream.sinks.faults]
 
     def stats(self) -> PipelineStats:

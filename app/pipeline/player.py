@@ -89,7 +89,6 @@ class SourcePlayer(SourceWorker):
         self.state = SourceState(uri=uri, since_ns=monotonic_ns(), loop=loop)
 
     def leave(self) -> None:
-        """Close the source and end; returns at once."""
         super().leave()
         with self._wake:
             self._wake.notify_all()
@@ -118,7 +117,6 @@ class SourcePlayer(SourceWorker):
             self._wake.notify_all()
 
     def set_speed(self, speed: float) -> None:
-        """Play a recording so many times as fast."""
         with self._wake:
             self._note(speed=speed)
             self._pace_anew = True
@@ -143,7 +141,6 @@ class SourcePlayer(SourceWorker):
         self._enter(state, error=why if state in LOST else "")
 
     def give_up(self, error: SourceError) -> None:
-        """See SourceWorker."""
         self._fault(str(error))
         self.leave()
 

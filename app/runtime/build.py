@@ -31,11 +31,12 @@ from ..pipeline.pipeline import Pipeline
 from ..sinks.adapters import Shared
 from ..sinks.console import SummarySink
 from .cameras import RunSources, checked
+from .clashes import refuse_own_inputs
 from .degradation import with_ladder
 from .engines import thresholds
 from .filters import RunFilters
 from .inputs import NamedInput, privacy_of
-from .outputs import Outputs, refuse_own_inputs
+from .outputs import Outputs
 from .service import Reloader
 from .settings import RunSettings
 from .tracking import RecordedTimes
@@ -78,23 +79,22 @@ class Ending(NamedTuple):
 
 
 class Summary:
-    """What a run says at its end: figures, energy, and what was seen of each source."""
+    """What a run says at its end: figures, energy, and what was seen of each source.
 
-    def __init__(self, names: Sequence[str] = ("",)) -> None:
+    On standard error where JSON lines have standard output.
+    """
+
+    def __init__(self, config: Config, names: Sequence[str]) -> None:
+        self._to_stderr = "-" in (config.json, config.events.path)
         self.energy = EnergySink()
         self.seen = {name: SummarySink() for name in names}
 
     def report(
-        self,
-        error: BaseException | None,
-        stats: PipelineStats,
-        *,
-        remarks: Sequence[str],
-        to_stderr: bool,
+        self, error: BaseException | None, stats: PipelineStats, remarks: Sequence[str]
     ) -> None:
         """Say it, also when an error ended the run; then raise that."""
         if stats.processed or error is None:
-            self._print(stats, remarks, sys.stderr if to_stderr else sys.stdout)
+            self._print(stats, remarks, sys.stderr if self._to_stderr else sys.stdout)
         if error is not None:
             raise error
 
@@ -169,12 +169,8 @@ class BuiltRun:
     def report(self, ending: Ending) -> None:
         """Print the summary; then raise the error that ended the run, if one did."""
         assert self._summary is not None
-        self._summary.report(
-            ending.error,
-            self.pipeline.stats(),
-            remarks=self.pipeline.backend_remarks,
-            to_stderr="-" in (self._plan.config.json, self._plan.config.events.path),
-        )
+        pipeline = self.pipeline
+        self._summary.report(ending.error, pipeline.stats(), pipeline.backend_remarks)
 
 
 def build(plan: RunPlan) -> BuiltRun:
@@ -184,7 +180,7 @@ def build(plan: RunPlan) -> BuiltRun:
     config, names = plan.config, [each.name for each in plan.inputs]
     refuse_own_inputs(config, plan.model, plan.policy)
     make_backend, make_ladder = with_ladder(config, plan.model, plan.policy)
-    summary = Summary(names) if plan.reports else None
+    summary = Summary(config, names) if plan.reports else None
     shapes = RunShapes(config, plan.policy, file=plan.file and plan.file.path)
     filters = RunFilters(config, lambda: pipeline.refilter())
     settings = None if plan.supervised is None else RunSettings(plan.file, config, shapes)
@@ -248,6 +244,7 @@ def build(plan: RunPlan) -> BuiltRun:
             *(config, pipeline, spec, plan.supervised),
             filters=filters,
             shapes=shapes,
+            keep=outputs.keep,
             sources=sources,
         )
     return BuiltRun(plan, pipeline, outputs, summary, filters, reloader, sources)

@@ -15,9 +15,10 @@ from ..ops.flight import FlightRecorder
 from ..pipeline.capture import StreamSpec
 from ..pipeline.handoff import Policy
 from ..pipeline.pipeline import Pipeline
+from .clashes import is_folder
 from .filters import check_filters
 from .inputs import NamedInput, check_privacy, make_inputs, make_substream
-from .outputs import Outputs, is_folder
+from .outputs import Outputs
 from .service import make_recorder
 from .tracking import check_tracking
 

@@ -23,11 +23,12 @@ from ..models.store import list_models, locate, weights_fault
 from ..ops.flight import read_trace
 from ..pipeline.handoff import Policy
 from ..sinks.video import why_no_encoder
+from .clashes import is_folder, refuse_own_inputs
 from .degradation import check_ladder
 from .engines import backend_factory
 from .filters import check_filters
 from .inputs import check_privacy, make_input
-from .outputs import Outputs, is_folder, refuse_own_inputs
+from .outputs import Outputs
 from .run import read_golden, refuse_unfit, wants_window
 from .tracking import check_tracking
 

@@ -67,7 +67,6 @@ def check_ladder(config: Config, model: Model) -> None:
 
 
 def _networks(config: Config) -> list[Network]:
-    """Those besides the run's own, in the ladder's order."""
     found = dict.fromkeys(step.network for step in parse_ladder(config.ladder))
     return [network for network in found if network != Network()]
 

@@ -17,7 +17,7 @@ def filters_of(config: Config, source: str = "") -> Filters:
 
     Raises ConfigError.
     """
-    made = Filters().changed({key: getattr(config, key) for key in FILTERS}, "configuration")
+    made = Filters().changed({key: getattr(config, key) for key in FILTERS}, "")
     names = [each.name for each in parse_sources(config.sources)]
     for number, row in enumerate(config.filter, 1):
         of = row.get("source", source)
@@ -27,12 +27,11 @@ def filters_of(config: Config, source: str = "") -> Filters:
             )
         if of == source:
             table = {key: value for key, value in row.items() if key != "source"}
-            made = made.changed(table, f"[[filter]] {number}")
+            made = made.changed(table, f"[[filter]] {number}: ")
     return made
 
 
 def all_filters(config: Config) -> list[Filters]:
-    """Of each source, in order."""
     names = [each.name for each in parse_sources(config.sources)] or [""]
     return [filters_of(config, name) for name in names]
 
@@ -48,16 +47,13 @@ class RunFilters:
         self._made: dict[str, DetectionFilter] = {}
 
     def make(self, name: str = "") -> DetectionFilter:
-        """Of the source with this name; called once for each."""
         made = self._made[name] = DetectionFilter(filters_of(self._config, name))
         return made
 
     def read(self, source: str = "") -> dict[str, Any]:
-        """See core.interfaces."""
         return self._made[source].filters.table()
 
     def write(self, table: Mapping[str, Any], source: str = "") -> None:
-        """See core.interfaces."""
         made = self._made[source]
         if "score" in table:
             raise ConfigError("score: write LABEL=SCORE into class_scores; of all it is the run's")

@@ -111,7 +111,6 @@ def make_inputs(
 
 
 def config_of_source(config: Config, named: NamedSource) -> Config:
-    """For this one alone."""
     masks = tuple(row for row in config.mask if row.get("source", named.name) == named.name)
     return replace(config, source=named.uri, sources=(), record_sources=(), mask=masks)
 

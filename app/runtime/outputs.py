@@ -1,4 +1,4 @@
-"""Outputs that a configuration asks for: made, started, stopped, and kept from overwriting."""
+"""Outputs that a configuration asks for: made, started and stopped."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..config import SETTINGS, ClipOptions, Config, HttpOptions, RecordOptions, parse_sources
+from ..config import ClipOptions, Config, HttpOptions, RecordOptions
 from ..core.credentials import mask_credentials
 from ..core.errors import ConfigError, exhausted
 from ..core.interfaces import LiveFilters, LiveSettings, LiveShapes, Sink
@@ -21,14 +20,14 @@ from ..core.package import pip_install
 from ..core.packets import PacketFan, PacketTap
 from ..core.states import SourceStatus
 from ..core.stats import OutputMeter, PipelineStats
-from ..models.manifest import Model
 from ..pipeline.handoff import Policy
 from ..sinks.adapters import QueuedSink, instruments
 from ..sinks.events import EventLinesSink, Listener, TrackEventSink
-from ..sinks.json_lines import JsonLinesSink, LinesFile, exists, holds_something
+from ..sinks.json_lines import JsonLinesSink, LinesFile
 from ..sinks.objects import ObjectTally
 from ..sinks.store import EventStore
 from ..sinks.video import VideoFileSink
+from .clashes import boxes_beside, is_folder
 from .inputs import copies, make_substream
 from .tracking import counted_labels, ruled_actions, shape_names
 
@@ -42,29 +41,6 @@ if TYPE_CHECKING:
     from ..sources.substream import Substream
 
 log = logging.getLogger(__name__)
-
-
-def refuse_clashes(*, outputs: Mapping[str, str | None], inputs: Mapping[str, str | None]) -> None:
-    """Raise ConfigError if an output is also an input or another output; devices may repeat."""
-    files = {
-        name: Path(value.removeprefix("file://"))
-        for name, value in {**outputs, **inputs}.items()
-        if value is not None and value != "-"
-    }
-    for one, other in combinations(files, 2):
-        if one in outputs and _same(files[one], files[other]):
-            raise ConfigError(
-                f"{one} {files[one]} is also {other}, which it would overwrite; name another file"
-            )
-
-
-def _same(a: Path, b: Path) -> bool:
-    try:
-        if a.exists() and b.exists():
-            return a.samefile(b) and a.is_file()
-        return a.resolve() == b.resolve()
-    except (OSError, ValueError):  # a URI, or a name that the system cannot have
-        return False
 
 
 CLIP_QUEUE = 16
@@ -134,6 +110,7 @@ class Outputs:
             for path in (config.json, config.events.path)
         )
         self._substreams: dict[str, Substream | None] = {}
+        self._limited: dict[str, list[Callable[[Config], None]]] = {}
         self._webhook = None if config.webhook.url is None else self._make_webhook()
         self._notifier = None if config.notify.url is None else self._make_notifier()
         self._store = None if config.store.path is None else self._make_store()
@@ -147,13 +124,21 @@ class Outputs:
 
     @property
     def store(self) -> EventStore | None:
-        """That of --store."""
         return self._store
 
     def counts(self, name: str) -> Mapping[str, Any]:
         """Of the objects of a source, as ``ObjectTally.retained``."""
         tally = self._tallies.get(name)
         return {} if tally is None else tally.retained()
+
+    def keep(self, config: Config) -> None:
+        """Other limits of age and size for all that is kept; any thread."""
+        tables = {name: getattr(config, name) for name in ("record", "clips", "events", "store")}
+        self._config = replace(self._config, **tables)
+        if self._store is not None:
+            self._store.keep(config.store)
+        for each in [each for several in [*self._limited.values()] for each in several]:
+            each(config)
 
     def of(self, name: str) -> list[Sink]:
         """Of the source with this name."""
@@ -176,7 +161,7 @@ class Outputs:
             service.stop()
             self._services.remove(service)
             self._started = [each for each in self._started if each is not service]
-        for each in (self._sinks, self._tallies, self._packets, self._substreams):
+        for each in (self._sinks, self._tallies, self._packets, self._substreams, self._limited):
             each.pop(name, None)
         if self._store is not None:
             self._store.forget(name)
@@ -188,7 +173,7 @@ class Outputs:
 
     def _make(self, name: str, config: Config) -> None:
         before = len(self._services)
-        self._substreams[name] = self._substream(name, config)
+        self._substreams[name], self._limited[name] = self._substream(name, config), []
         self._sinks[name] = self._sinks_of(name, config)
         self._own[name] = self._services[before:]
 
@@ -285,7 +270,7 @@ class Outputs:
             if name:
                 raise ConfigError(
                     f"--record {options.path}: several sources do not go into one video; name a "
-                    f"folder ({options.path}/), in which each gets one of its own"
+                    f"folder ({Path(options.path).with_suffix('')}/), in which each gets its own"
                 )
             path, overwrite = Path(options.path), self._config.overwrite
             beside = boxes_beside(self._config, self._policy) is not None
@@ -303,7 +288,9 @@ class Outputs:
 
         options = replace(options, path=f"{Path(options.path, name)}{os.sep}")
         make = partial(VideoFileSink, draw=draw, beside=not draw)
-        return self._beside(SegmentsSink(options, meter, tap=tap, make=make), meter)
+        segments = SegmentsSink(options, meter, tap=tap, make=make)
+        self._limited[name].append(lambda config: segments.keep(config.record))
+        return self._beside(segments, meter)
 
     def _tap(self, options: RecordOptions | ClipOptions, name: str) -> PacketTap | None:
         substream = self._substreams[name]
@@ -320,6 +307,7 @@ class Outputs:
         draw = options.burn_in is not False
         make = partial(VideoFileSink, draw=draw, beside=not draw)
         sink = ClipSink(options, meter, tap=self._tap(options, name), make=make)
+        self._limited[name].append(lambda config: sink.keep(config.clips))
         listeners["clip"] = sink.notice
         return self._beside(sink, meter, capacity=CLIP_QUEUE)
 
@@ -334,7 +322,9 @@ class Outputs:
 
         waits = self._policy is Policy.LOSSLESS
         meter, beside = self._meter("snapshots", name), self._substreams[name]
-        return SnapshotSink(self._config.events, meter, waits=waits, beside=beside)
+        sink = SnapshotSink(self._config.events, meter, waits=waits, beside=beside)
+        self._limited[name].append(lambda config: sink.keep(config.events))
+        return sink
 
     def _make_notifier(self) -> AppriseNotifier:
         _need("apprise", "--notify", "notify")
@@ -421,24 +411,6 @@ class Outputs:
         return service
 
 
-def boxes_beside(config: Config, policy: Policy) -> Path | None:
-    """The file beside that of --record, where boxes are not sure to be drawn in.
-
-    None also where --json or --events writes a file of that name: boxes of --record are in --json.
-    """
-    path = config.record.path
-    if path is None or is_folder(path) or not copies(config.record, policy):
-        return None
-    boxes = Path(path).with_suffix(".jsonl")
-    lines = (config.json, config.events.path)
-    return None if any(each and _same(Path(each), boxes) for each in lines) else boxes
-
-
-def is_folder(path: str) -> bool:
-    """Whether recordings rotate in a folder: one that exists, or a name that ends in a slash."""
-    return path.endswith(os.sep) or Path(path).is_dir()
-
-
 def _home_assistant(config: Config, prefix: str, name: str) -> dict[str, Any]:
     from ..sinks.home_assistant import discovery
 
@@ -487,30 +459,3 @@ def _secret(value: str | None, file: str | None) -> str | None:
         return Path(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the token file {file} of [http]: {error}") from error
-
-
-def refuse_own_inputs(config: Config, model: Model | None, policy: Policy) -> None:
-    """No output may be an input, or replace a file unless that is asked for."""
-    written = {each.flag: each.of(config) for each in SETTINGS if each.key.writes}
-    if (boxes := boxes_beside(config, policy)) is not None:
-        written["the boxes of --record"] = str(boxes)
-    refuse_clashes(
-        outputs={
-            # in a folder of recordings each name is a new one
-            **{flag: path for flag, path in written.items() if path and not is_folder(path)},
-            "--trace": config.trace if policy is Policy.LATEST else None,
-        },
-        inputs={
-            "the source": config.source,
-            **{f"source {each.name}": each.uri for each in parse_sources(config.sources)},
-            **{f"record source {i}": uri for i, uri in enumerate(config.record_sources, 1)},
-            "--expect": config.expect,
-            "the trace": config.trace if policy is Policy.LOSSLESS else None,
-            "the model": str(model.weights) if model else None,
-            "the model's manifest": str(model.manifest) if model and model.manifest else None,
-        },
-    )
-    for flag, path in written.items():
-        taken = path and path != "-" and not is_folder(path) and holds_something(Path(path))
-        if taken and not config.overwrite:
-            raise ConfigError(f"{flag} {exists(Path(path))}")

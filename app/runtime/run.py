@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ..config import Config, ConfigFile, NamedSource, parse_sources
 from ..core.credentials import mask_credentials
@@ -24,12 +23,13 @@ from ..sinks.console import ProgressSink
 from ..sinks.golden import GoldenSink
 from .build import RunPlan, Summary, build
 from .cameras import checked
+from .clashes import refuse_own_inputs
 from .degradation import with_ladder
 from .engines import choose_model, thresholds
 from .filters import RunFilters
 from .inputs import NamedInput, choose_source, make_input, make_inputs, packets_for
 from .multi_gpu import refuse_unspreadable
-from .outputs import Outputs, refuse_own_inputs
+from .outputs import Outputs
 from .service import Reloader, make_canary, make_recorder
 from .settings import RunSettings
 from .zones import RunShapes
@@ -125,7 +125,7 @@ def run_windowed(config: Config, file: ConfigFile | None = None) -> int:
     else:
         model = next((each for each in list_models() if each.spec.default), None)
     refuse_own_inputs(config, model, Policy.LATEST)
-    summary, supervised = Summary(names), Supervised(Notifier())
+    summary, supervised = Summary(config, names), Supervised(Notifier())
     model_name = model.spec.name if model else ""
     recorders = {name: make_recorder(config, model_name, name) for name in names}
     packets = {name: packets_for(config, Policy.LATEST, name) for name in names}
@@ -171,29 +171,24 @@ def run_windowed(config: Config, file: ConfigFile | None = None) -> int:
     reload = None
     if model is not None:
         settings.reloader = Reloader(
-            config, session, model.spec, supervised, filters=filters, shapes=shapes
+            *(config, session, model.spec, supervised),
+            filters=filters,
+            shapes=shapes,
+            keep=outputs.keep,
         )
         reload = file and partial(settings.reloader.read_again, file)
     with ExitStack() as around:
-        parts: tuple[AbstractContextManager[Any], ...] = (
-            outputs.running(),
-            *recorders.values(),
-            supervised,
-        )
-        for each in parts:
-            around.enter_context(each)
+        around.enter_context(outputs.running())
+        for recorder in recorders.values():
+            around.enter_context(recorder)
+        around.enter_context(supervised)
         stopped = run_desktop(controller, config, reload=reload, end_rest=around.close)
         if session.error is not None:
             for recorder in recorders.values():
                 recorder.error(session.error)
     log.debug("stopped by a signal" if stopped else "window closed")
     if session.has_run():
-        summary.report(
-            session.error,
-            session.stats(),
-            remarks=session.remarks,
-            to_stderr="-" in (config.json, config.events.path),
-        )
+        summary.report(session.error, session.stats(), session.remarks)
     elif session.error is not None:
         raise session.error
     return 0

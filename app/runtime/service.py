@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from .engines import backend_factory, reported, spec_computed, thresholds
 from .filters import RunFilters, check_filters
 from .tracking import ruled_actions
 from .zones import SHAPES, RunShapes
+
+if TYPE_CHECKING:
+    from .cameras import RunSources
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +87,6 @@ def boxes_on(config: Config, model: Model, pixels: NDArray[np.uint8]) -> list[Kn
 
 
 def known_pixels() -> NDArray[np.uint8]:
-    """The frame of the bundled clip."""
     source = make_source("sample:", realtime=False)
     source.open()
     try:
@@ -121,16 +123,6 @@ class Limited(Protocol):
 OF_SOURCES = ("sources", "privacy", "blur_faces")
 
 
-class Exchange(Protocol):
-    """See cameras.RunSources."""
-
-    def refused(self, old: Config, new: Config) -> set[str]:
-        """The keys of which a change needs a restart."""
-
-    def planned(self, old: Config, new: Config) -> Callable[[], None]:
-        """What makes the sources those of ``new``; raises ConfigError."""
-
-
 class Reloader:
     """Takes up what can be of another configuration; what is wrong changes nothing."""
 
@@ -143,11 +135,15 @@ class Reloader:
         *,
         filters: RunFilters,
         shapes: RunShapes,
-        sources: Exchange | None = None,
+        keep: Callable[[Config], None],
+        sources: RunSources | None = None,
     ) -> None:
-        """``sources``: None where they stay, with what is private in them."""
+        """``keep``: gives outputs other limits of age and size.
+
+        ``sources``: None where they stay, with what is private in them.
+        """
         self.config = config  # in force
-        self._filters, self._shapes, self._sources = filters, shapes, sources
+        self._filters, self._shapes, self._sources, self._keep = filters, shapes, sources, keep
         self._run, self._spec, self._supervised = run, spec, supervised
         self._lock = threading.Lock()
 
@@ -181,13 +177,14 @@ class Reloader:
             reshape = self._shapes.planned(config, plan.changed)
             exchange = None if self._sources is None else self._sources.planned(self.config, config)
             score, iou = thresholds(config, spec)
-            tuned = not set(plan.changed) - set(SHAPES) or self._run.tune(
+            tuned = not {e for e in plan.changed if "." not in e} - {*SHAPES} or self._run.tune(
                 score=score, iou=iou, max_age_ms=config.max_age_ms
             )
             if not tuned:
                 raise ConfigError("the engine does not run yet; try again")
             reshape()
             self._filters.reload(config)
+            self._keep(config)
             old = {name: getattr(self.config, name) for name in OF_SOURCES}
             self.config = replace(config, **old)
             if exchange is not None:

@@ -7,7 +7,7 @@ import json
 import math
 import re
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, asdict, fields, replace
 from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
@@ -25,7 +25,7 @@ from ..config import (
     read_config_file,
 )
 from ..core.credentials import HIDDEN, mask_credentials, mask_text
-from ..core.errors import ConfigError, KestrelError
+from ..core.errors import ConfigError
 from ..core.events import EventType
 from ..core.interfaces import SettingFault, SettingsRefused, Written
 from ..pipeline.handoff import Policy
@@ -98,23 +98,21 @@ class RunSettings:
     def write(self, changes: Mapping[str, Any], etag: str | None) -> Written:
         """See core.interfaces."""
         if self._file is None:
-            raise SettingsRefused(
-                "unwritable",
-                SettingFault(
-                    None, "this run has no file to keep settings in", "start it with --config FILE"
-                ),
-            )
+            why = "this run has no file to keep settings in; start it with --config FILE"
+            raise SettingsRefused("unwritable", _fault(None, why))
         text = self._text()
         if etag is not None and etag != _etag(text):
             raise SettingsRefused("stale")
         before = _held(self._values(text))
-        wanted = _unmasked(_flat(changes), before)
+        wanted, wrong = _sifted(_flat(changes), before)
         if isinstance(before.get("score"), str):  # a text that also has those of classes
             both = read_config_file(self._file.path, text)
             for key in {"score", "class_scores"} - wanted.keys():
                 wanted[key] = both.get(key)
         wanted = {path: v for path, v in wanted.items() if v != before.get(path)}
-        made = self._checked(text, wanted)
+        made, faults = self._checked(text, wanted)
+        if wrong or faults:
+            raise SettingsRefused("wrong", *wrong, *faults)
         with self._lock:
             if self._text() != text:
                 raise SettingsRefused("stale")
@@ -186,6 +184,7 @@ class RunSettings:
             return
         config, running = self._config(text), self._running()
         names = {OPEN[path].table or path for path in wanted}
+        names |= {"events", "clips"} if "store" in names else set()  # their limits follow it
         try:
             self.reloader.apply(replace(running, **{n: getattr(config, n) for n in names}))
         except ConfigError:
@@ -193,8 +192,8 @@ class RunSettings:
 
     # -- checking ----------------------------------------------------------------------------------
 
-    def _checked(self, text: str, wanted: Mapping[str, Any]) -> str:
-        """The file's text with the changes; raises SettingsRefused with all that is wrong."""
+    def _checked(self, text: str, wanted: Mapping[str, Any]) -> tuple[str, list[SettingFault]]:
+        """The file's text with the changes, and all that is wrong with them."""
         from ..session.config_file import edited
 
         def faults(changes: Mapping[str, Any]) -> tuple[str, list[str]]:
@@ -216,9 +215,7 @@ class RunSettings:
                 break
             rest = {path: value for path, value in rest.items() if path not in keys}
             found = faults(rest)[1]
-        if told:
-            raise SettingsRefused("wrong", *told)
-        return made
+        return made, told
 
     def _faults(self, text: str) -> list[str]:
         from .check import faults_of
@@ -227,9 +224,9 @@ class RunSettings:
         try:
             config = self._file.read(text)
         except ConfigError as error:
-            return [str(error).removeprefix(f"--config {self._file.path}: ")]
-        found: list[KestrelError] = faults_of(config, Policy.LATEST, running=self._running())
-        return [str(each) for each in found]
+            start = f"--config {self._file.path}: "
+            return [str(each).removeprefix(start) for each in error.each]
+        return [str(each) for each in faults_of(config, Policy.LATEST, running=self._running())]
 
 
 def _fault(key: str | None, text: str) -> SettingFault:
@@ -303,8 +300,13 @@ def _words(path: str, value: Any) -> str:
     return "default" if value is None else json.dumps(_shown(path, value), ensure_ascii=False)
 
 
-def _unmasked(wanted: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """With what was hidden, and came back so, as it is in the file; raises SettingsRefused."""
+def _sifted(
+    wanted: Mapping[str, Any], before: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[SettingFault]]:
+    """What can be looked at, and the faults of the rest.
+
+    What was hidden, and came back so, is as it is in the file.
+    """
     texts = [before.get("source"), *(before.get("sources") or ())]
     uris = [_named(text)[1] for text in texts if isinstance(text, str)]
     known = {mask_credentials(uri): uri for uri in uris}
@@ -315,19 +317,26 @@ def _unmasked(wanted: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str,
         name, uri = _named(text)
         return name + known.get(uri, uri)
 
-    made = dict(wanted)
+    made, faults = dict[str, Any](), list[SettingFault]()
     for path, value in wanted.items():
+        if misfits := list(_misfits(path, value)):
+            faults += misfits
+            continue
+        secret = OPEN[path].key.secret
         if path == "source":
-            made[path] = whole(value)
+            value = whole(value)
         elif path == "sources" and isinstance(value, list):
-            made[path] = [whole(each) for each in value]
-        elif path in OPEN and OPEN[path].key.secret and value == HIDDEN:
-            made[path] = before.get(path, HIDDEN)
-        shows = path in ("source", "sources") or OPEN[path].key.secret
-        if shows and HIDDEN in str(made[path]):
+            value = [whole(each) for each in value]
+        elif secret and value == HIDDEN:
+            value = before.get(path, HIDDEN)
+        elif path in ROW_KEYS:
+            value = _without_none(value)
+        if (secret or path in ("source", "sources")) and HIDDEN in str(value):
             why = f"it holds {HIDDEN} in place of what is not shown"
-            raise SettingsRefused("wrong", SettingFault(path, why, "write it whole"))
-    return made
+            faults.append(SettingFault(path, why, "write it whole"))
+        else:
+            made[path] = value
+    return made, faults
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -338,37 +347,38 @@ def _named(text: str) -> tuple[str, str]:
 
 
 def _flat(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """By path; raises SettingsRefused for what is no setting, or no value that a file can hold."""
+    """By path."""
     flat: dict[str, Any] = {}
     for name, value in changes.items():
         if name in TABLES and isinstance(value, Mapping):
             flat |= {f"{name}.{key}": each for key, each in value.items()}
         else:
             flat[name] = value
-    faults = [fault for path, value in flat.items() if (fault := _misfit(path, value)) is not None]
-    if faults:
-        raise SettingsRefused("wrong", *faults)
-    return {p: _without_none(v) if p in ROW_KEYS else v for p, v in flat.items()}
+    return flat
 
 
-def _misfit(path: str, value: Any) -> SettingFault | None:
+def _misfits(path: str, value: Any) -> Iterator[SettingFault]:
+    """Of what is no setting, or no value that a file can hold."""
     if path not in OPEN:
         if any(each.path == path for each in SETTINGS):
-            return SettingFault(path, "it cannot be changed here", "change it in the file")
-        cure = nearest(path, OPEN) or "GET this address for those that there are"
-        return SettingFault(path, "is not a setting", cure)
+            yield SettingFault(path, "it cannot be changed here", "change it in the file")
+        else:
+            table, dot, _ = path.rpartition(".")
+            known = [each for each in OPEN if table and each.startswith(table + dot)] or OPEN
+            cure = nearest(path, known) or f"there are {', '.join(known)}"
+            yield SettingFault(path, "is not a setting", cure)
+        return
     if path in ROW_KEYS and value is not None:
         known = settings_schema()["properties"][path]["items"]["properties"]
-        rows = value if isinstance(value, list) else [None]
-        for row in rows:
-            if not isinstance(row, Mapping):
-                return SettingFault(path, "it must be a list of tables", "send a list of objects")
-            for key in row.keys() - known.keys():
-                cure = nearest(key, known) or f"it takes {', '.join(known)}"
-                return SettingFault(path, f"{key[:80]!r} is not known here", cure)
-    if (wrong := _unwritable(_without_none(value) if path in ROW_KEYS else value)) is not None:
-        return SettingFault(path, wrong, "send another value")
-    return None
+        if not isinstance(value, list) or not all(isinstance(row, Mapping) for row in value):
+            yield SettingFault(path, "it must be a list of tables", "send a list of objects")
+            return
+        for key in {key: None for row in value for key in row if key not in known}:
+            cure = nearest(key, known) or f"it takes {', '.join(known)}"
+            yield SettingFault(path, f"{key[:80]!r} is not known here", cure)
+        value = _without_none(value)
+    if (wrong := _unwritable(value)) is not None:
+        yield SettingFault(path, wrong, "send another value")
 
 
 def _without_none(rows: Any) -> Any:

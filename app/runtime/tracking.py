@@ -36,7 +36,7 @@ def make_analyser(
     if not (config.tells_events or always):
         return None
     from ..analytics.analytics import AnalyticsOptions
-    from ..analytics.names import FileNames, Which
+    from ..analytics.events import FileNames, Which
     from ..analytics.stage import AnalyticsStage
 
     ruled = ruled_actions(config)
@@ -123,11 +123,9 @@ class RecordedTimes:
         self.follow, self.end = analyser.follow, analyser.end
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See core.interfaces.Analyser."""
         self._analyser.open(self._source.as_recorded(source), labels)
 
     def update(self, result: Result) -> Result:
-        """See core.interfaces.Analyser."""
         frame = result.frame
         seen = self._analyser.update(replace(result, frame=self._source.at_its_time(frame)))
         return replace(seen, frame=frame)

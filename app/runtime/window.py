@@ -209,7 +209,6 @@ class WindowController:
         threading.Thread(target=save, name="zones", daemon=True).start()
 
     def catalogue(self) -> Catalogue:
-        """See gui.ports."""
         return self._catalogue
 
     def refresh(self) -> None:
@@ -226,7 +225,6 @@ class WindowController:
         self._catalogue = replace(self._catalogue, cameras=_camera_offers())
 
     def tell(self, text: str, severity: Any, path: str = "") -> None:
-        """Put a notice up; any thread."""
         self.session.tell(text, severity, path)
 
 
@@ -259,11 +257,9 @@ class SourceView:
         self.set_thresholds = session.set_thresholds
 
     def hide(self, labels: frozenset[str]) -> None:
-        """See gui.ports."""
         self.recording.hidden = labels
 
     def snapshot(self, stem: str, shown: tuple[Result, Sequence[str]], model: str) -> None:
-        """See gui.ports."""
         result, labels = shown
         source = self._run.session.pipeline.info_of(result.frame.index, self._number)
         assert source is not None, "a result has a source"

@@ -36,7 +36,6 @@ class RunShapes:
 
     @property
     def file(self) -> Path | None:
-        """See core.interfaces."""
         return self._file
 
     def analyser(self, name: str = "", clock: Clock | None = None) -> Analyser | None:
@@ -47,7 +46,6 @@ class RunShapes:
         return stage
 
     def rows(self, kind: str) -> Sequence[Table]:
-        """All zones or lines, of all sources, as they are now."""
         rows: Sequence[Table] = getattr(self._config, kind)
         return rows
 
@@ -76,7 +74,6 @@ class RunShapes:
         return reshape
 
     def read(self, source: str = "") -> dict[str, list[dict[str, Any]]]:
-        """See core.interfaces."""
         rows = {kind: getattr(self._config, kind) for kind in KINDS}
         return {
             kind: [
@@ -107,7 +104,6 @@ class RunShapes:
             self._config = config
 
     def save(self, file: Path | None = None) -> Path:
-        """See core.interfaces."""
         from ..session.config_file import save_tables
 
         file = file or self._file

@@ -84,7 +84,6 @@ class EngineSwitch:
             self._wanted = choice
 
     def cancel(self) -> None:
-        """Give up what is being built beside the running engine; any thread."""
         self._cancelled = True
 
     def set_thresholds(self, score: float, iou: float) -> None:
@@ -171,7 +170,6 @@ class EngineSwitch:
         self._show_again()
 
     def _refused(self, choice: Choice, error: BaseException) -> None:
-        """What was being built has failed."""
         text, state = told(error), self._store.state
         before = state.running or self._first
         if self._running is not None:
@@ -183,7 +181,6 @@ class EngineSwitch:
             self._fail(error)
 
     def _lost(self, choice: Choice, error: BaseException) -> None:
-        """The engine that ran has ended by a fault."""
         if isinstance(error, DeviceError) or choice.engine not in ("cpu", "auto"):
             self._store.tell(f"{told(error)} — going on with the CPU engine", "error")
             self.error, self._given_up = error, choice
@@ -197,7 +194,6 @@ class EngineSwitch:
 
 
 def told(error: BaseException) -> str:
-    """The error in one line."""
     if isinstance(error, KestrelError):
         return " ".join(str(error).split())
     return f"internal error: {type(error).__name__}: {error} (KESTREL_LOG=DEBUG shows where)"

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..core.detections import Result
 from ..core.frame import SourceInfo
+from ..core.interfaces import Sink
 from ..core.stats import percentiles
 from ..ops.machine import open_nvml
 from ..ops.power import PowerReading
@@ -27,7 +28,6 @@ _JETSON_LOADS = ("devices/gpu.0/load", "devices/platform/gpu.0/load", "devices/p
 
 
 def no_power() -> PowerReading:
-    """Nothing tells what is drawn."""
     return PowerReading(None)
 
 
@@ -118,7 +118,7 @@ def _number(path: Path) -> float | None:
 SPAN_NS = 3_000_000_000
 
 
-class RollingLatency:
+class RollingLatency(Sink):
     """Keeps the ages and stage times of the results of the last 3 s; any thread may ask."""
 
     def __init__(self) -> None:
@@ -131,15 +131,11 @@ class RollingLatency:
             self._kept.clear()
 
     def emit(self, result: Result) -> None:
-        """Note one result."""
         now_ns = monotonic_ns()
         with self._lock:
             self._kept.append((now_ns, result.age_ns, result.stages_ns))
             while now_ns - self._kept[0][0] > SPAN_NS:
                 self._kept.popleft()
-
-    def close(self) -> None:
-        """Nothing to finish."""
 
     def ages_ms(self) -> tuple[float, float]:
         """(p50, p95); NaN where there is nothing recent."""

@@ -50,7 +50,6 @@ class RecordingSink:
             self._failed(error)
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Sink."""
         self._closed = False
         self.update(source, labels)
 
@@ -63,7 +62,6 @@ class RecordingSink:
                 sink.update(source, labels)
 
     def emit(self, result: Result) -> None:
-        """Write it, if something is being recorded."""
         try:
             with self._lock:
                 if self._sink is not None:

@@ -121,13 +121,11 @@ class Session:
         self.tell = store.tell
 
     def start(self, *uris: str) -> None:
-        """Open each source and build the engine, beside each other."""
         for source, uri in zip(self.sources, uris, strict=True):
             source.show(uri)
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask for the end; returns at once."""
         self._stop.set()
         self.pipeline.stop()
 
@@ -143,7 +141,6 @@ class Session:
 
     @property
     def remarks(self) -> Sequence[str]:
-        """What the engine chose and measured, for the report at the end."""
         return self.pipeline.backend_remarks
 
     def state(self, number: int = 0) -> SessionState:
@@ -169,7 +166,6 @@ class Session:
         return replace(self.pipeline.stats(), state=self.run_state())
 
     def has_run(self) -> bool:
-        """Whether an engine ever came up."""
         return self._store.state.running is not None
 
     def tune(self, *, score: float, iou: float, max_age_ms: float | None) -> bool:
@@ -179,7 +175,6 @@ class Session:
         return self.has_run()
 
     def refilter(self) -> None:
-        """The filter was changed; any thread."""
         self.pipeline.refilter()
         self._show_again()
 

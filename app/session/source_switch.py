@@ -36,12 +36,10 @@ class SourceSwitcher:
 
     @property
     def player(self) -> SourcePlayer | None:
-        """What plays it; None before the first."""
         return self._pipeline.player(self._number)
 
     @property
     def state(self) -> SourceState:
-        """The source at this moment."""
         player = self.player
         return SourceState() if player is None else player.state
 
@@ -54,7 +52,6 @@ class SourceSwitcher:
             self._play(uri)
 
     def reopen(self) -> None:
-        """Open the same source anew: after its end or fault, or while it is lost."""
         self._ask(lambda player: self.show(player.state.uri))
 
     def return_if_failed(self) -> None:
@@ -70,15 +67,12 @@ class SourceSwitcher:
                 self._play(before)
 
     def pause(self, paused: bool) -> None:
-        """Hold the frames back, or let them flow."""
         self._ask(lambda player: player.pause(paused))
 
     def step(self) -> None:
-        """Pause, and let one frame through."""
         self._ask(lambda player: player.step())
 
     def seek(self, position_ns: int) -> None:
-        """Move in a recording."""
         self._ask(lambda player: player.seek(position_ns))
 
     def set_speed(self, speed: float) -> None:
@@ -86,7 +80,6 @@ class SourceSwitcher:
         self._ask(lambda player: player.set_speed(speed))
 
     def set_loop(self, loop: bool) -> None:
-        """Whether this recording begins again at its end."""
         self._ask(lambda player: player.set_loop(loop))
 
     def show_again(self) -> None:

@@ -138,6 +138,5 @@ class LastWord(logging.Handler):
         self._store = store
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Note its text."""
         if self._store.state.building is not None:
             self._store.note(building_text=record.getMessage())

@@ -34,7 +34,6 @@ class Shape:
 
     @property
     def rgb(self) -> tuple[int, int, int]:
-        """White where no colour is given, as everywhere."""
         value = int(self.colour[1:] or "ffffff", 16)
         return value >> 16, value >> 8 & 255, value & 255
 
@@ -70,23 +69,19 @@ class ZoneEdit:
 
     @property
     def shape(self) -> Shape | None:
-        """The selected one."""
         return None if self.selected is None else self.shapes[self.selected]
 
     @property
     def can_undo(self) -> bool:
-        """Whether there is a step back."""
         return bool(self._done)
 
     @property
     def can_redo(self) -> bool:
-        """Whether there is a step forward."""
         return bool(self._undone)
 
     # -- drawing -----------------------------------------------------------------------------------
 
     def begin(self, kind: Kind) -> None:
-        """Draw a new one, point by point."""
         self.draft, self.selected = (kind, ()), None
 
     def cancel(self) -> bool:
@@ -196,7 +191,6 @@ class ZoneEdit:
     # -- whole shapes ------------------------------------------------------------------------------
 
     def select(self, number: int | None) -> None:
-        """Select this one, or none."""
         self.selected = number if number is None or 0 <= number < len(self.shapes) else None
 
     def rename(self, name: str) -> bool:
@@ -209,12 +203,10 @@ class ZoneEdit:
         return True
 
     def recolour(self, colour: str) -> None:
-        """Another colour, "#rrggbb", for the selected one."""
         if self.shape is not None and self.selected is not None and colour != self.shape.colour:
             self._replace(self.selected, replace(self.shape, colour=colour))
 
     def turn(self) -> None:
-        """Let the selected line point the other way: in becomes out."""
         if self.shape is not None and self.selected is not None and self.shape.kind == "line":
             points = self.shape.points[::-1]
             self._replace(self.selected, replace(self.shape, points=points))
@@ -292,7 +284,6 @@ class ZoneEdit:
 
 
 def edge_middles(points: Sequence[Point]) -> list[Point]:
-    """The middle of each edge of a polygon, from point to next point."""
     pairs = zip(points, _turned(points), strict=True)
     return [((ax + bx) / 2, (ay + by) / 2) for (ax, ay), (bx, by) in pairs]
 

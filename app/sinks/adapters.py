@@ -49,7 +49,7 @@ def _rounded(values: Sequence[float]) -> list[float | None]:
 MOST_EVENTS = 1000  # that are kept for a slow reader, the newest
 
 
-class ResultMailbox:
+class ResultMailbox(Sink):
     """A place for one result: a new one replaces an old one, or, ``lossless``, waits for its turn.
 
     ``open`` and ``emit`` are called on the pipeline thread, everything else on any thread.
@@ -104,27 +104,17 @@ class ResultMailbox:
             self._left = True
             self._changed.notify_all()
 
-    def close(self) -> None:
-        """The last result stays to be taken."""
 
-
-class AgeSink:
+class AgeSink(Sink):
     """Every age in order, in milliseconds; any thread may ask."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._ages_ms = array("d")
 
-    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Nothing to open."""
-
     def emit(self, result: Result) -> None:
-        """Note the age."""
         with self._lock:
             self._ages_ms.append(result.age_ns / 1e6)
-
-    def close(self) -> None:
-        """Nothing to close."""
 
     def take(self) -> NDArray[np.float64]:
         """The ages since it was last asked, (N,) float64."""
@@ -204,11 +194,13 @@ class QueuedSink:
         thread.join(CLOSE_S)
         if thread.is_alive():
             with self._changed:
-                self._meter.dropped("stopped", len(self._queue))
+                behind = len(self._queue)
+                self._meter.dropped("stopped", behind)
                 self._queue.clear()
+            left = f"{behind} results behind, which it lacks" if behind else "at its last result"
             raise SinkError(
-                f"the output {self._meter.name!r} did not finish within {CLOSE_S:g} s of the end; "
-                "check the disk that it writes to"
+                f"the output {self._meter.name!r} was not done {CLOSE_S:g} s after the end, still "
+                f"{left}: its disk, or this machine's processor, does not keep up"
             )
         if self._error is not None:
             raise self._error
@@ -264,27 +256,22 @@ class Shared:
         self._sink, self._users = sink, 0
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Sink."""
         self._users += 1
         if self._users == 1:
             self._sink.open(source, labels)
 
     def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Updatable."""
         if isinstance(self._sink, Updatable):
             self._sink.update(source, labels)
 
     def emit(self, result: Result) -> None:
-        """See interfaces.Sink."""
         self._sink.emit(result)
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
-        """See interfaces.TakesEvents."""
         if isinstance(self._sink, TakesEvents):
             self._sink.happened(events, fired)
 
     def close(self) -> None:
-        """See interfaces.Sink."""
         self._users -= 1
         if self._users == 0:
             self._sink.close()

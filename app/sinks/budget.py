@@ -61,7 +61,7 @@ class Budget:
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.folder, self._prefix = folder, prefix
-        self._max_bytes, self._max_age_s, self._keep_bytes = max_bytes, max_age_s, keep_bytes
+        self.limit(max_bytes=max_bytes, max_age_s=max_age_s, keep_bytes=keep_bytes)
         self._name = re.compile(
             rf"({re.escape(prefix)}-\d{{8}}T\d{{6}}Z(?:-\d+)?|{others})\.(?:{ENDINGS})"
         )
@@ -72,6 +72,10 @@ class Budget:
         self._ticked_s = self._saved_s = clock_s()
         self._most_bytes = 0
         self._warned = False
+
+    def limit(self, *, max_bytes: int, max_age_s: float, keep_bytes: int | None) -> None:
+        """Other limits from the next look on; any thread."""
+        self._max_bytes, self._max_age_s, self._keep_bytes = max_bytes, max_age_s, keep_bytes
 
     def claim(self) -> None:
         """Make the folder where missing, and be the only run that records into it.
@@ -188,7 +192,6 @@ class Budget:
         return newest_s if newest_s > PLAUSIBLE_S and step_s > TRUSTED_S else now_s
 
     def _tick(self) -> None:
-        """Let all ages grow by the time that has passed."""
         now_s = self._clock_s()
         passed_s, self._ticked_s = now_s - self._ticked_s, now_s
         self._ages_s = {name: age_s + passed_s for name, age_s in self._ages_s.items()}

@@ -13,6 +13,7 @@ from typing import TextIO
 from ..core.detections import Detections, Result, label_of
 from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
+from ..core.interfaces import Sink
 from ..core.text import printable
 
 REDRAW_S = 0.2
@@ -66,7 +67,6 @@ class ProgressSink:
             self._drawn = False
 
     def close(self) -> None:
-        """Wipe the line for good."""
         self.clear()
         self._on = False
 
@@ -134,7 +134,7 @@ class LabelSummary:
     best_score: float
 
 
-class SummarySink:
+class SummarySink(Sink):
     """Counts what was seen; its memory is bounded by the number of classes.
 
     Read it once the pipeline has ended.
@@ -148,7 +148,6 @@ class SummarySink:
         self._crossed: Counter[tuple[str, str, str]] = Counter()  # label, line, direction
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Take the names."""
         self._labels = labels
 
     def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
@@ -156,7 +155,6 @@ class SummarySink:
         self._labels = labels
 
     def emit(self, result: Result) -> None:
-        """Count one frame."""
         self.frames += 1
         if result.events:
             self.happened(result.events, result.fired)
@@ -173,15 +171,11 @@ class SummarySink:
             self._seen[label] = (frames + 1, max(most, count), max(top, best[class_id]))
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
-        """See interfaces.TakesEvents."""
         for event in events:
             if event.type == "appear":
                 self._objects[event.label or ""] += 1
             elif event.type == "cross":
                 self._crossed[event.label or "", event.line or "", event.direction or ""] += 1
-
-    def close(self) -> None:
-        """The counts stay readable."""
 
     def objects(self) -> list[str]:
         """For people, a line for each label of which objects were tracked."""
@@ -199,7 +193,6 @@ class SummarySink:
         return lines
 
     def labels(self) -> list[LabelSummary]:
-        """All labels that were seen, the most frequent first."""
         seen = [LabelSummary(printable(label), *counts) for label, counts in self._seen.items()]
         return sorted(seen, key=lambda each: (-each.frames, -each.best_score, each.label))
 

@@ -97,7 +97,6 @@ def draw_detections(
 
 
 def _draw_mask(canvas: NDArray[np.uint8], mask: ObjectMask, rgb: Rgb, line: int) -> None:
-    """A tint inside, and its outline."""
     part = canvas[mask.y : mask.y + mask.height, mask.x : mask.x + mask.width]
     inside = mask.pixels()[: part.shape[0], : part.shape[1]]
     ink = np.array(rgb[::-1], np.float32)

@@ -11,6 +11,7 @@ from typing import Literal
 from ..core.detections import Result
 from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
+from ..core.interfaces import Sink, Updatable
 from ..core.stats import OutputMeter
 from .json_lines import LinesFile, quoted
 
@@ -53,7 +54,6 @@ class MessageQueue:
         self._thread = threading.Thread(target=self._run, name=f"output-{name}", daemon=True)
 
     def start(self) -> None:
-        """Begin to handle."""
         self._thread.start()
 
     def put(self, message: EventMessage) -> None:
@@ -90,26 +90,15 @@ class MessageQueue:
             self._handle(message)
 
 
-class EventsOnlySink:
+class EventsOnlySink(Sink, Updatable):
     """A sink that cares for events alone: what is common to those whose work is ``happened``."""
 
-    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Nothing to open."""
-
-    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Updatable."""
-
     def emit(self, result: Result) -> None:
-        """Pass on what the frame brought."""
         if result.events or result.fired:
             self.happened(result.events, result.fired)
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
-        """See interfaces.TakesEvents."""
         raise NotImplementedError
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 class TrackEventSink(EventsOnlySink):
@@ -122,7 +111,6 @@ class TrackEventSink(EventsOnlySink):
         self._listeners, self._ruled = dict(listeners), set(ruled) & set(listeners)
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
-        """See interfaces.TakesEvents."""
         for event in events:
             kind = _KINDS.get(event.type, "other")
             notice = EventMessage(kind, str(event.track_id), quoted(event.as_json()), event)
@@ -144,7 +132,6 @@ class EventLinesSink(EventsOnlySink):
         self._file = file
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Open the file; raises SinkError with the cure."""
         self._file.open()
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
@@ -153,5 +140,4 @@ class EventLinesSink(EventsOnlySink):
             self._file.write(quoted(event.as_json()))
 
     def close(self) -> None:
-        """Let go; every line has been written already."""
         self._file.close()

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 from ..core.detections import Result, label_of
 from ..core.errors import ConfigError, VerdictError
+from ..core.filters import box_iou
 from ..core.frame import SourceInfo
+from ..core.interfaces import Sink
 from ..core.masks import ObjectMask, runs_overlap, unpack_runs
 
 IOU, SCORE = 0.9, 0.05  # what engines, precisions and library versions may differ by
@@ -35,7 +37,7 @@ class GoldenBox(NamedTuple):
         return f"{self.label} {self.score:.2f} at [{', '.join(f'{v:.0f}' for v in self.box)}]"
 
 
-class GoldenSink:
+class GoldenSink(Sink):
     """Compares each result with the line of the same frame in a file of JSON lines.
 
     A detection needs a partner of its own, of its label, with IoU ≥ 0.9 and score within 0.05;
@@ -54,11 +56,9 @@ class GoldenSink:
         self._faults: dict[int, str] = {}
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Take the labels."""
         self._labels = labels
 
     def emit(self, result: Result) -> None:
-        """Compare one frame."""
         index, found = result.frame.index, result.detections
         self._seen.add(index)
         if index not in self._golden:
@@ -92,9 +92,6 @@ class GoldenSink:
                 faults.append(f"{one} has another mask")
         if faults:
             self._faults[index] = faults[0]
-
-    def close(self) -> None:
-        """Nothing to close; the verdict is asked for."""
 
     def check(self, stopped: bool = False) -> str:
         """One line if all is well; raises VerdictError with the first differences.
@@ -134,7 +131,7 @@ def _match(
         if not fits:
             new.append(one)
             continue
-        best = max(fits, key=lambda i: (_near(left[i], one), _iou(left[i].box, one.box)))
+        best = max(fits, key=lambda i: (_near(left[i], one), box_iou(left[i].box, one.box)))
         pairs.append((left.pop(best), one))
     return pairs, left, new
 
@@ -161,14 +158,7 @@ def _runs(mask: ObjectMask | None, wh_px: tuple[int, int]) -> list[int] | None:
 
 
 def _same(a: GoldenBox, b: GoldenBox) -> bool:
-    return a.label == b.label and abs(a.score - b.score) <= SCORE and _iou(a.box, b.box) >= IOU
-
-
-def _iou(a: Box, b: Box) -> float:
-    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    inner = max(w, 0.0) * max(h, 0.0)
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inner
-    return inner / union if union > 0 else 0.0
+    return a.label == b.label and abs(a.score - b.score) <= SCORE and box_iou(a.box, b.box) >= IOU
 
 
 def _read(path: Path) -> dict[int, list[GoldenBox]]:

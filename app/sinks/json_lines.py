@@ -269,7 +269,6 @@ class LinesFile:
             raise unwritable(what, error, self._path, end) from error
 
     def close(self) -> None:
-        """Let go; every line has been written already. SinkError if a network disk lost some."""
         self._users -= 1
         if self._out is not None and self._users <= 0:
             out, self._out = self._out, None
@@ -329,18 +328,14 @@ class JsonLinesSink:
         self._line = ResultEncoder(wall_offset_ns=wall_offset_ns)
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Open the target; raises SinkError with the cure."""
         self.update(source, labels)
         self._file.open()
 
     def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Updatable."""
         self._line.open(source, labels)
 
     def emit(self, result: Result) -> None:
-        """Write one line; raises SinkError when the disk is full, ReaderGone when nobody reads."""
         self._file.write(self._line(result))
 
     def close(self) -> None:
-        """Let go; every line has been written already. SinkError if a network disk lost some."""
         self._file.close()

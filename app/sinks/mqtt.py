@@ -34,6 +34,7 @@ from ..config import MqttOptions
 from ..core.detections import Result
 from ..core.errors import ConfigError
 from ..core.frame import SourceInfo
+from ..core.interfaces import Sink
 from ..core.stats import OutputMeter
 from ..core.text import foreign
 from ..core.tls import client_context, untrusted
@@ -45,7 +46,7 @@ from .spool import Spool, state_folder
 log = logging.getLogger(__name__)
 
 
-EXAMPLE = "mqtts://[user:password@]host[:port]/topic-prefix"
+EXAMPLE = "mqtts://HOST[:PORT]/TOPIC-PREFIX, for a login with USER:PASSWORD and an @ before HOST"
 DEFAULT_PREFIX = "kestrel"
 
 
@@ -128,7 +129,7 @@ def _can_be_sent(topic: str, text: str) -> bool:
         return False
 
 
-class MqttPublisher:
+class MqttPublisher(Sink):
     """Publishes ``PREFIX/detections``, ``/events``, ``/stats`` and, retained, ``/status``.
 
     Events of a zone or line also go to ``/zones/NAME/events`` and ``/lines/NAME/events``. What
@@ -175,7 +176,6 @@ class MqttPublisher:
     # -- the run ----------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to connect; an absent broker is no error."""
         self._spool.open()
         if self._client.username and not self._address.tls:
             log.warning("%s: without TLS (mqtts://) the password is readable", self._address.name)
@@ -188,7 +188,6 @@ class MqttPublisher:
         self._thread.start()
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Take the names."""
         self._line.open(source, labels)
 
     def emit(self, result: Result) -> None:
@@ -207,9 +206,6 @@ class MqttPublisher:
             self._put(f"lines/{topic_part(event.event.line)}/events", event.text)
         if self._snapshots is not None and event.event is not None and event.event.snapshot:
             self._picture = self._snapshots / event.event.snapshot
-
-    def close(self) -> None:
-        """The run's frames have ended; ``stop`` says good-bye."""
 
     def stop(self) -> None:
         """Let what waits leave for a moment, say offline, keep the rest in the spool."""

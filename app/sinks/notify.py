@@ -52,7 +52,6 @@ class AppriseNotifier:
         self.start, self.stop = self._queue.start, self._queue.stop
 
     def notice(self, message: EventMessage) -> None:
-        """Take one message; any thread."""
         now_s = time.monotonic()
         with self._lock:
             last_s = self._sent_s.get(message.rule, float("-inf"))
@@ -101,7 +100,6 @@ class _Sender(threading.Thread):
         self.sent = False
 
     def run(self) -> None:
-        """Send it."""
         title, body = told(self._message)
         try:
             self.sent = bool(self._services.notify(title=title, body=body, attach=self._picture))

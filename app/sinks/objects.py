@@ -25,7 +25,6 @@ class DwellHistogram:
     sum_s: float = 0.0
 
     def add(self, stay_s: float) -> None:
-        """One stay has ended."""
         self.counts[bisect_left(DWELL_S, stay_s)] += 1
         self.sum_s += stay_s
 
@@ -58,14 +57,12 @@ class ObjectTally(EventsOnlySink):
         self._totals = ObjectCounts()
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
-        """See interfaces.TakesEvents."""
         with self._lock:
             for event in events:
                 if event.track_id is not None:
                     self._count(event, event.track_id)
 
     def counts(self) -> ObjectCounts:
-        """A copy."""
         with self._lock:
             totals = self._totals
             return ObjectCounts(

@@ -72,7 +72,6 @@ class PacketWriter:
             self._container.mux(copy)
 
     def close(self) -> None:
-        """Write what is left."""
         with plain_errors():
             self._container.close()
 
@@ -133,11 +132,9 @@ class CopiedFile:
         return True
 
     def holds(self, stream_ns: int) -> bool:
-        """Whether the frame of this time is in it."""
         return self._span_ns[0] <= stream_ns <= self._span_ns[1]
 
     def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Take the names."""
         if self._beside is not None:
             self._beside.update(source, labels)
 
@@ -164,7 +161,6 @@ class CopiedFile:
             log.info("recorded %d frames to %s", self.frames, self.path)
 
     def close(self) -> None:
-        """The end of it. Idempotent."""
         try:
             self.end_video()
         finally:
@@ -221,14 +217,12 @@ class CopyRecorder:
         self.files = 0  # that were begun
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Take the names."""
         self._names = source, labels
         for file in self._files:
             file.update(source, labels)
 
     @property
     def path(self) -> Path | None:
-        """Of the file that is written."""
         return None if self._ended else self._files[-1].path
 
     def write(self, item: StreamHead | EncodedPacket) -> None:
@@ -282,7 +276,6 @@ class CopyRecorder:
         return False
 
     def end(self) -> None:
-        """End the present file; what comes goes into the next."""
         if not self._ended:
             self._ended = True
             try:
@@ -291,7 +284,6 @@ class CopyRecorder:
                 self._cutting.ended()
 
     def close(self) -> None:
-        """End all."""
         try:
             self.end()
         finally:
@@ -337,7 +329,6 @@ class CopyingFileSink:
         self._copy.open(source, labels)
 
     def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Updatable."""
         self._names = source, labels
         self._copy.open(source, labels)
         if self._copies is not True and isinstance(self._encoded, Updatable):
@@ -365,12 +356,10 @@ class CopyingFileSink:
             self._encoded.emit(result)
 
     def idle(self) -> None:
-        """See adapters.Idles."""
         if self._copies and not self._failed:
             self._drain()
 
     def close(self) -> None:
-        """Write what is left; raises SinkError if that fails."""
         if not self._copies:
             self._encoded.close()
             return

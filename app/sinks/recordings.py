@@ -17,6 +17,7 @@ import numpy as np
 from ..config import ClipOptions, RecordOptions
 from ..core.detections import Result
 from ..core.errors import SinkError
+from ..core.events import file_stem
 from ..core.frame import SourceInfo, bgr_pixels
 from ..core.interfaces import Sink
 from ..core.packets import EncodedPacket, PacketTap
@@ -25,10 +26,19 @@ from .budget import Budget
 from .events import EventMessage
 from .json_lines import unwritable
 from .packets import CopyRecorder, Cutting, Uncopyable
-from .rings import QUALITY, PacketRing, PictureRing, Ring
+from .rings import QUALITY, PacketRing, PictureRing
 from .video import VideoFileSink, encode_jpeg
 
 log = logging.getLogger(__name__)
+
+
+def _limits(options: RecordOptions | ClipOptions) -> dict[str, Any]:
+    """As Budget takes them."""
+    return {
+        "max_bytes": int(options.budget_mb * 1e6),
+        "max_age_s": options.keep_hours * 3600,
+        "keep_bytes": None if options.keep_mb is None else int(options.keep_mb * 1e6),
+    }
 
 
 class _Recorder:
@@ -46,17 +56,16 @@ class _Recorder:
         assert options.path is not None
         self._meter, self._make = meter, make
         self._budget = Budget(
-            folder=Path(options.path),
-            prefix=prefix,
-            max_bytes=int(options.budget_mb * 1e6),
-            max_age_s=options.keep_hours * 3600,
-            keep_bytes=None if options.keep_mb is None else int(options.keep_mb * 1e6),
-            others=others,
+            folder=Path(options.path), prefix=prefix, others=others, **_limits(options)
         )
         self._source: SourceInfo | None = None
         self._labels: Sequence[str] = ()
         self._file: Sink | None = None
         self._path = Path()
+
+    def keep(self, options: RecordOptions | ClipOptions) -> None:
+        """Other limits from now on; any thread."""
+        self._budget.limit(**_limits(options))
 
     def _claim(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Take the names and the folder; raises SinkError with the cure."""
@@ -151,11 +160,9 @@ class SegmentsSink(_Recorder):
             self._fail(error, now_s)
 
     def idle(self) -> None:
-        """See adapters.Idles."""
         self._take_packets(self._clock_s())
 
     def close(self) -> None:
-        """End the present file."""
         self._take_packets(self._clock_s())
         with suppress(SinkError):
             self._copy.close()
@@ -235,8 +242,7 @@ def clip_stem(told: Mapping[str, Any]) -> str | None:
         return PurePath(named).stem
     if not told.get("time") or not told.get("id"):
         return None
-    second = str(told["time"]).partition(".")[0].replace("-", "").replace(":", "")
-    return f"{second.removesuffix('Z')}_{told['id']}"
+    return file_stem(str(told["time"]), str(told["id"]))
 
 
 class ClipSink(_Recorder):
@@ -264,7 +270,7 @@ class ClipSink(_Recorder):
         before_ns, most_bytes = int(options.before_s * 1e9), options.memory_mb * 1e6
         self._pictures = PictureRing(before_ns, most_bytes, make=make)
         self._packets = None if tap is None else PacketRing(before_ns, most_bytes, tap)
-        self._ring: Ring = self._pictures
+        self._ring: PictureRing | PacketRing = self._pictures
         self._events: deque[EventMessage] = deque()
         self._in_view: set[str] = set()
         self._goes_on = False
@@ -273,7 +279,6 @@ class ClipSink(_Recorder):
         self._began_ns = self._now_ns = 0
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Make the folder; raises SinkError."""
         self._claim(source, labels)
         self._pictures.open(source, labels)
         if self._packets is not None:
@@ -281,11 +286,9 @@ class ClipSink(_Recorder):
         self._budget.enforce()
 
     def notice(self, event: EventMessage) -> None:
-        """Something appeared or is gone."""
         self._events.append(event)
 
     def emit(self, result: Result) -> None:
-        """Keep the frame; begin, go on with or end a clip."""
         copies = self._tap is not None and self._tap.head is not None
         ring = self._packets if copies and self._packets is not None else self._pictures
         if ring is not self._ring:
@@ -314,7 +317,6 @@ class ClipSink(_Recorder):
             self._end()
 
     def close(self) -> None:
-        """End a clip that is under way with all that belongs to it."""
         self._end()
         self._budget.release()
 
@@ -372,7 +374,6 @@ class ClipSink(_Recorder):
         return True
 
     def _describe(self) -> None:
-        """Write ``NAME.json``."""
         files = {"video": ".mp4", "thumbnail": ".jpg", "boxes": ".jsonl"}
         names = {kind: self._path.with_suffix(ending) for kind, ending in files.items()}
         first = self._told[0] if self._told else {}

@@ -1,4 +1,9 @@
-"""The last seconds before an event, and the clip that is made of them: as pictures, or packets."""
+"""The last seconds before an event, and the clip that is made of them: as pictures, or packets.
+
+Both rings keep what came within ``before_ns``. ``add`` keeps a frame and returns its time, in ns of
+a clock of its own; ``shorten`` lets go of what is older, or more than the memory allows; ``begin``,
+``go_on`` and ``end`` write a clip of what is held and what follows, and raise SinkError.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,31 +27,6 @@ from .video import encode_jpeg
 CATCH_UP = 3  # pictures written a frame: what came before is written beside what comes now
 QUALITY = 90
 _NO_PIXELS = np.empty((0, 0, 3), np.uint8)
-
-
-class Ring(Protocol):
-    """Holds what came within ``before_s``, and writes it, and what follows, while a clip lasts.
-
-    Times are in ns of a clock of its own, which ``add`` tells.
-    """
-
-    def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Take the names."""
-
-    def add(self, result: Result) -> int:
-        """Keep the frame; returns its time."""
-
-    def shorten(self, now_ns: int) -> None:
-        """Let go of what is older than ``before_s``, or more than the memory allows."""
-
-    def begin(self, path: Path) -> None:
-        """Begin a clip with all that is held; raises SinkError."""
-
-    def go_on(self, now_ns: int) -> None:
-        """Write some of what waits; raises SinkError."""
-
-    def end(self, now_ns: int) -> None:
-        """Write what belongs to the clip, and end it; raises SinkError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +49,10 @@ class PictureRing:
         self._file: Sink | None = None
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See Ring."""
         self._names = source, labels
 
     def add(self, result: Result) -> int:
-        """See Ring; the time is that of the frame among its source's."""
+        """The time is that of the frame among its source's."""
         frame = result.frame
         jpeg = encode_jpeg(bgr_pixels(frame), QUALITY)
         bare = replace(frame, pixels=_NO_PIXELS, format="bgr8")
@@ -82,25 +61,21 @@ class PictureRing:
         return frame.time_ns
 
     def shorten(self, now_ns: int) -> None:
-        """See Ring."""
         while self._ring and (
             abs(now_ns - self._ring[0].time_ns) > self._before_ns or self.bytes > self._most_bytes
         ):
             self._pop()
 
     def begin(self, path: Path) -> None:
-        """See Ring."""
         assert self._names is not None
         file = self._make(path)
         file.open(*self._names)
         self._file = file
 
     def go_on(self, now_ns: int) -> None:
-        """See Ring."""
         self._write(CATCH_UP)
 
     def end(self, now_ns: int) -> None:
-        """See Ring."""
         try:
             self._write(len(self._ring))
         finally:
@@ -141,11 +116,10 @@ class PacketRing:
         self._unnoted: deque[Result] = deque()
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See Ring."""
         self._names = source, labels
 
     def add(self, result: Result) -> int:
-        """See Ring; the time is that of the stream."""
+        """The time is that of the stream."""
         for item in self._tap.take():
             self._keep(item)
             if self._clip is not None:
@@ -159,7 +133,6 @@ class PacketRing:
         return _time_ns(bare)
 
     def shorten(self, now_ns: int) -> None:
-        """See Ring."""
         start_ns = now_ns - self._before_ns
         while len(self._keys) > 1 and (self._keys[1] <= start_ns or self.bytes > self._most_bytes):
             self._drop_group()
@@ -170,7 +143,6 @@ class PacketRing:
             self._results.popleft()
 
     def begin(self, path: Path) -> None:
-        """See Ring."""
         assert self._names is not None and self._head is not None
         self._clip = CopyRecorder(Cutting(lambda: path, joins=True), overwrite=True)
         self._clip.open(*self._names)
@@ -178,7 +150,6 @@ class PacketRing:
         self._unnoted = self._results.copy()
 
     def go_on(self, now_ns: int) -> None:
-        """See Ring."""
         if self._clip is None or self._head is None:
             return
         self.shorten(now_ns)
@@ -194,7 +165,6 @@ class PacketRing:
             self._clip.note(self._unnoted.popleft())
 
     def end(self, now_ns: int) -> None:
-        """See Ring."""
         try:
             self.go_on(now_ns)
         finally:

@@ -23,6 +23,7 @@ from ..core.detections import Result
 from ..core.errors import SinkError
 from ..core.events import Event, Fired
 from ..core.frame import Frame, SourceInfo, bgr_pixels
+from ..core.interfaces import Updatable
 from ..core.stats import OutputMeter
 from .json_lines import unwritable
 from .video import encode_jpeg
@@ -72,7 +73,7 @@ class PicturesBeside(Protocol):
         """Its frame of this time; None where that is not there."""
 
 
-class SnapshotSink:
+class SnapshotSink(Updatable):
     """Keeps for each track the crop with the highest score × area × sharpness.
 
     The pipeline thread only compares score × area; crops are taken, judged and encoded on a thread
@@ -105,6 +106,10 @@ class SnapshotSink:
 
     # -- pipeline thread --------------------------------------------------------------------------
 
+    def keep(self, options: EventOptions) -> None:
+        """Other limits from now on; any thread."""
+        self._options = options
+
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
         """Make the folder; raises SinkError with the cure."""
         try:
@@ -121,9 +126,6 @@ class SnapshotSink:
                 target=self._run, name=f"output-{self._meter.name}", daemon=True
             )
             self._thread.start()
-
-    def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """See interfaces.Updatable."""
 
     def emit(self, result: Result) -> None:
         """Hand over what is better than before; never waits but in a replay."""
@@ -144,7 +146,6 @@ class SnapshotSink:
         self._pass_on(result.frame if boxes else None, boxes, result.events, result.fired)
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
-        """See interfaces.TakesEvents."""
         self._pass_on(None, [], events, fired)
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ from ..config import StoreOptions
 from ..core.detections import Result
 from ..core.events import Event, Fired
 from ..core.frame import SourceInfo
+from ..core.interfaces import Sink
 from ..core.states import SourceStatus
 from ..core.stats import OutputMeter, PipelineStats
 from .budget import claim_folder
@@ -122,7 +123,6 @@ class EventStore:
         return self._sinks[name]
 
     def forget(self, name: str) -> None:
-        """That source is no longer part of the run."""
         self._sinks = {each: sink for each, sink in self._sinks.items() if each != name}
 
     def start(self) -> None:
@@ -143,15 +143,23 @@ class EventStore:
             raise
         self._thread.start()
 
+    def keep(self, options: StoreOptions) -> None:
+        """Other limits from now on; any thread, once it is started."""
+        self._options = options
+        self._files.limit(options)
+
     def stop(self) -> None:
-        """Write what waits; bounded."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join(STOP_S)
             if self._thread.is_alive():
-                log.warning("the store %s did not finish within %g s", self.folder, STOP_S)
+                log.warning(
+                    "the store %s was not done %g s after the end, still %d events behind: its "
+                    "disk, or this machine's processor, does not keep up",
+                    *(self.folder, STOP_S, len(self._jobs)),
+                )
 
     def offer(self, camera: str, events: Sequence[Event]) -> None:
         """Pipeline thread; waits only in a replay, and only while the disk takes what it gets.
@@ -430,7 +438,7 @@ class EventStore:
             self._lock_fd = -1
 
 
-class StoreSink:
+class StoreSink(Sink):
     """The results of one source into the store; pipeline thread."""
 
     def __init__(self, store: EventStore, camera: str) -> None:
@@ -438,24 +446,18 @@ class StoreSink:
         self._ages_ns: deque[int] = deque(maxlen=_AGES)
 
     def open(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Take the name."""
         self.camera = source.name or source.uri
 
     update = open  # see interfaces.Updatable
 
     def emit(self, result: Result) -> None:
-        """Note the age, and what the frame brought."""
         self._ages_ns.append(result.age_ns)
         if result.events:
             self._store.offer(self.camera, result.events)
 
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
-        """See interfaces.TakesEvents."""
         if events:
             self._store.offer(self.camera, events)
-
-    def close(self) -> None:
-        """The store is ended by whoever started it."""
 
     def take_ages(self) -> list[int]:
         """Those since it was last asked, in nanoseconds; the writer's thread."""

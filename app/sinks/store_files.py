@@ -36,26 +36,28 @@ class StoreFiles:
         folders: Mapping[str, Path],
     ) -> None:
         self._db, self._folder, self._folders = database, folder, folders
-        self._hours, self._default_hours = options.hours_of(), options.keep_hours
-        self._max_bytes = int(options.budget_mb * 1e6)
-        self._enforced_s = float("-inf")
+        self.limit(options)
         last_ms = database.execute("SELECT max(stored_ms) FROM events").fetchone()[0]
         now_ms = time.time_ns() // 1_000_000
         if last_ms is not None:  # neither back nor far ahead of what is there
             now_ms = last_ms if now_ms - last_ms > TRUSTED_MS else max(now_ms, last_ms)
         self._offset_ms = now_ms - time.monotonic_ns() // 1_000_000
 
+    def limit(self, options: StoreOptions) -> None:
+        """Keep to these limits, and look at once whether anything is beyond them; any thread."""
+        self._hours, self._default_hours = options.hours_of(), options.keep_hours
+        self._max_bytes = int(options.budget_mb * 1e6)
+        self._enforced_s = float("-inf")
+
     def now_ms(self) -> int:
         """Milliseconds since 1970 as the store counts them."""
         return time.monotonic_ns() // 1_000_000 + self._offset_ms
 
     def meta(self, key: str) -> str | None:
-        """A note in the database."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
     def set_meta(self, key: str, value: str) -> None:
-        """Write a note."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES(?, ?)", (key, value))
 
     def note_folders(self) -> None:

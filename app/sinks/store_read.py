@@ -175,7 +175,6 @@ class StoreReader:
             return told
 
     def choices(self) -> dict[str, list[str]]:
-        """The cameras, labels, zones, lines and types that there are."""
         with self._open() as database:
             return _places(database)
 
@@ -191,7 +190,6 @@ class StoreReader:
         return dict(map(tuple, rows))
 
     def counts(self, since_ms: int, until_ms: int) -> list[dict[str, Any]]:
-        """Rows of the counts per minute: of objects, zones and lines."""
         with self._open() as database:
             rows = database.execute(
                 "SELECT * FROM counts WHERE minute >= ? AND minute * 60000 < ? ORDER BY minute",

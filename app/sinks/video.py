@@ -172,18 +172,15 @@ class BoxesBeside:
         self._open = False
 
     def update(self, source: SourceInfo, labels: Sequence[str]) -> None:
-        """Take the names."""
         self._line.open(source, labels)
 
     def write(self, result: Result, at_ms: float) -> None:
-        """The line of one frame."""
         if not self._open:
             self._file.open()
             self._open = True
         self._file.write(f'{self._line(result)[:-1]}, "at_ms": {at_ms}}}')
 
     def close(self) -> None:
-        """Idempotent."""
         if self._open:
             self._open = False
             self._file.close()
@@ -200,7 +197,6 @@ class LostFrames:
         self._named: list[str] = []
 
     def look(self, index: int) -> None:
-        """The next frame that was recorded."""
         if self._next is not None and index > self._next:
             self._count += index - self._next
             self._gaps += 1

@@ -57,7 +57,6 @@ class Webhook:
         self.notice, self.stop = self._queue.put, self._queue.stop
 
     def start(self) -> None:
-        """Begin to post."""
         log.info("events are posted to %s", self.name)
         self._queue.start()
 
@@ -121,7 +120,8 @@ def _address(url: str) -> tuple[str, dict[str, str]]:
         host, port, parts = None, None, SplitResult("", "", "", "", "")
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigError(
-            "the webhook must be https://[user:password@]host[:port]/path, or http://"
+            "--webhook must be https://HOST[:PORT]/PATH or http://…, for a login with "
+            "USER:PASSWORD and an @ before HOST"
         )
     headers = {"Content-Type": "application/json", "User-Agent": f"kestrel/{__version__}"}
     if parts.username is not None:
@@ -151,11 +151,9 @@ class _Answer(io.RawIOBase):
         self._file = sock.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
-        """Yes."""
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        """See io.RawIOBase."""
         self._sock.settimeout(_until(self._end_s))
         count = self._file.readinto(buffer)
         self._left -= count or 0
@@ -164,7 +162,6 @@ class _Answer(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """See io.IOBase."""
         self._file.close()
         super().close()
 
@@ -187,7 +184,6 @@ class _Exchange(http.client.HTTPConnection):
         self._create_connection = partial(_connect, self._end_s)
 
     def send(self, data: Any) -> None:
-        """See http.client.HTTPConnection."""
         if self.sock is not None:
             self.sock.settimeout(_until(self._end_s))
         super().send(data)

@@ -40,7 +40,7 @@ def network_address(uri: str, options: SourceOptions) -> tuple[str, SourceOption
     """An address as FFmpeg and servers take it, and what its options said to Kestrel.
 
     Options of other names belong to the server. Raises ConfigError for an address that cannot be
-    meant, and for a wrong value.
+    meant, for a wrong value, and for an option of ours that does nothing here.
     """
     name, rest = split_scheme(uri)
     scheme = SCHEMES[name]
@@ -57,6 +57,11 @@ def network_address(uri: str, options: SourceOptions) -> tuple[str, SourceOption
     for match in re.findall(r"(?<=[?&])(\w+)=([^&#]*)", where):
         if match[0] in parsers:
             given[match[0]] = parsers[match[0]](match[1], match[0])
+        elif match[0] in _OF_ADDRESSES:
+            raise ConfigError(
+                f"{match[0]} does nothing for {name}://; leave it out of {mask_credentials(uri)}, "
+                f"or take one of {', '.join([*_DECODING, *parsers])}"
+            )
     for taken in given:
         where = re.sub(rf"(?<=[?&]){taken}=[^&#]*&?", "", where)
     options = replace(options, playlist=options.playlist or name in _SENT_AS, **given)
@@ -70,6 +75,7 @@ def network_address(uri: str, options: SourceOptions) -> tuple[str, SourceOption
     return (where.rstrip("?&") if given else where), options
 
 
+_OF_ADDRESSES = ("rtsp_transport", "tls_insecure", "ca_file", "poll_s")
 _SENT_AS = {"hls": "https", "hls+https": "https", "hls+http": "http"}
 _ESCAPES = (
     "percent-encode what a user name or a password must not hold as it is: # is %23, % is %25, "
@@ -105,21 +111,21 @@ def _transport(text: str, name: str) -> RtspTransport:
     raise ConfigError(f"{name} must be auto, tcp or udp, is {text!r}")
 
 
-def decoding(uri: str, options: SourceOptions) -> tuple[str, SourceOptions]:
-    """Take ``deinterlace=1``, ``decode=HOW`` out of a stream's address or a recording's name."""
-    given: dict[str, Any] = {}
-    while match := re.search(r"(?<=[?&])(deinterlace|decode)=([^&#]*)&?", uri):
-        if not given and _is_there(Path(uri)):
-            break
-        given[match[1]] = {"deinterlace": _switch, "decode": _decoder}[match[1]](match[2], match[1])
-        uri = (uri[: match.start()] + uri[match.end() :]).rstrip("?&")
-    return uri, replace(options, **given) if given else options
-
-
 def _decoder(text: str, name: str) -> str:
     if text not in HOWS:
         raise ConfigError(f"{name} must be one of {', '.join(HOWS)}, is {text!r}")
     return text
+
+
+def decoding(uri: str, options: SourceOptions) -> tuple[str, SourceOptions]:
+    """Take ``deinterlace=1``, ``decode=HOW`` out of a stream's address or a recording's name."""
+    given: dict[str, Any] = {}
+    while match := re.search(rf"(?<=[?&])({'|'.join(_DECODING)})=([^&#]*)&?", uri):
+        if not given and _is_there(Path(uri)):
+            break
+        given[match[1]] = _DECODING[match[1]](match[2], match[1])
+        uri = (uri[: match.start()] + uri[match.end() :]).rstrip("?&")
+    return uri, replace(options, **given) if given else options
 
 
 def camera_mode(rest: str, *, raw: bool) -> tuple[int | str, CameraMode]:
@@ -204,6 +210,8 @@ def _switch(text: str, name: str) -> bool:
         raise ConfigError(f"{name} must be 0 or 1, is {text!r}")
     return text == "1"
 
+
+_DECODING = {"deinterlace": _switch, "decode": _decoder}
 
 SAMPLE_PATH = Path(__file__).parent / "sample.mp4"
 
@@ -339,17 +347,25 @@ def _once(
     packets: TakesPackets | None,
 ) -> FrameSource:
     """The source itself, whose fault is its end."""
-    uri, options = decoding(uri, options)
-    if options.decode == JETSON:
-        return _gated(_on_jetson(uri, label, options), options)
     scheme, rest = _split(uri)
+    if SCHEMES[scheme].network:
+        uri, options = decoding(uri, options)
+    elif scheme == "file":
+        (rest, options), whole = decoding(rest, options), rest
+        _check_names(rest, decodes=rest != whole)
+    if options.decode == JETSON:
+        place = uri if SCHEMES[scheme].network else rest
+        return _gated(_on_jetson(scheme, place, label=label, options=options), options)
     if scheme == "pattern":
         return _gated(PatternSource(pattern_options(rest), label=label, live=realtime), options)
     if scheme == "sample" and rest:
         raise ConfigError(f"{uri!a} is no source: the bundled clip is sample: and takes no more")
     source: FrameSource
-    if scheme == "gst" and not rest.strip():
-        raise ConfigError("gst: wants a pipeline, such as gst:v4l2src ! decodebin")
+    if scheme == "gst":
+        if not rest.strip():
+            raise ConfigError("gst: wants a pipeline, such as gst:v4l2src ! decodebin")
+        if re.search(rf"(^|\s)\w*\?({'|'.join([*_DECODING, *_OF_ADDRESSES])})=\S*$", rest):
+            raise ConfigError("gst: takes no options after a ?; say it in the pipeline")
     if scheme in ("gst", "csi"):
         pipeline = rest if scheme == "gst" else csi(rest)
         return _gated(
@@ -379,13 +395,12 @@ def _once(
     return Paced(source) if realtime and scheme != "camera" else source
 
 
-def _on_jetson(uri: str, label: str, options: SourceOptions) -> FrameSource:
+def _on_jetson(scheme: str, place: str, *, label: str, options: SourceOptions) -> FrameSource:
     """By GStreamer, for RTSP and files; else as ever."""
-    scheme, rest = _split(uri)
     if scheme not in ("rtsp", "rtsps", "file"):
         raise ConfigError(f"decode={JETSON} is for rtsp:// and files; leave it out of {label}")
     remote, plain = scheme != "file", replace(options, decode="cpu", motion=None)
-    where, plain = network_address(uri, plain) if remote else (absolute(rest), plain)
+    where, plain = network_address(place, plain) if remote else (absolute(place), plain)
 
     def hardware(place: str) -> FrameSource:
         pipeline = jetson_pipeline(place)
@@ -419,11 +434,30 @@ def _split(uri: str) -> tuple[str, str]:
         if local.startswith("//"):
             raise ConfigError(f"{uri} names another machine; write file:///path")
         return "file", unquote(local)
-    if re.match(r"/dev/(video\d+|v4l/.+)$", uri):
+    if re.match(r"/dev/(video\d+(\?.*)?|v4l/.+)$", uri):
         return "camera", uri
-    if scheme and not _is_there(Path(uri)):
+    if scheme and not _is_there(Path(uri)) and not _is_there(Path(uri.partition("?")[0])):
         raise ConfigError(f"no source for {mask_credentials(uri)}; it can be {KINDS}")
     return "file", uri
+
+
+def _check_names(text: str, *, decodes: bool) -> None:
+    """Raise ConfigError for options that files, or pictures, do not take."""
+    name, _ = split_loop(text)
+    if not decodes and "?" not in name:
+        return
+    found = find(name)
+    path, mark, query = name.partition("?")
+    if mark and not found and find(path):
+        option = query.partition("=")[0]
+        raise ConfigError(
+            f"unknown option {option!r}; recordings take {', '.join(_DECODING)} and loop, pictures "
+            f"loop: {path}?loop=1"
+        )
+    if decodes and found and all(map(is_picture, found)):
+        raise ConfigError(
+            f"{' and '.join(_DECODING)} are for videos, and {path} is of pictures, which take loop"
+        )
 
 
 def _recording(

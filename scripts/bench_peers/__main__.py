@@ -14,14 +14,13 @@ import shlex
 import sys
 from dataclasses import replace
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from app.core.errors import KestrelError
 from app.models.manifest import Model
 from app.models.store import default_model, find_model
-from app.ops.machine import device
+from app.ops.machine import device, package_version
 from scripts.bench_peers.contract import NotHere, Run
 from scripts.bench_peers.plain import frame_wh
 from scripts.bench_peers.registry import PEERS, REFERENCE
@@ -84,20 +83,13 @@ def _report(
         "command": shlex.join(["python", "-m", "scripts.bench_peers", *arguments]),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "device": device(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: package_version(name) for name in PACKAGES},
         "clip": Path(args.source).name,
         "model": model.spec.name,
         "rounds": args.rounds,
         "peers": rows,
         "work": work,
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _parser() -> argparse.ArgumentParser:

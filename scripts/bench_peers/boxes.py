@@ -1,10 +1,11 @@
-"""Did two find the same boxes? Every one is compared, and must have exactly one partner."""
+"""Compares the boxes of two peers: every one must have exactly one partner."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.core.filters import box_iou
 from scripts.bench_peers.contract import Box
 
 Frames = Sequence[Sequence[Box]]
@@ -24,11 +25,10 @@ class Tolerance:
     share: float = 0.0
 
     def same(self, a: Box, b: Box) -> bool:
-        """Whether these are one detection."""
         return (
             a.class_id == b.class_id
             and abs(a.score - b.score) <= self.score
-            and (_apart(a, b) <= self.corner_px or _iou(a, b) >= self.iou)
+            and (_apart(a, b) <= self.corner_px or box_iou(a[2:], b[2:]) >= self.iou)
         )
 
 
@@ -83,17 +83,9 @@ def compare(ours: Frames, theirs: Frames, tolerance: Tolerance, *, threshold: fl
 
 
 def _nearest(box: Box, others: Sequence[Box], tolerance: Tolerance) -> Box | None:
-    """Of those that may be the same detection, the one whose corners lie nearest."""
     fitting = [other for other in others if tolerance.same(box, other)]
     return min(fitting, key=lambda other: _apart(box, other), default=None)
 
 
 def _apart(a: Box, b: Box) -> float:
     return max(abs(p - q) for p, q in zip(a[2:], b[2:], strict=True))
-
-
-def _iou(a: Box, b: Box) -> float:
-    w, h = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
-    inner = max(w, 0.0) * max(h, 0.0)
-    union = (a.x1 - a.x0) * (a.y1 - a.y0) + (b.x1 - b.x0) * (b.y1 - b.y0) - inner
-    return inner / union if union > 0 else 0.0

@@ -1,4 +1,4 @@
-"""What does a peer answer: how fast it went over the clip, and every box that it found?"""
+"""What a peer answers: how fast it went over the clip, and every box that it found."""
 
 from __future__ import annotations
 
@@ -37,12 +37,10 @@ class Run:
     detail: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """For the way from the peer's process."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Run:
-        """What ``to_json`` gave, after its way."""
         frames = [[Box(*box) for box in frame] for frame in data["frames"]]
         return cls(data["fps"], data["cpu_ms"], frames, data["detail"])
 

@@ -1,4 +1,4 @@
-"""What does a user write around a network: cv2 before it, NumPy and cv2's NMS after it?
+"""What a user writes around a network: cv2 before it, NumPy and cv2's NMS after it.
 
 Used by every peer that brings only an engine or a way to read. Written for itself: Kestrel's own
 preprocessing and decoders would prove nothing.
@@ -31,7 +31,6 @@ def frames_of(clip: str) -> Iterator[Pixels]:
 
 
 def frame_wh(clip: str) -> tuple[int, int]:
-    """Width and height of the first frame."""
     for frame in frames_of(clip):
         return frame.shape[1], frame.shape[0]
     raise NotHere(f"{clip} has no frame that can be decoded")

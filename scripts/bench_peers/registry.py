@@ -1,4 +1,4 @@
-"""Which peers are there, where does each live, and how near must its boxes be?"""
+"""The peers, their modules, and how near their boxes must be."""
 
 from __future__ import annotations
 
@@ -66,7 +66,6 @@ PEERS: dict[str, Peer] = {
             "plain-whole",
             "the same with the whole input, as a manifest's size tempts to",
             "ort_loop",
-            tolerance=NEAR,
             options={"provider": "CPUExecutionProvider"},
             whole=True,
         ),
@@ -92,7 +91,7 @@ PEERS: dict[str, Peer] = {
             "openvino_async",
             options={"precision": "f32"},
         ),
-        Peer("gstreamer", "GStreamer's decoder and appsink", "gstreamer", tolerance=NEAR),
+        Peer("gstreamer", "GStreamer's decoder and appsink", "gstreamer"),
         Peer(
             "kestrel-openvino",
             "Kestrel's replay, --engine openvino",
@@ -105,7 +104,6 @@ PEERS: dict[str, Peer] = {
             BF16,
             "the same with --precision bf16",
             "kestrel",
-            tolerance=NEAR,
             options={"engine": "openvino", "precision": "bf16"},
             whole=True,
         ),
@@ -113,7 +111,6 @@ PEERS: dict[str, Peer] = {
             "openvino-bf16",
             "OpenVINO's AsyncInferQueue, in bfloat16",
             "openvino_async",
-            tolerance=NEAR,
             options={"precision": "bf16"},
             against=BF16,
         ),
@@ -129,7 +126,6 @@ PEERS: dict[str, Peer] = {
             "kestrel-cuda",
             "Kestrel's replay, --engine cuda",
             "kestrel",
-            tolerance=NEAR,
             options={"engine": "cuda"},
             whole=True,
         ),
@@ -137,21 +133,18 @@ PEERS: dict[str, Peer] = {
             "torch-eager",
             "PyTorch on the GPU in half precision",
             "torch_gpu",
-            tolerance=NEAR,
             options={"compiled": False},
         ),
         Peer(
             "torch-compiled",
             "the same through torch.compile(max-autotune)",
             "torch_gpu",
-            tolerance=NEAR,
             options={"compiled": True},
         ),
         Peer(
             "ort-cuda",
             "the plain loop on ONNX Runtime's CUDA provider",
             "ort_loop",
-            tolerance=NEAR,
             options={"provider": "CUDAExecutionProvider"},
         ),
     )

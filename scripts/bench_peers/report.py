@@ -1,4 +1,4 @@
-"""What came out? Medians and ratios of all rounds, the verdict on the boxes, and a table."""
+"""Medians and ratios of all rounds, the verdict on the boxes, and a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who runs when? Each peer in a process of its own, all of them in every round, one at a time."""
+"""Rounds: each peer in a process of its own, all of them in every round, one at a time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ class Outcome:
 
     @property
     def out(self) -> bool:
-        """Not to be asked again."""
         return self.absent is not None or self.failed is not None
 
 

@@ -1,4 +1,4 @@
-"""Which YOLO, made from its description alone, costs what our network costs on one thread?
+"""Finds the YOLO, made from its description alone, that costs as much as our network on one thread.
 
 Nothing is downloaded: Ultralytics' package brings ``yolov8.yaml``; its width is searched until its
 CPU time is within 10 % of our model's, both measured in turns by the library that will run it: ONNX
@@ -152,7 +152,6 @@ def _openvino_runner(path: Path, shape: tuple[int, ...]) -> Callable[[], Any]:
 
 
 def _part_of(size_wh: tuple[int, int], part: float) -> tuple[int, int]:
-    """In multiples of a YOLO's largest stride."""
     width, height = (max(32, round(side * part / 32) * 32) for side in size_wh)
     return width, height
 

@@ -1,4 +1,4 @@
-"""What is the least CPU work a frame, stage by stage on one thread, and which rate does it allow?
+"""The least CPU work a frame, stage by stage on one thread, and the rate that it allows.
 
 The bound takes for granted that every core does nothing but this work.
 """

@@ -29,7 +29,7 @@ import torch
 from app.models.manifest import SHELF_DIR, read_labels
 from app.models.store import find_model
 from scripts.train.checkpoint import load_network
-from scripts.train.command import guarded
+from scripts.train.command import guarded, parser
 from scripts.train.data import read_pictures
 from scripts.train.from_onnx import from_onnx
 from scripts.train.loop import Plan, train
@@ -37,12 +37,8 @@ from scripts.train.validate import Validation
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.train",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
+    asked = parser("scripts.train", __doc__)
+    add = asked.add_argument
     add("--data", type=Path, required=True, help="folder: images/, train.json, val.json (COCO)")
     add("--also", type=Path, nargs="*", default=[], metavar="FOLDER",
         help="pictures without labels, which only teachers know")  # fmt: skip
@@ -65,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--seed", type=int, default=1)
     add("--threads", type=int, default=2)
     add("--resume", action="store_true", help="go on from OUT/last.pt")
-    a = parser.parse_args(arguments)
+    a = asked.parse_args(arguments)
     if (a.out / "last.pt").exists() and not a.resume:
         raise ValueError(f"{a.out} holds a run already; --resume goes on with it")
     torch.set_num_threads(a.threads)

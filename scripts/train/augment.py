@@ -1,4 +1,4 @@
-"""How does one training sample come to be from photographs?
+"""Makes one training sample from photographs.
 
 Mosaic of four, zoom in and out, aspect jitter, mirror, light and gray. The generator given decides
 all: the same seed, the same sample.
@@ -14,8 +14,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from scripts.train.boxes import Boxes, area
-from scripts.train.data import Labels, Picture, Pixels
+from scripts.train.data import Boxes, Labels, Picture, Pixels, area
 
 PAD = 114
 LEAST_PX = 2.5  # a box thinner than this is ignored, not learned

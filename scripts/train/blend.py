@@ -9,7 +9,6 @@ run of ``python -m scripts.train --from BLENDED.pt --faces-only``.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import torch
 
 from app.models.store import find_model
 from scripts.train.checkpoint import load_network, write
-from scripts.train.command import guarded
+from scripts.train.command import guarded, parser
 from scripts.train.from_onnx import from_onnx
 from scripts.train.network import Network
 
@@ -33,17 +32,13 @@ def blend(network: Network, parent: Network, share: float) -> Network:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.train.blend",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
+    asked = parser("scripts.train.blend", __doc__)
+    add = asked.add_argument
     add("checkpoint", type=Path)
     add("--parent", default="yolox_nano_416", metavar="MODEL")
     add("--share", type=float, default=0.5, help="of the taught network; 0 is the parent")
     add("--out", type=Path, required=True)
-    a = parser.parse_args(arguments)
+    a = asked.parse_args(arguments)
     if not 0 <= a.share <= 1:
         raise ValueError(f"--share is {a.share}; write a number from 0 to 1")
     network = load_network(a.checkpoint)

@@ -1,4 +1,4 @@
-"""How does a run lie in a file, and come back?"""
+"""Checkpoints of a run, and networks made of them."""
 
 from __future__ import annotations
 

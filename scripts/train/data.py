@@ -1,4 +1,4 @@
-"""Which pictures are there to learn from, and what is in them? Ground truth and teachers' labels.
+"""The pictures to learn from, with ground truth and teachers' labels.
 
 A set is a folder in COCO format: ``images/``, ``train.json`` and ``val.json``, whose categories are
 ``face`` and classes of the network. An annotation may carry ``score`` (1 is ground truth), an image
@@ -20,10 +20,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.train.boxes import Boxes, pairwise_iou
-
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Boxes = Floats  # (N,4) xyxy
 
 FACE = "face"
 PERSON = "person"
@@ -189,3 +188,19 @@ def _with_faces(labels: Labels, faces: Floats, *, person: int) -> Labels:
         ignored=np.concatenate([labels.ignored, faces[unsure, :4]]),
         ignored_ids=np.concatenate([labels.ignored_ids, np.full(int(unsure.sum()), face_id)]),
     )
+
+
+def area(boxes: Boxes) -> NDArray[np.float32]:
+    """(N,4) to (N,); 0 for a box turned inside out."""
+    size = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
+    product: NDArray[np.float32] = size[:, 0] * size[:, 1]
+    return product
+
+
+def pairwise_iou(a: Boxes, b: Boxes) -> NDArray[np.float32]:
+    """(N,4), (G,4) to (N,G)."""
+    low = np.maximum(a[:, None, :2], b[:, :2])
+    high = np.minimum(a[:, None, 2:], b[:, 2:])
+    inter = np.clip(high - low, 0, None).prod(-1)
+    found: NDArray[np.float32] = inter / np.maximum(area(a)[:, None] + area(b) - inter, 1e-6)
+    return found

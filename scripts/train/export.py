@@ -9,7 +9,6 @@ Runtime must give what PyTorch gives, to 1e-4, or nothing is written.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import warnings
@@ -27,7 +26,7 @@ from app.models.manifest import SHELF_DIR, InputSpec, ModelSpec, read_labels
 from app.models.onnx_edit import to_half_weights
 from scripts.train.augment import PAD
 from scripts.train.checkpoint import load_network
-from scripts.train.command import guarded
+from scripts.train.command import guarded, parser
 from scripts.train.data import FACE
 from scripts.train.network import STRIDES, Head, Network
 
@@ -117,12 +116,8 @@ def _difference(module: Exported, path: Path, shape: tuple[int, ...]) -> float:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.train.export",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
+    asked = parser("scripts.train.export", __doc__)
+    add = asked.add_argument
     add("checkpoint", type=Path)
     add("--name", required=True, help="of the model on the shelf")
     add("--shelf", type=Path, default=SHELF_DIR, help="default: models/")
@@ -134,7 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--provenance", default="YOLOX-Nano, taught faces by scripts/train")
     add("--description", default="")
     add("--force", action="store_true", help="replace a model of that name")
-    a = parser.parse_args(arguments)
+    a = asked.parse_args(arguments)
     if a.input < max(STRIDES) or a.input % max(STRIDES):
         raise ValueError(f"--input is {a.input}; write a multiple of {max(STRIDES)}")
     size = InputSpec((a.input, a.input), align="top-left", pad=PAD, fit=max(STRIDES))

@@ -10,7 +10,6 @@ give what they gave before. No other layer changes, and no labels are needed.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import sys
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch.nn.functional import unfold
 
 from app.models.manifest import SHELF_DIR, read_labels
 from scripts.train.checkpoint import fit, load_network, write
-from scripts.train.command import guarded
+from scripts.train.command import guarded, parser
 from scripts.train.data import read_pictures
 from scripts.train.loop import FROZEN, KEPT, Batches, Plan, follow, size_of
 from scripts.train.network import Network
@@ -80,19 +79,15 @@ def teach_first(network: Network, parent: Network, batches: Batches, plan: Plan)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.train.first",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
+    asked = parser("scripts.train.first", __doc__)
+    add = asked.add_argument
     add("checkpoint", type=Path)
     add("--data", type=Path, required=True, help="folder as that of scripts.train")
     add("--also", type=Path, nargs="*", default=[], metavar="FOLDER")
     add("--side", type=int, default=320, help="of the network's input, px")
     add("--samples", type=int, default=4800)
     add("--out", type=Path, required=True)
-    a = parser.parse_args(arguments)
+    a = asked.parse_args(arguments)
     network, parent = load_network(a.checkpoint), load_network(a.checkpoint)
     for module in (network, parent):  # three times as quick on a CPU
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""How does a network learn from labels and from its parent? Batches, rates, average, checkpoints.
+"""Training by labels and by the parent: batches, rates, average, checkpoints.
 
 Every random choice follows from (seed, step), so a run that was cut off goes on as if it had not
 been.
@@ -226,7 +226,6 @@ def follow(average: Network, network: Network, keep: float) -> None:
 
 
 def _plain(plan: Plan) -> dict[str, Any]:
-    """As it comes back from a file."""
     return dict(json.loads(json.dumps(asdict(plan))))
 
 

@@ -1,4 +1,4 @@
-"""Which cell answers for which box, and how wrong is it? Labels, faces, and the frozen parent.
+"""The assignment of boxes to cells, and the losses: of labels, of faces, and against the parent.
 
 Assignment: each box takes the cells that are cheapest for it (class, overlap, size of the cell), as
 many as its best overlaps add up to (SimOTA, Ge et al. 2021, section 2.1). Loss of the objects:
@@ -65,9 +65,7 @@ def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
 
 def giou(a: Tensor, b: Tensor) -> Tensor:
     """Generalised IoU of pairs: (N,4), (N,4) xyxy to (N,)."""
-    size = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0)
-    inter = size[:, 0] * size[:, 1]
-    union = (area(a) + area(b) - inter).clamp(min=1e-6)
+    inter, union = _paired(a, b)
     hull = torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])
     hull_area = (hull[:, 0] * hull[:, 1]).clamp(min=1e-6)
     return inter / union - (hull_area - union) / hull_area
@@ -190,6 +188,12 @@ def _within(predicted: Tensor, ignored: Tensor) -> Tensor:
 
 
 def _paired_iou(a: Tensor, b: Tensor) -> Tensor:
+    inter, union = _paired(a, b)
+    return inter / union
+
+
+def _paired(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Areas (N,) of intersection and union of pairs."""
     size = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0)
     inter = size[:, 0] * size[:, 1]
-    return inter / (area(a) + area(b) - inter).clamp(min=1e-6)
+    return inter, (area(a) + area(b) - inter).clamp(min=1e-6)

@@ -177,11 +177,9 @@ class Network(nn.Module):
         return self.object_rows(features), self.face_rows(features)
 
     def object_rows(self, features: list[Tensor]) -> Tensor:
-        """The first result alone."""
         return _in_rows(self.heads, features)
 
     def face_rows(self, features: list[Tensor]) -> Tensor:
-        """The second result alone."""
         return _in_rows(self.faces, features)
 
 

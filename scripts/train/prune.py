@@ -11,7 +11,6 @@ that stay what they knew of the others; the rest is for ``python -m scripts.trai
 
 from __future__ import annotations
 
-import argparse
 import operator
 import sys
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from torch import Tensor, fx, nn
 
 from app.models.manifest import SHELF_DIR, read_labels
 from scripts.train.checkpoint import fit, load_network, write
-from scripts.train.command import guarded
+from scripts.train.command import guarded, parser
 from scripts.train.data import read_pictures
 from scripts.train.loop import Batches, Plan, losses
 from scripts.train.network import Network
@@ -95,7 +94,6 @@ def groups_of(network: Network) -> list[Group]:
 
 
 def convolutions(network: Network) -> dict[str, nn.Conv2d]:
-    """By name, in the order of the network."""
     return {n: m for n, m in network.named_modules() if isinstance(m, nn.Conv2d)}
 
 
@@ -243,12 +241,8 @@ def _pixels(network: Network, side: int) -> dict[str, int]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.train.prune",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
+    asked = parser("scripts.train.prune", __doc__)
+    add = asked.add_argument
     add("checkpoint", type=Path)
     add("--data", type=Path, required=True, help="folder as that of scripts.train")
     add("--also", type=Path, nargs="*", default=[], metavar="FOLDER")
@@ -257,7 +251,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--side", type=int, default=320, help="of the network's input, px")
     add("--batches", type=int, default=24, help="of 16 pictures, to measure on")
     add("--out", type=Path, required=True)
-    a = parser.parse_args(arguments)
+    a = asked.parse_args(arguments)
     if not 0 < a.save < 1:
         raise ValueError(f"--save is {a.save}; write a number between 0 and 1")
     network, parent = load_network(a.checkpoint), load_network(a.checkpoint)

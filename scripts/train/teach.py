@@ -10,7 +10,6 @@ labels at all, YuNet tells the faces. The arrays are what data.read_pictures tak
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -29,9 +28,8 @@ from app.inference.postprocess import nms
 from app.models.onnx_session import open_session
 from app.models.store import find_model
 from scripts.train.augment import PAD
-from scripts.train.boxes import Boxes, pairwise_iou
-from scripts.train.command import guarded
-from scripts.train.data import Floats, Pixels, read_annotations
+from scripts.train.command import guarded, parser
+from scripts.train.data import Boxes, Floats, Pixels, pairwise_iou, read_annotations
 from scripts.train.export import write_onnx
 from scripts.train.from_onnx import from_onnx
 from scripts.train.network import STRIDES
@@ -180,19 +178,15 @@ def files(data: Path, also: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.train.teach",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
+    asked = parser("scripts.train.teach", __doc__)
+    add = asked.add_argument
     add("--data", type=Path, required=True, help="folder: images/, train.json (COCO)")
     add("--also", type=Path, nargs="*", default=[], metavar="FOLDER")
     add("--parent", default="yolox_nano_416", metavar="MODEL")
     add("--picodet", type=Path, metavar="FILE", help="PicoDet's ONNX file, without its NMS")
     add("--faces", default="yunet_n_dynamic", metavar="MODEL")
     add("--out", type=Path, required=True, metavar="NPZ")
-    a = parser.parse_args(arguments)
+    a = asked.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         opened = Path(folder) / "parent.onnx"
         write_onnx(from_onnx(find_model(a.parent).weights), opened)

@@ -8,7 +8,6 @@ turns, so that a busy machine is equally busy for each; the median over the roun
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ import numpy as np
 from app.models.onnx_edit import with_input
 from app.models.onnx_session import open_session
 from app.models.store import find_model
-from scripts.train.command import guarded
+from scripts.train.command import guarded, parser
 
 
 def opened(text: str, folder: Path) -> tuple[Path, int, int]:
@@ -39,14 +38,10 @@ def opened(text: str, folder: Path) -> tuple[Path, int, int]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.train.times",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("networks", nargs="+", metavar="MODEL_OR_FILE[@SIZE]")
-    parser.add_argument("--rounds", type=int, default=100)
-    a = parser.parse_args(arguments)
+    asked = parser("scripts.train.times", __doc__)
+    asked.add_argument("networks", nargs="+", metavar="MODEL_OR_FILE[@SIZE]")
+    asked.add_argument("--rounds", type=int, default=100)
+    a = asked.parse_args(arguments)
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         for text in a.networks:

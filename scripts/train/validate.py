@@ -1,4 +1,4 @@
-"""How good is a network on the validation pictures? AP50 of people, faces and all classes.
+"""The accuracy of a network on the validation pictures: AP50 of people, faces and all classes.
 
 As the application runs it: the longer side fitted, the input cut to the frame, the best class of
 each cell, NMS by class.

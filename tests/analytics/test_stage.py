@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.analytics.analytics import AnalyticsOptions
-from app.analytics.names import FileNames
+from app.analytics.events import FileNames
 from app.analytics.stage import AnalyticsStage
 from app.analytics.zones import Line, Mask, Zone
 from app.config import Config

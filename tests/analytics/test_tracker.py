@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from app.analytics.analytics import AnalyticsOptions
-from app.analytics.tracker import Tracker, assign
+from app.analytics.tracker import CameraMotion, Tracker, assign
 from app.config import TrackOptions
 from app.core.errors import ConfigError
+from app.core.frame import Frame
+from scripts.measure_tracking_cost import RATE, crowd, growth, has_grown, spurious
 
 from .kit import Box, person, run
 
@@ -58,6 +60,16 @@ def test_who_stands_still_is_not_lost_while_nothing_moves() -> None:
         tracker.update(none, SURE[:0], PERSON[:0], time_ns=missed_ns, still_ns=still_ns)
         again = tracker.update(boxes, SURE, PERSON, time_ns=seen_ns, still_ns=still_ns)
         assert (again.tolist() == seen.tolist() == [1]) is kept
+
+
+def test_who_was_sought_in_vain_while_things_moved_is_not_kept_by_stillness() -> None:
+    boxes, none = np.array([[100, 100, 180, 300]], np.float32), np.zeros((0, 4), np.float32)
+    tracker = Tracker()
+    for i in range(10):
+        there = (boxes, SURE, PERSON) if i < 4 else (none, SURE[:0], PERSON[:0])
+        tracker.update(*there, time_ns=i * 100_000_000)
+    tracker.update(none, SURE[:0], PERSON[:0], time_ns=3_000_000_000, still_ns=2_000_000_000)
+    assert [track.track_id for track in tracker.ended] == [1]
 
 
 def test_two_that_cross_keep_their_ids() -> None:
@@ -239,3 +251,56 @@ def test_options_that_cannot_be_meant_are_refused() -> None:
     for options in values:
         with pytest.raises(ConfigError, match=r"\[track\]"):
             TrackOptions(**options)
+
+
+def texture() -> np.ndarray:
+    import cv2
+
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120), np.uint8)
+    return np.asarray(cv2.resize(noise, (1200, 900), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def shown(pixels: np.ndarray) -> Frame:
+    return Frame(np.ascontiguousarray(pixels), 0, 0, format="gray8")
+
+
+def test_a_shift_is_found_in_source_pixels_and_the_same_each_time() -> None:
+    wide = texture()
+    answers = []
+    for _ in range(2):
+        camera = CameraMotion()
+        assert camera.estimate(shown(wide[100:740, 100:1060])) is None
+        motion = camera.estimate(shown(wide[90:730, 112:1072]))
+        assert motion is not None
+        answers.append(motion)
+    assert np.allclose(answers[0][:, :2], np.eye(2), atol=0.02)
+    assert np.allclose(answers[0][:, 2], (-12, 10), atol=2)
+    assert answers[0].tobytes() == answers[1].tobytes()
+
+
+def test_nothing_is_said_of_a_blank_picture_or_another_size() -> None:
+    camera = CameraMotion()
+    blank = np.zeros((480, 640), np.uint8)
+    assert camera.estimate(shown(blank)) is None
+    assert camera.estimate(shown(blank)) is None
+    assert camera.estimate(shown(texture())) is None
+
+
+FRAMES = 30 * RATE
+
+
+def test_objects_that_come_and_go_leave_nothing_behind() -> None:
+    told = growth(crowd(FRAMES, 8, visits=True), frames=FRAMES, marks=3)
+    assert told["ids"] >= 2 * 8, "every visit is another track"
+    assert told["most_tracks"] < 40
+    assert not has_grown(told["held_kb"]), told["held_kb"]
+
+
+def test_a_flood_of_spurious_boxes_stays_within_the_bounds() -> None:
+    frames = RATE // 2
+    told = growth(spurious(frames, 10_000), frames=frames, marks=3)
+    options = TrackOptions()
+    assert told["most_tracks"] <= options.most_tracks
+    assert told["counts"]["boxes_over"] >= frames * (10_000 - options.most_boxes) * 0.5
+    assert told["counts"]["tracks_over"] > 0
+    assert not has_grown(told["held_kb"]), told["held_kb"]

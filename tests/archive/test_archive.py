@@ -209,7 +209,13 @@ def test_passwords_are_nowhere_in_the_results(films: Path, model: Path, tmp_path
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ("rtsp://host/live\n", "is live"),
+        ("rtsp://host/live\n", "has no end"),
+        ("camera:0\n", "has no end"),
+        ("pattern:\n", "has no end"),
+        ("a.mp4?loop=1\n", "has no end"),
+        ("yard=pattern:?frames=5\n", r"write pattern:\?frames=5"),
+        ("yard=http://me:geheim@h/a.mp4\n", r"write http://\*\*\*@h"),
+        ("a\0b.mp4\n", "cannot read"),
         ("a.mp4\na.mp4\n", "twice"),
         ("# nothing\n", "no line"),
         (None, "cannot read"),
@@ -223,6 +229,14 @@ def test_lists_that_mean_nothing(lines: str | None, said: str, tmp_path: Path) -
         find_clips(str(listed))
 
 
+def test_a_single_recording_is_an_archive_too(films: Path, tmp_path: Path) -> None:
+    one = films / "cam 1" / "0.mkv"
+    assert [(each.name, each.uri) for each in find_clips(str(one))] == [("0.mkv", str(one))]
+    named = tmp_path / "list.txt"
+    named.write_text(f"{one}\npattern:?frames=5\na=b.mp4\n")
+    assert len(find_clips(str(named))) == 3
+
+
 def test_results_of_another_configuration_are_not_mixed(
     whole: Path, films: Path, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,11 +246,19 @@ def test_results_of_another_configuration_are_not_mixed(
 
 
 def test_check_says_what_is_wrong_and_runs_nothing(
-    films: Path, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    films: Path,
+    model: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     words = ["archive", str(films), "--out", str(tmp_path / "out"), "--model", str(model)]
     assert main([*words, "--check"]) == 0
     assert "6 clips" in capfd.readouterr().out
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{films / 'cam 1' / '0.mkv'}\nlost.mp4\n")
+    assert main(["archive", str(listed), *words[2:], "--check"]) == 0
+    assert "2 clips" in capfd.readouterr().out and str(tmp_path / "lost.mp4") in caplog.text
     assert main([*words, "--check", "--part-s", "0.1"]) == 2
     assert main([*words, "--check", "--cluster", "ray://host"]) == 2
     moving = tmp_path / "moving.toml"

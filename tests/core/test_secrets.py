@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import http.server
-import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ import cv2
 import pytest
 
 from app.commands.cli import main
+from tests.processes import start
 from tests.sinks.kit import textured
 from tests.sinks.mqtt.broker import Broker, Subscriber, find_mosquitto, free_port, until
 from tests.sinks.test_webhook import serving
@@ -83,15 +82,8 @@ def test_no_output_tells_a_secret(tmp_path: Path, tiny_model: Path) -> None:
             *("--http", str(port), "--http-token", "S3CRET-token"),
             *("--record", f"{tmp_path}/records/", "--clips", f"{tmp_path}/clips"),
         ]
-        env = {**os.environ, "KESTREL_LOG": "DEBUG", "XDG_STATE_HOME": str(tmp_path / "state")}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "app", *words],
-            cwd=ROOT,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        env = {"KESTREL_LOG": "DEBUG", "XDG_STATE_HOME": str(tmp_path / "state")}
+        process = start(*words, more=env, stderr=subprocess.STDOUT)
         told: list[bytes] = []
         try:
             until(lambda: process.poll() is not None or b"200" in healthy(port), 60)

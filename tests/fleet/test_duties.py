@@ -19,6 +19,7 @@ from app.core.errors import ConfigError
 from app.core.stats import OutputMeter
 from app.fleet.duties import NodeData, ServeData, make_data
 from app.fleet.models import states
+from app.fleet.server import make_all
 from app.sinks.store import EventStore
 from app.sinks.store_read import EventQuery, StoreReader
 from tests.sinks.kit import CAMERA, LABELS, event
@@ -107,8 +108,8 @@ def test_commands_of_cameras(
 
 def test_commands_of_models(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     async def up() -> None:
-        async with linked(server):
-            pass
+        async with linked(server) as link:
+            await make_all(link)
 
     asyncio.run(up())
     assert command(server, "models", "push", "kestrel_small") == 0

@@ -12,7 +12,7 @@ from app.core.detections import Result
 from app.core.overlay import colour_of
 from app.gui.instruments import CountsTable
 from app.gui.objects import FORGOTTEN_NS, TRAIL_NS, ObjectLog
-from app.gui.shapes import ViewPlacement
+from app.gui.overlay import ViewPlacement
 from tests.sinks.kit import LABELS, found, gray, result
 
 SECOND_NS = 1_000_000_000

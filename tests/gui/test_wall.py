@@ -20,7 +20,8 @@ from app.gui.actions import SEVERAL
 from tests.gui.kit import FakeController
 from tests.gui.test_desktop import command
 from tests.gui.x11 import Keyboard, screenshot, wait_for, x_display
-from tests.sinks.kit import ROOT, found, result, textured
+from tests.processes import start
+from tests.sinks.kit import found, result, textured
 
 NAMES = ("front", "yard", "hall", "gate", "roof")
 
@@ -228,18 +229,11 @@ def test_a_single_source_has_no_menu_of_sources(open_window) -> None:
 def test_a_real_run_of_three_sources_at_a_desk(tmp_path: Path) -> None:
     folder = Path(os.environ.get("KESTREL_SCREENSHOTS", tmp_path))
     with x_display() as display:
-        env = {**os.environ, "DISPLAY": display, "XDG_CONFIG_HOME": str(tmp_path)}
-        env.pop("QT_QPA_PLATFORM", None)
+        env = {"DISPLAY": display, "XDG_CONFIG_HOME": str(tmp_path), "QT_QPA_PLATFORM": "xcb"}
         sources = ["front=sample:", "yard=pattern:?fps=5", "roof=rtsp://127.0.0.1:9/none"]
         words = [word for source in sources for word in ("--source", source)]
-        process = subprocess.Popen(
-            [*command(), "run", "--window", *words],
-            cwd=ROOT,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        words = ["run", "--window", *words]
+        process = start(*words, more=env, program=command(), stderr=subprocess.STDOUT)
         try:
             picture = folder / "wall.png"
 

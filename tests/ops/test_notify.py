@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -19,12 +19,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.config import Config
 from app.core.detections import Detections, Result
 from app.core.frame import Frame
 from app.core.stats import Meter, PipelineStats
-from app.ops.systemd import BUILDING_S, EXTENSION, Notifier, Supervised, status_line
+from app.ops.systemd import (
+    BUILDING_S,
+    EXTENSION,
+    JournalFormatter,
+    Notifier,
+    Supervised,
+    into_journal,
+    journal_line,
+    plan_reload,
+    status_line,
+)
+from tests.processes import start
 
-ROOT = Path(__file__).parents[2]
 RESULT = Result(Frame(np.zeros((2, 2, 3), np.uint8), 0, 0), Detections.empty(), 1)
 
 
@@ -242,15 +253,7 @@ def test_a_reload_is_told_before_and_after_also_when_it_fails(
 
 def configured(settings: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     """A run by that file, its output and log to be read."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "app", "run", "--config", str(settings)],
-        cwd=ROOT,
-        env={**os.environ, **(env or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return start("run", "--config", str(settings), more=env)
 
 
 def test_a_run_tells_its_life_its_reload_and_its_end(
@@ -290,14 +293,10 @@ def test_a_run_tells_its_life_its_reload_and_its_end(
 @pytest.mark.slow
 def test_an_output_that_hangs_starves_the_watchdog(listener: Systemd, tiny_model: Path) -> None:
     words = ["--source", "pattern:?size=64x64&fps=1000", "--model", str(tiny_model), "--json", "-"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app", "run", "--headless", "--canary-s", "1", *words],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,  # never read: it is full after some hundred frames
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, **listener.environ(WATCHDOG_USEC="1000000")},
-    )
+    # its output is never read: it is full after some hundred frames
+    env = listener.environ(WATCHDOG_USEC="1000000")
+    words = ["run", "--headless", "--canary-s", "1", *words]
+    process = start(*words, more=env, stderr=subprocess.DEVNULL)
     try:
         stuck = ""
         while " 0.0 FPS" not in stuck:  # so it is two seconds after the last result
@@ -345,3 +344,90 @@ def test_our_receiver_is_like_systemds(listener: Systemd) -> None:
     assert done.returncode == 0
     heard = listener.next()
     assert "READY=1" in heard and "STATUS=so" in heard
+
+
+OLD = Config(source="camera:0", score=0.5)
+
+
+def test_thresholds_are_taken_up_and_the_rest_waits() -> None:
+    plan = plan_reload(OLD, replace(OLD, score=0.7, max_age_ms=100, source="camera:1"))
+    assert plan.config == replace(OLD, score=0.7, max_age_ms=100)
+    assert plan.needs_restart == ("source",)
+    assert plan.line() == (
+        "configuration read again: changed max_age_ms = 100, score = 0.7; "
+        "after a restart only: source"
+    )
+
+
+def test_what_waits_is_told_again_at_the_next_reload() -> None:
+    new = replace(OLD, source="camera:1")
+    assert plan_reload(plan_reload(OLD, new).config, new).needs_restart == ("source",)
+
+
+def test_a_setting_that_is_gone_from_the_file_is_the_default_again() -> None:
+    assert plan_reload(OLD, replace(OLD, score=None)).config.score is None
+
+
+def test_no_change_is_told() -> None:
+    assert plan_reload(OLD, OLD).line().endswith("nothing has changed")
+
+
+def test_of_a_table_what_can_be_is_taken_up() -> None:
+    store = replace(OLD.store, path="s", keep_hours=5, budget_mb=7)
+    plan = plan_reload(OLD, replace(OLD, store=store))
+    assert plan.config.store == replace(OLD.store, keep_hours=5, budget_mb=7)
+    assert set(plan.changed) == {"store.keep_hours", "store.budget_mb"}
+    assert plan.needs_restart == ("store.path",)
+    assert "store.keep_hours = 5" in plan.line()
+
+
+def test_filters_are_taken_up() -> None:
+    row = {"source": "door", "min_box": "5%"}
+    new = replace(OLD, classes=("face",), class_scores=("face=0.3",), filter=(row,))
+    plan = plan_reload(OLD, new)
+    assert plan.config == new and plan.needs_restart == ()
+
+
+def test_no_password_of_a_source_is_told() -> None:
+    old = Config(sources=("a=pattern:",))
+    new = replace(old, sources=("a=rtsp://anna:secret@camera/1", "b=rtsp://u:hush@camera/2"))
+    line = plan_reload(old, new).line()
+    assert "camera/1" in line and "secret" not in line and "hush" not in line
+
+
+@pytest.mark.parametrize(
+    ("level", "number"),
+    [(logging.DEBUG, 7), (logging.INFO, 6), (logging.WARNING, 4), (logging.CRITICAL, 3), (5, 7)],
+)
+def test_levels_are_syslogs(level: int, number: int) -> None:
+    assert journal_line("so", level) == f"<{number}>so"
+
+
+def test_every_line_has_its_level() -> None:
+    assert journal_line("one\ntwo", logging.ERROR) == "<3>one\n<3>two"
+
+
+def test_a_message_cannot_begin_a_line_of_its_own() -> None:
+    record = logging.LogRecord("k", logging.ERROR, "f", 1, "one\n<1>two\x1b[2J", None, None)
+    assert JournalFormatter("%(message)s").format(record) == "<3>one <1>two?[2J"
+
+
+def test_only_the_very_stream_is_the_journal(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as file:
+        stat = os.fstat(file.fileno())
+        named = {"JOURNAL_STREAM": f"{stat.st_dev}:{stat.st_ino}"}
+        assert into_journal(named, file.fileno())
+        assert not into_journal({"JOURNAL_STREAM": "8:1"}, file.fileno())
+        assert not into_journal({}, file.fileno())
+    with (tmp_path / "other").open("w") as redirected:
+        assert not into_journal(named, redirected.fileno())
+    assert not into_journal(named, 999)
+
+
+def test_a_run_under_systemd_logs_with_levels(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as file:
+        stat = os.fstat(file.fileno())
+        journal = {"JOURNAL_STREAM": f"{stat.st_dev}:{stat.st_ino}"}
+        run = start("replay", "none.mp4", more=journal, stdout=None, stderr=file)
+        assert run.wait(60) == 3
+    assert (tmp_path / "log").read_text().startswith("<3>kestrel: error: there is no file")

@@ -11,7 +11,7 @@ from app.ops.machine import open_nvml
 
 
 class Library:
-    """As pynvml; ``fault`` is what every question is answered with."""
+    """As pynvml; ``fault`` is what every question is answered with, ``faults`` those by name."""
 
     NVML_TEMPERATURE_GPU = 0
 
@@ -19,6 +19,9 @@ class Library:
         pass
 
     fault = ""
+
+    def __init__(self, **faults: str) -> None:
+        self.faults = faults
 
     def __getattr__(self, name: str):
         answers = {
@@ -31,8 +34,8 @@ class Library:
         }
 
         def ask(*args):
-            if self.fault:
-                raise self.NVMLError(self.fault)
+            if fault := self.fault or self.faults.get(name):
+                raise self.NVMLError(fault)
             return answers[name]
 
         return ask

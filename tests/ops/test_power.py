@@ -20,6 +20,7 @@ from app.ops.power import (
     find_rapl,
     find_sensors,
 )
+from tests.ops.test_nvml import Library
 
 
 def put(path: Path, text: object) -> None:
@@ -133,35 +134,13 @@ def test_closed_counters_name_the_cure(tmp_path: Path, monkeypatch: pytest.Monke
 # --- the GPU -------------------------------------------------------------------------------------
 
 
-class Library:
-    """As pynvml, of one GPU."""
-
-    class NVMLError(Exception):
-        """Its root of all errors."""
-
-    def __init__(self, milliwatts: int | None) -> None:
-        self.milliwatts = milliwatts
-
-    def nvmlInit(self) -> None:  # noqa: N802
-        """Nothing."""
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802
-        return f"GPU {index}"
-
-    def nvmlDeviceGetPowerUsage(self, handle: str) -> int:  # noqa: N802
-        assert handle == "GPU 0"
-        if self.milliwatts is None:
-            raise self.NVMLError("Not Supported")
-        return self.milliwatts
-
-
 def test_nvml_tells_the_gpus_watts() -> None:
-    sensor, _ = find_nvml(open_nvml(Library(72_500)))
+    sensor, _ = find_nvml(open_nvml(Library()))
     assert sensor is not None and sensor.read() == {"GPU": 72.5}
 
 
 def test_a_gpu_that_does_not_tell_is_unavailable() -> None:
-    sensor, reason = find_nvml(open_nvml(Library(None)))
+    sensor, reason = find_nvml(open_nvml(Library(nvmlDeviceGetPowerUsage="Not Supported")))
     assert sensor is None and "Not Supported" in reason
 
 

@@ -14,11 +14,12 @@ import pytest
 from app.core.detections import Result
 from app.core.errors import SourceError
 from app.core.frame import Frame, SourceInfo
-from app.core.stats import Meter, PipelineStats
+from app.core.stats import Meter
 from app.pipeline.capture import SourceGroup, StreamSpec
 from app.pipeline.handoff import Policy
 from app.pipeline.pipeline import Pipeline
 from tests.fakes import FakeBackend, FakeSink, FakeSource
+from tests.pipeline.test_pipeline import finish
 
 
 class Keeper:
@@ -51,14 +52,6 @@ def build(sources: Mapping[str, Any], **options: Any) -> tuple[Pipeline, list[An
         **options,
     )
     return pipeline, got
-
-
-def finish(pipeline: Pipeline) -> PipelineStats:
-    pipeline.start()
-    for _ in range(300):
-        if pipeline.wait(0.1):
-            return pipeline.join()
-    raise AssertionError("the pipeline did not end")
 
 
 def test_each_frame_reaches_the_sinks_of_its_own_source_in_order() -> None:

@@ -6,19 +6,17 @@ import contextlib
 import http.client
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pytest
 
-from tests.runtime.test_outputs import ROOT, ask
+from tests.processes import half_red, start
+from tests.runtime.test_outputs import ask
 from tests.runtime.test_privacy import pictures, red
 from tests.sinks.mqtt.broker import free_port, until
 
@@ -35,7 +33,7 @@ def running(text: str, model: Path, folder: Path, *words: str) -> Iterator[int]:
     file, port = folder / "k.toml", free_port()
     file.write_text(text)
     words = ("run", "--headless", "--config", str(file), "--model", str(model), *words)
-    process = subprocess.Popen([sys.executable, "-m", "app", *words, "--http", str(port)], cwd=ROOT)
+    process = start(*words, "--http", str(port), stdout=None, stderr=None)
     try:
         until(lambda: bool(cameras(port)), 60)
         yield port
@@ -108,17 +106,8 @@ def test_a_source_without_a_name_is_changed_by_a_restart(tiny_model: Path, tmp_p
 
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
-    """A minute, green on the left and red on the right."""
-    path = tmp_path / "film.mp4"
-    pixels = np.zeros((120, 160, 3), np.uint8)
-    pixels[:, :80], pixels[:, 80:] = (0, 160, 0), (0, 0, 255)
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("libx264", rate=20, options={"g": "10"})
-        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
-        for _ in range(1200):
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="bgr24")))
-        out.mux(stream.encode())
-    return path
+    """A minute."""
+    return half_red(tmp_path / "film.mp4", frames=1200)
 
 
 @pytest.mark.parametrize("key", ["source = '%s'", "sources = ['a=%s', 'b=pattern:']"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.core.errors import ConfigError
-from app.runtime.outputs import refuse_clashes
+from app.runtime.clashes import refuse_clashes
 
 
 def test_an_output_that_is_an_input_is_refused(tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from app.commands.cli import main
 from app.config import Config, parse_sources
 from app.core.errors import ConfigError
 from app.runtime.multi_gpu import shares_of, tables_of
-from tests.sinks.kit import ROOT
+from tests.processes import start
 from tests.sinks.mqtt.broker import until
 
 
@@ -27,16 +25,6 @@ def words(model: Path, *more: str, frames: str = "&frames=40") -> list[str]:
     sources = [f"{name}=pattern:?fps=20{frames}" for name in ("a", "b", "c")]
     named = [word for source in sources for word in ("--source", source)]
     return ["run", "--model", str(model), "--engine", "cpu", "--devices", "0,1", *named, *more]
-
-
-def start(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "app", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def children(pid: int) -> list[int]:

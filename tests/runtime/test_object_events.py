@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import cv2
 import pytest
 
 from app import Line, Tracker, Zone, stream
 from app.commands.cli import main
+from tests.processes import json_lines as lines
 from tests.sinks.mqtt.broker import Broker, Subscriber, find_mosquitto, until
 
 PATTERN = "pattern:?fps=20&frames=40"
@@ -28,10 +28,6 @@ name = "never"
 when = "dwell"
 then = ["mqtt"]
 """
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_a_source_that_is_lost_and_comes_back_is_told_with_the_cause(

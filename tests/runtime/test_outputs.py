@@ -5,11 +5,10 @@ from __future__ import annotations
 import builtins
 import http.client
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -17,7 +16,11 @@ import pytest
 
 from app.commands.cli import main
 from app.config import make_config
-from app.runtime.outputs import has_outputs
+from app.core.stats import Meter
+from app.pipeline.handoff import Policy
+from app.runtime.outputs import Outputs, has_outputs
+from tests.processes import start
+from tests.sinks.kit import CAMERA, LABELS, event, result
 from tests.sinks.mqtt.broker import free_port, until
 
 ROOT = Path(__file__).parents[2]
@@ -93,16 +96,8 @@ def test_health_is_told_while_the_source_opens_and_the_outputs_never_slow_the_pi
     words = ["run", "--headless", "--source", "pattern:?fps=20", "--model", str(tiny_model)]
     words += ["--http", f"0.0.0.0:{port}", "--record", f"{tmp_path}/r/"]
     words += ["--mqtt", f"mqtt://127.0.0.1:{free_port()}", "--webhook", "http://127.0.0.1:1/x"]
-    env = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
-    env["KESTREL_HTTP_TOKEN"] = "from-the-environment"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app", *words],
-        cwd=ROOT,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    env = {"XDG_STATE_HOME": str(tmp_path), "KESTREL_HTTP_TOKEN": "from-the-environment"}
+    process = start(*words, more=env, stderr=subprocess.STDOUT)
     try:
         until(lambda: process.poll() is not None or ask(port, "/healthz")[0] == 200, 60)
         health = json.loads(ask(port, "/healthz")[1])
@@ -152,3 +147,26 @@ def test_a_port_that_is_taken_and_a_token_that_is_missing_are_told(
 def test_a_run_with_any_output_is_a_job(given: dict[str, str]) -> None:
     assert has_outputs(make_config(given))
     assert not has_outputs(make_config({}))
+
+
+def test_other_limits_reach_what_is_recorded(tmp_path: Path) -> None:
+    folders = {"record.path": f"{tmp_path / 'r'}/", "clips.path": str(tmp_path / "c")}
+    config = make_config(folders)
+    outputs = Outputs(config, Policy.LOSSLESS, stats=Meter().snapshot, engine=str)
+    old = [
+        tmp_path / each
+        for each in ("r/kestrel-20260101T000000Z.mp4", "c/clip-20260101T000000Z.mp4")
+    ]
+    for each in old:
+        each.parent.mkdir()
+        each.write_bytes(bytes(300_000))
+    for sink in outputs.of(""):
+        sink.open(CAMERA, LABELS)
+    for each in (replace(result(), events=[event("appear")]), result(1)):
+        for sink in outputs.of(""):
+            sink.emit(each)
+    outputs.keep(make_config({**folders, "record.budget_mb": 0.1, "clips.budget_mb": 0.1}))
+    assert all(each.exists() for each in old)
+    for sink in outputs.of(""):
+        sink.close()
+    assert not any(each.exists() for each in old)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,7 +15,8 @@ from app.config import make_config
 from app.core.errors import ConfigError
 from app.pipeline.handoff import Policy
 from app.runtime.inputs import packets_for, privacy_of
-from tests.runtime.test_outputs import ROOT, ask
+from tests.processes import half_red, start
+from tests.runtime.test_outputs import ask
 from tests.sinks.mqtt.broker import free_port, until
 
 PRIVATE = """
@@ -29,17 +28,7 @@ points = [[0.5, 0], [1, 0], [1, 1], [0.5, 1]]
 
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
-    """Green on the left, where the tiny model finds its thing; red on the right."""
-    path = tmp_path / "film.mp4"
-    pixels = np.zeros((120, 160, 3), np.uint8)
-    pixels[:, :80], pixels[:, 80:] = (0, 160, 0), (0, 0, 255)
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("libx264", rate=20)
-        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
-        for _ in range(40):
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="bgr24")))
-        out.mux(stream.encode())
-    return path
+    return half_red(tmp_path / "film.mp4", frames=40)
 
 
 def red(bgr: np.ndarray) -> bool:
@@ -80,7 +69,7 @@ def test_no_page_shows_it(film: Path, tiny_model: Path, tmp_path: Path) -> None:
     config.write_text(PRIVATE)
     words = ["run", "--headless", "--source", str(film), "--http", str(port)]
     words += ["--config", str(config), "--model", str(tiny_model)]
-    process = subprocess.Popen([sys.executable, "-m", "app", *words], cwd=ROOT)
+    process = start(*words, stdout=None, stderr=None)
     try:
         until(lambda: ask(port, "/snapshot.jpg")[0] == 200, 60)
         time.sleep(0.3)

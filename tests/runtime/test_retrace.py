@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from app.commands.cli import main
 from app.ops.flight import read_trace
+from tests.processes import json_lines as lines
 
 PATTERN = "pattern:?fps=20&frames=60&size=320x240"
 TABLES = """
@@ -26,10 +26,6 @@ zone = "left"
 between = "{}"
 then = ["mqtt"]
 """
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def of_objects(path: Path) -> list[str]:

@@ -85,11 +85,21 @@ def test_a_change_is_written_with_every_comment_and_is_in_force(made: Made) -> N
 
 def test_what_waits_for_a_restart_is_told_until_it_is_as_before(made: Made) -> None:
     run = made()
-    run.settings.write({"store": {"keep_hours": 48}, "max_age_ms": 500}, None)
-    assert run.settings.read()["after_restart"] == ["store.keep_hours"]
-    run.settings.write({"store": {"keep_hours": 24}, "max_age_ms": None}, None)
+    run.settings.write({"track": {"lost_s": 3}, "max_age_ms": 500}, None)
+    assert run.settings.read()["after_restart"] == ["track.lost_s"]
+    run.settings.write({"track": {"lost_s": None}, "max_age_ms": None}, None)
     assert run.settings.read()["after_restart"] == []
     assert "max_age_ms" not in run.path.read_text()
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_what_the_store_keeps_is_in_force_with_all_that_follows_it(made: Made, up: bool) -> None:
+    run = made(up=up)
+    run.settings.write({"store": {"keep_hours": 48, "budget_mb": 5}}, None)
+    told, limited = run.settings.read(), run.limited[-1]
+    assert told["after_restart"] == [] and told["in_force"]["store"]["keep_hours"] == 48
+    assert limited.store.keep_hours == limited.clips.keep_hours == 48
+    assert limited.store.budget_mb == limited.events.snapshots_mb == 5
 
 
 def test_a_rule_for_an_output_that_rules_did_not_name_waits(made: Made) -> None:
@@ -156,6 +166,11 @@ def test_what_is_wrong_names_its_key_and_writes_nothing(
 def test_all_faults_are_told_at_once(made: Made) -> None:
     told = refused(made(), {"score": 6, "iou": 0.5, "classes": ["persn"], "min_box": "big"})
     assert set(told) == {"score", "classes", "min_box"}
+    zone = {**ZONE, "ponits": [], "nmae": ""}
+    wrong = {"scroe": 0.6, "score": 6, "store": {"keep_hours": -1, "foo": 1, "budget_mb": -1}}
+    told = refused(made(), {**wrong, "zone": [zone], "iou": 0.5, "precision": "x"})
+    keys = {"scroe", "score", "zone", "precision"}
+    assert set(told) == keys | {f"store.{key}" for key in ("keep_hours", "foo", "budget_mb")}
 
 
 def test_what_was_wrong_before_is_no_fault_of_the_change(made: Made, tmp_path: Path) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from app.commands.cli import main
-from tests.sinks.kit import ROOT
+from tests.processes import start
+from tests.runtime.test_outputs import ask
 from tests.sinks.mqtt.broker import free_port, until
 
 SOURCES = ("front=pattern:?fps=20&frames=25", "pattern:?fps=20&frames=30&seed=3")
@@ -79,42 +76,31 @@ def test_the_page_and_the_metrics_know_each_source(tiny_model: Path, tmp_path: P
     port = free_port()
     sources = ["--source", "front=pattern:?fps=20", "--source", "back=pattern:?fps=10&size=320x240"]
     more = ["--headless", "--model", str(tiny_model), "--http", str(port)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app", "run", *sources, *more],
-        cwd=ROOT,
-        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
-    )
-
-    def ask(path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        except OSError:
-            return 0, b""
-        finally:
-            connection.close()
+    state = {"XDG_STATE_HOME": str(tmp_path)}
+    process = start("run", *sources, *more, more=state, stdout=None, stderr=None)
 
     try:
-        until(lambda: process.poll() is not None or ask("/snapshot.jpg?source=back")[0] == 200, 60)
-        until(lambda: ask("/snapshot.jpg?source=front")[0] == 200, 60)
+        until(
+            lambda: process.poll() is not None or ask(port, "/snapshot.jpg?source=back")[0] == 200,
+            60,
+        )
+        until(lambda: ask(port, "/snapshot.jpg?source=front")[0] == 200, 60)
         import cv2
         import numpy as np
 
         sizes = {}
         for name in ("front", "back"):
-            jpeg = np.frombuffer(ask(f"/snapshot.jpg?source={name}")[1], np.uint8)
+            jpeg = np.frombuffer(ask(port, f"/snapshot.jpg?source={name}")[1], np.uint8)
             picture = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
             assert picture is not None
             sizes[name] = picture.shape[:2]
         assert sizes == {"front": (360, 640), "back": (240, 320)}
-        status, said = ask("/snapshot.jpg?source=side")
+        status, said = ask(port, "/snapshot.jpg?source=side")
         assert status == 404 and b"front, back" in said
-        metrics = ask("/metrics")[1].decode()
+        metrics = ask(port, "/metrics")[1].decode()
         assert 'kestrel_source_state{source="back",state="live"} 1.0' in metrics
         assert 'kestrel_source_frames_processed_total{source="front"}' in metrics
-        assert json.loads(ask("/healthz")[1])["warnings"] == []
+        assert json.loads(ask(port, "/healthz")[1])["warnings"] == []
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0

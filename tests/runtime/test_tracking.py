@@ -13,6 +13,7 @@ import pytest
 from app.commands.cli import main
 from app.core.events import Event, Fired
 from app.sinks.events import EventMessage, TrackEventSink
+from tests.processes import json_lines as lines
 
 SOURCE = "pattern:?fps=40&frames=20"
 TABLES = """
@@ -23,10 +24,6 @@ points = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]
 name = "middle"
 points = [[0.5, 1], [0.5, 0]]
 """
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def written(path: Path, text: str) -> str:

@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -23,10 +22,11 @@ pytest.importorskip("PyQt5.QtWidgets", reason="PyQt5 is not installed")
 from app.ops.flight import read_trace
 from tests.gui.x11 import x_display
 from tests.ops.test_notify import Systemd
-from tests.sinks.kit import ROOT
+from tests.processes import start as start_app
 from tests.sinks.mqtt.broker import Broker, Subscriber, find_mosquitto, free_port, until
 
 PATTERN = "pattern:?size=128x96&fps=40"
+
 DISPLAYS = ("QT_QPA_PLATFORM", "DISPLAY", "WAYLAND_DISPLAY")
 
 
@@ -39,17 +39,8 @@ def start(tiny_model: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess
         own = {k: v for k, v in os.environ.items() if k not in DISPLAYS}
         own |= {"QT_QPA_PLATFORM": "offscreen"} if display is None else display
         own |= {"XDG_CONFIG_HOME": str(tmp_path), "KESTREL_CACHE": str(tmp_path / "cache"), **env}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "app", "--model", str(tiny_model), *words],
-            cwd=ROOT,
-            env=own,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        running.append(process)
-        return process
+        running.append(start_app("--model", str(tiny_model), *words, env=own))
+        return running[-1]
 
     yield run
     for process in running:

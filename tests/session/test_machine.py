@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +10,7 @@ from app.ops.machine import open_nvml
 from app.ops.power import PowerReading
 from app.session.figures import MachineGauge
 from app.session.state import MachineLoad
+from tests.ops.test_nvml import Library
 
 
 def write(path: Path, text: str) -> None:
@@ -46,30 +46,8 @@ def test_power_is_what_the_meter_reads(tmp_path: Path) -> None:
     assert (gauge.read().power_w, gauge.read().power_covers) == (7.5, "GPU")
 
 
-class Library:
-    NVML_TEMPERATURE_GPU = 0
-
-    class NVMLError(Exception):
-        pass
-
-    def nvmlInit(self):  # noqa: N802 - NVML's names
-        pass
-
-    def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802
-        return index
-
-    def nvmlDeviceGetUtilizationRates(self, gpu):  # noqa: N802
-        return SimpleNamespace(gpu=80)
-
-    def nvmlDeviceGetMemoryInfo(self, gpu):  # noqa: N802
-        return SimpleNamespace(used=2_000_000_000)
-
-    def nvmlDeviceGetTemperature(self, gpu, kind):  # noqa: N802
-        raise self.NVMLError("Not Supported")
-
-
 def test_what_a_gpu_cannot_measure_is_none(gauge: MachineGauge) -> None:
-    gauge._gpu, _ = open_nvml(Library())
+    gauge._gpu, _ = open_nvml(Library(nvmlDeviceGetTemperature="Not Supported"))
     load = gauge.read()
     assert (load.gpu_percent, load.gpu_memory_mb, load.temperature_c) == (80.0, 2000.0, None)
 

@@ -253,31 +253,21 @@ print("after")
 """
 
 
-def test_reader_that_leaves_ends_the_run_without_noise() -> None:
-    command = f"{sys.executable} -W error -c '{POUR}' | head -2"
-    done = subprocess.run(
-        ["/bin/sh", "-c", command],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=60,
-        check=False,
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, shell=True, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
     )
+
+
+def test_reader_that_leaves_ends_the_run_without_noise() -> None:
+    done = shell(f"{sys.executable} -W error -c '{POUR}' | head -2")
     before, line = done.stdout.splitlines()
     assert before == "before" and json.loads(line)["frame"] == 0
     assert done.stderr == "ReaderGone: nobody reads standard output any more"
 
 
 def test_closed_standard_output_is_told() -> None:
-    command = f"{sys.executable} -c '{POUR}' >&-"
-    done = subprocess.run(
-        ["/bin/sh", "-c", command],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=60,
-        check=False,
-    )
+    done = shell(f"{sys.executable} -c '{POUR}' >&-")
     assert "SinkError: cannot write JSON lines to standard output" in done.stderr
     assert "Exception ignored" not in done.stderr
 

@@ -19,6 +19,7 @@ from app.sinks.packets import CopyingFileSink
 from app.sinks.recordings import ClipSink, SegmentsSink
 from app.sinks.video import VideoFileSink
 from app.sources.packets import PipeReader, PipeTap
+from tests.processes import json_lines as lines
 from tests.sinks.kit import CAMERA, LABELS, python, result
 from tests.sinks.packet_kit import FPS, Collected, Played, encoded, times_ms
 
@@ -33,10 +34,6 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copying(path: Path, tap: PacketTap, *, overwrite: bool = True) -> CopyingFileSink:
     encoder = VideoFileSink(path, overwrite=overwrite)
     return CopyingFileSink(path, tap, OutputMeter("r"), encoded=encoder, overwrite=overwrite)
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])

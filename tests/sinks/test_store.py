@@ -209,6 +209,18 @@ def test_retention_by_age_label_and_size_takes_files_with_rows(
     assert not names["b"].exists() and not names["c"].exists()
 
 
+def test_other_limits_hold_at_once(tmp_path: Path) -> None:
+    store, picture = made(tmp_path), tmp_path / "snapshots" / "a.jpg"
+    picture.parent.mkdir()
+    picture.write_bytes(bytes(1_000_000))
+    told(store, event("appear", 1, snapshot="a.jpg"))
+    until(lambda: bool(kept(tmp_path)))
+    store.keep(StoreOptions(path=str(tmp_path), budget_mb=0.2))
+    until(lambda: not kept(tmp_path))
+    store.stop()
+    assert not picture.exists()
+
+
 def test_a_file_stays_while_another_event_names_it(tmp_path: Path) -> None:
     store = made(tmp_path)
     appear, gone = event("appear", snapshot="a.jpg", clip="c.mp4"), event("gone", clip="c.mp4")

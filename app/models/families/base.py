@@ -83,7 +83,6 @@ class GraphIO:
 
     @property
     def shapes(self) -> list[tuple[int | None, ...]]:
-        """Of the outputs, whole."""
         return [t.shape for t in self.outputs]
 
     @property
@@ -174,7 +173,6 @@ class Candidates(NamedTuple):
 
     @property
     def bare(self) -> bool:
-        """Whether they are boxes and nothing else."""
         return self.keypoints is None and self.masks is None and self.turned is None
 
 
@@ -208,7 +206,6 @@ class Parameter:
 
 
 def flag(name: str) -> Parameter:
-    """A parameter that is false unless a manifest says true."""
     return Parameter(name, False, "true or false", lambda value: isinstance(value, bool))
 
 
@@ -290,7 +287,6 @@ class Family:
 
     @property
     def title(self) -> str:
-        """Its name, and its form where that is not the plain one."""
         return f"{self.name} with {self.variant}" if self.variant else self.name
 
     @property
@@ -332,7 +328,6 @@ def misfit(head: Head, family: str, told: str) -> ModelError:
 
 
 def cell_counts(input_wh: SizeWh, strides: Sequence[int] = STRIDES) -> list[int]:
-    """How many cells each level has."""
     return [-(-input_wh[0] // stride) * -(-input_wh[1] // stride) for stride in strides]
 
 
@@ -384,7 +379,6 @@ def turned_corners(turned: Array) -> Array:
 
 
 def best_class(class_scores: Array) -> tuple[NDArray[np.intp], Array]:
-    """The best class of each row of (M, C), and its score."""
     class_ids = class_scores.argmax(axis=1)
     return class_ids, class_scores[np.arange(len(class_ids)), class_ids]
 
@@ -434,7 +428,6 @@ def doubt_pixels(boxes: Array, most: float = 2) -> str | None:
 
 
 def sigmoid(logits: Array) -> Array:
-    """1 / (1 + e^-x); what overflows becomes 0."""
     share: Array = np.reciprocal(np.float32(1) + np.exp(-logits))
     return share
 

@@ -34,7 +34,6 @@ def priors(sides: Sides, input_wh: base.SizeWh) -> tuple[base.Array, base.Array]
 
 
 def count(sides: Sides, input_wh: base.SizeWh) -> int:
-    """How many priors there are."""
     cells = base.cell_counts(input_wh, [*sides])
     return sum(n * len(some) for n, some in zip(cells, sides.values(), strict=True))
 

@@ -63,7 +63,6 @@ def forms(graph: base.GraphIO, size_wh: base.SizeWh) -> Iterator[base.Match]:
 
 
 def is_rtdetr(graph: base.GraphIO) -> bool:
-    """Whether Ultralytics notes that it is one."""
     return graph.metadata.get("head") == "RTDETRDecoder"
 
 

@@ -66,7 +66,6 @@ def doubt(outputs: base.NamedOutputs, match: base.Match, size_wh: base.SizeWh) -
 
 
 def _grid(head: base.Head) -> base.Array:
-    """Column, row and stride of each cell."""
     return np.concatenate(base.cells(head.input_wh, head.parameters["strides"]), axis=1)
 
 

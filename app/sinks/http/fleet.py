@@ -16,6 +16,9 @@ class FleetSource(Protocol):
     def cameras(self) -> list[dict[str, Any]]:
         """By name: ``camera``, ``node``, ``state``, ``last_event`` and what its node tells."""
 
+    async def gone(self) -> list[dict[str, Any]]:
+        """Nodes that are away: ``node``, ``since``, ``had``: new homes of their cameras."""
+
     async def picture(self, camera: str) -> bytes | None:
         """The newest frame as JPEG; None: nobody has one."""
 
@@ -40,8 +43,8 @@ class FleetRoutes:
         app.router.add_get(f"{BASE}/{{camera}}/snapshot.jpg", self.snapshot)
 
     async def cameras(self, request: web.Request) -> web.Response:
-        """All of them."""
-        return _json({"cameras": self._source.cameras()})
+        """All of them, and the nodes that are gone."""
+        return _json({"cameras": self._source.cameras(), "gone": await self._source.gone()})
 
     async def events(self, request: web.Request) -> web.Response:
         """The last ones of a camera."""

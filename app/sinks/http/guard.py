@@ -21,17 +21,14 @@ from aiohttp.typedefs import Handler, Middleware
 from ...core.errors import ConfigError
 from ...core.text import foreign
 from .login import (
-    CHANGED,
-    WHO,
     Login,
-    Who,
     asks_for_page,
     form_of,
     login_page,
     onwards,
     session_cookie,
 )
-from .users import ROLES, Sessions, Throttle, User, UserFile
+from .users import CHANGED, ROLES, WHO, Sessions, Throttle, User, UserFile, Who
 
 log = logging.getLogger(__name__)
 
@@ -276,14 +273,8 @@ class Guard:
     def _login_page(
         self, request: web.Request, after: str, fault: str = "", status: int = 401
     ) -> web.Response:
-        return login_page(
-            after,
-            fault,
-            status=status,
-            people=self._users is not None,
-            token=bool(self._logins),
-            languages=request.headers.get("Accept-Language", ""),
-        )
+        asks = {"people": self._users is not None, "token": bool(self._logins)}
+        return login_page(request, after, fault, status=status, **asks)
 
     async def _log_in(self, request: web.Request, client: str) -> web.StreamResponse:
         if _is_foreign(request):

@@ -6,32 +6,17 @@ import asyncio
 import hashlib
 import hmac
 import html
-import json
 import re
-from contextvars import ContextVar
 from pathlib import Path
-from typing import Literal, NamedTuple
 from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from .pages import HERE, LANGUAGES, POLICY, page_text
-from .users import Role
+from .pages import POLICY, told_page
+from .users import Role, Who
 
 DAYS = 30  # that a browser keeps the cookie
 BODY_S, BODY_BYTES = 10.0, 4096  # of the form
-
-
-class Who(NamedTuple):
-    """Who has sent a request, what they may do, and what shows that."""
-
-    name: str
-    role: Role
-    by: Literal["address", "token", "cookie", "session"]
-
-
-WHO: ContextVar[Who] = ContextVar("who")  # sends the request under way
-CHANGED: ContextVar[str] = ContextVar("changed", default="")  # by it, in words
 
 
 class Login:
@@ -109,24 +94,17 @@ def asks_for_page(request: web.Request) -> bool:
 
 
 def login_page(
-    after: str, fault: str, *, status: int, people: bool, token: bool, languages: str = ""
+    request: web.Request, after: str, fault: str, *, status: int, people: bool, token: bool
 ) -> web.Response:
     """Asks for name and password of ``people``, or for the token, and leads to ``after``.
 
-    ``fault``: of the attempt before: "wrong", "wait" or none. ``languages``: what the browser asks
-    for, in ``Accept-Language``.
+    ``fault``: of the attempt before: "wrong", "wait" or none.
     """
-    text = page_text("login")
+    text, texts = told_page("login", request)
     for name, kept in (("people", people), ("token", token), ("either", people and token)):
         if not kept:
             text = re.sub(rf"<!--{name}-->.*?<!--/{name}-->", "", text, flags=re.DOTALL)
-    asked = (each.strip()[:2].lower() for each in languages.split(","))
-    language = next((each for each in asked if each in LANGUAGES), LANGUAGES[0])
-    texts = json.loads((HERE / f"{language}.json").read_bytes())
-    text = text.replace('lang="en"', f'lang="{language}"').replace(
-        "<title>", f"<title>{html.escape(texts['login.go'])} · "
-    )
-    text = re.sub(r'data-t="([\w.]+)">', lambda m: f">{html.escape(texts[m[1]])}", text)
+    text = text.replace("<title>", f"<title>{html.escape(texts['login.go'])} · ")
     told = html.escape(texts[f"login.{fault}"]) if fault else ""
     text = text.replace("__FAULT__", told).replace("__NEXT__", html.escape(onwards(after)))
     return web.Response(

@@ -7,18 +7,21 @@ is read once; its address names its contents, so that a browser asks for it once
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from urllib.parse import urlencode
 
 from aiohttp import web
 
 from ...core.overlay import COCO17, PALETTE, SCREEN, SURE, TINT, bones_of
+from .users import WHO
 
 HERE = Path(__file__).with_name("static")
-PAGES = ("grid", "camera", "review", "settings", "fleet")  # and login, which is of no script
+PAGES = ("grid", "camera", "review", "settings", "fleet")  # of scripts, unlike login and missing
 LANGUAGES = ("en", "de", "es", "zh")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -34,15 +37,31 @@ def page_text(name: str) -> str:
     return page.replace("<!-- head.html -->\n", head)
 
 
+def told_page(name: str, request: web.Request) -> tuple[str, dict[str, str]]:
+    """A page that no script fills in, in a language that the browser asks for; and all texts."""
+    asked = (e.strip()[:2].lower() for e in request.headers.get("Accept-Language", "").split(","))
+    language = next((each for each in asked if each in LANGUAGES), LANGUAGES[0])
+    texts: dict[str, str] = json.loads((HERE / f"{language}.json").read_bytes())
+    page = page_text(name).replace('lang="en"', f'lang="{language}"')
+    return re.sub(r'data-t="([\w.]+)">', lambda m: f">{html.escape(texts[m[1]])}", page), texts
+
+
 class Pages:
     """``/`` is the grid of ``cameras``, or the view of the only one; ``?source=NAME`` that of one.
 
     ``links``: the other pages that there are, such as ``/review``, each with a file of its name.
-    Without cameras the first of them is meant by ``/``.
+    Without cameras the first of them is meant by ``/``. ``remembered``: the cameras of ``/review``,
+    where others may have been before.
     """
 
-    def __init__(self, cameras: Collection[str], links: Sequence[str] = ()) -> None:
-        self._cameras, self._links = cameras, tuple(links)
+    def __init__(
+        self,
+        cameras: Collection[str],
+        links: Sequence[str] = (),
+        *,
+        remembered: Callable[[], Awaitable[Collection[str]]] | None = None,
+    ) -> None:
+        self._cameras, self._links, self._remembered = cameras, tuple(links), remembered
         self._files = {p.name: p.read_bytes() for p in HERE.iterdir() if p.suffix in _TYPES}
         texts = {each: json.loads((HERE / f"{each}.json").read_bytes()) for each in LANGUAGES}
         people = {"people": COCO17, "bones": bones_of(COCO17), "sure": SURE, "tint": TINT}
@@ -71,14 +90,34 @@ class Pages:
             app.router.add_get(f"/static/{name}", self.file)
 
     async def page(self, request: web.Request) -> web.Response:
-        """One page, in the language that its script chooses."""
-        name = request.path.strip("/")
+        """One page, in the language that its script chooses; 404 for a camera that is not there."""
+        name, source = request.path.strip("/"), request.query.get("source")
+        known = set(self._cameras)
+        if name == "review" and source is not None and self._remembered is not None:
+            known |= {"", *await self._remembered()}
+        if source is not None and known and source not in known:
+            return self._missing(request, source, sorted(known - {""}))
         if not name and not self._cameras:
             return web.Response(status=302, headers={"Location": self._links[0]})
         if not name:
             name = "grid" if len(self._cameras) > 1 and "source" not in request.query else "camera"
+        role = f'<html data-role="{WHO.get().role}" '  # its scripts offer what that may do
         return web.Response(
-            text=self._pages[name],
+            text=self._pages[name].replace("<html ", role, 1),
+            content_type="text/html",
+            headers={"Content-Security-Policy": POLICY},
+        )
+
+    def _missing(self, request: web.Request, name: str, known: Sequence[str]) -> web.Response:
+        page, texts = told_page("missing", request)
+        links = [(f"?{urlencode({'source': each})}", each) for each in known]
+        links = links or [(request.path, texts["camera.title"])]
+        told = texts["missing.camera"].replace("{camera}", name[:80])
+        page = page.replace("__FAULT__", html.escape(told))
+        items = (f'<li><a href="{html.escape(u)}">{html.escape(n)}</a></li>' for u, n in links)
+        return web.Response(
+            status=404,
+            text=page.replace("__CAMERAS__", "".join(items)),
             content_type="text/html",
             headers={"Content-Security-Policy": POLICY},
         )

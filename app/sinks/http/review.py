@@ -51,6 +51,10 @@ class Review:
         after = None if found.next is None else f"{found.next[0]}-{found.next[1]}"
         return _json({"events": found.events, "next": after})
 
+    async def cameras(self) -> list[str]:
+        """Those that there are events of."""
+        return (await self._ask(self._reader.choices))["camera"]
+
     async def choices(self, request: web.Request) -> web.Response:
         """What to filter by."""
         return _json(await self._ask(self._reader.choices))

@@ -216,7 +216,11 @@ class HttpService:
         SettingsRoutes(self._settings).add_to(app)
         app.router.add_get("/events", self.events.events, allow_head=False)
         others = {"/fleet": self._fleet, "/review": self._review, "/settings": self._settings}
-        Pages(self._feeds, [path for path, part in others.items() if part]).add_to(app)
+        Pages(
+            self._feeds,
+            [path for path, part in others.items() if part],
+            remembered=None if self._review is None else self._review.cameras,
+        ).add_to(app)
         if self._review is not None:
             self._review.add_to(app)
         OpenApi(None if self._settings is None else self._settings.schema).add_to(app)

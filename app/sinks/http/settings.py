@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from ...core.interfaces import LiveSettings, SettingsRefused
-from .login import CHANGED, WHO
+from .users import CHANGED, WHO
 from .zones import Refusal, received_json, refused
 
 PATH, DISCOVER = "/api/v1/settings", "/api/v1/discover"

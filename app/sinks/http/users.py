@@ -16,6 +16,7 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -34,6 +35,18 @@ _LINE = re.compile(
     rf"({NAME}):({'|'.join(ROLES)}):scrypt:(\d{{1,7}}):(\d{{1,2}}):(\d{{1,2}}):"
     r"([0-9a-f]{32,128}):([0-9a-f]{64})"
 )
+
+
+class Who(NamedTuple):
+    """Who has sent a request, what they may do, and what shows that."""
+
+    name: str
+    role: Role
+    by: Literal["address", "token", "cookie", "session"]
+
+
+WHO: ContextVar[Who] = ContextVar("who")  # sends the request under way
+CHANGED: ContextVar[str] = ContextVar("changed", default="")  # by it, in words
 
 
 class User(NamedTuple):

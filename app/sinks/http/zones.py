@@ -10,7 +10,7 @@ from aiohttp import web
 
 from ...core.errors import ConfigError
 from ...core.interfaces import LiveShapes
-from .login import WHO
+from .users import WHO
 
 PATH = "/api/v1/zones"
 MAX_BODY_BYTES = 256 * 1024  # 64 shapes of 100 points need about half

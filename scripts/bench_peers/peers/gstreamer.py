@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from app.models.manifest import Model
-from app.models.onnx_session import load_onnxruntime
-from scripts.bench_peers.contract import Clock, NotHere, Run
-from scripts.bench_peers.plain import Pixels, PlainParts
+from scripts.bench_peers.contract import NotHere, Run
+from scripts.bench_peers.peers.ort_loop import loop
+from scripts.bench_peers.plain import Pixels
 
 PIPELINE = (
     'filesrc location="{}" ! decodebin ! queue ! videoconvert ! video/x-raw,format=BGR ! '
@@ -25,16 +25,8 @@ SYSTEM = "/usr/lib/python3/dist-packages"  # where python3-gi of Debian and Ubun
 def run(clip: str, model: Model) -> Run:
     """The appsink's queue is full rather than lossy."""
     gst = _load_gst()
-    session = load_onnxruntime().InferenceSession(
-        str(model.weights), providers=["CPUExecutionProvider"]
-    )
-    name = session.get_inputs()[0].name
-    parts, clock, found = PlainParts(model.spec), Clock(), []
-    for frame in _frames(gst, clip):
-        output = session.run(None, {name: parts.tensor(frame)})[0]
-        found.append(parts.boxes(output, frame))
-        clock.tick()
-    return clock.run(found, gstreamer=gst.version_string())
+    told = {"gstreamer": gst.version_string()}
+    return loop(_frames(gst, clip), model, "CPUExecutionProvider", told)
 
 
 def _load_gst() -> Any:

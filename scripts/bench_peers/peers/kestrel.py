@@ -9,6 +9,7 @@ from pathlib import Path
 from app.config import Config, Engine, Precision
 from app.core.detections import Result
 from app.core.errors import ConfigError, DeviceError
+from app.core.interfaces import Sink
 from app.models.manifest import Model
 from app.pipeline.handoff import Policy
 from app.pipeline.pipeline import Pipeline
@@ -18,18 +19,12 @@ from app.sinks.json_lines import JsonLinesSink
 from scripts.bench_peers.contract import Box, Clock, NotHere, Run
 
 
-class _Ticker(Clock):
+class _Ticker(Clock, Sink):
     """The clock as the last sink."""
-
-    def open(self, *args: object) -> None:
-        """Nothing to open."""
 
     def emit(self, result: Result) -> None:
         """After the line has been written."""
         self.tick()
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 def run(clip: str, model: Model, *, engine: Engine, precision: Precision = "auto") -> Run:

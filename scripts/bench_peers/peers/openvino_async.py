@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from app.core.errors import ConfigError
-from app.inference.openvino import load_openvino, openvino_core
+from app.inference.openvino import load_openvino, openvino_core, prove_bf16
 from app.models.manifest import Model
-from scripts.bench_peers.bfloat16 import need_bf16
 from scripts.bench_peers.contract import Box, Clock, NotHere, Run
 from scripts.bench_peers.plain import PlainParts, frames_of
 
@@ -40,3 +39,11 @@ def run(clip: str, model: Model, *, precision: str) -> Run:
         queue.start_async([parts.tensor(frame)], (index, frame))
     queue.wait_all()
     return clock.run([found[i] for i in range(len(found))], requests=len(queue))
+
+
+def need_bf16() -> None:
+    """Raises NotHere where OpenVINO is missing or the processor does not compute so, or wrongly."""
+    try:
+        prove_bf16()
+    except ConfigError as fault:
+        raise NotHere(str(fault)) from fault

@@ -7,8 +7,8 @@ finds next to nothing, which spares it NMS and is in its favour.
 from __future__ import annotations
 
 from app.models.manifest import Model
-from scripts.bench_peers.bfloat16 import need_bf16
 from scripts.bench_peers.contract import Box, Clock, Run
+from scripts.bench_peers.peers.openvino_async import need_bf16
 from scripts.bench_peers.same_cost import Library, load_ultralytics, network_of_cost
 
 

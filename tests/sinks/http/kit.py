@@ -68,11 +68,15 @@ def run_of(path: Path, *, up: bool = True, **flags: Any) -> SimpleNamespace:
     kept = RunFilters(config, lambda: None)
     kept.make().labels = spec.labels
     settings, supervised = RunSettings(file, config, live), Supervised(Notifier({}))
-    settings.reloader = Reloader(config, limits, spec, supervised, filters=kept, shapes=live)
+    limited: list[Config] = []
+    settings.reloader = Reloader(
+        config, limits, spec, supervised, filters=kept, shapes=live, keep=limited.append
+    )
     return SimpleNamespace(
         settings=settings,
         path=path,
         limits=limits,
+        limited=limited,
         filters=kept,
         shapes=live,
         labels=spec.labels,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 from typing import get_args
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -38,6 +40,7 @@ DYNAMIC = {  # families of keys that are put together in the page, and what they
     ],
     "review.no": ["clip", "picture"],
     "login.": ["wrong", "wait"],
+    "missing.": ["camera"],
 }
 
 
@@ -78,6 +81,29 @@ def test_pages_hold_no_script_and_no_style_and_name_their_files() -> None:
             assert headers["x-content-type-options"] == "nosniff"
         for name in ("en.json", "camera.html", "pages.py", "..%2fpages.py", "x.js"):
             assert made.get(f"/static/{name}")[0] == 404
+
+
+def test_a_camera_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
+    with yard()[0] as made:
+        for path in ("/?source=zzz%3Cb%3E", "/?source="):
+            code, body, headers = made.get(path, **{"Accept-Language": "de-DE,de;q=0.9"})
+            page = body.decode()
+            assert code == 404 and headers["content-security-policy"] == POLICY
+            assert 'lang="de"' in page and "<b>" not in page
+            assert "zzz&lt;b&gt;" in page or path == "/?source="
+            places = [html.unescape(each) for each in re.findall(r'href="(\?[^"]+)"', page)]
+            assert sorted(parse_qs(each[1:])["source"][0] for each in places) == sorted(NAMES)
+            assert all(made.get(f"/{each}")[0] == 200 for each in places)
+        assert made.get("/?source=door")[0] == 200
+    with site() as made:
+        assert made.get("/?source=")[0] == 200
+        code, body, _ = made.get("/?source=zzz")
+        assert code == 404 and 'href="/"' in body.decode()
+    own = {"Authorization": "Bearer the-right-token"}
+    with reviewed(tmp_path, event("appear")) as made:  # of a camera that was there once
+        assert made.get("/review?source=camera%3A0", **own)[0] == 200
+        code, body, _ = made.get("/review?source=zzz", **own)
+        assert code == 404 and "camera:0" in body.decode()
 
 
 def test_a_file_that_changes_gets_another_address(monkeypatch, tmp_path: Path) -> None:
@@ -196,6 +222,63 @@ def test_language_theme_and_tabs_are_switched(tmp_path: Path) -> None:
 
     with site() as made:
         in_browser(look, made.service.url)
+
+
+@BROWSER
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_the_login_has_the_theme_of_the_other_pages(theme: str) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+
+    async def look(page: Page) -> None:
+        seen = set()
+        for path in ("", "?token=the-right-token", "?source=zzz"):
+            media = [{"name": "prefers-color-scheme", "value": theme}]
+            await page.call("Emulation.setEmulatedMedia", features=media)
+            await page.call("Page.navigate", url=f"{made.service.url}{path}")
+            await page.until(
+                f"!!document.body && document.documentElement.dataset.theme === '{theme}'"
+            )
+            seen.add(await page.evaluate(ground))
+        assert len(seen) == 1
+        page.errors.clear()  # the browser's notes of 401 and 404
+
+    with site("127.0.0.1:0", "the-right-token") as made:
+        in_browser(look, "about:blank")
+
+
+@BROWSER
+def test_who_may_only_look_is_offered_nothing_else(tmp_path: Path) -> None:
+    """Nothing that is offered, or done by itself, ends in a refusal."""
+    offered = """[...document.querySelectorAll('button, [role=tab], form input, select')].filter(
+        each => each.offsetParent !== null && !each.matches(':disabled')).map(each => each.id)"""
+
+    async def look(page: Page) -> None:
+        for token, changes in (("a-view-token", False), ("the-right-token", True)):
+            await page.call("Page.navigate", url=f"{made.service.url}?token={token}")
+            await page.until("shown !== null && last !== null")
+            await page.until(f"$('editFilters').hidden !== {str(changes).lower()}")
+            await page.call("Page.navigate", url=f"{made.service.url}review")
+            await page.until("document.querySelectorAll('#cards li').length > 0")
+            assert ("allseen" in await page.evaluate(offered)) == changes
+            await page.evaluate("document.querySelector('.card').click()")
+            await page.until("document.querySelectorAll('#facts dt').length > 0")
+            assert {"mark", "delete"} & {*await page.evaluate(offered)} == (
+                {"mark", "delete"} if changes else set()
+            )
+            assert await page.evaluate("$('fault').hidden")
+            await page.call("Page.navigate", url=f"{made.service.url}settings")
+            await page.until("document.querySelectorAll('.item').length > 10")
+            seen = {*await page.evaluate(offered)} - {"find", "language", "theme", "out", ""}
+            assert bool(seen) == changes, seen
+
+    own = filters()
+    own.make().labels = ["person"]
+    path = tmp_path / "k.toml"
+    path.write_text("score = 0.4\n")
+    more = {"filters": own, "shapes": shapes(), "settings": run_of(path).settings}
+    with reviewed(tmp_path / "store", event("appear"), view_token="a-view-token", **more) as made:
+        made.feed(3)
+        in_browser(look, "about:blank")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +21,8 @@ from app.core.stats import OutputMeter
 from app.sinks.events import EventMessage
 from app.sinks.mqtt import WINDOW, MqttPublisher, parse_address
 from tests.certificates import certificates
-from tests.sinks.kit import CAMERA, LABELS, ROOT, found, result
+from tests.processes import start
+from tests.sinks.kit import CAMERA, LABELS, found, result
 from tests.sinks.mqtt.broker import Broker, Subscriber, find_mosquitto, free_port, until
 
 pytestmark = [
@@ -170,12 +170,8 @@ def test_kill_9_leaves_offline_behind(broker: Broker, tmp_path: Path, tiny_model
     with subscribed(broker.port) as reader:
         url = f"mqtt://127.0.0.1:{broker.port}/k"
         words = ["run", "--headless", "--source", "pattern:?fps=20", "--model", str(tiny_model)]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "app", *words, "--mqtt", url],
-            cwd=ROOT,
-            env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
-            stderr=subprocess.DEVNULL,
-        )
+        state = {"XDG_STATE_HOME": str(tmp_path)}
+        process = start(*words, "--mqtt", url, more=state, stdout=None, stderr=subprocess.DEVNULL)
         try:
             until(lambda: len(reader.texts("k/detections")) > 3, 90)
             assert reader.texts("k/status") == ["online"]

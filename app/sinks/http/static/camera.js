@@ -28,7 +28,7 @@ for (const tab of tabs) {
 choose(tabs[0]);
 async function pictureCame() {   // what needs a source that is open
   askZones("GET").then(told => { if (!told.fixed || told.zone.length + told.line.length) { shapes = take(told); $("editZones").hidden = !!told.fixed; draw(); } }).catch(() => {});
-  ask(url("/api/v1/filters")).then(() => { $("editFilters").hidden = false; }).catch(() => {});
+  if (MAY) ask(url("/api/v1/filters")).then(() => { $("editFilters").hidden = false; }).catch(() => {});
 }
 $("boxes").setAttribute("aria-pressed", wanted.boxes);
 $("boxes").onclick = () => { wanted.boxes = !wanted.boxes; kept.set("boxes", wanted.boxes ? "yes" : "no"); $("boxes").setAttribute("aria-pressed", wanted.boxes); draw(); };

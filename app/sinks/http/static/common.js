@@ -4,17 +4,14 @@ const $ = id => document.getElementById(id);
 const make = (tag, what = {}, ...inside) => { const e = Object.assign(document.createElement(tag), what); e.append(...inside); return e; };
 const sleep = ms => new Promise(done => setTimeout(done, ms));
 const asked = new URLSearchParams(location.search);
-const kept = { get: key => { try { return localStorage.getItem(key); } catch { return null; } }, set: (key, value) => { try { localStorage.setItem(key, value); } catch { /* not kept */ } } };
+const MAY = document.documentElement.dataset.role !== "viewer";   // change anything
 
-// -- language and theme ---------------------------------------------------------------------------
+// -- language -------------------------------------------------------------------------------------
 const LANGUAGE = [kept.get("language"), ...navigator.languages].map(each => each && Object.keys(TEXTS).find(known => each === known || each.startsWith(known + "-"))).find(Boolean) || "en";
 document.documentElement.lang = LANGUAGE;
 function t(key, values = {}) {   // of what has no text, such as a new type of event, the last part of its key
   return (TEXTS[LANGUAGE][key] ?? key.slice(key.indexOf(".") + 1)).replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
-const wantsLight = matchMedia("(prefers-color-scheme: light)");
-function theme() { document.documentElement.dataset.theme = kept.get("theme") || (wantsLight.matches ? "light" : "dark"); }
-wantsLight.onchange = theme; theme();
 
 function dress(path) {   // the bar of every page, and the texts of this one
   const links = LINKS.map(each => { const link = make("a", { href: each, textContent: t("page." + (each.slice(1) || "live")) }); if (each === path) link.setAttribute("aria-current", "page"); return link; });

@@ -49,17 +49,23 @@ async function list() {
   $("events").firstElementChild.textContent = t("fleet.events", { camera: name });
   $("list").replaceChildren(...(events.length ? events.map(each => row(name, each)) : [make("li", { className: "under", textContent: t("grid.quiet") })]));
 }
+function left({ node, since, had }) {   // a machine, and where its cameras are now
+  const homes = Object.entries(had).map(([camera, home]) => `${camera} ${home ? t("fleet.on", { node: home }) : t("fleet.none")}`).join(", ");
+  return `${since ? t("fleet.since", { node, time: when(since) }) : t("fleet.gone", { node })}${homes && `: ${homes}`}.`;
+}
 addEventListener("hashchange", () => { list().catch(() => connected(false)); });
 (async () => {
   for (let turn = 0; ; turn++) {
     if (!document.hidden) {
       try {
-        const { cameras } = await ask("/api/v1/fleet"), names = cameras.map(each => each.camera);
+        const { cameras, gone } = await ask("/api/v1/fleet"), names = cameras.map(each => each.camera);
         connected(true); cameras.forEach(tell);
         for (const [name, parts] of cards) if (!names.includes(name)) { parts.item.remove(); cards.delete(name); }
         $("none").hidden = names.length > 0;
         const away = cameras.filter(each => !works(each.state)).length;
         $("sum").textContent = t("grid.sum", { n: names.length }) + (away ? ` · ${t("grid.away", { n: away })}` : "");
+        const troubles = gone.map(left).join(" ");
+        if ($("troubles").textContent !== troubles) $("troubles").textContent = troubles;
         if (turn % Math.max(2, Math.ceil(names.length / 20)) === 0) for (const [name, parts] of cards) picture(name, parts);
         if (turn % 3 === 0) await list();
       } catch { connected(false); }

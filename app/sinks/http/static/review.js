@@ -123,7 +123,7 @@ function show(event) {
   $("mark").textContent = t(event.seen ? "review.unsee" : "review.see");
   facts(event, []);
   if (!$("detail").open) $("detail").showModal();
-  if (!event.seen) guard(() => mark(event, true));
+  if (!event.seen && MAY) guard(() => mark(event, true));
   guard(async () => { const told = await ask(`/api/v1/events/${encodeURIComponent(event.id)}`); if (open === event) facts(event, told.object?.events || []); });
 }
 function facts(event, others) {

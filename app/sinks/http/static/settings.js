@@ -249,6 +249,7 @@ async function save(event) {
     input?.setAttribute("aria-invalid", "true");
     first ??= input ?? box.querySelector("input, select, textarea, button");
   }
+  first = document.querySelector("#form [aria-invalid]") ?? first;   // the topmost
   first?.focus();
   first?.scrollIntoView({ block: "center" });
   $("said").textContent = t("set.failed", { what: answer.status === 412 ? t("set.stale") : first ? t("set.marked") : made.error });

@@ -90,8 +90,9 @@ def test_six_people_come_and_leave_to_the_right(found: list[Detections], way: st
 
 @pytest.mark.slow
 def test_people_come_and_go(found: list[Detections], asset_manifest: dict[str, Any]) -> None:
-    seen = {i for i, each in enumerate(found) if LABELS.index("person") in each.class_ids}
-    assert_come_and_go(seen, len(found), asset_manifest)
+    part = found[:740]  # three people of six, and the empty room before, between and after them
+    seen = {i for i, each in enumerate(part) if LABELS.index("person") in each.class_ids}
+    assert_come_and_go(seen, len(part), asset_manifest)
 
 
 @pytest.mark.slow

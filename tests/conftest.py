@@ -29,6 +29,12 @@ ROOT = Path(__file__).parents[1]
 ASSETS = Path(os.environ.get("KESTREL_ASSETS", ROOT.parent / "shared" / "assets"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: parallel workers, which take a file each, end together."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """The folder of real models and clips; skips, visibly, where it is absent."""

@@ -22,6 +22,7 @@ from app.analytics.zones import Line
 from app.commands.cli import main
 from app.core.detections import Detections
 from app.core.events import Event
+from tests.models.test_default_model import assert_come_and_go
 
 LABELS = ("person", "face")
 PERIOD_NS = 100_000_000
@@ -85,6 +86,13 @@ def test_six_people_come_and_leave_to_the_right(found: list[Detections], way: st
     for event, frame in zip(crossings, LEAVE_FRAMES, strict=True):
         assert event.frame is not None and abs(event.frame - frame) <= 4
     assert len({e.track_id for e in crossings}) == 6
+
+
+@pytest.mark.slow
+def test_people_come_and_go(found: list[Detections], asset_manifest: dict[str, Any]) -> None:
+    part = found[:740]  # three people of six, and the empty room before, between and after them
+    seen = {i for i, each in enumerate(part) if LABELS.index("person") in each.class_ids}
+    assert_come_and_go(seen, len(part), asset_manifest)
 
 
 @pytest.mark.slow

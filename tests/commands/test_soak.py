@@ -85,7 +85,10 @@ def test_a_clean_accelerated_soak_passes(tiny_model: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("leak", "named"), [(LeakyMemory, "rss_mb"), (LeakyDescriptors, "descr")])
-def test_a_planted_leak_fails_it(leak, named: str, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_planted_leak_fails_it(
+    leak, named: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.commands.soak.FASTEST_S", 0.05)
     sink = leak()
     config = Config(
         model=str(tiny_model),
@@ -95,7 +98,7 @@ def test_a_planted_leak_fails_it(leak, named: str, tiny_model: Path, tmp_path: P
     )
     try:
         with pytest.raises(VerdictError, match=f"soak failed: .*{named}"):
-            run_soak(config, seconds=8, fast=True, extra=[sink])
+            run_soak(config, seconds=4, fast=True, extra=[sink])
     finally:
         for fd in getattr(sink, "fds", ()):
             os.close(fd)

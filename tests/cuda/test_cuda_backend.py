@@ -121,7 +121,7 @@ CASES = [
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "half"])
 @pytest.mark.parametrize(("name", "clips", "least"), CASES, ids=[case[0] for case in CASES])
 def test_the_same_boxes_as_the_cpu_backend(device, assets, name, clips, least, half):
-    """Every box from the threshold on, on a few frames of each clip.
+    """Every box from the threshold on, on the 21st frame of each clip.
 
     Of two neighbours with nearly the same score either may win in NMS: a box counts as found where
     the winner is one that the CPU had among its candidates, with such a score.
@@ -150,7 +150,7 @@ def test_the_same_boxes_as_the_cpu_backend(device, assets, name, clips, least, h
             **words,
         ) as gpu,
     ):
-        for frame in (f for clip in clips for f in frames(assets / "clips" / clip, 2, 20)):
+        for frame in (frames(assets / "clips" / clip, 2, 20)[1] for clip in clips):
             answers = []
             for running in (cpu, unsuppressed, gpu):
                 running.slots[0].enqueue([frame])

@@ -83,6 +83,9 @@ async def running(*works) -> AsyncIterator[list[asyncio.Task]]:
     try:
         yield tasks
     finally:
-        for task in tasks:
-            task.cancel()
+        # until it is so: before Python 3.12 wait_for forgets one that comes with its answer
+        while waiting := [task for task in tasks if not task.done()]:
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting, timeout=0.5)
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -16,8 +16,12 @@ from app.models.store import default_model, list_models
 
 ROOT = Path(__file__).parents[2]
 DATASET = Path(os.environ.get("KESTREL_DATASET", ROOT.parent / "shared" / "dataset"))
+# Measured on every fifth photograph (2 cores, AMD EPYC, 2026-11-30); with other weights anew.
+EVERY_FIFTH = {
+    "kestrel": {"person_ap50_coco": 0.458, "person_ap50_own": 0.918, "face_ap50_own": 0.768},
+    "kestrel_small": {"person_ap50_coco": 0.421, "person_ap50_own": 0.895, "face_ap50_own": 0.746},
+}
 OWN = [m for m in list_models() if m.spec.name.startswith("kestrel")]
-SLACK = 6  # frames at the ends of a presence, where somebody is half in the picture
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +40,17 @@ def replay(clip: str | Path, folder: Path, *more: str) -> list[dict[str, Any]]:
 
 def count(line: dict[str, Any], label: str) -> int:
     return sum(found["label"] == label for found in line["detections"])
+
+
+def assert_come_and_go(seen: set[int], frames: int, asset_manifest: dict[str, Any]) -> None:
+    """In which frames of intel_one_by_one somebody was seen; the last one shows an empty room."""
+    slack = 6  # frames at the ends of a presence, where somebody is half in the picture
+    facts = next(c for c in asset_manifest["clips"] if c["name"] == "intel_one_by_one")["facts"]
+    spans = [s for s in facts["person_present_frames_yolox_every_frame"] if s[1] < frames]
+    surely = {i for a, b in spans for i in range(a, b + 1)}
+    empty = set(range(frames)) - {i for a, b in spans for i in range(a - slack, b + 1 + slack)}
+    assert len(surely & seen) >= 0.8 * len(surely)
+    assert len(empty & seen) <= 0.05 * len(empty)
 
 
 def share(lines: list[dict[str, Any]], label: str, least: int = 1) -> float:
@@ -94,50 +109,46 @@ def test_the_people_of_the_bundled_clip_cross_a_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # all work of the processor, so its load stretches it
-@pytest.mark.parametrize("model", OWN, ids=lambda m: m.spec.name)
-def test_people_come_and_go(
-    model: Any, assets: Path, asset_manifest: dict[str, Any], tmp_path: Path
+def test_people_come_and_go_for_the_small_one(
+    assets: Path, asset_manifest: dict[str, Any], tmp_path: Path
 ) -> None:
-    clip = assets / "clips" / "intel_one_by_one.mp4"
-    # about half of the clip: three people, and the empty room before, between and after them
-    lines = replay(clip, tmp_path, "--model", model.spec.name, "--max-frames", "740")
-    facts = next(c for c in asset_manifest["clips"] if c["name"] == "intel_one_by_one")["facts"]
-    spans = [s for s in facts["person_present_frames_yolox_every_frame"] if s[1] < len(lines)]
-    surely = {i for a, b in spans for i in range(a, b + 1)}
-    empty = set(range(len(lines))) - {i for a, b in spans for i in range(a - SLACK, b + 1 + SLACK)}
+    """The default one has the whole clip (tests/analytics/test_real_clip.py)."""
+    lines = replay(
+        *(assets / "clips" / "intel_one_by_one.mp4", tmp_path),
+        *("--model", "kestrel_small", "--max-frames", "740"),  # three people of six
+    )
     seen = {line["frame"] for line in lines if count(line, "person")}
-    assert len(surely & seen) >= 0.8 * len(surely)
-    assert len(empty & seen) <= 0.05 * len(empty)
+    assert_come_and_go(seen, len(lines), asset_manifest)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("clip", "label", "least"),
+    ("clip", "least"),
     [
-        ("intel_asl_bird.mkv", "person", 1),
-        ("intel_asl_bird.mkv", "face", 1),
-        ("sam2_dog.mp4", "person", 1),
-        ("intel_gif_face-demographics-walking-and-pause.gif", "person", 3),
-        ("intel_gif_face-demographics-walking-and-pause.gif", "face", 3),
-        ("intel_gif_head-pose-face-detection-female-and-male.gif", "person", 2),
-        ("intel_gif_head-pose-face-detection-female-and-male.gif", "face", 2),
+        ("intel_asl_bird.mkv", {"person": 1, "face": 1}),
+        ("sam2_dog.mp4", {"person": 1}),
+        ("intel_gif_face-demographics-walking-and-pause.gif", {"person": 3, "face": 3}),
+        ("intel_gif_head-pose-face-detection-female-and-male.gif", {"person": 2, "face": 2}),
     ],
 )
 def test_who_is_in_the_clip_is_found(
-    clip: str, label: str, least: int, assets: Path, tmp_path: Path
+    clip: str, least: dict[str, int], assets: Path, tmp_path: Path
 ) -> None:
     lines = replay(assets / "clips" / clip, tmp_path)
-    assert share(lines, label, least) >= 0.8
+    assert all(share(lines, label, count) >= 0.8 for label, count in least.items())
 
 
-def judged(dataset: Path, folder: Path) -> tuple[Path, set[str]]:
-    """The labelled set without what it cannot judge, and the sources that are not COCO's.
+def judged(dataset: Path, folder: Path, step: int) -> tuple[Path, set[str]]:
+    """Every ``step``-th photograph of the labelled set without what it cannot judge, and the
+    sources that are not COCO's.
 
     Faces on COCO's pictures were found by a teacher, and the set's README says to judge faces on
     the other sources: here they are ignored regions, neither hits nor misses.
     """
     content = json.loads((dataset / "val.json").read_text())
+    content["images"] = content["images"][::step]
     sources = {i["id"]: i["source"] for i in content["images"]}
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in sources]
     (face,) = (c["id"] for c in content["categories"] if c["name"] == "face")
     for each in content["annotations"]:
         if each["category_id"] == face and sources[each["image_id"]].startswith("coco"):
@@ -150,14 +161,18 @@ def judged(dataset: Path, folder: Path) -> tuple[Path, set[str]]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # a minute of work on a quick machine
 def test_accuracy_is_what_the_manifests_say(dataset: Path, tmp_path: Path) -> None:
-    """Measured anew."""
-    figures = tmp_path / "figures.json"
-    data, own = judged(dataset, tmp_path)
+    """Measured anew, on all photographs where KESTREL_EVERY_PHOTO=1 asks for them.
+
+    Else on every fifth, where a single box weighs more.
+    """
+    figures, whole = tmp_path / "figures.json", os.environ.get("KESTREL_EVERY_PHOTO") == "1"
+    data, own = judged(dataset, tmp_path, 1 if whole else 5)
     parts = ["--part", "coco=cocoval,coco128", "--part", f"own={','.join(sorted(own))}"]
     words = ["models", "evaluate", *(m.spec.name for m in OWN), "--data", str(data), *parts]
     assert main([*words, "--json", str(figures)]) == 0
     for model in json.loads(figures.read_text())["models"]:
         said = next(m.spec.accuracy for m in OWN if m.spec.name == model["name"])
+        said, slack = (said, 0.005) if whole else (EVERY_FIFTH[model["name"]], 0.01)
         for label, part in (("person", "coco"), ("person", "own"), ("face", "own")):
             measured = model["parts"][part][label]["ap50"]
-            assert measured == pytest.approx(said[f"{label}_ap50_{part}"], abs=0.005)
+            assert measured == pytest.approx(said[f"{label}_ap50_{part}"], abs=slack)

@@ -278,6 +278,8 @@ def test_a_damaged_store_is_set_aside(tmp_path: Path) -> None:
 def test_a_report_tells_availability_gaps_and_ages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("TICK_S", "ALIVE_S"):
+        monkeypatch.setattr(store_module, name, 0.05)
     meter, status = Meter(), SourceStatus("live", time.time())
     store = made(tmp_path, status=lambda name: status, stats=meter.counts)
     sink = store.sink("", "x")

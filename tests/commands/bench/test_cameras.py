@@ -37,6 +37,7 @@ def test_the_command_measures_and_reports(
     tiny_model: Path, tmp_path: Path, monkeypatch, valid
 ) -> None:
     monkeypatch.setattr("app.commands.bench.cameras.MOST", 2)
+    monkeypatch.setattr("app.commands.bench.cameras.WARM_UP_S", 0.2)
     report = tmp_path / "report.json"
     words = ["bench", "--cameras", "--source", "sample:", "--model", str(tiny_model)]
     assert main([*words, "--seconds", "1", "--age-ms", "60000", "--json", str(report)]) == 0

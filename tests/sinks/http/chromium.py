@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import base64
 import contextlib
 import json
@@ -11,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -67,56 +69,73 @@ class Page:
         path.write_bytes(base64.b64decode(told["data"]))
 
 
+_RUNNING: list[tuple[subprocess.Popen[bytes], str, str]] = []  # process, address, path of DevTools
+
+
+def _browser() -> tuple[str, str]:
+    """Chromium, started once for all tests of this process: where its DevTools are."""
+    if _RUNNING and _RUNNING[-1][0].poll() is None:
+        return _RUNNING[-1][1:]
+    binary, profile = find_chromium(), tempfile.mkdtemp()
+    assert binary is not None
+    process = subprocess.Popen(
+        [
+            binary,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--remote-debugging-port=0",
+            f"--user-data-dir={profile}",
+            "about:blank",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+    def end() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+        shutil.rmtree(profile, ignore_errors=True)
+
+    atexit.register(end)
+    told = Path(profile, "DevToolsActivePort")
+    for _ in range(300):
+        if told.exists() and len(lines := told.read_text().splitlines()) == 2:
+            _RUNNING.append((process, f"ws://127.0.0.1:{lines[0]}", lines[1]))
+            return _RUNNING[-1][1:]
+        assert process.poll() is None, "Chromium did not start"
+        time.sleep(0.1)
+    raise AssertionError("Chromium does not answer")
+
+
 @contextlib.asynccontextmanager
 async def open_page(url: str, *, width: int = 1360, height: int = 800) -> AsyncIterator[Page]:
-    """Chromium with a fresh profile at ``url``."""
-    binary = find_chromium()
-    assert binary is not None
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        process = subprocess.Popen(
-            [
-                binary,
-                "--headless=new",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-dev-shm-usage",
-                "--no-first-run",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--remote-debugging-port=0",
-                f"--user-data-dir={profile}",
-                f"--window-size={width},{height}",
-                "about:blank",
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            told = Path(profile, "DevToolsActivePort")
-            for _ in range(300):
-                if told.exists() and told.read_text().strip():
-                    break
-                assert process.poll() is None, "Chromium did not start"
-                await asyncio.sleep(0.1)
-            port = told.read_text().splitlines()[0]
-            async with aiohttp.ClientSession() as session:
-                async with session.get(f"http://127.0.0.1:{port}/json") as answer:
-                    tabs = [tab for tab in await answer.json() if tab["type"] == "page"]
-                address = tabs[0]["webSocketDebuggerUrl"]
-                async with session.ws_connect(address, max_msg_size=0) as socket:
-                    page = Page(socket)
-                    for domain in ("Page", "Runtime", "Log"):
-                        await page.call(f"{domain}.enable")
-                    await page.call(
-                        "Emulation.setDeviceMetricsOverride",
-                        width=width,
-                        height=height,
-                        deviceScaleFactor=1,
-                        mobile=width < 600,
-                    )
-                    await page.call("Page.navigate", url=url)
-                    yield page
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(10)
+    """A tab at ``url`` that knows nothing of those before: no cookie, no storage."""
+    address, path = _browser()
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{address}{path}", max_msg_size=0) as to_browser,
+    ):
+        browser = Page(to_browser)
+        profile = await browser.call("Target.createBrowserContext", disposeOnDetach=True)
+        size = {"width": width, "height": height}
+        tab = await browser.call("Target.createTarget", url="about:blank", **profile, **size)
+        at = f"{address}/devtools/page/{tab['targetId']}"
+        async with session.ws_connect(at, max_msg_size=0) as socket:
+            page = Page(socket)
+            for domain in ("Page", "Runtime", "Log"):
+                await page.call(f"{domain}.enable")
+            await page.call(
+                "Emulation.setDeviceMetricsOverride",
+                **size,
+                deviceScaleFactor=1,
+                mobile=width < 600,
+            )
+            await page.call("Page.navigate", url=url)
+            yield page

@@ -7,6 +7,7 @@ import re
 import socket
 import time
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.sinks.http.kit import ask, site
@@ -63,7 +64,10 @@ def test_only_one_source_where_that_is_asked_for() -> None:
         assert [each["name"] for each in objects(text)] == ["yard"]
 
 
-def test_a_client_that_reads_nothing_is_let_go_and_the_others_are_not() -> None:
+def test_a_client_that_reads_nothing_is_let_go_and_the_others_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.sinks.http.routes.WRITE_S", 1.0)
     with site() as made:
         slow = made.connect(ask("/events"), buffer=4096)
         with slow, made.connect(ask("/events")) as client:

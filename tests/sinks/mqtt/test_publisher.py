@@ -33,7 +33,7 @@ pytestmark = [
     # paho leaves the closing of a socket whose handshake failed to its reference count
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-AWAY_S = float(os.environ.get("KESTREL_BROKER_AWAY_S", "4"))  # 60 is the real measure
+AWAY_S = float(os.environ.get("KESTREL_BROKER_AWAY_S", "1"))  # 60 is the real measure
 BOX = (0, 0.9, 10, 20, 30, 40)
 
 

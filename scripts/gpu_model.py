@@ -72,8 +72,8 @@ DEVICES = (
 )
 # Assumed: shares of a data sheet's figure that a good kernel reaches, and how long a load takes.
 MEMORY_SHARE, TENSOR_SHARE, LOAD_CYCLES = 0.8, 0.6, 500
-K_INT8 = 64  # of bytes, values of each sum that a block loads at a time
-STAGES = 3  # of such loads under way at once (kernels/conv.cu)
+K_INT8 = 64  # values of each sum that a block loads at a time, where K is for the others
+STAGES = 3  # of loads under way at once (kernels/conv.cu)
 # that a block writes or reads in a cycle; assumed: an A100's whitepaper tells 5,120 for all of it
 L2_BYTES = 32
 

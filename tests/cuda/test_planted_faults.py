@@ -24,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 from app.cuda import kernels as kernel_files
 from app.cuda.context import GpuContext
 from app.cuda.kernels import KERNEL_DIR
-from app.cuda.native import launch as launching, launch_int8
+from app.cuda.native import launch, launch_int8
 from app.cuda.native.autotune import TILES, ConvAutotuner
 from app.models.onnx_session import open_session
 from tests.cuda import test_engine, test_int8, test_postprocess_kernel, test_preprocess_kernel
@@ -545,14 +545,14 @@ USED: dict[str, set[str]] = {}  # kernels that the networks of a scene launch
 def used(scene, tmp_path):
     """Found once, without the checks."""
     if scene not in USED:
-        names, load = USED.setdefault(scene, set()), launching.load_kernel
+        names, load = USED.setdefault(scene, set()), launch.load_kernel
 
         def noting(module, name, signature):
             names.add(name)
             return load(module, name, signature)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(launching, "load_kernel", noting)
+            patch.setattr(launch, "load_kernel", noting)
             patch.setattr(launch_int8, "load_kernel", noting)
             WHOLE[scene](tmp_path)
     return USED[scene]
@@ -580,8 +580,8 @@ WHOLE = {
     "pixels": pixels,
     "network in float32": lambda path: network(path, half=False),
     "network in half precision": lambda path: network(path, half=True),
-    "convolution of bytes": convolution_of_bytes,
     "shared sums in float32": shared_sums,
+    "convolution of bytes": convolution_of_bytes,
     "convolution in float32": lambda path: one_convolution(path, half=False),
     "convolution in half precision": lambda path: one_convolution(path, half=True),
 }
@@ -619,7 +619,7 @@ def planted():
     return cases
 
 
-@pytest.mark.parametrize("scene", list(WHOLE)[:5])
+@pytest.mark.parametrize("scene", list(WHOLE)[:6])
 def test_the_projects_kernels_pass_every_check(device, checked, scene):
     apart = WHOLE[scene](checked)
     assert device.reports() == []

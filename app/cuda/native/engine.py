@@ -15,8 +15,8 @@ from ...models.manifest import ModelSpec
 from ...models.onnx_session import network_io, open_session
 from ..context import GpuContext
 from .autotune import ConvAutotuner, multiprocessors
-from .ir import Conv, Depthwise, View, read_static_graph
-from .launch import BufferAddresses, Stored, launch_of, row_step
+from .ir import Conv, Depthwise, Step, View, read_static_graph
+from .launch import BufferAddresses, Launch, Stored, launch_of, row_step
 from .launch_int8 import launch_of_bytes, of_bytes, parts_of
 from .lower import Program, halved, lower
 from .schedule import ALIGNMENT, Arena, plan, split
@@ -131,14 +131,15 @@ class Run:
             weights.context.driver.memset_d32(counters, 0, count)
         addresses = BufferAddresses(address, weights.convolutions, program.half)
         how = weights.context, addresses, weights.autotuner
+
+        def launched(wave: Sequence[Step], sums: int) -> Launch:
+            if of_bytes(wave):
+                return launch_of_bytes(wave, *how)
+            return launch_of(wave, *how, (memory + sums, counters))
+
         for step in program.once:
-            (launch_of_bytes if of_bytes([step]) else launch_of)([step], *how)(None)
-        self._launches = [
-            launch_of_bytes(wave, *how)
-            if of_bytes(wave)
-            else launch_of(wave, *how, (memory + sums, counters))
-            for wave, sums in zip(arena.waves, arena.sums, strict=True)
-        ]
+            launched([step], 0)(None)
+        self._launches = list(map(launched, arena.waves, arena.sums))
 
     def enqueue(self, stream: Any) -> None:
         """Put the whole network on a stream."""

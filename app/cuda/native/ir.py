@@ -323,9 +323,9 @@ class Conv:
 
     x, y (frames,C,H,W); weight (out, in/groups, kh, kw); ``pad``: at the top and left. ``before``:
     what x goes through first, where this is 1×1 and dense. ``also``: the result once more, each
-    pixel repeated over as many as there are room for. ``parts``: how many blocks share each sum.
-    ``scales``, (out,): the weights are whole multiples of them, from -128 to 127. ``table``: after
-    the activation, before ``late``.
+    pixel repeated over as many as there are room for. ``scales``, (out,): the weights are whole
+    multiples of them, from -128 to 127. ``table``: after the activation, before ``late``.
+    ``parts``: how many blocks share each sum.
     """
 
     x: View
@@ -342,9 +342,9 @@ class Conv:
     name: str = ""
     before: Depthwise | None = None
     also: View | None = None
-    parts: int = 1
     scales: NDArray[np.float32] | None = None
     table: Table | None = None
+    parts: int = 1
 
     @property
     def int8(self) -> bool:

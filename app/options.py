@@ -320,7 +320,8 @@ class MotionOptions:
     floor_s: float = key(
         1.0, "a frame is inferred at least every so many seconds", limits=(0.05, 3600)
     )
-    hold_s: float = key(1.0, "seconds for which all are inferred after a motion", limits=(0, 600))
+    # longer than lost_s of [track]: what has left is told gone when it would be without a gate
+    hold_s: float = key(2.25, "seconds for which all are inferred after a motion", limits=(0, 600))
     wake_s: float = key(
         2.0,
         "while nothing moves only one frame in so long may be decoded; 0: all are",

@@ -6,11 +6,14 @@
 //            between neighbours along each axis, in elements (0: the same value again)
 //            pool, resize: x, y (frames, channels, h, w); rows without gaps, pixels `x_pixel`,
 //            channels `x_step`, frames `x_frame` apart, and so for y
+//            gridsample: grid (frames, out_h, out_w, 2) without gaps: x and y in -1 .. 1 between the
+//            outer edges; halves if `half_grid`
 // Types      x, a, b: float, or half with -DHALF_IN; y: float, or half with -DHALF_OUT; all that is
 //            computed is float
+//            -DINT8, for pool and resize: x and y bytes, of which none is new: the largest, the nearest
 //            matmul: y = a b for the last two of four axes; the second has `many` elements
 // Grid       one thread an element of y; block 256
-//            softmax: one block of 32 a row
+//            softmax, layernorm: one block of 32 a row
 //            matmul: one block of 256 a TILE x TILE of y
 // Twin       tests/cuda/step_twins.py
 
@@ -22,18 +25,24 @@ __device__ inline void put(__half* to, float v) { *to = __float2half(v); }
 __device__ inline float number(float v) { return v; }
 __device__ inline void put(float* to, float v) { *to = v; }
 
-#ifdef HALF_IN
+#if defined(INT8)
+__device__ inline float number(signed char v) { return v; }
+__device__ inline void put(signed char* to, float v) { *to = (signed char)v; }
+typedef signed char input_t;
+#elif defined(HALF_IN)
 typedef __half input_t;
 #else
 typedef float input_t;
 #endif
-#ifdef HALF_OUT
+#if defined(INT8)
+typedef signed char output_t;
+#elif defined(HALF_OUT)
 typedef __half output_t;
 #else
 typedef float output_t;
 #endif
 
-enum { NONE, CLIP, LEAKY, EXP, SIGMOID, SILU, HARDSIGMOID, HARDSILU, ERF };
+enum { NONE, CLIP, LEAKY, EXP, SIGMOID, SILU, HARDSIGMOID, HARDSILU, ERF, SQRT };
 enum { ADD, SUB, MUL, DIV };
 
 __device__ inline float unit(float v) { return v < 0 ? 0 : v > 1 ? 1 : v; }
@@ -48,6 +57,7 @@ __device__ inline float activate(float v, int kind, float p, float q) {
         case HARDSIGMOID: return unit(v * p + q);
         case HARDSILU: return v * unit(v * p + q);
         case ERF: return erff(v);
+        case SQRT: return sqrtf(v);
         default: return v;
     }
 }
@@ -147,6 +157,54 @@ extern "C" __global__ void resize(const input_t* __restrict__ x, output_t* __res
         v = upper * (1 - fy) + lower * fy;
     }
     put(y + out.at(to.frame, to.channel, to.y, to.x), v);
+}
+
+extern "C" __global__ void gridsample(const input_t* __restrict__ x, const void* __restrict__ grid,
+                                      output_t* __restrict__ y, int count, int channels, int in_h,
+                                      int in_w, int x_step, int x_pixel, int x_frame, int out_h,
+                                      int out_w, int y_step, int y_pixel, int y_frame, int half_grid) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    Planes in = {in_h, in_w, x_step, x_pixel, x_frame}, out = {out_h, out_w, y_step, y_pixel, y_frame};
+    Place to(out, channels, i);
+    int at = ((to.frame * out_h + to.y) * out_w + to.x) * 2;
+    auto coordinate = [&](int k) {
+#ifdef HALF_IN
+        if (half_grid) return __half2float(static_cast<const __half*>(grid)[at + k]);
+#endif
+        return static_cast<const float*>(grid)[at + k];
+    };
+    float fx = ((coordinate(0) + 1) * in_w - 1) / 2, fy = ((coordinate(1) + 1) * in_h - 1) / 2;
+    // far outside is outside, and within int; so is NaN
+    fx = fminf(fmaxf(fx, -2.0f), in_w + 1.0f), fy = fminf(fmaxf(fy, -2.0f), in_h + 1.0f);
+    int x0 = (int)floorf(fx), y0 = (int)floorf(fy);
+    auto value = [&](int row, int column) {
+        bool inside = (unsigned)row < (unsigned)in_h && (unsigned)column < (unsigned)in_w;
+        return inside ? number(x[in.at(to.frame, to.channel, row, column)]) : 0.0f;
+    };
+    fx -= x0, fy -= y0;
+    float upper = value(y0, x0) * (1 - fx) + value(y0, x0 + 1) * fx;
+    float lower = value(y0 + 1, x0) * (1 - fx) + value(y0 + 1, x0 + 1) * fx;
+    put(y + out.at(to.frame, to.channel, to.y, to.x), upper * (1 - fy) + lower * fy);
+}
+
+extern "C" __global__ void layernorm(const input_t* __restrict__ x, const input_t* __restrict__ scale,
+                                     const input_t* __restrict__ shift, output_t* __restrict__ y,
+                                     int columns, float epsilon) {
+    const input_t* from = x + (long long)blockIdx.x * columns;
+    output_t* to = y + (long long)blockIdx.x * columns;
+    float mean = 0, variance = 0;
+    for (int i = threadIdx.x; i < columns; i += 32) mean += number(from[i]);
+    for (int k = 16; k; k /= 2) mean += __shfl_xor_sync(0xffffffffu, mean, k);
+    mean /= columns;
+    for (int i = threadIdx.x; i < columns; i += 32) {
+        float v = number(from[i]) - mean;
+        variance += v * v;
+    }
+    for (int k = 16; k; k /= 2) variance += __shfl_xor_sync(0xffffffffu, variance, k);
+    float factor = 1.0f / sqrtf(variance / columns + epsilon);
+    for (int i = threadIdx.x; i < columns; i += 32)
+        put(to + i, (number(from[i]) - mean) * factor * number(scale[i]) + number(shift[i]));
 }
 
 extern "C" __global__ void softmax(const input_t* __restrict__ x, output_t* __restrict__ y, int columns) {

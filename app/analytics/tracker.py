@@ -29,10 +29,11 @@ AppearanceCost = Callable[[Ints, Ints], NDArray[np.float32]]
 OBSERVED, FIRST, FIGURES = range(kalman.ROWS, kalman.ROWS + 3)
 BEST, EVIDENCE, VOTE = range(3)  # columns of FIGURES: best score, sum of scores, vote for the class
 # rows of the integer state
-SERIAL, TRACK_ID, CLASS, FIRST_NS, LAST_NS, MISSED = range(6)
+SERIAL, TRACK_ID, CLASS, FIRST_NS, LAST_NS, MISSED, MISSED_MOVING = range(7)
 
 NOISE = Noise()
-STILL_SHARE = 0.9  # of a time in which nothing moved in which nothing is lost either
+STILL_SHARE = 0.9  # of a time in which nothing moved in which nothing is lost either …
+SURELY_LOST = 3  # … but what was sought so often in a row while something moved
 MOST_STEPS = 6  # virtual observations of a re-update
 MOST_VOTES = 10.0  # for a class, in scores
 MOST_GROWTH = 8.0  # of a box's area since it was last seen; beyond it is another object
@@ -70,7 +71,7 @@ class Tracker:
         self._options = options or TrackOptions()
         self._appearance = appearance
         self._f = np.zeros((kalman.ROWS + 3, 0, 4))
-        self._i = np.zeros((6, 0), np.int64)
+        self._i = np.zeros((7, 0), np.int64)
         self._least_ns = min(self._options.lost_s, self._options.unconfirmed_s) * 1e9
         self._serial, self._track_id = 0, last_track_id
         self._now_ns: int | None = None
@@ -113,7 +114,8 @@ class Tracker:
         if motion is not None:
             self._move(motion)
         if still_ns:
-            self._i[LAST_NS] += round(still_ns * STILL_SHARE)
+            stays = self._i[MISSED_MOVING] < SURELY_LOST
+            self._i[LAST_NS] += np.where(stays, round(still_ns * STILL_SHARE), 0)
         age_ns = time_ns - self._i[LAST_NS]
         if np.count_nonzero(age_ns > self._least_ns):
             age_ns = age_ns[self._expire(age_ns)]
@@ -122,6 +124,8 @@ class Tracker:
         self._rows = ids.copy()
         used, boxes = self._usable(xyxy, scores)
         self._i[MISSED] += 1
+        if not still_ns:
+            self._i[MISSED_MOVING] += 1
         if not len(used):
             return ids
         if len(used) < len(scores):
@@ -260,7 +264,7 @@ class Tracker:
             np.copyto(i[CLASS], classes, where=votes < 0)
             np.abs(votes, out=votes)
         np.minimum(votes, MOST_VOTES, out=votes)
-        i[LAST_NS], i[MISSED] = time_ns, 0
+        i[LAST_NS], i[MISSED], i[MISSED_MOVING] = time_ns, 0, 0
         new = ((i[TRACK_ID] < 0) & (evidence >= self._options.confirm_score)).nonzero()[0]
         if len(new):
             i[TRACK_ID, new] = np.arange(self._track_id + 1, self._track_id + 1 + len(new))
@@ -293,15 +297,9 @@ class Tracker:
         f[: kalman.ROWS] = kalman.start(boxes[new], NOISE)
         f[OBSERVED] = f[FIRST] = boxes[new]
         f[FIGURES, :, :3] = score[new][:, None]
-        i = np.empty((6, len(new)), np.int64)
+        i = np.zeros((7, len(new)), np.int64)
         i[SERIAL] = np.arange(self._serial, self._serial + len(new))
-        i[TRACK_ID], i[CLASS], i[FIRST_NS], i[LAST_NS], i[MISSED] = (
-            -1,
-            classes[new],
-            time_ns,
-            time_ns,
-            0,
-        )
+        i[TRACK_ID], i[CLASS], i[FIRST_NS], i[LAST_NS] = -1, classes[new], time_ns, time_ns
         self._serial += len(new)
         self._f = np.concatenate((self._f, f), axis=1)
         self._i = np.concatenate((self._i, i), axis=1)
@@ -321,7 +319,7 @@ class Tracker:
     def _described(self, rows: Ints) -> list[Track]:
         found = []
         for row in rows.tolist():
-            _, track_id, class_id, first_ns, last_ns, _ = self._i[:, row].tolist()
+            _, track_id, class_id, first_ns, last_ns, *_ = self._i[:, row].tolist()
             score = float(self._f[FIGURES, row, BEST])
             box, first = _corners(self._f[OBSERVED, row]), _corners(self._f[FIRST, row])
             found.append(Track(track_id, class_id, first_ns, last_ns, score, box, first))

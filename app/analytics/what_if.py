@@ -19,11 +19,15 @@ _WHERE = ("name", "type", "zone", "line", "rule")
 
 
 class EventChange(NamedTuple):
-    """What another configuration makes of an event; ``how`` says what is different."""
+    """What another configuration makes of an event; ``how`` says what is different.
+
+    ``later_s``: by so much its time is later than before; below 0: earlier.
+    """
 
     kind: Literal["new", "gone", "different"]
     row: Row
     how: str = ""
+    later_s: float = 0.0
 
 
 class Comparison(NamedTuple):
@@ -47,10 +51,15 @@ def compare(before: Iterable[Row], after: Iterable[Row]) -> Comparison:
         found, olds, news = _pair(olds, news, keys, time_s)
         pairs += found
     changes = [EventChange("gone", row) for row in olds] + [EventChange("new", row) for row in news]
-    told = [(row, _difference(old, row, time_s)) for old, row in pairs]
-    changes += [EventChange("different", row, how) for row, how in told if how]
+    same = 0
+    for old, row in pairs:
+        later_s = time_s(row) - time_s(old)
+        if how := _difference(old, row, later_s):
+            changes.append(EventChange("different", row, how, later_s))
+        else:
+            same += 1
     changes.sort(key=lambda change: time_s(change.row))
-    return Comparison(changes, sum(not how for _, how in told))
+    return Comparison(changes, same)
 
 
 def _clock(olds: Sequence[Row], news: Sequence[Row]) -> Callable[[Row], float]:
@@ -105,11 +114,10 @@ def _pair(
     return pairs, *left
 
 
-def _difference(old: Row, new: Row, time_s: Callable[[Row], float]) -> str:
+def _difference(old: Row, new: Row, later_s: float) -> str:
     told = []
-    by_s = time_s(new) - time_s(old)
-    if abs(by_s) > SHIFT_S:
-        told.append(f"{abs(by_s):.2f} s {'later' if by_s > 0 else 'earlier'}")
+    if abs(later_s) > SHIFT_S:
+        told.append(f"{abs(later_s):.2f} s {'later' if later_s > 0 else 'earlier'}")
     for key in SHOWN:
         a, b = old.get(key), new.get(key)
         if isinstance(a, float) and isinstance(b, float) and abs(a - b) <= SHIFT_S:

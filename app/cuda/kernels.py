@@ -149,7 +149,8 @@ _TYPES = ((), ("HALF_IN",), ("HALF_IN", "HALF_OUT"))
 VARIANTS: dict[str, tuple[tuple[str, ...], ...]] = {  # -D of each file, as it is used
     "preprocess": ((), ("HALF",)),
     "conv": (*_TYPES, ("HALF_IN", "EIGHT"), ("HALF_IN", "HALF_OUT", "EIGHT")),
-    "tensor": _TYPES,
+    "conv_int8": ((), ("WIDE",)),
+    "tensor": (("INT8",), *_TYPES),
     "postprocess": ((),),
 }
 

@@ -354,6 +354,7 @@ def _cpu(config: Config, model: Model, policy: Policy, engine: EngineKind) -> Ba
 
 def _cuda(config: Config, model: Model, engine: EngineKind) -> BackendFactory:
     from ..cuda.backend import SLOTS, CudaBackend
+    from ..cuda.engine_cache import QUANTISED, choose_precision
     from ..cuda.native.engine import NativeEngine
 
     def make_engine(context: GpuContext, spec: ModelSpec, weights: Path) -> GpuEngine:
@@ -380,10 +381,7 @@ def _cuda(config: Config, model: Model, engine: EngineKind) -> BackendFactory:
             "--engine openvino"
         )
     if engine == "cuda" and config.precision == "int8":
-        raise ConfigError(
-            "precision int8: --engine cuda computes in half precision or float32; "
-            "use --engine tensorrt or ort-tensorrt"
-        )
+        choose_precision(engine, "int8", quantised=QUANTISED in model.weights.read_bytes())
     if engine.startswith("ort-") and config.batch is not None and config.batch > 1:
         raise ConfigError(
             f"batch {config.batch}: --engine {engine} takes one frame at a time; "

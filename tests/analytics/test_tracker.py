@@ -62,6 +62,16 @@ def test_who_stands_still_is_not_lost_while_nothing_moves() -> None:
         assert (again.tolist() == seen.tolist() == [1]) is kept
 
 
+def test_who_was_sought_in_vain_while_things_moved_is_not_kept_by_stillness() -> None:
+    boxes, none = np.array([[100, 100, 180, 300]], np.float32), np.zeros((0, 4), np.float32)
+    tracker = Tracker()
+    for i in range(10):
+        there = (boxes, SURE, PERSON) if i < 4 else (none, SURE[:0], PERSON[:0])
+        tracker.update(*there, time_ns=i * 100_000_000)
+    tracker.update(none, SURE[:0], PERSON[:0], time_ns=3_000_000_000, still_ns=2_000_000_000)
+    assert [track.track_id for track in tracker.ended] == [1]
+
+
 def test_two_that_cross_keep_their_ids() -> None:
     frames = [
         (i / 30, [person(200 + 6 * i, 600, height=220), person(1000 - 6 * i, 560, height=200)])

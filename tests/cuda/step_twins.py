@@ -11,6 +11,8 @@ from app.cuda.native.ir import (
     Binary,
     Conv,
     Depthwise,
+    GridSample,
+    LayerNorm,
     MatMul,
     Pool,
     Resize,
@@ -41,7 +43,7 @@ def run(program: Program, x: np.ndarray) -> list[np.ndarray]:
 
 def execute(step: Step, at) -> None:
     """A step in the memory of which ``at`` gives views."""
-    at(step.y)[...] = result(step, at)
+    at(step.y)[...] = rounded(result(step, at), step.y.quant)
     if isinstance(step, Conv) and step.also is not None:
         ry, rx = (step.also.shape[i] // step.y.shape[i] for i in (2, 3))
         at(step.also)[...] = at(step.y).repeat(ry, axis=2).repeat(rx, axis=3)
@@ -58,14 +60,22 @@ def result(step: Step, at) -> np.ndarray:
         case Binary():
             a, b = at(step.a), at(step.b)
             value = {"add": a + b, "sub": a - b, "mul": a * b}.get(step.op)
-            return activated(a / b if value is None else value, step.activation)
+            value = activated(a / b if value is None else value, step.activation)
+            return tabled(value, step.table)
         case MatMul():
             return at(step.a) @ at(step.b)
         case Unary():
-            return activated(at(step.x), step.activation)
+            return tabled(activated(at(step.x), step.activation), step.table)
         case Softmax():
             power = np.exp(at(step.x) - at(step.x).max(-1, keepdims=True))
             return power / power.sum(-1, keepdims=True)
+        case LayerNorm():
+            x = at(step.x)
+            apart = x - x.mean(-1, keepdims=True)
+            deviation = np.sqrt((apart**2).mean(-1, keepdims=True) + step.epsilon)
+            return apart / deviation * at(step.scale) + at(step.shift)
+        case GridSample():
+            return sampled(at(step.x), at(step.grid))
 
 
 def activated(v: np.ndarray, activation) -> np.ndarray:
@@ -89,7 +99,24 @@ def activated(v: np.ndarray, activation) -> np.ndarray:
             return np.clip(v * p + q, 0, 1)
         case "hardsilu":
             return v * np.clip(v * p + q, 0, 1)
+        case "sqrt":
+            return np.sqrt(v)
     raise ValueError(kind)
+
+
+def bytes_of(v: np.ndarray, quant) -> np.ndarray:
+    return np.clip(np.round(v / np.float32(quant.scale)) + quant.zero, -128, 127)
+
+
+def rounded(v: np.ndarray, quant) -> np.ndarray:
+    """To what bytes stand for; they lie here as floats."""
+    if quant is None:
+        return v
+    return ((bytes_of(v, quant) - quant.zero) * np.float32(quant.scale)).astype(np.float32)
+
+
+def tabled(v: np.ndarray, table) -> np.ndarray:
+    return v if table is None else table.values[bytes_of(v, table.quant).astype(int) + 128]
 
 
 def sigmoid(v: np.ndarray) -> np.ndarray:
@@ -132,11 +159,10 @@ def convolved(step: Conv, x: np.ndarray, added: np.ndarray | None) -> np.ndarray
         columns = mine.transpose(0, 1, 4, 5, 2, 3).reshape(len(x), per_group * kh * kw, -1)
         parts.append(weight.reshape(len(weight), -1) @ columns)
     total = np.concatenate(parts, 1).reshape(y_shape) + step.bias[None, :, None, None]
-    if added is None:
-        return activated(total, step.activation)
-    if step.late:
-        return activated(total, step.activation) + added
-    return activated(total + added, step.activation)
+    if added is not None and not step.late:
+        total = total + added
+    total = tabled(activated(total, step.activation), step.table)
+    return total + added if step.late else total
 
 
 def depthwise(step: Depthwise, x: np.ndarray, y_shape) -> np.ndarray:
@@ -173,3 +199,19 @@ def resized(step: Resize, x: np.ndarray, y_shape) -> np.ndarray:
         share = (where - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(4)])
         value = value.take(low, axis) * (1 - share) + value.take(high, axis) * share
     return value
+
+
+def sampled(x: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """(frames,C,oh,ow): linear, zeros outside."""
+    frames, _, h, w = x.shape
+    padded = np.pad(x, ((0, 0), (0, 0), (2, 2), (2, 2)))
+    fx, fy = (np.clip(((grid[..., k] + 1) * n - 1) / 2, -2, n + 0.5) for k, n in enumerate((w, h)))
+    x0, y0 = np.floor(fx).astype(int), np.floor(fy).astype(int)
+    frame = np.arange(frames)[:, None, None]
+
+    def corner(dy, dx):
+        weight = np.where(dy, fy - y0, 1 - (fy - y0)) * np.where(dx, fx - x0, 1 - (fx - x0))
+        found = padded[frame, :, y0 + dy + 2, x0 + dx + 2]  # (frames,oh,ow,C)
+        return (found * weight[..., None]).transpose(0, 3, 1, 2)
+
+    return sum(corner(dy, dx) for dy in (0, 1) for dx in (0, 1))

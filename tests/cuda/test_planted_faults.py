@@ -24,10 +24,10 @@ from onnx import TensorProto, helper, numpy_helper
 from app.cuda import kernels as kernel_files
 from app.cuda.context import GpuContext
 from app.cuda.kernels import KERNEL_DIR
-from app.cuda.native import launch as launching
+from app.cuda.native import launch, launch_int8
 from app.cuda.native.autotune import TILES, ConvAutotuner
 from app.models.onnx_session import open_session
-from tests.cuda import test_engine, test_postprocess_kernel, test_preprocess_kernel
+from tests.cuda import test_engine, test_int8, test_postprocess_kernel, test_preprocess_kernel
 from tests.cuda.conftest import REAL, ROOT
 
 pytestmark = pytest.mark.skipif(REAL, reason="a GPU does not report")
@@ -514,12 +514,28 @@ def run_network(tmp_path, nodes, shapes, *, half):
     return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
 
-def picked(network_kernels):
-    """conv.cu without the kernels that the network does not use: quicker to build."""
+def convolution_of_bytes(tmp_path):
+    """The same of a quantised one."""
+    weight = np.random.default_rng(1).integers(-127, 128, (8, 3, 9, 9)).astype(np.int8)
+    nodes = [
+        *test_int8.quantised("x", "a"),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["v"]),
+        helper.make_node("Conv", ["a", "v"], ["y"], pads=[4] * 4),
+    ]
+    path = test_int8.by_hand(tmp_path, nodes, test_int8.WEIGHTS | {"w": weight})
+    x = np.random.default_rng(1).random((1, 3, 6, 6), np.float32)
+    (found,), (wanted,) = test_engine.on_device(path, (6, 6), x), test_int8.reference(path, x)
+    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
+
+
+def picked(network_kernels, file):
+    """A file without the kernels that the network does not use: quicker to build."""
     line = re.compile(
-        r'^extern "C" __global__ void (?:__launch_bounds__\(.*?\) )?(\w+)\(.*\}\n', re.M
+        r'^extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\('
+        r"([^\n]*\}\n|.*?^\}\n)",
+        re.M | re.S,
     )
-    text = (KERNEL_DIR / "conv.cu").read_text()
+    text = (KERNEL_DIR / file).read_text()
     return line.sub(lambda m: m[0] if m[1] in network_kernels else "", text)
 
 
@@ -529,14 +545,15 @@ USED: dict[str, set[str]] = {}  # kernels that the networks of a scene launch
 def used(scene, tmp_path):
     """Found once, without the checks."""
     if scene not in USED:
-        names, load = USED.setdefault(scene, set()), launching.load_kernel
+        names, load = USED.setdefault(scene, set()), launch.load_kernel
 
         def noting(module, name, signature):
             names.add(name)
             return load(module, name, signature)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(launching, "load_kernel", noting)
+            patch.setattr(launch, "load_kernel", noting)
+            patch.setattr(launch_int8, "load_kernel", noting)
             WHOLE[scene](tmp_path)
     return USED[scene]
 
@@ -546,8 +563,9 @@ def checked(device, monkeypatch, tmp_path, scene):
     """The project's kernels from a folder of this test, built with the checks."""
     for path in KERNEL_DIR.glob("*.cu*"):
         (tmp_path / path.name).write_text(path.read_text())
-    if "half" in scene or "float" in scene:
-        (tmp_path / "conv.cu").write_text(picked(used(scene, tmp_path)))
+    if scene not in ("boxes", "pixels"):
+        file = "conv_int8.cu" if "bytes" in scene else "conv.cu"
+        (tmp_path / file).write_text(picked(used(scene, tmp_path), file))
     monkeypatch.setenv("CUDASIM_CHECKED", "1")
     monkeypatch.setenv("KESTREL_CUBIN_CACHE", str(CHECKED))
     monkeypatch.setattr(kernel_files, "KERNEL_DIR", tmp_path)
@@ -563,12 +581,14 @@ WHOLE = {
     "network in float32": lambda path: network(path, half=False),
     "network in half precision": lambda path: network(path, half=True),
     "shared sums in float32": shared_sums,
+    "convolution of bytes": convolution_of_bytes,
     "convolution in float32": lambda path: one_convolution(path, half=False),
     "convolution in half precision": lambda path: one_convolution(path, half=True),
 }
 LOST = [("conv.cu", BARRIER, "convolution in half precision"), ("postprocess.cu", BARRIER, "boxes")]
 LOST += [("postprocess.cu", GUARD, "boxes"), ("preprocess.cu", GUARD, "pixels")]
 LOST += [("conv_common.cuh", BARRIER, "shared sums in float32")]
+LOST += [("conv_int8.cu", BARRIER, "convolution of bytes")]
 
 
 def for_floats(before):
@@ -599,7 +619,7 @@ def planted():
     return cases
 
 
-@pytest.mark.parametrize("scene", list(WHOLE)[:5])
+@pytest.mark.parametrize("scene", list(WHOLE)[:6])
 def test_the_projects_kernels_pass_every_check(device, checked, scene):
     apart = WHOLE[scene](checked)
     assert device.reports() == []

@@ -15,8 +15,9 @@ from ...models.manifest import ModelSpec
 from ...models.onnx_session import network_io, open_session
 from ..context import GpuContext
 from .autotune import ConvAutotuner, multiprocessors
-from .ir import Conv, Depthwise, View, read_static_graph
-from .launch import BufferAddresses, Stored, launch_of, row_step
+from .ir import Conv, Depthwise, Step, View, read_static_graph
+from .launch import BufferAddresses, Launch, Stored, launch_of, row_step
+from .launch_int8 import launch_of_bytes, of_bytes, parts_of
 from .lower import Program, halved, lower
 from .schedule import ALIGNMENT, Arena, plan, split
 
@@ -49,7 +50,9 @@ class Weights:
         constants: list[dict[int, int]] = []
         for program in self.programs:
             for step in program.steps:
-                if isinstance(step, Conv):
+                if of_bytes([step]):
+                    convolutions[id(step)] = [store.add(part) for part in parts_of(step)]
+                elif isinstance(step, Conv):
                     parts, half_in = [(_rows(step), step.bias)], step.x.buffer in program.half
                     if step.before is not None:
                         taps = _taps(step.before)
@@ -128,12 +131,15 @@ class Run:
             weights.context.driver.memset_d32(counters, 0, count)
         addresses = BufferAddresses(address, weights.convolutions, program.half)
         how = weights.context, addresses, weights.autotuner
+
+        def launched(wave: Sequence[Step], sums: int) -> Launch:
+            if of_bytes(wave):
+                return launch_of_bytes(wave, *how)
+            return launch_of(wave, *how, (memory + sums, counters))
+
         for step in program.once:
-            launch_of([step], *how)(None)
-        self._launches = [
-            launch_of(wave, *how, (memory + sums, counters))
-            for wave, sums in zip(arena.waves, arena.sums, strict=True)
-        ]
+            launched([step], 0)(None)
+        self._launches = list(map(launched, arena.waves, arena.sums))
 
     def enqueue(self, stream: Any) -> None:
         """Put the whole network on a stream."""
@@ -271,7 +277,10 @@ class NativeEngine:
             for n in runs_for(batch)
         ]
         together = f", {batch} frames at once" if batch > 1 else ""
-        self.description = f"cuda (native, {'half precision' if half else 'float32'}{together})"
+        types = "half precision" if half else "float32"
+        if programs[0].int8:
+            types = f"8 bits, {types}"
+        self.description = f"cuda (native, {types}{together})"
         self.batch = batch
         self._context, self._file, self._content = context, weights, content
         self._how: dict[str, Any] = {"half": half, "tune": tune, "batch": batch}

@@ -1,7 +1,8 @@
 """Fuses steps, so that a frame takes few launches and few passes over memory.
 
 Activations, sums, depthwise convolutions and nearest enlargements become part of a convolution;
-copies vanish where what they copy can be made in its place at once.
+copies vanish where what they copy can be made in its place at once. Where numbers are rounded to 8
+bits in between, nothing is left out that changes what they are rounded to (quantise.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from .ir import (
     Binary,
     Conv,
     Depthwise,
+    GridSample,
+    LayerNorm,
     Pool,
     Resize,
     Softmax,
@@ -27,10 +30,12 @@ from .ir import (
     with_views,
     writes,
 )
+from .quantise import fold
 
 WIDEST = 256  # output channels of a convolution that takes in a depthwise one: each tile of them
 # computes that anew
 BEFORE = ("none", "clip", "silu", "hardsilu")  # activations in between that the kernel has
+APART = ("sqrt",)  # that no convolution has
 
 
 def fuse(steps: Sequence[Step], kept: set[int]) -> list[Step]:
@@ -40,7 +45,7 @@ def fuse(steps: Sequence[Step], kept: set[int]) -> list[Step]:
     while before != len(steps):
         before = len(steps)
         steps = read_at_origin(join_copies(steps), kept)
-        steps = spread(write_in_place(steps, kept), kept)
+        steps = fold(spread(write_in_place(steps, kept), kept), kept)
     return fuse_focus(enlarge(steps), kept)
 
 
@@ -69,6 +74,8 @@ def _fusion(steps: Sequence[Step], i: int, kept: set[int]) -> Change | None:
     mine = steps[i].y.buffer
     if not isinstance(steps[i], Conv | Binary) or mine in kept or len(_makers(steps, mine)) != 1:
         return None
+    if steps[i].y.quant is not None:
+        return None
     match _users(steps, mine):
         case [after]:
             return _activate(steps, i, after) or _add_to(steps, i, after)
@@ -92,6 +99,7 @@ def _activate(steps: Sequence[Step], i: int, j: int) -> Change | None:
     if not isinstance(step, Conv | Binary) or not isinstance(unary, Unary):
         return None
     free = step.activation == NOTHING and not getattr(step, "late", False)
+    free = free and not (isinstance(step, Conv) and unary.activation[0] in APART)
     whole = unary.x == step.y and unary.activation != NOTHING and unary.y.contiguous
     if not (free and whole and unary.y.shape == step.y.shape):
         return None
@@ -155,6 +163,7 @@ def fuse_depthwise(steps: Sequence[Step], kept: set[int]) -> list[Step]:
             and first.weight.shape[2:] == (3, 3)
             and first.activation[0] in BEFORE
             and first.y == step.x
+            and first.y.quant is None
         ):
             how = Depthwise(
                 *(first.weight, first.bias, first.stride, first.pad, first.dilation),
@@ -173,7 +182,7 @@ def join_copies(steps: Sequence[Step]) -> list[Step]:
         before = joined[-1] if joined else None
         if isinstance(before, Unary) and isinstance(step, Unary):
             x, y = _neighbours(before.x, step.x), _neighbours(before.y, step.y)
-            if x and y and before.activation == step.activation == NOTHING:
+            if x and y and before.copies and step.copies:
                 joined[-1] = replace(step, x=x, y=y)
                 continue
         joined.append(step)
@@ -194,10 +203,10 @@ def _neighbours(a: View, b: View) -> View | None:
 def read_at_origin(steps: Sequence[Step], kept: set[int]) -> list[Step]:
     """Copies of a copy take from what was copied first."""
     steps = list(steps)
-    for copy in [s for s in steps if isinstance(s, Unary) and s.activation == NOTHING]:
+    for copy in [s for s in steps if isinstance(s, Unary) and s.copies]:
         made = copy.y.buffer
         users = [steps[i] for i in _users(steps, made)]
-        if made in kept or len(_makers(steps, made)) != 1:
+        if made in kept or len(_makers(steps, made)) != 1 or copy.x.quant != copy.y.quant:
             continue
         if not all(isinstance(user, Unary) and moved(user.x, copy.y, copy.x) for user in users):
             continue
@@ -223,6 +232,8 @@ def fuse_focus(steps: Sequence[Step], kept: set[int]) -> list[Step]:
         picture = _interleaved(copies, side)
         if picture is None or conv.x.buffer in kept or len(copies) != len(makers):
             continue
+        if picture.quant != conv.x.quant:
+            continue
         channels = picture.shape[1]
         out, _, kh, kw = conv.weight.shape
         weight = np.zeros((out, channels, kh * side, kw * side), np.float32)
@@ -245,14 +256,14 @@ def fuse_focus(steps: Sequence[Step], kept: set[int]) -> list[Step]:
 def _interleaved(copies: Sequence[Unary], side: int) -> View | None:
     """The picture of which these are all that lie ``side`` pixels apart; None if they are not."""
     first = min((copy.x for copy in copies), key=lambda view: view.offset)
-    if len(first.shape) != 4 or any(copy.activation != NOTHING for copy in copies):
+    if len(first.shape) != 4 or not all(copy.copies for copy in copies):
         return None
     frames, channels, h, w = first.shape
     rows, columns = first.strides[2:]
     if rows % side or columns % side or rows != columns * w * side:
         return None
     strides = (*first.strides[:2], rows // side, columns // side)
-    picture = View(first.buffer, (frames, channels, h * side, w * side), strides, first.offset)
+    picture = replace(first, shape=(frames, channels, h * side, w * side), strides=strides)
     wanted = {
         picture.sliced(2, i, h, side).sliced(3, j, w, side)
         for i in range(side)
@@ -277,18 +288,20 @@ def write_in_place(steps: Sequence[Step], kept: set[int]) -> list[Step]:
 def _without_copy(steps: Sequence[Step], i: int, kept: set[int]) -> list[Step] | None:
     """The steps without copy i, or None where one of them could not do with the new strides."""
     copy = steps[i]
-    if not isinstance(copy, Unary) or copy.activation != NOTHING:
+    if not isinstance(copy, Unary) or not copy.copies:
         return None
     source, target = copy.x, copy.y
     others = [*steps[:i], *steps[i + 1 :]]
     if source.buffer in kept or not _makers(others, source.buffer):
         return None
+    if source.quant != target.quant and (source.quant or _users(others, source.buffer)):
+        return None  # others need the numbers as they were
     changed = []
     for step in others:
         views = {v: v for v in (*writes(step), *reads(step)) if v.buffer == source.buffer}
         for view in views:
             new = moved(view, source, target)
-            if new is None or isinstance(step, Softmax):
+            if new is None or isinstance(step, Softmax | LayerNorm | GridSample):
                 return None
             if isinstance(step, Conv | Pool | Resize) and not new.raster:
                 return None
@@ -320,7 +333,7 @@ def _parts(maker: Step, users: Sequence[Step]) -> list[Step]:
     """The convolution cut into those that write what each user would; [] if that cannot be."""
     if not isinstance(maker, Conv) or maker.groups > 1 or maker.activation != NOTHING:
         return []
-    if maker.added is not None:
+    if maker.added is not None or maker.table is not None or maker.y.quant is not None:
         return []
     parts: list[Step] = []
     start, end = 0, len(maker.weight)
@@ -329,15 +342,17 @@ def _parts(maker: Step, users: Sequence[Step]) -> list[Step]:
             (count, user, moved(maker.y.sliced(1, start, count), user.x, user.y))
             for count in range(end - start, 0, -1)
             for user in users
-            if isinstance(user, Unary)
+            if isinstance(user, Unary) and not user.table and user.activation[0] not in APART
         )
         count, user, y = next(
             (f for f in found if f[2] is not None and f[2].raster), (0, None, None)
         )
         if user is None or y is None:
             return []
-        weight, bias = (a[start : start + count] for a in (maker.weight, maker.bias))
-        parts.append(replace(maker, y=y, weight=weight, bias=bias, activation=user.activation))
+        mine = slice(start, start + count)
+        part = replace(maker, y=y, weight=maker.weight[mine], bias=maker.bias[mine])
+        scales = None if maker.scales is None else maker.scales[mine]
+        parts.append(replace(part, scales=scales, activation=user.activation))
         start += count
     return parts
 
@@ -347,9 +362,11 @@ def enlarge(steps: Sequence[Step]) -> list[Step]:
     writes there too."""
     steps = list(steps)
     for more in [s for s in steps if isinstance(s, Resize | Unary)]:
-        plain = not more.linear if isinstance(more, Resize) else more.activation == NOTHING
+        plain = not more.linear if isinstance(more, Resize) else more.copies
         sizes = list(zip(more.y.shape, more.x.shape, strict=True))
         if not plain or len(sizes) != 4 or not more.y.raster or any(n % m for n, m in sizes):
+            continue
+        if more.x.quant != more.y.quant:
             continue
         for i, maker in enumerate(steps):
             if isinstance(maker, Conv) and maker.y == more.x and maker.also is None:

@@ -119,16 +119,34 @@ NOTHING: Activation = ("none", 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
+class Quant:
+    """How 8 bits stand for numbers: the byte q, from -128 to 127, for (q - zero) · scale."""
+
+    scale: float
+    zero: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A rounding in between: the number whose byte is q becomes ``values`` (256,) [q + 128]."""
+
+    quant: Quant
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """A tensor: elements of a buffer, from ``offset``, ``strides`` elements apart.
 
     Axes of size 1 have stride 0: views of the same elements in the same shape are equal.
+    ``quant``: the buffer holds bytes; who writes rounds to them, who reads gets numbers.
     """
 
     buffer: int
     shape: Shape
     strides: Shape
     offset: int = 0
+    quant: Quant | None = None
 
     def __post_init__(self) -> None:
         axes = zip(self.shape, self.strides, strict=True)
@@ -254,7 +272,7 @@ def moved(view: View, source: View, target: View) -> View | None:
             strides.append(count * digits[i][2])
     if any(not 0 <= last < n for last, (n, _, _) in zip(most, digits, strict=True)):
         return None
-    return View(target.buffer, view.shape, tuple(strides), offset)
+    return replace(target, shape=view.shape, strides=tuple(strides), offset=offset)
 
 
 def may_overlap(a: View, b: View) -> bool:
@@ -305,7 +323,9 @@ class Conv:
 
     x, y (frames,C,H,W); weight (out, in/groups, kh, kw); ``pad``: at the top and left. ``before``:
     what x goes through first, where this is 1×1 and dense. ``also``: the result once more, each
-    pixel repeated over as many as there are room for. ``parts``: how many blocks share each sum.
+    pixel repeated over as many as there are room for. ``scales``, (out,): the weights are whole
+    multiples of them, from -128 to 127. ``table``: after the activation, before ``late``.
+    ``parts``: how many blocks share each sum.
     """
 
     x: View
@@ -322,7 +342,14 @@ class Conv:
     name: str = ""
     before: Depthwise | None = None
     also: View | None = None
+    scales: NDArray[np.float32] | None = None
+    table: Table | None = None
     parts: int = 1
+
+    @property
+    def int8(self) -> bool:
+        """Whether products are of bytes (kernels/conv_int8.cu)."""
+        return self.x.quant is not None and self.scales is not None and self.before is None
 
     @property
     def window(self) -> Depthwise | Conv:
@@ -331,15 +358,19 @@ class Conv:
 
     @property
     def kernel(self) -> str:
-        """Which of kernels/conv.cu does it: those of one kind share a launch."""
+        """Which of kernels/conv.cu does it: those of one kind share a launch. What ends in "int8"
+        is of kernels/conv_int8.cu."""
+        end = "_int8" * self.int8
         if self.groups == len(self.weight) and self.weight.shape[1] == 1:
-            return "depthwise"
-        return "fused" if self.before else "dense"
+            return "depthwise" + end
+        return "fused" if self.before else "dense" + end
 
     @property
     def eight(self) -> bool:
         """Whether 8 channels of a pixel of x can be read at once, and written where each is
         convolved for itself."""
+        if self.int8:
+            return in_eights(self.x) and self.groups in (1, self.x.shape[1])
         if self.kernel == "depthwise":
             return all(in_eights(view) for view in (*reads(self), *writes(self)))
         return in_eights(self.x) and self.groups == 1 and not (self.before and self.x.shape[1] < 16)
@@ -378,6 +409,7 @@ class Binary:
     y: View
     op: str
     activation: Activation = NOTHING
+    table: Table | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,11 +423,17 @@ class MatMul:
 
 @dataclass(frozen=True, slots=True)
 class Unary:
-    """y = act(x); with ("none", …) a copy."""
+    """y = act(x); with ("none", …) and no table a copy, which may round."""
 
     x: View
     y: View
     activation: Activation = NOTHING
+    table: Table | None = None
+
+    @property
+    def copies(self) -> bool:
+        """Whether y is x, but for rounding."""
+        return self.activation == NOTHING and self.table is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,7 +444,28 @@ class Softmax:
     y: View
 
 
-Step = Conv | Pool | Resize | Binary | MatMul | Unary | Softmax
+@dataclass(frozen=True, slots=True)
+class LayerNorm:
+    """(x - mean) / sqrt(variance + epsilon) · scale + shift over the last axis."""
+
+    x: View
+    scale: View
+    shift: View
+    y: View
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True)
+class GridSample:
+    """y (frames,C,oh,ow): x (frames,C,H,W) where ``grid`` (frames,oh,ow,2) says, -1 and 1 being the
+    left and right (upper and lower) edges; linear, zeros outside."""
+
+    x: View
+    grid: View
+    y: View
+
+
+Step = Conv | Pool | Resize | Binary | MatMul | Unary | Softmax | LayerNorm | GridSample
 
 
 def reads(step: Step) -> list[View]:
@@ -416,6 +475,10 @@ def reads(step: Step) -> list[View]:
             return [step.a, step.b]
         case Conv(added=View() as added):
             return [step.x, added]
+        case LayerNorm():
+            return [step.x, step.scale, step.shift]
+        case GridSample():
+            return [step.x, step.grid]
     return [step.x]
 
 

@@ -12,10 +12,13 @@ import numpy as np
 from ..context import GpuContext
 from ..kernels import load_kernel, load_module
 from .autotune import ConvAutotuner, ConvTile, size_of
+from .builder import AXES
 from .ir import (
     NOTHING,
     Binary,
     Conv,
+    GridSample,
+    LayerNorm,
     MatMul,
     Pool,
     Resize,
@@ -26,10 +29,20 @@ from .ir import (
     in_eights,
     reads,
 )
-from .operators import AXES
 from .schedule import MOST
 
-KINDS = ("none", "clip", "leaky", "exp", "sigmoid", "silu", "hardsigmoid", "hardsilu", "erf")
+KINDS = (
+    "none",
+    "clip",
+    "leaky",
+    "exp",
+    "sigmoid",
+    "silu",
+    "hardsigmoid",
+    "hardsilu",
+    "erf",
+    "sqrt",
+)
 OPERATIONS = ("add", "sub", "mul", "div")
 THREADS = 256
 TILE = 16  # of matmul: a block computes so many rows and columns
@@ -41,6 +54,8 @@ SIGNATURES = {  # of the kernels in tensor.cu
     "resize": "PP" + "i" * 13,
     "softmax": "PPi",
     "matmul": "PPP" + "i" * 16,
+    "layernorm": "PPPPif",
+    "gridsample": "PPP" + "i" * 13,
 }
 # as in conv.cu: pointers, whole numbers, parameters of activations
 CONV = np.dtype([("at", np.uint64, 8), ("numbers", np.int32, 36), ("p", np.float32, 4)], align=True)
@@ -67,9 +82,17 @@ class Launch(NamedTuple):
 
 
 def _kernel(
-    context: GpuContext, file: str, name: str, *, half_in: bool, half_out: bool, eight: bool = False
+    context: GpuContext,
+    file: str,
+    name: str,
+    *,
+    half_in: bool,
+    half_out: bool,
+    eight: bool = False,
+    int8: bool = False,
 ) -> Callable[..., None]:
     words = ["HALF_IN"] * half_in + ["HALF_OUT"] * half_out + ["EIGHT"] * eight
+    words = ["INT8"] if int8 else words
     signature = [f"{GROUP.itemsize}s"] if file == "conv" else SIGNATURES[name]
     return load_kernel(load_module(context, file, defines=words), name, signature)
 
@@ -107,7 +130,7 @@ def launch_of(
     """What the steps of a wave put on the stream: convolutions of a kind, or another step."""
     for step in wave:
         types = {view.buffer in addresses.half for view in reads(step)}
-        alike = len(types) == 1 or isinstance(step, Conv)
+        alike = len(types) == 1 or isinstance(step, Conv | GridSample)
         if isinstance(step, Conv):
             half_out = step.y.buffer in addresses.half
             others = [v for v in (step.added, step.also) if v is not None]
@@ -118,11 +141,12 @@ def launch_of(
         return _convolutions(convolutions, context, addresses, autotuner, shared)
     (step,) = wave
     name = type(step).__name__.lower()
-    kernel = _kernel(context, "tensor", name, **addresses.types(step))
+    as_bytes = step.y.quant is not None  # and so is x, in which no number is new
+    kernel = _kernel(context, "tensor", name, **addresses.types(step), int8=as_bytes)
     match step:
         case Unary() | Binary():
             views = (*reads(step), step.y)
-            count, sizes, strides = _strided(step.y, *views)
+            count, sizes, strides = strided(step.y, *views)
             op = [OPERATIONS.index(step.op)] if isinstance(step, Binary) else []
             kind, *p = step.activation
             numbers = (count, *sizes[1:], *strides, *op, KINDS.index(kind), *p)
@@ -149,17 +173,26 @@ def launch_of(
             columns = step.x.shape[-1]
             at = (addresses.address(step.x), addresses.address(step.y), columns)
             return Launch(kernel, (step.x.size // columns, 1), (32, 1, 1), at)
+        case LayerNorm():
+            columns = step.x.shape[-1]
+            at_all = map(addresses.address, (step.x, step.scale, step.shift, step.y))
+            grid = (step.x.size // columns, 1)
+            return Launch(kernel, grid, (32, 1, 1), (*at_all, columns, step.epsilon))
+        case GridSample():
+            half_grid = int(step.grid.buffer in addresses.half)
+            return _per_plane(kernel, step, addresses, (half_grid,), step.grid)
     raise AssertionError("a convolution")
 
 
 def _per_plane(
     kernel: Callable[..., None],
-    step: Pool | Resize,
+    step: Pool | Resize | GridSample,
     addresses: BufferAddresses,
     numbers: tuple[int, ...],
+    *others: View,
 ) -> Launch:
-    at = (addresses.address(step.x), addresses.address(step.y))
-    planes = (n for v in (step.x, step.y) for n in (*v.shape[2:], *_distances(v)))
+    at = map(addresses.address, (step.x, *others, step.y))
+    planes = (n for v in (step.x, step.y) for n in (*v.shape[2:], *distances(v)))
     arguments = (*at, step.y.size, step.y.shape[1], *planes, *numbers)
     return Launch(kernel, (-(-step.y.size // THREADS), 1), (THREADS, 1, 1), arguments)
 
@@ -207,7 +240,7 @@ def _member(
     stored, window = addresses.weights[id(step)], step.window
     views = step.x, step.added, step.y, step.also
     x, added, y, also = (0 if v is None else addresses.address(v) for v in views)
-    x_lie, added_lie, y_lie, also_lie = ((0, 0, 0) if v is None else _distances(v) for v in views)
+    x_lie, added_lie, y_lie, also_lie = ((0, 0, 0) if v is None else distances(v) for v in views)
     larger = [0 if step.also is None else step.also.shape[i] // step.y.shape[i] for i in (2, 3)]
     kind, *p = step.activation
     first_kind, *first_p = NOTHING if step.before is None else step.before.activation
@@ -229,12 +262,12 @@ def row_step(step: Conv) -> int:
     return -(-int(step.weight[0].size) // ROW) * ROW
 
 
-def _distances(view: View) -> tuple[int, int, int]:
+def distances(view: View) -> tuple[int, int, int]:
     """Elements from a channel to the next, from a pixel, and from a frame (0: there is one)."""
     return view.strides[1], view.pixel_step, view.strides[0]
 
 
-def _strided(whole: View, *views: View) -> tuple[int, list[int], list[int]]:
+def strided(whole: View, *views: View) -> tuple[int, list[int], list[int]]:
     """Count and sizes of a view, and strides of all, filled up to AXES axes in front; neighbours of
     ``whole`` are neighbours."""
     order = sorted(range(len(whole.shape)), key=lambda axis: -whole.strides[axis])

@@ -15,9 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import ModelError
+from .builder import Builder
 from .fuse import fuse
-from .ir import Conv, Graph, Softmax, Step, Unary, View, moved, reads, row_major, with_views, writes
-from .operators import NODES, Builder
+from .ir import (
+    Conv,
+    Graph,
+    GridSample,
+    LayerNorm,
+    Softmax,
+    Step,
+    Unary,
+    View,
+    moved,
+    reads,
+    row_major,
+    with_views,
+    writes,
+)
+from .operators import NODES
+from .quantise import fold, in_bytes, settle
 
 MOST_ELEMENTS = 2**31 - 1  # of a tensor: kernels count in int
 
@@ -26,8 +42,8 @@ MOST_ELEMENTS = 2**31 - 1  # of a tensor: kernels count in int
 class Program:
     """Steps in order; ``buffers``: sizes in elements; ``constants``: contents of some buffers.
 
-    ``half``: the buffers in half precision; the others are float32. ``once``: what writes the
-    parts of outputs that are the same for every frame.
+    ``half``: the buffers in half precision, ``int8`` those of bytes; the others are float32.
+    ``once``: what writes the parts of outputs that are the same for every frame.
     """
 
     steps: tuple[Step, ...]
@@ -37,10 +53,11 @@ class Program:
     outputs: tuple[View, ...]
     half: frozenset[int] = frozenset()
     once: tuple[Step, ...] = ()
+    int8: frozenset[int] = frozenset()
 
     def itemsize(self, buffer: int) -> int:
         """Bytes of an element."""
-        return 2 if buffer in self.half else 4
+        return 1 if buffer in self.int8 else 2 if buffer in self.half else 4
 
 
 def lower(graph: Graph) -> Program:
@@ -53,9 +70,11 @@ def lower(graph: Graph) -> Program:
         builder.note(node, made if isinstance(made, list) else [made])
     if max(builder.buffers) > MOST_ELEMENTS:
         raise ModelError("a tensor has more than 2³¹ elements: use a smaller --batch")
-    outputs = [builder.dense(builder.of(name)) for name in graph.outputs]
+    last = [builder.of(name) for name in graph.outputs]
+    outputs = [builder.copied(view) if view.quant else builder.dense(view) for view in last]
     kept = {view.buffer for view in outputs}
-    steps = fuse(builder.steps, kept)
+    steps = fold(settle(fuse(builder.steps, kept), builder.new), kept)
+    views = [view for step in steps for view in (*writes(step), *reads(step))]
     once = [
         s.y.buffer in kept and all(v.buffer in builder.constants for v in reads(s)) for s in steps
     ]
@@ -66,6 +85,7 @@ def lower(graph: Graph) -> Program:
         builder.views[graph.input],
         tuple(outputs),
         once=tuple(step for step, first in zip(steps, once, strict=True) if first),
+        int8=frozenset(view.buffer for view in views if view.quant is not None),
     )
 
 
@@ -88,7 +108,7 @@ def halved(program: Program) -> Program:
         return converted[view]
 
     for step in program.steps:
-        if step.y.buffer in half:
+        if step.y.buffer in half or in_bytes(step):
             steps.append(step)
         elif isinstance(step, Conv):
             added = None if step.added is None else floats(step.added)
@@ -113,18 +133,20 @@ def channels_last(program: Program) -> Program:
     for step in (*program.once, *program.steps):
         for view in (*writes(step), *reads(step)):
             seen.setdefault(view.buffer, []).append(view)
-            if isinstance(step, Softmax):
+            if isinstance(step, Softmax | LayerNorm):
                 fixed.add(view.buffer)
+        if isinstance(step, GridSample):
+            fixed.add(step.grid.buffer)
     targets: dict[int, tuple[View, View]] = {}  # the whole buffer, as it lies and as it shall lie
-    for buffer in program.half.intersection(seen) - fixed:
+    for buffer in (program.half | program.int8).intersection(seen) - fixed:
         if any(len(view.shape) != 4 for view in seen[buffer]):
             continue
         frames, _, h, w = seen[buffer][0].shape
         channels = program.buffers[buffer] // (frames * h * w)
         shape = frames, channels, h, w
-        whole = View(buffer, shape, row_major(shape))
-        target = View(buffer, (frames, h, w, channels), row_major((frames, h, w, channels)))
-        target = target.permuted([0, 3, 1, 2])
+        whole = replace(seen[buffer][0], shape=shape, strides=row_major(shape), offset=0)
+        last = frames, h, w, channels
+        target = replace(whole, shape=last, strides=row_major(last)).permuted([0, 3, 1, 2])
         alike = all(v.shape[2:] == (h, w) and moved(v, whole, target) for v in seen[buffer])
         if channels % 8 == 0 and alike:
             targets[buffer] = whole, target
@@ -139,7 +161,8 @@ def channels_last(program: Program) -> Program:
 
 
 def _before_convolutions(program: Program) -> set[int]:
-    """The buffers that a convolution reads, at once or by way of other steps.
+    """The buffers that a convolution reads, at once or by way of other steps. What becomes bytes
+    is not among them: halves would be rounded to other bytes now and then.
 
     Several steps may write one buffer, before and after its parts are read: until nothing changes.
     """
@@ -148,8 +171,11 @@ def _before_convolutions(program: Program) -> set[int]:
     while before != len(found):
         before = len(found)
         for step in (*reversed(program.steps), *program.once):
-            if any(view.buffer in found for view in writes(step)):
-                found.update(view.buffer for view in (*writes(step), *reads(step)))
+            if any(view.buffer in found and view.quant is None for view in writes(step)):
+                views = [*writes(step), *reads(step)]
+                if isinstance(step, GridSample):
+                    views.remove(step.grid)  # fractions of a pixel
+                found.update(view.buffer for view in views)
             elif isinstance(step, Conv):
                 found.add(step.x.buffer)
-    return found
+    return found - program.int8

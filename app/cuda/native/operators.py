@@ -1,8 +1,8 @@
-"""Lowering of single ONNX operators: arithmetic, and views or copies for layout."""
+"""Lowering of single ONNX operators that compute; what only moves numbers is in layout.py."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,97 +10,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.errors import ModelError
+from . import layout
+from .builder import Builder, Handler
 from .ir import (
     Binary,
     Conv,
-    Graph,
     GraphNode,
+    GridSample,
+    LayerNorm,
     MatMul,
     Pool,
+    Quant,
     Resize,
     Shape,
     Softmax,
-    Step,
     Unary,
     View,
     as_list,
-    row_major,
 )
-
-AXES = 6  # of a tensor, at most: what the strided kernels know
-
-
-class Builder:
-    """The steps and buffers so far, and where each tensor of the graph lies."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.steps: list[Step] = []
-        self.buffers: list[int] = []
-        self.constants: dict[int, NDArray[np.float32]] = {}
-        self.views: dict[str, View] = {}
-        self.views[graph.input] = self.new(graph.shapes[graph.input])
-
-    def note(self, node: GraphNode, views: Sequence[View]) -> None:
-        """Where the node's outputs lie. Raises ModelError if that is not what the graph says."""
-        for name, view in zip(node.outputs, views, strict=False):
-            if len(view.shape) > AXES:
-                raise self.unable(node, f"gives a tensor of more than {AXES} axes")
-            if view.shape != self.graph.shapes[name]:
-                raise self.unable(node, f"gives {view.shape}, not {self.graph.shapes[name]}")
-            self.views[name] = view
-
-    def unable(self, node: GraphNode, why: str) -> ModelError:
-        """The error for a node that the engine lacks."""
-        return ModelError(
-            f"the native engine cannot run {node.op} {node.name!r}: it {why}; use "
-            "--engine tensorrt, or ort-cuda"
-        )
-
-    def new(self, shape: Shape) -> View:
-        """A tensor of its own, row-major."""
-        self.buffers.append(int(np.prod(shape, dtype=np.int64)))
-        return View(len(self.buffers) - 1, shape, row_major(shape))
-
-    def of(self, name: str) -> View:
-        """Where a tensor lies; constants get a buffer when they are first needed as tensors."""
-        if name not in self.views:
-            values = np.ascontiguousarray(self.graph.constants[name], np.float32)
-            view = self.new(values.shape)
-            self.constants[view.buffer] = values.reshape(-1)
-            self.views[name] = view
-        return self.views[name]
-
-    def constant(self, node: GraphNode, index: int) -> NDArray[Any] | None:
-        """A constant input, or None where it is left out."""
-        if index >= len(node.inputs) or not node.inputs[index]:
-            return None
-        if node.inputs[index] not in self.graph.constants:
-            raise self.unable(node, f"needs input {index} to be constant")
-        return self.graph.constants[node.inputs[index]]
-
-    def shape(self, node: GraphNode) -> Shape:
-        """Of the node's first output."""
-        return self.graph.shapes[node.outputs[0]]
-
-    def dense(self, view: View) -> View:
-        """The view if it has no gaps, or a copy of it that has none."""
-        if view.contiguous:
-            return view
-        target = self.new(view.shape)
-        self.steps.append(Unary(view, target))
-        return target
-
-    def planes(self, view: View) -> View:
-        """(frames,C,H,W) whose rows and planes have no gaps; channels and frames may lie apart."""
-        _, _, h, w = view.shape
-        good = view.strides[3] in (0, 1) and (h == 1 or view.strides[2] == w)
-        return view if good else self.dense(view)
-
-
-# appends the steps of a node, if it needs any, and tells where its outputs lie
-Handler = Callable[[Builder, GraphNode], View | list[View]]
 
 
 def _conv(build: Builder, node: GraphNode) -> View:
@@ -125,6 +52,7 @@ def _conv(build: Builder, node: GraphNode) -> View:
             dilation,
             int(a.get("group", 1)),
             name=node.name,
+            scales=build.scales_of(node, 1, 0),
         )
     )
     return y
@@ -134,7 +62,8 @@ def _pool(build: Builder, node: GraphNode, kind: str) -> View:
     a = node.attributes
     if set(a.get("dilations", [1])) != {1}:
         raise build.unable(node, "is dilated")
-    x, y = build.planes(build.of(node.inputs[0])), build.new(build.shape(node))
+    x = build.planes(build.of(node.inputs[0]))
+    y = build.new(build.shape(node), x.quant if kind == "max" else None)  # no number is new
     kernel = _two(a["kernel_shape"])
     build.steps.append(
         Pool(
@@ -157,23 +86,43 @@ def _globalaveragepool(build: Builder, node: GraphNode) -> View:
 
 
 def _reducemean(build: Builder, node: GraphNode) -> View:
-    axes = node.attributes.get("axes", build.constant(node, 1))
-    if len(build.of(node.inputs[0]).shape) != 4 or [a % 4 for a in as_list(axes)] != [2, 3]:
-        raise build.unable(node, "is no mean over pictures")
-    y = build.new((*build.of(node.inputs[0]).shape[:2], 1, 1))
-    x = build.planes(build.of(node.inputs[0]))
+    axes, x = node.attributes.get("axes", build.constant(node, 1)), build.of(node.inputs[0])
+    last = len(x.shape) - (len(x.shape) if axes is None else np.size(axes))
+    if axes is not None and sorted(a % len(x.shape) for a in as_list(axes)) != [
+        *range(last, len(x.shape))
+    ]:
+        raise build.unable(node, "is no mean over the last axes")
+    if x.shape[last:] == x.shape[2:4]:
+        x = build.planes(x)
+    else:  # one row for each mean
+        first, count = x.shape[0] if last else 1, int(np.prod(x.shape[last:]))
+        rows = build.dense(x).reshaped((first, x.size // first // count, 1, count))
+        assert rows is not None
+        x = rows
+    y = build.new((*x.shape[:2], 1, 1))
     build.steps.append(Pool(x, y, "mean", _two(x.shape[2:]), (1, 1), (0, 0)))
     view = y.reshaped(build.shape(node))  # without the axes, where they are not kept
     assert view is not None
     return view
 
 
+def _pow(build: Builder, node: GraphNode) -> View:
+    power = build.constant(node, 1)
+    if power is None or power.size != 1 or float(power.reshape(())) not in (0.5, 2.0):
+        raise build.unable(node, "is neither a square nor a square root")
+    if float(power.reshape(())) == 0.5:
+        return _unary(build, node, "sqrt")
+    x, y = build.of(node.inputs[0]), build.new(build.shape(node))
+    build.steps.append(Binary(x, x, y, "mul"))
+    return y
+
+
 def _matmul(build: Builder, node: GraphNode) -> View:
     y = build.new(build.shape(node))
-    if node.inputs[1] in build.graph.constants and len(y.shape) in (2, 3):
-        weight = build.graph.constants[node.inputs[1]]
+    if node.inputs[1] in build.folded and len(y.shape) in (2, 3):
+        weight = build.folded[node.inputs[1]]
         if weight.ndim == 2:
-            _linear(build, node, y, weight.T, None)
+            _linear(build, node, y, weight.T, None, build.scales_of(node, 1, 1))
             return y
     a, b = (build.of(name) for name in node.inputs)
     if len(y.shape) > 4 or min(len(a.shape), len(b.shape)) < 2:
@@ -188,28 +137,35 @@ def _gemm(build: Builder, node: GraphNode) -> View:
     assert weight is not None
     if a.get("transA", 0) or (bias is not None and bias.size != build.shape(node)[1]):
         raise build.unable(node, "is no layer of constant weights")
-    weight = (weight if a.get("transB", 0) else weight.T) * a.get("alpha", 1.0)
+    alpha, across = a.get("alpha", 1.0), bool(a.get("transB", 0))
+    weight = (weight if across else weight.T) * alpha
+    scales = build.scales_of(node, 1, 0 if across else 1) if alpha == 1 else None
     y = build.new(build.shape(node))
     shift = None if bias is None else bias.reshape(-1) * a.get("beta", 1.0)
-    _linear(build, node, y, weight, shift)
+    _linear(build, node, y, weight, shift, scales)
     return y
 
 
 def _linear(
-    build: Builder, node: GraphNode, y: View, weight: NDArray[Any], bias: NDArray[Any] | None
+    build: Builder,
+    node: GraphNode,
+    y: View,
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    scales: NDArray[np.float32] | None,
 ) -> None:
     """y = x weightᵀ + bias for weight (out, in): a 1×1 convolution of a picture one pixel wide."""
 
     def columns(view: View) -> View:
         frames, rows, channels = (1, *view.shape)[-3:]
         f, r, c = (0, *view.strides)[-3:]
-        return View(view.buffer, (frames, channels, rows, 1), (f, c, r, 0), view.offset)
+        return replace(view, shape=(frames, channels, rows, 1), strides=(f, c, r, 0))
 
     x = columns(build.of(node.inputs[0]))
     bias = np.zeros(len(weight)) if bias is None else bias
     kernel = np.ascontiguousarray(weight[:, :, None, None], np.float32)
     step = Conv(x, columns(y), kernel, bias.astype(np.float32), (1, 1), (0, 0), (1, 1), 1)
-    build.steps.append(replace(step, name=node.name))
+    build.steps.append(replace(step, name=node.name, scales=scales))
 
 
 def _convtranspose(build: Builder, node: GraphNode) -> View:
@@ -246,7 +202,8 @@ def _resize(build: Builder, node: GraphNode) -> View:
     mode = a.get("mode", "nearest")
     where = a.get("coordinate_transformation_mode", "half_pixel")
     nearest = a.get("nearest_mode", "round_prefer_floor")
-    x, y = build.planes(build.of(node.inputs[0])), build.new(build.shape(node))
+    x = build.planes(build.of(node.inputs[0]))
+    y = build.new(build.shape(node), x.quant if mode == "nearest" else None)
     whole = all(b % c == 0 for b, c in zip(y.shape[2:], x.shape[2:], strict=True))
     if mode == "nearest" and whole and (where, nearest) != ("half_pixel", "floor"):
         # growing by whole factors, every rounding picks the same pixel
@@ -306,6 +263,79 @@ def _softmax(build: Builder, node: GraphNode) -> View:
     return y.permuted([order.index(i) for i in range(len(order))])
 
 
+def _layernormalization(build: Builder, node: GraphNode) -> View:
+    x, a = build.of(node.inputs[0]), node.attributes
+    axis = int(a.get("axis", -1)) % len(x.shape)
+    if len(node.outputs) > 1 and any(node.outputs[1:]):
+        raise build.unable(node, "gives mean and deviation too")
+    shape = (*x.shape[:axis], int(np.prod(x.shape[axis:])))
+    rows = build.dense(x).reshaped(shape)
+    assert rows is not None
+    scale, *more = (build.dense(build.of(n)).reshaped(shape[-1:]) for n in node.inputs[1:] if n)
+    shift = more[0] if more else build.fixed(np.zeros(shape[-1:], np.float32))
+    assert scale is not None and shift is not None
+    y = build.new(shape)
+    build.steps.append(LayerNorm(rows, scale, shift, y, float(a.get("epsilon", 1e-5))))
+    whole = y.reshaped(x.shape)
+    assert whole is not None
+    return whole
+
+
+def _gridsample(build: Builder, node: GraphNode) -> View:
+    x, grid, a = *(build.of(name) for name in node.inputs), node.attributes
+    way = str(a.get("mode", "linear")), str(a.get("padding_mode", "zeros"))
+    if len(x.shape) != 4 or way not in (("bilinear", "zeros"), ("linear", "zeros")):
+        raise build.unable(node, f"samples {len(x.shape) - 2} axes by {' and '.join(way)}")
+    if a.get("align_corners", 0):
+        raise build.unable(node, "samples with aligned corners")
+    y = build.new(build.shape(node))
+    build.steps.append(GridSample(build.planes(x), build.dense(grid), y))
+    return y
+
+
+def _quantizelinear(build: Builder, node: GraphNode) -> View:
+    return build.rounded(node.inputs[0], _quant(build, node))
+
+
+def _dequantizelinear(build: Builder, node: GraphNode) -> View | list[View]:
+    """Who reads bytes gets numbers: the same view. Of a constant its numbers, where needed."""
+    name, out = node.inputs[0], node.outputs[0]
+    if name not in build.folded:
+        x = build.of(name)
+        if x.quant != _quant(build, node):
+            raise build.unable(node, "takes numbers that were quantised otherwise, or not at all")
+        return x
+    values, scales, zero = (build.constant(node, i) for i in range(3))
+    assert values is not None and scales is not None
+    shape = [1] * values.ndim
+    if scales.size > 1:
+        axis = int(node.attributes.get("axis", 1)) % values.ndim
+        if scales.ndim > 1 or scales.size != values.shape[axis]:
+            raise build.unable(node, "has a scale for each block of a constant")
+        shape[axis] = -1
+    whole = values.astype(np.int64)
+    if zero is not None:
+        whole = whole - zero.astype(np.int64).reshape(shape if zero.size > 1 else ())
+    steps = scales.astype(np.float32).reshape(shape)
+    build.folded[out] = whole.astype(np.float32) * steps
+    if whole.min(initial=0) >= -128 and whole.max(initial=0) <= 127 and (steps > 0).all():
+        build.scales[out] = steps
+    return []
+
+
+def _quant(build: Builder, node: GraphNode) -> Quant:
+    """Of a node for 8 bits, signed or not, and one scale."""
+    scale, zero = build.constant(node, 1), build.constant(node, 2)
+    kind = np.uint8 if zero is None else zero.dtype
+    if scale is None or scale.size != 1 or (zero is not None and zero.size != 1):
+        raise build.unable(node, "has several scales for what is computed")
+    if kind not in (np.int8, np.uint8) or (zero is None and node.attributes.get("output_dtype")):
+        raise build.unable(node, f"quantises to {kind}, neither int8 nor uint8")
+    first = 0 if zero is None else int(zero.reshape(()))
+    # unsigned: the same bytes, 128 lower
+    return Quant(float(scale.reshape(())), first - 128 * (kind == np.uint8))
+
+
 def _two(values: Sequence[Any]) -> tuple[int, int]:
     return int(values[0]), int(values[1])
 
@@ -321,109 +351,6 @@ def _pads(node: GraphNode, x: Shape, kernel: Sequence[int], y: Shape) -> tuple[i
     total = [max(0, (y[2 + i] - 1) * strides[i] + kernel[i] - x[2 + i]) for i in range(2)]
     low = [t // 2 if automatic == "SAME_UPPER" else (t + 1) // 2 for t in total]
     return low[0], low[1]
-
-
-def _identity(build: Builder, node: GraphNode) -> View:
-    return build.of(node.inputs[0])
-
-
-def _reshape(build: Builder, node: GraphNode) -> View:
-    x = build.of(node.inputs[0])
-    view = x.reshaped(build.shape(node))
-    if view is None:
-        view = build.dense(x).reshaped(build.shape(node))
-        assert view is not None
-    return view
-
-
-def _transpose(build: Builder, node: GraphNode) -> View:
-    x = build.of(node.inputs[0])
-    return x.permuted(node.attributes.get("perm", list(reversed(range(len(x.shape))))))
-
-
-def _slice(build: Builder, node: GraphNode) -> View:
-    x, a = build.of(node.inputs[0]), node.attributes
-    starts, ends = (
-        as_list(a[key]) if key in a else as_list(build.constant(node, i))
-        for i, key in ((1, "starts"), (2, "ends"))
-    )
-    axes = a.get("axes", build.constant(node, 3))
-    steps = build.constant(node, 4)
-    which = as_list(axes) if axes is not None else list(range(len(starts)))
-    strides = as_list(steps) if steps is not None else [1] * len(starts)
-    for axis, start, end, step in zip(which, starts, ends, strides, strict=True):
-        if step < 1:
-            raise build.unable(node, "goes backwards")
-        span = range(*slice(start, end, step).indices(x.shape[axis]))
-        x = x.sliced(axis % len(x.shape), span.start, len(span), step)
-    return x
-
-
-def _split(build: Builder, node: GraphNode) -> list[View]:
-    x, a = build.of(node.inputs[0]), node.attributes
-    axis = int(a.get("axis", 0)) % len(x.shape)
-    sizes = [build.graph.shapes[name][axis] for name in node.outputs]
-    starts = np.cumsum([0, *sizes[:-1]])
-    return [x.sliced(axis, int(s), n) for s, n in zip(starts, sizes, strict=True)]
-
-
-def _gather(build: Builder, node: GraphNode) -> View:
-    x, index = build.of(node.inputs[0]), build.constant(node, 1)
-    assert index is not None
-    axis = int(node.attributes.get("axis", 0)) % len(x.shape)
-    if index.ndim == 0:
-        one = x.sliced(axis, int(index) % x.shape[axis], 1)
-        return replace(
-            one,
-            shape=one.shape[:axis] + one.shape[axis + 1 :],
-            strides=one.strides[:axis] + one.strides[axis + 1 :],
-        )
-    y = build.new(build.shape(node))
-    if index.ndim != 1:
-        raise build.unable(node, "gathers with a table")
-    for place, start, count, step in _runs(as_list(index)):
-        part = x.sliced(axis, start, count, step)
-        build.steps.append(Unary(part, y.sliced(axis, place, count)))
-    return y
-
-
-def _spacetodepth(build: Builder, node: GraphNode) -> View:
-    x, size = build.of(node.inputs[0]), int(node.attributes["blocksize"])
-    n, c, h, w = x.shape
-    view = x.reshaped((n, c, h // size, size, w // size, size))
-    assert view is not None
-    view = view.permuted([0, 3, 5, 1, 2, 4])
-    y = build.new(view.shape)
-    build.steps.append(Unary(view, y))
-    whole = y.reshaped(build.shape(node))
-    assert whole is not None
-    return whole
-
-
-def _concat(build: Builder, node: GraphNode) -> View:
-    y = build.new(build.shape(node))
-    axis = int(node.attributes["axis"]) % len(y.shape)
-    start = 0
-    for name in node.inputs:
-        x = build.of(name)
-        build.steps.append(Unary(x, y.sliced(axis, start, x.shape[axis])))
-        start += x.shape[axis]
-    return y
-
-
-def _runs(indices: list[int]) -> list[tuple[int, int, int, int]]:
-    """Evenly spaced runs (place, start, count, step) of a list of indices."""
-    runs, place = [], 0
-    while place < len(indices):
-        count = 1
-        step = max(1, indices[place + 1] - indices[place]) if place + 1 < len(indices) else 1
-        while (
-            place + count < len(indices) and indices[place + count] == indices[place] + count * step
-        ):
-            count += 1
-        runs.append((place, indices[place], count, step))
-        place += count
-    return runs
 
 
 # by their names in ONNX
@@ -443,24 +370,30 @@ NODES: Mapping[str, Handler] = {
     "LeakyRelu": partial(_unary, kind="leaky", p=0.01),
     "Sigmoid": partial(_unary, kind="sigmoid"),
     "Exp": partial(_unary, kind="exp"),
+    "Sqrt": partial(_unary, kind="sqrt"),
     "Erf": partial(_unary, kind="erf"),
     "HardSigmoid": partial(_unary, kind="hardsigmoid", p=0.2, q=0.5),
     "HardSwish": partial(_unary, kind="hardsilu", p=1 / 6, q=0.5),
     "Clip": _clip,
     "Softmax": _softmax,
+    "LayerNormalization": _layernormalization,
+    "GridSample": _gridsample,
+    "QuantizeLinear": _quantizelinear,
+    "DequantizeLinear": _dequantizelinear,
     "Add": partial(_binary, op="add"),
     "Sub": partial(_binary, op="sub"),
     "Mul": partial(_binary, op="mul"),
     "Div": partial(_binary, op="div"),
-    "Identity": _identity,
-    "Reshape": _reshape,
-    "Flatten": _reshape,
-    "Squeeze": _reshape,
-    "Unsqueeze": _reshape,
-    "Transpose": _transpose,
-    "Slice": _slice,
-    "Split": _split,
-    "Gather": _gather,
-    "SpaceToDepth": _spacetodepth,
-    "Concat": _concat,
+    "Pow": _pow,
+    "Identity": layout.identity,
+    "Reshape": layout.reshape,
+    "Flatten": layout.reshape,
+    "Squeeze": layout.reshape,
+    "Unsqueeze": layout.reshape,
+    "Transpose": layout.transpose,
+    "Slice": layout.sliced,
+    "Split": layout.split,
+    "Gather": layout.gather,
+    "SpaceToDepth": layout.spacetodepth,
+    "Concat": layout.concat,
 }

@@ -1,7 +1,7 @@
 // Tensor cores for the simulated device: nvcuda::wmma on 16×16×16 tiles (and 32×8, 8×32).
 //
 // A lane holds elements lane·n … lane·n + n − 1 of the tile, row by row: any distribution is right,
-// as CUDA leaves it open. Products are summed in float.
+// as CUDA leaves it open. Products are summed in float, those of bytes in int.
 #pragma once
 
 #include "cuda_fp16.h"
@@ -82,13 +82,15 @@ void mma_sync(fragment<accumulator, M, N, K, TD>& d,
               const fragment<accumulator, M, N, K, TC>& c) {
     auto& scratch = cudasim::crew->warps[cudasim::self->warp];
     unsigned lane = cudasim::self->lane;
+    using Sum = std::conditional_t<std::is_same_v<TD, int>, int, float>;
     for (int e = 0; e < a.num_elements; ++e) scratch.a[lane * a.num_elements + e] = float(a.x[e]);
     for (int e = 0; e < b.num_elements; ++e) scratch.b[lane * b.num_elements + e] = float(b.x[e]);
     __syncwarp();
     for (int e = 0; e < d.num_elements; ++e) {
         int at = lane * d.num_elements + e, row = at / N, column = at % N;
-        float sum = float(c.x[e]);
-        for (int k = 0; k < K; ++k) sum += scratch.a[row * K + k] * scratch.b[k * N + column];
+        Sum sum = Sum(c.x[e]);
+        for (int k = 0; k < K; ++k)
+            sum += Sum(scratch.a[row * K + k]) * Sum(scratch.b[k * N + column]);
         d.x[e] = TD(sum);
     }
     __syncwarp();

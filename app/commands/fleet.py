@@ -257,9 +257,9 @@ def _online(args: argparse.Namespace, act: Act) -> Any:
 async def read_all(link: Link, name: str) -> dict[str, dict[str, Any]]:
     """All that is in a bucket, by key."""
     from ..fleet.configuration import entries
-    from ..fleet.connection import bucket
+    from ..fleet.server import make_buckets
 
-    await bucket(link.js, name)
+    await make_buckets(link)  # as a node makes them: members with their time to live
     found = await entries(link.js, name)
     return {key: {**each.table, "revision": each.revision} for key, each in found.items()}
 

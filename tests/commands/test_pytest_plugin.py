@@ -43,7 +43,8 @@ def run_pytest(clips: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
     """``run_pytest(WORD…)``: in this process; its exit code, and what it says."""
 
     def run(*more: str) -> tuple[int, str]:
-        code = pytest.main(["-s", *words(clips, tiny_model, *more)])
+        # the simulated device's handler of faults stays, which faulthandler would replace
+        code = pytest.main(["-s", "-p", "no:faulthandler", *words(clips, tiny_model, *more)])
         return int(code), capsys.readouterr().out
 
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -97,8 +98,9 @@ class EventsOnlySink(Sink, Updatable):
         if result.events or result.fired:
             self.happened(result.events, result.fired)
 
+    @abstractmethod
     def happened(self, events: Sequence[Event], fired: Sequence[Fired]) -> None:
-        raise NotImplementedError
+        """Take the events of a frame, at least one, and the rules that fired."""
 
 
 class TrackEventSink(EventsOnlySink):

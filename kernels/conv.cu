@@ -23,6 +23,8 @@
 //            depthwise: a block for 256 values of y, with EIGHT for 8 times as many; block 256
 // Twin       tests/cuda/step_twins.py: convolved
 
+#include "activate.cuh"
+#include "blocks.cuh"
 #include "conv_common.cuh"
 #include "conv_input.cuh"
 

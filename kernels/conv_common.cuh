@@ -47,43 +47,12 @@ struct Group {
     int* counted;  // and how many of them are there; zeros before and after a launch
 };
 
-enum { NONE, CLIP, LEAKY, EXP, SIGMOID, SILU, HARDSIGMOID, HARDSILU, ERF };
-
-__device__ inline float unit(float v) { return v < 0 ? 0 : v > 1 ? 1 : v; }
-
-__device__ inline float activate(float v, int kind, float p, float q) {
-    switch (kind) {
-        case CLIP: return v < p ? p : v > q ? q : v;  // NaN stays NaN, as fmaxf would not have it
-        case LEAKY: return v >= 0 ? v : v * p;
-        case EXP: return expf(v);
-        case SIGMOID: return 1.0f / (1.0f + expf(-v));
-        case SILU: return v / (1.0f + expf(-v));
-        case HARDSIGMOID: return unit(v * p + q);
-        case HARDSILU: return v * unit(v * p + q);
-        case ERF: return erff(v);
-        default: return v;
-    }
-}
-
-// Which convolution this block works for, and which of its blocks it is.
-__device__ inline const Conv& member(const Group& g, int& block) {
-    int i = 0;
-    while (i + 1 < g.count && (int)blockIdx.x >= g.first[i + 1]) ++i;
-    block = blockIdx.x - g.first[i];
-    return g.members[i];
-}
-
 // One output value from its sum: bias, activation, and the other tensor's value (0: there is none).
 __device__ inline float finished(const Conv& c, int channel, float v, float other) {
     v += c.bias[channel];
     if (!c.late) v += other;
     v = activate(v, c.kind, c.p, c.q);
     return c.late ? v + other : v;
-}
-
-// Where a value lies in a tensor whose parts have these distances.
-__device__ inline long long place(int frame, int channel, int pixel, int x_frame, int step, int of_pixel) {
-    return (long long)frame * x_frame + channel * step + pixel * of_pixel;
 }
 
 // Does f for each pixel of `also` that repeats an output pixel.

@@ -90,23 +90,6 @@ __device__ inline void copy16(void* to, const void* from, bool real) {
         real ? *reinterpret_cast<const uint4*>(from) : make_uint4(0, 0, 0, 0);
 #endif
 }
-// All copies since the last call are one stage.
-__device__ inline void staged() {
-#ifdef CUDASIM
-    __pipeline_commit();
-#elif __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.commit_group;");
-#endif
-}
-// Waits for all stages of this thread but the last `LEFT`.
-template <int LEFT>
-__device__ inline void arrived() {
-#ifdef CUDASIM
-    __pipeline_wait_prior(LEFT);
-#elif __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
-#endif
-}
 
 #ifdef EIGHT
 // Good to some millionths, and quicker than SILU above, which cares for the tiniest numbers too.

@@ -56,25 +56,9 @@ struct Group {
     int count;
 };
 
-enum { NONE, CLIP, LEAKY, EXP, SIGMOID, SILU, HARDSIGMOID, HARDSILU, ERF, SQRT };
+#include "activate.cuh"
+#include "blocks.cuh"
 enum { ADD, SUB, MUL, DIV };
-
-__device__ inline float unit(float v) { return v < 0 ? 0 : v > 1 ? 1 : v; }
-
-__device__ inline float activate(float v, int kind, float p, float q) {
-    switch (kind) {
-        case CLIP: return v < p ? p : v > q ? q : v;
-        case LEAKY: return v >= 0 ? v : v * p;
-        case EXP: return expf(v);
-        case SIGMOID: return 1.0f / (1.0f + expf(-v));
-        case SILU: return v / (1.0f + expf(-v));
-        case HARDSIGMOID: return unit(v * p + q);
-        case HARDSILU: return v * unit(v * p + q);
-        case ERF: return erff(v);
-        case SQRT: return sqrtf(v);
-        default: return v;
-    }
-}
 
 __device__ inline int rounded(float v, float scale, float zero) {
     return (int)fminf(fmaxf(rintf(v / scale) + zero, -128.0f), 127.0f);
@@ -90,19 +74,6 @@ __device__ inline void store(void* to, long long i, float v, int type, float sca
     if (type == BYTE) static_cast<s8*>(to)[i] = (s8)rounded(v, scale, zero);
     else if (type == HALF) static_cast<__half*>(to)[i] = __float2half(v);
     else static_cast<float*>(to)[i] = v;
-}
-
-// Which convolution this block works for, and which of its blocks it is.
-__device__ inline const Conv& member(const Group& g, int& block) {
-    int i = 0;
-    while (i + 1 < g.count && (int)blockIdx.x >= g.first[i + 1]) ++i;
-    block = blockIdx.x - g.first[i];
-    return g.members[i];
-}
-
-// Where a value lies in a tensor whose parts have these distances.
-__device__ inline long long place(int frame, int channel, int pixel, int of_frame, int step, int of_pixel) {
-    return (long long)frame * of_frame + channel * step + pixel * of_pixel;
 }
 
 // One output value from its sum.
@@ -179,23 +150,6 @@ __device__ inline void piece(s8* to, const s8* x, int at, int channel, unsigned 
     if (at >= 0) copy<BYTES>(to, x + at + channel);
     else if (BYTES == 8) *reinterpret_cast<uint2*>(to) = make_uint2(outside, outside);
     else *reinterpret_cast<uint4*>(to) = make_uint4(outside, outside, outside, outside);
-}
-// All copies since the last call are one stage.
-__device__ inline void staged() {
-#ifdef CUDASIM
-    __pipeline_commit();
-#elif __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.commit_group;");
-#endif
-}
-// Waits for all stages of this thread but the last `LEFT`.
-template <int LEFT>
-__device__ inline void arrived() {
-#ifdef CUDASIM
-    __pipeline_wait_prior(LEFT);
-#elif __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
-#endif
 }
 
 // Four warps, each WARP_M x WARP_N of the block's M x N; K values of each sum at a time, in slabs of
@@ -363,7 +317,7 @@ extern "C" __global__ void __launch_bounds__(256)
         float u = load(b, i0 * b0 + i1 * b1 + i2 * b2 + i3 * b3 + i4 * b4 + i5 * b5, b_type, b_scale, b_zero);
         v = op == ADD ? v + u : op == SUB ? v - u : op == MUL ? v * u : v / u;
     }
-    v = activate(v, kind, p, q);
+    v = kind == SQRT ? sqrtf(v) : activate(v, kind, p, q);
     if (table) v = table[rounded(v, t_scale, t_zero) + 128];
     store(y, i0 * y0 + i1 * y1 + i2 * y2 + i3 * y3 + i4 * y4 + i5 * y5, v, y_type, y_scale, y_zero);
 }

@@ -42,25 +42,8 @@ typedef __half output_t;
 typedef float output_t;
 #endif
 
-enum { NONE, CLIP, LEAKY, EXP, SIGMOID, SILU, HARDSIGMOID, HARDSILU, ERF, SQRT };
+#include "activate.cuh"
 enum { ADD, SUB, MUL, DIV };
-
-__device__ inline float unit(float v) { return v < 0 ? 0 : v > 1 ? 1 : v; }
-
-__device__ inline float activate(float v, int kind, float p, float q) {
-    switch (kind) {
-        case CLIP: return v < p ? p : v > q ? q : v;  // NaN stays NaN, as fmaxf would not have it
-        case LEAKY: return v >= 0 ? v : v * p;
-        case EXP: return expf(v);
-        case SIGMOID: return 1.0f / (1.0f + expf(-v));
-        case SILU: return v / (1.0f + expf(-v));
-        case HARDSIGMOID: return unit(v * p + q);
-        case HARDSILU: return v * unit(v * p + q);
-        case ERF: return erff(v);
-        case SQRT: return sqrtf(v);
-        default: return v;
-    }
-}
 
 extern "C" __global__ void unary(const input_t* __restrict__ x, output_t* __restrict__ y, int count,
                                  int s1, int s2, int s3, int s4, int s5, int x0, int x1, int x2,
@@ -71,7 +54,8 @@ extern "C" __global__ void unary(const input_t* __restrict__ x, output_t* __rest
     int i5 = i % s5, i4 = i / s5 % s4, i3 = i / (s5 * s4) % s3, rest = i / (s5 * s4 * s3);
     int i2 = rest % s2, i1 = rest / s2 % s1, i0 = rest / (s2 * s1);
     float v = number(x[i0 * x0 + i1 * x1 + i2 * x2 + i3 * x3 + i4 * x4 + i5 * x5]);
-    put(y + i0 * y0 + i1 * y1 + i2 * y2 + i3 * y3 + i4 * y4 + i5 * y5, activate(v, kind, p, q));
+    put(y + i0 * y0 + i1 * y1 + i2 * y2 + i3 * y3 + i4 * y4 + i5 * y5,
+        kind == SQRT ? sqrtf(v) : activate(v, kind, p, q));
 }
 
 extern "C" __global__ void binary(const input_t* __restrict__ a, const input_t* __restrict__ b,
@@ -86,7 +70,8 @@ extern "C" __global__ void binary(const input_t* __restrict__ a, const input_t* 
     float u = number(a[i0 * a0 + i1 * a1 + i2 * a2 + i3 * a3 + i4 * a4 + i5 * a5]);
     float w = number(b[i0 * b0 + i1 * b1 + i2 * b2 + i3 * b3 + i4 * b4 + i5 * b5]);
     float v = op == ADD ? u + w : op == SUB ? u - w : op == MUL ? u * w : u / w;
-    put(y + i0 * y0 + i1 * y1 + i2 * y2 + i3 * y3 + i4 * y4 + i5 * y5, activate(v, kind, p, q));
+    put(y + i0 * y0 + i1 * y1 + i2 * y2 + i3 * y3 + i4 * y4 + i5 * y5,
+        kind == SQRT ? sqrtf(v) : activate(v, kind, p, q));
 }
 
 // Planes of channels: how they lie, and which value of y a thread computes.
